@@ -1,0 +1,42 @@
+# The front door. `make` alone lists what there is.
+#
+# Everything is built in one profile (release), so that dependencies are compiled once for tests, demo and production.
+
+CARGO ?= cargo
+PROGRAM := target/release/rekindle
+DEMO_OUT := target/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo up test lint bench tools
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Builds the program to target/release/rekindle.
+	$(CARGO) build --release --locked --package rekindle
+
+demo: build ## Runs the whole loop on a year of real flights; ends with target/demo/report.html.
+	scripts/install-tools.sh nats
+	$(PROGRAM) demo --data deploy/demo/flights_2013.parquet --target late --time timestamp \
+	  --train-until 2013-05-01T00:00:00Z --ignore flight_id,flight_no,arr_delay --replicas 3 --out $(DEMO_OUT)
+
+up: build ## Starts the platform on this machine, with its state in ./rekindle-data.
+	scripts/install-tools.sh nats
+	$(PROGRAM) up --data-dir rekindle-data
+
+test: tools ## Formatting, lints, and every test, on servers that it installs and starts itself.
+	$(MAKE) lint
+	$(CARGO) build --release --locked --package rekindle
+	$(CARGO) nextest run --release --locked --workspace
+
+lint: ## rustfmt and clippy; a warning is an error.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- --deny warnings
+
+bench: build ## Start-up time, idle memory, and serving beside a bare echo, measured side by side.
+	scripts/install-tools.sh nats
+	scripts/bench-start.sh $(PROGRAM)
+	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
+
+tools: ## Installs the servers and clients that the tests run against, into .tools (PostgreSQL from Debian's packages).
+	scripts/install-tools.sh

@@ -1,0 +1,56 @@
+"""An independent subscriber: reads events from the bus until a workflow has ended, and checks them as CloudEvents.
+
+usage: follow.py nats://HOST:PORT [STATE]
+
+Prints one JSON object a line for each event of the first workflow that reaches STATE (default SUCCEEDED), from the alert that
+started it to its end. Uses nats-py for the bus and the CloudEvents SDK to parse each message in binary mode.
+"""
+
+import asyncio
+import json
+import sys
+from collections import defaultdict
+
+import nats
+from cloudevents.http import from_http
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+
+def parse(message):
+    """The message as a CloudEvent; the SDK's HTTP binding has the same binary headers."""
+    headers = {name.lower(): value for name, value in (message.headers or {}).items()}
+    headers.setdefault("content-type", headers.get("ce-datacontenttype", "application/json"))
+    event = from_http(headers, message.data)
+    assert event["specversion"] == "1.0", event
+    assert event["type"].startswith("dev.rekindle.") and event["type"].endswith(".v1"), event
+    assert event["source"].startswith("/rekindle/"), event
+    assert headers["nats-msg-id"] == event["source"] + event["id"], headers
+    _, service, noun, verb, *_ = message.subject.removeprefix("rekindle.").split(".")
+    assert event["type"] == f"dev.rekindle.{service}.{noun}.{verb}.v1", (event["type"], message.subject)
+    return event
+
+
+async def main():
+    url, wanted = sys.argv[1], (sys.argv[2:] or ["SUCCEEDED"])[0]
+    connection = await nats.connect(url)
+    stream = connection.jetstream()
+    subscription = await stream.subscribe(
+        "rekindle.events.>", ordered_consumer=True, config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+    )
+    by_correlation = defaultdict(list)
+    while True:
+        message = await subscription.next_msg(timeout=240)
+        event = parse(message)
+        correlation = event.get("correlationid")
+        if not correlation:
+            continue
+        by_correlation[correlation].append(event)
+        data = event.data
+        if event["type"] == "dev.rekindle.orchestrator.workflow.advanced.v1" and data["to_state"] == wanted:
+            for event in by_correlation[data["workflow_id"]]:
+                print(json.dumps({**event.get_attributes(), "data": event.data}))
+            break
+    await connection.close()
+
+
+asyncio.run(main())

@@ -1,0 +1,60 @@
+"""Asks a running platform for predictions with the unmodified Triton client.
+
+usage: predict.py HOST:PORT MODEL < rows.json > answers.json
+
+Reads a list of rows (objects from feature name to value), sends them as one request whose tensors are typed by the
+model's own metadata, and prints what came back.
+"""
+
+import json
+import sys
+
+import numpy as np
+import tritonclient.grpc as triton
+
+NUMPY = {"INT64": np.int64, "FP64": np.float64, "FP32": np.float32, "BOOL": np.bool_, "BYTES": np.object_}
+
+
+def tensor(meta, rows):
+    """One input tensor: the named feature of every row, missing numbers as NaN and missing texts as empty."""
+    datatype = meta["datatype"]
+    missing = b"" if datatype == "BYTES" else float("nan")
+    values = [row.get(meta["name"]) for row in rows]
+    values = [missing if value is None else value for value in values]
+    if datatype == "BYTES":
+        values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
+    data = np.array(values, dtype=NUMPY[datatype]).reshape(len(rows), 1)
+    result = triton.InferInput(meta["name"], list(data.shape), datatype)
+    result.set_data_from_numpy(data)
+    return result
+
+
+def main():
+    address, model = sys.argv[1:3]
+    rows = json.load(sys.stdin)
+    client = triton.InferenceServerClient(address)
+    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(model)
+    meta = client.get_model_metadata(model, as_json=True)
+    answer = client.infer(model, [tensor(m, rows) for m in meta["inputs"]], request_id="from-python")
+    response = answer.get_response(as_json=True)
+    outputs = {}
+    for output in meta["outputs"]:
+        values = answer.as_numpy(output["name"])
+        outputs[output["name"]] = [
+            value.decode() if isinstance(value, bytes) else value for value in values.reshape(-1).tolist()
+        ]
+    json.dump(
+        {
+            "id": response.get("id"),
+            "version": response.get("model_version"),
+            "parameters": {
+                name: next(iter(value.values())) for name, value in response.get("parameters", {}).items()
+            },
+            "outputs": outputs,
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+//! `rekindle up`, as an operator starts it.
+
+use std::path::{Path, PathBuf};
+
+use rekindle_testkit::eventually;
+use tempfile::TempDir;
+
+use crate::{Clients, Wiring, process::Process, process::program};
+
+/// What `up` writes into its data folder once it listens.
+#[derive(Debug, serde::Deserialize)]
+struct Endpoints {
+    control: String,
+    inference: Vec<String>,
+    nats: String,
+}
+
+/// A platform in one process.
+#[derive(Debug)]
+pub struct Platform {
+    process: Process,
+    wiring: Wiring,
+    replicas: usize,
+    folder: TempDir,
+    /// Where it answers.
+    pub clients: Clients,
+}
+
+impl Platform {
+    /// Starts a platform with its state in a temporary folder, and waits until it is ready.
+    pub async fn start(wiring: Wiring, replicas: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        wiring.write_settings(&folder.path().join("settings.toml"));
+        let (process, clients) = launch(folder.path(), replicas).await;
+        Self { process, wiring, replicas, folder, clients }
+    }
+
+    /// Kills it and starts it again on the same folder.
+    pub async fn kill_and_restart(&mut self) {
+        self.process.kill();
+        let (process, clients) = launch(self.folder.path(), self.replicas).await;
+        self.process = process;
+        self.clients = clients;
+    }
+
+    /// Runs a client command against it and returns what it printed, parsed; fails the test unless it exits with 0.
+    pub async fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let (code, out, err) = self.command(arguments).await;
+        assert_eq!(code, 0, "rekindle {arguments:?}\n{out}\n{err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("rekindle {arguments:?}: {error}\n{out}"))
+    }
+
+    /// Runs a client command with `--json`: its exit code, and what it printed to the two outputs.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = tokio::process::Command::new(program())
+            .arg("--json")
+            .args(["--address", &self.clients.registry, "--nats", &self.clients.nats])
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program prints UTF-8");
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// Where it keeps its state.
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(self.folder.path())
+    }
+
+    /// How it is wired.
+    pub fn wiring(&self) -> &Wiring {
+        &self.wiring
+    }
+}
+
+fn data_dir(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
+    let data = data_dir(folder);
+    let endpoints_file = data.join("endpoints.json");
+    let _ = std::fs::remove_file(&endpoints_file);
+    let arguments = [
+        "up".into(),
+        "--data-dir".into(),
+        data.display().to_string(),
+        "--replicas".into(),
+        replicas.to_string(),
+        "--free-ports".into(),
+        "--config".into(),
+        folder.join("settings.toml").display().to_string(),
+    ];
+    let mut process = Process::start(&arguments, &folder.join("up.log"));
+    let endpoints: Endpoints = eventually("the platform tells where it listens", async || {
+        process.assert_running();
+        let text = std::fs::read_to_string(&endpoints_file).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    })
+    .await;
+    let status = tokio::process::Command::new(program())
+        .args(["--address", &endpoints.control, "status", "--wait"])
+        .output()
+        .await
+        .expect("the program starts");
+    process.assert_running();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    let clients = Clients {
+        registry: endpoints.control.clone(),
+        trainer: endpoints.control.clone(),
+        monitor: endpoints.control.clone(),
+        orchestrator: endpoints.control,
+        inference: endpoints.inference,
+        nats: endpoints.nats,
+    };
+    (process, clients)
+}

@@ -1,0 +1,86 @@
+//! What a platform stands on: nothing but files, or PostgreSQL and an S3 store.
+
+use std::path::Path;
+
+use rekindle_testkit::{Postgres, s3::S3};
+use serde_json::{Value, json};
+
+/// The databases and the object store of a platform.
+#[derive(Debug)]
+pub enum Wiring {
+    /// SQLite files and a folder, in the platform's data folder.
+    Embedded,
+    /// A PostgreSQL server and an S3 store, started for this platform.
+    Servers(Box<Servers>),
+}
+
+/// The servers of one platform.
+#[derive(Debug)]
+pub struct Servers {
+    databases: [(&'static str, String); 3],
+    artifacts: Value,
+    _postgres: Postgres,
+    _s3: S3,
+}
+
+impl Wiring {
+    /// Starts PostgreSQL and an S3 store.
+    pub async fn servers() -> Self {
+        let postgres = Postgres::start().await;
+        let s3 = S3::start().await;
+        let mut databases = [("registry", String::new()), ("monitor", String::new()), ("orchestrator", String::new())];
+        for (_, url) in &mut databases {
+            *url = postgres.fresh_database().await;
+        }
+        let artifacts = serde_json::to_value(s3.fresh_bucket().await).expect("settings");
+        Self::Servers(Box::new(Servers { databases, artifacts, _postgres: postgres, _s3: s3 }))
+    }
+
+    /// The settings that say so, by section.
+    pub fn settings(&self) -> Value {
+        match self {
+            Self::Embedded => json!({}),
+            Self::Servers(servers) => {
+                let mut settings = json!({ "artifacts": without_nulls(servers.artifacts.clone()) });
+                for (service, url) in &servers.databases {
+                    settings[service] = json!({ "database": { "url": url } });
+                }
+                settings
+            }
+        }
+    }
+
+    /// Writes them as a TOML file.
+    pub fn write_settings(&self, file: &Path) {
+        std::fs::write(file, to_toml(&self.settings())).expect("a settings file");
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+        ),
+        other => other,
+    }
+}
+
+/// Settings as TOML: tables of scalars, nested by dotted keys. JSON's texts, numbers and booleans are TOML's too.
+pub(crate) fn to_toml(settings: &Value) -> String {
+    fn walk(path: &str, value: &Value, out: &mut String) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, value, out);
+                }
+            }
+            scalar => {
+                out.push_str(&format!("{path} = {scalar}\n"));
+            }
+        }
+    }
+    let mut out = String::new();
+    walk("", settings, &mut out);
+    out
+}

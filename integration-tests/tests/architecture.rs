@@ -1,0 +1,123 @@
+//! Who may depend on whom, read from cargo's own metadata.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+
+const PURE: [&str; 3] = ["rekindle-domain", "rekindle-statistics", "rekindle-dataset"];
+const SERVICES: [&str; 5] =
+    ["rekindle-registry", "rekindle-trainer", "rekindle-inference", "rekindle-monitor", "rekindle-orchestrator"];
+const NETWORK: [&str; 8] = ["tokio", "tonic", "hyper", "prost", "sea-orm", "sqlx-core", "async-nats", "axum"];
+
+/// The crates of ours that each crate of ours may use outside of tests.
+fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let libs_for_services = vec![
+        "rekindle-proto",
+        "rekindle-domain",
+        "rekindle-dataset",
+        "rekindle-statistics",
+        "rekindle-model",
+        "rekindle-artifacts",
+        "rekindle-store",
+        "rekindle-bus",
+        "rekindle-runtime",
+    ];
+    let mut allowed = BTreeMap::from([
+        ("rekindle-domain", vec![]),
+        ("rekindle-statistics", vec![]),
+        ("rekindle-dataset", vec!["rekindle-domain"]),
+        ("rekindle-proto", PURE.to_vec()),
+        ("rekindle-artifacts", PURE.to_vec()),
+        ("rekindle-model", PURE.to_vec()),
+        ("rekindle-store", vec!["rekindle-domain", "rekindle-proto"]),
+        ("rekindle-bus", vec!["rekindle-domain", "rekindle-proto", "rekindle-store"]),
+        ("rekindle-runtime", vec!["rekindle-domain", "rekindle-proto"]),
+        ("rekindle-testkit", vec!["rekindle-artifacts", "rekindle-store", "rekindle-bus"]),
+    ]);
+    for service in SERVICES {
+        allowed.insert(service, libs_for_services.clone());
+    }
+    allowed.insert("rekindle", libs_for_services.into_iter().chain(SERVICES).collect());
+    allowed
+}
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).exec().expect("metadata")
+}
+
+/// Our crates and, for each, the crates it depends on outside of tests and build scripts.
+fn direct(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
+    let normal = |package: &cargo_metadata::Package| {
+        let used = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        used.map(|dependency| dependency.name.clone()).collect()
+    };
+    metadata.workspace_packages().into_iter().map(|package| (package.name.to_string(), normal(package))).collect()
+}
+
+/// Everything that a crate of ours pulls in, however deep, outside of tests and build scripts.
+fn transitive(metadata: &Metadata, name: &str) -> BTreeSet<String> {
+    let graph = metadata.resolve.as_ref().expect("resolved");
+    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
+    let root = metadata.workspace_packages().into_iter().find(|p| p.name == name).expect("a crate of ours");
+    let (mut seen, mut open) = (BTreeSet::new(), vec![&root.id]);
+    while let Some(id) = open.pop() {
+        let node = graph.nodes.iter().find(|node| &node.id == id).expect("in the graph");
+        for dependency in &node.deps {
+            let used = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            if used && seen.insert(names[&dependency.pkg].to_owned()) {
+                open.push(&dependency.pkg);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn each_crate_uses_only_the_layers_below_it() {
+    let allowed = allowed();
+    let direct = direct(&metadata());
+    let ours: BTreeSet<&str> = direct.keys().map(String::as_str).filter(|name| name.starts_with("rekindle")).collect();
+    for name in ours.iter().filter(|name| **name != "rekindle-integration-tests") {
+        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} has no place in the layering: give it one"));
+        let uses = direct[*name].iter().filter(|used| ours.contains(used.as_str()));
+        let wrong: Vec<_> = uses.filter(|used| !may.contains(&used.as_str())).collect();
+        assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
+    }
+}
+
+#[test]
+fn pure_crates_know_no_network_and_no_async() {
+    let metadata = metadata();
+    for name in PURE {
+        let pulled = transitive(&metadata, name);
+        let wrong: Vec<_> = NETWORK.iter().filter(|banned| pulled.contains(**banned)).collect();
+        assert!(wrong.is_empty(), "{name} pulls in {wrong:?}");
+    }
+}
+
+#[test]
+fn the_test_kit_is_for_tests_alone() {
+    for (name, uses) in direct(&metadata()) {
+        let test_crate = name == "rekindle-integration-tests";
+        assert!(test_crate || !uses.contains("rekindle-testkit"), "{name} ships with the test kit");
+    }
+}
+
+#[test]
+fn no_crate_is_a_drawer_for_everything() {
+    for name in direct(&metadata()).keys() {
+        let last = name.trim_start_matches("rekindle-");
+        assert!(!["common", "utils", "util", "helpers", "core", "types", "shared"].contains(&last), "{name}");
+    }
+}
+
+#[test]
+fn one_version_of_each_crate_that_crosses_our_interfaces() {
+    let metadata = metadata();
+    for name in ["tonic", "prost", "hyper", "axum", "arrow", "parquet", "object_store", "rustls", "opentelemetry"] {
+        let used = transitive(&metadata, "rekindle");
+        let versions: BTreeSet<_> =
+            metadata.packages.iter().filter(|p| p.name == name && used.contains(name)).map(|p| &p.version).collect();
+        assert!(versions.len() <= 1, "{name} is there as {versions:?}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Opening a store, and blobs by digest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig,
+    aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists},
+    local::LocalFileSystem,
+    path::Path,
+};
+use rekindle_domain::Digest;
+use uuid::Uuid;
+
+use crate::{BlobWriter, Config, Error, object};
+
+/// An open store; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The same store where it is a folder, since only there bytes must be synced by us.
+    pub(crate) folder: Option<Arc<LocalFileSystem>>,
+    pub(crate) prefix: String,
+    pub(crate) limit: u64,
+}
+
+/// Whether a create-only put made the object or found one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Created {
+    New,
+    Existed,
+}
+
+impl Artifacts {
+    /// Opens the store and proves that it honours create-only puts. A local folder is made; a bucket must exist.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let artifacts = match (config.url.strip_prefix("file://"), config.url.strip_prefix("s3://")) {
+            (Some(folder), _) => Self::open_folder(folder, config)?,
+            (_, Some(bucket)) => Self::open_bucket(bucket, config)?,
+            _ => return Err(invalid_url(config, "expected file:///absolute/folder or s3://bucket/prefix")),
+        };
+        artifacts.probe(&config.url).await?;
+        Ok(artifacts)
+    }
+
+    fn open_folder(folder: &str, config: &Config) -> Result<Self, Error> {
+        if !folder.starts_with('/') {
+            return Err(invalid_url(config, "the folder must be absolute: file:///var/lib/rekindle/blobs"));
+        }
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io {
+            operation: "make the folder",
+            path: folder.to_owned(),
+            source,
+        })?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| invalid_url(config, error.to_string()))?;
+        let folder = Arc::new(store);
+        Ok(Self { store: folder.clone(), folder: Some(folder), prefix: String::new(), limit: config.max_blob_bytes })
+    }
+
+    fn open_bucket(bucket: &str, config: &Config) -> Result<Self, Error> {
+        let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
+        let store = s3(bucket, config).build().map_err(|error| invalid_url(config, error.to_string()))?;
+        let prefix = match prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
+        Ok(Self { store: Arc::new(store), folder: None, prefix, limit: config.max_blob_bytes })
+    }
+
+    /// Stores a blob and returns its digest. A blob that is there already is left, unless it is corrupt: then it is mended.
+    pub async fn put(&self, bytes: Bytes) -> Result<Digest, Error> {
+        let digest = Digest::of(&bytes);
+        let key = self.blob_key(&digest)?;
+        self.check_size(&key, bytes.len() as u64)?;
+        if self.create(&key, bytes.clone()).await? == Created::Existed {
+            self.mend(&key, &digest, bytes).await?;
+        }
+        Ok(digest)
+    }
+
+    /// The bytes of a digest, hashed while they are read.
+    pub async fn get(&self, digest: &Digest) -> Result<Bytes, Error> {
+        self.read_verified(&self.blob_key(digest)?, digest).await
+    }
+
+    /// Whether a blob is stored; says nothing of its health.
+    pub async fn contains(&self, digest: &Digest) -> Result<bool, Error> {
+        let key = self.blob_key(digest)?;
+        match self.store.head(&key).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) => Err(Error::store("look up", &key, source)),
+        }
+    }
+
+    /// Starts a blob whose size is not known yet and whose bytes come piece by piece.
+    pub async fn writer(&self) -> Result<BlobWriter, Error> {
+        BlobWriter::new(self.clone())
+    }
+
+    pub(crate) fn blob_key(&self, digest: &Digest) -> Result<Path, Error> {
+        let hex = digest.hex();
+        self.key(&format!("blobs/sha256/{}/{hex}", &hex[..2]))
+    }
+
+    pub(crate) fn staging_key(&self) -> Result<Path, Error> {
+        self.key(&format!("{}{}", object::STAGING, Uuid::new_v4()))
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Result<Path, Error> {
+        Path::parse(format!("{}{key}", self.prefix))
+            .map_err(|error| Error::InvalidKey { key: key.to_owned(), reason: error.to_string() })
+    }
+
+    pub(crate) fn check_size(&self, key: &Path, size: u64) -> Result<(), Error> {
+        if size <= self.limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge { key: key.to_string(), size, limit: self.limit })
+    }
+
+    /// A create-only put, durable when it returns.
+    pub(crate) async fn create(&self, key: &Path, bytes: Bytes) -> Result<Created, Error> {
+        let created = match self.store.put_opts(key, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
+            Ok(_) => Created::New,
+            Err(object_store::Error::AlreadyExists { .. }) => Created::Existed,
+            Err(source) => return Err(Error::store("create", key, source)),
+        };
+        self.sync(key).await?;
+        Ok(created)
+    }
+
+    /// Replaces a blob that does not match its own name, e.g. one torn by a power loss before it was synced.
+    async fn mend(&self, key: &Path, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
+        match self.read_verified(key, digest).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Corrupt { actual, .. }) => tracing::warn!(%key, %actual, "mending a corrupt blob"),
+            Err(Error::NotFound { .. } | Error::TooLarge { .. }) => tracing::warn!(%key, "mending a damaged blob"),
+            Err(error) => return Err(error),
+        }
+        self.store
+            .put(key, PutPayload::from_bytes(bytes))
+            .await
+            .map_err(|source| Error::store("mend", key, source))?;
+        self.sync(key).await
+    }
+
+    async fn probe(&self, url: &str) -> Result<(), Error> {
+        let key = self.key(&format!("{}probe-{}", object::STAGING, Uuid::new_v4()))?;
+        self.create(&key, Bytes::from_static(b"first")).await?;
+        let second = self.create(&key, Bytes::from_static(b"second")).await;
+        self.store.delete(&key).await.map_err(|source| Error::store("delete", &key, source))?;
+        match second? {
+            Created::Existed => Ok(()),
+            Created::New => Err(Error::NoConditionalCreate { url: url.to_owned() }),
+        }
+    }
+}
+
+fn s3(bucket: &str, config: &Config) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(config.region.as_deref().unwrap_or("us-east-1"))
+        .with_allow_http(config.allow_http)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+        .with_client_options(ClientOptions::new().with_timeout(config.request_timeout).with_allow_http(config.allow_http))
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: config.max_retries,
+            retry_timeout: config.retry_timeout,
+        });
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let (Some(id), Some(secret)) = (&config.access_key_id, &config.secret_access_key) {
+        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+    }
+    builder
+}
+
+fn invalid_url(config: &Config, reason: impl Into<String>) -> Error {
+    Error::InvalidUrl { url: config.url.clone(), reason: reason.into() }
+}

@@ -1,0 +1,118 @@
+//! Named objects (log segments), verified reads, and durability on the local file system.
+
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{ObjectStoreExt as _, path::Path};
+use rekindle_domain::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::{Artifacts, Error, backend::Created};
+
+/// Folder of uploads in the making.
+pub(crate) const STAGING: &str = "staging/";
+/// Folder of content-addressed blobs; named objects stay out of it.
+const BLOBS: &str = "blobs/";
+
+impl Artifacts {
+    /// Stores a named object. Offering the same bytes again is fine; other bytes under the same key are refused.
+    pub async fn put_object(&self, key: &str, bytes: Bytes) -> Result<Digest, Error> {
+        let path = self.object_key(key)?;
+        self.check_size(&path, bytes.len() as u64)?;
+        let offered = Digest::of(&bytes);
+        if self.create(&path, bytes).await? == Created::New {
+            return Ok(offered);
+        }
+        match self.read_verified(&path, &offered).await {
+            Ok(_) => Ok(offered),
+            Err(Error::Corrupt { actual, .. }) => {
+                Err(Error::Exists { key: path.to_string(), existing: actual, offered })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A named object as it is stored; [`Self::get_object_verified`] where its digest is known.
+    pub async fn get_object(&self, key: &str) -> Result<Bytes, Error> {
+        Ok(self.read(&self.object_key(key)?).await?.0)
+    }
+
+    /// A named object that must have the given digest.
+    pub async fn get_object_verified(&self, key: &str, digest: &Digest) -> Result<Bytes, Error> {
+        self.read_verified(&self.object_key(key)?, digest).await
+    }
+
+    /// Removes what uploads left behind that were last touched before `before`. Returns how many.
+    pub async fn sweep_staging(&self, before: DateTime<Utc>) -> Result<usize, Error> {
+        let folder = self.key(STAGING.trim_end_matches('/'))?;
+        let failed = |source| Error::store("list", &folder, source);
+        let mut listed = self.store.list(Some(&folder));
+        let mut removed = 0;
+        while let Some(meta) = listed.try_next().await.map_err(failed)? {
+            if meta.last_modified < before {
+                let key = &meta.location;
+                self.store.delete(key).await.map_err(|source| Error::store("delete", key, source))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn object_key(&self, key: &str) -> Result<Path, Error> {
+        if key.starts_with(BLOBS) || key.starts_with(STAGING) {
+            let reason = format!("{BLOBS} and {STAGING} are the store's own");
+            return Err(Error::InvalidKey { key: key.to_owned(), reason });
+        }
+        self.key(key)
+    }
+
+    pub(crate) async fn read_verified(&self, key: &Path, expected: &Digest) -> Result<Bytes, Error> {
+        let (bytes, actual) = self.read(key).await?;
+        if actual == *expected {
+            return Ok(bytes);
+        }
+        Err(Error::Corrupt { key: key.to_string(), expected: *expected, actual })
+    }
+
+    async fn read(&self, key: &Path) -> Result<(Bytes, Digest), Error> {
+        let failed = |source| Error::store("read", key, source);
+        let found = self.store.get(key).await.map_err(failed)?;
+        self.check_size(key, found.meta.size)?;
+        // The announced size is bounded above, so reserving it is safe; 32-bit machines take what fits.
+        let mut bytes = BytesMut::with_capacity(usize::try_from(found.meta.size).unwrap_or_default());
+        let mut hasher = Sha256::new();
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(failed)?;
+            self.check_size(key, (bytes.len() + chunk.len()) as u64)?;
+            hasher.update(&chunk);
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.freeze(), Digest::from_bytes(hasher.finalize().into())))
+    }
+
+    /// Makes an object durable on the local file system: its file, then every folder up to the root, since each may be new.
+    /// Elsewhere an acknowledged put is durable already.
+    pub(crate) async fn sync(&self, key: &Path) -> Result<(), Error> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let failed = |source| Error::store("find", key, source);
+        let file = folder.path_to_filesystem(key).map_err(failed)?;
+        let depth = key.parts().count();
+        tokio::task::spawn_blocking(move || sync_up(file, depth))
+            .await
+            .map_err(|error| Error::store("sync", key, error.into()))?
+    }
+}
+
+fn sync_up(file: PathBuf, folders: usize) -> Result<(), Error> {
+    for path in file.ancestors().take(folders + 1) {
+        std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(|source| Error::Io {
+            operation: "sync",
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Facts as CloudEvents 1.0 in the binary mode of the NATS binding: attributes are `ce-` headers, the body is the data.
+
+use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
+use chrono::{DateTime, SecondsFormat, Utc};
+use rekindle_domain::event::EventKind;
+use rekindle_proto::{client::Context, json};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::Error;
+
+/// A fact on the bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloudEvent {
+    /// Unique together with the source; a UUIDv7.
+    pub id: Uuid,
+    /// Who tells it: `/rekindle/<service>/<instance>`.
+    pub source: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// To which thing.
+    pub name: String,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// When it was written down.
+    pub recorded_time: DateTime<Utc>,
+    /// On whose behalf.
+    pub context: Context,
+    /// Events with the same key belong in one order.
+    pub partition_key: String,
+    /// The W3C trace context in which it happened.
+    pub traceparent: Option<String>,
+    /// The proto3 JSON form of the kind's message.
+    pub data: Value,
+}
+
+/// An event as it arrived.
+pub type Received = CloudEvent;
+
+impl CloudEvent {
+    /// Where it is published.
+    pub fn subject(&self) -> String {
+        self.kind.subject(&self.name)
+    }
+
+    /// What makes it the same event wherever it is met again: source and id. It is the `Nats-Msg-Id`, and the id for an inbox.
+    pub fn identity(&self) -> String {
+        format!("{}{}", self.source, self.id)
+    }
+
+    /// The headers of the message; empty attributes are left out, as the specification asks.
+    pub fn to_headers(&self) -> HeaderMap {
+        let traceparent = self.traceparent.clone().unwrap_or_default();
+        let attributes = [
+            ("ce-specversion", "1.0".to_owned()),
+            ("ce-id", self.id.to_string()),
+            ("ce-type", self.kind.ce_type()),
+            ("ce-source", self.source.clone()),
+            ("ce-subject", self.kind.ce_subject(&self.name)),
+            ("ce-time", rfc3339(self.time)),
+            ("ce-datacontenttype", "application/json".to_owned()),
+            ("content-type", "application/json".to_owned()),
+            ("ce-correlationid", self.context.correlation_id.clone()),
+            ("ce-causationid", self.context.causation_id.clone()),
+            ("ce-partitionkey", self.partition_key.clone()),
+            ("ce-recordedtime", rfc3339(self.recorded_time)),
+            ("ce-traceparent", traceparent.clone()),
+            ("traceparent", traceparent),
+        ];
+        let mut headers = HeaderMap::new();
+        for (key, value) in attributes {
+            if !value.is_empty() {
+                headers.insert(key, encode(&value).as_str());
+            }
+        }
+        headers.insert(NATS_MESSAGE_ID, encode(&self.identity()).as_str());
+        headers
+    }
+
+    /// The data as the message of the event's kind; an error names the field that does not fit.
+    pub fn decode<M: json::Named>(&self) -> Result<M, Error> {
+        json::from_slice(self.data.to_string().as_bytes())
+            .map_err(|error| Error::InvalidEvent { problem: format!("the data of {}: {error}", self.kind) })
+    }
+}
+
+/// Reads an event; an error names the header, or says what is wrong with the body.
+pub fn from_message(message: &async_nats::Message) -> Result<Received, Error> {
+    let headers = Headers(message.headers.as_ref());
+    let version = headers.required("ce-specversion")?;
+    if version != "1.0" {
+        return Err(headers.wrong("ce-specversion", &version, "1.0"));
+    }
+    let ce_type = headers.required("ce-type")?;
+    let kind =
+        EventKind::from_ce_type(&ce_type).ok_or_else(|| headers.wrong("ce-type", &ce_type, "a type that rekindle tells"))?;
+    let id = headers.required("ce-id")?;
+    let subject = headers.required("ce-subject")?;
+    let name = subject
+        .split_once('/')
+        .filter(|(noun, _)| *noun == kind.noun)
+        .map(|(_, name)| name.to_owned())
+        .ok_or_else(|| headers.wrong("ce-subject", &subject, "<noun of the type>/<name>"))?;
+    let time = headers.time("ce-time")?;
+    Ok(CloudEvent {
+        id: id.parse().map_err(|_| headers.wrong("ce-id", &id, "a UUID"))?,
+        source: headers.required("ce-source")?,
+        kind,
+        name,
+        time,
+        recorded_time: headers.optional("ce-recordedtime").map_or(Ok(time), |_| headers.time("ce-recordedtime"))?,
+        context: Context {
+            correlation_id: headers.optional("ce-correlationid").unwrap_or_default(),
+            causation_id: headers.optional("ce-causationid").unwrap_or_default(),
+        },
+        partition_key: headers.optional("ce-partitionkey").unwrap_or_default(),
+        traceparent: headers.optional("ce-traceparent"),
+        data: serde_json::from_slice(&message.payload)
+            .map_err(|error| Error::InvalidEvent { problem: format!("the data is not JSON: {error}") })?,
+    })
+}
+
+struct Headers<'a>(Option<&'a HeaderMap>);
+
+impl Headers<'_> {
+    fn optional(&self, key: &'static str) -> Option<String> {
+        self.0?.get(key).map(|value| decode(value.as_str())).filter(|value| !value.is_empty())
+    }
+
+    fn required(&self, key: &'static str) -> Result<String, Error> {
+        self.optional(key).ok_or_else(|| Error::InvalidEvent { problem: format!("the header {key} is missing") })
+    }
+
+    fn time(&self, key: &'static str) -> Result<DateTime<Utc>, Error> {
+        let text = self.required(key)?;
+        let time = DateTime::parse_from_rfc3339(&text).map_err(|_| self.wrong(key, &text, "a time as in RFC 3339"))?;
+        Ok(time.to_utc())
+    }
+
+    fn wrong(&self, key: &str, got: &str, expected: &str) -> Error {
+        let got: String = got.chars().take(80).collect();
+        Error::InvalidEvent { problem: format!("the header {key} is {got:?}: expected {expected}") }
+    }
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// Percent-encodes what a header may not hold: space, double quote, percent, and all beyond printable ASCII (CloudEvents
+/// HTTP binding 1.0.2, section 3.1.3.2, which the NATS binding follows).
+fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            0x21..=0x7e if byte != b'"' && byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// Undoes [`encode`]; what is not an encoded byte stays as it is.
+fn decode(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.filter(|_| first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_proto::events::AliasMoved;
+
+    use super::*;
+
+    fn event() -> CloudEvent {
+        let data = AliasMoved { model: "flight-delay".into(), alias: "champion".into(), revision: 3, ..Default::default() };
+        CloudEvent {
+            id: Uuid::from_u128(0x018f_6e1a_5f2b_7c31_9a52_0c8e_4f6b_1d20),
+            source: "/rekindle/registry/a 1".into(),
+            kind: EventKind::ALIAS_MOVED,
+            name: "flight-delay".into(),
+            time: "2026-03-01T12:00:00.250Z".parse().expect("a time"),
+            recorded_time: "2026-03-01T12:00:01Z".parse().expect("a time"),
+            context: Context { correlation_id: "trip-é".into(), causation_id: String::new() },
+            partition_key: "flight-delay".into(),
+            traceparent: None,
+            data: json::to_value(&data),
+        }
+    }
+
+    fn message(headers: HeaderMap, payload: &str) -> async_nats::Message {
+        async_nats::Message {
+            subject: "rekindle.events.x".into(),
+            reply: None,
+            payload: payload.to_owned().into(),
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn headers_follow_the_contract() {
+        let headers = event().to_headers();
+        let get = |key: &str| headers.get(key).map(|value| value.as_str().to_owned());
+        assert_eq!(get("ce-specversion").as_deref(), Some("1.0"));
+        assert_eq!(get("ce-type").as_deref(), Some("dev.rekindle.registry.alias.moved.v1"));
+        assert_eq!(get("ce-subject").as_deref(), Some("alias/flight-delay"));
+        assert_eq!(get("ce-time").as_deref(), Some("2026-03-01T12:00:00.250Z"));
+        assert_eq!(get("ce-source").as_deref(), Some("/rekindle/registry/a%201"));
+        assert_eq!(get("ce-correlationid").as_deref(), Some("trip-%C3%A9"));
+        assert_eq!(get("ce-causationid"), None);
+        assert_eq!(
+            get("Nats-Msg-Id").as_deref(),
+            Some("/rekindle/registry/a%201018f6e1a-5f2b-7c31-9a52-0c8e4f6b1d20")
+        );
+    }
+
+    #[test]
+    fn what_was_sent_is_received() {
+        let sent = event();
+        let received = from_message(&message(sent.to_headers(), &sent.data.to_string())).expect("valid");
+        assert_eq!(received, sent);
+        assert_eq!(received.decode::<AliasMoved>().expect("its own message").revision, 3);
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        for (key, value, named) in [
+            ("ce-specversion", "0.3", "ce-specversion"),
+            ("ce-type", "dev.rekindle.registry.alias.moved.v9", "ce-type"),
+            ("ce-id", "17", "ce-id"),
+            ("ce-subject", "run/x", "ce-subject"),
+            ("ce-time", "yesterday", "ce-time"),
+            ("ce-source", "", "ce-source"),
+        ] {
+            let mut headers = event().to_headers();
+            headers.insert(key, value);
+            let error = from_message(&message(headers, "{}")).expect_err(key).to_string();
+            assert!(error.contains(named), "{error}");
+        }
+        let error = from_message(&message(event().to_headers(), "{")).expect_err("cut").to_string();
+        assert!(error.contains("not JSON"), "{error}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Pulling messages, and noticing when nothing comes though something should.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{PullConsumer, pull::Batch};
+use futures::StreamExt as _;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::Consumer;
+use crate::{Bus, Delivery, Error};
+
+/// How long one request for messages stands. A request that a dying server took with it is missed for this long at most.
+const REQUEST: Duration = Duration::from_secs(2);
+/// How much longer than asked the server may take to end a request before it is taken for lost.
+const GRACE: Duration = Duration::from_secs(1);
+/// Silence after which the server is asked whether there is anything to deliver.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The longest pause between attempts to reach the consumer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Takes messages of a durable consumer one by one or in batches; whoever takes one answers for it. Makes the consumer when it is not
+/// there, and starts over whenever the server falls silent.
+pub struct Puller {
+    bus: Bus,
+    spec: Consumer,
+    consumer: Option<PullConsumer>,
+    request: Option<Request>,
+    taken: Vec<Delivery>,
+    last_delivery: Instant,
+    failures: u32,
+}
+
+struct Request {
+    messages: Batch,
+    /// When it is taken for lost.
+    deadline: Instant,
+}
+
+impl Puller {
+    /// Prepares; the server is first asked by [`Puller::next`] or [`Puller::next_batch`].
+    pub fn new(bus: Bus, spec: Consumer) -> Self {
+        Self {
+            bus,
+            spec,
+            consumer: None,
+            request: None,
+            taken: Vec::new(),
+            last_delivery: Instant::now(),
+            failures: 0,
+        }
+    }
+
+    /// The next message, however long it takes; `ready_for` messages at most are asked for at once, and each must be taken as it
+    /// comes. Nothing is lost when the returned future is dropped.
+    pub async fn next(&mut self, ready_for: usize) -> Delivery {
+        loop {
+            if self.request.is_none() {
+                if let Err(error) = self.ask(ready_for.max(1), REQUEST).await {
+                    self.pause_after(&error).await;
+                    continue;
+                }
+            }
+            if let Some(delivery) = self.receive().await {
+                return delivery;
+            }
+        }
+    }
+
+    /// Up to `max_messages`, waiting `max_wait` at most after the request; empty when none came. Nothing is lost when the returned
+    /// future is dropped: what had come is in the next batch.
+    pub async fn next_batch(&mut self, max_messages: usize, max_wait: Duration) -> Result<Vec<Delivery>, Error> {
+        let deadline = Instant::now() + max_wait;
+        if self.taken.len() < max_messages && self.request.is_none() {
+            self.ask(max_messages - self.taken.len(), max_wait).await?;
+        }
+        while self.taken.len() < max_messages && self.request.is_some() {
+            match timeout_at(deadline + GRACE, self.receive()).await {
+                Ok(Some(delivery)) => self.taken.push(delivery),
+                Ok(None) => {}
+                Err(_) => self.request = None,
+            }
+        }
+        let rest = self.taken.split_off(self.taken.len().min(max_messages));
+        Ok(std::mem::replace(&mut self.taken, rest))
+    }
+
+    /// Gives back what was delivered but not taken, so that it need not wait for its time to run out.
+    pub async fn hand_back(&mut self) {
+        if let Some(mut request) = self.request.take() {
+            while let Ok(Some(Ok(message))) = timeout(Duration::ZERO, request.messages.next()).await {
+                self.taken.extend(Delivery::new(message));
+            }
+        }
+        for delivery in self.taken.drain(..) {
+            if let Err(error) = delivery.retry(Duration::ZERO).await {
+                tracing::debug!(consumer = self.spec.name, %error, "message was not handed back; it comes again later");
+            }
+        }
+    }
+
+    /// Waits on the standing request; `None` once it has ended.
+    async fn receive(&mut self) -> Option<Delivery> {
+        let request = self.request.as_mut()?;
+        match timeout_at(request.deadline, request.messages.next()).await {
+            Ok(Some(Ok(message))) => {
+                self.last_delivery = Instant::now();
+                Delivery::new(message).inspect_err(|error| tracing::warn!(%error, "message without its place")).ok()
+            }
+            Ok(Some(Err(error))) => {
+                tracing::debug!(consumer = self.spec.name, %error, "request for messages failed, starting over");
+                self.start_over();
+                sleep(Duration::from_millis(50)).await;
+                None
+            }
+            Ok(None) => {
+                self.request = None;
+                None
+            }
+            Err(_) => {
+                tracing::debug!(consumer = self.spec.name, "request for messages was lost, starting over");
+                self.start_over();
+                None
+            }
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.request = None;
+        self.consumer = None;
+    }
+
+    async fn ask(&mut self, messages: usize, expires: Duration) -> Result<(), Error> {
+        self.watch_for_silence().await;
+        let consumer = match &self.consumer {
+            Some(consumer) => consumer,
+            None => self.consumer.insert(self.bus.durable_consumer(&self.spec).await?),
+        };
+        // No heartbeats: they tell of a lost request no earlier than the deadline below does.
+        let batch = consumer.batch().max_messages(messages).expires(expires).messages().await;
+        let messages = batch.map_err(|error| Error::Unavailable {
+            operation: format!("ask for messages of {}", self.spec.name),
+            waited: Duration::ZERO,
+            source: Some(error.into()),
+        })?;
+        self.request = Some(Request { messages, deadline: Instant::now() + expires + GRACE });
+        self.failures = 0;
+        Ok(())
+    }
+
+    /// Servers have been seen to stop delivering while messages wait: then the consumer is looked up anew, and somebody should know.
+    async fn watch_for_silence(&mut self) {
+        if self.last_delivery.elapsed() < SILENCE {
+            return;
+        }
+        self.last_delivery = Instant::now();
+        let Some(consumer) = &mut self.consumer else { return };
+        let Ok(info) = consumer.info().await else { return };
+        if info.num_pending > 0 && info.num_ack_pending == 0 {
+            tracing::warn!(
+                consumer = self.spec.name,
+                pending = info.num_pending,
+                "messages wait but none is delivered, starting over"
+            );
+            metrics::counter!("rekindle_bus_stalls_total", "consumer" => self.spec.name.clone()).increment(1);
+            self.start_over();
+        }
+    }
+
+    async fn pause_after(&mut self, error: &Error) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            tracing::warn!(consumer = self.spec.name, %error, "cannot ask for messages, trying again");
+        }
+        let pause = Duration::from_millis(50 << self.failures.min(6)).min(LONGEST_PAUSE);
+        sleep(pause).await;
+    }
+}
+
+impl Bus {
+    /// Makes a durable consumer, or brings the one of that name up to date.
+    async fn durable_consumer(&self, spec: &Consumer) -> Result<PullConsumer, Error> {
+        let consumer = self.jetstream().create_consumer_on_stream(spec.config(), spec.stream).await;
+        consumer.map_err(|error| Error::Setup {
+            what: format!("the consumer {} of {}", spec.name, spec.stream),
+            source: error.into(),
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! What lies on the bus: the streams and key-value buckets, by name, and how much each may hold.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    kv,
+    stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use serde::Deserialize;
+
+/// Facts: `rekindle.events.<service>.<noun>.<past-verb>.<name>`.
+pub const EVENTS: &str = "REKINDLE_EVENTS";
+/// Work: `rekindle.jobs.<pool>`.
+pub const JOBS: &str = "REKINDLE_JOBS";
+/// What was predicted: `rekindle.predictions.<model>`.
+pub const PREDICTIONS: &str = "REKINDLE_PREDICTIONS";
+/// What turned out to be true: `rekindle.outcomes.<model>`.
+pub const OUTCOMES: &str = "REKINDLE_OUTCOMES";
+/// What consumers gave up on: `rekindle.dead.<consumer>`.
+pub const DEAD_LETTERS: &str = "REKINDLE_DEAD_LETTERS";
+/// Desired state: one key per deployment.
+pub const DEPLOYMENTS: &str = "rekindle-deployments";
+/// Actual state: one key per replica, gone when it is not renewed.
+pub const REPLICAS: &str = "rekindle-replicas";
+
+/// Where dead letters of a consumer go.
+pub fn dead_letter_subject(consumer: &str) -> String {
+    format!("rekindle.dead.{consumer}")
+}
+
+/// How much the bus may hold. Sizes are in bytes on the server's disk, and reserved there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Facts, oldest go first.
+    pub events_bytes: i64,
+    /// How long facts are kept.
+    #[serde(with = "humantime_serde")]
+    pub events_age: Duration,
+    /// Jobs; above it, new jobs are refused.
+    pub jobs_bytes: i64,
+    /// Predictions, oldest go first; whoever reads them sees from their sequence that some are missing.
+    pub predictions_bytes: i64,
+    /// How long predictions are kept.
+    #[serde(with = "humantime_serde")]
+    pub predictions_age: Duration,
+    /// Outcomes; above it, new ones are refused until old ones age.
+    pub outcomes_bytes: i64,
+    /// How long outcomes are kept.
+    #[serde(with = "humantime_serde")]
+    pub outcomes_age: Duration,
+    /// Dead letters, oldest go first.
+    pub dead_letters_bytes: i64,
+    /// How long dead letters are kept.
+    #[serde(with = "humantime_serde")]
+    pub dead_letters_age: Duration,
+    /// How long the id of a published message is remembered.
+    #[serde(with = "humantime_serde")]
+    pub duplicate_window: Duration,
+    /// How long a replica's state stands without being renewed.
+    #[serde(with = "humantime_serde")]
+    pub replica_lease: Duration,
+    /// Copies of each stream; more than one needs a cluster.
+    pub replicas: usize,
+}
+
+const MIB: i64 = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            events_bytes: 512 * MIB,
+            events_age: 365 * DAY,
+            jobs_bytes: 64 * MIB,
+            predictions_bytes: 1024 * MIB,
+            predictions_age: 7 * DAY,
+            outcomes_bytes: 512 * MIB,
+            outcomes_age: 7 * DAY,
+            dead_letters_bytes: 128 * MIB,
+            dead_letters_age: 90 * DAY,
+            duplicate_window: Duration::from_secs(120),
+            replica_lease: Duration::from_secs(10),
+            replicas: 1,
+        }
+    }
+}
+
+impl Limits {
+    /// Every stream as it should be.
+    pub(crate) fn streams(&self) -> Vec<StreamConfig> {
+        let stream = |name: &str, subjects: &str, bytes: i64, age: Duration, discard: DiscardPolicy| StreamConfig {
+            name: name.to_owned(),
+            subjects: vec![subjects.to_owned()],
+            max_bytes: bytes,
+            max_age: age,
+            discard,
+            storage: StorageType::File,
+            retention: RetentionPolicy::Limits,
+            num_replicas: self.replicas,
+            duplicate_window: self.duplicate_window,
+            allow_direct: true,
+            ..StreamConfig::default()
+        };
+        let jobs = stream(JOBS, "rekindle.jobs.>", self.jobs_bytes, Duration::ZERO, DiscardPolicy::New);
+        vec![
+            stream(EVENTS, "rekindle.events.>", self.events_bytes, self.events_age, DiscardPolicy::Old),
+            StreamConfig { retention: RetentionPolicy::WorkQueue, ..jobs },
+            stream(PREDICTIONS, "rekindle.predictions.*", self.predictions_bytes, self.predictions_age, DiscardPolicy::Old),
+            stream(OUTCOMES, "rekindle.outcomes.*", self.outcomes_bytes, self.outcomes_age, DiscardPolicy::New),
+            stream(DEAD_LETTERS, "rekindle.dead.*", self.dead_letters_bytes, self.dead_letters_age, DiscardPolicy::Old),
+        ]
+    }
+
+    /// Every bucket as it should be.
+    pub(crate) fn buckets(&self) -> Vec<kv::Config> {
+        let bucket = |name: &str, description: &str| kv::Config {
+            bucket: name.to_owned(),
+            description: description.to_owned(),
+            history: 1,
+            max_bytes: 16 * MIB,
+            num_replicas: self.replicas,
+            ..kv::Config::default()
+        };
+        vec![
+            bucket(DEPLOYMENTS, "desired state of every deployment"),
+            kv::Config {
+                max_age: self.replica_lease,
+                // A lease is worth nothing after a restart of the server, and it is renewed every second.
+                storage: StorageType::Memory,
+                ..bucket(REPLICAS, "actual state of every replica, held as a lease")
+            },
+        ]
+    }
+}

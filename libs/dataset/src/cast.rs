@@ -1,0 +1,154 @@
+//! From one canonical type to another, where no value changes its meaning.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array as _, ArrayRef, AsArray as _, BooleanArray, Float64Array, Int64Array, StringArray,
+        TimestampMillisecondArray, new_null_array,
+    },
+    datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType},
+};
+use chrono::{DateTime, SecondsFormat};
+
+use crate::{
+    Error,
+    csv::{parse_boolean, parse_timestamp},
+    schema::type_name,
+};
+
+/// Integers up to this magnitude have an exact `f64`, and every `f64` up to it that is whole is one integer.
+pub(crate) const EXACT_INTEGER: i64 = 1 << 53;
+
+/// One value of a canonical column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Value<'a> {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Text(&'a str),
+    Time(i64),
+}
+
+/// The value at `row`; `None` if missing. The array has a canonical type.
+pub(crate) fn value_at(array: &ArrayRef, row: usize) -> Option<Value<'_>> {
+    if array.is_null(row) {
+        return None;
+    }
+    match array.data_type() {
+        DataType::Int64 => Some(Value::Int(array.as_primitive::<Int64Type>().value(row))),
+        DataType::Float64 => Some(Value::Float(array.as_primitive::<Float64Type>().value(row))),
+        DataType::Boolean => Some(Value::Bool(array.as_boolean().value(row))),
+        DataType::Utf8 => Some(Value::Text(array.as_string::<i32>().value(row))),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            Some(Value::Time(array.as_primitive::<TimestampMillisecondType>().value(row)))
+        }
+        other => unreachable!("{other} is not a canonical type"),
+    }
+}
+
+impl Value<'_> {
+    /// The value as a person would write it; times in RFC 3339.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Int(v) => v.to_string(),
+            Self::Float(v) => v.to_string(),
+            Self::Bool(v) => v.to_string(),
+            Self::Text(v) => v.to_owned(),
+            Self::Time(v) => DateTime::from_timestamp_millis(v)
+                .map_or_else(|| v.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        }
+    }
+
+    fn int(self) -> Option<i64> {
+        match self {
+            Self::Int(v) | Self::Time(v) => Some(v),
+            Self::Float(v) => whole(v),
+            Self::Bool(v) => Some(i64::from(v)),
+            Self::Text(v) => v.parse().ok(),
+        }
+    }
+
+    fn float(self) -> Option<f64> {
+        match self {
+            Self::Int(v) => (v.unsigned_abs() <= EXACT_INTEGER.unsigned_abs()).then_some(v as f64),
+            Self::Float(v) => Some(v),
+            Self::Bool(v) => Some(f64::from(u8::from(v))),
+            Self::Text(v) => v.parse().ok(),
+            Self::Time(_) => None,
+        }
+    }
+
+    fn boolean(self) -> Option<bool> {
+        match self {
+            Self::Bool(v) => Some(v),
+            Self::Text(v) => parse_boolean(v),
+            Self::Int(_) | Self::Float(_) => match self.int() {
+                Some(0) => Some(false),
+                Some(1) => Some(true),
+                _ => None,
+            },
+            Self::Time(_) => None,
+        }
+    }
+
+    /// Whole floats are written as the integer they stand for, since a column of whole numbers with gaps is often
+    /// stored as floats; a fraction is not a category.
+    fn category(self) -> Option<String> {
+        match self {
+            Self::Float(v) => whole(v).map(|v| v.to_string()),
+            other => Some(other.text()),
+        }
+    }
+
+    fn time(self) -> Option<i64> {
+        match self {
+            Self::Int(v) | Self::Time(v) => Some(v),
+            Self::Float(v) => whole(v),
+            Self::Text(v) => parse_timestamp(v),
+            Self::Bool(_) => None,
+        }
+    }
+}
+
+fn whole(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() <= EXACT_INTEGER as f64).then_some(value as i64)
+}
+
+/// Brings a canonical column to another canonical type, missing values staying missing.
+///
+/// # Errors
+/// The first value that the type cannot hold unchanged.
+pub(crate) fn lossless(name: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Error> {
+    if array.data_type() == to {
+        return Ok(array.clone());
+    }
+    if array.null_count() == array.len() {
+        return Ok(new_null_array(to, array.len()));
+    }
+    match to {
+        DataType::Int64 => convert(name, array, to, |v| v.int()).map(|v| Arc::new(Int64Array::from(v)) as _),
+        DataType::Float64 => convert(name, array, to, |v| v.float()).map(|v| Arc::new(Float64Array::from(v)) as _),
+        DataType::Boolean => convert(name, array, to, |v| v.boolean()).map(|v| Arc::new(BooleanArray::from(v)) as _),
+        DataType::Utf8 => convert(name, array, to, |v| v.category()).map(|v| Arc::new(StringArray::from(v)) as _),
+        _ => convert(name, array, to, |v| v.time()).map(|v| Arc::new(TimestampMillisecondArray::from(v)) as _),
+    }
+}
+
+fn convert<T>(
+    name: &str,
+    array: &ArrayRef,
+    to: &DataType,
+    change: impl Fn(Value<'_>) -> Option<T>,
+) -> Result<Vec<Option<T>>, Error> {
+    let at = |row| match value_at(array, row) {
+        None => Ok(None),
+        Some(value) => change(value).map(Some).ok_or_else(|| Error::Lossy {
+            column: name.to_owned(),
+            row,
+            value: value.text().chars().take(80).collect(),
+            to: type_name(to),
+        }),
+    };
+    (0..array.len()).map(at).collect()
+}

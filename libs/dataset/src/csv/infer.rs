@@ -1,0 +1,90 @@
+use std::{borrow::Cow, sync::Arc};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+
+use crate::cast::EXACT_INTEGER;
+
+/// The column in the narrowest type that every value fits.
+pub(super) fn typed(fields: &[Option<Cow<'_, str>>]) -> ArrayRef {
+    if fields.iter().all(Option::is_none) {
+        return Arc::new(StringArray::new_null(fields.len()));
+    }
+    if let Some(values) = parse_all(fields, parse_integer) {
+        Arc::new(Int64Array::from(values))
+    } else if let Some(values) = parse_all(fields, parse_float) {
+        Arc::new(Float64Array::from(values))
+    } else if let Some(values) = parse_all(fields, parse_boolean) {
+        Arc::new(BooleanArray::from(values))
+    } else if let Some(values) = parse_all(fields, parse_timestamp) {
+        Arc::new(TimestampMillisecondArray::from(values))
+    } else {
+        Arc::new(fields.iter().map(Option::as_deref).collect::<StringArray>())
+    }
+}
+
+/// Every value parsed, or `None` at the first that does not.
+fn parse_all<T>(fields: &[Option<Cow<'_, str>>], parse: fn(&str) -> Option<T>) -> Option<Vec<Option<T>>> {
+    fields
+        .iter()
+        .map(|field| match field {
+            None => Some(None),
+            Some(text) => parse(text).map(Some),
+        })
+        .collect()
+}
+
+fn is_integer_literal(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn has_leading_zero(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
+    matches!(digits, [b'0', b'0'..=b'9', ..])
+}
+
+fn parse_integer(text: &str) -> Option<i64> {
+    if has_leading_zero(text) { None } else { text.parse().ok() }
+}
+
+/// Decimal and scientific notation, and `nan` and `inf` in any case. What overflows to infinity, and whole numbers that
+/// a float would round, are refused.
+fn parse_float(text: &str) -> Option<f64> {
+    if has_leading_zero(text) {
+        return None;
+    }
+    let value: f64 = text.parse().ok()?;
+    let overflowed = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
+    let rounded = is_integer_literal(text) && value.abs() > EXACT_INTEGER as f64;
+    (!overflowed && !rounded).then_some(value)
+}
+
+/// `true` or `false` in any case.
+pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Milliseconds since 1970 of RFC 3339, or of `YYYY-MM-DD`, `YYYY-MM-DD HH:MM:SS[.fff]` (also with `T`) taken as UTC.
+/// What is finer than a millisecond is cut off.
+pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
+    if !text.as_bytes().first()?.is_ascii_digit() {
+        return None;
+    }
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_millis());
+    }
+    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis());
+    }
+    ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .map(|time| time.and_utc().timestamp_millis())
+}

@@ -1,0 +1,122 @@
+use std::borrow::Cow;
+
+use crate::Error;
+
+/// The file as text, without a byte order mark.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        let line = 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
+        Error::NotUtf8 { line, offset }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Every field after the header, column by column; an empty field is `None`.
+pub(super) fn columns<'a>(
+    reader: &mut Records<'a>,
+    width: usize,
+    max_rows: usize,
+) -> Result<Vec<Vec<Option<Cow<'a, str>>>>, Error> {
+    let mut columns: Vec<Vec<Option<Cow<'a, str>>>> = (0..width).map(|_| Vec::new()).collect();
+    let mut fields = Vec::with_capacity(width);
+    while reader.next_into(&mut fields)? {
+        if fields.len() != width {
+            return Err(Error::Ragged { line: reader.record_line, expected: width, got: fields.len() });
+        }
+        if columns[0].len() == max_rows {
+            return Err(Error::TooLarge { what: "rows", limit: max_rows });
+        }
+        for (column, field) in columns.iter_mut().zip(fields.drain(..)) {
+            column.push((!field.is_empty()).then_some(field));
+        }
+    }
+    Ok(columns)
+}
+
+/// Splits text into records, keeping count of lines.
+pub(super) struct Records<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+    /// The line on which the last record began.
+    pub(super) record_line: usize,
+}
+
+impl<'a> Records<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        // Blank lines at the end carry no row.
+        Self { text: text.trim_end_matches(['\r', '\n']), at: 0, line: 1, record_line: 1 }
+    }
+
+    /// Replaces `fields` by those of the next record; false at the end.
+    pub(super) fn next_into(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Error> {
+        fields.clear();
+        if self.at >= self.text.len() {
+            return Ok(false);
+        }
+        self.record_line = self.line;
+        loop {
+            let field = if self.text[self.at..].starts_with('"') {
+                self.quoted(fields.len() + 1)?
+            } else {
+                self.plain(fields.len() + 1)?
+            };
+            fields.push(field);
+            if !self.separator() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Steps over what ends a field: true for a comma, false for the end of the line or the text.
+    fn separator(&mut self) -> bool {
+        let rest = &self.text.as_bytes()[self.at..];
+        match rest {
+            [b',', ..] => self.at += 1,
+            [b'\r', b'\n', ..] => self.at += 2,
+            [b'\n', ..] => self.at += 1,
+            _ => {}
+        }
+        let comma = rest.first() == Some(&b',');
+        self.line += usize::from(!comma);
+        comma
+    }
+
+    fn plain(&mut self, field: usize) -> Result<Cow<'a, str>, Error> {
+        let rest = &self.text[self.at..];
+        let end = rest.bytes().position(|b| matches!(b, b',' | b'\n' | b'"')).unwrap_or(rest.len());
+        if rest.as_bytes().get(end) == Some(&b'"') {
+            let problem = "there is a quote inside an unquoted field";
+            return Err(Error::Quote { line: self.line, field, problem });
+        }
+        let ends_line = rest.as_bytes().get(end) != Some(&b',');
+        let value = if ends_line { rest[..end].strip_suffix('\r').unwrap_or(&rest[..end]) } else { &rest[..end] };
+        self.at += value.len();
+        Ok(Cow::Borrowed(value))
+    }
+
+    fn quoted(&mut self, field: usize) -> Result<Cow<'a, str>, Error> {
+        let line = self.line;
+        let wrong = |problem| Error::Quote { line, field, problem };
+        let start = self.at + 1;
+        let mut at = start;
+        let mut doubled = false;
+        let end = loop {
+            let quote = self.text[at..].find('"').ok_or_else(|| wrong("the quoted field never ends"))? + at;
+            if self.text.as_bytes().get(quote + 1) != Some(&b'"') {
+                break quote;
+            }
+            doubled = true;
+            at = quote + 2;
+        };
+        let value = &self.text[start..end];
+        self.line += value.bytes().filter(|&b| b == b'\n').count();
+        self.at = end + 1;
+        match self.text.as_bytes()[self.at..] {
+            [] | [b',' | b'\n', ..] | [b'\r', b'\n', ..] => {}
+            _ => return Err(wrong("there is text after the closing quote")),
+        }
+        Ok(if doubled { Cow::Owned(value.replace("\"\"", "\"")) } else { Cow::Borrowed(value) })
+    }
+}

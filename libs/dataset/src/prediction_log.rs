@@ -1,0 +1,207 @@
+//! What a replica answered, as it travels on `rekindle.predictions.<model>`.
+//!
+//! One message is one Arrow IPC stream with one record batch, and who answered is in the schema's
+//! metadata ([`Header`]). The columns are, in order:
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `prediction_id` | FixedSizeBinary(16) | the answered request (a UUID) |
+//! | `row` | UInt32 | row of the request, from 0 |
+//! | `event_time` | Timestamp(ms, UTC) | when what was predicted for happened |
+//! | `answered_at` | Timestamp(us, UTC) | when the answer was given |
+//! | `in.<feature>` | Int64, Float64, Utf8 or Boolean | the input as the model took it; may be missing |
+//! | `out.<output>` | Float32, FixedSizeList of Float32, or Utf8 | the answer |
+//!
+//! `lost_before` counts rows that this life of the replica answered but had to drop since its previous message, so that
+//! logged and declared lost together are what was answered.
+
+use std::{collections::HashMap, str::FromStr, sync::Arc};
+
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    ipc::{reader::StreamReader, writer::StreamWriter},
+};
+use bytes::Bytes;
+use rekindle_domain::{Digest, ModelName, ReplicaId};
+use uuid::Uuid;
+
+use crate::Error;
+
+/// The largest message, in bytes.
+pub const MAX_BYTES: usize = 512 * 1024;
+
+/// Name of the column of prediction ids.
+pub const PREDICTION_ID: &str = "prediction_id";
+/// Name of the column of row numbers.
+pub const ROW: &str = "row";
+/// Name of the column of event times.
+pub const EVENT_TIME: &str = "event_time";
+/// Name of the column of answer times.
+pub const ANSWERED_AT: &str = "answered_at";
+/// What the name of an input's column begins with.
+pub const INPUT_PREFIX: &str = "in.";
+/// What the name of an output's column begins with.
+pub const OUTPUT_PREFIX: &str = "out.";
+
+/// Who answered, and which message of theirs this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The model asked.
+    pub model: ModelName,
+    /// The version that answered.
+    pub model_version: u32,
+    /// The bundle that answered.
+    pub bundle_digest: Digest,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// One life of the replica; `sequence` and `lost_before` begin anew with it.
+    pub incarnation: Uuid,
+    /// The number of this message, from 1.
+    pub sequence: u64,
+    /// Rows answered since the previous message that had to be dropped.
+    pub lost_before: u64,
+}
+
+impl Header {
+    /// What the bus and the monitor know a message by: `<replica>/<incarnation>/<sequence>`.
+    pub fn message_id(&self) -> String {
+        format!("{}/{}/{}", self.replica, self.incarnation, self.sequence)
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let pairs = [
+            ("model", self.model.to_string()),
+            ("model_version", self.model_version.to_string()),
+            ("bundle_digest", self.bundle_digest.to_string()),
+            ("replica", self.replica.to_string()),
+            ("incarnation", self.incarnation.to_string()),
+            ("sequence", self.sequence.to_string()),
+            ("lost_before", self.lost_before.to_string()),
+        ];
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self, Error> {
+        Ok(Self {
+            model: entry(metadata, "model")?,
+            model_version: entry(metadata, "model_version")?,
+            bundle_digest: entry(metadata, "bundle_digest")?,
+            replica: entry(metadata, "replica")?,
+            incarnation: entry(metadata, "incarnation")?,
+            sequence: entry(metadata, "sequence")?,
+            lost_before: entry(metadata, "lost_before")?,
+        })
+    }
+}
+
+fn entry<T: FromStr>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Error> {
+    let text = metadata.get(key).ok_or_else(|| Error::Log(format!("the metadata has no {key}")))?;
+    text.parse().map_err(|_| Error::Log(format!("the metadata's {key} is {text:?}")))
+}
+
+/// The columns for a model's inputs and outputs, named without prefix.
+pub fn schema<'a>(
+    inputs: impl IntoIterator<Item = (&'a str, DataType)>,
+    outputs: impl IntoIterator<Item = (&'a str, DataType)>,
+) -> SchemaRef {
+    let mut fields = fixed_fields();
+    fields.extend(inputs.into_iter().map(|(name, kind)| Field::new(format!("{INPUT_PREFIX}{name}"), kind, true)));
+    fields.extend(outputs.into_iter().map(|(name, kind)| Field::new(format!("{OUTPUT_PREFIX}{name}"), kind, true)));
+    Arc::new(Schema::new(fields))
+}
+
+/// The type of an output column with `width` numbers to a row.
+pub fn output_type(width: usize) -> DataType {
+    match i32::try_from(width) {
+        Ok(width) if width > 1 => {
+            DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), width)
+        }
+        _ => DataType::Float32,
+    }
+}
+
+fn fixed_fields() -> Vec<Field> {
+    vec![
+        Field::new(PREDICTION_ID, DataType::FixedSizeBinary(16), false),
+        Field::new(ROW, DataType::UInt32, false),
+        Field::new(EVENT_TIME, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+        Field::new(ANSWERED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+    ]
+}
+
+/// Makes a message of a batch that has the columns of [`schema`].
+///
+/// # Errors
+/// Other columns; a message over [`MAX_BYTES`], in which case fewer rows have to be sent at a time.
+pub fn encode(header: &Header, batch: &RecordBatch) -> Result<Bytes, Error> {
+    check_columns(&batch.schema())?;
+    let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(header.metadata()));
+    let batch = batch.clone().with_schema(schema.clone()).map_err(Error::arrow("name the sender"))?;
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &schema).map_err(Error::arrow("encode predictions"))?;
+    writer.write(&batch).map_err(Error::arrow("encode predictions"))?;
+    writer.finish().map_err(Error::arrow("encode predictions"))?;
+    drop(writer);
+    if bytes.len() > MAX_BYTES {
+        return Err(Error::LogTooLarge { rows: batch.num_rows(), bytes: bytes.len(), limit: MAX_BYTES });
+    }
+    Ok(bytes.into())
+}
+
+/// Reads a message. The batch comes without the header's metadata, so that batches of one model can be put together.
+///
+/// # Errors
+/// Anything but one batch of the right columns with a whole header.
+pub fn decode(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
+    let damaged = |error: arrow::error::ArrowError| Error::Log(error.to_string());
+    let mut reader = StreamReader::try_new(bytes, None).map_err(damaged)?;
+    let schema = reader.schema();
+    let header = Header::from_metadata(schema.metadata())?;
+    check_columns(&schema)?;
+    let batch = reader.next().ok_or_else(|| Error::Log("there is no batch".to_owned()))?.map_err(damaged)?;
+    if reader.next().is_some() {
+        return Err(Error::Log("there is more than one batch".to_owned()));
+    }
+    let plain = Arc::new(schema.as_ref().clone().with_metadata(HashMap::new()));
+    Ok((header, batch.with_schema(plain).map_err(damaged)?))
+}
+
+fn check_columns(schema: &Schema) -> Result<(), Error> {
+    let fixed = fixed_fields();
+    if schema.fields().len() < fixed.len() {
+        return Err(Error::Log(format!(
+            "there are {} columns; expected at least {}",
+            schema.fields().len(),
+            fixed.len()
+        )));
+    }
+    for (position, (found, expected)) in schema.fields().iter().zip(&fixed).enumerate() {
+        if found.name() != expected.name() || found.data_type() != expected.data_type() || found.is_nullable() {
+            return Err(Error::Log(format!(
+                "column {position} is {} {}; expected {} {}, never missing",
+                found.name(),
+                found.data_type(),
+                expected.name(),
+                expected.data_type()
+            )));
+        }
+    }
+    schema.fields().iter().skip(fixed.len()).try_for_each(|field| check_value_column(field))
+}
+
+fn check_value_column(field: &Field) -> Result<(), Error> {
+    use DataType as T;
+    let known = if field.name().starts_with(INPUT_PREFIX) {
+        matches!(field.data_type(), T::Int64 | T::Float64 | T::Utf8 | T::Boolean)
+    } else if field.name().starts_with(OUTPUT_PREFIX) {
+        match field.data_type() {
+            T::Float32 | T::Utf8 => true,
+            T::FixedSizeList(item, _) => item.data_type() == &T::Float32,
+            _ => false,
+        }
+    } else {
+        false
+    };
+    if known { Ok(()) } else { Err(Error::Log(format!("column {} {} is unknown", field.name(), field.data_type()))) }
+}

@@ -1,0 +1,115 @@
+use arrow::datatypes::{DataType, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// What a column means to a model. It follows from the type: integers and floats are numeric,
+/// text is categorical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A quantity: `Int64` or `Float64`.
+    Numeric,
+    /// One of a set of values without order: `Utf8`.
+    Categorical,
+    /// A point in time.
+    Timestamp,
+    /// True or false.
+    Boolean,
+}
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Unique in its table, and not empty.
+    pub name: String,
+    /// One of the five canonical types.
+    pub data_type: DataType,
+    /// What it means; follows from the type.
+    pub kind: Kind,
+    /// Whether a value is missing in the rows at hand.
+    pub nullable: bool,
+}
+
+/// The columns of a table, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Schema {
+    /// The columns.
+    pub columns: Vec<Column>,
+}
+
+impl Schema {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| column.name.as_str())
+    }
+}
+
+/// The canonical type of a point in time: milliseconds since 1970 in UTC.
+pub fn canonical_timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, None)
+}
+
+/// The kind that a canonical type stands for; `None` for any other type.
+pub(crate) fn kind_of(data_type: &DataType) -> Option<Kind> {
+    match data_type {
+        DataType::Int64 | DataType::Float64 => Some(Kind::Numeric),
+        DataType::Utf8 => Some(Kind::Categorical),
+        DataType::Boolean => Some(Kind::Boolean),
+        DataType::Timestamp(TimeUnit::Millisecond, None) => Some(Kind::Timestamp),
+        _ => None,
+    }
+}
+
+/// The name that a canonical type goes by on the wire and in messages, e.g. `Timestamp(ms)`.
+pub fn type_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Int64 => "Int64",
+        DataType::Float64 => "Float64",
+        DataType::Utf8 => "Utf8",
+        DataType::Boolean => "Boolean",
+        DataType::Timestamp(TimeUnit::Millisecond, None) => "Timestamp(ms)",
+        _ => "another type",
+    }
+}
+
+/// Reads what [`type_name`] writes.
+pub fn parse_type(name: &str) -> Option<DataType> {
+    match name {
+        "Int64" => Some(DataType::Int64),
+        "Float64" => Some(DataType::Float64),
+        "Utf8" => Some(DataType::Utf8),
+        "Boolean" => Some(DataType::Boolean),
+        "Timestamp(ms)" => Some(canonical_timestamp()),
+        _ => None,
+    }
+}
+
+/// Refuses names that are empty, padded, contain control characters, or occur twice.
+pub(crate) fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = std::collections::HashMap::new();
+    for (index, name) in names.enumerate() {
+        let position = index + 1;
+        let problem = if name.is_empty() {
+            Some("give it a name")
+        } else if name.trim() != name {
+            Some("remove the space around the name")
+        } else if name.chars().any(char::is_control) {
+            Some("remove the control character")
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Err(Error::ColumnName { position, name: name.to_owned(), problem });
+        }
+        if let Some(first) = seen.insert(name, position) {
+            return Err(Error::DuplicateColumn { name: name.to_owned(), first, second: position });
+        }
+    }
+    Ok(())
+}

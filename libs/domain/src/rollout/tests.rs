@@ -1,0 +1,283 @@
+use proptest::{prelude::prop, prop_assert, prop_assert_eq, prop_oneof, proptest, strategy::Strategy as _};
+use uuid::Uuid;
+
+use super::*;
+use crate::Digest;
+
+fn version(number: u32) -> VersionRef {
+    VersionRef { version: number, bundle: Digest::of(&number.to_le_bytes()) }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + seconds, 0).expect("in range")
+}
+
+fn name(number: usize) -> ReplicaId {
+    format!("replica-{number}").parse().expect("name")
+}
+
+fn strategy() -> Strategy {
+    Strategy { bake: Duration::from_secs(1), observe: Duration::from_secs(3), ..Strategy::default() }
+}
+
+fn settled(model: &str) -> Deployment {
+    let first = Deployment::first(model.parse().expect("name"), version(1), "first".into(), at(0));
+    first.apply(&Action::Complete, at(0))
+}
+
+/// A replica as the tests play it: it takes over whatever it is assigned, unless told otherwise.
+#[derive(Debug, Clone)]
+struct Replica {
+    id: ReplicaId,
+    live: bool,
+    refuses: Option<VersionRef>,
+    served: ServedModel,
+}
+
+impl Replica {
+    fn new(number: usize) -> Self {
+        let served = ServedModel { serving: None, generation: 0, failure: None, answered: 0, failed: 0, in_flight: 0 };
+        Self { id: name(number), live: true, refuses: None, served }
+    }
+
+    fn follow(&mut self, desired: &DesiredState) {
+        let assigned = desired.assignment(&self.id);
+        if self.served.generation == assigned.generation {
+            return;
+        }
+        self.served.generation = assigned.generation;
+        if self.refuses == Some(assigned.version) {
+            self.served.failure = Some("does not warm up".into());
+            return;
+        }
+        self.served.failure = None;
+        self.served.serving = Some(assigned.version);
+    }
+
+    fn state(&self, model: &ModelName) -> ReplicaState {
+        ReplicaState {
+            replica: self.id.clone(),
+            incarnation: Uuid::nil(),
+            address: "127.0.0.1:1".into(),
+            reported_at: at(0),
+            models: BTreeMap::from([(model.clone(), self.served.clone())]),
+        }
+    }
+}
+
+fn live(replicas: &[Replica], model: &ModelName) -> Vec<ReplicaState> {
+    replicas.iter().filter(|replica| replica.live).map(|replica| replica.state(model)).collect()
+}
+
+/// Runs the planner with replicas that follow at once until it settles; returns the record and the actions.
+fn run(mut deployment: Deployment, replicas: &mut [Replica]) -> (Deployment, Vec<Action>) {
+    let mut actions = Vec::new();
+    for second in 0..500 {
+        for replica in replicas.iter_mut().filter(|replica| replica.live) {
+            replica.follow(&deployment.desired());
+        }
+        let action = plan(&deployment, &live(replicas, &deployment.model), at(second), &strategy());
+        deployment = deployment.apply(&action, at(second));
+        if action != Action::Wait {
+            actions.push(action);
+        }
+        if deployment.movement == Movement::Settled {
+            return (deployment, actions);
+        }
+    }
+    panic!("did not settle: {deployment:?}");
+}
+
+#[test]
+fn the_first_deployment_goes_to_all_at_once() {
+    let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
+    assert_eq!(first.desired().rollout, None);
+    assert_eq!(plan(&first, &[], at(900), &strategy()), Action::Wait);
+    let (done, actions) = run(first, &mut [Replica::new(0), Replica::new(1)]);
+    assert_eq!((done.outcome, actions), (Outcome::Completed, vec![Action::Complete]));
+}
+
+#[test]
+fn replicas_move_one_by_one_and_the_target_becomes_stable() {
+    let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
+    let (done, actions) = run(started, &mut replicas);
+    assert_eq!((done.stable, done.outcome), (version(2), Outcome::Completed));
+    assert!(done.everywhere_at.is_some());
+    let expected = (0..3).flat_map(|n| [Action::Move(name(n)), Action::Arrive(name(n))]);
+    assert_eq!(actions, expected.chain([Action::Observe, Action::Complete]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_refusal_brings_every_replica_back() {
+    let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
+    replicas[1].refuses = Some(version(2));
+    let (done, _) = run(started, &mut replicas);
+    assert_eq!((done.stable, done.outcome), (version(1), Outcome::Returned));
+    assert!(done.reason.contains("replica-1") && done.reason.contains("does not warm up"), "{}", done.reason);
+    assert!(replicas.iter().all(|replica| replica.served.serving == Some(version(1))));
+}
+
+#[test]
+fn errors_inside_the_target_bring_every_replica_back_even_while_observing() {
+    let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let mut replica = Replica::new(0);
+    for action in [Action::Move(name(0)), Action::Arrive(name(0)), Action::Observe] {
+        deployment = deployment.apply(&action, at(1));
+    }
+    replica.follow(&deployment.desired());
+    (replica.served.answered, replica.served.failed) = (99, 1);
+    let states = [replica.state(&deployment.model)];
+    assert!(matches!(plan(&deployment, &states, at(2), &strategy()), Action::Return { .. }));
+    let tolerant = Strategy { max_error_rate: 0.01, ..strategy() };
+    assert_eq!(plan(&deployment, &states, at(2), &tolerant), Action::Wait);
+}
+
+#[test]
+fn a_replica_that_takes_too_long_brings_the_rollout_back_but_one_that_vanished_does_not() {
+    let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let deployment = started.apply(&Action::Move(name(0)), at(0));
+    let slow = [Replica::new(0).state(&deployment.model)];
+    assert_eq!(plan(&deployment, &slow, at(59), &strategy()), Action::Wait);
+    assert!(matches!(plan(&deployment, &slow, at(60), &strategy()), Action::Return { .. }));
+    assert_eq!(plan(&deployment, &[], at(60), &strategy()), Action::Drop(name(0)));
+    assert_eq!(plan(&started, &[], at(9999), &strategy()), Action::Wait, "nobody lives: wait");
+}
+
+#[test]
+fn a_failure_told_of_an_earlier_generation_does_not_count() {
+    let deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let deployment = deployment.apply(&Action::Move(name(0)), at(0));
+    let mut replica = Replica::new(0);
+    (replica.served.generation, replica.served.failure) = (deployment.generation - 1, Some("old".into()));
+    assert_eq!(plan(&deployment, &[replica.state(&deployment.model)], at(1), &strategy()), Action::Wait);
+}
+
+#[test]
+fn a_moved_replica_that_restarts_gets_its_time_again() {
+    let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    for action in [Action::Move(name(0)), Action::Arrive(name(0))] {
+        deployment = deployment.apply(&action, at(0));
+    }
+    let fresh = [Replica::new(0).state(&deployment.model)];
+    assert_eq!(plan(&deployment, &fresh, at(500), &strategy()), Action::Rejoin(name(0)));
+    let deployment = deployment.apply(&Action::Rejoin(name(0)), at(500));
+    assert_eq!(plan(&deployment, &fresh, at(501), &strategy()), Action::Wait);
+}
+
+#[test]
+fn the_way_back_does_not_wait_for_ever() {
+    let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let returning = started.apply(&Action::Return { reason: "health".into() }, at(0));
+    let stuck = [Replica::new(0).state(&returning.model)];
+    assert_eq!(plan(&returning, &stuck, at(1), &strategy()), Action::Wait);
+    let action = plan(&returning, &stuck, at(60), &strategy());
+    assert_eq!(action, Action::Settle { stragglers: vec![name(0)] });
+    assert!(returning.apply(&action, at(60)).reason.contains("not confirmed by replica-0"));
+}
+
+#[test]
+fn only_a_settled_or_first_deployment_can_begin_to_move() {
+    let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    assert_eq!(started.begin(version(3), "x".into(), at(0)), Err(Busy));
+    let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
+    let replaced = first.begin(version(2), "better".into(), at(1)).expect("nobody serves it");
+    assert_eq!((replaced.stable, replaced.movement, replaced.generation), (version(2), Movement::First, 2));
+}
+
+/// What the world does between two looks of the planner.
+#[derive(Debug, Clone)]
+enum Happening {
+    Follow(usize),
+    Vanish(usize),
+    Come(usize),
+    Refuse(usize),
+    Err(usize),
+    Pass(i64),
+}
+
+fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
+    let replica = 0..5_usize;
+    prop_oneof![
+        8 => replica.clone().prop_map(Happening::Follow),
+        1 => replica.clone().prop_map(Happening::Vanish),
+        1 => replica.clone().prop_map(Happening::Come),
+        1 => replica.clone().prop_map(Happening::Refuse),
+        1 => replica.prop_map(Happening::Err),
+        4 => (0..20_i64).prop_map(Happening::Pass),
+    ]
+}
+
+fn happen(event: &Happening, replicas: &mut [Replica], desired: &DesiredState, second: &mut i64) {
+    match *event {
+        Happening::Follow(n) if replicas[n].live => replicas[n].follow(desired),
+        Happening::Follow(_) => {}
+        Happening::Vanish(n) => replicas[n] = Replica { live: false, ..Replica::new(n) },
+        Happening::Come(n) => replicas[n].live = true,
+        Happening::Refuse(n) => replicas[n].refuses = Some(version(2)),
+        Happening::Err(n) => replicas[n].served.failed += 1,
+        Happening::Pass(seconds) => *second += seconds,
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_invariants_hold(events in prop::collection::vec(happening(), 0..200)) {
+        let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
+        let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+        let mut second = 0;
+        for event in &events {
+            happen(event, &mut replicas, &deployment.desired(), &mut second);
+            let states = live(&replicas, &deployment.model);
+            let action = plan(&deployment, &states, at(second), &strategy());
+            let before = deployment.clone();
+            deployment = deployment.apply(&action, at(second));
+
+            if let (Action::Move(next), Some(forward)) = (&action, before.forward()) {
+                prop_assert!(replicas.iter().any(|replica| replica.live && replica.id == *next));
+                for replica in replicas.iter().filter(|r| r.live && forward.moved.contains_key(&r.id)) {
+                    prop_assert_eq!(replica.served.serving, Some(version(2)), "{} moves with {}", next, replica.id);
+                }
+            }
+            if matches!(deployment.movement, Movement::Returning { .. } | Movement::Settled) {
+                for replica in &replicas {
+                    prop_assert_eq!(deployment.desired().assignment(&replica.id).version, deployment.stable);
+                }
+            }
+            if deployment.outcome == Outcome::Completed {
+                prop_assert_eq!(deployment.stable, version(2));
+            } else {
+                prop_assert_eq!(deployment.stable, version(1));
+            }
+            prop_assert_eq!(deployment.generation > before.generation, deployment.desired() != before.desired());
+        }
+    }
+
+    #[test]
+    fn once_the_world_is_quiet_every_rollout_ends(events in prop::collection::vec(happening(), 0..100)) {
+        let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
+        let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+        let mut second = 0;
+        for event in &events {
+            happen(event, &mut replicas, &deployment.desired(), &mut second);
+            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy());
+            deployment = deployment.apply(&action, at(second));
+        }
+        replicas[0].live = true;
+        let shifted = strategy();
+        for _ in 0..100 {
+            for replica in replicas.iter_mut().filter(|replica| replica.live) {
+                replica.follow(&deployment.desired());
+            }
+            second += 5;
+            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &shifted);
+            deployment = deployment.apply(&action, at(second));
+        }
+        prop_assert_eq!(&deployment.movement, &Movement::Settled);
+        for replica in replicas.iter_mut().filter(|replica| replica.live && replica.refuses.is_none()) {
+            replica.follow(&deployment.desired());
+            prop_assert_eq!(replica.served.serving, Some(deployment.stable));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The administrative port: metrics and probes over HTTP.
+
+use std::time::Duration;
+
+use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{Error, shutdown::Shutdown, telemetry};
+
+/// How often the recorder folds new samples into its histograms between scrapes, which bounds their memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// `/metrics` in the Prometheus text format; `/healthz/live`, which is fine as long as it is answered; and
+/// `/healthz/ready`, which is 200 or 503 as `ready` has it.
+pub fn admin(ready: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz/live", get(|| async { "live\n" }))
+        .route("/healthz/ready", get(move || std::future::ready(readiness(*ready.borrow()))))
+}
+
+/// Serves a router until closing begins, then finishes the answers under way.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<(), Error> {
+    let closing = shutdown.work().clone().cancelled_owned();
+    let server = axum::serve(listener, router).with_graceful_shutdown(closing);
+    tokio::select! {
+        served = server => served.map_err(|source| Error::Serve { what: "HTTP", source: source.into() }),
+        never = upkeep() => match never {},
+    }
+}
+
+async fn upkeep() -> std::convert::Infallible {
+    let handle = telemetry::prometheus();
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+async fn metrics() -> impl IntoResponse {
+    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], telemetry::prometheus().render())
+}
+
+fn readiness(ready: bool) -> (StatusCode, &'static str) {
+    match ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    }
+}

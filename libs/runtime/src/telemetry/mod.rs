@@ -1,0 +1,137 @@
+//! Logs, traces and metrics of one process.
+
+mod trace_context;
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use serde::Deserialize;
+use tracing::Subscriber;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _};
+
+pub(crate) use trace_context::{TRACEPARENT, continue_call};
+pub use trace_context::{Propagate, continue_trace, inject, traceparent};
+
+use crate::Error;
+
+/// What to tell, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Which events are logged: a level, or directives such as `info,rekindle_bus=debug`.
+    pub log: String,
+    /// How lines look.
+    pub format: Format,
+    /// Where traces go by OTLP over gRPC, e.g. `http://collector:4317`; absent: nowhere.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people at a terminal.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: Format::Text, otlp_endpoint: None }
+    }
+}
+
+/// Keeps telemetry going; what is buffered is sent when it is dropped.
+#[derive(Debug)]
+#[must_use = "traces are no longer sent once this is dropped"]
+pub struct Guard {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        EXPORTING.store(false, Ordering::Relaxed);
+        if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown_with_timeout(Duration::from_secs(3))) {
+            // The subscriber may be what fails, so this goes past it.
+            eprintln!("the last traces could not be sent: {error}");
+        }
+    }
+}
+
+/// Whether spans of calls are worth making although nobody asked for this call's trace.
+static EXPORTING: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn is_exporting() -> bool {
+    EXPORTING.load(Ordering::Relaxed)
+}
+
+/// Sets up logs (on standard error), traces and metrics for the whole process. With an OTLP endpoint it must be called inside of a
+/// tokio runtime. A second call is an error.
+pub fn init(service: &str, config: &Config) -> Result<Guard, Error> {
+    let failed = |reason: String| Error::Telemetry { reason };
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| failed(format!("telemetry.log: {error}")))?;
+    let traces = config.otlp_endpoint.as_deref().map(|endpoint| provider(service, endpoint)).transpose()?;
+    let export = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer("rekindle")));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines(config.format))
+        .with(export)
+        .try_init()
+        .map_err(|error| failed(error.to_string()))?;
+    EXPORTING.store(traces.is_some(), Ordering::Relaxed);
+    prometheus();
+    Ok(Guard { traces })
+}
+
+fn lines<S>(format: Format) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        Format::Text => layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+fn provider(service: &str, endpoint: &str) -> Result<SdkTracerProvider, Error> {
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(Duration::from_secs(5))
+        .build()
+        .map_err(|error| Error::Telemetry { reason: format!("telemetry.otlp_endpoint {endpoint:?}: {error}") })?;
+    let resource = Resource::builder().with_service_name(format!("rekindle-{service}")).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// Upper bounds of the buckets of durations, in seconds: from what a small model takes to what a training step may.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// The process's metrics; installed on first use. Histograms whose names end with `_seconds` have buckets, others are summaries.
+pub fn prometheus() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(install).clone()
+}
+
+fn install() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::warn!("another metrics recorder is installed; /metrics will be empty");
+    }
+    handle
+}

@@ -1,0 +1,41 @@
+//! The administrative port over a real socket.
+
+use rekindle_runtime::{health::Health, http, shutdown::Shutdown};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("reads");
+    answer
+}
+
+#[tokio::test]
+async fn tells_metrics_liveness_and_readiness_until_closing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (health, shutdown) = (Health::new(), Shutdown::new());
+    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+
+    assert!(get(address, "/healthz/live").await.starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/healthz/ready").await.starts_with("HTTP/1.1 503"));
+    health.set_ready(true).await;
+    assert!(get(address, "/healthz/ready").await.starts_with("HTTP/1.1 200"));
+
+    metrics::counter!("test_things_total", "kind" => "round").increment(3);
+    metrics::histogram!("test_wait_seconds").record(0.2);
+    let text = get(address, "/metrics").await;
+    assert!(text.contains("text/plain; version=0.0.4"), "{text}");
+    assert!(text.contains(r#"test_things_total{kind="round"} 3"#), "{text}");
+    assert!(text.contains(r#"test_wait_seconds_bucket{le="0.25"} 1"#), "{text}");
+
+    shutdown.begin();
+    assert!(get(address, "/healthz/live").await.starts_with("HTTP/1.1 200"), "probes are answered while draining");
+    shutdown.close();
+    server.await.expect("no panic").expect("a clean end");
+}

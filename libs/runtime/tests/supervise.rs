@@ -1,0 +1,102 @@
+//! Tasks under supervision: who ends whom, in which order, and what is said of it.
+
+use std::{convert::Infallible, future::pending, time::Duration};
+
+use rekindle_runtime::{Error, shutdown::Shutdown, supervise::Tasks};
+use tokio::sync::mpsc;
+
+const DRAIN: Duration = Duration::from_secs(3600);
+
+async fn until_intake_stops(shutdown: Shutdown) -> Result<(), Infallible> {
+    shutdown.intake().cancelled().await;
+    Ok(())
+}
+
+async fn until_closing(shutdown: Shutdown) -> Result<(), Infallible> {
+    shutdown.work().cancelled().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_failure_ends_all_and_is_named() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    tasks.spawn("consumer", until_intake_stops(shutdown.clone()));
+    tasks.spawn_until_close("relay", until_closing(shutdown.clone()));
+    tasks.spawn("reconciler", async { Err::<(), _>(std::io::Error::other("disk full")) });
+    match tasks.join(shutdown.clone(), DRAIN).await {
+        Err(Error::Task { task, source }) => assert_eq!((task.as_str(), source.to_string().as_str()), ("reconciler", "disk full")),
+        other => panic!("{other:?}"),
+    }
+    assert!(shutdown.work().is_cancelled());
+}
+
+#[tokio::test]
+async fn a_panic_ends_all_and_is_named() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    tasks.spawn("server", until_intake_stops(shutdown.clone()));
+    tasks.spawn_until_close("relay", async { panic!("{} is not expected", 42) as Result<(), Infallible> });
+    match tasks.join(shutdown, DRAIN).await {
+        Err(Error::Panicked { task, message }) => assert_eq!((task.as_str(), message.as_str()), ("relay", "42 is not expected")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn phases_end_in_order() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    let (said, mut heard) = mpsc::unbounded_channel();
+    for (name, is_last) in [("relay", true), ("server", false)] {
+        let (shutdown, said) = (shutdown.clone(), said.clone());
+        let task = async move {
+            let phase = if is_last { shutdown.work() } else { shutdown.intake() };
+            phase.cancelled().await;
+            said.send(name)
+        };
+        if is_last { tasks.spawn_until_close(name, task) } else { tasks.spawn(name, task) }
+    }
+    shutdown.begin();
+    tasks.join(shutdown, DRAIN).await.expect("a clean end");
+    assert_eq!((heard.recv().await, heard.recv().await), (Some("server"), Some("relay")));
+}
+
+#[tokio::test]
+async fn tasks_that_end_well_are_simply_gone() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    tasks.spawn("once", async { Ok::<_, Infallible>(()) });
+    tasks.join(shutdown, DRAIN).await.expect("fine");
+}
+
+#[tokio::test]
+async fn those_that_do_not_end_in_time_are_cut_off_and_named() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    for name in ["b", "a"] {
+        tasks.spawn(name, pending::<Result<(), Infallible>>());
+    }
+    shutdown.begin();
+    match tasks.join(shutdown, Duration::from_millis(7)).await {
+        Err(Error::Unfinished { tasks, after }) => assert_eq!((tasks, after.as_millis()), (vec!["a".into(), "b".into()], 7)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn closing_at_once_does_not_wait_for_the_drain() {
+    let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
+    tasks.spawn("stuck", pending::<Result<(), Infallible>>());
+    shutdown.close();
+    assert!(matches!(tasks.join(shutdown, DRAIN).await, Err(Error::Unfinished { .. })));
+}
+
+#[tokio::test]
+async fn signals_begin_and_then_close() {
+    let shutdown = Shutdown::on_signals().expect("signals");
+    let raise = || {
+        let status = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    };
+    raise();
+    shutdown.intake().cancelled().await;
+    assert!(!shutdown.work().is_cancelled());
+    raise();
+    shutdown.work().cancelled().await;
+}

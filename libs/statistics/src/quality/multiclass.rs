@@ -1,0 +1,50 @@
+use super::{PROBABILITY_FLOOR, mean};
+use crate::{Error, error::check_parallel};
+
+/// Mean log loss in nats over `classes` classes: `-mean(ln p[truth])`.
+///
+/// `probabilities` is row-major, `classes` to a row; `truth` has the index of each row's class.
+/// The probability is kept [`PROBABILITY_FLOOR`] away from 0 and 1.
+///
+/// # Errors
+/// No rows; `probabilities` not `classes` times as long as `truth`; a probability outside 0 to 1; a class that
+/// does not exist.
+pub fn multiclass_log_loss(probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<f64, Error> {
+    multiclass_log_loss_rows(probabilities, classes, truth).map(|rows| mean(&rows))
+}
+
+/// The log loss of every row, in nats. Their mean is [`multiclass_log_loss`].
+///
+/// # Errors
+/// As [`multiclass_log_loss`].
+pub fn multiclass_log_loss_rows(probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<Vec<f64>, Error> {
+    check("log loss", probabilities, classes, truth)?;
+    let loss = |(row, &class): (&[f64], &usize)| -row[class].clamp(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR).ln();
+    Ok(probabilities.chunks_exact(classes).zip(truth).map(loss).collect())
+}
+
+/// Share of rows whose most probable class is the truth; of equal probabilities the first counts.
+///
+/// # Errors
+/// As [`multiclass_log_loss`].
+pub fn multiclass_accuracy(probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<f64, Error> {
+    check("accuracy", probabilities, classes, truth)?;
+    let right = probabilities.chunks_exact(classes).zip(truth).filter(|(row, class)| most_probable(row) == **class);
+    Ok(right.count() as f64 / truth.len() as f64)
+}
+
+fn most_probable(row: &[f64]) -> usize {
+    row.iter().enumerate().fold(0, |best, (class, &p)| if p > row[best] { class } else { best })
+}
+
+fn check(what: &'static str, probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<(), Error> {
+    check_parallel(what, probabilities.len(), truth.len().saturating_mul(classes))?;
+    if let Some(at) = probabilities.iter().position(|p| !(0.0..=1.0).contains(p)) {
+        let (row, value) = (at / classes, probabilities[at]);
+        return Err(Error::Value { what, row, value, expected: "a probability, 0 to 1" });
+    }
+    match truth.iter().position(|&class| class >= classes) {
+        Some(row) => Err(Error::Value { what, row, value: truth[row] as f64, expected: "the index of a class" }),
+        None => Ok(()),
+    }
+}

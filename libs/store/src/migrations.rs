@@ -1,0 +1,18 @@
+//! The tables that every service's database has. A service's own migrator lists them first:
+//!
+//! ```ignore
+//! fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+//!     let mut all = rekindle_store::migrations::shared();
+//!     all.push(Box::new(m20261121_models::Migration));
+//!     all
+//! }
+//! ```
+
+use sea_orm_migration::MigrationTrait;
+
+mod m20260101_000001_effects_once;
+
+/// The migrations of the shared tables, oldest first.
+pub fn shared() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(m20260101_000001_effects_once::Migration)]
+}

@@ -1,0 +1,113 @@
+//! A real nats-server with JetStream.
+
+use std::{
+    fs::File,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+};
+
+use crate::{
+    eventually,
+    process::{end, free_port, tool},
+};
+
+/// A running server; ended and removed when dropped.
+#[derive(Debug)]
+pub struct NatsServer {
+    process: Option<Child>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl NatsServer {
+    /// Starts a server with an empty store and waits until it takes connections.
+    ///
+    /// # Panics
+    /// When the program is missing (`scripts/install-tools.sh nats` brings it; `REKINDLE_NATS_SERVER` names another) or does not
+    /// come up.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Self { process: None, port: free_port(), folder };
+        server.restart().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it in order; clients lose their connection, the store stays.
+    pub fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Ends it at once, as a crash would; the store stays as it is.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// Starts it on the same port with the same store, after ending it where it still runs.
+    pub async fn restart(&mut self) {
+        self.stop();
+        self.process = Some(spawn(self.port, self.folder.path()));
+        let port = self.port;
+        eventually("nats-server to take connections", async || {
+            if let Ok(Some(status)) = self.process.as_mut().expect("it was started").try_wait() {
+                // Somebody took the port in between: it is tried again until it is free.
+                self.process = Some(spawn(port, self.folder.path()));
+                return Err(format!("it ended with {status}; its log: {}", self.log()));
+            }
+            greeting(port).await.map_err(|error| format!("{error}; its log: {}", self.log()))
+        })
+        .await;
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut process) = self.process.take() {
+            end(&mut process, signal);
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(port: u16, folder: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).expect("the folder is writable");
+    Command::new(tool("REKINDLE_NATS_SERVER", "nats-server"))
+        .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
+        .arg(folder.join("store"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("nats-server starts: is it installed (scripts/install-tools.sh nats)?")
+}
+
+/// The server speaks first, and says whether JetStream is on.
+async fn greeting(port: u16) -> Result<(), String> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.map_err(|error| error.to_string())?;
+    if line.starts_with("INFO ") && line.contains("\"jetstream\":true") { Ok(()) } else { Err(line) }
+}

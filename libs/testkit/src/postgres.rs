@@ -1,0 +1,129 @@
+//! A real PostgreSQL.
+
+use std::{
+    fs::File,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use nix::{sys::signal::Signal, unistd::User};
+use sea_orm::{ConnectionTrait as _, Database};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    eventually,
+    process::{end, free_port},
+};
+
+/// A running server with durable commits; ended and removed when dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Child,
+    port: u16,
+    /// Kept for its end: the folder goes with it.
+    _folder: TempDir,
+}
+
+impl Postgres {
+    /// Makes a cluster, starts the server on a free loopback port and waits until it answers. As root it runs as the user `postgres`,
+    /// since the server refuses to run as root.
+    ///
+    /// # Panics
+    /// When PostgreSQL is missing (`scripts/install-tools.sh postgres` brings it) or does not come up.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let user = server_user();
+        if let Some(user) = &user {
+            chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may give a folder away");
+        }
+        let data = folder.path().join("data");
+        make_cluster(&data, user.as_ref());
+        let port = free_port();
+        let process = spawn(&data, port, folder.path(), user.as_ref());
+        let mut server = Self { process, port, _folder: folder };
+        server.wait_until_up().await;
+        server
+    }
+
+    /// The URL of a new, empty database.
+    pub async fn fresh_database(&self) -> String {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let admin = Database::connect(self.url("postgres")).await.expect("the server is up");
+        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("the name is new");
+        admin.close().await.expect("it was open");
+        self.url(&name)
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    async fn wait_until_up(&mut self) {
+        eventually("PostgreSQL to answer", async || {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                panic!("PostgreSQL ended with {status}");
+            }
+            let admin = Database::connect(self.url("postgres")).await.map_err(|error| error.to_string())?;
+            admin.close().await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Its immediate shutdown: the children go with it, and no shared memory stays behind.
+        end(&mut self.process, Signal::SIGQUIT);
+    }
+}
+
+/// Whom the server runs as, where that must be somebody else.
+fn server_user() -> Option<User> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let user = User::from_name("postgres").expect("the user database can be read");
+    Some(user.expect("the user postgres exists: is PostgreSQL installed (scripts/install-tools.sh postgres)?"))
+}
+
+fn make_cluster(data: &Path, user: Option<&User>) {
+    let made = command("initdb", user)
+        .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
+        .arg(data)
+        .output()
+        .expect("initdb starts: is PostgreSQL installed (scripts/install-tools.sh postgres)?");
+    assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn spawn(data: &Path, port: u16, folder: &Path, user: Option<&User>) -> Child {
+    let log = File::create(folder.join("log")).expect("the folder is writable");
+    command("postgres", user)
+        .args(["-h", "127.0.0.1", "-k", "", "-p", &port.to_string(), "-c", "max_connections=200", "-D"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("postgres starts: it lies beside initdb")
+}
+
+fn command(program: &str, user: Option<&User>) -> Command {
+    let mut command = Command::new(find(program));
+    command.current_dir("/");
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+/// Debian keeps the server's programs off the path, in a folder for each version: the newest is taken.
+fn find(program: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions
+        .map(|version| version.path().join("bin").join(program))
+        .filter(|path| path.exists())
+        .max_by_key(|path| path.iter().nth(4).and_then(|version| version.to_str()?.parse::<u32>().ok()));
+    newest.unwrap_or_else(|| program.into())
+}

@@ -1,0 +1,57 @@
+//! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping used by events and by
+//! the command line, error details, and channels that carry the caller's context.
+//!
+//! Nothing here decides anything. Wire types end in the `rpc.rs` of a service, where they are parsed
+//! into `rekindle_domain`'s types.
+
+pub mod client;
+pub mod error;
+pub mod json;
+pub mod time;
+
+/// Files of every package, for the reflection service.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+// The generated code refers from package to package by relative paths, so the modules nest as the packages do.
+mod generated {
+    #![allow(unreachable_pub, rust_2018_idioms, clippy::all, clippy::unwrap_used, clippy::large_futures)]
+
+    pub mod inference {
+        tonic::include_proto!("inference");
+    }
+    pub mod rekindle {
+        pub mod registry {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.registry.v1");
+            }
+        }
+        pub mod trainer {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.trainer.v1");
+            }
+        }
+        pub mod monitor {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.monitor.v1");
+            }
+        }
+        pub mod orchestrator {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.orchestrator.v1");
+            }
+        }
+        pub mod events {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.events.v1");
+            }
+        }
+    }
+}
+
+pub use generated::{
+    inference,
+    rekindle::{
+        events::v1 as events, monitor::v1 as monitor, orchestrator::v1 as orchestrator, registry::v1 as registry,
+        trainer::v1 as trainer,
+    },
+};

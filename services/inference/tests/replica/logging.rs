@@ -1,0 +1,128 @@
+//! Logged + declared lost = answered.
+
+use std::collections::BTreeMap;
+
+use arrow::{
+    array::{Array as _, AsArray as _},
+    datatypes::{Float64Type, TimestampMillisecondType, UInt32Type},
+};
+use futures::StreamExt as _;
+use rekindle_bus::streams;
+use rekindle_dataset::prediction_log::{self, Header};
+use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
+use rekindle_testkit::eventually;
+
+use crate::support::{Replica, World, parameter, request};
+
+type Messages = BTreeMap<String, (Header, arrow::array::RecordBatch)>;
+
+/// Every message of the log, by its id.
+async fn logged(world: &World) -> Result<Messages, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = world.bus.jetstream().get_stream(streams::PREDICTIONS).await.map_err(|error| text(&error))?;
+    let total = stream.get_info().await.map_err(|error| text(&error))?.state.messages;
+    let config = async_nats::jetstream::consumer::pull::Config::default();
+    let consumer = stream.create_consumer(config).await.map_err(|error| text(&error))?;
+    let mut batch = consumer.fetch().max_messages(usize::try_from(total).expect("few")).messages().await.map_err(|error| text(&error))?;
+    let mut messages = Messages::new();
+    while let Some(message) = batch.next().await {
+        let message = message.map_err(|error| text(&error))?;
+        assert!(message.payload.len() <= prediction_log::MAX_BYTES);
+        let (header, batch) = prediction_log::decode(&message.payload).map_err(|error| text(&error))?;
+        assert!(messages.insert(header.message_id(), (header, batch)).is_none(), "a message came twice");
+    }
+    Ok(messages)
+}
+
+fn rows(messages: &Messages) -> (u64, u64) {
+    let logged = messages.values().map(|(_, batch)| batch.num_rows() as u64).sum();
+    (logged, messages.values().map(|(header, _)| header.lost_before).sum())
+}
+
+async fn serving(world: &World, buffer_bytes: usize) -> Replica {
+    let (version, _) = world.publish(1).await;
+    world.desire(1, version).await;
+    let mut config = world.config();
+    config.log.buffer_bytes = buffer_bytes;
+    config.log.batch_bytes = buffer_bytes.min(config.log.batch_bytes);
+    let replica = Replica::start(config, Some(world.bus.clone()), Some(world.artifacts.clone())).await;
+    replica.ready().await;
+    replica
+}
+
+async fn answer(replica: &Replica, requests: usize, rows: usize) -> u64 {
+    for _ in 0..requests {
+        replica.infer(request(rows)).await.unwrap();
+    }
+    (requests * rows) as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_logged_as_it_was_given() {
+    let world = World::start().await;
+    let replica = serving(&world, 1 << 20).await;
+    let mut asked = request(2);
+    let time = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("2026-03-01T12:00:00Z".into())) };
+    asked.parameters.insert("event_time".into(), time);
+    let answer = replica.infer(asked).await.unwrap();
+    replica.stop().await;
+
+    let messages = logged(&world).await.unwrap();
+    assert_eq!((messages.len(), rows(&messages)), (1, (2, 0)), "stopping flushes");
+    let (header, batch) = messages.values().next().unwrap();
+    assert_eq!((header.model.as_str(), header.model_version, header.sequence), ("flight-delay", 1, 1));
+    assert_eq!(header.bundle_digest.to_string(), parameter(&answer, "bundle_digest"));
+    let column = |name: &str| batch.column_by_name(name).unwrap_or_else(|| panic!("no {name}")).clone();
+    let id: uuid::Uuid = parameter(&answer, "prediction_id").parse().unwrap();
+    assert_eq!(column("prediction_id").as_fixed_size_binary().value(1), id.as_bytes());
+    assert_eq!(column("row").as_primitive::<UInt32Type>().values(), &[0, 1]);
+    assert_eq!(column("event_time").as_primitive::<TimestampMillisecondType>().value(0), 1_772_366_400_000);
+    assert_eq!(column("in.distance").as_primitive::<Float64Type>().values(), &[120.0, 120.0]);
+    assert!(column("in.delay").is_null(0), "a missing input is logged as missing");
+    assert_eq!(column("in.carrier").as_string::<i32>().value(0), "BB");
+    let probability = column("out.probability").as_primitive::<arrow::datatypes::Float32Type>().value(0);
+    assert_eq!(answer.raw_output_contents[0][..4], probability.to_le_bytes());
+    let label = column("out.label");
+    assert_eq!(&answer.raw_output_contents[1][4..4 + label.as_string::<i32>().value(0).len()], label.as_string::<i32>().value(0).as_bytes());
+    assert_eq!(batch.num_columns(), 4 + 3 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_dies_costs_no_answer_and_no_row_goes_uncounted() {
+    let mut world = World::start().await;
+    let replica = serving(&world, 256 << 10).await;
+    let mut answered = answer(&replica, 200, 3).await;
+    eventually("the first rows to be logged", async || {
+        let (logged, lost) = rows(&logged(&world).await?);
+        if (logged, lost) == (answered, 0) { Ok(()) } else { Err(format!("{logged} logged, {lost} lost")) }
+    })
+    .await;
+
+    world.nats.kill();
+    // Far more than the buffer holds.
+    answered += answer(&replica, 400, 64).await;
+    world.nats.restart().await;
+    answered += answer(&replica, 50, 3).await;
+
+    let (logged, lost) = eventually("logged + declared lost = answered", async || {
+        let (logged, lost) = rows(&logged(&world).await?);
+        if logged + lost == answered { Ok((logged, lost)) } else { Err(format!("{logged} + {lost}, answered {answered}")) }
+    })
+    .await;
+    assert!(lost > 0 && logged > 650, "{logged} logged, {lost} lost: the buffer should have overflowed");
+    replica.stop().await;
+    let (logged, lost) = rows(&self::logged(&world).await.unwrap());
+    assert_eq!(logged + lost, answered, "the end adds nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_are_split_into_messages_that_the_bus_takes() {
+    let world = World::start().await;
+    let replica = serving(&world, 64 << 20).await;
+    let answered = answer(&replica, 4, 8000).await;
+    replica.stop().await;
+    let messages = logged(&world).await.unwrap();
+    assert_eq!(rows(&messages), (answered, 0));
+    let sequences: Vec<_> = messages.values().map(|(header, _)| header.sequence).collect();
+    assert_eq!(sequences.iter().copied().max(), Some(sequences.len() as u64), "numbered from 1 without a gap");
+}

@@ -1,0 +1,192 @@
+//! What is said about a window: drifted, not drifted, or cannot tell; and the same of its quality.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::{ModelName, ReportId, VersionRef};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::window::Window;
+
+/// The name under which the prediction stands among the features in events.
+pub const PREDICTION: &str = "(prediction)";
+
+/// The three things that can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// As the reference.
+    Stable,
+    /// Moved away from the reference by more than the margin, with the stated confidence.
+    Drifted,
+    /// Cannot tell: too few rows.
+    Unknown,
+}
+
+impl Verdict {
+    /// The spelling in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "STABLE",
+            Self::Drifted => "DRIFTED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The verdict over several columns: one drifted is enough; stable needs one that could tell.
+    pub fn over(columns: impl IntoIterator<Item = Self>) -> Self {
+        columns.into_iter().fold(Self::Unknown, |all, one| match (all, one) {
+            (Self::Drifted, _) | (_, Self::Drifted) => Self::Drifted,
+            (Self::Stable, _) | (_, Self::Stable) => Self::Stable,
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
+        })
+    }
+}
+
+/// One column of a window against the reference profile. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDrift {
+    /// The feature, or [`PREDICTION`].
+    pub name: String,
+    /// What can be said.
+    pub verdict: Verdict,
+    /// Population stability index.
+    pub psi: f64,
+    /// Of the test that nothing changed.
+    pub p_value: f64,
+    /// The smallest index that this window could have told from none.
+    pub minimum_detectable_psi: f64,
+    /// Share of the sum of all columns' indices, in [0, 1].
+    pub cause_share: f64,
+    /// Share of missing values in the reference.
+    pub missing_reference: f64,
+    /// Share of missing values in the window.
+    pub missing_current: f64,
+}
+
+/// The inputs and the prediction of a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Over all columns.
+    pub verdict: Verdict,
+    /// The inputs, in the order of the signature.
+    pub features: Vec<ColumnDrift>,
+    /// The prediction.
+    pub prediction: Option<ColumnDrift>,
+}
+
+impl Drift {
+    /// The drifted columns, the prediction among them, most to blame first.
+    pub fn causes(&self) -> Vec<&ColumnDrift> {
+        let all = self.features.iter().chain(&self.prediction);
+        let mut causes: Vec<&ColumnDrift> = all.filter(|column| column.verdict == Verdict::Drifted).collect();
+        causes.sort_by(|a, b| b.cause_share.total_cmp(&a.cause_share).then_with(|| a.name.cmp(&b.name)));
+        causes
+    }
+}
+
+/// How good the answers of a window were. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// `Drifted` means worse than the reference.
+    pub verdict: Verdict,
+    /// Rows whose truth is known and belongs to the target.
+    pub labelled_rows: u64,
+    /// Outcomes that are no class of the model, or no number.
+    pub invalid_outcomes: u64,
+    /// log_loss, auc, accuracy, brier or mae, rmse, r2.
+    pub metrics: BTreeMap<String, f64>,
+    /// The same of the validation rows.
+    pub reference_metrics: BTreeMap<String, f64>,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean loss of the validation rows.
+    pub reference_loss: f64,
+    /// Lower confidence bound of the difference.
+    pub rise_lower_bound: f64,
+}
+
+/// One version's share of one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Its id.
+    pub id: ReportId,
+    /// The model.
+    pub model: ModelName,
+    /// The version that answered.
+    pub version: VersionRef,
+    /// The window.
+    pub window: Window,
+    /// Rows that the version answered in the window, each counted once.
+    pub rows: u64,
+    /// The inputs and the prediction.
+    pub drift: Drift,
+    /// `None` until the outcomes are in.
+    pub quality: Option<Quality>,
+    /// The smallest and the greatest prediction id among the rows.
+    pub ids: (u128, u128),
+    /// When the window was closed, by this service's clock.
+    pub closed_at: DateTime<Utc>,
+    /// When the quality was entered.
+    pub quality_at: Option<DateTime<Utc>>,
+    /// What its alerts are correlated by; `None` where there were none.
+    pub correlation_id: Option<Uuid>,
+    /// Anything a reader must know to trust it; empty where there is nothing.
+    pub reason: String,
+}
+
+/// A number that JSON and a database can hold: infinities become the greatest double, not-a-number becomes `instead`.
+pub(crate) fn finite(number: f64, instead: f64) -> f64 {
+    if number.is_nan() { instead } else { number.clamp(f64::MIN, f64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, verdict: Verdict, cause_share: f64) -> ColumnDrift {
+        let zero = 0.0;
+        ColumnDrift {
+            name: name.into(),
+            verdict,
+            psi: zero,
+            p_value: zero,
+            minimum_detectable_psi: zero,
+            cause_share,
+            missing_reference: zero,
+            missing_current: zero,
+        }
+    }
+
+    #[test]
+    fn one_drifted_column_is_enough_and_ignorance_is_not_stability() {
+        use Verdict::{Drifted, Stable, Unknown};
+        assert_eq!(Verdict::over([]), Unknown);
+        assert_eq!(Verdict::over([Unknown, Unknown]), Unknown);
+        assert_eq!(Verdict::over([Unknown, Stable]), Stable);
+        assert_eq!(Verdict::over([Stable, Drifted, Unknown]), Drifted);
+    }
+
+    #[test]
+    fn causes_are_the_drifted_ones_most_to_blame_first() {
+        let drift = Drift {
+            verdict: Verdict::Drifted,
+            features: vec![
+                column("a", Verdict::Drifted, 0.1),
+                column("b", Verdict::Stable, 0.5),
+                column("c", Verdict::Drifted, 0.3),
+            ],
+            prediction: Some(column(PREDICTION, Verdict::Drifted, 0.2)),
+        };
+        let names: Vec<&str> = drift.causes().iter().map(|cause| cause.name.as_str()).collect();
+        assert_eq!(names, ["c", PREDICTION, "a"]);
+    }
+
+    #[test]
+    fn numbers_are_made_fit_for_json() {
+        assert_eq!(finite(f64::INFINITY, 0.0), f64::MAX);
+        assert_eq!(finite(f64::NAN, 1.0), 1.0);
+        assert_eq!(finite(0.25, 1.0), 0.25);
+    }
+}

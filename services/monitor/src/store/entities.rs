@@ -1,0 +1,116 @@
+//! Rows as they lie in the tables.
+
+#![expect(unreachable_pub, reason = "the derives write pub items, and want theirs to be")]
+
+pub(crate) mod segment {
+    use sea_orm::entity::prelude::*;
+
+    /// One Parquet object. Written once, with the effects of the messages it holds; never changed.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "segments")]
+    pub struct Model {
+        /// Order of commit: the log's own clock.
+        #[sea_orm(primary_key)]
+        pub position: i64,
+        pub id: Uuid,
+        /// `prediction` or `outcome`.
+        pub kind: String,
+        pub model: String,
+        /// Of the predictions; 0 for outcomes.
+        pub model_version: i64,
+        /// Of the predictions; empty for outcomes.
+        pub bundle_digest: String,
+        pub object_key: String,
+        pub digest: String,
+        pub rows: i64,
+        pub bytes: i64,
+        /// Milliseconds; of predictions only.
+        pub event_min: Option<i64>,
+        pub event_max: Option<i64>,
+        /// Prediction ids, compared byte by byte on every database.
+        pub id_min: Uuid,
+        pub id_max: Uuid,
+        /// Latest event time of the model's log before this segment, in milliseconds.
+        pub latest_before: Option<i64>,
+        pub created_at: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod log {
+    use sea_orm::entity::prelude::*;
+
+    /// What is known about one model's log. Capture owns the counters and `latest_event`; evaluation owns `reported_until`.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "logs")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub model: String,
+        pub predictions: i64,
+        pub lost: i64,
+        pub late: i64,
+        pub outcomes: i64,
+        pub bad_lines: i64,
+        pub latest_event: Option<i64>,
+        pub reported_until: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod report {
+    use sea_orm::entity::prelude::*;
+
+    /// `closed (quality NULL) --labelled enough, or waited long enough--> judged (quality set)`. Evaluation owns both steps.
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "reports")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub model: String,
+        pub model_version: i64,
+        pub bundle_digest: String,
+        pub from_ms: i64,
+        pub until_ms: i64,
+        pub rows: i64,
+        pub drift: Json,
+        pub quality: Option<Json>,
+        pub id_min: Uuid,
+        pub id_max: Uuid,
+        pub closed_at: ChronoDateTimeUtc,
+        pub quality_at: Option<ChronoDateTimeUtc>,
+        pub correlation_id: Option<Uuid>,
+        pub reason: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod watch {
+    use sea_orm::entity::prelude::*;
+
+    /// How a model is watched; moved by compare-and-set on `revision`.
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "watches")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub model: String,
+        pub settings: Json,
+        pub revision: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

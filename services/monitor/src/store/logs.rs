@@ -1,0 +1,119 @@
+//! The state of each model's log: counters, the latest event time, and how far it was reported on.
+
+use rekindle_domain::ModelName;
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::{Expr, ExprTrait as _, OnConflict},
+};
+
+use super::{counted, entities::log, stored, unreadable};
+
+/// A model's log at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// Rows captured.
+    pub(crate) predictions: u64,
+    /// Rows that replicas declared lost.
+    pub(crate) lost: u64,
+    /// Captured rows whose window had closed before they came.
+    pub(crate) late: u64,
+    /// Outcomes captured, counting repetitions.
+    pub(crate) outcomes: u64,
+    /// The latest event time, in milliseconds.
+    pub(crate) latest_event: Option<i64>,
+    /// Event time up to which windows were reported, in milliseconds.
+    pub(crate) reported_until: Option<i64>,
+}
+
+/// What a batch adds to a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Growth {
+    /// Rows captured.
+    pub(crate) predictions: u64,
+    /// Rows declared lost.
+    pub(crate) lost: u64,
+    /// Rows too late for their window.
+    pub(crate) late: u64,
+    /// Outcomes captured.
+    pub(crate) outcomes: u64,
+    /// Lines set aside.
+    pub(crate) bad_lines: u64,
+    /// The latest event time among the rows, in milliseconds.
+    pub(crate) latest_event: Option<i64>,
+}
+
+/// The log of a model; empty where nothing was captured yet.
+pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<Log, DbErr> {
+    let row = log::Entity::find_by_id(model.as_str()).one(db).await?;
+    Ok(row.map_or_else(Log::default, |row| Log {
+        predictions: counted(row.predictions),
+        lost: counted(row.lost),
+        late: counted(row.late),
+        outcomes: counted(row.outcomes),
+        latest_event: row.latest_event,
+        reported_until: row.reported_until,
+    }))
+}
+
+/// Every model that has a log.
+pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, DbErr> {
+    let names: Vec<String> = log::Entity::find().select_only().column(log::Column::Model).into_tuple().all(db).await?;
+    names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
+}
+
+/// Adds what a batch brought. `before` is the log as the same transaction read it.
+pub(crate) async fn grow(
+    txn: &impl ConnectionTrait,
+    model: &ModelName,
+    before: &Log,
+    growth: &Growth,
+) -> Result<(), DbErr> {
+    let fresh = log::ActiveModel {
+        model: Set(model.to_string()),
+        predictions: Set(0),
+        lost: Set(0),
+        late: Set(0),
+        outcomes: Set(0),
+        bad_lines: Set(0),
+        latest_event: Set(None),
+        reported_until: Set(None),
+    };
+    log::Entity::insert(fresh)
+        .on_conflict(OnConflict::column(log::Column::Model).do_nothing().to_owned())
+        .exec_without_returning(txn)
+        .await?;
+    let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
+    let mut update = log::Entity::update_many()
+        .filter(log::Column::Model.eq(model.as_str()))
+        .col_expr(log::Column::Predictions, plus(log::Column::Predictions, growth.predictions))
+        .col_expr(log::Column::Lost, plus(log::Column::Lost, growth.lost))
+        .col_expr(log::Column::Late, plus(log::Column::Late, growth.late))
+        .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, growth.outcomes))
+        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, growth.bad_lines));
+    if growth.latest_event > before.latest_event {
+        update = update.col_expr(log::Column::LatestEvent, Expr::value(growth.latest_event));
+    }
+    update.exec(txn).await?;
+    Ok(())
+}
+
+/// Moves the end of what was reported from `before` to `until`; `false` where somebody else moved it.
+pub(crate) async fn move_reported_until(
+    txn: &impl ConnectionTrait,
+    model: &ModelName,
+    before: Option<i64>,
+    until: i64,
+) -> Result<bool, DbErr> {
+    let unmoved = match before {
+        Some(before) => log::Column::ReportedUntil.eq(before),
+        None => log::Column::ReportedUntil.is_null(),
+    };
+    let moved = log::Entity::update_many()
+        .filter(log::Column::Model.eq(model.as_str()))
+        .filter(unmoved)
+        .col_expr(log::Column::ReportedUntil, Expr::value(until))
+        .exec(txn)
+        .await?;
+    Ok(moved.rows_affected == 1)
+}

@@ -1,0 +1,134 @@
+//! How a model is watched.
+
+use rekindle_domain::ModelName;
+use serde::{Deserialize, Serialize};
+
+use crate::window::Timing;
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// The longest span that may be set, in milliseconds: ten years.
+pub const LONGEST: i64 = 3653 * DAY;
+
+/// A model's settings and how often they were changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    /// The model.
+    pub model: ModelName,
+    /// The settings.
+    pub settings: Settings,
+    /// 0 where nobody set any.
+    pub revision: u64,
+}
+
+/// Settings of one model. Spans are event time in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Length of a window.
+    pub window: i64,
+    /// Where windows begin, counted from multiples of their length since 1970-01-01 UTC.
+    pub window_offset: i64,
+    /// How far behind the latest event time a row may come and still be counted.
+    pub lateness: i64,
+    /// How long after a window's end its outcomes are waited for.
+    pub label_wait: i64,
+    /// Rows below which a window is answered 'cannot tell'.
+    pub min_rows: u64,
+    /// Smallest population stability index that matters.
+    pub drift_margin: f64,
+    /// Smallest relative rise of the loss that matters.
+    pub degradation_margin: f64,
+    /// Chance that a window in which nothing changed raises an alarm, over all columns.
+    pub false_alarm_rate: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: DAY,
+            window_offset: 0,
+            lateness: HOUR,
+            label_wait: DAY,
+            min_rows: 200,
+            drift_margin: 0.2,
+            degradation_margin: 0.1,
+            false_alarm_rate: 0.01,
+        }
+    }
+}
+
+/// A setting out of its bounds.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field} is {got}: expected {expected}")]
+pub struct InvalidSetting {
+    /// The field's name on the wire.
+    pub field: &'static str,
+    /// What it held.
+    pub got: String,
+    /// What it may hold.
+    pub expected: &'static str,
+}
+
+impl Settings {
+    /// Checks every bound, and reports the first that does not hold.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let span = |field, millis: i64, least: i64, expected| {
+            let held = (least..=LONGEST).contains(&millis);
+            if held { Ok(()) } else { Err(InvalidSetting { field, got: format!("{millis} ms"), expected }) }
+        };
+        let share = |field, value: f64, most: f64, expected| {
+            let held = value.is_finite() && value > 0.0 && value <= most;
+            if held { Ok(()) } else { Err(InvalidSetting { field, got: value.to_string(), expected }) }
+        };
+        span("watch.window", self.window, 1_000, "between 1 second and 10 years")?;
+        span("watch.window_offset", self.window_offset, 0, "between 0 and the window's length")?;
+        if self.window_offset >= self.window {
+            let got = format!("{} ms", self.window_offset);
+            return Err(InvalidSetting {
+                field: "watch.window_offset",
+                got,
+                expected: "less than the window's length",
+            });
+        }
+        span("watch.lateness", self.lateness, 0, "between 0 and 10 years")?;
+        span("watch.label_wait", self.label_wait, 0, "between 0 and 10 years")?;
+        if self.min_rows < 2 {
+            let got = self.min_rows.to_string();
+            return Err(InvalidSetting { field: "watch.min_rows", got, expected: "at least 2" });
+        }
+        share("watch.drift_margin", self.drift_margin, 100.0, "above 0 and at most 100")?;
+        share("watch.degradation_margin", self.degradation_margin, 100.0, "above 0 and at most 100")?;
+        share("watch.false_alarm_rate", self.false_alarm_rate, 0.5, "above 0 and at most 0.5")
+    }
+
+    /// What the windows need to know.
+    pub fn timing(&self) -> Timing {
+        Timing { length: self.window, offset: self.window_offset, lateness: self.lateness, label_wait: self.label_wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_each_bound_is_named() {
+        let base = Settings::default();
+        assert_eq!(base.validate(), Ok(()));
+        for (field, bad) in [
+            ("watch.window", Settings { window: 10, ..base.clone() }),
+            ("watch.window_offset", Settings { window_offset: DAY, ..base.clone() }),
+            ("watch.lateness", Settings { lateness: -1, ..base.clone() }),
+            ("watch.label_wait", Settings { label_wait: LONGEST + 1, ..base.clone() }),
+            ("watch.min_rows", Settings { min_rows: 1, ..base.clone() }),
+            ("watch.drift_margin", Settings { drift_margin: f64::NAN, ..base.clone() }),
+            ("watch.degradation_margin", Settings { degradation_margin: 0.0, ..base.clone() }),
+            ("watch.false_alarm_rate", Settings { false_alarm_rate: 0.6, ..base }),
+        ] {
+            assert_eq!(bad.validate().expect_err(field).field, field);
+        }
+    }
+}

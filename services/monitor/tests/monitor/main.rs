@@ -1,0 +1,273 @@
+//! The monitor as a whole, with a real broker, on both databases: what is published comes out as reports, events and labelled rows.
+
+mod rows;
+mod stage;
+
+use std::collections::BTreeMap;
+
+use rekindle_bus::streams;
+use rekindle_dataset::read_parquet;
+use rekindle_proto::{
+    events::DriftDetected,
+    json,
+    monitor::{
+        ExportLabelledRequest, GetPredictionRequest, ListPredictionsRequest, Outcome, ReportOutcomesRequest,
+        SetWatchRequest, Verdict, Watch, WindowReport, outcome::Truth, value::Value,
+    },
+};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use rows::{DAY, Replica, Row, START, World, rows, truths};
+use stage::{MODEL, Stage, bundle};
+
+/// Two whole days, usual and turned, and the beginning of a third that closes them.
+fn three_days() -> [Vec<Row>; 3] {
+    [
+        rows(1, 1500, START, START + DAY, World::Usual),
+        rows(2, 1500, START + DAY, START + 2 * DAY, World::Turned),
+        rows(3, 300, START + 2 * DAY, START + 2 * DAY + DAY / 8, World::Usual),
+    ]
+}
+
+fn header<'a>(event: &'a async_nats::Message, name: &str) -> &'a str {
+    event.headers.as_ref().and_then(|headers| headers.get(name)).map_or("", |value| value.as_str())
+}
+
+async fn drift_and_degradation_are_told_once_and_share_an_id(mut stage: Stage) {
+    stage.watch().await;
+    let days = three_days();
+    let mut replica = Replica::new(bundle(), MODEL, 3);
+    stage.predictions(&replica.log(&days.concat(), 2)).await;
+    stage.outcomes("day-1", truths(&days[0])).await;
+    stage.outcomes("day-2", truths(&days[1])).await;
+
+    let reports = stage.reported(2, 2).await;
+    let [turned, usual] = reports.as_slice() else { panic!("two reports") };
+    assert_eq!((usual.rows, usual.drift(), usual.model_version), (1500, Verdict::Stable, 3), "{usual:?}");
+    let quality = usual.quality.as_ref().expect("judged");
+    assert_eq!((quality.verdict(), quality.labelled_rows), (Verdict::Stable, 1500), "{quality:?}");
+    assert!(quality.metrics["auc"] > 0.8, "{quality:?}");
+    assert_eq!(usual.correlation_id, "");
+    assert_eq!((turned.rows, turned.drift()), (1500, Verdict::Drifted));
+    let quality = turned.quality.as_ref().expect("judged");
+    assert_eq!(quality.verdict(), Verdict::Drifted, "{quality:?}");
+    assert!(quality.rise_lower_bound > 0.0 && quality.loss > quality.reference_loss);
+
+    let events = stage.events(6).await;
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in &events {
+        *kinds.entry(header(event, "ce-type")).or_default() += 1;
+    }
+    let expected = [
+        ("dev.rekindle.monitor.degradation.detected.v1", 1),
+        ("dev.rekindle.monitor.drift.detected.v1", 1),
+        ("dev.rekindle.monitor.window.reported.v1", 4),
+    ];
+    assert_eq!(kinds, BTreeMap::from(expected));
+    for event in events.iter().filter(|event| header(event, "ce-type").contains("detected")) {
+        assert_eq!(header(event, "ce-correlationid"), turned.correlation_id);
+        assert!(event.subject.ends_with(MODEL), "{}", event.subject);
+    }
+    let drift = events.iter().find(|event| header(event, "ce-type").contains("drift")).expect("counted above");
+    let drift: DriftDetected = json::from_slice(&drift.payload).expect("its message");
+    let blame: Vec<&str> = drift.features.iter().map(|feature| feature.name.as_str()).collect();
+    assert!(blame.contains(&"distance") && !blame.contains(&"carrier"), "{blame:?}");
+    assert!(drift.features.is_sorted_by(|a, b| a.cause_share >= b.cause_share), "{drift:?}");
+
+    let status = stage.captured(3300, 3000).await;
+    assert_eq!((status.lost, status.open_windows), (14 * 2, 1));
+    labelled_rows_come_out_as_they_went_in(&mut stage, &days).await;
+    rows_are_found_by_id(&mut stage, &days).await;
+}
+
+async fn labelled_rows_come_out_as_they_went_in(stage: &mut Stage, days: &[Vec<Row>; 3]) {
+    let request = ExportLabelledRequest {
+        model: MODEL.into(),
+        target: "late".into(),
+        time_column: "at".into(),
+        holdout_share: 0.25,
+        ..ExportLabelledRequest::default()
+    };
+    let done = stage.client.export_labelled(request.clone()).await.expect("exported").into_inner();
+    assert_eq!(done.rows, 3000);
+    assert!(!done.segment_digests.is_empty());
+    let bytes = stage.artifacts.get(&done.blob_digest.parse().expect("a digest")).await.expect("stored");
+    let table = read_parquet(bytes).expect("canonical");
+    assert_eq!(table.schema.names().collect::<Vec<_>>(), ["distance", "carrier", "at", "late"]);
+    let labelled = days[..2].concat();
+    assert_eq!(table.times("at").expect("sorted"), labelled.iter().map(|row| row.time).collect::<Vec<_>>());
+    let late = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(table.column("late").expect("there"));
+    assert_eq!(late.values().to_vec(), labelled.iter().map(|row| i64::from(row.late)).collect::<Vec<_>>());
+    let holdout = done.holdout_from.expect("asked for").seconds * 1000;
+    assert_eq!(labelled.iter().filter(|row| row.time >= holdout).count(), 750);
+    let again = stage.client.export_labelled(request.clone()).await.expect("exported").into_inner();
+    assert_eq!(again.blob_digest, done.blob_digest);
+    let span = ExportLabelledRequest { from: Some(time(START + 5 * DAY)), ..request };
+    let none = stage.client.export_labelled(span).await.expect("nothing there").into_inner();
+    assert_eq!((none.rows, none.blob_digest.as_str()), (0, ""));
+}
+
+fn time(millis: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: millis / 1000, nanos: 0 }
+}
+
+async fn rows_are_found_by_id(stage: &mut Stage, days: &[Vec<Row>; 3]) {
+    let row = &days[1][77];
+    let request = GetPredictionRequest { prediction_id: row.id.to_string(), row: 0 };
+    let found = stage.client.get_prediction(request.clone()).await.expect("logged").into_inner();
+    assert_eq!((found.model.as_str(), found.model_version, found.replica.as_str()), (MODEL, 3, "replica-1"));
+    assert_eq!(found.inputs["distance"].value, Some(Value::Number(row.distance)));
+    assert_eq!(found.inputs["carrier"].value, Some(Value::Text(row.carrier.into())));
+    assert_eq!(found.outputs["probability"].len(), 4);
+    let truth = found.outcome.expect("told").truth;
+    assert_eq!(truth, Some(Truth::Label(u8::from(row.late).to_string())));
+    let error = stage.client.get_prediction(GetPredictionRequest { row: 9, ..request }).await.expect_err("no such row");
+    assert_eq!(error.code(), Code::NotFound);
+    let latest = ListPredictionsRequest { model: MODEL.into(), page_size: 400 };
+    let latest = stage.client.list_predictions(latest).await.expect("listed").into_inner().predictions;
+    assert_eq!(latest.len(), 400);
+    assert_eq!(latest[0].prediction_id, days[2].last().expect("rows").id.to_string());
+    assert!(latest[0].outcome.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_exports_and_lookups_on_sqlite() {
+    drift_and_degradation_are_told_once_and_share_an_id(Stage::on_sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_exports_and_lookups_on_postgres() {
+    drift_and_degradation_are_told_once_and_share_an_id(Stage::on_postgres().await).await;
+}
+
+/// A report without what each telling makes anew.
+fn essence(reports: Vec<WindowReport>) -> Vec<WindowReport> {
+    let strip = |report: WindowReport| WindowReport {
+        id: String::new(),
+        closed_at: None,
+        quality_at: None,
+        correlation_id: if report.correlation_id.is_empty() { String::new() } else { "some".to_owned() },
+        ..report
+    };
+    reports.into_iter().map(strip).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_it_reports_the_same() {
+    let days = three_days();
+    let mut replica = Replica::new(bundle(), MODEL, 1);
+    let messages = replica.log(&days.concat(), 1);
+    let mut calm = Stage::on_sqlite().await;
+    calm.watch().await;
+    calm.predictions(&messages).await;
+    calm.outcomes("all", truths(&days[..2].concat())).await;
+    let expected = essence(calm.reported(2, 2).await);
+
+    let mut rough = Stage::on_sqlite().await;
+    rough.watch().await;
+    for (round, part) in messages.chunks(4).enumerate() {
+        rough.predictions(part).await;
+        // The same messages once more, under ids that the bus does not know: only the monitor can recognise them.
+        for (id, bytes) in part {
+            rough.publish("predictions", &format!("again/{round}/{id}"), bytes.clone()).await;
+        }
+        rough.kill_and_restart().await;
+    }
+    rough.outcomes("all", truths(&days[..2].concat())).await;
+    rough.kill_and_restart().await;
+    assert_eq!(essence(rough.reported(2, 2).await), expected);
+    let status = rough.captured(3300, 3000).await;
+    assert_eq!(status.lost, messages.len() as u64);
+    assert_eq!(rough.events(6).await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_reported_apart_and_few_rows_cannot_tell() {
+    let mut stage = Stage::on_sqlite().await;
+    stage.watch().await;
+    let [usual, turned, last] = three_days();
+    stage.predictions(&Replica::new(bundle(), MODEL, 1).log(&usual, 0)).await;
+    let few: Vec<Row> = turned.iter().take(50).map(|row| Row { time: row.time - DAY, ..row.clone() }).collect();
+    stage.captured(1500, 0).await;
+    let mut second = Replica::new(bundle(), MODEL, 2);
+    stage.predictions(&second.log(&few, 0)).await;
+    stage.captured(1550, 0).await;
+    stage.predictions(&second.log(&last, 0)).await;
+    let reports = stage.reported(2, 0).await;
+    let by_version: BTreeMap<u32, (u64, Verdict)> =
+        reports.iter().map(|report| (report.model_version, (report.rows, report.drift()))).collect();
+    assert_eq!(by_version, BTreeMap::from([(1, (1500, Verdict::Stable)), (2, (50, Verdict::Unknown))]));
+
+    // Rows of a closed window are kept and counted, and reported no more; outcomes no longer come, and the wait ends.
+    let late = rows(9, 300, START, START + DAY / 2, World::Turned);
+    stage.predictions(&second.log(&late, 0)).await;
+    let end = rows(10, 250, START + 3 * DAY, START + 4 * DAY, World::Usual);
+    stage.predictions(&second.log(&end, 0)).await;
+    let reports = stage.reported(3, 2).await;
+    assert!(reports.iter().filter(|report| report.until == Some(time(START + DAY))).all(|report| {
+        by_version[&report.model_version].0 == report.rows
+            && report.quality.as_ref().is_some_and(|quality| quality.verdict() == Verdict::Unknown)
+    }));
+    assert_eq!(stage.captured(1550 + 300 + 300 + 250, 0).await.predictions, 2400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_set_aside_and_holds_up_nothing() {
+    let mut stage = Stage::on_sqlite().await;
+    let day = rows(1, 10, START, START + DAY, World::Usual);
+    stage.publish("predictions", "junk", "not arrow".into()).await;
+    stage.predictions(&Replica::new(bundle(), MODEL, 1).log(&day, 0)).await;
+    stage.outcomes("mixed", format!("nonsense\n{}", truths(&day[..1]))).await;
+    stage.captured(10, 1).await;
+    let mut dead = stage.stream(streams::DEAD_LETTERS, 2).await;
+    dead.sort_by(|a, b| a.subject.cmp(&b.subject));
+    let [lines, junk] = dead.as_slice() else { panic!("two dead letters: {dead:?}") };
+    assert_eq!(lines.subject.as_str(), "rekindle.dead.monitor-outcomes");
+    assert_eq!(lines.payload.as_ref(), b"nonsense");
+    assert!(header(lines, "Rekindle-Dead-Reason").starts_with("line 1: not an outcome"));
+    assert_eq!(junk.subject.as_str(), "rekindle.dead.monitor-predictions");
+    assert_eq!(junk.payload.as_ref(), b"not arrow");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_checked_and_repeatable() {
+    let mut stage = Stage::on_sqlite().await;
+    stage.watch().await;
+    let day = rows(1, 2, START, START + DAY, World::Usual);
+    let outcome = |row: &Row| Outcome {
+        prediction_id: row.id.to_string(),
+        row: 0,
+        truth: Some(Truth::Label(u8::from(row.late).to_string())),
+    };
+    let good: Vec<Outcome> = day.iter().map(outcome).collect();
+    let bad = Outcome { prediction_id: "?".into(), ..good[0].clone() };
+    let request = ReportOutcomesRequest { model: MODEL.into(), outcomes: good.clone(), idempotency_key: "once".into() };
+    let mixed = ReportOutcomesRequest { outcomes: vec![good[0].clone(), bad], ..request.clone() };
+    let error = stage.client.report_outcomes(mixed).await.expect_err("a bad id");
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let violations = error.get_error_details().bad_request().expect("details").field_violations.clone();
+    assert_eq!(violations[0].field, "outcomes[1].prediction_id");
+
+    for _ in 0..2 {
+        let accepted = stage.client.report_outcomes(request.clone()).await.expect("taken").into_inner().accepted;
+        assert_eq!(accepted, 2);
+    }
+    stage.captured(0, 2).await;
+    // A third, of other outcomes, is captured after any repetition would have been.
+    let other = ReportOutcomesRequest { outcomes: good[..1].to_vec(), idempotency_key: String::new(), ..request };
+    stage.client.report_outcomes(other).await.expect("taken");
+    stage.captured(0, 3).await;
+
+    let stale =
+        SetWatchRequest { watch: Some(Watch { model: MODEL.into(), ..Watch::default() }), expected_revision: 7 };
+    assert_eq!(stage.client.set_watch(stale.clone()).await.expect_err("stale").code(), Code::Aborted);
+    let mut wrong = stale;
+    wrong.watch = Some(Watch { model: MODEL.into(), drift_margin: -1.0, ..Watch::default() });
+    let error = stage.client.set_watch(wrong).await.expect_err("out of bounds");
+    assert!(error.message().starts_with("watch.drift_margin"), "{error}");
+    let unknown = ExportLabelledRequest { model: "Nope!".into(), ..ExportLabelledRequest::default() };
+    assert_eq!(stage.client.export_labelled(unknown).await.expect_err("no name").code(), Code::InvalidArgument);
+    assert!(stage.reports().await.is_empty());
+    assert_eq!(stage.status().await.predictions, 0);
+}

@@ -1,0 +1,202 @@
+//! Rows made up from a seed, a model learnt from such rows, and the messages in which a replica would log its answers.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use arrow::{
+    array::{
+        ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
+    },
+    datatypes::DataType,
+};
+use bytes::Bytes;
+use rekindle_dataset::{
+    prediction_log::{self, Header},
+    read_csv,
+};
+use rekindle_domain::{Architecture, Digest, ModelName, Recipe};
+use rekindle_model::{
+    Bundle, Model, Values,
+    train::{Origin, TrainInput, train},
+};
+use uuid::Uuid;
+
+pub(crate) const DAY: i64 = 86_400_000;
+/// 2024-01-01 UTC.
+pub(crate) const START: i64 = 1_704_067_200_000;
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) id: Uuid,
+    pub(crate) time: i64,
+    pub(crate) distance: f64,
+    pub(crate) carrier: &'static str,
+    pub(crate) late: bool,
+}
+
+/// What the world is like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum World {
+    /// As when the model was made.
+    Usual,
+    /// Distances have grown, and long ones are late no more.
+    Turned,
+}
+
+/// A small generator (Steele, Lea and Flood 2014), so that rows follow from the seed alone.
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// `count` rows spread evenly over `[from, until)`.
+pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, world: World) -> Vec<Row> {
+    let mut random = Random(seed);
+    let row = |place: usize| {
+        let bell = (0..6).map(|_| random.unit()).sum::<f64>() - 3.0;
+        let shift = match world {
+            World::Usual => 0.0,
+            World::Turned => 1.5,
+        };
+        let distance = 100.0 + 40.0 * (bell + shift);
+        let slope = match world {
+            World::Usual => 3.0,
+            World::Turned => -3.0,
+        };
+        let chance = 1.0 / (1.0 + (-slope * bell).exp());
+        Row {
+            id: Uuid::now_v7(),
+            time: from + (until - from) * i64::try_from(place).expect("small") / i64::try_from(count).expect("small"),
+            distance,
+            carrier: ["AA", "BB", "CC"][(random.unit() * 3.0) as usize],
+            late: random.unit() < chance,
+        }
+    };
+    (0..count).map(row).collect()
+}
+
+/// A model of the usual world.
+pub(crate) fn bundle() -> Bundle {
+    let mut csv = String::from("at,distance,carrier,late\n");
+    for row in rows(7, 4000, START - 40 * DAY, START, World::Usual) {
+        let at = chrono::DateTime::from_timestamp_millis(row.time).expect("in range").format("%Y-%m-%dT%H:%M:%SZ");
+        csv += &format!("{at},{},{},{}\n", row.distance, row.carrier, u8::from(row.late));
+    }
+    let table = read_csv(csv.into()).expect("well-formed");
+    let recipe = Recipe {
+        architecture: Architecture::Linear,
+        max_epochs: 12,
+        learning_rate: 0.02,
+        ..Recipe::for_target("late")
+    };
+    let origin = Origin { run_id: Uuid::nil().to_string(), dataset_digests: Vec::new(), code_revision: "test".into() };
+    train(&TrainInput { table: &table, time_column: Some("at"), recipe: &recipe }, &origin, |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("learns")
+}
+
+/// A replica that logs what it answers.
+pub(crate) struct Replica {
+    pub(crate) model: Model,
+    pub(crate) name: ModelName,
+    pub(crate) version: u32,
+    pub(crate) bundle: Digest,
+    pub(crate) incarnation: Uuid,
+    pub(crate) sequence: u64,
+}
+
+/// A message on its way: its id and its bytes.
+pub(crate) type Message = (String, Bytes);
+
+impl Replica {
+    pub(crate) fn new(bundle: &Bundle, name: &str, version: u32) -> Self {
+        Self {
+            model: Model::from_bundle(bundle).expect("whole"),
+            name: name.parse().expect("a name"),
+            version,
+            bundle: bundle.digest().expect("canonical"),
+            incarnation: Uuid::now_v7(),
+            sequence: 0,
+        }
+    }
+
+    /// The messages for rows, 250 each, each declaring `lost_before` rows lost.
+    pub(crate) fn log(&mut self, rows: &[Row], lost_before: u64) -> Vec<Message> {
+        rows.chunks(250).map(|rows| self.message(rows, lost_before)).collect()
+    }
+
+    fn message(&mut self, rows: &[Row], lost_before: u64) -> Message {
+        self.sequence += 1;
+        let header = Header {
+            model: self.name.clone(),
+            model_version: self.version,
+            bundle_digest: self.bundle,
+            replica: "replica-1".parse().expect("a name"),
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            lost_before,
+        };
+        let bytes = prediction_log::encode(&header, &self.batch(rows)).expect("columns of the log");
+        (header.message_id(), bytes)
+    }
+
+    fn inputs(&self, rows: &[Row]) -> Vec<(String, ArrayRef)> {
+        let column = |name: &str| -> ArrayRef {
+            match name {
+                "at" => Arc::new(rows.iter().map(|row| Some(row.time)).collect::<Int64Array>()),
+                "distance" => Arc::new(rows.iter().map(|row| Some(row.distance)).collect::<Float64Array>()),
+                _ => Arc::new(rows.iter().map(|row| Some(row.carrier)).collect::<StringArray>()),
+            }
+        };
+        let inputs = &self.model.signature().inputs;
+        inputs.iter().map(|input| (input.name.clone(), column(&input.name))).collect()
+    }
+
+    fn batch(&self, rows: &[Row]) -> RecordBatch {
+        let inputs = self.inputs(rows);
+        let answered =
+            self.model.predict(&RecordBatch::try_from_iter(inputs.clone()).expect("columns")).expect("answers");
+        let outputs: Vec<(String, ArrayRef)> = (self.model.signature().outputs.iter().zip(answered.outputs))
+            .map(|(output, values)| {
+                let values: ArrayRef = match values {
+                    Values::Fp32 { values, .. } => Arc::new(Float32Array::from(values)),
+                    Values::Text(texts) => Arc::new(StringArray::from_iter_values(texts)),
+                };
+                (output.name.clone(), values)
+            })
+            .collect();
+        let typed = |columns: &[(String, ArrayRef)]| -> Vec<(String, DataType)> {
+            columns.iter().map(|(name, values)| (name.clone(), values.data_type().clone())).collect()
+        };
+        let (input_types, output_types) = (typed(&inputs), typed(&outputs));
+        let schema = prediction_log::schema(
+            input_types.iter().map(|(name, kind)| (name.as_str(), kind.clone())),
+            output_types.iter().map(|(name, kind)| (name.as_str(), kind.clone())),
+        );
+        let times: TimestampMillisecondArray = rows.iter().map(|row| Some(row.time)).collect();
+        let answered: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.time * 1000)).collect();
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(FixedSizeBinaryArray::try_from_iter(rows.iter().map(|row| *row.id.as_bytes())).expect("16 bytes")),
+            Arc::new(rows.iter().map(|_| Some(0)).collect::<UInt32Array>()),
+            Arc::new(times.with_timezone("UTC")),
+            Arc::new(answered.with_timezone("UTC")),
+        ];
+        columns.extend(inputs.into_iter().chain(outputs).map(|(_, values)| values));
+        RecordBatch::try_new(schema, columns).expect("columns of the log")
+    }
+}
+
+/// What turned out, as lines.
+pub(crate) fn truths(rows: &[Row]) -> String {
+    let line = |row: &Row| format!("{{\"prediction_id\":\"{}\",\"label\":\"{}\"}}\n", row.id, u8::from(row.late));
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,133 @@
+//! What the reconcilers, the consumers and the calls share, and every change of a record that more than one of them makes.
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use rekindle_artifacts::Artifacts;
+use rekindle_bus::Bus;
+use rekindle_domain::{ModelName, WorkflowId, rollout::Action};
+use rekindle_store::in_transaction;
+use sea_orm::DatabaseConnection;
+use tokio::sync::watch;
+
+use crate::{
+    Config, Error,
+    clients::Peers,
+    deployment::{self, Record, Request},
+    fleet::Fleet,
+    leader::Leadership,
+    store::{deployments, workflows},
+    workflow::{self, Workflow},
+};
+
+/// How often a change that lost a race is decided anew before its caller hears of it.
+const RACES: usize = 8;
+
+/// The service's insides.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub config: Config,
+    pub db: DatabaseConnection,
+    pub bus: Bus,
+    pub artifacts: Artifacts,
+    pub peers: Peers,
+    pub fleet: Fleet,
+    pub leadership: Leadership,
+    /// Counts what happened; whoever waits looks again when it grows.
+    pub happened: watch::Sender<u64>,
+}
+
+/// The time, as precise as every database keeps it.
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}
+
+impl Core {
+    /// Wakes everything that waits for something to happen.
+    pub(crate) fn wake(&self) {
+        self.happened.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// A model's deployment.
+    pub(crate) async fn deployment(&self, model: &ModelName) -> Result<Option<Record>, Error> {
+        deployments::get(&self.db, model).await
+    }
+
+    /// Writes a workflow over what was read.
+    pub(crate) async fn change_workflow(
+        &self,
+        before: &Workflow,
+        after: Workflow,
+        now: DateTime<Utc>,
+    ) -> Result<Workflow, Error> {
+        let after =
+            in_transaction(&self.db, async |txn| workflow::change(txn, before, after.clone(), now).await).await?;
+        if after.state != before.state {
+            tracing::info!(
+                workflow = %after.id, model = %after.model, from = before.state.name(), to = after.state.name(),
+                reason = after.reason, "workflow advanced"
+            );
+            metrics::counter!("rekindle_workflow_moves_total", "state" => after.state.name()).increment(1);
+        }
+        self.wake();
+        Ok(after)
+    }
+
+    /// Reads a workflow, decides on a change, and writes it; decides anew where the workflow changed meanwhile. `decide` may
+    /// return the workflow as it is, and then nothing is written.
+    pub(crate) async fn decide_workflow(
+        &self,
+        id: WorkflowId,
+        now: DateTime<Utc>,
+        decide: impl Fn(&Workflow) -> Result<Workflow, Error>,
+    ) -> Result<Workflow, Error> {
+        let mut attempt = 0;
+        loop {
+            let before = workflows::get(&self.db, id).await?.ok_or_else(|| Error::not_found("workflow", id))?;
+            let after = decide(&before)?;
+            if after == before {
+                return Ok(before);
+            }
+            match self.change_workflow(&before, after, now).await {
+                Err(Error::Raced { .. }) if attempt < RACES => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Starts to move a model.
+    pub(crate) async fn begin_deployment(
+        &self,
+        model: &ModelName,
+        current: Option<&Record>,
+        request: Request,
+        now: DateTime<Utc>,
+    ) -> Result<Record, Error> {
+        let begin = async |txn: &_| deployment::begin(txn, model, current, request.clone(), now).await;
+        let record = in_transaction(&self.db, begin).await?;
+        self.deployment_changed(&record);
+        Ok(record)
+    }
+
+    /// Carries out the planner's action on a deployment's record.
+    pub(crate) async fn apply(&self, record: &Record, action: &Action, now: DateTime<Utc>) -> Result<Record, Error> {
+        let next = in_transaction(&self.db, async |txn| deployment::apply(txn, record, action, now).await).await?;
+        self.deployment_changed(&next);
+        Ok(next)
+    }
+
+    /// Sends every replica back to the stable version.
+    pub(crate) async fn turn_back(&self, record: &Record, reason: &str, now: DateTime<Utc>) -> Result<Record, Error> {
+        let next = in_transaction(&self.db, async |txn| deployment::turn_back(txn, record, reason, now).await).await?;
+        self.deployment_changed(&next);
+        Ok(next)
+    }
+
+    pub(crate) fn deployment_changed(&self, record: &Record) {
+        let deployment = &record.deployment;
+        tracing::info!(
+            model = %deployment.model, phase = deployment::phase(&deployment.movement),
+            generation = deployment.generation, stable = deployment.stable.version,
+            target = record.request.target.version, reason = deployment.reason, "deployment changed"
+        );
+        self.wake();
+    }
+}

@@ -1,0 +1,144 @@
+//! Aliases: where they point, and every move they made.
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::{AliasName, ModelName};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+
+use super::{
+    entity::{alias, alias_move},
+    parsed, signed, unsigned, version_number,
+};
+use crate::alias::AliasMove;
+
+/// The latest move of an alias.
+pub(crate) async fn get(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    name: &AliasName,
+) -> Result<Option<AliasMove>, DbErr> {
+    alias::Entity::find_by_id((model.to_string(), name.to_string())).one(db).await?.map(current).transpose()
+}
+
+/// The latest move of every alias of these models, by model and alias.
+pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[ModelName]) -> Result<Vec<AliasMove>, DbErr> {
+    let rows = alias::Entity::find()
+        .filter(alias::Column::Model.is_in(models.iter().map(ModelName::as_str)))
+        .order_by_asc(alias::Column::Model)
+        .order_by_asc(alias::Column::Alias)
+        .all(db)
+        .await?;
+    rows.into_iter().map(current).collect()
+}
+
+/// Moves an alias, if its revision is still one below the move's, and writes the move into the history; tells whether it
+/// moved.
+pub(crate) async fn apply(txn: &impl ConnectionTrait, to: &AliasMove) -> Result<bool, DbErr> {
+    let row = alias::Model {
+        model: to.model.to_string(),
+        alias: to.alias.to_string(),
+        version: version_number(to.version),
+        bundle_digest: to.bundle.to_string(),
+        revision: signed(to.revision),
+        moved_by: to.by.clone(),
+        reason: to.why.clone(),
+        moved_at: to.moved_at,
+    };
+    let moved = if to.revision == 1 {
+        alias::Entity::insert(row.into_active_model())
+            .on_conflict_do_nothing_on([alias::Column::Model, alias::Column::Alias])
+            .exec_without_returning(txn)
+            .await
+            .map(inserted)?
+    } else {
+        let result = alias::Entity::update_many()
+            .set(row.into_active_model().reset_all())
+            .filter(alias::Column::Model.eq(to.model.as_str()))
+            .filter(alias::Column::Alias.eq(to.alias.as_str()))
+            .filter(alias::Column::Revision.eq(signed(to.revision - 1)))
+            .exec(txn)
+            .await?;
+        result.rows_affected == 1
+    };
+    if moved {
+        history_row(to).into_active_model().insert(txn).await?;
+    }
+    Ok(moved)
+}
+
+fn inserted(result: sea_orm::TryInsertResult<u64>) -> bool {
+    matches!(result, sea_orm::TryInsertResult::Inserted(1..))
+}
+
+/// The moves of an alias, newest first, before a revision.
+pub(crate) async fn history(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    name: &AliasName,
+    before: Option<u64>,
+    limit: u64,
+) -> Result<Vec<AliasMove>, DbErr> {
+    let mut query = moves_of(model, name);
+    if let Some(before) = before {
+        query = query.filter(alias_move::Column::Revision.lt(signed(before)));
+    }
+    query.limit(limit + 1).all(db).await?.into_iter().map(past).collect()
+}
+
+/// The move that was in force at a time.
+pub(crate) async fn at(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    name: &AliasName,
+    time: DateTime<Utc>,
+) -> Result<Option<AliasMove>, DbErr> {
+    moves_of(model, name).filter(alias_move::Column::MovedAt.lte(time)).one(db).await?.map(past).transpose()
+}
+
+fn moves_of(model: &ModelName, name: &AliasName) -> sea_orm::Select<alias_move::Entity> {
+    alias_move::Entity::find()
+        .filter(alias_move::Column::Model.eq(model.as_str()))
+        .filter(alias_move::Column::Alias.eq(name.as_str()))
+        .order_by_desc(alias_move::Column::Revision)
+}
+
+fn history_row(to: &AliasMove) -> alias_move::Model {
+    alias_move::Model {
+        model: to.model.to_string(),
+        alias: to.alias.to_string(),
+        revision: signed(to.revision),
+        version: version_number(to.version),
+        bundle_digest: to.bundle.to_string(),
+        moved_by: to.by.clone(),
+        reason: to.why.clone(),
+        moved_at: to.moved_at,
+    }
+}
+
+fn current(row: alias::Model) -> Result<AliasMove, DbErr> {
+    past(alias_move::Model {
+        model: row.model,
+        alias: row.alias,
+        revision: row.revision,
+        version: row.version,
+        bundle_digest: row.bundle_digest,
+        moved_by: row.moved_by,
+        reason: row.reason,
+        moved_at: row.moved_at,
+    })
+}
+
+fn past(row: alias_move::Model) -> Result<AliasMove, DbErr> {
+    Ok(AliasMove {
+        model: parsed("model", &row.model)?,
+        alias: parsed("alias", &row.alias)?,
+        version: unsigned("version", row.version.into())?,
+        bundle: parsed("bundle_digest", &row.bundle_digest)?,
+        revision: unsigned("revision", row.revision)?,
+        by: row.moved_by,
+        why: row.reason,
+        moved_at: row.moved_at,
+    })
+}

@@ -1,0 +1,39 @@
+//! One version of a dataset; written once, never changed.
+
+use sea_orm::{FromJsonQueryResult, entity::prelude::*};
+use serde::{Deserialize, Serialize};
+
+use super::Digests;
+use crate::dataset::{Column as DatasetColumn, ColumnProfile};
+
+/// The columns, in order, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Columns(pub Vec<DatasetColumn>);
+
+/// What the columns hold, in order, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Profile(pub Vec<ColumnProfile>);
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "dataset_versions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub name: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub version: i32,
+    pub content_digest: String,
+    pub blob_digest: String,
+    pub rows: i64,
+    pub bytes: i64,
+    pub columns: Columns,
+    pub time_column: Option<String>,
+    pub time_min: Option<DateTimeUtc>,
+    pub time_max: Option<DateTimeUtc>,
+    pub parents: Digests,
+    pub description: String,
+    pub profile: Profile,
+    pub created_at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,36 @@
+//! The registry's tables: rows in, nouns out. The only code that speaks sea-orm.
+//!
+//! Functions that change something take the transaction they are part of; what moves does so by an update
+//! guarded by the revision that was read, and the answer tells whether it moved. Lists read one row more than their limit, which
+//! tells whether there is a next page.
+
+pub(crate) mod aliases;
+pub(crate) mod datasets;
+mod entity;
+pub(crate) mod migration;
+pub(crate) mod models;
+pub(crate) mod runs;
+
+use std::{fmt::Display, str::FromStr};
+
+use sea_orm::DbErr;
+
+/// A number that the database keeps signed and the domain does not.
+fn unsigned<T: TryFrom<i64>>(column: &'static str, number: i64) -> Result<T, DbErr> {
+    T::try_from(number).map_err(|_| DbErr::Type(format!("column {column} holds {number}")))
+}
+
+/// A size or a count as the database keeps it. Nothing here comes near the bound.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A version number as the database keeps it.
+fn version_number(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// A text that was a name, a digest or an id when it was written.
+fn parsed<T: FromStr<Err: Display>>(column: &'static str, text: &str) -> Result<T, DbErr> {
+    text.parse().map_err(|error| DbErr::Type(format!("column {column}: {error}")))
+}

@@ -1,0 +1,120 @@
+use rekindle_domain::Digest;
+use rekindle_proto::registry::{
+    ColumnKind, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest, Source,
+};
+use tonic::Code;
+
+use crate::{
+    on_both,
+    sandbox::{Sandbox, key, time},
+};
+
+on_both!(
+    rows_are_ordered_cut_and_described,
+    sources_follow_one_another,
+    the_same_key_makes_one_version_and_another_key_another,
+    lists_lead_through_all,
+    blobs_come_back_as_they_went,
+);
+
+const FLIGHTS: &str = "when,distance,carrier,flight\n\
+    2013-01-03 10:00:00,300,UA,12\n\
+    2013-01-01 10:00:00,100,AA,11\n\
+    2013-01-02 10:00:00,,UA,12\n";
+
+async fn rows_are_ordered_cut_and_described(sandbox: Sandbox) {
+    let mut request = sandbox.csv("flights", FLIGHTS).await;
+    request.time_column = "when".into();
+    request.kinds.insert("flight".into(), ColumnKind::Categorical.into());
+    request.until = Some(prost_types::Timestamp { seconds: 1_357_207_200, nanos: 0 }); // 2013-01-03 10:00, left out
+    request.parents = vec![Digest::of(b"a segment").to_string()];
+    let made = sandbox.dataset(request.clone()).await;
+    assert_eq!((made.version, made.rows, made.time_column.as_str()), (1, 2, "when"));
+    assert_eq!(time(made.time_min).to_rfc3339(), "2013-01-01T10:00:00+00:00");
+    assert_eq!(time(made.time_max).to_rfc3339(), "2013-01-02T10:00:00+00:00");
+    assert_eq!(made.parents, request.parents);
+    let flight = made.columns.iter().find(|column| column.name == "flight").expect("the column");
+    assert_eq!((flight.data_type.as_str(), flight.kind()), ("Utf8", ColumnKind::Categorical));
+    let distance = made.profile.iter().find(|column| column.name == "distance").expect("the column");
+    assert_eq!((distance.missing, distance.distinct, distance.mean), (1, 1, Some(100.0)));
+
+    let blob = sandbox.artifacts.get(&made.blob_digest.parse().expect("a digest")).await.expect("stored");
+    assert_eq!(blob.len() as u64, made.bytes);
+    let table = rekindle_dataset::read_parquet(blob).expect("Parquet");
+    assert_eq!(rekindle_dataset::content_digest(&table).to_string(), made.content_digest);
+
+    let got = sandbox.datasets.clone().get_version(GetVersionRequest { name: "flights".into(), version: 0 }).await;
+    assert_eq!(got.expect("there").into_inner(), made);
+    let events = sandbox.events(1).await;
+    assert_eq!(events[0].kind.ce_type(), "dev.rekindle.registry.dataset-version.registered.v1");
+    assert_eq!(events[0].data["content_digest"], made.content_digest);
+}
+
+async fn sources_follow_one_another(sandbox: Sandbox) {
+    let first = sandbox.dataset(sandbox.csv("first", "a,b\n1,x\n2,y\n").await).await;
+    let mut both = sandbox.csv("both", "b,a,c\nz,3,9\n").await;
+    both.sources.insert(0, Source { digest: first.blob_digest, format: FileFormat::Parquet.into() });
+    let both = sandbox.dataset(both).await;
+    let names: Vec<_> = both.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!((names, both.rows), (vec!["a", "b"], 3));
+    let whole = sandbox.dataset(sandbox.csv("whole", "a,b\n1,x\n2,y\n3,z\n").await).await;
+    assert_eq!(whole.content_digest, both.content_digest, "the digest is of the content, not of the files");
+}
+
+async fn the_same_key_makes_one_version_and_another_key_another(sandbox: Sandbox) {
+    let request = sandbox.csv("flights", FLIGHTS).await;
+    let calls = (0..8).map(|_| sandbox.dataset(request.clone()));
+    let made = futures::future::join_all(calls).await;
+    assert!(made.iter().all(|version| *version == made[0]), "{made:?}");
+
+    let mut other = request.clone();
+    other.description = "something else".into();
+    let refused = sandbox.datasets.clone().register_version(other.clone()).await.expect_err("the key is taken");
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+
+    other.idempotency_key = key();
+    let again = sandbox.dataset(other).await;
+    assert_eq!((again.version, &again.content_digest), (2, &made[0].content_digest));
+    assert_eq!(sandbox.events(2).await.len(), 2);
+}
+
+async fn lists_lead_through_all(sandbox: Sandbox) {
+    for name in ["c", "a", "b", "a", "a"] {
+        sandbox.dataset(sandbox.csv(name, FLIGHTS).await).await;
+    }
+    let mut client = sandbox.datasets.clone();
+    let mut seen = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page = client.list_datasets(ListDatasetsRequest { page_size: 2, page_token }).await.expect("a page");
+        let page = page.into_inner();
+        seen.extend(page.datasets.into_iter().map(|dataset| (dataset.name, dataset.version)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, [("a".to_owned(), 3), ("b".to_owned(), 1), ("c".to_owned(), 1)]);
+
+    let request = ListVersionsRequest { name: "a".into(), page_size: 2, page_token: String::new() };
+    let page = client.list_versions(request.clone()).await.expect("a page").into_inner();
+    assert_eq!(page.versions.iter().map(|v| v.version).collect::<Vec<_>>(), [3, 2]);
+    let request = ListVersionsRequest { page_token: page.next_page_token, ..request };
+    let page = client.list_versions(request).await.expect("a page").into_inner();
+    assert_eq!(page.versions.iter().map(|v| v.version).collect::<Vec<_>>(), [1]);
+    assert_eq!(page.next_page_token, "");
+}
+
+async fn blobs_come_back_as_they_went(sandbox: Sandbox) {
+    let bytes: Vec<u8> = (0..2_500_000u32).map(|n| (n % 251) as u8).collect();
+    let digest = sandbox.upload(&bytes).await;
+    assert_eq!(digest, Digest::of(&bytes).to_string());
+    let mut chunks =
+        sandbox.blobs.clone().download(DownloadRequest { digest }).await.expect("it is there").into_inner();
+    let mut back = Vec::new();
+    while let Some(chunk) = chunks.message().await.expect("a chunk") {
+        assert!(chunk.chunk.len() <= 1 << 20);
+        back.extend_from_slice(&chunk.chunk);
+    }
+    assert!(back == bytes);
+}

@@ -1,0 +1,27 @@
+//! The registry as its callers see it: over gRPC, with a real nats-server, on SQLite and on PostgreSQL.
+
+mod aliases;
+mod bad_input;
+mod datasets;
+mod models;
+mod runs;
+mod sandbox;
+
+/// The same story on both databases.
+macro_rules! on_both {
+    ($($story:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() {
+                super::$story(crate::sandbox::Sandbox::on_sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $story() {
+                super::$story(crate::sandbox::Sandbox::on_postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,111 @@
+use rekindle_domain::Digest;
+use rekindle_proto::registry::{
+    GetLineageRequest, GetModelVersionRequest, ListModelVersionsRequest, ListModelsRequest,
+    RegisterModelVersionRequest, VersionStatus,
+};
+use tonic::Code;
+
+use crate::{
+    on_both,
+    sandbox::{Sandbox, bundle, key, reason, run_id},
+};
+
+on_both!(
+    a_verified_bundle_becomes_a_version,
+    a_bundle_that_is_not_whole_makes_nothing,
+    lineage_walks_back_to_the_first_dataset,
+    models_are_listed,
+);
+
+async fn a_verified_bundle_becomes_a_version(sandbox: Sandbox) {
+    let run = run_id();
+    let digest = sandbox.bundle(&bundle(&run.to_string(), vec![], 7)).await;
+    let request = RegisterModelVersionRequest {
+        idempotency_key: key(),
+        model: "flight-delay".into(),
+        bundle_digest: digest.to_string(),
+        description: "the first".into(),
+    };
+    let calls = (0..4).map(|_| {
+        let (mut models, request) = (sandbox.models.clone(), request.clone());
+        async move { models.register_model_version(request).await.expect("registered").into_inner() }
+    });
+    let made = futures::future::join_all(calls).await;
+    assert!(made.iter().all(|version| *version == made[0]));
+    assert_eq!((made[0].version, made[0].status()), (1, VersionStatus::Ready));
+    assert_eq!((made[0].run_id.clone(), made[0].metrics["log_loss"]), (run.to_string(), 0.5));
+    let other = RegisterModelVersionRequest { description: "another".into(), ..request };
+    let refused = sandbox.models.clone().register_model_version(other).await.expect_err("the key is taken");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    let events = sandbox.events(1).await;
+    assert_eq!(events[0].data["bundle_digest"], digest.to_string());
+    assert_eq!(events[0].partition_key, "flight-delay");
+}
+
+async fn a_bundle_that_is_not_whole_makes_nothing(sandbox: Sandbox) {
+    let absent = Digest::of(b"nothing");
+    let refused = sandbox.register("m", &absent).await.expect_err("absent");
+    assert_eq!(refused.code(), Code::NotFound, "{refused}");
+
+    let bundle = bundle("", vec![], 1);
+    let manifest = bundle.manifest_bytes().expect("a manifest");
+    sandbox.upload(&manifest).await;
+    let refused = sandbox.register("m", &Digest::of(&manifest)).await.expect_err("incomplete");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert_eq!(reason(&refused, "blob").0, "BUNDLE_INCOMPLETE");
+
+    let digest = sandbox.bundle(&bundle).await;
+    let weights = bundle.manifest.blobs["weights"].digest.hex();
+    let path = sandbox.folder.path().join("artifacts/blobs/sha256").join(&weights[..2]);
+    let file = std::fs::read_dir(path).expect("the folder").next().expect("a file").expect("readable").path();
+    std::fs::write(file, b"other bytes").expect("overwritten");
+    let refused = sandbox.register("m", &digest).await.expect_err("corrupt");
+    assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+
+    let text: Digest = sandbox.upload(b"{}").await.parse().expect("a digest");
+    assert_eq!(sandbox.register("m", &text).await.expect_err("no bundle").code(), Code::InvalidArgument);
+
+    let request = GetModelVersionRequest { model: "m".into(), which: None };
+    assert_eq!(sandbox.models.clone().get_model_version(request).await.expect_err("none").code(), Code::NotFound);
+}
+
+async fn lineage_walks_back_to_the_first_dataset(sandbox: Sandbox) {
+    let first = sandbox.dataset(sandbox.csv("first", "a\n1\n").await).await;
+    let mut second = sandbox.csv("second", "a\n1\n2\n").await;
+    second.parents = vec![first.content_digest.clone(), Digest::of(b"a segment").to_string()];
+    let second = sandbox.dataset(second).await;
+    let mut third = sandbox.csv("third", "a\n1\n2\n3\n").await;
+    third.parents = vec![second.content_digest.clone()];
+    let third = sandbox.dataset(third).await;
+    sandbox.dataset(sandbox.csv("stranger", "b\n1\n").await).await;
+
+    let run = sandbox.run("flights", vec![third.content_digest.clone()]).await;
+    let bundle = bundle(&run.id, vec![third.content_digest.parse().expect("a digest")], 3);
+    let digest = sandbox.bundle(&bundle).await;
+    let one = sandbox.register("m", &digest).await.expect("registered");
+    let two = sandbox.register("n", &digest).await.expect("registered");
+
+    let request = GetLineageRequest { bundle_digest: digest.to_string() };
+    let lineage = sandbox.models.clone().get_lineage(request).await.expect("there").into_inner();
+    assert_eq!(lineage.versions, [one, two]);
+    assert_eq!(lineage.run.expect("the run").id, run.id);
+    assert_eq!(lineage.datasets, [third, second, first]);
+
+    let unknown = GetLineageRequest { bundle_digest: Digest::of(b"x").to_string() };
+    assert_eq!(sandbox.models.clone().get_lineage(unknown).await.expect_err("none").code(), Code::NotFound);
+}
+
+async fn models_are_listed(sandbox: Sandbox) {
+    for (model, seed) in [("b", 1), ("a", 2), ("a", 3)] {
+        sandbox.version(model, seed).await;
+    }
+    let mut client = sandbox.models.clone();
+    let page = client.list_models(ListModelsRequest { page_size: 1, page_token: String::new() }).await;
+    let page = page.expect("a page").into_inner();
+    assert_eq!((page.models[0].name.as_str(), page.models[0].latest.as_ref().expect("one").version), ("a", 2));
+    let page = client.list_models(ListModelsRequest { page_size: 1, page_token: page.next_page_token }).await;
+    assert_eq!(page.expect("a page").into_inner().models[0].name, "b");
+    let request = ListModelVersionsRequest { model: "a".into(), ..Default::default() };
+    let versions = client.list_model_versions(request).await.expect("a page").into_inner().versions;
+    assert_eq!(versions.iter().map(|version| version.version).collect::<Vec<_>>(), [2, 1]);
+}

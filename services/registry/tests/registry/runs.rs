@@ -1,0 +1,111 @@
+use rekindle_proto::registry::{
+    CreateRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest, LogMetricsRequest, Metric,
+    ReportRunRequest, Run, RunReport, RunStatus,
+};
+use rekindle_testkit::eventually;
+use tonic::{Code, Status};
+
+use crate::{
+    on_both,
+    sandbox::{Sandbox, key, reason, run_id},
+};
+
+on_both!(
+    a_run_lives_and_is_told_of,
+    a_silent_run_is_lost_and_may_be_taken_again,
+    metrics_are_replaced_by_step,
+    runs_are_listed
+);
+
+async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
+    let outputs = [("bundle".to_owned(), "sha256:…".to_owned())].into();
+    let request = ReportRunRequest { id: id.to_owned(), report: report.into(), outputs, error: "why".into() };
+    sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)
+}
+
+async fn a_run_lives_and_is_told_of(sandbox: Sandbox) {
+    let request = CreateRunRequest {
+        idempotency_key: key(),
+        id: run_id().to_string(),
+        experiment: "flights".into(),
+        params: [("epochs".to_owned(), "20".to_owned())].into(),
+        seed: u64::MAX,
+        ..Default::default()
+    };
+    let created = sandbox.runs.clone().create_run(request.clone()).await.expect("created").into_inner();
+    assert_eq!((created.status(), created.seed, created.revision), (RunStatus::Scheduled, u64::MAX, 1));
+    let again = sandbox.runs.clone().create_run(request.clone()).await.expect("the same").into_inner();
+    assert_eq!(again, created);
+    let taken = CreateRunRequest { idempotency_key: key(), ..request };
+    assert_eq!(sandbox.runs.clone().create_run(taken).await.expect_err("the id is taken").code(), Code::AlreadyExists);
+
+    let running = report(&sandbox, &created.id, RunReport::Running).await.expect("taken");
+    assert_eq!(running.status(), RunStatus::Running);
+    assert_eq!(report(&sandbox, &created.id, RunReport::Running).await.expect("renewed").revision, running.revision);
+    let finished = report(&sandbox, &created.id, RunReport::Finished).await.expect("finished");
+    assert_eq!((finished.status(), finished.outputs.len()), (RunStatus::Finished, 1));
+    assert_eq!(report(&sandbox, &created.id, RunReport::Finished).await.expect("told twice"), finished);
+
+    let refused = report(&sandbox, &created.id, RunReport::Killed).await.expect_err("too late");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(reason(&refused, "status"), ("RUN_TRANSITION_REFUSED".to_owned(), "FINISHED".to_owned()));
+
+    let events = sandbox.events(2).await;
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.to_string()).collect();
+    assert_eq!(kinds, ["registry.run.started", "registry.run.ended"]);
+    assert_eq!((events[1].name.as_str(), &events[1].data["status"]), (created.id.as_str(), &"FINISHED".into()));
+}
+
+async fn a_silent_run_is_lost_and_may_be_taken_again(sandbox: Sandbox) {
+    let sandbox = sandbox.with_short_leases().await;
+    let run = sandbox.run("flights", vec![]).await;
+    report(&sandbox, &run.id, RunReport::Running).await.expect("taken");
+    let lost = eventually("the run to be lost", async || {
+        let got = sandbox.runs.clone().get_run(GetRunRequest { id: run.id.clone() }).await.expect("there").into_inner();
+        if got.status() == RunStatus::Lost { Ok(got) } else { Err(format!("{got:?}")) }
+    })
+    .await;
+    assert!(lost.error.starts_with("nothing was heard"), "{}", lost.error);
+    let again = report(&sandbox, &run.id, RunReport::Running).await.expect("delivered again");
+    assert_eq!((again.status(), again.error.as_str()), (RunStatus::Running, ""));
+    let events = sandbox.events(3).await;
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.verb).collect();
+    assert_eq!(kinds, ["started", "ended", "started"]);
+    assert_eq!(events[1].data["status"], "LOST");
+}
+
+async fn metrics_are_replaced_by_step(sandbox: Sandbox) {
+    let run = sandbox.run("flights", vec![]).await;
+    let point = |name: &str, step, value| Metric { name: name.into(), value, step, time: None };
+    for metrics in [
+        vec![point("loss", 1, 0.9), point("loss", 2, 0.8), point("auc", 1, 0.6)],
+        vec![point("loss", 2, 0.75), point("loss", 3, 0.6), point("loss", 3, 0.7)],
+    ] {
+        let request = LogMetricsRequest { run_id: run.id.clone(), metrics };
+        sandbox.runs.clone().log_metrics(request).await.expect("logged");
+    }
+    let request = GetMetricHistoryRequest { run_id: run.id.clone(), name: "loss".into() };
+    let history = sandbox.runs.clone().get_metric_history(request).await.expect("there").into_inner().metrics;
+    let history: Vec<_> = history.iter().map(|point| (point.step, point.value)).collect();
+    assert_eq!(history, [(1, 0.9), (2, 0.75), (3, 0.7)]);
+    let got = sandbox.runs.clone().get_run(GetRunRequest { id: run.id }).await.expect("there").into_inner();
+    let last: Vec<_> = got.metrics.iter().map(|point| (point.name.as_str(), point.value)).collect();
+    assert_eq!(last, [("auc", 0.6), ("loss", 0.7)]);
+}
+
+async fn runs_are_listed(sandbox: Sandbox) {
+    let mut made = Vec::new();
+    for experiment in ["a", "b", "a", "a"] {
+        made.push(sandbox.run(experiment, vec![]).await.id);
+    }
+    let list = async |experiment: &str, page_token: String| {
+        let request = ListRunsRequest { experiment: experiment.into(), page_size: 2, page_token };
+        let page = sandbox.runs.clone().list_runs(request).await.expect("a page").into_inner();
+        (page.runs.into_iter().map(|run| run.id).collect::<Vec<_>>(), page.next_page_token)
+    };
+    let (first, token) = list("a", String::new()).await;
+    assert_eq!(first, [made[3].clone(), made[2].clone()]);
+    assert_eq!(list("a", token).await, (vec![made[0].clone()], String::new()));
+    assert_eq!(list("", String::new()).await.0, [made[3].clone(), made[2].clone()]);
+    assert_eq!(list("none", String::new()).await.0, Vec::<String>::new());
+}

@@ -1,0 +1,274 @@
+//! A whole registry in the test's process, on port 0, with everything it needs around it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use rekindle_artifacts::Artifacts;
+use rekindle_bus::{Bus, cloudevent};
+use rekindle_domain::{Architecture, Digest, Recipe, RunId, Task};
+use rekindle_model::{
+    Bundle, Datatype, Input, Manifest, Output, Provenance, Signature,
+    manifest::{FORMAT_VERSION, ReferenceLoss},
+    signature::Kind,
+};
+use rekindle_proto::registry::{
+    self as wire, CreateRunRequest, FileFormat, RegisterModelVersionRequest, RegisterVersionRequest, Source,
+    UploadRequest, artifacts_client::ArtifactsClient, datasets_client::DatasetsClient, models_client::ModelsClient,
+    runs_client::RunsClient,
+};
+use rekindle_registry::{App, Config};
+use rekindle_runtime::{shutdown::Shutdown, supervise::Tasks};
+use rekindle_testkit::{NatsServer, Postgres};
+use tonic::{Status, service::RoutesBuilder, transport::Channel};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+/// A running registry; what it stands on goes with it.
+pub(crate) struct Sandbox {
+    pub datasets: DatasetsClient<Channel>,
+    pub runs: RunsClient<Channel>,
+    pub models: ModelsClient<Channel>,
+    pub blobs: ArtifactsClient<Channel>,
+    /// The store of blobs beneath the registry.
+    pub artifacts: Artifacts,
+    /// Its root folder.
+    pub folder: tempfile::TempDir,
+    bus: Bus,
+    database: String,
+    _shutdown: ShutdownOnDrop,
+    _nats: NatsServer,
+    _postgres: Option<Postgres>,
+}
+
+struct ShutdownOnDrop(Shutdown);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Sandbox {
+    pub(crate) async fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}/registry.db", folder.path().display());
+        Self::start(url, folder, None).await
+    }
+
+    pub(crate) async fn on_postgres() -> Self {
+        let postgres = Postgres::start().await;
+        let url = postgres.fresh_database().await;
+        Self::start(url, tempfile::tempdir().expect("a folder"), Some(postgres)).await
+    }
+
+    async fn start(database: String, folder: tempfile::TempDir, postgres: Option<Postgres>) -> Self {
+        let nats = NatsServer::start().await;
+        let bus = Bus::connect(&rekindle_bus::Config::at(nats.url())).await.expect("the bus is up");
+        let url = format!("file://{}/artifacts", folder.path().display());
+        let config = rekindle_artifacts::Config { url, ..Default::default() };
+        let artifacts = Artifacts::open(&config).await.expect("the folder is ours");
+        let (channel, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
+        Self {
+            datasets: DatasetsClient::new(channel.clone()),
+            runs: RunsClient::new(channel.clone()),
+            models: ModelsClient::new(channel.clone()),
+            blobs: ArtifactsClient::new(channel),
+            artifacts,
+            folder,
+            bus,
+            database,
+            _shutdown: shutdown,
+            _nats: nats,
+            _postgres: postgres,
+        }
+    }
+
+    /// The same registry, served by an instance whose workers may be silent for a tenth of a second only.
+    pub(crate) async fn with_short_leases(mut self) -> Self {
+        let (channel, shutdown) = serve(settings(&self.database, "100ms"), &self.bus, &self.artifacts).await;
+        self.runs = RunsClient::new(channel);
+        self._shutdown = shutdown;
+        self
+    }
+
+    /// Uploads bytes in small pieces; gives their digest.
+    pub(crate) async fn upload(&self, bytes: &[u8]) -> String {
+        let chunks: Vec<_> =
+            bytes.chunks(100_000).map(|chunk| UploadRequest { chunk: Bytes::copy_from_slice(chunk) }).collect();
+        let stored = self.blobs.clone().upload(futures::stream::iter(chunks)).await.expect("stored").into_inner();
+        assert_eq!(stored.size, bytes.len() as u64);
+        stored.digest
+    }
+
+    /// A request to register one CSV text.
+    pub(crate) async fn csv(&self, name: &str, text: &str) -> RegisterVersionRequest {
+        let source = Source { digest: self.upload(text.as_bytes()).await, format: FileFormat::Csv.into() };
+        RegisterVersionRequest {
+            idempotency_key: key(),
+            name: name.to_owned(),
+            sources: vec![source],
+            ..Default::default()
+        }
+    }
+
+    /// Registers a dataset.
+    pub(crate) async fn dataset(&self, request: RegisterVersionRequest) -> wire::DatasetVersion {
+        self.datasets.clone().register_version(request).await.expect("registered").into_inner()
+    }
+
+    /// Creates a run over these datasets.
+    pub(crate) async fn run(&self, experiment: &str, dataset_digests: Vec<String>) -> wire::Run {
+        let request = CreateRunRequest {
+            idempotency_key: key(),
+            experiment: experiment.to_owned(),
+            dataset_digests,
+            seed: u64::MAX,
+            ..Default::default()
+        };
+        self.runs.clone().create_run(request).await.expect("created").into_inner()
+    }
+
+    /// Stores a bundle; gives its digest.
+    pub(crate) async fn bundle(&self, bundle: &Bundle) -> Digest {
+        for part in bundle.parts().expect("a bundle") {
+            self.upload(&part).await;
+        }
+        bundle.digest().expect("a bundle")
+    }
+
+    /// Registers a bundle that differs from others by its seed.
+    pub(crate) async fn version(&self, model: &str, seed: u64) -> wire::ModelVersion {
+        let digest = self.bundle(&bundle("", vec![], seed)).await;
+        self.register(model, &digest).await.expect("registered")
+    }
+
+    /// Registers a bundle by digest.
+    pub(crate) async fn register(&self, model: &str, bundle: &Digest) -> Result<wire::ModelVersion, Status> {
+        let request = RegisterModelVersionRequest {
+            idempotency_key: key(),
+            model: model.to_owned(),
+            bundle_digest: bundle.to_string(),
+            description: String::new(),
+        };
+        self.models.clone().register_model_version(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// The first `count` events of the registry on the bus.
+    pub(crate) async fn events(&self, count: usize) -> Vec<cloudevent::CloudEvent> {
+        use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+        let stream = self.bus.jetstream().get_stream("REKINDLE_EVENTS").await.expect("the stream is there");
+        let config = pull::Config { deliver_policy: DeliverPolicy::All, ..Default::default() };
+        let consumer = stream.create_consumer(config).await.expect("a consumer");
+        let messages = consumer.messages().await.expect("messages");
+        let events = messages.take(count).map(|message| {
+            let message = message.expect("a message");
+            cloudevent::from_message(&message.message).expect("a CloudEvent")
+        });
+        tokio::time::timeout(Duration::from_secs(30), events.collect()).await.expect("told in time")
+    }
+}
+
+/// Serves on a free port until the returned value is dropped.
+async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, ShutdownOnDrop) {
+    let app = App::build(config, bus.clone(), artifacts.clone()).await.expect("it builds");
+    let (mut tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    app.background(&mut tasks, shutdown.clone());
+    let mut routes = RoutesBuilder::default();
+    app.register(&mut routes);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("bound"));
+    let stopped = shutdown.intake().clone().cancelled_owned();
+    tasks.spawn("server", async move {
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tonic::transport::Server::builder().add_routes(routes.routes());
+        server.serve_with_incoming_shutdown(incoming, stopped).await
+    });
+    let end = shutdown.clone();
+    tokio::spawn(async move { tasks.join(end, Duration::from_secs(5)).await.expect("every task ends well") });
+    let channel = rekindle_proto::client::channel(&address, Duration::from_secs(30)).expect("an address");
+    (channel, ShutdownOnDrop(shutdown))
+}
+
+#[derive(serde::Deserialize)]
+struct File {
+    registry: Config,
+}
+
+/// The defaults, but for what a test must know or cannot wait for.
+fn settings(database: &str, running_lease: &str) -> Config {
+    let overrides = [
+        ("registry.database.url", database),
+        ("registry.running_lease", running_lease),
+        ("registry.reap_every", "20ms"),
+    ];
+    let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let file: File = rekindle_runtime::config::load(rekindle_registry::DEFAULTS, None, &overrides).expect("valid");
+    file.registry
+}
+
+/// A fresh idempotency key.
+pub(crate) fn key() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A small bundle with all its blobs.
+pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> Bundle {
+    let recipe = Recipe { seed, ..Recipe::for_target("late") };
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION,
+        task: Task::Binary,
+        classes: Some(vec!["0".into(), "1".into()]),
+        target: "late".into(),
+        architecture: Architecture::Linear,
+        signature: Signature {
+            inputs: vec![Input {
+                name: "distance".into(),
+                datatype: Datatype::Fp64,
+                kind: Kind::Numeric,
+                nullable: false,
+            }],
+            outputs: vec![Output { name: "probability".into(), datatype: Datatype::Fp32, shape: vec![-1, 1] }],
+            time_input: None,
+        },
+        blobs: BTreeMap::new(),
+        metrics: BTreeMap::from([("log_loss".to_owned(), 0.5)]),
+        reference: ReferenceLoss { loss_mean: 0.5, loss_std: 0.1, rows: 100 },
+        provenance: Provenance {
+            run_id: run_id.to_owned(),
+            dataset_digests,
+            code_revision: "abc".into(),
+            seed,
+            toolchain: "test".into(),
+            trained_until: None,
+            recipe,
+        },
+    };
+    let blob = |role: &str| (role.to_owned(), Bytes::from(format!("{role} {seed}")));
+    Bundle::seal(manifest, ["weights", "pipeline", "profile", "card"].map(blob).into())
+}
+
+/// A fresh run id.
+pub(crate) fn run_id() -> RunId {
+    RunId::new(Uuid::now_v7())
+}
+
+/// A time on the wire, as chrono has it.
+pub(crate) fn time(wire: Option<prost_types::Timestamp>) -> DateTime<Utc> {
+    wire.and_then(rekindle_proto::time::from_wire).expect("a time")
+}
+
+/// Which field a refusal blames.
+pub(crate) fn blamed(status: &Status) -> String {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    let details = status.get_error_details();
+    details.bad_request().expect("details").field_violations[0].field.clone()
+}
+
+/// The machine-readable reason of a refusal, and one of its facts.
+pub(crate) fn reason(status: &Status, fact: &str) -> (String, String) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("details");
+    (info.reason.clone(), info.metadata.get(fact).cloned().unwrap_or_default())
+}

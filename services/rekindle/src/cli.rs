@@ -1,0 +1,82 @@
+//! The command line: every subcommand, what is global to all, and how an error becomes an exit code.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{client, demo, serve, settings, up};
+
+/// Keeps models true to a changing world.
+#[derive(Debug, Parser)]
+#[command(name = "rekindle", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: client::Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What a script may rely on.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a check said no (a workflow that did not succeed, bits that differ);
+4 not found; 5 the platform cannot be reached.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole platform in this process
+    Up(up::Args),
+    /// Run one service
+    Serve(serve::Args),
+    /// Show the loop on a file of your own: train on its past, live through its future
+    Demo(demo::Args),
+    /// Print every setting with its default, as a commented TOML file
+    Config,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(client::Command),
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub(crate) fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: cannot start: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match runtime.block_on(self.dispatch()) {
+            Ok(code) => code,
+            Err(error) => client::exit::report(&error),
+        }
+    }
+
+    async fn dispatch(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Up(args) => up::run(args).await?,
+            Command::Serve(args) => serve::run(args).await?,
+            Command::Demo(args) => demo::run(args).await?,
+            Command::Config => print!("{}", settings::defaults()),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "rekindle", &mut std::io::stdout());
+            }
+            Command::Client(command) => return client::run(command, &self.global).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

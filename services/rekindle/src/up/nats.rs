@@ -1,0 +1,126 @@
+//! The bus of `rekindle up`: nats-server as a child process on the loopback interface, its store beside the data.
+
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Where the server program may be named.
+const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
+/// How long the server may take to stop once asked.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running nats-server. It ends with this value, and with this process however that ends.
+#[derive(Debug)]
+pub(crate) struct NatsServer {
+    child: Child,
+    port: u16,
+}
+
+impl NatsServer {
+    /// Starts the server on a loopback port with its files in `folder`.
+    pub(crate) fn start(folder: &Path, port: u16) -> Result<Self> {
+        let program = find_program()?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let settings = folder.join("nats.conf");
+        std::fs::write(&settings, configuration(folder, port)?)
+            .with_context(|| format!("cannot write {}", settings.display()))?;
+        let log = std::fs::File::create(folder.join("nats.log")).context("cannot make the log of nats-server")?;
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        end_with_parent(&mut command);
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { child, port })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub(crate) fn exited(&mut self) -> Option<String> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Some(status.to_string()),
+            _ => None,
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // It may have ended already; then there is nobody to tell.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let began = std::time::Instant::now();
+        while began.elapsed() < STOP_DEADLINE {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A killed parent must not leave a server behind that holds the store.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the only way to run code between fork and exec; the closure only makes one system call")]
+fn end_with_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: prctl is async-signal-safe, and nothing is allocated or locked.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent(_: &mut Command) {}
+
+fn configuration(folder: &Path, port: u16) -> Result<String> {
+    let store = folder.join("store");
+    let store = store.to_str().context("the data folder's path must be UTF-8")?;
+    let store = serde_json::to_string(store)?;
+    Ok(format!(
+        "# Written by `rekindle up` at every start.\n\
+         listen: \"127.0.0.1:{port}\"\n\
+         server_name: rekindle\n\
+         jetstream {{\n  store_dir: {store}\n  sync_interval: \"1s\"\n}}\n"
+    ))
+}
+
+/// The program named by the environment, else the one that `make tools` puts beside the build, else the one on the path.
+fn find_program() -> Result<PathBuf> {
+    if let Some(named) = env::var_os(PROGRAM_VARIABLE) {
+        let named = PathBuf::from(named);
+        if named.is_file() {
+            return Ok(named);
+        }
+        bail!("{PROGRAM_VARIABLE} names {}, which is not a file", named.display());
+    }
+    let exe = env::current_exe().context("cannot tell where this program is")?;
+    let beside_build = exe.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
+    let on_path = env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = env::split_paths(&on_path).map(|folder| folder.join(OsStr::new("nats-server"))).collect();
+    beside_build.chain(on_path).find(|candidate| candidate.is_file()).with_context(|| {
+        format!(
+            "nats-server was not found: run `make tools`, put it on the PATH, name it in {PROGRAM_VARIABLE}, \
+             or give the address of a running one with --nats"
+        )
+    })
+}
