@@ -32,6 +32,8 @@ test: tools ## Formatting, lints, and every test, on servers that it installs an
 lint: ## rustfmt and clippy; a warning is an error.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- --deny warnings
+	scripts/install-tools.sh python
+	.tools/python/bin/python deploy/check.py
 
 bench: build ## Start-up time, idle memory, and serving beside a bare echo, measured side by side.
 	scripts/install-tools.sh nats

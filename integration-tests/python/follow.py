@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 
 import nats
-from cloudevents.http import from_http
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 
@@ -20,14 +20,15 @@ def parse(message):
     """The message as a CloudEvent; the SDK's HTTP binding has the same binary headers."""
     headers = {name.lower(): value for name, value in (message.headers or {}).items()}
     headers.setdefault("content-type", headers.get("ce-datacontenttype", "application/json"))
-    event = from_http(headers, message.data)
-    assert event["specversion"] == "1.0", event
-    assert event["type"].startswith("dev.rekindle.") and event["type"].endswith(".v1"), event
-    assert event["source"].startswith("/rekindle/"), event
-    assert headers["nats-msg-id"] == event["source"] + event["id"], headers
+    event = from_http_event(HTTPMessage(headers=headers, body=message.data))
+    attributes = event.get_attributes()
+    assert attributes["specversion"] == "1.0", attributes
+    assert attributes["source"].startswith("/rekindle/"), attributes
+    assert headers["nats-msg-id"] == attributes["source"] + attributes["id"], headers
     _, service, noun, verb, *_ = message.subject.removeprefix("rekindle.").split(".")
-    assert event["type"] == f"dev.rekindle.{service}.{noun}.{verb}.v1", (event["type"], message.subject)
-    return event
+    assert attributes["type"] == f"dev.rekindle.{service}.{noun}.{verb}.v1", (attributes, message.subject)
+    data = event.get_data()
+    return attributes, data if isinstance(data, dict) else json.loads(data)
 
 
 async def main():
@@ -39,16 +40,15 @@ async def main():
     )
     by_correlation = defaultdict(list)
     while True:
-        message = await subscription.next_msg(timeout=240)
-        event = parse(message)
-        correlation = event.get("correlationid")
+        attributes, data = parse(await subscription.next_msg(timeout=240))
+        correlation = attributes.get("correlationid")
         if not correlation:
             continue
-        by_correlation[correlation].append(event)
-        data = event.data
-        if event["type"] == "dev.rekindle.orchestrator.workflow.advanced.v1" and data["to_state"] == wanted:
+        by_correlation[correlation].append({**attributes, "data": data})
+        ended = attributes["type"] == "dev.rekindle.orchestrator.workflow.advanced.v1" and data["to_state"] == wanted
+        if ended:
             for event in by_correlation[data["workflow_id"]]:
-                print(json.dumps({**event.get_attributes(), "data": event.data}))
+                print(json.dumps(event, default=lambda time: time.isoformat()))
             break
     await connection.close()
 

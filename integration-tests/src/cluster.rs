@@ -11,6 +11,8 @@ use crate::{
     process::Process,
     wiring::to_toml,
 };
+use rekindle_proto::client::channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 /// One process of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,8 +129,16 @@ impl Cluster {
         let process = self.processes.get_mut(&service).expect("it was started");
         eventually(&format!("{service:?} is ready"), async || {
             process.assert_running();
-            rekindle_testkit::health(&address).await
+            health(&address).await
         })
         .await;
     }
+}
+
+/// Asks a service whether it is ready.
+async fn health(address: &str) -> Result<(), String> {
+    let channel = channel(address, std::time::Duration::from_secs(5)).map_err(|error| error.to_string())?;
+    let request = HealthCheckRequest { service: String::new() };
+    let status = HealthClient::new(channel).check(request).await.map_err(|status| status.to_string())?.into_inner();
+    if status.status() == ServingStatus::Serving { Ok(()) } else { Err(format!("{:?}", status.status())) }
 }

@@ -32,7 +32,15 @@ impl Wiring {
         for (_, url) in &mut databases {
             *url = postgres.fresh_database().await;
         }
-        let artifacts = serde_json::to_value(s3.fresh_bucket().await).expect("settings");
+        let bucket = s3.fresh_bucket();
+        let artifacts = json!({
+            "url": bucket.url,
+            "endpoint": bucket.endpoint,
+            "region": bucket.region,
+            "access_key_id": bucket.access_key_id,
+            "secret_access_key": bucket.secret_access_key,
+            "allow_http": bucket.allow_http,
+        });
         Self::Servers(Box::new(Servers { databases, artifacts, _postgres: postgres, _s3: s3 }))
     }
 

@@ -138,10 +138,7 @@ impl Artifacts {
             Err(Error::NotFound { .. } | Error::TooLarge { .. }) => tracing::warn!(%key, "mending a damaged blob"),
             Err(error) => return Err(error),
         }
-        self.store
-            .put(key, PutPayload::from_bytes(bytes))
-            .await
-            .map_err(|source| Error::store("mend", key, source))?;
+        self.store.put(key, PutPayload::from_bytes(bytes)).await.map_err(|source| Error::store("mend", key, source))?;
         self.sync(key).await
     }
 
@@ -164,7 +161,9 @@ fn s3(bucket: &str, config: &Config) -> AmazonS3Builder {
         .with_allow_http(config.allow_http)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
-        .with_client_options(ClientOptions::new().with_timeout(config.request_timeout).with_allow_http(config.allow_http))
+        .with_client_options(
+            ClientOptions::new().with_timeout(config.request_timeout).with_allow_http(config.allow_http),
+        )
         .with_retry(RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: config.max_retries,

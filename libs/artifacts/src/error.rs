@@ -58,7 +58,9 @@ pub enum Error {
         reason: String,
     },
     /// The store accepted a create-only put of a key that was there: it cannot be trusted with rekindle's data.
-    #[error("the store at {url} overwrites although asked to create only; rekindle needs conditional puts (If-None-Match)")]
+    #[error(
+        "the store at {url} overwrites although asked to create only; rekindle needs conditional puts (If-None-Match)"
+    )]
     NoConditionalCreate {
         /// The store's address.
         url: String,

@@ -92,8 +92,8 @@ pub fn from_message(message: &async_nats::Message) -> Result<Received, Error> {
         return Err(headers.wrong("ce-specversion", &version, "1.0"));
     }
     let ce_type = headers.required("ce-type")?;
-    let kind =
-        EventKind::from_ce_type(&ce_type).ok_or_else(|| headers.wrong("ce-type", &ce_type, "a type that rekindle tells"))?;
+    let kind = EventKind::from_ce_type(&ce_type)
+        .ok_or_else(|| headers.wrong("ce-type", &ce_type, "a type that rekindle tells"))?;
     let id = headers.required("ce-id")?;
     let subject = headers.required("ce-subject")?;
     let name = subject
@@ -187,7 +187,8 @@ mod tests {
     use super::*;
 
     fn event() -> CloudEvent {
-        let data = AliasMoved { model: "flight-delay".into(), alias: "champion".into(), revision: 3, ..Default::default() };
+        let data =
+            AliasMoved { model: "flight-delay".into(), alias: "champion".into(), revision: 3, ..Default::default() };
         CloudEvent {
             id: Uuid::from_u128(0x018f_6e1a_5f2b_7c31_9a52_0c8e_4f6b_1d20),
             source: "/rekindle/registry/a 1".into(),
@@ -225,10 +226,7 @@ mod tests {
         assert_eq!(get("ce-source").as_deref(), Some("/rekindle/registry/a%201"));
         assert_eq!(get("ce-correlationid").as_deref(), Some("trip-%C3%A9"));
         assert_eq!(get("ce-causationid"), None);
-        assert_eq!(
-            get("Nats-Msg-Id").as_deref(),
-            Some("/rekindle/registry/a%201018f6e1a-5f2b-7c31-9a52-0c8e4f6b1d20")
-        );
+        assert_eq!(get("Nats-Msg-Id").as_deref(), Some("/rekindle/registry/a%201018f6e1a-5f2b-7c31-9a52-0c8e4f6b1d20"));
     }
 
     #[test]

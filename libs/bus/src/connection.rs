@@ -247,7 +247,9 @@ async fn connect(config: &Config) -> Result<Client, Error> {
 fn parse(url: &str) -> Result<Vec<ServerAddr>, Error> {
     url.split(',')
         .map(|one| {
-            one.trim().parse::<ServerAddr>().map_err(|error| Error::Config { what: "its url".to_owned(), source: error.into() })
+            one.trim()
+                .parse::<ServerAddr>()
+                .map_err(|error| Error::Config { what: "its url".to_owned(), source: error.into() })
         })
         .collect()
 }
@@ -255,9 +257,10 @@ fn parse(url: &str) -> Result<Vec<ServerAddr>, Error> {
 async fn options(config: &Config) -> Result<ConnectOptions, Error> {
     let options = match &config.credentials_file {
         None => ConnectOptions::new(),
-        Some(file) => ConnectOptions::with_credentials_file(file)
-            .await
-            .map_err(|error| Error::Config { what: format!("credentials_file {}", file.display()), source: error.into() })?,
+        Some(file) => ConnectOptions::with_credentials_file(file).await.map_err(|error| Error::Config {
+            what: format!("credentials_file {}", file.display()),
+            source: error.into(),
+        })?,
     };
     Ok(options
         .name("rekindle")

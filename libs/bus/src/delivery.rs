@@ -45,7 +45,8 @@ impl Deref for Delivery {
 
 impl Delivery {
     pub(crate) fn new(message: jetstream::Message) -> Result<Self, Error> {
-        let info = message.info().map_err(|source| Error::Acknowledge { stream: String::new(), sequence: 0, source })?;
+        let info =
+            message.info().map_err(|source| Error::Acknowledge { stream: String::new(), sequence: 0, source })?;
         let (stream, sequence) = (info.stream.to_owned(), info.stream_sequence);
         let deliveries = u64::try_from(info.delivered).unwrap_or(1);
         let nanos = i64::try_from(info.published.unix_timestamp_nanos()).unwrap_or_default();

@@ -25,12 +25,7 @@ const KEEP: chrono::TimeDelta = chrono::TimeDelta::days(365);
 
 /// Publishes the events of `db` until `shutdown`. `source` is `/rekindle/<service>/<instance>`. A bus or a database that is away is
 /// waited for.
-pub async fn run(
-    db: DatabaseConnection,
-    bus: Bus,
-    source: String,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(db: DatabaseConnection, bus: Bus, source: String, shutdown: CancellationToken) -> Result<(), Error> {
     let mut pace = Pace::default();
     let mut next_sweep = Instant::now() + SWEEP;
     while !shutdown.is_cancelled() {

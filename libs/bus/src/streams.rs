@@ -106,7 +106,13 @@ impl Limits {
         vec![
             stream(EVENTS, "rekindle.events.>", self.events_bytes, self.events_age, DiscardPolicy::Old),
             StreamConfig { retention: RetentionPolicy::WorkQueue, ..jobs },
-            stream(PREDICTIONS, "rekindle.predictions.*", self.predictions_bytes, self.predictions_age, DiscardPolicy::Old),
+            stream(
+                PREDICTIONS,
+                "rekindle.predictions.*",
+                self.predictions_bytes,
+                self.predictions_age,
+                DiscardPolicy::Old,
+            ),
             stream(OUTCOMES, "rekindle.outcomes.*", self.outcomes_bytes, self.outcomes_age, DiscardPolicy::New),
             stream(DEAD_LETTERS, "rekindle.dead.*", self.dead_letters_bytes, self.dead_letters_age, DiscardPolicy::Old),
         ]
@@ -118,6 +124,8 @@ impl Limits {
             bucket: name.to_owned(),
             description: description.to_owned(),
             history: 1,
+            // In memory, a restarted server would have forgotten not only the values but the bucket.
+            storage: StorageType::File,
             max_bytes: 16 * MIB,
             num_replicas: self.replicas,
             ..kv::Config::default()
@@ -126,8 +134,6 @@ impl Limits {
             bucket(DEPLOYMENTS, "desired state of every deployment"),
             kv::Config {
                 max_age: self.replica_lease,
-                // A lease is worth nothing after a restart of the server, and it is renewed every second.
-                storage: StorageType::Memory,
                 ..bucket(REPLICAS, "actual state of every replica, held as a lease")
             },
         ]

@@ -87,7 +87,9 @@ fn event(n: u32) -> outbox::NewEvent {
 
 async fn commit(db: &DatabaseConnection, n: u32) {
     let event = event(n);
-    in_transaction::<_, DbErr, _>(db, async move |txn| outbox::enqueue(txn, event.clone()).await).await.expect("commits");
+    in_transaction::<_, DbErr, _>(db, async move |txn| outbox::enqueue(txn, event.clone()).await)
+        .await
+        .expect("commits");
 }
 
 async fn all_published(db: &DatabaseConnection) {
@@ -210,6 +212,7 @@ async fn the_relay_and_consumers_survive_a_killed_server() {
     .await;
     relay.end().await;
     reader.end().await;
+    bus.replicas().await.expect("still there").put("a", "alive".into()).await.expect("put");
     let told = revisions(&events(&bus).await);
     let mut once = told.clone();
     once.sort_unstable();
@@ -336,7 +339,7 @@ async fn long_work_is_not_delivered_to_anybody_else() {
     let mut jobs = bus.jetstream().get_stream(streams::JOBS).await.expect("it exists");
     let begun = eventually("the work to begin", async || match starts.load(Ordering::SeqCst) {
         0 => Err("not begun".into()),
-        _ => jobs.info().await.map(|info| info.clone()).map_err(|error| error.to_string()),
+        _ => jobs.info().await.cloned().map_err(|error| error.to_string()),
     })
     .await;
     assert_eq!(begun.state.messages, 1);
@@ -398,7 +401,8 @@ async fn setting_up_twice_changes_nothing_and_leases_run_out() {
     let jobs = second.jetstream().get_stream(streams::JOBS).await.expect("it exists");
     assert_eq!(jobs.cached_info().state.messages, 1);
     assert!(jobs.direct_get(2).await.is_err_and(|error| error.kind() == DirectGetErrorKind::NotFound));
-    let (replicas, deployments) = (second.replicas().await.expect("bucket"), second.deployments().await.expect("bucket"));
+    let (replicas, deployments) =
+        (second.replicas().await.expect("bucket"), second.deployments().await.expect("bucket"));
     replicas.put("a", "alive".into()).await.expect("put");
     deployments.put("flight-delay", "desired".into()).await.expect("put");
     eventually("the lease to run out", async || match replicas.get("a").await {

@@ -69,10 +69,13 @@ pub struct Recipe {
     /// Share of the rows, the latest ones, held out to decide when to stop, in (0, 0.5].
     #[serde(default = "default_validation_share")]
     pub validation_share: f64,
-    /// Seed of the initial weights, of dropout and of the order of rows.
+    /// Seed of the initial weights, of dropout and of the order of rows; at most 2^53 - 1.
     #[serde(default)]
     pub seed: u64,
 }
+
+/// The recipe travels as JSON, whose numbers are doubles to most readers.
+const MAX_SEED: u64 = (1 << 53) - 1;
 
 fn default_epochs() -> u32 {
     50
@@ -147,6 +150,12 @@ impl Recipe {
             self.validation_share.to_string(),
             "above 0 and at most 0.5",
         )?;
+        require(
+            self.seed <= MAX_SEED,
+            "seed",
+            self.seed.to_string(),
+            "at most 2^53 - 1, the largest number that JSON keeps exact",
+        )?;
         if let Architecture::Mlp { hidden, dropout } = &self.architecture {
             require(
                 (1..=8).contains(&hidden.len()) && hidden.iter().all(|width| (1..=4096).contains(width)),
@@ -189,6 +198,7 @@ mod tests {
             ("batch_size", Recipe { batch_size: 0, ..base.clone() }),
             ("learning_rate", Recipe { learning_rate: f64::NAN, ..base.clone() }),
             ("weight_decay", Recipe { weight_decay: -1.0, ..base.clone() }),
+            ("seed", Recipe { seed: 1 << 53, ..base.clone() }),
             ("validation_share", Recipe { validation_share: 0.6, ..base.clone() }),
             (
                 "architecture.hidden",

@@ -51,7 +51,11 @@ fn write_to(card: &mut String, manifest: &Manifest, facts: &Facts) -> std::fmt::
          a category with fewer than 5 training rows are answered as the average one."
     )?;
     writeln!(card, "\n## Origin\n")?;
-    writeln!(card, "Run `{}`, code `{}`, seed {}, {}.", provenance.run_id, provenance.code_revision, provenance.seed, provenance.toolchain)
+    writeln!(
+        card,
+        "Run `{}`, code `{}`, seed {}, {}.",
+        provenance.run_id, provenance.code_revision, provenance.seed, provenance.toolchain
+    )
 }
 
 fn task(manifest: &Manifest) -> String {
@@ -67,7 +71,9 @@ fn architecture(architecture: &Architecture) -> String {
     match architecture {
         Architecture::Linear => "a linear model".to_owned(),
         Architecture::Mlp { hidden, dropout } => {
-            format!("a perceptron with hidden layers of {hidden:?} and dropout {dropout}, with embeddings for categories")
+            format!(
+                "a perceptron with hidden layers of {hidden:?} and dropout {dropout}, with embeddings for categories"
+            )
         }
     }
 }

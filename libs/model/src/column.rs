@@ -55,7 +55,10 @@ impl<'a> Cells<'a> {
             return None;
         }
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "features are doubles; integers beyond 2^53 lose their last digits")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "features are doubles; integers beyond 2^53 lose their last digits"
+            )]
             Self::Int(array) => Some(array.value(row) as f64),
             Self::Float(array) => Some(array.value(row)).filter(|value| value.is_finite()),
             Self::Flag(array) => Some(f64::from(u8::from(array.value(row)))),

@@ -64,10 +64,8 @@ impl Learner {
             Architecture::Linear => 0.0,
             Architecture::Mlp { dropout, .. } => dropout,
         };
-        let optimizer = AdamWConfig::new()
-            .with_epsilon(ADAM_EPSILON)
-            .with_weight_decay(recipe.weight_decay as f32)
-            .init();
+        let optimizer =
+            AdamWConfig::new().with_epsilon(ADAM_EPSILON).with_weight_decay(recipe.weight_decay as f32).init();
         Self {
             task,
             dropout,
@@ -213,4 +211,53 @@ fn layer(linear: &Linear) -> Result<Layer, Error> {
         None => vec![0.0; weight.columns],
     };
     Ok(Layer { weight, bias })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows with one dense number and one index each.
+    fn rows(count: usize) -> Encoded {
+        let dense = (0..2 * count).map(|i| (i as f32 * 0.37).sin()).collect();
+        let indices = (0..count).map(|i| (i % 4) as u32).collect();
+        Encoded { rows: count, width: 2, categories: 1, dense, indices }
+    }
+
+    fn learnt(architecture: Architecture, hidden: Vec<usize>, width: usize) -> (Learner, Encoded) {
+        let rows = rows(40);
+        let recipe = Recipe { architecture, batch_size: 16, ..Recipe::for_target("y") };
+        let shape = Shape { dense: 2, embeddings: vec![(4, width)], hidden, outputs: 3 };
+        let mut learner = Learner::new(&recipe, Task::Multiclass, &shape, &[0.0, 0.1, 0.2]);
+        let labels = Labels::Classes((0..40).map(|i| i % 3).collect());
+        let mut order: Vec<usize> = (0..40).collect();
+        learner.epoch(&rows, &labels, &mut order).expect("learns");
+        (learner, rows)
+    }
+
+    #[test]
+    fn what_serves_is_what_was_learnt() {
+        let mlp = Architecture::Mlp { hidden: vec![5, 4], dropout: 0.0 };
+        for (architecture, hidden, width) in [(mlp, vec![5, 4], 2), (Architecture::Linear, vec![], 3)] {
+            let (mut learner, rows) = learnt(architecture, hidden, width);
+            let serving = learner.network().expect("weights").forward(&rows);
+            let weights = learner.weights.clone().expect("weights");
+            let batch: Vec<usize> = (0..rows.rows).collect();
+            let learning = learner.forward(&weights, &rows, &batch).try_into_vec_as::<f32>().expect("floats");
+            assert_eq!(serving.len(), learning.len());
+            for (serving, learning) in serving.iter().zip(&learning) {
+                assert!((serving - learning).abs() < 1e-5, "{serving} against {learning}");
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_keeps_the_mean() {
+        let architecture = Architecture::Mlp { hidden: vec![4], dropout: 0.25 };
+        let (mut learner, _) = learnt(architecture, vec![4], 2);
+        let mask = learner.mask([1000, 100]).try_into_vec_as::<f32>().expect("floats");
+        let dropped = mask.iter().filter(|&&value| value == 0.0).count() as f32 / mask.len() as f32;
+        let mean = mask.iter().sum::<f32>() / mask.len() as f32;
+        assert!((dropped - 0.25).abs() < 0.01 && (mean - 1.0).abs() < 0.01, "{dropped} {mean}");
+    }
 }

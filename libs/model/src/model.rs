@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+};
 use arrow::datatypes::{Field, Schema};
 use rekindle_domain::Task;
 
@@ -41,7 +43,6 @@ impl Model {
         let classes = manifest.classes.iter().flatten().map(|class| Arc::from(class.as_str())).collect();
         Ok(Self { manifest, encoder: Encoder::new(pipeline), network, classes })
     }
-
 
     /// The manifest of the bundle that it was made from.
     pub fn manifest(&self) -> &Manifest {

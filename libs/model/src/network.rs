@@ -135,7 +135,8 @@ impl Network {
     /// Multiplies the output by `scale` and adds `offset`: takes a network that learnt a standardised target back to
     /// the target's units.
     pub(crate) fn rescale(&mut self, scale: f64, offset: f64) {
-        let times = |values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+        let times =
+            |values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
         times(&mut self.output.weight.data);
         if self.hidden.is_empty() {
             self.embeddings.iter_mut().for_each(|embedding| times(&mut embedding.data));
@@ -192,7 +193,13 @@ mod tests {
     }
 
     fn encoded(dense: &[f32], indices: &[u32]) -> Encoded {
-        Encoded { rows: 1, width: dense.len(), categories: indices.len(), dense: dense.to_vec(), indices: indices.to_vec() }
+        Encoded {
+            rows: 1,
+            width: dense.len(),
+            categories: indices.len(),
+            dense: dense.to_vec(),
+            indices: indices.to_vec(),
+        }
     }
 
     #[test]

@@ -83,7 +83,9 @@ pub(crate) fn outputs(task: Task, classes: usize) -> Vec<Output> {
     let label = output("label", Datatype::Bytes, 1);
     match task {
         Task::Binary => vec![output("probability", Datatype::Fp32, 1), label],
-        Task::Multiclass => vec![output("probabilities", Datatype::Fp32, i64::try_from(classes).unwrap_or(i64::MAX)), label],
+        Task::Multiclass => {
+            vec![output("probabilities", Datatype::Fp32, i64::try_from(classes).unwrap_or(i64::MAX)), label]
+        }
         Task::Regression => vec![output("prediction", Datatype::Fp32, 1)],
     }
 }

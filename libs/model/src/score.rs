@@ -33,11 +33,7 @@ fn of_class(task: Task, row: &[f32], class: Option<usize>) -> f64 {
 }
 
 /// The metrics of all rows, by name.
-pub(crate) fn metrics(
-    task: Task,
-    prediction: &Prediction,
-    targets: &Targets,
-) -> Result<BTreeMap<String, f64>, Error> {
+pub(crate) fn metrics(task: Task, prediction: &Prediction, targets: &Targets) -> Result<BTreeMap<String, f64>, Error> {
     let (width, scores) = checked(prediction, targets)?;
     let scores: Vec<f64> = scores.iter().copied().map(f64::from).collect();
     let found = match targets {

@@ -141,8 +141,7 @@ mod tests {
 
     #[test]
     fn an_instant_is_taken_as_timestamp_or_integer() {
-        let input =
-            Input { name: "at".into(), datatype: Datatype::Int64, kind: Kind::Timestamp, nullable: false };
+        let input = Input { name: "at".into(), datatype: Datatype::Int64, kind: Kind::Timestamp, nullable: false };
         assert!(input.accepts(&DataType::Int64));
         assert!(input.accepts(&DataType::Timestamp(TimeUnit::Millisecond, None)));
         assert!(!input.accepts(&DataType::Utf8));

@@ -48,7 +48,9 @@ impl Goal {
         let task = match (task, classes.len()) {
             (_, 0 | 1) => return Err(one_class(name, &classes)),
             (Some(Task::Binary), n) if n != 2 => {
-                let problem = format!("it has {n} classes, a binary task has 2: leave the recipe's task out, or set it to multiclass");
+                let problem = format!(
+                    "it has {n} classes, a binary task has 2: leave the recipe's task out, or set it to multiclass"
+                );
                 return Err(Error::training(name, problem));
             }
             (Some(task), _) => task,
@@ -75,12 +77,18 @@ fn one_class(name: &str, classes: &[String]) -> Error {
 fn check_complete(name: &str, cells: &Cells<'_>, rows: usize) -> Result<(), Error> {
     let missing = (0..rows).filter(|&row| cells.is_missing(row)).count();
     if missing > 0 {
-        return Err(Error::training(name, format!("{missing} of {rows} rows have no target: register labelled rows alone")));
+        return Err(Error::training(
+            name,
+            format!("{missing} of {rows} rows have no target: register labelled rows alone"),
+        ));
     }
     if let Cells::Float(array) = cells
         && let Some(row) = (0..rows).find(|&row| !array.value(row).is_finite())
     {
-        return Err(Error::training(name, format!("row {row} is not a finite number: correct it, or leave the row out")));
+        return Err(Error::training(
+            name,
+            format!("row {row} is not a finite number: correct it, or leave the row out"),
+        ));
     }
     Ok(())
 }
@@ -110,7 +118,8 @@ fn classes(name: &str, cells: &Cells<'_>, rows: usize) -> Result<Vec<String>, Er
             classes.insert(label.into_owned());
         }
         if classes.len() > MAX_CLASSES {
-            let problem = format!("it has more than {MAX_CLASSES} classes: choose another target, or a regression task");
+            let problem =
+                format!("it has more than {MAX_CLASSES} classes: choose another target, or a regression task");
             return Err(Error::training(name, problem));
         }
     }
@@ -123,7 +132,12 @@ fn classes(name: &str, cells: &Cells<'_>, rows: usize) -> Result<Vec<String>, Er
 }
 
 /// The values of a target column in the terms of `classes`, or as numbers where there are none.
-pub(crate) fn targets(name: &str, cells: &Cells<'_>, rows: usize, classes: Option<&[String]>) -> Result<Targets, Error> {
+pub(crate) fn targets(
+    name: &str,
+    cells: &Cells<'_>,
+    rows: usize,
+    classes: Option<&[String]>,
+) -> Result<Targets, Error> {
     let missing = |row: usize| Error::training(name, format!("row {row} has no target: leave unlabelled rows out"));
     match classes {
         Some(classes) => (0..rows)

@@ -41,3 +41,13 @@ fn go(file: &str, time: Option<&str>, until: Option<&str>, r: Recipe) {
 #[test] fn bike() { go("bike_hourly.parquet", Some("timestamp"), Some("2011-09-01T00:00:00Z"), recipe("cnt", &["casual", "registered"])); }
 #[test] fn digits() { go("digits_8x8.parquet", None, None, recipe("label", &[])); }
 #[test] fn taxi() { go("chicago_taxi_tips.parquet", Some("timestamp"), Some("2014-04-01T00:00:00Z"), recipe("big_tip", &["trip_id", "tips"])); }
+#[test] fn retrain() {
+    let t = read_parquet(std::fs::read("/work/shared/data/flights_2013.parquet").unwrap().into()).unwrap();
+    let r = recipe("late", &["flight_id", "flight_no", "arr_delay"]);
+    let fit = |u: &str| { let tr = t.slice_time("timestamp", None, Some(u.parse().unwrap())).unwrap(); let b = train(&TrainInput { table: &tr, time_column: Some("timestamp"), recipe: &r }, &Origin { run_id: "r".into(), dataset_digests: vec![], code_revision: "x".into() }, |_| ControlFlow::Continue(())).unwrap(); println!("{u} {:.4?}", b.manifest.metrics); Model::from_bundle(&b).unwrap() };
+    let models = [fit("2013-05-01T00:00:00Z"), fit("2013-07-01T00:00:00Z"), fit("2013-10-01T00:00:00Z")];
+    for m in 5..=12 { let (a, z) = (format!("2013-{m:02}-01T00:00:00Z"), if m == 12 { "2014-01-02T00:00:00Z".to_string() } else { format!("2013-{:02}-01T00:00:00Z", m + 1) });
+        let te = t.slice_time("timestamp", Some(a.parse().unwrap()), Some(z.parse().unwrap())).unwrap();
+        let s: Vec<String> = models.iter().map(|md| { let x = md.metrics(&md.score(&te.batch).unwrap(), &md.targets(&te.batch).unwrap()).unwrap(); format!("{:.4}/{:.3}", x["log_loss"], x["auc"]) }).collect();
+        println!("month {m} {s:?}"); }
+}

@@ -20,7 +20,8 @@ pub fn load<T: DeserializeOwned>(
     file: Option<&Path>,
     overrides: &[(String, String)],
 ) -> Result<T, Error> {
-    let variables = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     load_from(defaults, file, variables, overrides)
 }
 

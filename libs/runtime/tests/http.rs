@@ -39,3 +39,24 @@ async fn tells_metrics_liveness_and_readiness_until_closing() {
     shutdown.close();
     server.await.expect("no panic").expect("a clean end");
 }
+
+/// The health check of the container image, as compose runs it.
+async fn check(port: u16) -> bool {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/healthcheck.sh");
+    let output = tokio::process::Command::new("bash").args([script, &port.to_string()]).output().await;
+    output.expect("bash runs").status.success()
+}
+
+#[tokio::test]
+async fn the_health_check_of_the_image_tells_ready_from_unready_and_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (health, shutdown) = (Health::new(), Shutdown::new());
+    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+    assert!(!check(port).await, "not ready yet");
+    health.set_ready(true).await;
+    assert!(check(port).await);
+    shutdown.close();
+    server.await.expect("no panic").expect("a clean end");
+    assert!(!check(port).await, "gone");
+}

@@ -24,7 +24,9 @@ async fn the_first_failure_ends_all_and_is_named() {
     tasks.spawn_until_close("relay", until_closing(shutdown.clone()));
     tasks.spawn("reconciler", async { Err::<(), _>(std::io::Error::other("disk full")) });
     match tasks.join(shutdown.clone(), DRAIN).await {
-        Err(Error::Task { task, source }) => assert_eq!((task.as_str(), source.to_string().as_str()), ("reconciler", "disk full")),
+        Err(Error::Task { task, source }) => {
+            assert_eq!((task.as_str(), source.to_string().as_str()), ("reconciler", "disk full"))
+        }
         other => panic!("{other:?}"),
     }
     assert!(shutdown.work().is_cancelled());
@@ -36,7 +38,9 @@ async fn a_panic_ends_all_and_is_named() {
     tasks.spawn("server", until_intake_stops(shutdown.clone()));
     tasks.spawn_until_close("relay", async { panic!("{} is not expected", 42) as Result<(), Infallible> });
     match tasks.join(shutdown, DRAIN).await {
-        Err(Error::Panicked { task, message }) => assert_eq!((task.as_str(), message.as_str()), ("relay", "42 is not expected")),
+        Err(Error::Panicked { task, message }) => {
+            assert_eq!((task.as_str(), message.as_str()), ("relay", "42 is not expected"))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -74,7 +78,9 @@ async fn those_that_do_not_end_in_time_are_cut_off_and_named() {
     }
     shutdown.begin();
     match tasks.join(shutdown, Duration::from_millis(7)).await {
-        Err(Error::Unfinished { tasks, after }) => assert_eq!((tasks, after.as_millis()), (vec!["a".into(), "b".into()], 7)),
+        Err(Error::Unfinished { tasks, after }) => {
+            assert_eq!((tasks, after.as_millis()), (vec!["a".into(), "b".into()], 7))
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -44,7 +44,10 @@ pub async fn connect(config: &Config) -> Result<DatabaseConnection, Error> {
     } else if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         return Err(Error::UnknownDatabase { url: without_credentials(url) });
     }
-    Database::connect(options).await.map_err(|source| Error::Connect { url: without_credentials(url), source })
+    // Boxed, since the driver's future is large and would sit in every caller's.
+    Box::pin(Database::connect(options))
+        .await
+        .map_err(|source| Error::Connect { url: without_credentials(url), source })
 }
 
 fn prepare_sqlite(url: &str, options: &mut ConnectOptions) -> Result<(), Error> {

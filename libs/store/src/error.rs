@@ -6,7 +6,9 @@ use sea_orm::DbErr;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is for no database that is supported.
-    #[error("{url:?} is not a database: expected sqlite:///path/to/file.db, sqlite::memory: or postgres://host/database")]
+    #[error(
+        "{url:?} is not a database: expected sqlite:///path/to/file.db, sqlite::memory: or postgres://host/database"
+    )]
     UnknownDatabase {
         /// The URL without its credentials.
         url: String,

@@ -13,8 +13,8 @@ use rekindle_domain::event::EventKind;
 use rekindle_proto::client::Context;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 use tokio::sync::{Notify, futures::Notified};
@@ -65,7 +65,10 @@ pub const MAX_DATA_BYTES: usize = 512 * 1024;
 pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), DbErr> {
     let size = event.data.to_string().len();
     if size > MAX_DATA_BYTES {
-        return Err(DbErr::Custom(format!("the data of event {} is {size} bytes, at most {MAX_DATA_BYTES}", event.kind)));
+        return Err(DbErr::Custom(format!(
+            "the data of event {} is {size} bytes, at most {MAX_DATA_BYTES}",
+            event.kind
+        )));
     }
     let row = outbox::ActiveModel {
         sequence: NotSet,

@@ -289,7 +289,14 @@ async fn oversized_events_are_refused(store: Store) {
 async fn a_database_in_memory_serves_a_test() {
     let db = connect(&Config { url: "sqlite::memory:".into(), max_connections: 8 }).await.expect("it opens");
     migrate::<Shared>(&db).await.expect("an empty database");
-    let tasks: Vec<_> = (0..10).map(|n| tokio::spawn({ let db = db.clone(); async move { enqueue(&db, n).await } })).collect();
+    let tasks: Vec<_> = (0..10)
+        .map(|n| {
+            tokio::spawn({
+                let db = db.clone();
+                async move { enqueue(&db, n).await }
+            })
+        })
+        .collect();
     for task in tasks {
         task.await.expect("no writer failed");
     }

@@ -36,7 +36,8 @@ impl Postgres {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let user = server_user();
         if let Some(user) = &user {
-            chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may give a folder away");
+            chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .expect("root may give a folder away");
         }
         let data = folder.path().join("data");
         make_cluster(&data, user.as_ref());
@@ -50,7 +51,7 @@ impl Postgres {
     /// The URL of a new, empty database.
     pub async fn fresh_database(&self) -> String {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let admin = Database::connect(self.url("postgres")).await.expect("the server is up");
+        let admin = Box::pin(Database::connect(self.url("postgres"))).await.expect("the server is up");
         admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("the name is new");
         admin.close().await.expect("it was open");
         self.url(&name)
@@ -65,7 +66,7 @@ impl Postgres {
             if let Ok(Some(status)) = self.process.try_wait() {
                 panic!("PostgreSQL ended with {status}");
             }
-            let admin = Database::connect(self.url("postgres")).await.map_err(|error| error.to_string())?;
+            let admin = Box::pin(Database::connect(self.url("postgres"))).await.map_err(|error| error.to_string())?;
             admin.close().await.map_err(|error| error.to_string())
         })
         .await;

@@ -69,7 +69,11 @@ impl Assigner {
     }
 
     /// Learns the desired state from the bus until `intake` ends; waits for the bus as long as it takes.
-    pub(crate) async fn learn(&self, mut bus: watch::Receiver<Option<Bus>>, intake: CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn learn(
+        &self,
+        mut bus: watch::Receiver<Option<Bus>>,
+        intake: CancellationToken,
+    ) -> Result<(), Error> {
         let learning = async {
             let Some(bus) = connected(&mut bus).await else { return };
             let mut failing = false;
@@ -159,7 +163,8 @@ impl Assigner {
                 }
                 () = intake.cancelled() => return Ok(()),
             }
-            let due: Vec<_> = states.borrow_and_update().values().filter(|state| self.is_due(state, &pursued)).cloned().collect();
+            let due: Vec<_> =
+                states.borrow_and_update().values().filter(|state| self.is_due(state, &pursued)).cloned().collect();
             for state in due {
                 pursued.insert(state.model.clone());
                 pursuits.push(self.pursue(state));
@@ -196,9 +201,8 @@ impl Assigner {
 
     /// Waits until another version, or none, is assigned.
     async fn overtaken(&self, model: &ModelName, version: VersionRef) {
-        let other = |states: &States| {
-            states.get(model).is_none_or(|state| state.assignment(&self.replica).version != version)
-        };
+        let other =
+            |states: &States| states.get(model).is_none_or(|state| state.assignment(&self.replica).version != version);
         // The sender lives as long as this reconciler.
         drop(self.desired.follow().wait_for(other).await);
     }

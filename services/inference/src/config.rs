@@ -70,7 +70,10 @@ impl Config {
                 !(4096..=MAX_LOG_MESSAGE_BYTES).contains(&log.batch_bytes),
                 "inference.log.batch_bytes must be 4096 to 524288",
             ),
-            (log.buffer_bytes < log.batch_bytes, "inference.log.buffer_bytes must be at least inference.log.batch_bytes"),
+            (
+                log.buffer_bytes < log.batch_bytes,
+                "inference.log.buffer_bytes must be at least inference.log.batch_bytes",
+            ),
             (log.batch_interval.is_zero(), "inference.log.batch_interval must be above 0"),
             (log.retry_interval.is_zero(), "inference.log.retry_interval must be above 0"),
         ]

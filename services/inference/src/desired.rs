@@ -52,9 +52,9 @@ impl Desired {
 
     /// Takes over a state from the bucket. It holds even where it cannot be saved.
     pub(crate) async fn set(&self, state: DesiredState) -> Result<(), Error> {
-        let changed = self.states.send_if_modified(|states| {
-            states.insert(state.model.clone(), state.clone()).as_ref() != Some(&state)
-        });
+        let changed = self
+            .states
+            .send_if_modified(|states| states.insert(state.model.clone(), state.clone()).as_ref() != Some(&state));
         if !changed {
             return Ok(());
         }

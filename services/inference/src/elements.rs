@@ -144,7 +144,11 @@ impl Elements<'_> {
                     take(row, text)?;
                     rest = after;
                 }
-                if rest.is_empty() { Ok(()) } else { Err(format!("has {} bytes after its {rows} elements", rest.len())) }
+                if rest.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("has {} bytes after its {rows} elements", rest.len()))
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ pub enum Error {
     Fetch {
         /// Which blob.
         digest: Digest,
-        source: rekindle_artifacts::Error,
+        source: Box<rekindle_artifacts::Error>,
     },
     /// A blob is not in the local cache, and there is no object store yet.
     #[error("blob {digest} is not in the local cache and the object store is not connected")]
@@ -40,7 +40,7 @@ pub enum Error {
     Bundle {
         /// Which bundle.
         bundle: Digest,
-        source: rekindle_model::Error,
+        source: Box<rekindle_model::Error>,
     },
     /// The bundle's signature has something that the protocol's tensors cannot carry.
     #[error("bundle {bundle} cannot be served: {problem}")]
@@ -82,10 +82,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn bus(
-        operation: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub(crate) fn bus(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Bus { operation, source: source.into() }
     }
 
@@ -94,9 +91,12 @@ impl Error {
         match self {
             Self::Fetch { source, .. } => source.is_transient(),
             Self::NoArtifacts { .. } | Self::Bus { .. } => true,
-            Self::Bundle { source: rekindle_model::Error::Fetch { source, .. }, .. } => {
-                source.downcast_ref::<Self>().is_some_and(Self::is_transient)
-            }
+            Self::Bundle { source, .. } => match &**source {
+                rekindle_model::Error::Fetch { source, .. } => {
+                    source.downcast_ref::<Self>().is_some_and(Self::is_transient)
+                }
+                _ => false,
+            },
             _ => false,
         }
     }

@@ -57,7 +57,9 @@ pub(crate) enum Refusal {
         model: ModelName,
     },
     /// Too many requests at once.
-    #[error("{limit} requests are being answered, the limit max_concurrent_requests: try again after a pause, or raise it")]
+    #[error(
+        "{limit} requests are being answered, the limit max_concurrent_requests: try again after a pause, or raise it"
+    )]
     Overloaded {
         /// The limit.
         limit: usize,
@@ -255,5 +257,41 @@ fn respond(
         parameters,
         outputs,
         raw_output_contents,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::LogConfig;
+
+    fn engine(max_concurrent_requests: usize) -> Engine {
+        let wait = std::time::Duration::from_millis(1);
+        let config = LogConfig {
+            buffer_bytes: 1 << 20,
+            batch_rows: 1,
+            batch_bytes: 1 << 16,
+            batch_interval: wait,
+            retry_interval: wait,
+        };
+        let log = Log::new(config, "replica-1".parse().expect("a name"), Uuid::nil());
+        let limits = Limits { max_rows_per_request: 1, max_message_bytes: 1, max_concurrent_requests, inline_rows: 1 };
+        Engine::new(Arc::default(), Arc::new(log), limits)
+    }
+
+    #[test]
+    fn requests_beyond_the_limit_are_refused_until_a_place_is_free() {
+        let engine = engine(2);
+        let (first, _second) = (engine.admit().expect("a place"), engine.admit().expect("a place"));
+        for _ in 0..3 {
+            let refused = engine.admit().map(drop).expect_err("full");
+            assert!(matches!(refused, Refusal::Overloaded { limit: 2 }));
+            assert!(refused.to_string().contains("max_concurrent_requests"), "{refused}");
+            assert_eq!(tonic::Status::from(refused).code(), tonic::Code::ResourceExhausted);
+        }
+        drop(first);
+        engine.admit().map(drop).expect("a place was given back");
     }
 }

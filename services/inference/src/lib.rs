@@ -9,7 +9,7 @@
 //! - what is served is what was registered: every blob is hashed on every load, from the cache too;
 //! - a swap loses no request: what began on a version ends on it;
 //! - a version that cannot be served leaves the one that answers in place, and is reported;
-//! - logged rows + declared lost rows = answered rows, as long as the process ends in order;
+//! - logged rows + declared lost rows = answered rows, as long as the process ends in order and with the bus in reach;
 //! - bad input is refused with the field's name, and changes nothing.
 
 mod assign;
@@ -37,13 +37,13 @@ use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-pub use self::{
-    config::{Config, DEFAULTS, Limits, LogConfig},
-    error::Error,
-};
 use self::{
     assign::Assigner, cache::BlobCache, desired::Desired, infer::Engine, loader::Loader, log::Log, report::Reporter,
     rpc::Rpc, serving::Catalog,
+};
+pub use self::{
+    config::{Config, DEFAULTS, Limits, LogConfig},
+    error::Error,
 };
 
 /// How long the log is flushed at the end; below the time that closing tasks are given.

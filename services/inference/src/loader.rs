@@ -41,7 +41,7 @@ impl Loader {
     pub(crate) async fn load(&self, model: &ModelName, version: VersionRef) -> Result<Arc<Serving>, Error> {
         let bundle = Bundle::load(&version.bundle, |digest| self.fetch(digest))
             .await
-            .map_err(|source| Error::Bundle { bundle: version.bundle, source })?;
+            .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
         let (model, replica) = (model.clone(), self.replica.clone());
         task::spawn_blocking(move || build(&model, version, &bundle, &replica))
             .await
@@ -74,17 +74,16 @@ impl Loader {
 
     async fn fetch_once(&self, digest: Digest) -> Result<Bytes, Error> {
         let artifacts = self.artifacts.borrow().clone().ok_or(Error::NoArtifacts { digest })?;
-        artifacts.get(&digest).await.map_err(|source| Error::Fetch { digest, source })
+        artifacts.get(&digest).await.map_err(|source| Error::Fetch { digest, source: source.into() })
     }
 }
 
 fn build(model: &ModelName, version: VersionRef, bundle: &Bundle, replica: &ReplicaId) -> Result<Serving, Error> {
-    let unservable = |source| Error::Bundle { bundle: version.bundle, source };
+    let unservable = |source: rekindle_model::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
     let ready = Model::from_bundle(bundle).map_err(unservable)?;
     ready.warm_up().map_err(unservable)?;
     let signature = ready.signature();
-    let inputs =
-        InputPlan::new(signature).map_err(|problem| Error::Signature { bundle: version.bundle, problem })?;
+    let inputs = InputPlan::new(signature).map_err(|problem| Error::Signature { bundle: version.bundle, problem })?;
     let blobs = bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect();
     Ok(Serving {
         version,

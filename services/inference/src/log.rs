@@ -30,11 +30,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) use self::rows::LogShape;
 use self::{
     buffer::{Buffer, Next},
     message::{Encoded, Message, Sequence},
 };
-pub(crate) use self::rows::LogShape;
 use crate::{Error, config::LogConfig};
 
 /// The rows of one answer.

@@ -21,9 +21,7 @@ impl Meters {
     /// The meters of a model; those of one name are the same.
     pub(crate) fn new(model: &ModelName) -> Self {
         let model = model.to_string();
-        let requests = |outcome: &'static str| {
-            counter!("rekindle_inference_requests_total", "model" => model.clone(), "outcome" => outcome)
-        };
+        let requests = |outcome: &'static str| counter!("rekindle_inference_requests_total", "model" => model.clone(), "outcome" => outcome);
         Self {
             answered: requests("answered"),
             refused: requests("refused"),

@@ -37,7 +37,11 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Reports until `closing`, then withdraws the lease.
-    pub(crate) async fn run(&self, mut bus: watch::Receiver<Option<Bus>>, closing: CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn run(
+        &self,
+        mut bus: watch::Receiver<Option<Bus>>,
+        closing: CancellationToken,
+    ) -> Result<(), Error> {
         let mut bucket = None;
         tokio::select! {
             () = self.report_forever(&mut bus, &mut bucket) => {}

@@ -107,7 +107,9 @@ impl From<Refusal> for Status {
         let refuse = |code, reason, facts: BTreeMap<&'static str, String>| refusal(code, reason, message, facts);
         match refused {
             Refusal::BadInput(bad) => invalid_argument(bad.field, bad.problem),
-            Refusal::UnknownModel { model, .. } => refuse(Code::NotFound, "MODEL_NOT_SERVED", [("model", model)].into()),
+            Refusal::UnknownModel { model, .. } => {
+                refuse(Code::NotFound, "MODEL_NOT_SERVED", [("model", model)].into())
+            }
             Refusal::VersionNotServed { model, asked, serving } => refuse(
                 Code::NotFound,
                 "VERSION_NOT_SERVED",

@@ -87,7 +87,9 @@ impl InputPlan {
                 let first = shortened(&request.inputs[0].name);
                 return Err(BadInput::of_input(
                     &tensor.name,
-                    format!("has {tensor_rows} rows where input {first:?} has {rows}: send one element per row in every input"),
+                    format!(
+                        "has {tensor_rows} rows where input {first:?} has {rows}: send one element per row in every input"
+                    ),
                 ));
             }
             columns[position] = Some(column(&self.inputs[position], tensor, raw.map(|raw| &raw[at]), rows)?);
@@ -147,7 +149,8 @@ fn holds_something(contents: &InferTensorContents) -> bool {
 }
 
 fn row_count(request: &ModelInferRequest, max_rows: usize) -> Result<usize, BadInput> {
-    let first = request.inputs.first().ok_or_else(|| BadInput::new("inputs", "is empty: send one tensor per feature"))?;
+    let first =
+        request.inputs.first().ok_or_else(|| BadInput::new("inputs", "is empty: send one tensor per feature"))?;
     match rows_of(first)? {
         0 => Err(BadInput::of_input(&first.name, "has no rows: send at least one")),
         rows if rows > max_rows => Err(BadInput::of_input(
@@ -184,9 +187,10 @@ fn column(input: &Input, tensor: &InferInputTensor, raw: Option<&Bytes>, rows: u
     let column: Result<ArrayRef, String> = match input.datatype {
         Datatype::Bool => elements.booleans(rows).map(|values| Arc::new(BooleanArray::from(values)) as ArrayRef),
         Datatype::Int64 => elements.integers(wire, rows).map(|values| Arc::new(Int64Array::from(values)) as ArrayRef),
-        Datatype::Fp32 | Datatype::Fp64 => {
-            elements.floats(wire, rows).and_then(|values| numbers(values, input.nullable)).map(|a| Arc::new(a) as ArrayRef)
-        }
+        Datatype::Fp32 | Datatype::Fp64 => elements
+            .floats(wire, rows)
+            .and_then(|values| numbers(values, input.nullable))
+            .map(|a| Arc::new(a) as ArrayRef),
         Datatype::Bytes => texts(&elements, rows, input.nullable),
     };
     column.map_err(|problem| BadInput::of_input(&input.name, problem))
@@ -219,7 +223,9 @@ fn numbers(values: Vec<f64>, nullable: bool) -> Result<Float64Array, String> {
         return Err(format!("row {row} is infinite, expected a finite number"));
     }
     if !nullable {
-        return Err(format!("row {first} is NaN, which means missing, but this feature was never missing in training: send a number"));
+        return Err(format!(
+            "row {first} is NaN, which means missing, but this feature was never missing in training: send a number"
+        ));
     }
     Ok(values.into_iter().map(|value| (!value.is_nan()).then_some(value)).collect())
 }

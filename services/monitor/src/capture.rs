@@ -61,6 +61,8 @@ pub(crate) struct Capture {
     pub(crate) flush_rows: usize,
     /// Messages of a fetch at most.
     pub(crate) fetch_messages: usize,
+    /// How long a message may stay unacknowledged.
+    pub(crate) ack_wait: Duration,
     /// How far ahead of its answer an event time may lie and still move the watermark.
     pub(crate) event_horizon: TimeDelta,
     /// Rung after each commit.
@@ -104,7 +106,8 @@ impl Capture {
     /// Captures one stream until `stop`, then hands back what it has not begun.
     pub(crate) async fn run<M: Captured>(self, stop: CancellationToken) -> Result<(), Error> {
         let pending = u32::try_from(self.fetch_messages.saturating_mul(2)).unwrap_or(u32::MAX);
-        let spec = Consumer { max_ack_pending: pending, ..Consumer::new(M::CONSUMER, M::STREAM, []) };
+        let spec =
+            Consumer { max_ack_pending: pending, ack_wait: self.ack_wait, ..Consumer::new(M::CONSUMER, M::STREAM, []) };
         let mut puller = Puller::new(self.bus.clone(), spec);
         loop {
             let fetched = tokio::select! {

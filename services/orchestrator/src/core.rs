@@ -58,8 +58,9 @@ impl Core {
         after: Workflow,
         now: DateTime<Utc>,
     ) -> Result<Workflow, Error> {
+        let read = before.clone();
         let after =
-            in_transaction(&self.db, async |txn| workflow::change(txn, before, after.clone(), now).await).await?;
+            in_transaction(&self.db, async move |txn| workflow::change(txn, &read, after.clone(), now).await).await?;
         if after.state != before.state {
             tracing::info!(
                 workflow = %after.id, model = %after.model, from = before.state.name(), to = after.state.name(),
@@ -101,22 +102,31 @@ impl Core {
         request: Request,
         now: DateTime<Utc>,
     ) -> Result<Record, Error> {
-        let begin = async |txn: &_| deployment::begin(txn, model, current, request.clone(), now).await;
-        let record = in_transaction(&self.db, begin).await?;
+        let (model, current) = (model.clone(), current.cloned());
+        let record = in_transaction(&self.db, async move |txn| {
+            deployment::begin(txn, &model, current.as_ref(), request.clone(), now).await
+        })
+        .await?;
         self.deployment_changed(&record);
         Ok(record)
     }
 
     /// Carries out the planner's action on a deployment's record.
     pub(crate) async fn apply(&self, record: &Record, action: &Action, now: DateTime<Utc>) -> Result<Record, Error> {
-        let next = in_transaction(&self.db, async |txn| deployment::apply(txn, record, action, now).await).await?;
+        let next = {
+            let (record, action) = (record.clone(), action.clone());
+            in_transaction(&self.db, async move |txn| deployment::apply(txn, &record, &action, now).await).await?
+        };
         self.deployment_changed(&next);
         Ok(next)
     }
 
     /// Sends every replica back to the stable version.
     pub(crate) async fn turn_back(&self, record: &Record, reason: &str, now: DateTime<Utc>) -> Result<Record, Error> {
-        let next = in_transaction(&self.db, async |txn| deployment::turn_back(txn, record, reason, now).await).await?;
+        let next = {
+            let (record, reason) = (record.clone(), reason.to_owned());
+            in_transaction(&self.db, async move |txn| deployment::turn_back(txn, &record, &reason, now).await).await?
+        };
         self.deployment_changed(&next);
         Ok(next)
     }

@@ -177,7 +177,9 @@ fn in_progress(current: &Record, problem: &str) -> Error {
     let whose = current.workflow().map_or_else(String::new, |id| format!(" by workflow {id}"));
     Error::Refused {
         reason: "ROLLOUT_IN_PROGRESS",
-        message: format!("{model} is moving to version {target}{whose}: {problem}; wait until it ends, or roll it back"),
+        message: format!(
+            "{model} is moving to version {target}{whose}: {problem}; wait until it ends, or roll it back"
+        ),
         facts: vec![("model", model), ("target_version", target.to_string())],
     }
 }

@@ -122,7 +122,8 @@ impl Error {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Call { status, .. } => is_transient(status),
-            Self::Raced { .. } | Self::Database(_) | Self::Bus(_) | Self::Bucket { .. } | Self::Task(_) => true,
+            Self::Bus(source) => source.is_transient(),
+            Self::Raced { .. } | Self::Database(_) | Self::Bucket { .. } | Self::Task(_) => true,
             Self::Artifacts(source) => !matches!(
                 source,
                 rekindle_artifacts::Error::Corrupt { .. } | rekindle_artifacts::Error::NotFound { .. }

@@ -103,7 +103,8 @@ fn decide<'a>(alert: &Alert, situation: &Situation<'a>) -> Result<&'a Policy, Ig
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let subjects = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED].map(|kind| kind.subject("*"));
     let spec = Consumer::new(CONSUMER, EVENTS, subjects);
-    let handle = async |message: rekindle_bus::Message| {
+    let bus = core.bus.clone();
+    let handle = async move |message: rekindle_bus::Message| {
         let event = match cloudevent::from_message(&message) {
             Ok(event) => event,
             Err(error) => return Outcome::Dead(chain(&error)),
@@ -114,12 +115,13 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
             Err(error) => Outcome::Dead(chain(&error)),
         }
     };
-    Ok(consumer::run(core.bus.clone(), spec, handle, shutdown).await?)
+    Ok(consumer::run(bus, spec, handle, shutdown).await?)
 }
 
 async fn hear(core: &Core, event: &CloudEvent, now: DateTime<Utc>) -> Result<(), Error> {
     let alert = read(event)?;
-    let heard = in_transaction(&core.db, async |txn| consider(txn, event, &alert, now).await).await?;
+    let (identity, told) = (event.identity(), alert.clone());
+    let heard = in_transaction(&core.db, async move |txn| consider(txn, &identity, &told, now).await).await?;
     let (model, trigger) = (&alert.model, alert.cause.trigger.name());
     match heard {
         Ok(workflow) => {
@@ -137,11 +139,11 @@ async fn hear(core: &Core, event: &CloudEvent, now: DateTime<Utc>) -> Result<(),
 
 async fn consider(
     txn: &DatabaseTransaction,
-    event: &CloudEvent,
+    identity: &str,
     alert: &Alert,
     now: DateTime<Utc>,
 ) -> Result<Result<Workflow, Ignored>, Error> {
-    let first_time = inbox::first_time(txn, CONSUMER, &event.identity(), now).await?;
+    let first_time = inbox::first_time(txn, CONSUMER, identity, now).await?;
     // Drift and degradation of one window share their correlation id, and so make one workflow.
     if !first_time || workflows::get(txn, alert.cause.id).await?.is_some() {
         return Ok(Err(Ignored::Repeated));
@@ -191,8 +193,11 @@ fn read(event: &CloudEvent) -> Result<Alert, Error> {
 /// E.g. `drift in the window until 2013-06-03T00:00:00Z: dep_delay 61%, carrier 20%`.
 fn words(trigger: Trigger, until: DateTime<Utc>, features: &[FeatureCause]) -> String {
     const NAMED: usize = 5;
-    let named: Vec<String> =
-        features.iter().take(NAMED).map(|feature| format!("{} {:.0}%", feature.name, 100.0 * feature.cause_share)).collect();
+    let named: Vec<String> = features
+        .iter()
+        .take(NAMED)
+        .map(|feature| format!("{} {:.0}%", feature.name, 100.0 * feature.cause_share))
+        .collect();
     let until = until.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
     let what = trigger.name().to_lowercase();
     let list = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };

@@ -26,9 +26,8 @@ use std::sync::Arc;
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_proto::{client::Context, registry as wire};
-use rekindle_runtime::{shutdown::Shutdown, supervise::Tasks};
+use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use sea_orm::DatabaseConnection;
-use tonic::service::RoutesBuilder;
 
 pub use config::{Config, DEFAULTS, Limits};
 pub use error::Error;

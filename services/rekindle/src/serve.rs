@@ -171,21 +171,22 @@ async fn control(
 
 /// A replica by itself. It serves from its cache at once; the bus and the object store are attached when they can be reached.
 async fn alone(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
+    let limits = replica_limits(&settings);
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
     let found = Arc::clone(&app);
     tasks.spawn("bus", until(shutdown.clone(), async move {
-        found.attach_bus(persistently("bus", async || Bus::connect(&bus).await).await);
+        found.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
     }));
     let found = Arc::clone(&app);
     tasks.spawn("object store", until(shutdown.clone(), async move {
-        found.attach_artifacts(persistently("object store", async || Artifacts::open(&artifacts).await).await);
+        found.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
     }));
-    Ok(serve_replica(app, socket, &settings.grpc, tasks, shutdown))
+    Ok(serve_replica(app, socket, limits, tasks, shutdown))
 }
 
 /// Tries until it succeeds.
-async fn persistently<T, E: std::fmt::Display>(what: &str, open: impl AsyncFn() -> Result<T, E>) -> T {
+async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(what: &str, open: impl Fn() -> F) -> T {
     loop {
         match open().await {
             Ok(opened) => return opened,
@@ -196,24 +197,26 @@ async fn persistently<T, E: std::fmt::Display>(what: &str, open: impl AsyncFn() 
 }
 
 async fn until(shutdown: Shutdown, work: impl Future<Output = ()>) -> Result<()> {
-    tokio::select! {
-        () = shutdown.intake().cancelled() => {}
-        () = work => {}
-    }
+    shutdown.intake().clone().run_until_cancelled_owned(work).await;
     Ok(())
+}
+
+/// The bounds of a replica's server: those of every server, but for the size of a request, which is inference's own.
+pub(crate) fn replica_limits(settings: &Settings) -> grpc::Config {
+    grpc::Config { max_request_bytes: settings.inference.limits.max_message_bytes, ..settings.grpc.clone() }
 }
 
 /// Serves one replica, and starts its own work.
 pub(crate) fn serve_replica(
     app: Arc<rekindle_inference::App>,
     socket: TcpListener,
-    limits: &grpc::Config,
+    limits: grpc::Config,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
 ) -> Ready {
     let (health, mut routes) = (Health::new(), RoutesBuilder::new());
     app.register(&mut routes);
     app.background(tasks, shutdown);
-    tasks.spawn("inference", grpc::serve(socket, routes, health.clone(), limits.clone(), shutdown.clone()));
+    tasks.spawn("inference", grpc::serve(socket, routes, health.clone(), limits, shutdown.clone()));
     Ready::new(health, move || app.ready())
 }

@@ -70,6 +70,19 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_of_the_compose_file_is_a_setting() {
+        let text = include_str!("../../../compose.yaml");
+        let variables = text.lines().filter_map(|line| line.trim().strip_prefix("REKINDLE__")?.split_once(": ")).map(
+            |(key, value)| {
+                (format!("REKINDLE__{key}"), value.trim_matches('"').replace("${REKINDLE_PASSWORD:-rekindle}", "secret"))
+            },
+        );
+        let variables: Vec<_> = variables.collect();
+        assert!(variables.len() > 5, "{variables:?}");
+        config::load_from::<Settings>(&defaults(), None, variables, &[]).expect("every variable is known");
+    }
+
+    #[test]
     fn an_unknown_key_is_named() {
         let error = Settings::load(None, &[("registry.databse.url".into(), "x".into())]).expect_err("a typo");
         assert!(error.to_string().contains("databse"), "{error}");

@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_registry_refusal_reaches_the_caller_as_it_was() {
-        let error = Error::Registry { operation: "find the dataset", source: Box::new(Status::not_found("no flights")) };
+        let error =
+            Error::Registry { operation: "find the dataset", source: Box::new(Status::not_found("no flights")) };
         let status = Status::from(error);
         assert_eq!((status.code(), status.message()), (Code::NotFound, "no flights"));
     }

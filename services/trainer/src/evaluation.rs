@@ -56,10 +56,8 @@ pub(crate) fn evaluate(contest: &Contest<'_>) -> Result<Evaluation, Error> {
     }
     let least = contest.work.gate.min_rows;
     if (rows.rows() as u64) < least {
-        evaluation.reason = format!(
-            "cannot tell: {} rows that neither model has seen, the gate's min_rows is {least}",
-            rows.rows()
-        );
+        evaluation.reason =
+            format!("cannot tell: {} rows that neither model has seen, the gate's min_rows is {least}", rows.rows());
         return Ok(evaluation);
     }
     compare(contest, &rows, evaluation)

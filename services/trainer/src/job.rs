@@ -160,8 +160,7 @@ impl Work {
 impl Train {
     fn parse(train: &wire::TrainWork) -> Result<Self, Error> {
         const RECIPE: &str = "job.train.recipe_json";
-        let recipe: Recipe =
-            serde_json::from_str(&train.recipe_json).map_err(|error| Error::invalid(RECIPE, error))?;
+        let recipe: Recipe = serde_json::from_str(&train.recipe_json).map_err(|error| Error::invalid(RECIPE, error))?;
         recipe.validate().map_err(|error| Error::invalid(RECIPE, error))?;
         let register_as = Some(train.register_as.as_str()).filter(|name| !name.is_empty());
         let register_as = register_as.map(str::parse).transpose();
@@ -214,7 +213,8 @@ impl Gate {
 }
 
 fn optional_time(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<DateTime<Utc>>, Error> {
-    let parse = |given| time::from_wire(given).ok_or_else(|| Error::invalid(field, "is no time between the years 1 and 9999"));
+    let parse =
+        |given| time::from_wire(given).ok_or_else(|| Error::invalid(field, "is no time between the years 1 and 9999"));
     given.map(parse).transpose()
 }
 

@@ -83,7 +83,7 @@ impl App {
         let spec = Consumer {
             ack_wait: config.ack_wait,
             max_deliveries: config.max_deliveries,
-            // Every trainer takes what it can carry out; a bound over all of them would idle those that join.
+            // Each trainer takes what it can carry out; a bound over all would leave those that join without work.
             concurrency: config.workers,
             ..Consumer::new(CONSUMER, streams::JOBS, [submit::SUBJECT.to_owned()])
         };

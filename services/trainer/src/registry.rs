@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use rekindle_domain::{DatasetName, Digest, ModelName, RunId};
 use rekindle_proto::{
     client::{Context, with_context},
-    registry::{
-        self as wire, datasets_client::DatasetsClient, models_client::ModelsClient, runs_client::RunsClient,
-    },
+    registry::{self as wire, datasets_client::DatasetsClient, models_client::ModelsClient, runs_client::RunsClient},
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -139,10 +137,5 @@ fn report_request(
     outputs: BTreeMap<String, String>,
     error: String,
 ) -> wire::ReportRunRequest {
-    wire::ReportRunRequest {
-        id: id.to_string(),
-        report: report.into(),
-        outputs: outputs.into_iter().collect(),
-        error,
-    }
+    wire::ReportRunRequest { id: id.to_string(), report: report.into(), outputs: outputs.into_iter().collect(), error }
 }

@@ -3,9 +3,7 @@
 use rekindle_domain::RunId;
 use rekindle_proto::{
     client::Context,
-    trainer::{
-        CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, trainer_server::Trainer,
-    },
+    trainer::{CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, trainer_server::Trainer},
 };
 use tonic::{Request, Response, Status, async_trait};
 

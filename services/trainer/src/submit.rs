@@ -76,7 +76,8 @@ async fn create(desk: &Desk<'_>, mut job: Job, digest: Digest) -> Result<u32, Er
 fn check_train(train: &Train, dataset: &registry::DatasetVersion) -> Result<(), Error> {
     let target = &train.recipe.target;
     if !has_column(dataset, target) {
-        let problem = format!("target {target:?} is not a column of {}: choose one of {}", title(dataset), names(dataset));
+        let problem =
+            format!("target {target:?} is not a column of {}: choose one of {}", title(dataset), names(dataset));
         return Err(Error::invalid("job.train.recipe_json", problem));
     }
     if train.until.is_some() && dataset.time_column.is_empty() {
@@ -166,7 +167,10 @@ mod tests {
     fn a_target_that_is_no_column_is_named_with_those_that_are() {
         check_train(&train("late"), &flights()).expect("a column");
         let error = check_train(&train("lateness"), &flights()).expect_err("no column").to_string();
-        assert!(error.contains("lateness") && error.contains("flights version 2") && error.contains("carrier"), "{error}");
+        assert!(
+            error.contains("lateness") && error.contains("flights version 2") && error.contains("carrier"),
+            "{error}"
+        );
     }
 
     #[test]

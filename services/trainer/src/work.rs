@@ -72,8 +72,7 @@ impl Worker {
             return Ok(());
         }
         registry.report_running(job.id).await?;
-        let watch =
-            Watch { registry, run: job.id, report_every: self.report_every, stopping: &self.stopping };
+        let watch = Watch { registry, run: job.id, report_every: self.report_every, stopping: &self.stopping };
         let outputs = match &job.work {
             Work::Train(train) => self.train(job, train, &watch).await?,
             Work::Evaluate(evaluate) => self.evaluate(job, evaluate, &watch).await?,
@@ -127,10 +126,7 @@ impl Worker {
         let digest = self.artifacts.put(Bytes::from(json)).await?;
         let verdict = if evaluation.pass { "pass" } else { "reject" };
         tracing::info!(run = %job.id, verdict, reason = evaluation.reason, "challenger judged");
-        Ok(Outputs::from([
-            ("evaluation".to_owned(), digest.to_string()),
-            ("verdict".to_owned(), verdict.to_owned()),
-        ]))
+        Ok(Outputs::from([("evaluation".to_owned(), digest.to_string()), ("verdict".to_owned(), verdict.to_owned())]))
     }
 
     async fn rows(&self, job: &Job, registry: &Registry) -> Result<Rows, Error> {

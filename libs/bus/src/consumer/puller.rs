@@ -39,26 +39,18 @@ struct Request {
 impl Puller {
     /// Prepares; the server is first asked by [`Puller::next`] or [`Puller::next_batch`].
     pub fn new(bus: Bus, spec: Consumer) -> Self {
-        Self {
-            bus,
-            spec,
-            consumer: None,
-            request: None,
-            taken: Vec::new(),
-            last_delivery: Instant::now(),
-            failures: 0,
-        }
+        Self { bus, spec, consumer: None, request: None, taken: Vec::new(), last_delivery: Instant::now(), failures: 0 }
     }
 
     /// The next message, however long it takes; `ready_for` messages at most are asked for at once, and each must be taken as it
     /// comes. Nothing is lost when the returned future is dropped.
     pub async fn next(&mut self, ready_for: usize) -> Delivery {
         loop {
-            if self.request.is_none() {
-                if let Err(error) = self.ask(ready_for.max(1), REQUEST).await {
-                    self.pause_after(&error).await;
-                    continue;
-                }
+            if self.request.is_none()
+                && let Err(error) = self.ask(ready_for.max(1), REQUEST).await
+            {
+                self.pause_after(&error).await;
+                continue;
             }
             if let Some(delivery) = self.receive().await {
                 return delivery;

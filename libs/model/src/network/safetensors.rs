@@ -105,7 +105,8 @@ mod tests {
     use super::*;
 
     fn network() -> Network {
-        let matrix = |rows, columns| Matrix { rows, columns, data: (0..rows * columns).map(|i| i as f32 * 0.1).collect() };
+        let matrix =
+            |rows, columns| Matrix { rows, columns, data: (0..rows * columns).map(|i| i as f32 * 0.1).collect() };
         Network {
             embeddings: vec![matrix(3, 2), matrix(4, 1)],
             hidden: vec![Layer { weight: matrix(4, 5), bias: vec![0.25; 5] }],

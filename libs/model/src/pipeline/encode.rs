@@ -65,8 +65,13 @@ impl Encoder {
     /// Encodes every row. Columns are found by name; further ones are not looked at.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Encoded, Error> {
         let (rows, width, categories) = (batch.num_rows(), self.width, self.lookups.len());
-        let mut encoded =
-            Encoded { rows, width, categories, dense: vec![0.0; rows * width], indices: vec![UNSEEN; rows * categories] };
+        let mut encoded = Encoded {
+            rows,
+            width,
+            categories,
+            dense: vec![0.0; rows * width],
+            indices: vec![UNSEEN; rows * categories],
+        };
         let (mut slot, mut category) = (0, 0);
         for (position, Feature { name, encoding }) in self.pipeline.features.iter().enumerate() {
             let array = column::find(batch, name, position).ok_or_else(|| Error::InputMissing(name.clone()))?;
@@ -121,9 +126,7 @@ fn cells_for<'a>(name: &str, encoding: &Encoding, array: &'a dyn Array) -> Resul
         Encoding::Number { .. } => (matches!(cells, Some(Cells::Int(_) | Cells::Float(_))), "Int64 or Float64"),
         Encoding::Flag { .. } => (matches!(cells, Some(Cells::Flag(_))), "Boolean"),
         Encoding::Category { .. } => (matches!(cells, Some(Cells::Text(_))), "Utf8"),
-        Encoding::Calendar(_) => {
-            (matches!(cells, Some(Cells::Instant(_) | Cells::Int(_))), "Timestamp(ms) or Int64")
-        }
+        Encoding::Calendar(_) => (matches!(cells, Some(Cells::Instant(_) | Cells::Int(_))), "Timestamp(ms) or Int64"),
     };
     cells.filter(|_| readable).ok_or_else(|| Error::InputType {
         input: name.to_owned(),

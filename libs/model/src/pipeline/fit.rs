@@ -19,7 +19,9 @@ pub(crate) fn fit(name: &str, kind: Kind, cells: &Cells<'_>, training: Range<usi
         (Kind::Timestamp, Cells::Instant(_)) => Ok(calendar(cells, training)),
         _ => Err(Error::training(
             name,
-            format!("its values are not of the kind {kind:?}: register the dataset with another kind, or ignore the column"),
+            format!(
+                "its values are not of the kind {kind:?}: register the dataset with another kind, or ignore the column"
+            ),
         )),
     }
 }

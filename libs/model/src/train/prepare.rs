@@ -105,7 +105,8 @@ fn check_training_classes(target: &str, training: &Targets) -> Result<(), Error>
 
 fn features(table: &Table, input: &TrainInput<'_>, split: usize) -> Result<(Vec<Input>, Vec<Feature>), Error> {
     let (mut inputs, mut features) = (Vec::new(), Vec::new());
-    for (position, column) in table.schema.columns.iter().enumerate().filter(|(_, c)| is_feature(input.recipe, &c.name)) {
+    for (position, column) in table.schema.columns.iter().enumerate().filter(|(_, c)| is_feature(input.recipe, &c.name))
+    {
         let name = &column.name;
         let array = column::find(&table.batch, name, position).ok_or_else(|| Error::InputMissing(name.clone()))?;
         let kind = Kind::from(column.kind);

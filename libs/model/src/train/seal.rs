@@ -32,6 +32,7 @@ pub(super) fn seal(
     let losses = score::losses(task, &validated, &prepared.validation_targets)?;
     let mut metrics = score::metrics(task, &validated, &prepared.validation_targets)?;
     metrics.insert("train_loss".to_owned(), learnt.train_loss);
+    metrics.insert("best_epoch".to_owned(), f64::from(learnt.best_epoch));
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         task,
@@ -59,10 +60,8 @@ pub(super) fn seal(
         best_epoch: learnt.best_epoch,
     };
     let trained = prepared.predict(&learnt.network, &prepared.training);
-    let reference = Reference {
-        features: feature_profiles(prepared)?,
-        prediction: prediction_profile(task, &trained, &validated),
-    };
+    let reference =
+        Reference { features: feature_profiles(prepared)?, prediction: prediction_profile(task, &trained, &validated) };
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), learnt.network.to_bytes()?),
         (PIPELINE.to_owned(), Bytes::from(prepared.encoder.pipeline().to_bytes()?)),

@@ -56,7 +56,8 @@ impl Limits {
     fn refuse(&self) -> Status {
         self.methods.refused.increment(1);
         let limit = self.max_calls.to_string();
-        let message = format!("{limit} calls are under way, the limit is max_concurrent_calls = {limit}: try again later");
+        let message =
+            format!("{limit} calls are under way, the limit is max_concurrent_calls = {limit}: try again later");
         refusal(Code::ResourceExhausted, "TOO_MANY_CALLS", message, [("max_concurrent_calls", limit)])
     }
 
@@ -71,7 +72,10 @@ impl Limits {
         let is_size = status.code() == Code::OutOfRange && status.message().contains("message length too large");
         is_size.then(|| {
             let limit = self.max_request_bytes.to_string();
-            let message = format!("{}; this is bounded by max_request_bytes, {limit} by default: send less at once", status.message());
+            let message = format!(
+                "{}; this is bounded by max_request_bytes, {limit} by default: send less at once",
+                status.message()
+            );
             refusal(Code::OutOfRange, "REQUEST_TOO_LARGE", message, [("max_request_bytes", limit)])
         })
     }

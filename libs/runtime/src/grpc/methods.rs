@@ -38,11 +38,8 @@ impl Method {
     pub(super) fn record(&self, code: Code, took: Duration) {
         self.calls[code as usize]
             .get_or_init(|| {
-                let labels = [
-                    ("service", self.service.clone()),
-                    ("method", self.name.clone()),
-                    ("code", format!("{code:?}")),
-                ];
+                let labels =
+                    [("service", self.service.clone()), ("method", self.name.clone()), ("code", format!("{code:?}"))];
                 metrics::counter!("rekindle_grpc_requests_total", &labels)
             })
             .increment(1);

@@ -51,7 +51,7 @@ impl Default for Config {
             timeout: Some(Duration::from_secs(60)),
             keepalive: Duration::from_secs(60),
             linger: Duration::ZERO,
-            drain: Duration::from_secs(20),
+            drain: Duration::from_secs(15),
         }
     }
 }
@@ -94,19 +94,22 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Serves until shutdown begins, then takes readiness back, lingers, tells clients to go (GOAWAY), and lets calls under way
 /// finish. Health names the services, NOT_SERVING until `health` is set ready.
+///
+/// Calls that outlive `drain` are given up: this returns while their connections end with the runtime. A server that is to have
+/// another one after it on the same port should therefore let its calls finish.
 pub async fn serve(
     listener: TcpListener,
     routes: RoutesBuilder,
     health: Health,
-    config: &Config,
+    config: Config,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     telemetry::prometheus();
     let draining = CancellationToken::new();
     let routes = complete(routes, &health).await?;
-    let layer = calls::CallLayer::new(Arc::new(calls::Limits::new(config, draining.clone())));
+    let layer = calls::CallLayer::new(Arc::new(calls::Limits::new(&config, draining.clone())));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(config.keepalive));
-    let server = transport(config)
+    let server = transport(&config)
         .layer(layer)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());

@@ -16,10 +16,12 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::Deserialize;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
+};
 
-pub(crate) use trace_context::{TRACEPARENT, continue_call};
 pub use trace_context::{Propagate, continue_trace, inject, traceparent};
+pub(crate) use trace_context::{TRACEPARENT, continue_call};
 
 use crate::Error;
 
@@ -61,7 +63,8 @@ pub struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         EXPORTING.store(false, Ordering::Relaxed);
-        if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown_with_timeout(Duration::from_secs(3))) {
+        if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown_with_timeout(Duration::from_secs(3)))
+        {
             // The subscriber may be what fails, so this goes past it.
             eprintln!("the last traces could not be sent: {error}");
         }
@@ -111,7 +114,7 @@ fn provider(service: &str, endpoint: &str) -> Result<SdkTracerProvider, Error> {
         .with_timeout(Duration::from_secs(5))
         .build()
         .map_err(|error| Error::Telemetry { reason: format!("telemetry.otlp_endpoint {endpoint:?}: {error}") })?;
-    let resource = Resource::builder().with_service_name(format!("rekindle-{service}")).build();
+    let resource = Resource::builder().with_service_name(service.to_owned()).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 

@@ -62,7 +62,7 @@ impl Fixture {
             .add_service(TrainerServer::new(service.clone()).max_decoding_message_size(config.max_request_bytes))
             .add_service(ArtifactsServer::new(service.clone()));
         let (told, ended) = (health.clone(), shutdown.clone());
-        let served = tokio::spawn(async move { serve(listener, routes, told, &config, ended).await });
+        let served = tokio::spawn(async move { serve(listener, routes, told, config, ended).await });
         Self { address, health, shutdown, service, served }
     }
 

@@ -34,7 +34,7 @@ async fn a_panic_is_an_internal_error_of_that_call_alone() {
 #[tokio::test]
 async fn a_panic_in_the_middle_of_a_stream_ends_it_with_internal() {
     let fixture = Fixture::start(Config::default()).await;
-    let request = DownloadRequest { digest: "panic".to_owned(), ..Default::default() };
+    let request = DownloadRequest { digest: "panic".to_owned() };
     let mut stream = ArtifactsClient::new(fixture.channel()).download(request).await.expect("begins").into_inner();
     assert!(stream.message().await.expect("first").is_some());
     assert_eq!(stream.message().await.expect_err("breaks off").code(), Code::Internal);

@@ -142,3 +142,72 @@ impl Buffer {
         dropped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{RecordBatch, RecordBatchOptions};
+    use chrono::DateTime;
+    use rekindle_domain::{Digest, PredictionId, VersionRef};
+    use rekindle_model::{Prediction, Signature};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::EventTimes;
+
+    fn shape(model: &str) -> Arc<LogShape> {
+        let version = VersionRef { version: 1, bundle: Digest::of(b"bundle") };
+        let signature = Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None };
+        Arc::new(LogShape::new(model.parse().expect("a name"), version, &signature))
+    }
+
+    fn answered(shape: &Arc<LogShape>, rows: usize) -> Answered {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let nothing = Arc::new(arrow::datatypes::Schema::empty());
+        Answered {
+            shape: Arc::clone(shape),
+            prediction_id: PredictionId::new(Uuid::nil()),
+            answered_at: DateTime::UNIX_EPOCH,
+            event_times: EventTimes::Same(0),
+            rows: RecordBatch::try_new_with_options(nothing, Vec::new(), &options).expect("a batch"),
+            prediction: Prediction { rows, outputs: Vec::new() },
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_are_declared_by_their_own_model() {
+        let (a, b) = (shape("a"), shape("b"));
+        let one = answered(&a, 5).byte_size();
+        let mut buffer = Buffer::new(2 * one);
+        assert_eq!(buffer.push(answered(&a, 5)), 0);
+        assert_eq!(buffer.push(answered(&b, 3)), 0);
+        assert_eq!(buffer.push(answered(&b, 2)), 5, "the oldest answer makes room");
+        assert_eq!((buffer.waiting_rows(), buffer.gathered_rows()), (5, 5));
+
+        let joined = crate::log::rows::join(buffer.take_gathered(), 100);
+        buffer.limit_bytes = usize::MAX;
+        assert_eq!(buffer.keep(joined.segments), 0);
+        let first = buffer.next().expect("rows of b");
+        assert_eq!((first.segment.shape.model.as_str(), first.segment.rows(), first.lost_before), ("b", 5, 0));
+        let second = buffer.next().expect("the losses of a");
+        assert_eq!((second.segment.shape.model.as_str(), second.segment.rows(), second.lost_before), ("a", 0, 5));
+        assert!(buffer.next().is_none());
+    }
+
+    #[test]
+    fn halves_stay_the_oldest_and_a_row_that_is_too_large_is_lost() {
+        let a = shape("a");
+        let mut buffer = Buffer::new(usize::MAX);
+        let segments = |sizes: &[usize]| {
+            crate::log::rows::join(sizes.iter().map(|&rows| answered(&a, rows)).collect(), 1).segments
+        };
+        buffer.keep(segments(&[3, 1]));
+        let Next { segment, .. } = buffer.next().expect("three rows");
+        buffer.split(segment, 7);
+        let Next { segment, lost_before } = buffer.next().expect("the first half");
+        assert_eq!((segment.rows(), lost_before), (1, 7));
+        buffer.split(segment, lost_before);
+        let Next { segment, lost_before } = buffer.next().expect("the second half");
+        assert_eq!((segment.rows(), lost_before), (2, 8), "the loss travels on");
+        assert_eq!(buffer.waiting_rows(), 1);
+    }
+}

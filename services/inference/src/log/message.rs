@@ -37,12 +37,7 @@ impl Sequence {
     }
 
     /// The segment under the next number.
-    pub(super) fn encode(
-        &mut self,
-        segment: &Segment,
-        lost_before: u64,
-        max_bytes: usize,
-    ) -> Result<Encoded, Error> {
+    pub(super) fn encode(&mut self, segment: &Segment, lost_before: u64, max_bytes: usize) -> Result<Encoded, Error> {
         let sequence = self.last + 1;
         let shape = &segment.shape;
         let header = Header {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use arrow::{
+    array::cast::AsArray,
     array::{
         ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
         TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
     },
-    array::cast::AsArray,
     compute::concat,
     datatypes::{DataType, Field, Int64Type, SchemaRef},
     error::ArrowError,
@@ -91,10 +91,15 @@ impl Segment {
 impl Answered {
     /// Memory held, in bytes, about.
     pub(super) fn byte_size(&self) -> usize {
-        let outputs: usize = self.prediction.outputs.iter().map(|values| match values {
-            Values::Fp32 { values, .. } => size_of_val(values.as_slice()),
-            Values::Text(texts) => size_of_val(texts.as_slice()),
-        }).sum();
+        let outputs: usize = self
+            .prediction
+            .outputs
+            .iter()
+            .map(|values| match values {
+                Values::Fp32 { values, .. } => size_of_val(values.as_slice()),
+                Values::Text(texts) => size_of_val(texts.as_slice()),
+            })
+            .sum();
         size_of::<Self>() + self.rows.get_array_memory_size() + outputs
     }
 }

@@ -25,7 +25,8 @@ fn output(name: &str) -> InferRequestedOutputTensor {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_says_where_it_comes_from() {
     let (_world, replica) = serving().await;
-    let answer = replica.infer(rekindle_proto::inference::ModelInferRequest { id: "mine".into(), ..request(3) }).await.unwrap();
+    let answer =
+        replica.infer(rekindle_proto::inference::ModelInferRequest { id: "mine".into(), ..request(3) }).await.unwrap();
     assert_eq!((answer.model_name.as_str(), answer.model_version.as_str(), answer.id.as_str()), (MODEL, "7", "mine"));
     assert!(parameter(&answer, "bundle_digest").starts_with("sha256:"));
     assert!(parameter(&answer, "dataset_digests").starts_with("sha256:"));
@@ -105,7 +106,11 @@ async fn a_bad_event_time_is_refused() {
     };
     replica.infer(at(ParameterChoice::StringParam("2026-03-01T12:00:00+01:00".into()))).await.unwrap();
     replica.infer(at(ParameterChoice::Int64Param(1_772_366_400_000))).await.unwrap();
-    for choice in [ParameterChoice::StringParam("yesterday".into()), ParameterChoice::Int64Param(i64::MAX), ParameterChoice::BoolParam(true)] {
+    for choice in [
+        ParameterChoice::StringParam("yesterday".into()),
+        ParameterChoice::Int64Param(i64::MAX),
+        ParameterChoice::BoolParam(true),
+    ] {
         let refused = replica.infer(at(choice)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().starts_with("parameters[event_time]"), "{refused}");
@@ -121,7 +126,9 @@ async fn metadata_and_readiness_follow_the_protocol() {
     let server = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
     assert_eq!((server.name.as_str(), server.extensions.len()), ("rekindle", 1));
 
-    for (name, version, expected) in [(MODEL, "", true), (MODEL, "7", true), (MODEL, "6", false), ("weather", "", false)] {
+    for (name, version, expected) in
+        [(MODEL, "", true), (MODEL, "7", true), (MODEL, "6", false), ("weather", "", false)]
+    {
         let asked = ModelReadyRequest { name: name.into(), version: version.into() };
         assert_eq!(client.model_ready(asked).await.unwrap().into_inner().ready, expected, "{name} {version}");
     }

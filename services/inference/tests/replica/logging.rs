@@ -6,7 +6,6 @@ use arrow::{
     array::{Array as _, AsArray as _},
     datatypes::{Float64Type, TimestampMillisecondType, UInt32Type},
 };
-use futures::StreamExt as _;
 use rekindle_bus::streams;
 use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
@@ -20,13 +19,10 @@ type Messages = BTreeMap<String, (Header, arrow::array::RecordBatch)>;
 async fn logged(world: &World) -> Result<Messages, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = world.bus.jetstream().get_stream(streams::PREDICTIONS).await.map_err(|error| text(&error))?;
-    let total = stream.get_info().await.map_err(|error| text(&error))?.state.messages;
-    let config = async_nats::jetstream::consumer::pull::Config::default();
-    let consumer = stream.create_consumer(config).await.map_err(|error| text(&error))?;
-    let mut batch = consumer.fetch().max_messages(usize::try_from(total).expect("few")).messages().await.map_err(|error| text(&error))?;
+    let state = stream.get_info().await.map_err(|error| text(&error))?.state;
     let mut messages = Messages::new();
-    while let Some(message) = batch.next().await {
-        let message = message.map_err(|error| text(&error))?;
+    for sequence in state.first_sequence..=state.last_sequence {
+        let message = stream.get_raw_message(sequence).await.map_err(|error| text(&error))?;
         assert!(message.payload.len() <= prediction_log::MAX_BYTES);
         let (header, batch) = prediction_log::decode(&message.payload).map_err(|error| text(&error))?;
         assert!(messages.insert(header.message_id(), (header, batch)).is_none(), "a message came twice");
@@ -83,7 +79,10 @@ async fn an_answer_is_logged_as_it_was_given() {
     let probability = column("out.probability").as_primitive::<arrow::datatypes::Float32Type>().value(0);
     assert_eq!(answer.raw_output_contents[0][..4], probability.to_le_bytes());
     let label = column("out.label");
-    assert_eq!(&answer.raw_output_contents[1][4..4 + label.as_string::<i32>().value(0).len()], label.as_string::<i32>().value(0).as_bytes());
+    assert_eq!(
+        &answer.raw_output_contents[1][4..4 + label.as_string::<i32>().value(0).len()],
+        label.as_string::<i32>().value(0).as_bytes()
+    );
     assert_eq!(batch.num_columns(), 4 + 3 + 2);
 }
 
@@ -106,7 +105,11 @@ async fn a_bus_that_dies_costs_no_answer_and_no_row_goes_uncounted() {
 
     let (logged, lost) = eventually("logged + declared lost = answered", async || {
         let (logged, lost) = rows(&logged(&world).await?);
-        if logged + lost == answered { Ok((logged, lost)) } else { Err(format!("{logged} + {lost}, answered {answered}")) }
+        if logged + lost == answered {
+            Ok((logged, lost))
+        } else {
+            Err(format!("{logged} + {lost}, answered {answered}"))
+        }
     })
     .await;
     assert!(lost > 0 && logged > 650, "{logged} logged, {lost} lost: the buffer should have overflowed");

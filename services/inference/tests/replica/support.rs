@@ -146,7 +146,7 @@ impl Replica {
         app.background(&mut tasks, &shutdown);
         let ending = shutdown.clone();
         let limits = grpc::Config::default();
-        tasks.spawn("grpc", async move { grpc::serve(listener, routes, Health::new(), &limits, ending).await });
+        tasks.spawn("grpc", async move { grpc::serve(listener, routes, Health::new(), limits, ending).await });
         let running = tokio::spawn(tasks.join(shutdown.clone(), Duration::from_secs(20)));
         let channel = rekindle_proto::client::channel(&address, Duration::from_secs(30)).expect("an address");
         Self { app, client: GrpcInferenceServiceClient::new(channel), shutdown, running }

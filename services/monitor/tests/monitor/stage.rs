@@ -54,6 +54,7 @@ impl Stage {
     }
 
     async fn set(postgres: Option<Postgres>) -> Self {
+        tracing_subscriber::fmt().with_env_filter("info").with_test_writer().try_init().ok();
         let folder = tempfile::tempdir().expect("a folder");
         let url = match &postgres {
             Some(postgres) => postgres.fresh_database().await,
@@ -62,6 +63,7 @@ impl Stage {
         let overrides = [
             ("monitor.database.url".to_owned(), url),
             ("monitor.flush_after".to_owned(), "50ms".to_owned()),
+            ("monitor.ack_wait".to_owned(), "1s".to_owned()),
             ("monitor.flush_rows".to_owned(), "600".to_owned()),
         ];
         let sections: Sections =
@@ -184,9 +186,10 @@ async fn start(config: &Config, bus: &Bus, artifacts: &Artifacts) -> (JoinHandle
     let listener = grpc::listen(([127, 0, 0, 1], 0).into()).await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let serving = shutdown.clone();
-    tasks.spawn("grpc", async move {
-        grpc::serve(listener, routes, Health::new(), &grpc::Config::default(), serving).await
-    });
+    tasks.spawn(
+        "grpc",
+        async move { grpc::serve(listener, routes, Health::new(), grpc::Config::default(), serving).await },
+    );
     let running = tokio::spawn(async move {
         tasks.join(shutdown, Duration::from_secs(5)).await.expect("no task fails");
     });

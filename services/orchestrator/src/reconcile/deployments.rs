@@ -85,12 +85,7 @@ async fn drive(core: &Core, written: &mut Written, mut record: Record) -> Result
     Ok(record)
 }
 
-async fn next_action(
-    core: &Core,
-    record: &Record,
-    live: &[ReplicaState],
-    now: DateTime<Utc>,
-) -> Result<Action, Error> {
+async fn next_action(core: &Core, record: &Record, live: &[ReplicaState], now: DateTime<Utc>) -> Result<Action, Error> {
     let action = plan(&record.deployment, live, now, &record.request.strategy);
     let late = record.deployment.forward().is_some() && now >= record.request.deadline_at;
     match action {
@@ -167,10 +162,9 @@ async fn point_champion(core: &Core, record: &Record) -> Result<(), Error> {
     let context = record.workflow().map_or_else(Context::default, |id| Context::correlated(id.to_string()));
     let calls = core.peers.on_behalf_of(context);
     let (alias, request) = (AliasName::champion(), &record.request);
-    calls
-        .point_alias(&deployment.model, alias.as_str(), deployment.stable.version, &request.by, &request.why)
-        .await?;
-    let set = in_transaction(&core.db, async |txn| deployment::champion_set(txn, record).await).await?;
+    calls.point_alias(&deployment.model, alias.as_str(), deployment.stable.version, &request.by, &request.why).await?;
+    let read = record.clone();
+    let set = in_transaction(&core.db, async move |txn| deployment::champion_set(txn, &read).await).await?;
     core.deployment_changed(&set);
     Ok(())
 }

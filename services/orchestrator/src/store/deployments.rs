@@ -75,10 +75,7 @@ pub(crate) async fn remember_stable(txn: &impl ConnectionTrait, record: &Record)
 }
 
 /// The version that was stable before the present one, not counting those that were rolled back.
-pub(crate) async fn stable_before(
-    db: &impl ConnectionTrait,
-    model: &ModelName,
-) -> Result<Option<VersionRef>, Error> {
+pub(crate) async fn stable_before(db: &impl ConnectionTrait, model: &ModelName) -> Result<Option<VersionRef>, Error> {
     let rows = standing(db, model, 2).await?;
     rows.into_iter().nth(1).map(version).transpose()
 }
@@ -96,11 +93,7 @@ pub(crate) async fn withdraw_newest(txn: &impl ConnectionTrait, model: &ModelNam
     Ok(())
 }
 
-async fn standing(
-    db: &impl ConnectionTrait,
-    model: &ModelName,
-    limit: u64,
-) -> Result<Vec<history::Model>, DbErr> {
+async fn standing(db: &impl ConnectionTrait, model: &ModelName, limit: u64) -> Result<Vec<history::Model>, DbErr> {
     history::Entity::find()
         .filter(history::Column::Model.eq(model.as_str()))
         .filter(history::Column::Withdrawn.eq(false))

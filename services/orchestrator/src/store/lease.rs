@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
     sea_query::{Expr, OnConflict},
 };
 
@@ -44,12 +45,8 @@ pub(crate) async fn hold(
     if taken_over.rows_affected == 1 {
         return Ok(true);
     }
-    let row = ActiveModel {
-        name: Set(NAME.to_owned()),
-        holder: Set(holder.to_owned()),
-        epoch: Set(1),
-        until: Set(until),
-    };
+    let row =
+        ActiveModel { name: Set(NAME.to_owned()), holder: Set(holder.to_owned()), epoch: Set(1), until: Set(until) };
     let unless_there = OnConflict::column(Column::Name).do_nothing().to_owned();
     Ok(Entity::insert(row).on_conflict(unless_there).exec_without_returning(db).await? == 1)
 }

@@ -27,12 +27,15 @@ impl MigrationName for Orchestrator {
     }
 }
 
-const TABLES: [&str; 6] =
-    ["policies", "workflows", "workflow_steps", "deployments", "deployment_history", "leases"];
+const TABLES: [&str; 6] = ["policies", "workflows", "workflow_steps", "deployments", "deployment_history", "leases"];
 
 #[async_trait::async_trait]
+#[expect(
+    elided_lifetimes_in_paths,
+    reason = "the trait leaves the manager's lifetime out, and async_trait tells them apart"
+)]
 impl MigrationTrait for Orchestrator {
-    async fn up(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [policies(), workflows(), workflow_steps(), deployments(), deployment_history(), leases()] {
             manager.create_table(table).await?;
         }
@@ -40,7 +43,7 @@ impl MigrationTrait for Orchestrator {
         manager.create_index(by_model).await
     }
 
-    async fn down(&self, manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in TABLES.into_iter().rev() {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }

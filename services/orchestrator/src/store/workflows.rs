@@ -36,10 +36,7 @@ pub(crate) async fn active_of(db: &impl ConnectionTrait, model: &ModelName) -> R
 }
 
 /// The end of the window, in event time, of the last workflow of a model that got as far as training.
-pub(crate) async fn last_window(
-    db: &impl ConnectionTrait,
-    model: &ModelName,
-) -> Result<Option<DateTime<Utc>>, Error> {
+pub(crate) async fn last_window(db: &impl ConnectionTrait, model: &ModelName) -> Result<Option<DateTime<Utc>>, Error> {
     let row = Entity::find()
         .filter(Column::Model.eq(model.as_str()))
         .filter(Column::CooldownFrom.is_not_null())
@@ -88,11 +85,7 @@ pub(crate) async fn update(txn: &impl ConnectionTrait, read_epoch: u64, workflow
 }
 
 /// Notes the state that a workflow has entered.
-pub(crate) async fn add_step(
-    txn: &impl ConnectionTrait,
-    workflow: &Workflow,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
+pub(crate) async fn add_step(txn: &impl ConnectionTrait, workflow: &Workflow, now: DateTime<Utc>) -> Result<(), Error> {
     let row = workflow_step::ActiveModel {
         workflow_id: Set(workflow.id.uuid()),
         epoch: Set(signed(workflow.epoch)?),

@@ -33,7 +33,8 @@ async fn capture(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     let lineage = calls.lineage(&champion.bundle).await?;
     let base = base_of(lineage, workflow, champion)?;
     if base.time_column.is_empty() {
-        let problem = format!("dataset {} version {} has no time column: rows cannot be put after it", base.name, base.version);
+        let problem =
+            format!("dataset {} version {} has no time column: rows cannot be put after it", base.name, base.version);
         return Err(Error::Hopeless(problem));
     }
     // Event time has the precision of a millisecond, and the base's last one is taken already.

@@ -25,16 +25,13 @@ use crate::{
 
 const READ: &str = "read the evaluation";
 
-pub(super) async fn step(
-    core: &Core,
-    calls: &Calls,
-    workflow: &Workflow,
-    now: DateTime<Utc>,
-) -> Result<Done, Error> {
+pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
     let progress = &workflow.progress;
-    let (champion, challenger) =
-        progress.champion.zip(progress.challenger).ok_or_else(|| Error::Hopeless("there are no two to compare".into()))?;
+    let (champion, challenger) = progress
+        .champion
+        .zip(progress.challenger)
+        .ok_or_else(|| Error::Hopeless("there are no two to compare".into()))?;
     let work = Work::Evaluate(EvaluateWork {
         dataset: Some(wire(dataset)),
         champion_bundle: champion.bundle.to_string(),

@@ -105,7 +105,9 @@ fn follow(record: &Record, workflow: &Workflow) -> Done {
     let version = workflow.progress.to_version();
     match workflow.state {
         _ if is_returned(record) => Done::left(WorkflowEvent::Returned, deployment.reason.clone(), progress()),
-        WorkflowState::RollingOut if everywhere.is_some() && !matches!(deployment.movement, Movement::Returning { .. }) => {
+        WorkflowState::RollingOut
+            if everywhere.is_some() && !matches!(deployment.movement, Movement::Returning { .. }) =>
+        {
             Done::left(WorkflowEvent::AllMoved, format!("every replica serves version {version}"), progress())
         }
         WorkflowState::Observing if completed && record.champion_set => {

@@ -73,7 +73,8 @@ fn attempt(workflow: &Workflow, step: &str, job: &Job) -> Job {
 }
 
 fn order(workflow: &Workflow, step: &str, run: RunId, work: Work) -> trainer::Job {
-    let tags = [("workflow", workflow.id.to_string()), ("model", workflow.model.to_string()), ("step", step.to_owned())];
+    let tags =
+        [("workflow", workflow.id.to_string()), ("model", workflow.model.to_string()), ("step", step.to_owned())];
     trainer::Job {
         id: run.to_string(),
         experiment: workflow.model.to_string(),

@@ -20,12 +20,7 @@ use crate::{
     core::Core,
 };
 
-pub(super) async fn step(
-    core: &Core,
-    calls: &Calls,
-    workflow: &Workflow,
-    now: DateTime<Utc>,
-) -> Result<Done, Error> {
+pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
     let recipe = serde_json::to_string(&workflow.policy.recipe).map_err(|error| Error::Hopeless(error.to_string()))?;
     let work = Work::Train(TrainWork {

@@ -19,9 +19,14 @@ use rekindle_proto::registry::{
     runs_client::RunsClient,
 };
 use rekindle_registry::{App, Config};
-use rekindle_runtime::{shutdown::Shutdown, supervise::Tasks};
+use rekindle_runtime::{
+    grpc::{self, RoutesBuilder},
+    health::Health,
+    shutdown::Shutdown,
+    supervise::Tasks,
+};
 use rekindle_testkit::{NatsServer, Postgres};
-use tonic::{Status, service::RoutesBuilder, transport::Channel};
+use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
@@ -179,12 +184,8 @@ async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, Sh
     app.register(&mut routes);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
-    let stopped = shutdown.intake().clone().cancelled_owned();
-    tasks.spawn("server", async move {
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let server = tonic::transport::Server::builder().add_routes(routes.routes());
-        server.serve_with_incoming_shutdown(incoming, stopped).await
-    });
+    let server = grpc::serve(listener, routes, Health::new(), grpc::Config::default(), shutdown.clone());
+    tasks.spawn("server", server);
     let end = shutdown.clone();
     tokio::spawn(async move { tasks.join(end, Duration::from_secs(5)).await.expect("every task ends well") });
     let channel = rekindle_proto::client::channel(&address, Duration::from_secs(30)).expect("an address");

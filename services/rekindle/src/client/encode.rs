@@ -116,7 +116,7 @@ fn as_float(integer: i64) -> Result<Bytes> {
 }
 
 /// A BYTES element: its length in 4 little-endian bytes, then itself.
-fn text(text: &str) -> Bytes {
+pub(crate) fn text(text: &str) -> Bytes {
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
     [&length.to_le_bytes(), text.as_bytes()].concat().into()
 }

@@ -15,6 +15,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
+/// Whether the platform could not be reached at all.
+pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
+    code(error) == UNREACHABLE
+}
+
 fn status(error: &anyhow::Error) -> Option<&Status> {
     error.chain().find_map(|cause| cause.downcast_ref::<Status>())
 }
@@ -28,7 +33,7 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 /// The causes from the outermost on; of a status only its message, which is written for people.
-fn words(error: &anyhow::Error) -> String {
+pub(crate) fn words(error: &anyhow::Error) -> String {
     let cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<Status>() {
         Some(status) => status.message().to_owned(),
         None => cause.to_string(),

@@ -40,7 +40,7 @@ const OUTCOMES_PER_REPORT: usize = 1000;
 /// How often, in wall time, pending outcomes and progress are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// A request without an answer after this long has failed.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to replay, where to, and how fast.
 #[derive(Debug)]

@@ -163,6 +163,7 @@ async fn start(
 ) -> Result<Vec<serve::Ready>> {
     let bus = Bus::connect(&settings.bus).await?;
     let artifacts = Artifacts::open(&settings.artifacts).await?;
+    let replica_limits = serve::replica_limits(&settings);
     let control = channel(&format!("http://{}", sockets.control.local_addr()?), serve::PEER_TIMEOUT)?;
     let registry = rekindle_registry::App::build(settings.registry, bus.clone(), artifacts.clone()).await?;
     let trainer =
@@ -193,7 +194,7 @@ async fn start(
     for (n, socket) in sockets.replicas.into_iter().enumerate() {
         let config = replica(settings.inference.clone(), n, &socket, data)?;
         let app = rekindle_inference::App::build(config, bus.clone(), artifacts.clone()).await?;
-        ready.push(serve::serve_replica(Arc::new(app), socket, &settings.grpc, tasks, shutdown));
+        ready.push(serve::serve_replica(Arc::new(app), socket, replica_limits.clone(), tasks, shutdown));
     }
     Ok(ready)
 }

@@ -1,0 +1,301 @@
+//! How much of what the transport allows does serving keep?
+//!
+//! One replica, complete with metrics, reports and the prediction log on a real bus, beside a bare tonic server that answers the
+//! same requests with an answer made beforehand. Both, and the clients, are in this process; both are driven over loopback by
+//! the same number of connections and requests in flight, in turns, so that a busy machine disturbs both alike.
+//!
+//! ```text
+//! cargo run --release -p rekindle-inference --example bench_serving [-- SECONDS_PER_TURN]
+//! ```
+
+use std::{
+    net::SocketAddr,
+    ops::ControlFlow,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use arrow::{
+    array::{ArrayRef, Float64Array, RecordBatch, StringArray},
+    datatypes::{Field, Schema},
+};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use rekindle_artifacts::Artifacts;
+use rekindle_bus::Bus;
+use rekindle_dataset::Table;
+use rekindle_domain::{DesiredState, Recipe, VersionRef};
+use rekindle_inference::{App, Config, DEFAULTS};
+use rekindle_model::{
+    Bundle,
+    train::{Origin, TrainInput, train},
+};
+use rekindle_proto::inference::{
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse,
+    grpc_inference_service_client::GrpcInferenceServiceClient,
+    grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+    model_infer_request::InferInputTensor,
+};
+use rekindle_runtime::{
+    grpc::{self, RoutesBuilder},
+    health::Health,
+    shutdown::Shutdown,
+    supervise::Tasks,
+};
+use rekindle_testkit::{NatsServer, eventually};
+use serde::Deserialize;
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+const MODEL: &str = "bench";
+const NUMBERS: usize = 8;
+const CATEGORIES: usize = 4;
+const CONNECTIONS: usize = 4;
+const IN_FLIGHT: usize = 16;
+const TURNS: usize = 5;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let seconds = std::env::args().nth(1).map_or(Ok(2.0), |text| text.parse::<f64>()).context("SECONDS_PER_TURN")?;
+    let turn = Duration::try_from_secs_f64(seconds).context("SECONDS_PER_TURN")?;
+    let folder = tempfile::tempdir()?;
+    let nats = NatsServer::start().await;
+    let replica = start_replica(folder.path(), &nats.url()).await?;
+    for rows in [1, 32] {
+        let request = request(rows);
+        let answer = client(replica).await?.model_infer(request.clone()).await?.into_inner();
+        let echo = start_echo(answer).await?;
+        compare(rows, &request, echo, replica, turn).await?;
+    }
+    Ok(())
+}
+
+/// Drives both in turns and prints what each did.
+async fn compare(
+    rows: usize,
+    request: &ModelInferRequest,
+    echo: SocketAddr,
+    replica: SocketAddr,
+    turn: Duration,
+) -> Result<()> {
+    let warm_up = turn / 4;
+    let (mut bare, mut full) = (Measured::new()?, Measured::new()?);
+    for _ in 0..TURNS {
+        for (server, measured) in [(echo, &mut bare), (replica, &mut full)] {
+            drive(server, request, warm_up).await?;
+            measured.add(drive(server, request, turn).await?)?;
+        }
+    }
+    println!(
+        "{rows} rows per request, {CONNECTIONS} connections x {IN_FLIGHT} in flight, {TURNS} turns of {turn:?} each"
+    );
+    println!("  bare tonic  {bare}");
+    println!("  replica     {full}");
+    println!("  ratio       {:.1} % of the bare server's requests/s", 100.0 * full.rate() / bare.rate());
+    Ok(())
+}
+
+/// Requests, the time they took together, and each one's latency in microseconds.
+struct Measured {
+    elapsed: Duration,
+    latencies: Histogram<u64>,
+}
+
+impl Measured {
+    fn new() -> Result<Self> {
+        Ok(Self { elapsed: Duration::ZERO, latencies: Histogram::new_with_bounds(1, 60_000_000, 3)? })
+    }
+
+    fn add(&mut self, other: Self) -> Result<()> {
+        self.elapsed += other.elapsed;
+        Ok(self.latencies.add(other.latencies)?)
+    }
+
+    /// Requests per second.
+    fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quantile = |q| self.latencies.value_at_quantile(q) as f64 / 1000.0;
+        write!(f, "{:8.0} requests/s   p50 {:6.2} ms   p99 {:6.2} ms", self.rate(), quantile(0.5), quantile(0.99))
+    }
+}
+
+/// Keeps the server busy for `span`. A request that fails ends the measurement.
+async fn drive(server: SocketAddr, request: &ModelInferRequest, span: Duration) -> Result<Measured> {
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(client(server).await?);
+    }
+    let (mut tasks, started) = (JoinSet::new(), Instant::now());
+    for client in clients.into_iter().flat_map(|client| std::iter::repeat_n(client, IN_FLIGHT)) {
+        let (mut client, request) = (client, request.clone());
+        tasks.spawn(async move {
+            let mut measured = Measured::new()?;
+            while started.elapsed() < span {
+                let asked = Instant::now();
+                client.model_infer(request.clone()).await?;
+                measured.latencies.record(u64::try_from(asked.elapsed().as_micros())?.max(1))?;
+            }
+            anyhow::Ok(measured)
+        });
+    }
+    let mut together = Measured::new()?;
+    while let Some(measured) = tasks.join_next().await {
+        together.add(measured??)?;
+    }
+    together.elapsed = started.elapsed();
+    Ok(together)
+}
+
+async fn client(server: SocketAddr) -> Result<GrpcInferenceServiceClient<tonic::transport::Channel>> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true);
+    Ok(GrpcInferenceServiceClient::new(endpoint.connect().await?))
+}
+
+async fn start_replica(folder: &Path, nats: &str) -> Result<SocketAddr> {
+    let bus = Bus::connect(&rekindle_bus::Config::at(nats)).await?;
+    let artifacts = Artifacts::open(&rekindle_artifacts::Config::local(&folder.join("store"))).await?;
+    deploy(&bus, &artifacts, &bundle()?).await?;
+    let listener = grpc::listen(([127, 0, 0, 1], 0).into()).await?;
+    let address = listener.local_addr()?;
+    let app = App::build(config(folder, address)?, bus, artifacts).await?;
+    let (mut routes, mut tasks, shutdown) = (RoutesBuilder::new(), Tasks::new(), Shutdown::new());
+    app.register(&mut routes);
+    app.background(&mut tasks, &shutdown);
+    let ending = shutdown.clone();
+    tasks.spawn(
+        "grpc",
+        async move { grpc::serve(listener, routes, Health::new(), grpc::Config::default(), ending).await },
+    );
+    tokio::spawn(tasks.join(shutdown, Duration::from_secs(1)));
+    eventually("the replica to be ready", async || if app.ready() { Ok(()) } else { Err("loading".into()) }).await;
+    Ok(address)
+}
+
+fn config(folder: &Path, address: SocketAddr) -> Result<Config> {
+    #[derive(Deserialize)]
+    struct File {
+        inference: Config,
+    }
+    let overrides = [
+        ("inference.cache_dir", folder.join("cache").display().to_string()),
+        ("inference.address", address.to_string()),
+    ];
+    let overrides = overrides.map(|(key, value)| (key.to_owned(), value));
+    Ok(rekindle_runtime::config::load_from::<File>(DEFAULTS, None, [], &overrides)?.inference)
+}
+
+async fn deploy(bus: &Bus, artifacts: &Artifacts, bundle: &Bundle) -> Result<()> {
+    for part in bundle.parts()? {
+        artifacts.put(part).await?;
+    }
+    let stable = VersionRef { version: 1, bundle: bundle.digest()? };
+    let desired = DesiredState { model: MODEL.parse()?, generation: 1, stable, rollout: None };
+    bus.deployments().await?.put(MODEL, serde_json::to_vec(&desired)?.into()).await?;
+    Ok(())
+}
+
+/// The default network over as many features as a tabular model usually has.
+fn bundle() -> Result<Bundle> {
+    let rows = 0..2000usize;
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for feature in 0..NUMBERS {
+        let values: Float64Array = rows.clone().map(|row| Some(((row * (feature + 3)) % 101) as f64)).collect();
+        columns.push((format!("number{feature}"), Arc::new(values)));
+    }
+    for feature in 0..CATEGORIES {
+        let values: StringArray = rows.clone().map(|row| Some(format!("c{}", row % (feature * 5 + 3)))).collect();
+        columns.push((format!("category{feature}"), Arc::new(values)));
+    }
+    let target: StringArray = rows.map(|row| Some(if row % 101 > 50 { "yes" } else { "no" })).collect();
+    columns.push(("target".to_owned(), Arc::new(target)));
+    let fields: Vec<_> =
+        columns.iter().map(|(name, values)| Field::new(name, values.data_type().clone(), true)).collect();
+    let values = columns.into_iter().map(|(_, values)| values).collect();
+    let table = Table::from_batch(&RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)?;
+    let recipe = Recipe { max_epochs: 1, ..Recipe::for_target("target") };
+    let origin = Origin { run_id: "bench".into(), dataset_digests: Vec::new(), code_revision: "bench".into() };
+    let input = TrainInput { table: &table, time_column: None, recipe: &recipe };
+    Ok(train(&input, &origin, |_| ControlFlow::Continue(()))?)
+}
+
+fn request(rows: usize) -> ModelInferRequest {
+    let shape = vec![i64::try_from(rows).unwrap_or(i64::MAX)];
+    let tensor = |name: String, datatype: &str| InferInputTensor {
+        name,
+        datatype: datatype.into(),
+        shape: shape.clone(),
+        ..Default::default()
+    };
+    let numbers = (0..NUMBERS).map(|feature| tensor(format!("number{feature}"), "FP64"));
+    let categories = (0..CATEGORIES).map(|feature| tensor(format!("category{feature}"), "BYTES"));
+    let doubles: Bytes = (0..rows).flat_map(|row| (row as f64).to_le_bytes()).collect();
+    let texts: Bytes = (0..rows).flat_map(|_| *b"\x02\0\0\0c1").collect();
+    ModelInferRequest {
+        model_name: MODEL.into(),
+        id: "0123456789".into(),
+        inputs: numbers.chain(categories).collect(),
+        raw_input_contents: [vec![doubles; NUMBERS], vec![texts; CATEGORIES]].concat(),
+        ..Default::default()
+    }
+}
+
+/// A server that does nothing but decode the request and encode `answer`.
+async fn start_echo(answer: ModelInferResponse) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let server = tonic::transport::Server::builder()
+        .add_service(GrpcInferenceServiceServer::new(Echo { answer }))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    tokio::spawn(server);
+    Ok(address)
+}
+
+struct Echo {
+    answer: ModelInferResponse,
+}
+
+fn only_infers<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("only ModelInfer is measured"))
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Echo {
+    async fn model_infer(&self, _: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
+        Ok(Response::new(self.answer.clone()))
+    }
+
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
+        only_infers()
+    }
+
+    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
+        only_infers()
+    }
+
+    async fn model_ready(&self, _: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+        only_infers()
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        only_infers()
+    }
+
+    async fn model_metadata(
+        &self,
+        _: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        only_infers()
+    }
+}

@@ -1,0 +1,162 @@
+//! `rekindle events`: following the facts on the bus.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, pull::OrderedConfig},
+};
+use futures::StreamExt as _;
+use rekindle_bus::{
+    cloudevent::{self, CloudEvent},
+    streams::EVENTS,
+};
+use serde_json::{Value, json};
+use tonic::Status;
+
+use super::{Global, output};
+
+/// How long a connection to the bus may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Which events.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A kind is SERVICE.NOUN.VERB, and * stands for any: registry.alias.moved, monitor.drift.detected, orchestrator.*.*
+
+Examples:
+  rekindle events
+  rekindle events --kind orchestrator.workflow.* --name flight-delay --json
+  rekindle events --all --correlation 0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e --no-follow")]
+pub(crate) struct Args {
+    /// Only events of this kind
+    #[arg(long, visible_alias = "type", value_name = "KIND", default_value = "*.*.*", value_parser = kind)]
+    kind: String,
+    /// Only events of the thing (the model, the dataset, the run) of this name
+    #[arg(long, value_name = "NAME", default_value = "*", value_parser = token, hide_default_value = true)]
+    name: String,
+    /// Only events of this workflow
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
+    /// Begin with the oldest event that is kept, not with the next one
+    #[arg(long)]
+    all: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// End with the last event that is there
+    #[arg(long)]
+    no_follow: bool,
+}
+
+/// Three tokens of a NATS subject.
+fn kind(text: &str) -> Result<String, String> {
+    if text.split('.').count() != 3 {
+        return Err("expected SERVICE.NOUN.VERB, e.g. registry.alias.moved or monitor.*.*".into());
+    }
+    text.split('.').try_for_each(|part| token(part).map(drop))?;
+    Ok(text.to_owned())
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let named = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if named || text == "*" { Ok(text.to_owned()) } else { Err(format!("{text:?} is neither a name nor *")) }
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
+    let bus = connect(&global.nats).await?;
+    let stream = bus.get_stream(EVENTS).await.map_err(|error| unreachable(&global.nats, &error))?;
+    let config = OrderedConfig {
+        filter_subject: format!("rekindle.events.{}.{}", args.kind, args.name),
+        deliver_policy: if args.all { DeliverPolicy::All } else { DeliverPolicy::New },
+        ..Default::default()
+    };
+    let mut consumer = stream.create_consumer(config).await?;
+    let mut waiting = consumer.info().await?.num_pending;
+    let mut messages = consumer.messages().await?;
+    let mut shown = 0;
+    while args.count.is_none_or(|count| shown < count) && !(args.no_follow && waiting == 0) {
+        let Some(message) = messages.next().await else { bail!("the bus ended the subscription") };
+        let message = message?;
+        waiting = waiting.saturating_sub(1);
+        match cloudevent::from_message(&message.message) {
+            Ok(event) if args.wants(&event) => {
+                print(&event, global);
+                shown += 1;
+            }
+            Ok(_) => {}
+            Err(error) => eprintln!("left out what is no event of ours on {}: {error}", message.subject),
+        }
+    }
+    Ok(())
+}
+
+async fn connect(url: &str) -> Result<jetstream::Context> {
+    let options = async_nats::ConnectOptions::new().connection_timeout(CONNECT);
+    let client = options.connect(url).await.map_err(|error| unreachable(url, &error))?;
+    Ok(jetstream::new(client))
+}
+
+/// The same exit code as for a control plane that cannot be reached.
+fn unreachable(url: &str, error: &dyn std::error::Error) -> Status {
+    Status::unavailable(format!("no events at {url}: {error}; name the platform's bus with --nats"))
+}
+
+impl Args {
+    fn wants(&self, event: &CloudEvent) -> bool {
+        self.correlation.as_ref().is_none_or(|id| event.context.correlation_id == *id)
+    }
+}
+
+fn print(event: &CloudEvent, global: &Global) {
+    if global.json {
+        println!("{}", attributes(event));
+        return;
+    }
+    let data = event.data.as_object().into_iter().flatten().filter(|(_, value)| told(value));
+    let data: Vec<_> = data.map(|(name, value)| format!("{name}={}", word(value))).collect();
+    println!("{}  {:<34}  {:<20}  {}", output::moment(&event.time), event.kind.to_string(), event.name, data.join(" "));
+}
+
+/// Whether there is something to see.
+fn told(value: &Value) -> bool {
+    !(value.is_null() || *value == json!("") || *value == json!([]) || *value == json!({}))
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The event in CloudEvents' own JSON format.
+fn attributes(event: &CloudEvent) -> Value {
+    json!({
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.kind.ce_type(),
+        "subject": event.kind.ce_subject(&event.name),
+        "time": event.time,
+        "datacontenttype": "application/json",
+        "correlationid": event.context.correlation_id,
+        "causationid": event.context.causation_id,
+        "partitionkey": event.partition_key,
+        "recordedtime": event.recorded_time,
+        "data": event.data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_three_tokens() {
+        for good in ["*.*.*", "registry.alias.moved", "monitor.*.detected"] {
+            assert_eq!(kind(good).as_deref(), Ok(good));
+        }
+        for bad in ["registry", "registry.alias", "registry.alias.>", "a..b", "A.b.c", "a.b.c.d"] {
+            assert!(kind(bad).is_err(), "{bad}");
+        }
+    }
+}

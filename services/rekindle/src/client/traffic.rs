@@ -1,0 +1,123 @@
+//! `rekindle replay`: a file's rows as live traffic.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use rekindle_dataset::Table;
+use serde_json::json;
+
+use super::{
+    Global, file,
+    output::{self, number},
+    parse,
+    replay::{self, Options, Outcomes, Progress, Replay},
+};
+
+/// What to replay, and how fast.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each row is one request, sent once, in the order of time; what fails is counted and not tried again. With --target, the truth of
+each row is reported once the replayed time has passed it by the delay. Ends with 3 where a request failed.
+
+Examples:
+  rekindle replay flights.parquet --model flight-delay --time time_hour --rate 500
+  rekindle replay flights.csv --model flight-delay --time time_hour --speed 86400 --target late --label-delay 1d")]
+pub(crate) struct Args {
+    /// A CSV or Parquet file
+    file: PathBuf,
+    /// The model
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// The column that orders the rows in time
+    #[arg(long, value_name = "COL")]
+    time: String,
+    /// Rows a second
+    #[arg(long, value_name = "N", value_parser = parse::positive, default_value_t = 100.0, conflicts_with = "speed")]
+    rate: f64,
+    /// Seconds of the rows' time that pass in a second, on average
+    #[arg(long, value_name = "N", value_parser = parse::positive)]
+    speed: Option<f64>,
+    /// The column that holds the truth
+    #[arg(long, value_name = "COL")]
+    target: Option<String>,
+    /// How long after its row a truth becomes known, in the rows' time
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = humantime::parse_duration)]
+    label_delay: Duration,
+    /// Take only rows at or after this time
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    from: Option<chrono::DateTime<chrono::Utc>>,
+    /// Take only rows before this time
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    until: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// Replays. Returns whether every request was answered.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
+    let connection = global.connect()?;
+    let table = file::read(&args.file)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
+    let bar = output::bar(table.rows() as u64, "{msg} {bar:30} {pos}/{len} rows, {per_sec}, {eta} left");
+    let outcomes = args.target.as_ref().map(|target| Outcomes {
+        target: target.clone(),
+        delay: args.label_delay,
+        monitor: connection.channel(),
+    });
+    let options = Options {
+        rate: args.speed.map_or(Ok(args.rate), |speed| rate(&table, &args.time, speed))?,
+        model: args.model,
+        table,
+        time_column: Some(args.time),
+        replicas: connection.replicas().await?,
+        outcomes,
+    };
+    let shown = bar.clone();
+    let result = replay::replay(options, move |Progress { sent, event_time }| {
+        shown.set_position(sent as u64);
+        shown.set_message(event_time.map(|time| output::moment(&time)).unwrap_or_default());
+    })
+    .await;
+    bar.finish_and_clear();
+    let result = result?;
+    print(&result, global);
+    Ok(result.failed_requests == 0)
+}
+
+/// Rows a second at which the table's time passes `speed` times as fast as ours.
+fn rate(table: &Table, time: &str, speed: f64) -> Result<f64> {
+    let (first, last) = table.time_range(time)?.context("the file has no rows in that range")?;
+    let seconds = (last - first).as_seconds_f64() / speed;
+    Ok(table.rows() as f64 / seconds.max(1e-3))
+}
+
+fn print(result: &Replay, global: &Global) {
+    let told = json!({
+        "requests": result.requests,
+        "failed_requests": result.failed_requests,
+        "rows": result.rows,
+        "outcomes": result.outcomes,
+        "seconds": result.seconds,
+        "first_error": result.first_error,
+    });
+    global.format().value(&told, || {
+        vec![
+            ("requests", result.requests.to_string()),
+            ("failed", result.failed_requests.to_string()),
+            ("outcomes", result.outcomes.to_string()),
+            ("seconds", format!("{:.1}", result.seconds)),
+            ("requests a second", number(result.requests as f64 / result.seconds.max(1e-9))),
+            ("first error", result.first_error.clone().unwrap_or_default()),
+        ]
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_is_an_average_over_the_file() {
+        let csv = "t,x\n2013-01-01 00:00:00,1\n2013-01-01 00:30:00,2\n2013-01-01 01:00:00,3\n";
+        let table = rekindle_dataset::read_csv(csv.as_bytes().to_vec().into()).expect("a table");
+        let rate = rate(&table, "t", 360.0).expect("a rate");
+        assert!((rate - 0.3).abs() < 1e-12, "three rows in ten seconds, not {rate}");
+    }
+}
