@@ -164,7 +164,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
         return Err(Error::Log("there is more than one batch".to_owned()));
     }
     let plain = Arc::new(schema.as_ref().clone().with_metadata(HashMap::new()));
-    Ok((header, batch.with_schema(plain).map_err(damaged)?))
+    // Not `with_schema`, which lets metadata be added but not taken away.
+    Ok((header, RecordBatch::try_new(plain, batch.columns().to_vec()).map_err(damaged)?))
 }
 
 fn check_columns(schema: &Schema) -> Result<(), Error> {

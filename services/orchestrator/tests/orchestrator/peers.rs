@@ -110,7 +110,10 @@ impl Peers {
     }
 
     async fn finish(&self, id: &str, kind: &str) {
-        let (verdict, artifacts) = (self.world().verdict, self.world().artifacts.clone());
+        let (verdict, artifacts) = {
+            let world = self.world();
+            (world.verdict, world.artifacts.clone())
+        };
         let evaluation =
             t::Evaluation { pass: verdict == "pass", reason: format!("it is a {verdict}"), ..Default::default() };
         let json = Bytes::from(json::to_value(&evaluation).to_string());

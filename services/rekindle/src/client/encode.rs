@@ -52,9 +52,10 @@ impl RowEncoder {
 
     /// The request of one row.
     pub(crate) fn request(&self, row: usize) -> Result<ModelInferRequest> {
-        let raw = self.inputs.iter().map(|input| {
-            input.element(row).with_context(|| format!("row {row}, column {:?}", input.tensor.name))
-        });
+        let raw = self
+            .inputs
+            .iter()
+            .map(|input| input.element(row).with_context(|| format!("row {row}, column {:?}", input.tensor.name)));
         let mut request = ModelInferRequest {
             model_name: self.model.clone(),
             inputs: self.inputs.iter().map(|input| input.tensor.clone()).collect(),

@@ -119,13 +119,20 @@ fn print(event: &CloudEvent, global: &Global) {
     println!("{}  {:<34}  {:<20}  {}", output::moment(&event.time), event.kind.to_string(), event.name, data.join(" "));
 }
 
+/// A value in few words: of a list of things only their names.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(things) => {
+            things.iter().map(|thing| word(thing.get("name").unwrap_or(thing))).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Whether there is something to see.
 fn told(value: &Value) -> bool {
     !(value.is_null() || *value == json!("") || *value == json!([]) || *value == json!({}))
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The event in CloudEvents' own JSON format.
@@ -155,6 +162,7 @@ mod tests {
         for good in ["*.*.*", "registry.alias.moved", "monitor.*.detected"] {
             assert_eq!(kind(good).as_deref(), Ok(good));
         }
+        assert_eq!(word(&json!([{"name": "temp", "psi": 1.5}, "x", 2])), "temp,x,2");
         for bad in ["registry", "registry.alias", "registry.alias.>", "a..b", "A.b.c", "a.b.c.d"] {
             assert!(kind(bad).is_err(), "{bad}");
         }

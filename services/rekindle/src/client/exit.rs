@@ -1,6 +1,6 @@
 //! From an error to an exit code that scripts can use, and to words on standard error.
 
-use std::process::ExitCode;
+use std::{error::Error as _, process::ExitCode};
 
 use tonic::{Code, Status};
 
@@ -32,17 +32,25 @@ fn code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// The causes from the outermost on; of a status only its message, which is written for people.
+/// The causes from the outermost on; of a status only its message, which is written for people, and of what lies beneath a failed
+/// connection only the root.
 pub(crate) fn words(error: &anyhow::Error) -> String {
-    let cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<Status>() {
-        Some(status) => status.message().to_owned(),
-        None => cause.to_string(),
-    };
     let mut told: Vec<String> = Vec::new();
-    for cause in error.chain().map(cause) {
+    let mut tell = |cause: String| {
         if !cause.is_empty() && told.last().is_none_or(|last| !last.contains(&cause)) {
             told.push(cause);
         }
+    };
+    for cause in error.chain() {
+        let Some(status) = cause.downcast_ref::<Status>() else {
+            tell(cause.to_string());
+            continue;
+        };
+        tell(status.message().to_owned());
+        if status.source().is_some() {
+            tell(error.root_cause().to_string());
+        }
+        break;
     }
     told.join(": ")
 }
@@ -54,7 +62,9 @@ mod tests {
     use super::*;
 
     fn failing(code: Code) -> anyhow::Error {
-        Err::<(), _>(Status::new(code, "model \"x\" is not known")).context("cannot show the model").expect_err("an error")
+        Err::<(), _>(Status::new(code, "model \"x\" is not known"))
+            .context("cannot show the model")
+            .expect_err("an error")
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl FromStr for From {
             return Ok(Self::Prediction(id));
         }
         if text.starts_with("sha256:") {
-            return text.parse().map(Self::Bundle).map_err(|problem: rekindle_domain::digest::InvalidDigest| problem.to_string());
+            return text
+                .parse()
+                .map(Self::Bundle)
+                .map_err(|problem: rekindle_domain::digest::InvalidDigest| problem.to_string());
         }
         let (model, version) = match text.split_once('@') {
             Some((model, version)) => (model, Some(version.to_owned())),

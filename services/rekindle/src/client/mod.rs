@@ -128,5 +128,11 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Replicas => deploy::replicas(global).await.map(|()| true),
         Command::Status(args) => return status::run(args, global).await,
     };
+    let said_yes = said_yes.map_err(|error| {
+        if !exit::is_unreachable(&error) {
+            return error;
+        }
+        error.context(format!("is the platform up (`rekindle up`) at {} (--address)?", global.address))
+    });
     Ok(if said_yes? { ExitCode::SUCCESS } else { ExitCode::from(exit::SAID_NO) })
 }

@@ -11,7 +11,7 @@ use tonic::Code;
 use super::{
     Global,
     connection::Connection,
-    output::{Fields, Format, numbers, short, when, word},
+    output::{Fields, Format, main_numbers, numbers, short, when, word},
     page::Limit,
     reason::Reason,
 };
@@ -128,7 +128,7 @@ async fn list(connection: &Connection, limit: Limit, format: Format) -> Result<(
             latest.version.to_string(),
             when(latest.created_at),
             aliases.join(", "),
-            numbers(&latest.metrics),
+            main_numbers(&latest.metrics),
         ]
     });
     Ok(())
@@ -152,19 +152,13 @@ async fn versions(connection: &Connection, model: String, limit: Limit, format: 
             version.aliases.join(", "),
             short(&version.bundle_digest),
             when(version.created_at),
-            numbers(&version.metrics),
+            main_numbers(&version.metrics),
         ]
     });
     Ok(())
 }
 
-async fn history(
-    connection: &Connection,
-    model: String,
-    alias: String,
-    limit: Limit,
-    format: Format,
-) -> Result<()> {
+async fn history(connection: &Connection, model: String, alias: String, limit: Limit, format: Format) -> Result<()> {
     let mut client = connection.models();
     let moves = limit
         .fetch(async |page_size, page_token| {

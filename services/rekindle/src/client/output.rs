@@ -77,7 +77,10 @@ fn print_rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<S
     for line in lines {
         table.add_row(line);
     }
-    println!("{table}");
+    // The table pads every line to its width, which only gets in the way of those who copy it.
+    for line in table.to_string().lines() {
+        println!("{}", line.trim_end());
+    }
 }
 
 /// A time to the second, in UTC; empty where there is none.
@@ -118,6 +121,19 @@ pub(crate) fn numbers<'a>(numbers: impl IntoIterator<Item = (&'a String, &'a f64
     told.join(", ")
 }
 
+/// The metrics that lists have room for: those of the best epoch, and of them what models are compared by.
+pub(crate) fn main_numbers<'a>(numbers: impl IntoIterator<Item = (&'a String, &'a f64)>) -> String {
+    const MAIN: [&str; 5] = ["log_loss", "auc", "mae", "rmse", "r2"];
+    let mut told = std::collections::BTreeMap::new();
+    for (name, value) in numbers {
+        let (plain, best) = name.strip_prefix("best.").map_or((name.as_str(), false), |plain| (plain, true));
+        if MAIN.contains(&plain) && (best || !told.contains_key(plain)) {
+            told.insert(plain, *value);
+        }
+    }
+    told.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect::<Vec<_>>().join(", ")
+}
+
 /// A bar on standard error, hidden where that is no terminal.
 pub(crate) fn bar(total: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);
@@ -139,6 +155,21 @@ mod tests {
         for (value, text) in [(0.0, "0.0000"), (0.51234, "0.5123"), (-12.0, "-12.0000"), (1e-9, "1.000e-9")] {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn lists_show_the_best_of_the_main_metrics() {
+        let metrics = [
+            ("auc", 0.6),
+            ("best.auc", 0.7),
+            ("best.train_loss", 0.1),
+            ("mae", 2.0),
+            ("best.log_loss", 0.5),
+            ("log_loss", 0.9),
+        ];
+        let metrics: Vec<(String, f64)> = metrics.map(|(name, value)| (name.to_owned(), value)).into();
+        let told = main_numbers(metrics.iter().map(|(name, value)| (name, value)));
+        assert_eq!(told, "auc 0.7000, log_loss 0.5000, mae 2.0000");
     }
 
     #[test]

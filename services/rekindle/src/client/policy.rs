@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_wrong_usage() {
-        for words in [["--holdout", "2"], ["--window", "soon"], ["--drift-margin", "-1"], ["--on", "often"]] {
+        for words in [["--holdout", "2"], ["--window", "soon"], ["--drift-margin", "0"], ["--on", "often"]] {
             let kind = line(&words).expect_err(words[0]).kind();
             assert!(matches!(kind, ErrorKind::ValueValidation | ErrorKind::InvalidValue), "{words:?}: {kind}");
         }

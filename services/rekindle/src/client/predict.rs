@@ -120,7 +120,8 @@ fn element(input: &TensorMetadata, value: &str) -> Result<Bytes> {
     let wrong = |expected: &str| format!("{}={value}: expected {expected}", input.name);
     Ok(match input.datatype.as_str() {
         "INT64" => {
-            let number = value.parse::<i64>().ok().or_else(|| parse::time(value).ok().map(|time| time.timestamp_millis()));
+            let number =
+                value.parse::<i64>().ok().or_else(|| parse::time(value).ok().map(|time| time.timestamp_millis()));
             Bytes::copy_from_slice(&number.with_context(|| wrong("a whole number or a time"))?.to_le_bytes())
         }
         "FP64" if value.is_empty() => Bytes::copy_from_slice(&f64::NAN.to_le_bytes()),
@@ -135,8 +136,8 @@ fn element(input: &TensorMetadata, value: &str) -> Result<Bytes> {
 pub(crate) fn decode(datatype: &str, raw: &[u8]) -> Result<Value> {
     match datatype {
         "FP32" => {
-            ensure!(raw.len() % 4 == 0, "an FP32 tensor of {} bytes", raw.len());
-            Ok(raw.chunks_exact(4).map(|b| json!(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect())
+            ensure!(raw.len().is_multiple_of(4), "an FP32 tensor of {} bytes", raw.len());
+            Ok(raw.chunks_exact(4).map(|b| single(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect())
         }
         "BYTES" => {
             let (mut texts, mut rest) = (Vec::new(), raw);
@@ -151,6 +152,11 @@ pub(crate) fn decode(datatype: &str, raw: &[u8]) -> Result<Value> {
         }
         other => bail!("an output of type {other}, which this program cannot read"),
     }
+}
+
+/// A single in the fewest digits that tell it from all others; as a double it would show digits that it does not have.
+fn single(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
 }
 
 fn print(answers: &[ModelInferResponse], global: &Global) -> Result<()> {
@@ -230,6 +236,7 @@ mod tests {
     fn outputs_are_read_back() {
         let singles = [0.25f32.to_le_bytes(), 0.75f32.to_le_bytes()].concat();
         assert_eq!(decode("FP32", &singles).expect("singles"), json!([0.25, 0.75]));
+        assert_eq!(decode("FP32", &0.1f32.to_le_bytes()).expect("a single").to_string(), "[0.1]");
         assert_eq!(decode("BYTES", b"\x01\0\0\0a\x02\0\0\0bc").expect("texts"), json!(["a", "bc"]));
         assert!(decode("BYTES", b"\x09\0\0\0a").is_err() && decode("FP32", b"abc").is_err());
     }

@@ -24,11 +24,7 @@ use rekindle_proto::{
     },
     monitor::{Outcome, ReportOutcomesRequest, monitor_client::MonitorClient, outcome::Truth},
 };
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::sleep_until,
-};
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep_until};
 use tonic::transport::Channel;
 
 use super::encode::RowEncoder;
@@ -100,7 +96,8 @@ pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) 
     let clients = connect(&options.replicas)?;
     let metadata = metadata(clients.first().context("there is no replica to send to")?.clone(), &options.model).await?;
     let encoder = RowEncoder::new(&metadata, &options.table, options.time_column.as_deref())?;
-    let times = options.time_column.as_deref().map(|column| options.table.times(column)).transpose()?.map(<[i64]>::to_vec);
+    let times =
+        options.time_column.as_deref().map(|column| options.table.times(column)).transpose()?.map(<[i64]>::to_vec);
     let labels = match &options.outcomes {
         Some(outcomes) => Some(Labels::new(&options, outcomes, &metadata)?),
         None => None,
@@ -148,7 +145,8 @@ pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) 
 }
 
 fn connect(replicas: &[String]) -> Result<Vec<GrpcInferenceServiceClient<Channel>>> {
-    let open = |address: &String| Ok(GrpcInferenceServiceClient::new(channel(&format!("http://{address}"), REQUEST_TIMEOUT)?));
+    let open =
+        |address: &String| Ok(GrpcInferenceServiceClient::new(channel(&format!("http://{address}"), REQUEST_TIMEOUT)?));
     replicas.iter().map(open).collect()
 }
 
@@ -170,7 +168,8 @@ impl Answer {
         };
         let wanted = ["probability", "probabilities", "prediction"];
         let place = response.outputs.iter().position(|output| wanted.contains(&output.name.as_str()));
-        let raw = place.and_then(|place| response.raw_output_contents.get(place)).ok_or("the answer has no prediction")?;
+        let raw =
+            place.and_then(|place| response.raw_output_contents.get(place)).ok_or("the answer has no prediction")?;
         Ok(Self {
             prediction_id: text("prediction_id")?,
             version: response.model_version.parse().map_err(|_| "the answer's version is no number")?,
@@ -350,7 +349,8 @@ impl Labeller {
             return;
         }
         let mut monitor = self.labels.monitor.clone();
-        let request = ReportOutcomesRequest { model: self.labels.model.clone(), outcomes, idempotency_key: String::new() };
+        let request =
+            ReportOutcomesRequest { model: self.labels.model.clone(), outcomes, idempotency_key: String::new() };
         self.reports.spawn(async move { Ok(monitor.report_outcomes(request).await?.into_inner().accepted) });
     }
 }

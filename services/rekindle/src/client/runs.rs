@@ -9,7 +9,7 @@ use rekindle_proto::registry::{GetMetricHistoryRequest, GetRunRequest, ListRunsR
 use super::{
     Global,
     connection::Connection,
-    output::{self, Fields, Format, number, short, when, word},
+    output::{self, Fields, Format, main_numbers, number, short, when, word},
     page::Limit,
 };
 
@@ -64,7 +64,7 @@ async fn list(connection: &Connection, experiment: String, limit: Limit, format:
         })
         .await?;
     format.list(&runs, &["run", "experiment", "status", "created", "metrics", "made"], |run| {
-        vec![run.id.clone(), run.experiment.clone(), status(run), when(run.created_at), metrics(run), made(run)]
+        vec![run.id.clone(), run.experiment.clone(), status(run), when(run.created_at), main(run), made(run)]
     });
     Ok(())
 }
@@ -78,6 +78,10 @@ pub(crate) fn status(run: &Run) -> String {
 pub(crate) fn metrics(run: &Run) -> String {
     let told: Vec<_> = run.metrics.iter().map(|metric| format!("{} {}", metric.name, number(metric.value))).collect();
     told.join(", ")
+}
+
+fn main(run: &Run) -> String {
+    main_numbers(run.metrics.iter().map(|metric| (&metric.name, &metric.value)))
 }
 
 /// What a run has made, on one line.
@@ -131,7 +135,8 @@ async fn compare(connection: &Connection, ids: Vec<String>, format: Format) -> R
         return Ok(());
     }
     let mut lines = vec![line("experiment", &runs, |run| run.experiment.clone()), line("status", &runs, status)];
-    let metrics: BTreeSet<&String> = runs.iter().flat_map(|run| run.metrics.iter().map(|metric| &metric.name)).collect();
+    let metrics: BTreeSet<&String> =
+        runs.iter().flat_map(|run| run.metrics.iter().map(|metric| &metric.name)).collect();
     for name in metrics {
         lines.push(line(name, &runs, |run| {
             run.metrics.iter().find(|metric| &metric.name == name).map(|m| number(m.value)).unwrap_or_default()

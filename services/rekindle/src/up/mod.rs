@@ -53,13 +53,13 @@ pub(crate) struct Args {
     pub admin: SocketAddr,
     /// gRPC address of the first replica; the next ones follow in steps of ten ports
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
-    pub inference: SocketAddr,
+    pub inference_listen: SocketAddr,
     /// Port of the bus that is started (on the loopback interface)
     #[arg(long, value_name = "PORT", default_value_t = 4222)]
     pub nats_port: u16,
     /// Use this bus instead of starting one, e.g. nats://10.0.0.5:4222
     #[arg(long, value_name = "URL")]
-    pub nats: Option<String>,
+    pub external_nats: Option<String>,
     /// Listen on free ports instead; DATA_DIR/endpoints.json tells which
     #[arg(long)]
     pub free_ports: bool,
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
 
     let mut tasks = Tasks::new();
-    if let Some(url) = &args.nats {
+    if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
     } else {
         let nats = NatsServer::start(&data.join("nats"), port_or_free(args.nats_port, args.free_ports).await?)?;
@@ -135,8 +135,8 @@ impl Sockets {
         let free = |address: SocketAddr| if args.free_ports { SocketAddr::new(address.ip(), 0) } else { address };
         let mut replicas = Vec::new();
         for n in 0..args.replicas {
-            let port = args.inference.port().checked_add(n * PORTS_PER_REPLICA).context("too many replicas for the ports")?;
-            replicas.push(grpc::listen(free(SocketAddr::new(args.inference.ip(), port))).await?);
+            let port = args.inference_listen.port().checked_add(n * PORTS_PER_REPLICA).context("too many replicas for the ports")?;
+            replicas.push(grpc::listen(free(SocketAddr::new(args.inference_listen.ip(), port))).await?);
         }
         let (control, admin) = (grpc::listen(free(args.listen)).await?, grpc::listen(free(args.admin)).await?);
         Ok(Self { control, admin, replicas })

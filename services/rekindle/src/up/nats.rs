@@ -120,7 +120,7 @@ fn find_program() -> Result<PathBuf> {
     beside_build.chain(on_path).find(|candidate| candidate.is_file()).with_context(|| {
         format!(
             "nats-server was not found: run `make tools`, put it on the PATH, name it in {PROGRAM_VARIABLE}, \
-             or give the address of a running one with --nats"
+             or give the address of a running one with --external-nats"
         )
     })
 }
