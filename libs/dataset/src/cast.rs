@@ -13,11 +13,11 @@ use chrono::{DateTime, SecondsFormat};
 
 use crate::{
     Error,
-    csv::{parse_boolean, parse_timestamp},
+    csv::{parse_boolean, parse_float, parse_timestamp},
     schema::type_name,
 };
 
-/// Integers up to this magnitude have an exact `f64`, and every `f64` up to it that is whole is one integer.
+/// Integers up to this magnitude have an exact `f64`; a whole `f64` below it stands for one integer alone.
 pub(crate) const EXACT_INTEGER: i64 = 1 << 53;
 
 /// One value of a canonical column.
@@ -74,7 +74,7 @@ impl Value<'_> {
             Self::Int(v) => (v.unsigned_abs() <= EXACT_INTEGER.unsigned_abs()).then_some(v as f64),
             Self::Float(v) => Some(v),
             Self::Bool(v) => Some(f64::from(u8::from(v))),
-            Self::Text(v) => v.parse().ok(),
+            Self::Text(v) => parse_float(v),
             Self::Time(_) => None,
         }
     }
@@ -112,7 +112,7 @@ impl Value<'_> {
 }
 
 fn whole(value: f64) -> Option<i64> {
-    (value.fract() == 0.0 && value.abs() <= EXACT_INTEGER as f64).then_some(value as i64)
+    (value.fract() == 0.0 && value.abs() < EXACT_INTEGER as f64).then_some(value as i64)
 }
 
 /// Brings a canonical column to another canonical type, missing values staying missing.

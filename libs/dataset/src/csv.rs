@@ -14,7 +14,7 @@ mod records;
 
 use bytes::Bytes;
 
-pub(crate) use infer::{parse_boolean, parse_timestamp};
+pub(crate) use infer::{parse_boolean, parse_float, parse_timestamp};
 
 use crate::{Error, Limits, Table, schema::check_names};
 

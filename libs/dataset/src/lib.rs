@@ -33,7 +33,7 @@ pub use error::Error;
 pub use parquet_file::{read_parquet, read_parquet_within, write_parquet};
 pub use profile::{ColumnProfile, ValueCount, profile};
 pub use schema::{Column, Kind, Schema, canonical_timestamp, parse_type, type_name};
-pub use table::Table;
+pub use table::{Table, TimeRange};
 
 /// What a file may at most hold. All three bound memory before it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -19,8 +19,9 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use arrow::{
     array::RecordBatch,
+    buffer::Buffer,
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
-    ipc::{reader::StreamReader, writer::StreamWriter},
+    ipc::{reader::StreamDecoder, writer::StreamWriter},
 };
 use bytes::Bytes;
 use rekindle_domain::{Digest, ModelName, ReplicaId};
@@ -154,18 +155,30 @@ pub fn encode(header: &Header, batch: &RecordBatch) -> Result<Bytes, Error> {
 /// # Errors
 /// Anything but one batch of the right columns with a whole header.
 pub fn decode(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
-    let damaged = |error: arrow::error::ArrowError| Error::Log(error.to_string());
-    let mut reader = StreamReader::try_new(bytes, None).map_err(damaged)?;
-    let schema = reader.schema();
+    // Arrow's decoder checks most of what it reads and panics at the rest. A publisher's bytes must not end a consumer.
+    let (schema, batch) = std::panic::catch_unwind(|| read_stream(bytes))
+        .unwrap_or_else(|_| Err(Error::Log("the Arrow stream is damaged".to_owned())))?;
     let header = Header::from_metadata(schema.metadata())?;
     check_columns(&schema)?;
-    let batch = reader.next().ok_or_else(|| Error::Log("there is no batch".to_owned()))?.map_err(damaged)?;
-    if reader.next().is_some() {
-        return Err(Error::Log("there is more than one batch".to_owned()));
-    }
     let plain = Arc::new(schema.as_ref().clone().with_metadata(HashMap::new()));
     // Not `with_schema`, which lets metadata be added but not taken away.
-    Ok((header, RecordBatch::try_new(plain, batch.columns().to_vec()).map_err(damaged)?))
+    let batch = RecordBatch::try_new(plain, batch.columns().to_vec());
+    Ok((header, batch.map_err(|error| Error::Log(error.to_string()))?))
+}
+
+/// The schema and the only batch of an IPC stream.
+fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, RecordBatch), Error> {
+    let damaged = |error: arrow::error::ArrowError| Error::Log(error.to_string());
+    // Not a StreamReader: that takes as much memory as the bytes claim they will need.
+    let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from(bytes));
+    let batch = decoder.decode(&mut rest).map_err(damaged)?;
+    let schema = decoder.schema().ok_or_else(|| Error::Log("there is no schema".to_owned()))?;
+    let batch = batch.ok_or_else(|| Error::Log("there is no batch".to_owned()))?;
+    if decoder.decode(&mut rest).map_err(damaged)?.is_some() {
+        return Err(Error::Log("there is more than one batch".to_owned()));
+    }
+    decoder.finish().map_err(damaged)?;
+    Ok((schema, batch))
 }
 
 fn check_columns(schema: &Schema) -> Result<(), Error> {
@@ -198,11 +211,85 @@ fn check_value_column(field: &Field) -> Result<(), Error> {
     } else if field.name().starts_with(OUTPUT_PREFIX) {
         match field.data_type() {
             T::Float32 | T::Utf8 => true,
-            T::FixedSizeList(item, _) => item.data_type() == &T::Float32,
+            T::FixedSizeList(item, width) => item.data_type() == &T::Float32 && *width > 0,
             _ => false,
         }
     } else {
         false
     };
     if known { Ok(()) } else { Err(Error::Log(format!("column {} {} is unknown", field.name(), field.data_type()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Float64Array, StringArray,
+        TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
+    };
+
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            model: "flights".parse().expect("a name"),
+            model_version: 3,
+            bundle_digest: Digest::of(b"bundle"),
+            replica: "replica-1".parse().expect("a name"),
+            incarnation: Uuid::from_u128(7),
+            sequence: 9,
+            lost_before: 41,
+        }
+    }
+
+    fn batch() -> RecordBatch {
+        let probabilities = Float32Array::from(vec![0.25, 0.75, 0.5, 0.5]);
+        let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+        let schema = schema(
+            [("distance", DataType::Float64), ("carrier", DataType::Utf8)],
+            [("probabilities", output_type(2)), ("label", DataType::Utf8)],
+        );
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(FixedSizeBinaryArray::try_from_iter([[1; 16], [2; 16]].into_iter()).expect("16 bytes")),
+            Arc::new(UInt32Array::from(vec![0, 1])),
+            Arc::new(TimestampMillisecondArray::from(vec![5, 6]).with_timezone("UTC")),
+            Arc::new(TimestampMicrosecondArray::from(vec![7, 8]).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![Some(1.5), None])),
+            Arc::new(StringArray::from(vec![None, Some("AA")])),
+            Arc::new(FixedSizeListArray::try_new(item, 2, Arc::new(probabilities), None).expect("two to a row")),
+            Arc::new(StringArray::from(vec!["late", "on time"])),
+        ];
+        RecordBatch::try_new(schema, columns).expect("columns of the log")
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_again_without_its_metadata() {
+        let bytes = encode(&header(), &batch()).expect("encodes");
+        let (again, rows) = decode(&bytes).expect("decodes");
+        assert_eq!((again, rows.clone()), (header(), batch()));
+        assert!(rows.schema().metadata().is_empty());
+    }
+
+    #[test]
+    fn a_message_without_rows_still_declares_what_was_lost() {
+        let bytes = encode(&header(), &batch().slice(0, 0)).expect("encodes");
+        let (again, rows) = decode(&bytes).expect("decodes");
+        assert_eq!((again.lost_before, rows.num_rows()), (41, 0));
+        assert_eq!(rows.schema(), batch().schema());
+    }
+
+    #[test]
+    fn an_output_has_at_least_one_number() {
+        let list = |width| DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), width);
+        let fields = |width| schema([], [("probabilities", list(width))]);
+        assert!(check_columns(&fields(1)).is_ok());
+        assert!(check_columns(&fields(0)).is_err());
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error() {
+        let bytes = encode(&header(), &batch()).expect("encodes");
+        for damaged in [&[][..], b"not arrow", &bytes[..bytes.len() / 2]] {
+            assert!(matches!(decode(damaged), Err(Error::Log(_))));
+        }
+    }
 }

@@ -14,6 +14,9 @@ use crate::{
     schema::{Column, Kind, Schema, canonical_timestamp, check_names, kind_of, type_name},
 };
 
+/// The first and the last of some times.
+pub type TimeRange = (DateTime<Utc>, DateTime<Utc>);
+
 /// Rows in memory, in canonical types.
 ///
 /// `schema` describes `batch` column for column; make tables with [`Table::from_batch`] so that they agree.
@@ -145,7 +148,7 @@ impl Table {
     ///
     /// # Errors
     /// As [`sort_by_time`](Self::sort_by_time), and a time outside the years that [`DateTime`] can tell.
-    pub fn time_range(&self, column: &str) -> Result<Option<(DateTime<Utc>, DateTime<Utc>)>, Error> {
+    pub fn time_range(&self, column: &str) -> Result<Option<TimeRange>, Error> {
         let times = self.times(column)?;
         let (Some(&min), Some(&max)) = (times.iter().min(), times.iter().max()) else { return Ok(None) };
         let date = |millis: i64| {
@@ -201,7 +204,7 @@ impl Table {
     /// The tables one after the other: the columns that all have, in the order and types of the first.
     ///
     /// A column of another type is brought to the first's where every value survives: `Float64` to `Int64` if
-    /// whole, text to a number that is written the same way, integers to a timestamp as milliseconds since 1970.
+    /// whole, text that spells a number to that number, integers to a timestamp as milliseconds since 1970.
     ///
     /// # Errors
     /// No tables; no common column; a value that the first's type cannot hold unchanged.

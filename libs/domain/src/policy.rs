@@ -182,7 +182,7 @@ impl Gate {
     fn validate(&self) -> Result<(), InvalidPolicy> {
         require((0.0..1.0).contains(&self.margin), "gate.margin", self.margin, "zero or more and below 1")?;
         require((0.5..1.0).contains(&self.confidence), "gate.confidence", self.confidence, "at least 0.5 and below 1")?;
-        require(self.min_rows >= 2, "gate.min_rows", self.min_rows, "at least 2")?;
+        require(self.min_rows >= 20, "gate.min_rows", self.min_rows, "at least 20")?;
         require(self.slices.iter().all(|slice| !slice.is_empty()), "gate.slices", "an empty name", "column names")
     }
 }

@@ -29,7 +29,8 @@ fn write_to(card: &mut String, manifest: &Manifest, facts: &Facts) -> std::fmt::
     writeln!(card, "## Data\n")?;
     writeln!(
         card,
-        "Learnt from {} rows; the {} rows after them decided when to stop (epoch {} of {} was kept).",
+        "A first network learnt from {} rows; the {} rows after them said when to stop (epoch {} of {} did best) and what \
+         to expect. The network that serves then learnt from all of them for as long.",
         facts.training_rows, facts.validation_rows, facts.best_epoch, facts.epochs
     )?;
     for digest in &provenance.dataset_digests {

@@ -1,4 +1,8 @@
-//! From a table to a bundle: split by time, fit the pipeline, learn, keep the best epoch, measure, seal.
+//! From a table to a bundle: split by time, learn until the latest rows say stop, learn again from all rows for as long, seal.
+//!
+//! The latest rows decide how long to learn and tell what to expect. They are also the ones that resemble the future
+//! most, so the model that is sealed has learnt from them too: a fresh network, for the number of epochs that did best.
+//! What the bundle says of its quality is what the first network showed on rows that it had not seen.
 //!
 //! Everything runs on the caller's thread. No clock is read and nothing is drawn but from the recipe's seed.
 
@@ -18,7 +22,7 @@ use crate::{
     score,
     target::Targets,
 };
-use prepare::Prepared;
+use prepare::{Fold, Prepared};
 
 /// What to learn from.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +64,8 @@ pub struct Epoch {
 /// Trains a model and seals it as a bundle.
 ///
 /// `observe` is told of each epoch and may break training off, which gives [`Error::Stopped`]. The latest
-/// `validation_share` of the rows is held out; when its loss has not fallen for `patience` epochs, training ends, and
-/// the weights of the best epoch are kept.
+/// `validation_share` of the rows is held out; when its loss has not fallen for `patience` epochs, or after
+/// `max_epochs`, a fresh network learns from all rows for the number of epochs that had the lowest.
 pub fn train(
     input: &TrainInput<'_>,
     origin: &Origin,
@@ -69,62 +73,103 @@ pub fn train(
 ) -> Result<Bundle, Error> {
     input.recipe.validate()?;
     let prepared = prepare::prepare(input)?;
-    let learnt = learn(&prepared, input.recipe, &mut observe)?;
-    seal::seal(input, origin, &prepared, learnt)
+    let expected = learn(&prepared, input.recipe, &mut observe)?;
+    let learnt = learn_all(&prepared, input.recipe, expected.best_epoch)?;
+    seal::seal(input, origin, &prepared, &expected, &learnt)
 }
 
-/// The best network and how it came about.
-struct Learnt {
-    network: Network,
+/// What learning from the earlier rows showed on the later ones.
+struct Expected {
+    /// Predictions of the validation rows, by the network of the best epoch.
+    validated: Prediction,
     train_loss: f64,
     epochs: u32,
     best_epoch: u32,
+}
+
+/// The network to be served, with its pipeline.
+struct Learnt {
+    network: Network,
+    fold: Fold,
 }
 
 fn learn(
     prepared: &Prepared,
     recipe: &Recipe,
     observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
-) -> Result<Learnt, Error> {
-    let shape = Shape::new(&recipe.architecture, prepared.encoder.pipeline(), prepared.goal.outputs());
-    let Start { labels, prior, scale } = start(prepared);
-    let mut learner = Learner::new(recipe, prepared.goal.task, &shape, &prior);
-    let mut order: Vec<usize> = (0..prepared.training.rows).collect();
-    let mut best: Option<(f64, Learnt)> = None;
+) -> Result<Expected, Error> {
+    let fold = prepared.fold(prepared.split)?;
+    let (validation, truth) = prepared.validation(&fold.encoder)?;
+    let mut learning = Learning::begin(prepared, recipe, &fold);
+    let mut best: Option<(f64, Expected)> = None;
     for epoch in 1..=recipe.max_epochs {
-        let train_loss = learner.epoch(&prepared.training, &labels, &mut order)?;
-        let network = serving(&learner, prepared, scale)?;
-        let prediction = prepared.predict(&network, &prepared.validation);
-        let loss = mean(&score::losses(prepared.goal.task, &prediction, &prepared.validation_targets)?);
+        let train_loss = learning.epoch()?;
+        let prediction = prepared.predict(&learning.network()?, &validation);
+        let loss = mean(&score::losses(prepared.goal.task, &prediction, &truth)?);
         if !(train_loss.is_finite() && loss.is_finite()) {
             return Err(Error::Diverged { epoch });
         }
         let improved = best.as_ref().is_none_or(|(lowest, _)| loss < *lowest);
+        let metrics = score::metrics(prepared.goal.task, &prediction, &truth)?;
         if improved {
-            best = Some((loss, Learnt { network, train_loss, epochs: epoch, best_epoch: epoch }));
+            let expected = Expected { validated: prediction, train_loss, epochs: epoch, best_epoch: epoch };
+            best = Some((loss, expected));
         }
-        let metrics = score::metrics(prepared.goal.task, &prediction, &prepared.validation_targets)?;
         let told = Epoch { epoch, of: recipe.max_epochs, train_loss, metrics, best: improved };
         if observe(&told).is_break() {
             return Err(Error::Stopped { epoch });
         }
-        let Some((_, learnt)) = &mut best else { continue };
-        learnt.epochs = epoch;
-        if epoch - learnt.best_epoch >= recipe.patience {
+        let Some((_, expected)) = &mut best else { continue };
+        expected.epochs = epoch;
+        if epoch - expected.best_epoch >= recipe.patience {
             break;
         }
     }
-    best.map(|(_, learnt)| learnt).ok_or(Error::Diverged { epoch: 0 })
+    best.map(|(_, expected)| expected).ok_or(Error::Diverged { epoch: 0 })
 }
 
-/// The network as it would serve now.
-fn serving(learner: &Learner, prepared: &Prepared, scale: Option<(f64, f64)>) -> Result<Network, Error> {
-    let mut network = learner.network()?;
-    network.fill_untrained(&prepared.encoder.pipeline().category_counts());
-    if let Some((mean, std)) = scale {
-        network.rescale(std, mean);
+fn learn_all(prepared: &Prepared, recipe: &Recipe, epochs: u32) -> Result<Learnt, Error> {
+    let fold = prepared.fold(prepared.table.rows())?;
+    let mut learning = Learning::begin(prepared, recipe, &fold);
+    for epoch in 1..=epochs {
+        if !learning.epoch()?.is_finite() {
+            return Err(Error::Diverged { epoch });
+        }
     }
-    Ok(network)
+    Ok(Learnt { network: learning.network()?, fold })
+}
+
+/// A network learning from a fold.
+struct Learning<'a> {
+    fold: &'a Fold,
+    learner: Learner,
+    labels: Labels,
+    order: Vec<usize>,
+    scale: Option<(f64, f64)>,
+}
+
+impl<'a> Learning<'a> {
+    fn begin(prepared: &Prepared, recipe: &Recipe, fold: &'a Fold) -> Self {
+        let shape = Shape::new(&recipe.architecture, fold.encoder.pipeline(), prepared.goal.outputs());
+        let Start { labels, prior, scale } = start(prepared, &fold.targets);
+        let learner = Learner::new(recipe, prepared.goal.task, &shape, &prior);
+        Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale }
+    }
+
+    /// One pass over the rows; the mean loss while learning.
+    fn epoch(&mut self) -> Result<f64, Error> {
+        self.learner.epoch(&self.fold.rows, &self.labels, &mut self.order)
+    }
+
+    /// The network as it would serve now.
+    fn network(&self) -> Result<Network, Error> {
+        let mut network = self.learner.network()?;
+        network.fill_untrained(&self.fold.encoder.pipeline().category_counts());
+        if let Some((mean, std)) = self.scale {
+            network.rescale(std, mean);
+        }
+        Ok(network)
+    }
 }
 
 /// What learning starts from.
@@ -136,8 +181,8 @@ struct Start {
     scale: Option<(f64, f64)>,
 }
 
-fn start(prepared: &Prepared) -> Start {
-    match &prepared.training_targets {
+fn start(prepared: &Prepared, targets: &Targets) -> Start {
+    match targets {
         Targets::Numbers(numbers) => {
             let (mean, std) = crate::pipeline::mean_and_std(numbers);
             let labels = numbers.iter().map(|number| ((number - mean) / std) as f32).collect();

@@ -12,17 +12,19 @@
 //! chance above [`MISS_CHANCE`], the verdict is [`Verdict::Unknown`].
 //!
 //! Missing and non-finite values are bins of their own: a feature that stops arriving has drifted. Bins too
-//! rare for the test's approximation are pooled ([`pool`]), which depends on the sums of both samples alone and
-//! so cannot favour either.
+//! rare for the chi-square approximation are pooled ([`pool`]); where even together they are too few, an exact
+//! test ([`rare_event`]) takes them, so that one value never seen in training neither alarms nor is lost, and many do.
 
+mod exact;
 mod homogeneity;
 mod pool;
 mod psi;
 
 use serde::{Deserialize, Serialize};
 
+pub use exact::rare_event;
 pub use homogeneity::{Homogeneity, homogeneity, noncentrality};
-pub use pool::{MIN_EXPECTED, pool};
+pub use pool::{Bins, MIN_EXPECTED, Pooled, pool};
 pub use psi::{expected_psi, psi, psi_of_shares};
 
 use crate::{
@@ -92,29 +94,31 @@ pub fn compare(profile: &ColumnProfile, window: &Counts, settings: &Settings) ->
         return Err(Error::Bins { profile: reference.bins.len(), counts: window.bins.len() });
     }
     check_share("alpha", settings.alpha)?;
-    Ok(compare_counts(&all_bins(&reference), &all_bins(window), settings))
+    let made = match profile {
+        ColumnProfile::Numeric { .. } => Bins::CutByReference,
+        ColumnProfile::Categorical { .. } => Bins::Given,
+    };
+    Ok(compare_counts(&all_bins(&reference), &all_bins(window), made, settings))
 }
 
 fn all_bins(counts: &Counts) -> Vec<u64> {
     counts.bins.iter().copied().chain([counts.missing, counts.non_finite]).collect()
 }
 
-fn compare_counts(reference: &[u64], window: &[u64], settings: &Settings) -> Drift {
+fn compare_counts(reference: &[u64], window: &[u64], made: Bins, settings: &Settings) -> Drift {
     let (reference_rows, window_rows) = (reference.iter().sum::<u64>(), window.iter().sum::<u64>());
     if reference_rows == 0 || window_rows == 0 {
         let verdict = Verdict::Unknown;
         return Drift { verdict, psi: 0.0, psi_by_chance: 0.0, p_value: 1.0, minimum_detectable_psi: None };
     }
-    let (reference, window) = pool(reference, window);
+    let pooled = pool(reference, window, made);
     let level = settings.alpha / settings.columns.max(1) as f64;
-    let test = homogeneity(&reference, &window);
+    let p_value = p_value(&pooled, reference_rows, window_rows);
+    let (reference, window) = pooled.counts();
     let psi = psi(&reference, &window);
     let psi_by_chance = expected_psi(reference.len(), reference_rows, window_rows);
-    // A single bin leaves no freedom, yet one new value would open a second.
-    let freedom = test.freedom.max(1);
-    let per_psi = 1.0 / reference_rows as f64 + 1.0 / window_rows as f64;
-    let detectable = noncentrality(freedom, level, MISS_CHANCE) * per_psi;
-    let drifted = test.p_value < level && psi - psi_by_chance > settings.margin_psi;
+    let detectable = detectable_psi(reference.len(), level, reference_rows, window_rows);
+    let drifted = p_value < level && psi - psi_by_chance > settings.margin_psi;
     let verdict = if window_rows < settings.min_rows {
         Verdict::Unknown
     } else if drifted {
@@ -124,5 +128,23 @@ fn compare_counts(reference: &[u64], window: &[u64], settings: &Settings) -> Dri
     } else {
         Verdict::Stable
     };
-    Drift { verdict, psi, psi_by_chance, p_value: test.p_value, minimum_detectable_psi: Some(detectable) }
+    Drift { verdict, psi, psi_by_chance, p_value, minimum_detectable_psi: Some(detectable) }
+}
+
+/// The common bins by chi-square and the rare ones exactly; where both have a say, the smaller p-value, doubled.
+fn p_value(pooled: &Pooled, reference_rows: u64, window_rows: u64) -> f64 {
+    let (reference, window): (Vec<u64>, Vec<u64>) = pooled.common.iter().copied().unzip();
+    let common = homogeneity(&reference, &window);
+    if pooled.rare == (0, 0) {
+        return common.p_value;
+    }
+    let rare = rare_event(pooled.rare.0, reference_rows, pooled.rare.1, window_rows);
+    if common.freedom == 0 { rare } else { (2.0 * common.p_value.min(rare)).min(1.0) }
+}
+
+/// The index whose chi-square test of that many bins has the power promised.
+fn detectable_psi(bins: usize, level: f64, reference_rows: u64, window_rows: u64) -> f64 {
+    // A single bin leaves no freedom, yet one new value would open a second.
+    let freedom = bins.saturating_sub(1).max(1);
+    noncentrality(freedom, level, MISS_CHANCE) * (1.0 / reference_rows as f64 + 1.0 / window_rows as f64)
 }

@@ -73,7 +73,7 @@ pub enum ColumnProfile {
         rest: u64,
         /// Rows without a value.
         missing: u64,
-        /// All rows.
+        /// All rows counted: every second one of the training data, where not every value has a bin.
         rows: u64,
     },
 }
@@ -146,26 +146,39 @@ impl ColumnProfile {
     }
 
     /// Profiles a category; `None` is a missing value.
+    ///
+    /// With more than [`MAX_CATEGORIES`] different values, the rows at even positions choose which get a bin and those at
+    /// odd positions are counted. Were the same rows to do both, the chosen would be those frequent by chance, and every
+    /// later window would seem to have lost them.
     pub fn from_categorical<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        let (mut by_value, mut missing, mut rows) = (BTreeMap::<&str, u64>::new(), 0, 0);
-        for value in values {
-            rows += 1;
-            match value {
-                None => missing += 1,
-                Some(text) => *by_value.entry(text).or_default() += 1,
-            }
-        }
-        let mut kept: Vec<(&str, u64)> = by_value.into_iter().collect();
-        // A stable sort: of equally frequent values the first in order of text stay.
-        kept.sort_by(|a, b| b.1.cmp(&a.1));
-        kept.truncate(MAX_CATEGORIES);
-        kept.sort_unstable();
-        let rest = rows - missing - kept.iter().map(|(_, count)| count).sum::<u64>();
-        let values = kept.into_iter().map(|(text, count)| (text.to_owned(), count)).collect();
-        Self::Categorical { values, rest, missing, rows }
+        let rows: Vec<Option<&str>> = values.into_iter().collect();
+        let every = most_frequent(rows.iter().copied(), usize::MAX);
+        let (chosen, counted) = if every.len() <= MAX_CATEGORIES {
+            (every, rows)
+        } else {
+            let chosen = most_frequent(rows.iter().step_by(2).copied(), MAX_CATEGORIES);
+            (chosen, rows.into_iter().skip(1).step_by(2).collect())
+        };
+        let values = chosen.into_iter().map(|text| (text.to_owned(), 0)).collect();
+        let empty = Self::Categorical { values, rest: 0, missing: 0, rows: 0 };
+        empty.with_categories_counted(&counted)
     }
 
-    /// All rows of the training data.
+    /// The same bins with the counts of `rows`.
+    fn with_categories_counted(self, rows: &[Option<&str>]) -> Self {
+        let Self::Categorical { mut values, .. } = self else { return self };
+        let (mut rest, mut missing) = (0, 0);
+        for row in rows {
+            match row.map(|text| category(&values, text)) {
+                None => missing += 1,
+                Some(Some(bin)) => values[bin].1 += 1,
+                Some(None) => rest += 1,
+            }
+        }
+        Self::Categorical { values, rest, missing, rows: rows.len() as u64 }
+    }
+
+    /// The rows counted.
     pub fn rows(&self) -> u64 {
         match self {
             Self::Numeric { rows, .. } | Self::Categorical { rows, .. } => *rows,
@@ -226,11 +239,27 @@ impl ColumnProfile {
             match value {
                 None => counts.missing += 1,
                 Some(text) => {
-                    let found = known.binary_search_by(|(name, _)| name.as_str().cmp(text));
-                    counts.bins[found.unwrap_or(known.len())] += 1;
+                    counts.bins[category(known, text).unwrap_or(known.len())] += 1;
                 }
             }
         }
         Ok(counts)
     }
+}
+
+/// The bin of a category that has one.
+fn category(values: &[(String, u64)], text: &str) -> Option<usize> {
+    values.binary_search_by(|(name, _)| name.as_str().cmp(text)).ok()
+}
+
+/// The `limit` most frequent values in order of their text; of equally frequent ones the first.
+fn most_frequent<'a>(rows: impl Iterator<Item = Option<&'a str>>, limit: usize) -> Vec<&'a str> {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    rows.flatten().for_each(|text| *counts.entry(text).or_default() += 1);
+    let mut values: Vec<(&str, u64)> = counts.into_iter().collect();
+    values.sort_by_key(|value| std::cmp::Reverse(value.1));
+    values.truncate(limit);
+    let mut chosen: Vec<&str> = values.into_iter().map(|(text, _)| text).collect();
+    chosen.sort_unstable();
+    chosen
 }

@@ -56,13 +56,13 @@ pub fn rise(window: &[f64], reference: &Reference, confidence: f64) -> Result<Ri
     let (mean, std) = mean_and_std(window);
     let rise = mean - reference.mean;
     let (rows, reference_rows) = (window.len() as f64, reference.rows as f64);
-    let (here, there) = (std.powi(2) / rows, reference.std.powi(2) / reference_rows);
-    let variance = here + there;
-    if variance == 0.0 {
+    let scale = std.max(reference.std);
+    if scale <= 0.0 {
         return Ok(Rise { rise, lower_bound: rise });
     }
-    // Shares of the variance, so that squares of tiny or huge variances cannot under- or overflow.
+    let (here, there) = ((std / scale).powi(2) / rows, (reference.std / scale).powi(2) / reference_rows);
+    let variance = here + there;
     let (a, b) = (here / variance, there / variance);
     let freedom = 1.0 / (a * a / (rows - 1.0) + b * b / (reference_rows - 1.0));
-    Ok(Rise { rise, lower_bound: rise - student_quantile(confidence, freedom) * variance.sqrt() })
+    Ok(Rise { rise, lower_bound: rise - student_quantile(confidence, freedom) * variance.sqrt() * scale })
 }

@@ -37,6 +37,9 @@ pub struct Config {
     /// Longest time between two looks at the windows.
     #[serde(with = "humantime_serde")]
     pub evaluate_every: Duration,
+    /// How long ids of captured messages are remembered; longer than the bus keeps a message.
+    #[serde(with = "humantime_serde")]
+    pub remember: Duration,
     /// Bundles whose reference is kept in memory.
     pub references: usize,
 }

@@ -106,6 +106,22 @@ pub enum Error {
     Worker(#[from] tokio::task::JoinError),
 }
 
+impl Error {
+    /// Whether trying again with the same rows and the same bundle cannot help.
+    pub(crate) fn is_lasting(&self) -> bool {
+        use rekindle_artifacts::Error::{Corrupt, NotFound};
+        matches!(
+            self,
+            Self::Model(_)
+                | Self::Statistics(_)
+                | Self::Column { .. }
+                | Self::Arrow(_)
+                | Self::Parquet(_)
+                | Self::Artifacts(Corrupt { .. } | NotFound { .. })
+        )
+    }
+}
+
 impl From<Error> for Status {
     /// The one mapping. What the caller can mend is told in full; the rest is logged here, once, and told in general.
     fn from(error: Error) -> Self {

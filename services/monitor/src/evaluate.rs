@@ -159,19 +159,14 @@ impl Evaluation {
         settings: &Settings,
     ) -> Result<Report, Error> {
         let (rows, ids) = (frame.rows(), frame.ids().unwrap_or_default());
-        let (drift, reason) = match self.references.get(&version.bundle).await {
-            Ok(reference) => {
-                let settings = settings.clone();
-                let compared = tokio::task::spawn_blocking(move || match frame.batch()? {
-                    Some(batch) => drift::compare(&reference, &batch, &settings),
-                    None => Ok(unknown()),
-                });
-                (compared.await??, String::new())
-            }
-            // Serving has it, so it was registered: without it the window can still be counted, and must not hold up the next.
-            Err(error) if is_lasting(&error) => {
-                tracing::error!(%model, version = version.version, error = chain(&error), "window has no reference");
-                (unknown(), format!("the reference in bundle {} cannot be read: {}", version.bundle, chain(&error)))
+        let (drift, reason) = match self.compare(version, frame, settings).await {
+            Ok(drift) => (drift, String::new()),
+            // Serving has it, so it was registered: the window can still be counted, and must not hold up the next.
+            Err(error) if error.is_lasting() => {
+                tracing::error!(%model, version = version.version, error = chain(&error), "window cannot be compared");
+                let reason =
+                    format!("cannot be compared with the reference in bundle {}: {}", version.bundle, chain(&error));
+                (unknown(), reason)
             }
             Err(error) => return Err(error),
         };
@@ -194,6 +189,15 @@ impl Evaluation {
             correlation_id,
             reason,
         })
+    }
+
+    async fn compare(&self, version: VersionRef, frame: Frame, settings: &Settings) -> Result<Drift, Error> {
+        let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
+        let compared = tokio::task::spawn_blocking(move || match frame.batch()? {
+            Some(batch) => drift::compare(&reference, &batch, &settings),
+            None => Ok(unknown()),
+        });
+        compared.await?
     }
 
     async fn enter_closed(&self, log: &Log, found: &[Report]) -> Result<(), Error> {
@@ -224,16 +228,18 @@ impl Evaluation {
     /// Judges the windows whose outcomes are in, or are no longer waited for.
     async fn judge_due(&self, model: &ModelName, settings: &Settings) -> Result<(), Error> {
         let Some(latest) = logs::get(&self.db, model).await?.latest_event else { return Ok(()) };
+        let mut failed = None;
         for report in store::reports::unjudged(&self.db, model, UNJUDGED).await? {
             let due = settings.timing().labels_are_due(report.window.until, latest);
             let outcomes = segments::outcomes_of(&self.db, model, report.ids).await?;
             let told: u64 = outcomes.iter().map(|segment| segment.rows).sum();
             // No more rows can be labelled than outcomes were told: most looks end here, without reading anything.
             if due || told as f64 >= self.labelled_share * report.rows as f64 {
-                self.judge(report, &outcomes, due, settings).await?;
+                // One window that cannot be read now does not hold up the others.
+                failed = failed.or(self.judge(report, &outcomes, due, settings).await.err());
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn judge(&self, report: Report, outcomes: &[Segment], due: bool, settings: &Settings) -> Result<(), Error> {
@@ -248,19 +254,25 @@ impl Evaluation {
         if !due && (labelled as f64) < self.labelled_share * rows as f64 {
             return Ok(());
         }
-        let quality = match self.references.get(&version.bundle).await {
-            Ok(reference) => {
-                let settings = settings.clone();
-                let judged = tokio::task::spawn_blocking(move || match frame.batch()? {
-                    Some(batch) => quality::judge(&reference.manifest, &batch, frame.truths(), &settings),
-                    None => Ok(unjudgeable()),
-                });
-                judged.await??
+        let quality = match self.score(version, frame, settings).await {
+            Ok(quality) => quality,
+            Err(error) if error.is_lasting() => {
+                let (model, version) = (&report.model, version.version);
+                tracing::error!(%model, version, error = chain(&error), "window cannot be judged");
+                unjudgeable()
             }
-            Err(error) if is_lasting(&error) => unjudgeable(),
             Err(error) => return Err(error),
         };
         self.enter_judged(report, quality).await
+    }
+
+    async fn score(&self, version: VersionRef, frame: Frame, settings: &Settings) -> Result<Quality, Error> {
+        let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
+        let judged = tokio::task::spawn_blocking(move || match frame.batch()? {
+            Some(batch) => quality::judge(&reference.manifest, &batch, frame.truths(), &settings),
+            None => Ok(unjudgeable()),
+        });
+        judged.await?
     }
 
     async fn enter_judged(&self, mut report: Report, quality: Quality) -> Result<(), Error> {
@@ -297,12 +309,6 @@ fn is_value(column: &str) -> bool {
 
 fn is_output(column: &str) -> bool {
     column.starts_with(OUTPUT)
-}
-
-/// Whether trying again cannot help.
-fn is_lasting(error: &Error) -> bool {
-    use rekindle_artifacts::Error::{Corrupt, NotFound};
-    matches!(error, Error::Model(_) | Error::Artifacts(Corrupt { .. } | NotFound { .. }))
 }
 
 fn unknown() -> Drift {

@@ -83,8 +83,8 @@ impl Frame {
         for batch in segment::read(bytes, |name| wanted.takes_column(name))? {
             let batch = batch?;
             let (keys, times) = (Keys::of(&batch)?, segment::event_times(&batch)?);
-            let mut kept = Vec::with_capacity(keys.len());
-            for place in 0..keys.len() {
+            let mut kept = Vec::with_capacity(keys.rows());
+            for place in 0..keys.rows() {
                 let (key, time) = (keys.key(place), times.value(place));
                 kept.push(self.takes(key, time, wanted));
             }

@@ -31,6 +31,7 @@ pub mod outcome;
 mod quality;
 mod reference;
 pub mod report;
+mod retention;
 mod rpc;
 pub mod segment;
 pub mod store;
@@ -92,6 +93,8 @@ impl App {
         tasks.spawn("monitor predictions", capture.clone().run::<Logged>(shutdown.intake().clone()));
         tasks.spawn("monitor outcomes", capture.run::<Truths>(shutdown.intake().clone()));
         tasks.spawn("monitor evaluation", self.evaluation().run(shutdown.intake().clone()));
+        let forgetting = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
+        tasks.spawn("monitor retention", forgetting);
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
         let relay = rekindle_bus::relay::run(inner.db.clone(), inner.bus.clone(), source, shutdown.work().clone());
         tasks.spawn_until_close("monitor relay", relay);

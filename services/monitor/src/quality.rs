@@ -21,6 +21,9 @@ use crate::{
     watch::Settings,
 };
 
+/// Squared errors above this are slips of whoever told the truth; their variance would be beyond a double.
+const MAX_SQUARED_ERROR: f64 = 1e100;
+
 /// Answers and truths of the rows that have a usable truth.
 struct Scored {
     losses: Vec<f64>,
@@ -83,6 +86,11 @@ pub(crate) fn scalar(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>
         .ok_or_else(|| Error::Column { column: format!("{OUTPUT}{name}"), expected: "numbers" })
 }
 
+/// Answers that are none, such as not-a-number, are left out like those that are missing.
+fn is_probability(answer: &f64) -> bool {
+    (0.0..=1.0).contains(answer)
+}
+
 fn wire(truth: &Truth) -> rekindle_model::Truth<'_> {
     match truth {
         Truth::Label(label) => rekindle_model::Truth::Label(label),
@@ -114,7 +122,7 @@ fn binary<'a>(
     let answers = scalar(batch, "probability")?;
     let (mut probabilities, mut positive) = (Vec::new(), Vec::new());
     for (place, class) in known {
-        if let Some(probability) = answers[place].filter(|p| p.is_finite()) {
+        if let Some(probability) = answers[place].filter(is_probability) {
             probabilities.push(probability);
             positive.push(class == 1);
         }
@@ -146,9 +154,11 @@ fn multiclass<'a>(
     }
     let (mut probabilities, mut truth) = (Vec::new(), Vec::new());
     for (place, class) in known.into_iter().filter(|&(place, _)| lists.is_valid(place)) {
-        let begin = place * width;
-        probabilities.extend((begin..begin + width).map(|at| f64::from(values.value(at))));
-        truth.push(class);
+        let row = values.values()[place * width..(place + 1) * width].iter().copied().map(f64::from);
+        if row.clone().all(|probability| is_probability(&probability)) {
+            probabilities.extend(row);
+            truth.push(class);
+        }
     }
     let mut metrics = BTreeMap::new();
     if truth.is_empty() {
@@ -162,29 +172,165 @@ fn multiclass<'a>(
 
 fn regression<'a>(batch: &RecordBatch, truths: impl Iterator<Item = Option<&'a Truth>>) -> Result<Scored, Error> {
     let answers = scalar(batch, "prediction")?;
-    let (mut predictions, mut numbers, mut invalid) = (Vec::new(), Vec::new(), 0);
+    let (mut predictions, mut numbers, mut losses, mut invalid) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (answer, truth) in answers.into_iter().zip(truths) {
         let Some(truth) = truth else { continue };
         let number = match Targets::from_truths([wire(truth)], None) {
             Ok(Targets::Numbers(numbers)) => numbers.first().copied(),
             _ => None,
         };
-        let Some(number) = number else {
-            invalid += 1;
-            continue;
-        };
-        if let Some(answer) = answer.filter(|answer| answer.is_finite()) {
-            predictions.push(answer);
-            numbers.push(number);
+        let answer = answer.filter(|answer| answer.is_finite());
+        let loss = number.map(|number| answer.map_or(0.0, |answer| (answer - number).powi(2)));
+        match (number, answer, loss.filter(|&loss| loss <= MAX_SQUARED_ERROR)) {
+            (Some(number), Some(answer), Some(loss)) => {
+                predictions.push(answer);
+                numbers.push(number);
+                losses.push(loss);
+            }
+            (_, None, Some(_)) => {}
+            _ => invalid += 1,
         }
     }
     let mut metrics = BTreeMap::new();
     if numbers.is_empty() {
         return Ok(Scored { losses: Vec::new(), metrics, invalid });
     }
-    let losses: Vec<f64> = predictions.iter().zip(&numbers).map(|(answer, truth)| (answer - truth).powi(2)).collect();
     metrics.insert("mae".to_owned(), finite(quality::mae(&predictions, &numbers)?, 0.0));
     metrics.insert("rmse".to_owned(), finite(quality::rmse(&predictions, &numbers)?, 0.0));
     metrics.extend(quality::r2(&predictions, &numbers)?.map(|r2| ("r2".to_owned(), finite(r2, 0.0))));
     Ok(Scored { losses, metrics, invalid })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{
+        array::{ArrayRef, FixedSizeListArray, Float32Array},
+        datatypes::{DataType, Field},
+    };
+    use rekindle_domain::{Architecture, Recipe};
+    use rekindle_model::{
+        Signature,
+        manifest::{Provenance, ReferenceLoss},
+    };
+
+    use super::*;
+
+    fn manifest(task: Task, classes: Option<&[&str]>, loss_mean: f64) -> Manifest {
+        let recipe = Recipe::for_target("y");
+        Manifest {
+            format_version: 1,
+            task,
+            classes: classes.map(|classes| classes.iter().map(|&class| class.to_owned()).collect()),
+            target: "y".to_owned(),
+            architecture: Architecture::Linear,
+            signature: Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None },
+            blobs: BTreeMap::new(),
+            metrics: BTreeMap::from([("reference".to_owned(), 1.0)]),
+            reference: ReferenceLoss { loss_mean, loss_std: 0.1, rows: 1000 },
+            provenance: Provenance {
+                run_id: String::new(),
+                dataset_digests: Vec::new(),
+                code_revision: String::new(),
+                seed: recipe.seed,
+                toolchain: String::new(),
+                trained_until: None,
+                recipe,
+            },
+        }
+    }
+
+    fn batch(output: &str, values: ArrayRef) -> RecordBatch {
+        RecordBatch::try_from_iter([(format!("{OUTPUT}{output}"), values)]).expect("one column")
+    }
+
+    fn probabilities(rows: &[[f32; 3]]) -> RecordBatch {
+        let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+        let values = Arc::new(Float32Array::from(rows.concat()));
+        batch("probabilities", Arc::new(FixedSizeListArray::try_new(item, 3, values, None).expect("three to a row")))
+    }
+
+    fn numbers(output: &str, values: &[f32]) -> RecordBatch {
+        batch(output, Arc::new(Float32Array::from(values.to_vec())))
+    }
+
+    fn label(label: &str) -> Option<Truth> {
+        Some(Truth::Label(label.to_owned()))
+    }
+
+    fn judged(manifest: &Manifest, batch: &RecordBatch, truths: &[Option<Truth>], min_rows: u64) -> Quality {
+        let settings = Settings { min_rows, ..Settings::default() };
+        judge(manifest, batch, truths.iter().map(Option::as_ref), &settings).expect("columns of the task")
+    }
+
+    fn near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+    }
+
+    #[test]
+    fn several_classes_are_scored_over_the_rows_with_a_known_class() {
+        let manifest = manifest(Task::Multiclass, Some(&["a", "b", "c"]), 0.5);
+        let rows = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2], [f32::NAN; 3]];
+        let truths = [label("a"), label("c"), None, label("d"), label("a")];
+        let quality = judged(&manifest, &probabilities(&rows), &truths, 2);
+        assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (2, 1));
+        near(quality.metrics["log_loss"], (0.5f64.ln() + 0.25f64.ln()) / -2.0);
+        near(quality.metrics["accuracy"], 0.5);
+        near(quality.loss, quality.metrics["log_loss"]);
+        assert_eq!(quality.reference_metrics["reference"], 1.0);
+    }
+
+    #[test]
+    fn another_number_of_classes_is_an_error_and_no_verdict() {
+        let manifest = manifest(Task::Multiclass, Some(&["a", "b"]), 0.5);
+        let truths = [label("a")];
+        let judged = judge(
+            &manifest,
+            &probabilities(&[[1.0, 0.0, 0.0]]),
+            truths.iter().map(Option::as_ref),
+            &Settings::default(),
+        );
+        assert!(matches!(judged, Err(Error::Column { .. })));
+    }
+
+    #[test]
+    fn a_regression_is_scored_by_its_squared_error() {
+        let manifest = manifest(Task::Regression, None, 1.0);
+        // A word and a number beyond all measure are no truths; an answer that is not a number says nothing of the truth.
+        let truths = [
+            Some(Truth::Number(2.0)),
+            label("4"),
+            label("four"),
+            Some(Truth::Number(-1e300)),
+            Some(Truth::Number(3.0)),
+            None,
+        ];
+        let quality = judged(&manifest, &numbers("prediction", &[1.0, 6.0, 0.0, 0.0, f32::NAN, 0.0]), &truths, 2);
+        assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (2, 2));
+        near(quality.metrics["mae"], 1.5);
+        near(quality.metrics["rmse"], 2.5f64.sqrt());
+        near(quality.metrics["r2"], -1.5);
+        near(quality.loss, 2.5);
+    }
+
+    #[test]
+    fn a_loss_far_above_the_reference_is_degraded_and_one_like_it_is_not() {
+        let manifest = manifest(Task::Regression, None, 1.0);
+        let truths: Vec<_> = (0..300).map(|_| Some(Truth::Number(0.0))).collect();
+        let answers = |size: f32| (0u8..150).flat_map(|_| [size, -size * 1.01]).collect::<Vec<_>>();
+        let verdict = |size| judged(&manifest, &numbers("prediction", &answers(size)), &truths, 200).verdict;
+        assert_eq!(verdict(1.0), Verdict::Stable);
+        assert_eq!(verdict(1.2), Verdict::Drifted);
+    }
+
+    #[test]
+    fn too_few_truths_are_scored_but_cannot_tell() {
+        let manifest = manifest(Task::Binary, Some(&["no", "yes"]), 0.1);
+        let batch = numbers("probability", &[0.9, 0.1]);
+        let quality = judged(&manifest, &batch, &[label("no"), label("yes")], 3);
+        assert_eq!((quality.verdict, quality.labelled_rows), (Verdict::Unknown, 2));
+        near(quality.metrics["accuracy"], 0.0);
+        assert_eq!(judged(&manifest, &batch, &[None, None], 0).metrics, BTreeMap::new());
+    }
 }

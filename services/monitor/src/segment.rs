@@ -139,7 +139,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Rows.
-    pub fn len(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
@@ -152,7 +152,7 @@ impl<'a> Keys<'a> {
 
     /// The smallest and the greatest prediction id; `None` where there are no rows.
     pub fn id_range(&self) -> Option<(u128, u128)> {
-        let ids = || (0..self.len()).map(|place| self.key(place).prediction);
+        let ids = || (0..self.rows()).map(|place| self.key(place).prediction);
         ids().min().zip(ids().max())
     }
 }
@@ -234,7 +234,7 @@ pub fn each_outcome(batch: &RecordBatch, mut take: impl FnMut(Key, Told, &dyn Fn
         .ok_or_else(|| missing("told_sequence", "uint64"))?;
     let lines =
         column(batch, "told_line")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| missing("told_line", "uint32"))?;
-    for place in 0..keys.len() {
+    for place in 0..keys.rows() {
         let told = Told { at: at.value(place), sequence: sequences.value(place), line: lines.value(place) };
         let truth = || match labels.is_valid(place) {
             true => Truth::Label(labels.value(place).to_owned()),

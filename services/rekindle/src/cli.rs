@@ -63,7 +63,9 @@ impl Cli {
             Command::Demo(args) => demo::run(args).await?,
             Command::Config => print!("{}", settings::defaults()),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "rekindle", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "rekindle", &mut script);
+                client::output::emit(&String::from_utf8_lossy(&script));
             }
             Command::Client(command) => return client::run(command, &self.global).await,
         }

@@ -15,7 +15,7 @@ use rekindle_proto::{
     time,
     trainer::{Evaluation, SliceEvaluation},
 };
-use rekindle_statistics::paired::{Improvement, improvement};
+use rekindle_statistics::paired::{Improvement, improvement_in_order};
 
 use crate::{
     Error,
@@ -98,10 +98,11 @@ fn compare(contest: &Contest<'_>, rows: &Table, mut evaluation: Evaluation) -> R
     Ok(evaluation)
 }
 
-/// The improvement with bounds of which each holds with the gate's one-sided confidence.
+/// The improvement with bounds of which each holds with the gate's one-sided confidence. The rows are in the order of time, and what
+/// happened to one happened to its neighbours.
 fn paired(champion: &[f64], challenger: &[f64], gate: &Gate) -> Result<Improvement, Error> {
     let two_sided = 2.0 * gate.confidence - 1.0;
-    improvement(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
+    improvement_in_order(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
 }
 
 fn reason(

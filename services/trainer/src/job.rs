@@ -11,6 +11,8 @@ use crate::Error;
 
 /// Rows below which a gate says no, unless it says otherwise.
 const DEFAULT_MIN_ROWS: u64 = 1000;
+/// Rows that the ordered comparison needs.
+const LEAST_ROWS: u64 = 20;
 /// A gate's confidence, unless it says otherwise.
 const DEFAULT_CONFIDENCE: f64 = 0.95;
 
@@ -197,7 +199,7 @@ impl Gate {
         if !(0.0..1.0).contains(&gate.margin) {
             return Err(Error::invalid("job.evaluate.gate.margin", "must be a share: zero or more and below 1"));
         }
-        let min_rows = if gate.min_rows == 0 { DEFAULT_MIN_ROWS } else { gate.min_rows.max(2) };
+        let min_rows = if gate.min_rows == 0 { DEFAULT_MIN_ROWS } else { gate.min_rows.max(LEAST_ROWS) };
         Ok(Self { margin: gate.margin, confidence, min_rows, slices: gate.slices.clone() })
     }
 

@@ -12,7 +12,7 @@ pub(super) fn typed(fields: &[Option<Cow<'_, str>>]) -> ArrayRef {
     }
     if let Some(values) = parse_all(fields, parse_integer) {
         Arc::new(Int64Array::from(values))
-    } else if let Some(values) = parse_all(fields, parse_float) {
+    } else if let Some(values) = parse_all(fields, parse_number) {
         Arc::new(Float64Array::from(values))
     } else if let Some(values) = parse_all(fields, parse_boolean) {
         Arc::new(BooleanArray::from(values))
@@ -48,15 +48,17 @@ fn parse_integer(text: &str) -> Option<i64> {
     if has_leading_zero(text) { None } else { text.parse().ok() }
 }
 
+fn parse_number(text: &str) -> Option<f64> {
+    if has_leading_zero(text) { None } else { parse_float(text) }
+}
+
 /// Decimal and scientific notation, and `nan` and `inf` in any case. What overflows to infinity, and whole numbers that
-/// a float would round, are refused.
-fn parse_float(text: &str) -> Option<f64> {
-    if has_leading_zero(text) {
-        return None;
-    }
+/// a float might round, are refused.
+pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     let overflowed = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
-    let rounded = is_integer_literal(text) && value.abs() > EXACT_INTEGER as f64;
+    let exact = |whole: i64| whole.unsigned_abs() <= EXACT_INTEGER.unsigned_abs();
+    let rounded = is_integer_literal(text) && !text.parse().is_ok_and(exact);
     (!overflowed && !rounded).then_some(value)
 }
 

@@ -19,21 +19,25 @@ use crate::{
 /// Rows for learning and for validation together at least.
 const MIN_ROWS: usize = 50;
 
-/// Rows split and encoded, and all that was decided on the way.
+/// The rows in the order of time, and all that was decided about them before learning.
 pub(super) struct Prepared {
     pub(super) goal: Goal,
     /// The classes, shared by every answer.
     pub(super) labels: Vec<Arc<str>>,
     pub(super) signature: Signature,
-    pub(super) encoder: Encoder,
-    pub(super) training: Encoded,
-    pub(super) training_targets: Targets,
-    pub(super) validation: Encoded,
-    pub(super) validation_targets: Targets,
-    /// The rows in the order of time, training rows first.
-    pub(super) batch: RecordBatch,
+    pub(super) table: Table,
+    pub(super) targets: Targets,
+    /// The first validation row.
+    pub(super) split: usize,
     /// No row at or after this was seen; milliseconds since 1970 UTC.
     pub(super) trained_until: Option<i64>,
+}
+
+/// The earliest rows, encoded for learning by a pipeline that was fitted on them alone.
+pub(super) struct Fold {
+    pub(super) encoder: Encoder,
+    pub(super) rows: Encoded,
+    pub(super) targets: Targets,
 }
 
 pub(super) fn prepare(input: &TrainInput<'_>) -> Result<Prepared, Error> {
@@ -48,7 +52,7 @@ pub(super) fn prepare(input: &TrainInput<'_>) -> Result<Prepared, Error> {
     let all_targets = targets(target, &cells, rows, goal.classes.as_deref())?;
     let split = split(rows, input.recipe.validation_share);
     check_training_classes(target, &all_targets.slice(0..split))?;
-    let (inputs, features) = features(&table, input, split)?;
+    let inputs = inputs(&table, input.recipe)?;
     let time_input = input.time_column.filter(|time| inputs.iter().any(|input| input.name == **time));
     let classes = goal.classes.as_deref().unwrap_or_default();
     let signature = Signature {
@@ -56,19 +60,42 @@ pub(super) fn prepare(input: &TrainInput<'_>) -> Result<Prepared, Error> {
         outputs: prediction::outputs(goal.task, classes.len()),
         time_input: time_input.map(str::to_owned),
     };
-    let encoder = Encoder::new(Pipeline { features });
     Ok(Prepared {
         labels: classes.iter().map(|class| Arc::from(class.as_str())).collect(),
-        training: encoder.encode(&batch.slice(0, split))?,
-        training_targets: all_targets.slice(0..split),
-        validation: encoder.encode(&batch.slice(split, rows - split))?,
-        validation_targets: all_targets.slice(split..rows),
         trained_until: trained_until(batch, input.time_column),
+        targets: all_targets,
         goal,
         signature,
-        encoder,
-        batch: table.batch,
+        split,
+        table,
     })
+}
+
+impl Prepared {
+    /// The first `rows` rows, as something to learn from.
+    pub(super) fn fold(&self, rows: usize) -> Result<Fold, Error> {
+        let feature = |input: &Input| {
+            let cells = self.cells(&input.name)?;
+            Ok(Feature { name: input.name.clone(), encoding: fit(&input.name, input.kind, &cells, 0..rows)? })
+        };
+        let features = self.signature.inputs.iter().map(feature).collect::<Result<_, Error>>()?;
+        let encoder = Encoder::new(Pipeline { features });
+        let batch = self.table.batch.slice(0, rows);
+        Ok(Fold { rows: encoder.encode(&batch)?, targets: self.targets.slice(0..rows), encoder })
+    }
+
+    /// The validation rows, encoded, and their truth.
+    pub(super) fn validation(&self, encoder: &Encoder) -> Result<(Encoded, Targets), Error> {
+        let rows = self.table.rows();
+        let batch = self.table.batch.slice(self.split, rows - self.split);
+        Ok((encoder.encode(&batch)?, self.targets.slice(self.split..rows)))
+    }
+
+    /// The values of a feature.
+    pub(super) fn cells(&self, name: &str) -> Result<Cells<'_>, Error> {
+        let array = column::find(&self.table.batch, name, 0);
+        array.and_then(Cells::of).ok_or_else(|| Error::InputMissing(name.to_owned()))
+    }
 }
 
 fn in_time_order(input: &TrainInput<'_>) -> Result<Table, Error> {
@@ -103,24 +130,22 @@ fn check_training_classes(target: &str, training: &Targets) -> Result<(), Error>
     Err(Error::training(target, problem))
 }
 
-fn features(table: &Table, input: &TrainInput<'_>, split: usize) -> Result<(Vec<Input>, Vec<Feature>), Error> {
-    let (mut inputs, mut features) = (Vec::new(), Vec::new());
-    for (position, column) in table.schema.columns.iter().enumerate().filter(|(_, c)| is_feature(input.recipe, &c.name))
-    {
+fn inputs(table: &Table, recipe: &Recipe) -> Result<Vec<Input>, Error> {
+    let columns = table.schema.columns.iter().enumerate().filter(|(_, column)| is_feature(recipe, &column.name));
+    let inputs = columns.map(|(position, column)| {
         let name = &column.name;
         let array = column::find(&table.batch, name, position).ok_or_else(|| Error::InputMissing(name.clone()))?;
-        let kind = Kind::from(column.kind);
         let cells = Cells::of(array).ok_or_else(|| {
             Error::training(name, format!("{} cannot be a feature: ignore the column", array.data_type()))
         })?;
-        features.push(Feature { name: name.clone(), encoding: fit(name, kind, &cells, 0..split)? });
-        inputs.push(describe(name, kind, &cells, table.rows()));
-    }
+        Ok(describe(name, Kind::from(column.kind), &cells, table.rows()))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, Error>>()?;
     if inputs.is_empty() {
         let problem = "no other column is left to predict it from: ignore fewer columns";
-        return Err(Error::training(&input.recipe.target, problem));
+        return Err(Error::training(&recipe.target, problem));
     }
-    Ok((inputs, features))
+    Ok(inputs)
 }
 
 fn is_feature(recipe: &Recipe, name: &str) -> bool {

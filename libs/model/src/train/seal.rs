@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use rekindle_domain::Task;
 use rekindle_statistics::profile::ColumnProfile;
 
-use super::{Learnt, Origin, TrainInput, mean, prepare::Prepared};
+use super::{Expected, Learnt, Origin, TrainInput, mean, prepare::Prepared};
 use crate::{
     Bundle, Error, Manifest, Prediction, Provenance, Reference,
     card::{self, Facts},
-    column::{self, Cells},
+    column::Cells,
     manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
     reference::FeatureProfile,
     score,
@@ -25,14 +24,16 @@ pub(super) fn seal(
     input: &TrainInput<'_>,
     origin: &Origin,
     prepared: &Prepared,
-    learnt: Learnt,
+    expected: &Expected,
+    learnt: &Learnt,
 ) -> Result<Bundle, Error> {
     let task = prepared.goal.task;
-    let validated = prepared.predict(&learnt.network, &prepared.validation);
-    let losses = score::losses(task, &validated, &prepared.validation_targets)?;
-    let mut metrics = score::metrics(task, &validated, &prepared.validation_targets)?;
-    metrics.insert("train_loss".to_owned(), learnt.train_loss);
-    metrics.insert("best_epoch".to_owned(), f64::from(learnt.best_epoch));
+    let rows = prepared.table.rows();
+    let truth = prepared.targets.slice(prepared.split..rows);
+    let losses = score::losses(task, &expected.validated, &truth)?;
+    let mut metrics = score::metrics(task, &expected.validated, &truth)?;
+    metrics.insert("train_loss".to_owned(), expected.train_loss);
+    metrics.insert("best_epoch".to_owned(), f64::from(expected.best_epoch));
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         task,
@@ -54,17 +55,16 @@ pub(super) fn seal(
         },
     };
     let facts = Facts {
-        training_rows: prepared.training.rows,
-        validation_rows: prepared.validation.rows,
-        epochs: learnt.epochs,
-        best_epoch: learnt.best_epoch,
+        training_rows: prepared.split,
+        validation_rows: rows - prepared.split,
+        epochs: expected.epochs,
+        best_epoch: expected.best_epoch,
     };
-    let trained = prepared.predict(&learnt.network, &prepared.training);
-    let reference =
-        Reference { features: feature_profiles(prepared)?, prediction: prediction_profile(task, &trained, &validated) };
+    let answers = prepared.predict(&learnt.network, &learnt.fold.rows);
+    let reference = Reference { features: feature_profiles(prepared)?, prediction: prediction_profile(task, &answers) };
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), learnt.network.to_bytes()?),
-        (PIPELINE.to_owned(), Bytes::from(prepared.encoder.pipeline().to_bytes()?)),
+        (PIPELINE.to_owned(), Bytes::from(learnt.fold.encoder.pipeline().to_bytes()?)),
         (PROFILE.to_owned(), reference.to_bytes()?),
         (CARD.to_owned(), Bytes::from(card::write(&manifest, &facts))),
     ]);
@@ -82,16 +82,15 @@ fn feature_profiles(prepared: &Prepared) -> Result<Vec<FeatureProfile>, Error> {
     let profiled = prepared.signature.inputs.iter().filter(|input| input.kind != Kind::Timestamp);
     profiled
         .map(|input| {
-            let array = column::find(&prepared.batch, &input.name, 0);
-            let cells = array.and_then(Cells::of).ok_or_else(|| Error::InputMissing(input.name.clone()))?;
-            Ok(FeatureProfile { name: input.name.clone(), profile: feature_profile(&prepared.batch, &cells) })
+            let cells = prepared.cells(&input.name)?;
+            Ok(FeatureProfile { name: input.name.clone(), profile: feature_profile(prepared.table.rows(), &cells) })
         })
         .collect()
 }
 
 /// Numbers by value; texts by name; flags by the names `true` and `false`.
-fn feature_profile(batch: &RecordBatch, cells: &Cells<'_>) -> ColumnProfile {
-    let rows = 0..batch.num_rows();
+fn feature_profile(rows: usize, cells: &Cells<'_>) -> ColumnProfile {
+    let rows = 0..rows;
     match cells {
         Cells::Int(_) | Cells::Float(_) => ColumnProfile::from_numeric(rows.map(|row| cells.number(row))),
         Cells::Text(_) | Cells::Instant(_) => ColumnProfile::from_categorical(rows.map(|row| cells.text(row))),
@@ -101,13 +100,10 @@ fn feature_profile(batch: &RecordBatch, cells: &Cells<'_>) -> ColumnProfile {
     }
 }
 
-fn prediction_profile(task: Task, trained: &Prediction, validated: &Prediction) -> ColumnProfile {
-    let parts = [trained, validated];
+fn prediction_profile(task: Task, answers: &Prediction) -> ColumnProfile {
     if task == Task::Multiclass {
-        let labels = parts.iter().flat_map(|part| part.labels().unwrap_or_default());
-        ColumnProfile::from_categorical(labels.map(|label| Some(&**label)))
+        ColumnProfile::from_categorical(answers.labels().unwrap_or_default().iter().map(|label| Some(&**label)))
     } else {
-        let scores = parts.iter().flat_map(|part| part.scores().1);
-        ColumnProfile::from_numeric(scores.map(|&score| Some(f64::from(score))))
+        ColumnProfile::from_numeric(answers.scores().1.iter().map(|&score| Some(f64::from(score))))
     }
 }

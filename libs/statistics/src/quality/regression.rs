@@ -1,4 +1,3 @@
-use super::mean;
 use crate::{
     Error,
     error::{check_finite, check_parallel},
@@ -7,10 +6,11 @@ use crate::{
 /// Mean absolute error, in the target's unit.
 ///
 /// # Errors
-/// Empty or unequal slices; a value that is not finite.
+/// Empty or unequal slices; a value, or a difference, that is not finite.
 pub fn mae(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
-    check("MAE", predictions, truth)?;
-    Ok(predictions.iter().zip(truth).map(|(p, y)| (p - y).abs()).sum::<f64>() / truth.len() as f64)
+    let errors = errors("MAE", predictions, truth)?;
+    let rows = errors.len() as f64;
+    Ok(errors.iter().map(|error| error.abs() / rows).sum())
 }
 
 /// Root of the mean squared error, in the target's unit.
@@ -18,8 +18,8 @@ pub fn mae(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
 /// # Errors
 /// As [`mae`].
 pub fn rmse(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
-    check("RMSE", predictions, truth)?;
-    Ok((squared_error(predictions, truth) / truth.len() as f64).sqrt())
+    let errors = errors("RMSE", predictions, truth)?;
+    Ok(norm(&errors) / (errors.len() as f64).sqrt())
 }
 
 /// Coefficient of determination: one less the squared error as a share of the truth's own
@@ -29,19 +29,29 @@ pub fn rmse(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
 /// # Errors
 /// As [`mae`].
 pub fn r2(predictions: &[f64], truth: &[f64]) -> Result<Option<f64>, Error> {
-    check("R2", predictions, truth)?;
-    let centre = mean(truth);
-    let variation: f64 = truth.iter().map(|y| (y - centre).powi(2)).sum();
-    let ratio = squared_error(predictions, truth) / variation;
-    Ok((variation > 0.0 && ratio.is_finite()).then_some(1.0 - ratio))
+    let errors = errors("R2", predictions, truth)?;
+    let rows = truth.len() as f64;
+    let centre: f64 = truth.iter().map(|y| y / rows).sum();
+    let deviations: Vec<f64> = truth.iter().map(|y| y - centre).collect();
+    let share = (norm(&errors) / norm(&deviations)).powi(2);
+    let varies = truth.iter().any(|y| *y != truth[0]);
+    Ok((varies && share.is_finite()).then_some(1.0 - share))
 }
 
-fn squared_error(predictions: &[f64], truth: &[f64]) -> f64 {
-    predictions.iter().zip(truth).map(|(p, y)| (p - y).powi(2)).sum()
+/// Root of the sum of squares, scaled by the largest so that no square overflows.
+fn norm(values: &[f64]) -> f64 {
+    let scale = values.iter().fold(0.0, |largest: f64, v| largest.max(v.abs()));
+    if scale == 0.0 {
+        return 0.0;
+    }
+    values.iter().map(|v| (v / scale).powi(2)).sum::<f64>().sqrt() * scale
 }
 
-fn check(what: &'static str, predictions: &[f64], truth: &[f64]) -> Result<(), Error> {
+fn errors(what: &'static str, predictions: &[f64], truth: &[f64]) -> Result<Vec<f64>, Error> {
     check_parallel(what, predictions.len(), truth.len())?;
     check_finite(what, predictions)?;
-    check_finite(what, truth)
+    check_finite(what, truth)?;
+    let errors: Vec<f64> = predictions.iter().zip(truth).map(|(p, y)| p - y).collect();
+    check_finite(what, &errors)?;
+    Ok(errors)
 }

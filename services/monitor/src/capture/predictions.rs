@@ -1,16 +1,10 @@
 //! The prediction log: Arrow IPC messages of the replicas.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    str::FromStr,
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
-use arrow::{
-    array::RecordBatch, compute::concat_batches, datatypes::TimestampMicrosecondType, ipc::reader::StreamReader,
-};
+use arrow::{array::RecordBatch, compute::concat_batches, datatypes::TimestampMicrosecondType};
 use rekindle_bus::{Message, streams};
-use rekindle_dataset::prediction_log::Header;
+use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_domain::{Digest, ModelName};
 
 use super::{Capture, Captured, Draft, model_of};
@@ -41,50 +35,12 @@ impl Logged {
     }
 }
 
-/// Reads a message as `prediction_log::encode` writes it. The batch comes without the header's metadata, so that batches of one model
-/// can be put together; columns are taken out and put under a plain schema, since a batch's own schema only ever grows.
-fn read(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
-    let mut reader = StreamReader::try_new(bytes, None)?;
-    let schema = reader.schema();
-    let header = header(schema.metadata())?;
-    let batch = reader.next().ok_or_else(|| damaged("there is no batch"))??;
-    if reader.next().is_some() {
-        return Err(damaged("there is more than one batch"));
-    }
-    let plain = Arc::new(schema.as_ref().clone().with_metadata(HashMap::new()));
-    let batch = RecordBatch::try_new(plain, batch.columns().to_vec())?;
-    // What capture and evaluation rely on.
-    (segment::Keys::of(&batch)?, segment::event_times(&batch)?);
-    Ok((header, batch))
-}
-
-fn damaged(problem: &str) -> Error {
-    Error::Arrow(arrow::error::ArrowError::ParseError(problem.to_owned()))
-}
-
-fn header(metadata: &HashMap<String, String>) -> Result<Header, Error> {
-    Ok(Header {
-        model: entry(metadata, "model")?,
-        model_version: entry(metadata, "model_version")?,
-        bundle_digest: entry(metadata, "bundle_digest")?,
-        replica: entry(metadata, "replica")?,
-        incarnation: entry(metadata, "incarnation")?,
-        sequence: entry(metadata, "sequence")?,
-        lost_before: entry(metadata, "lost_before")?,
-    })
-}
-
-fn entry<T: FromStr>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Error> {
-    let text = metadata.get(key).ok_or_else(|| damaged(&format!("the metadata has no {key}")))?;
-    text.parse().map_err(|_| damaged(&format!("the metadata's {key} is {text:?}")))
-}
-
 impl Captured for Logged {
     const CONSUMER: &'static str = "monitor-predictions";
     const STREAM: &'static str = streams::PREDICTIONS;
 
     fn decode(message: &Message) -> Result<Self, String> {
-        let (header, batch) = read(&message.payload).map_err(|error| chain(&error))?;
+        let (header, batch) = prediction_log::decode(&message.payload).map_err(|error| chain(&error))?;
         let model = model_of(&message.subject)?;
         if model != header.model {
             return Err(format!("the subject says model {model}, the message {}", header.model));

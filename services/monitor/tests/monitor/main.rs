@@ -194,7 +194,8 @@ async fn versions_are_reported_apart_and_few_rows_cannot_tell() {
     stage.predictions(&second.log(&few, 0)).await;
     stage.captured(1550, 0).await;
     stage.predictions(&second.log(&last, 0)).await;
-    let reports = stage.reported(2, 0).await;
+    // The end of the first day and the end of the wait for its outcomes are passed at once.
+    let reports = stage.reported(2, 2).await;
     let by_version: BTreeMap<u32, (u64, Verdict)> =
         reports.iter().map(|report| (report.model_version, (report.rows, report.drift()))).collect();
     assert_eq!(by_version, BTreeMap::from([(1, (1500, Verdict::Stable)), (2, (50, Verdict::Unknown))]));
@@ -217,9 +218,12 @@ async fn what_cannot_be_read_is_set_aside_and_holds_up_nothing() {
     let mut stage = Stage::on_sqlite().await;
     let day = rows(1, 10, START, START + DAY, World::Usual);
     stage.publish("predictions", "junk", "not arrow".into()).await;
-    stage.predictions(&Replica::new(bundle(), MODEL, 1).log(&day, 0)).await;
+    let mut replica = Replica::new(bundle(), MODEL, 1);
+    // Rows may all be lost: what declares them is captured before the rows that come next.
+    stage.predictions(&[replica.log_lost(&day, 7)]).await;
+    stage.predictions(&replica.log(&day, 0)).await;
     stage.outcomes("mixed", format!("nonsense\n{}", truths(&day[..1]))).await;
-    stage.captured(10, 1).await;
+    assert_eq!(stage.captured(10, 1).await.lost, 7);
     let mut dead = stage.stream(streams::DEAD_LETTERS, 2).await;
     dead.sort_by(|a, b| a.subject.cmp(&b.subject));
     let [lines, junk] = dead.as_slice() else { panic!("two dead letters: {dead:?}") };

@@ -131,10 +131,15 @@ impl Replica {
 
     /// The messages for rows, 250 each, each declaring `lost_before` rows lost.
     pub(crate) fn log(&mut self, rows: &[Row], lost_before: u64) -> Vec<Message> {
-        rows.chunks(250).map(|rows| self.message(rows, lost_before)).collect()
+        rows.chunks(250).map(|rows| self.message(&self.batch(rows), lost_before)).collect()
     }
 
-    fn message(&mut self, rows: &[Row], lost_before: u64) -> Message {
+    /// A message without rows, with columns as for `like`.
+    pub(crate) fn log_lost(&mut self, like: &[Row], lost_before: u64) -> Message {
+        self.message(&self.batch(like).slice(0, 0), lost_before)
+    }
+
+    fn message(&mut self, batch: &RecordBatch, lost_before: u64) -> Message {
         self.sequence += 1;
         let header = Header {
             model: self.name.clone(),
@@ -145,7 +150,7 @@ impl Replica {
             sequence: self.sequence,
             lost_before,
         };
-        let bytes = prediction_log::encode(&header, &self.batch(rows)).expect("columns of the log");
+        let bytes = prediction_log::encode(&header, batch).expect("columns of the log");
         (header.message_id(), bytes)
     }
 

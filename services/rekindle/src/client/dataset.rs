@@ -194,7 +194,7 @@ fn show(version: &DatasetVersion, format: Format) {
     if format == Format::Json {
         return;
     }
-    println!();
+    output::emit("");
     let optional = |value: Option<f64>| value.map(number).unwrap_or_default();
     let lines = version.columns.iter().map(|column| {
         let profile = version.profile.iter().find(|profile| profile.name == column.name).cloned().unwrap_or_default();

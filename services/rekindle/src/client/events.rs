@@ -111,12 +111,13 @@ impl Args {
 
 fn print(event: &CloudEvent, global: &Global) {
     if global.json {
-        println!("{}", attributes(event));
+        output::emit(&attributes(event).to_string());
         return;
     }
     let data = event.data.as_object().into_iter().flatten().filter(|(_, value)| told(value));
     let data: Vec<_> = data.map(|(name, value)| format!("{name}={}", word(value))).collect();
-    println!("{}  {:<34}  {:<20}  {}", output::moment(&event.time), event.kind.to_string(), event.name, data.join(" "));
+    let (time, kind) = (output::moment(&event.time), event.kind.to_string());
+    output::emit(&format!("{time}  {kind:<34}  {:<20}  {}", event.name, data.join(" ")));
 }
 
 /// A value in few words: of a list of things only their names.

@@ -191,7 +191,7 @@ fn print(
         return;
     }
     output::print_fields(&fields(logged, bundle, lineage));
-    println!();
+    output::emit("");
     let lines = lineage.datasets.iter().map(|dataset| {
         let parents = dataset.parents.iter().map(|parent| output::short(parent)).collect::<Vec<_>>();
         vec![
@@ -207,7 +207,7 @@ fn print(
     for output in replay.unwrap_or_default() {
         let (then, now) = (plain(&output.value(&output.then)), plain(&output.value(&output.now)));
         let verdict = if output.same() { "the same bits" } else { "OTHER BITS" };
-        println!("\nreplayed {}: {now}, answered then: {then}: {verdict}", output.name);
+        output::emit(&format!("\nreplayed {}: {now}, answered then: {then}: {verdict}", output.name));
     }
 }
 

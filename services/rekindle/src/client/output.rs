@@ -1,6 +1,6 @@
 //! What a command prints: tables for people, or the messages themselves as proto3 JSON for programs.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
@@ -36,8 +36,8 @@ impl Format {
     /// Prints one message of a stream: its JSON on one line, or a line of text.
     pub(crate) fn line<M: json::Named>(self, message: &M, text: impl FnOnce(&M) -> String) {
         match self {
-            Self::Json => println!("{}", json::to_value(message)),
-            Self::Table => println!("{}", text(message)),
+            Self::Json => emit(&json::to_value(message).to_string()),
+            Self::Table => emit(&text(message)),
         }
     }
 
@@ -50,17 +50,29 @@ impl Format {
     }
 }
 
+/// Prints a line. A reader who has seen enough (`| head`) ends the program without a word, as other tools do.
+pub(crate) fn emit(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        std::process::exit(i32::from(error.kind() != std::io::ErrorKind::BrokenPipe));
+    }
+}
+
 /// Names and values of one thing.
 pub(crate) type Fields = Vec<(&'static str, String)>;
 
 pub(crate) fn print_json(value: &Value) {
-    println!("{value:#}");
+    emit(&format!("{value:#}"));
 }
 
 /// Prints names and values, leaving out what has none.
 pub(crate) fn print_fields(fields: &Fields) {
     let filled = fields.iter().filter(|(_, value)| !value.is_empty());
     print_rows(filled.map(|(name, value)| vec![format!("{name}:"), value.clone()]), None);
+}
+
+/// Prints a table without a header.
+pub(crate) fn print_lines(lines: Vec<Vec<String>>) {
+    print_rows(lines, None);
 }
 
 /// Prints a table with a header.
@@ -79,7 +91,7 @@ fn print_rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<S
     }
     // The table pads every line to its width, which only gets in the way of those who copy it.
     for line in table.to_string().lines() {
-        println!("{}", line.trim_end());
+        emit(line.trim_end());
     }
 }
 

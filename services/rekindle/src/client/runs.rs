@@ -134,7 +134,11 @@ async fn compare(connection: &Connection, ids: Vec<String>, format: Format) -> R
         format.list(&runs, &[], |_| Vec::new());
         return Ok(());
     }
-    let mut lines = vec![line("experiment", &runs, |run| run.experiment.clone()), line("status", &runs, status)];
+    let mut lines = vec![
+        line("run", &runs, |run| run.id.clone()),
+        line("experiment", &runs, |run| run.experiment.clone()),
+        line("status", &runs, status),
+    ];
     let metrics: BTreeSet<&String> =
         runs.iter().flat_map(|run| run.metrics.iter().map(|metric| &metric.name)).collect();
     for name in metrics {
@@ -149,9 +153,7 @@ async fn compare(connection: &Connection, ids: Vec<String>, format: Format) -> R
             lines.push(values);
         }
     }
-    let mut header = vec![""];
-    header.extend(runs.iter().map(|run| run.id.as_str()));
-    output::print_table(&header, lines);
+    output::print_lines(lines);
     Ok(())
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
             "replicas": served.replicas.iter().map(json::to_value).collect::<Value>(),
         }));
     } else {
-        println!("{}", problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
+        output::emit(&problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
         print(&served);
     }
     Ok(if problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(exit::SAID_NO) })
@@ -73,7 +73,7 @@ async fn served(connection: &Connection) -> Result<Served> {
 
 fn print(served: &Served) {
     if !served.deployments.is_empty() {
-        println!();
+        output::emit("");
         let lines = served.deployments.iter().map(|deployment| {
             vec![
                 deployment.model.clone(),
@@ -87,7 +87,7 @@ fn print(served: &Served) {
         output::print_table(&["model", "phase", "stable", "target", "changed", "reason"], lines);
     }
     if !served.replicas.is_empty() {
-        println!();
+        output::emit("");
         deploy::print_replicas(&served.replicas);
     }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Args {
     /// The column that says when each row happened
     #[arg(long, value_name = "COL")]
     pub time: String,
-    /// The first model learns from the rows before this time (RFC 3339); the later ones are replayed
-    #[arg(long, value_name = "TIME")]
+    /// The first model learns from the rows before this time (a date or RFC 3339, UTC); the later ones are replayed
+    #[arg(long, value_name = "TIME", value_parser = crate::client::parse::time)]
     pub train_until: DateTime<Utc>,
     /// Columns that must not become features: identifiers, and whatever is known only with the truth
     #[arg(long, value_name = "COL,COL", value_delimiter = ',')]

@@ -1,0 +1,139 @@
+//! Values made with other libraries, under the conventions that this crate shares with them.
+
+use rekindle_statistics::{drift, paired, quality, rise};
+
+#[track_caller]
+fn close(got: f64, expected: f64) {
+    assert!((got - expected).abs() <= 1e-9 * expected.abs().max(1.0), "got {got}, expected {expected}");
+}
+
+/// scipy 1.17.1, `scipy.stats.chi2_contingency(table)`, for tables where its Yates correction does not apply.
+#[test]
+fn homogeneity_agrees_with_scipy() {
+    struct Case(&'static [u64], &'static [u64], f64, f64, usize);
+    let cases = [
+        Case(&[50, 30, 20], &[40, 40, 20], 2.539_682_539_682_539_5, 0.280_876_201_764_281_63, 2),
+        Case(&[50, 50, 0], &[50, 49, 1], 1.010_101_010_101_010_2, 0.603_475_096_117_159_5, 2),
+        Case(&[50], &[30], 0.0, 1.0, 0),
+    ];
+    for Case(reference, window, statistic, p_value, freedom) in cases {
+        let test = drift::homogeneity(reference, window);
+        close(test.statistic, statistic);
+        close(test.p_value, p_value);
+        assert_eq!(test.freedom, freedom);
+    }
+}
+
+/// Evidently 0.7.23, `psi_stat_test`, where no share is zero and the two conventions therefore agree.
+#[test]
+fn psi_of_shares_agrees_with_evidently() {
+    close(drift::psi_of_shares(&[0.5, 0.3, 0.2], &[0.4, 0.4, 0.2]), 0.051_082_562_376_599_09);
+    // Evidently's zero share is 0.0001, not renormalised.
+    close(drift::psi_of_shares(&[0.5, 0.5, 0.0001], &[0.5, 0.4, 0.1]), 0.712_399_107_501_736_5);
+    close(drift::psi_of_shares(&[0.5, 0.3, 0.2, 0.0001], &[0.2, 0.3, 0.4, 0.1]), 1.103_601_408_044_551);
+}
+
+/// By hand: 2 of 2 events in a window of 4 among 8 rows have the chance 6/28, doubled for the two sides.
+#[test]
+fn exact_test_of_a_small_table() {
+    close(drift::rare_event(0, 4, 2, 4), 2.0 * 6.0 / 28.0);
+    close(drift::rare_event(1, 4, 1, 4), 1.0);
+    assert!(drift::rare_event(0, 300_000, 500, 500) < 1e-100);
+}
+
+/// The noncentrality that power tables give: 7.849 for one degree of freedom and 9.634 for two, at level 0.05 and power 0.8
+/// (Cohen 1988, section 7.4).
+#[test]
+fn noncentrality_agrees_with_power_tables() {
+    for (freedom, lambda) in [(1, 7.849), (2, 9.635), (3, 10.903)] {
+        let got = drift::noncentrality(freedom, 0.05, 0.2);
+        assert!((got / lambda - 1.0).abs() < 2e-3, "{freedom}: {got}");
+    }
+}
+
+/// Worked by hand from the formulas.
+#[test]
+fn quality_of_small_examples() {
+    let probabilities = [0.9, 0.2, 0.6, 0.5];
+    let truth = [true, false, false, true];
+    close(
+        quality::log_loss(&probabilities, &truth).unwrap(),
+        -(0.9_f64.ln() + 0.8_f64.ln() + 0.4_f64.ln() + 0.5_f64.ln()) / 4.0,
+    );
+    close(quality::brier(&probabilities, &truth).unwrap(), (0.01 + 0.04 + 0.36 + 0.25) / 4.0);
+    close(quality::accuracy(&probabilities, &truth).unwrap(), 0.75);
+    close(quality::auc(&probabilities, &truth).unwrap().unwrap(), 0.75);
+    close(quality::auc(&[0.5, 0.5, 0.5], &[true, false, false]).unwrap().unwrap(), 0.5);
+
+    let rows = [0.7, 0.2, 0.1, 0.1, 0.1, 0.8];
+    close(quality::multiclass_log_loss(&rows, 3, &[0, 1]).unwrap(), -(0.7_f64.ln() + 0.1_f64.ln()) / 2.0);
+    close(quality::multiclass_accuracy(&rows, 3, &[0, 1]).unwrap(), 0.5);
+
+    let (predicted, truth) = ([1.0, 2.0, 4.0], [1.0, 3.0, 2.0]);
+    close(quality::mae(&predicted, &truth).unwrap(), 1.0);
+    close(quality::rmse(&predicted, &truth).unwrap(), (5.0_f64 / 3.0).sqrt());
+    close(quality::r2(&predicted, &truth).unwrap().unwrap(), 1.0 - 5.0 / 2.0);
+}
+
+#[test]
+fn undefined_quality_is_absent_and_bad_input_an_error() {
+    assert_eq!(quality::auc(&[0.1, 0.2], &[true, true]), Ok(None));
+    assert_eq!(quality::r2(&[1.0, 2.0], &[3.0, 3.0]), Ok(None));
+    assert!(quality::log_loss(&[], &[]).is_err());
+    assert!(quality::log_loss(&[0.5], &[]).is_err());
+    assert!(quality::log_loss(&[f64::NAN], &[true]).is_err());
+    assert!(quality::log_loss(&[1.5], &[true]).is_err());
+    assert!(quality::auc(&[f64::NAN, 0.0], &[true, false]).is_err());
+    assert!(quality::multiclass_log_loss(&[0.5, 0.5], 2, &[2]).is_err());
+    assert!(quality::multiclass_log_loss(&[], 0, &[0]).is_err());
+    assert!(quality::mae(&[f64::INFINITY], &[1.0]).is_err());
+    let certain_and_wrong = quality::log_loss(&[1.0], &[false]).unwrap();
+    assert!(certain_and_wrong.is_finite() && certain_and_wrong > 34.0);
+}
+
+/// R: `t.test(x, conf.level = 0.95)` of 1..5 gives 3 with 1.036757 to 4.963243.
+#[test]
+fn paired_interval_agrees_with_r() {
+    let got = paired::improvement(&[1.0, 2.0, 3.0, 4.0, 5.0], &[0.0; 5], 0.95).unwrap();
+    close(got.mean, 3.0);
+    assert!((got.lower - 1.036_757).abs() < 1e-6 && (got.upper - 4.963_243).abs() < 1e-6, "{got:?}");
+    let same = paired::improvement(&[1.0, 1.0], &[1.0, 1.0], 0.95).unwrap();
+    assert_eq!((same.mean, same.lower, same.upper), (0.0, 0.0, 0.0));
+    assert!(paired::improvement(&[1.0], &[0.0], 0.95).is_err());
+    assert!(paired::improvement(&[1.0, f64::NAN], &[0.0, 0.0], 0.95).is_err());
+    assert!(paired::improvement(&[1.0, 2.0], &[0.0, 0.0], 1.0).is_err());
+}
+
+/// With many rows the quantile is the normal one: 1.959964 for 95 % two-sided.
+#[test]
+fn student_quantile_holds_for_many_rows() {
+    let losses: Vec<f64> = (0..200_000).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let got = paired::improvement(&losses, &vec![0.0; losses.len()], 0.95).unwrap();
+    let half = 1.959_964 / (losses.len() as f64).sqrt();
+    assert!((got.upper / half - 1.0).abs() < 1e-4, "{got:?}, expected {half}");
+}
+
+#[test]
+fn huge_losses_give_finite_answers() {
+    let huge = [1e300, -1e300, 5e299];
+    assert!(quality::rmse(&huge, &[0.0; 3]).unwrap().is_finite());
+    assert!(quality::r2(&[0.0; 3], &huge).unwrap().unwrap().is_finite());
+    assert!(paired::improvement(&huge, &[0.0; 3], 0.95).unwrap().lower.is_finite());
+    let reference = rise::Reference::of(&huge).unwrap();
+    assert!(rise::rise(&[1.0, 2.0], &reference, 0.95).unwrap().lower_bound.is_finite());
+    assert!(rise::rise(&huge, &rise::Reference { mean: 0.0, std: 1e-300, rows: 9 }, 0.95).unwrap().rise.is_finite());
+    assert!(quality::mae(&[f64::MAX], &[f64::MIN]).is_err());
+}
+
+#[test]
+fn rise_is_welch_and_one_sided() {
+    let reference = rise::Reference::of(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    let window = [4.0, 5.0, 6.0, 7.0, 8.0];
+    let got = rise::rise(&window, &reference, 0.95).unwrap();
+    close(got.rise, 3.0);
+    // Standard error 1, 8 degrees of freedom: the 95 % quantile is 1.859548.
+    assert!((got.lower_bound - (3.0 - 1.859_548)).abs() < 1e-6, "{got:?}");
+    let constant = rise::Reference { mean: 1.0, std: 0.0, rows: 10 };
+    assert_eq!(rise::rise(&[1.0, 1.0], &constant, 0.95).unwrap().lower_bound, 0.0);
+    assert!(rise::rise(&[1.0], &reference, 0.95).is_err());
+}
