@@ -101,6 +101,11 @@ impl Cluster {
         self.processes.get_mut(&service).expect("it was started").kill();
     }
 
+    /// Stops a service where it is, so that whatever is asked of it from now on is under way when it is killed.
+    pub fn freeze(&self, service: Service) {
+        self.processes[&service].freeze();
+    }
+
     /// Starts a killed service again, at its old address and with its old state.
     pub async fn restart(&mut self, service: Service) {
         self.launch(service);

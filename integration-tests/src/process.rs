@@ -47,6 +47,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Stops it where it is: it holds what it holds and answers nobody, until it is killed.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(Signal::SIGTERM);

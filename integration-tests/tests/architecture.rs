@@ -1,9 +1,14 @@
-//! Who may depend on whom, read from cargo's own metadata.
+//! Who may depend on whom, as cargo itself tells: its metadata for what a manifest asks for, its tree for what is built because of that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    process::Command,
+};
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
 const PURE: [&str; 3] = ["rekindle-domain", "rekindle-statistics", "rekindle-dataset"];
 const SERVICES: [&str; 5] =
     ["rekindle-registry", "rekindle-trainer", "rekindle-inference", "rekindle-monitor", "rekindle-orchestrator"];
@@ -42,7 +47,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
 }
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).exec().expect("metadata")
+    MetadataCommand::new().manifest_path(WORKSPACE).exec().expect("metadata")
 }
 
 /// Our crates and, for each, the crates it depends on outside of tests and build scripts.
@@ -54,22 +59,24 @@ fn direct(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
     metadata.workspace_packages().into_iter().map(|package| (package.name.to_string(), normal(package))).collect()
 }
 
-/// Everything that a crate of ours pulls in, however deep, outside of tests and build scripts.
-fn transitive(metadata: &Metadata, name: &str) -> BTreeSet<String> {
-    let graph = metadata.resolve.as_ref().expect("resolved");
-    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
-    let root = metadata.workspace_packages().into_iter().find(|p| p.name == name).expect("a crate of ours");
-    let (mut seen, mut open) = (BTreeSet::new(), vec![&root.id]);
-    while let Some(id) = open.pop() {
-        let node = graph.nodes.iter().find(|node| &node.id == id).expect("in the graph");
-        for dependency in &node.deps {
-            let used = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
-            if used && seen.insert(names[&dependency.pkg].to_owned()) {
-                open.push(&dependency.pkg);
-            }
+/// Every crate that is built for a crate of ours outside of tests and build scripts, however deep, with its versions. The tree knows
+/// which optional dependencies are really used; the metadata's graph does not.
+fn built_for(name: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--manifest-path", WORKSPACE, "--locked", "--package", name])
+        .args(["--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{p}"])
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut built: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
+            built.entry(name.to_owned()).or_default().insert(version.to_owned());
         }
     }
-    seen
+    built
 }
 
 #[test]
@@ -87,10 +94,9 @@ fn each_crate_uses_only_the_layers_below_it() {
 
 #[test]
 fn pure_crates_know_no_network_and_no_async() {
-    let metadata = metadata();
     for name in PURE {
-        let pulled = transitive(&metadata, name);
-        let wrong: Vec<_> = NETWORK.iter().filter(|banned| pulled.contains(**banned)).collect();
+        let pulled = built_for(name);
+        let wrong: Vec<_> = NETWORK.iter().filter(|banned| pulled.contains_key(**banned)).collect();
         assert!(wrong.is_empty(), "{name} pulls in {wrong:?}");
     }
 }
@@ -113,11 +119,9 @@ fn no_crate_is_a_drawer_for_everything() {
 
 #[test]
 fn one_version_of_each_crate_that_crosses_our_interfaces() {
-    let metadata = metadata();
+    let built = built_for("rekindle");
     for name in ["tonic", "prost", "hyper", "axum", "arrow", "parquet", "object_store", "rustls", "opentelemetry"] {
-        let used = transitive(&metadata, "rekindle");
-        let versions: BTreeSet<_> =
-            metadata.packages.iter().filter(|p| p.name == name && used.contains(name)).map(|p| &p.version).collect();
-        assert!(versions.len() <= 1, "{name} is there as {versions:?}");
+        let versions = built.get(name).unwrap_or_else(|| panic!("{name} is not built at all"));
+        assert!(versions.len() == 1, "{name} is there as {versions:?}");
     }
 }

@@ -109,7 +109,7 @@ async fn datasets(clients: &Clients) {
     let cases = [
         ("ragged row", "a,b\n1,2\n3\n", "", vec!["line 3"]),
         ("duplicate column", "a,a\n1,2\n", "", vec!["\"a\""]),
-        ("no rows", "", "", vec!["empty"]),
+        ("no rows", "", "", vec!["nothing in it", "header"]),
         ("no such time column", "a,b\n1,2\n", "when", vec!["when"]),
     ];
     for (what, csv, time, words) in cases {

@@ -26,8 +26,12 @@ async fn a_prediction_resolves_and_replays_to_the_same_bits() {
     for part in [&version.bundle_digest, &run.id, &dataset.content_digest, &run.code_revision] {
         assert!(!part.is_empty() && text.contains(part.as_str()), "{part} in {text}");
     }
-    assert_eq!(lineage["model_version"], 1, "{text}");
-    assert_eq!(lineage["replay"]["same_bits"], true, "{text}");
+    assert_eq!((&lineage["prediction"]["model_version"], &lineage["prediction"]["row"]), (&1.into(), &7.into()), "{text}");
+    assert_eq!(lineage["code_revision"], run.code_revision, "{text}");
+    let outputs = lineage["replay"].as_array().expect("one entry for each output");
+    let names: Vec<_> = outputs.iter().filter_map(|output| output["output"].as_str()).collect();
+    assert_eq!(names, ["probability", "label"], "{text}");
+    assert!(outputs.iter().all(|output| output["same_bits"] == true), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,10 @@ use rekindle_integration_tests::{
 use rekindle_model::Bundle;
 use rekindle_proto::{
     inference::ModelInferResponse,
+    monitor::GetCaptureStatusRequest,
     registry::{DownloadRequest, GetModelVersionRequest, RegisterModelVersionRequest, UploadRequest, get_model_version_request::Which},
 };
+use rekindle_testkit::eventually;
 use tokio::task::JoinSet;
 
 const REPLICAS: usize = 3;
@@ -39,6 +41,12 @@ async fn no_request_is_lost() {
     let (_, first) = story::train(&clients, "01890000-0000-7000-8000-000000000001").await;
     let (_, second) = story::train_with_seed(&clients, "01890000-0000-7000-8000-000000000002", 8).await;
     story::promote_and_deploy(&clients, first.version).await;
+    // For its rollout alone: nothing but the calls below starts one.
+    story::set_policy(&clients, |policy| {
+        policy.on_drift = false;
+        policy.on_degradation = false;
+    })
+    .await;
 
     let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
     let mut senders = JoinSet::new();
@@ -53,9 +61,11 @@ async fn no_request_is_lost() {
         assert!(seen.answered.load(Ordering::SeqCst) > before, "the load goes on during redeploy {n}");
     }
     let corrupt = corrupt_version(&clients, &platform).await;
-    returns_to(&clients, corrupt, first.version, "corrupt").await;
+    let reason = returns_to(&clients, corrupt, first.version, "corrupt").await;
+    println!("{reason}");
     let cold = version_that_does_not_warm_up(&clients, first.version).await;
-    returns_to(&clients, cold, first.version, "cold").await;
+    let reason = returns_to(&clients, cold, first.version, "cold").await;
+    println!("{reason}");
 
     stop.store(true, Ordering::SeqCst);
     let mut by_version = BTreeMap::<String, u64>::new();
@@ -69,6 +79,14 @@ async fn no_request_is_lost() {
     assert_eq!(sent, answered);
     assert_eq!(by_version.keys().collect::<Vec<_>>(), ["1", "2"], "only healthy versions ever answered");
     assert!(by_version.values().all(|&count| count > 0));
+    eventually("each answer is in the log once, or declared lost", async || {
+        let request = GetCaptureStatusRequest { model: MODEL.into() };
+        let status = clients.monitor().get_capture_status(request).await.map_err(|s| s.to_string())?.into_inner();
+        let logged = status.predictions + status.lost;
+        assert!(logged <= answered, "counted twice: {status:?}");
+        if logged == answered { Ok(()) } else { Err(format!("{status:?} of {answered}")) }
+    })
+    .await;
 }
 
 /// Sends one request after another, each to the next replica, until told to stop. Panics at the first error. Returns how many each version
@@ -100,12 +118,13 @@ fn check(answer: &ModelInferResponse, id: &str) {
     assert!((0.0..=1.0).contains(&f32::from_le_bytes(bytes)));
 }
 
-/// Deploys a version that cannot be served, and sees every replica back on the stable one.
-async fn returns_to(clients: &Clients, bad: u32, stable: u32, key: &str) {
+/// Deploys a version that cannot be served, and sees every replica back on the stable one. Returns what the deployment gives as its reason.
+async fn returns_to(clients: &Clients, bad: u32, stable: u32, key: &str) -> String {
     story::deploy(clients, bad, key).await;
     let deployment = story::at_rest(clients).await;
     assert_eq!(deployment.last_outcome, "returned", "{}", deployment.reason);
     story::deployed(clients, stable).await;
+    deployment.reason
 }
 
 /// A registered version of which one blob is overwritten in the store before anybody fetched it.

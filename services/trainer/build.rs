@@ -1,6 +1,6 @@
 //! Tells the crate which revision it is built from, so that every run and every bundle can name it.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=REKINDLE_REVISION");
@@ -11,15 +11,18 @@ fn main() {
 
 /// The commit that is checked out; a source tree without git has none.
 fn head() -> Option<String> {
-    // HEAD names the branch, and its log changes with every commit on whichever branch.
-    for file in ["HEAD", "logs/HEAD"].map(|name| Path::new("../../.git").join(name)) {
-        if file.exists() {
-            println!("cargo::rerun-if-changed={}", file.display());
-        }
+    // HEAD names the branch, and its log changes with every commit on whichever branch. Before the first commit there is no log: cargo
+    // then asks again with every build.
+    for name in ["HEAD", "logs/HEAD"] {
+        println!("cargo::rerun-if-changed={}", git(&["rev-parse", "--git-path", name])?);
     }
-    let output = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let revision = text.trim();
-    let is_commit = output.status.success() && revision.len() >= 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
-    is_commit.then(|| revision.to_owned())
+    let revision = git(&["rev-parse", "HEAD"])?;
+    let is_commit = revision.len() >= 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
+    is_commit.then_some(revision)
+}
+
+/// What git answers, where there is git and it knows this tree.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

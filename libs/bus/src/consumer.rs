@@ -32,6 +32,10 @@ pub struct Consumer {
     pub concurrency: usize,
     /// How long a message that is to be retried rests: doubling from `first` to `last`.
     pub backoff: Backoff,
+    /// Whether messages are to come in the order of the stream even after a crash or a lost connection. What was delivered and
+    /// not acknowledged then comes again at once and before what is newer, together with acknowledged messages in between.
+    /// For one process at a time, which knows repeated messages and takes them with [`Puller::next_batch`].
+    pub in_order: bool,
 }
 
 /// A pause that doubles.
@@ -63,14 +67,17 @@ impl Consumer {
             max_ack_pending: 1000,
             concurrency: 1,
             backoff: Backoff { first: Duration::from_millis(200), last: Duration::from_secs(30) },
+            in_order: false,
         }
     }
 
-    fn config(&self) -> pull::Config {
+    /// The consumer as the server is to have it, beginning at a sequence or with the first message.
+    fn config(&self, begin: Option<u64>) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
             filter_subjects: self.subjects.clone(),
-            deliver_policy: DeliverPolicy::All,
+            deliver_policy: begin
+                .map_or(DeliverPolicy::All, |start_sequence| DeliverPolicy::ByStartSequence { start_sequence }),
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait,
             // Deliveries are counted here: a message that the server gives up on by itself would lie in a work queue for ever.

@@ -12,7 +12,7 @@ use std::{
 use async_nats::{HeaderMap, jetstream::stream::DirectGetErrorKind};
 use chrono::Utc;
 use rekindle_bus::{
-    Bus, Config, Error,
+    Bus, Config, Delivery, Error,
     cloudevent::{self, CloudEvent},
     consumer::{self, Backoff, Consumer, Outcome, Puller},
     relay, streams,
@@ -374,6 +374,30 @@ async fn work_of_a_dead_worker_is_delivered_again() {
     let again = Puller::new(bus.clone(), spec).next(1).await;
     assert_eq!((again.deliveries, &again.payload[..]), (2, &b"job"[..]));
     again.ack().await.expect("acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_reader_left_comes_again_before_what_is_newer() {
+    let server = NatsServer::start().await;
+    let bus = bus(&server).await;
+    for n in 1..=3 {
+        publish(&bus, "rekindle.outcomes.flights", &format!("o-{n}")).await;
+    }
+    // Nothing is to wait for the patience that the server has with the dead.
+    let spec = Consumer { in_order: true, ack_wait: Duration::from_secs(3600), ..quick("reader", streams::OUTCOMES) };
+    let mut dead = Puller::new(bus.clone(), spec.clone());
+    let taken = dead.next_batch(3, Duration::from_secs(5)).await.expect("asked");
+    assert_eq!(sequences(&taken), [1, 2, 3]);
+    taken[0].ack().await.expect("acknowledged");
+    taken[2].ack().await.expect("acknowledged");
+    drop(dead);
+    publish(&bus, "rekindle.outcomes.flights", "o-4").await;
+    let mut next = Puller::new(bus.clone(), spec);
+    assert_eq!(sequences(&next.next_batch(3, Duration::from_secs(5)).await.expect("asked")), [2, 3, 4]);
+}
+
+fn sequences(taken: &[Delivery]) -> Vec<u64> {
+    taken.iter().map(|delivery| delivery.sequence).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

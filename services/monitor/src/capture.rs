@@ -2,8 +2,8 @@
 //!
 //! Two loops, one per stream, each with one durable pull consumer: fetch for at most `flush_after`, write what came as Parquet
 //! objects, enter objects, message ids and counters in one transaction, and only then acknowledge. Killed at any
-//! point, what was not acknowledged comes again; what was entered already is recognised by its message id. An object
-//! that was written but never entered is not part of the log, and harmless.
+//! point, what was not acknowledged comes again, before anything newer; what was entered already is recognised by its message id. An
+//! object that was written but never entered is not part of the log, and harmless.
 //!
 //! One instance captures at a time. A second one would share the consumer's messages, lose nothing and double nothing, but
 //! rows would look late across instances.
@@ -61,8 +61,6 @@ pub(crate) struct Capture {
     pub(crate) flush_rows: usize,
     /// Messages of a fetch at most.
     pub(crate) fetch_messages: usize,
-    /// How long a message may stay unacknowledged.
-    pub(crate) ack_wait: Duration,
     /// How far ahead of its answer an event time may lie and still move the watermark.
     pub(crate) event_horizon: TimeDelta,
     /// Rung after each commit.
@@ -106,8 +104,8 @@ impl Capture {
     /// Captures one stream until `stop`, then hands back what it has not begun.
     pub(crate) async fn run<M: Captured>(self, stop: CancellationToken) -> Result<(), Error> {
         let pending = u32::try_from(self.fetch_messages.saturating_mul(2)).unwrap_or(u32::MAX);
-        let spec =
-            Consumer { max_ack_pending: pending, ack_wait: self.ack_wait, ..Consumer::new(M::CONSUMER, M::STREAM, []) };
+        // In order: a row that came after later ones would be too late for its window.
+        let spec = Consumer { max_ack_pending: pending, in_order: true, ..Consumer::new(M::CONSUMER, M::STREAM, []) };
         let mut puller = Puller::new(self.bus.clone(), spec);
         loop {
             let fetched = tokio::select! {

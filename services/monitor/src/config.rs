@@ -22,9 +22,6 @@ pub struct Config {
     pub flush_rows: usize,
     /// Messages fetched at once and held unacknowledged at most.
     pub fetch_messages: usize,
-    /// How long a message may stay unacknowledged before the bus delivers it again: after a crash, what was in hand waits this long.
-    #[serde(with = "humantime_serde")]
-    pub ack_wait: Duration,
     /// Rows of a window evaluated at most.
     pub window_rows: u64,
     /// Rows of an export at most.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::{Digest, ModelName, ReportId, VersionRef};
 use rekindle_store::{in_transaction, outbox};
@@ -31,7 +31,7 @@ use crate::{
         segments, watches,
     },
     watch::Settings,
-    window::Window,
+    window::{Span, Window},
 };
 
 /// Reports that wait for their outcomes and are looked at in one round.
@@ -124,13 +124,22 @@ impl Evaluation {
         let across = segments::across(&self.db, model, window.until).await?;
         // A segment that came too late for this window, and was not read, may still hold rows of the next one.
         let mut next_event = across.iter().any(|id| !read.contains(id)).then_some(window.until);
+        let all = span(&window, by_version.values().flatten());
+        let log_began = segments::next_event(&self.db, model, None).await?;
         let mut found = Vec::new();
         for ((version, bundle), segments) in by_version {
             let frame = Frame::read(&self.artifacts, &segments, self.wanted(&segments, window, is_value)).await?;
             next_event = [next_event, frame.next_event()].into_iter().flatten().min();
-            if frame.rows() > 0 {
-                found.push(self.report(model, VersionRef { version, bundle }, window, frame, settings).await?);
+            if frame.rows() == 0 {
+                continue;
             }
+            let mut report = self.report(model, VersionRef { version, bundle }, window, frame, settings).await?;
+            if let (Some(own), Some(all), Some(log_began)) = (span(&window, &segments), all, log_began)
+                && !window.is_covered_by(own, all, log_began)
+            {
+                cannot_tell(&mut report, own);
+            }
+            found.push(report);
         }
         if found.is_empty() {
             return Ok((false, next_event));
@@ -301,6 +310,24 @@ impl Evaluation {
         metrics::counter!("rekindle_monitor_invalid_outcomes_total", "model" => model.to_string()).increment(invalid);
         Ok(())
     }
+}
+
+/// The part of a window that the segments' rows lie in.
+fn span<'a>(window: &Window, segments: impl IntoIterator<Item = &'a Segment>) -> Option<Span> {
+    let spans = segments.into_iter().filter_map(|segment| segment.events);
+    spans.map(|(first, last)| window.clip(Span { first, last })).reduce(Span::with)
+}
+
+/// Takes the verdict on drift back: the rows are a part of the window, and a part need not resemble the whole.
+fn cannot_tell(report: &mut Report, own: Span) {
+    let Drift { verdict, features, prediction } = &mut report.drift;
+    *verdict = Verdict::Unknown;
+    for column in features.iter_mut().chain(prediction) {
+        column.verdict = Verdict::Unknown;
+    }
+    report.correlation_id = None;
+    let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
+    report.reason = format!("cannot tell: it answered only from {} to {}", time(own.first), time(own.last));
 }
 
 fn is_value(column: &str) -> bool {

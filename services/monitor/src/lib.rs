@@ -114,7 +114,6 @@ impl App {
             flush_after: inner.config.flush_after,
             flush_rows: inner.config.flush_rows,
             fetch_messages: inner.config.fetch_messages,
-            ack_wait: inner.config.ack_wait,
             event_horizon: TimeDelta::from_std(inner.config.event_horizon).unwrap_or(TimeDelta::MAX),
             captured: inner.captured.clone(),
         }

@@ -21,6 +21,38 @@ impl Window {
     }
 }
 
+/// The first and the last event time of some rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Of the earliest row.
+    pub first: i64,
+    /// Of the latest row.
+    pub last: i64,
+}
+
+impl Span {
+    /// The span that holds both.
+    pub fn with(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+}
+
+impl Window {
+    /// The part of a span that lies inside.
+    pub fn clip(&self, span: Span) -> Span {
+        Span { first: span.first.max(self.from), last: span.last.min(self.until - 1) }
+    }
+
+    /// Whether the rows of one version (`own`) stand for the whole window rather than for a part of it: a model that took over on a
+    /// Thursday has seen no weekend, and would seem to have drifted. `all` is the span of every version's rows in the window, and
+    /// `log_began` the first row ever; a tenth of the window may be missing at either end.
+    pub fn is_covered_by(&self, own: Span, all: Span, log_began: i64) -> bool {
+        let slack = (self.until - self.from) / 10;
+        let begins = if log_began < self.from { all.first } else { self.from };
+        own.first - begins <= slack && all.last - own.last <= slack
+    }
+}
+
 /// How event time is cut into windows, and how long stragglers and outcomes are waited for. All in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -100,6 +132,22 @@ mod tests {
         let shifted = Timing { offset: 10, ..daily() };
         assert_eq!(shifted.window_of(5), Window { from: 10 - DAY, until: 10 });
         assert_eq!(shifted.window_of(10), Window { from: 10, until: 10 + DAY });
+    }
+
+    #[test]
+    fn only_a_version_that_answered_throughout_stands_for_a_window() {
+        let window = Window { from: 100, until: 200 };
+        let span = |first, last| Span { first, last };
+        let all = span(100, 199);
+        assert!(window.is_covered_by(all, all, 0));
+        assert!(window.is_covered_by(span(110, 189), all, 0));
+        assert!(!window.is_covered_by(span(111, 199), all, 0), "took over within the window");
+        assert!(!window.is_covered_by(span(100, 188), all, 0), "was replaced within the window");
+        // Rows may be missing because nothing happened, but not because nobody looked yet.
+        assert!(window.is_covered_by(span(150, 160), span(150, 160), 99));
+        assert!(!window.is_covered_by(span(150, 199), span(150, 199), 150));
+        assert!(window.is_covered_by(span(105, 199), span(105, 199), 105));
+        assert_eq!(window.clip(span(50, 300)), all);
     }
 
     #[test]

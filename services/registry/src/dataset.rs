@@ -161,8 +161,9 @@ impl Reader {
         // The semaphore is never closed. Taken before the files are, for they lie in memory from then on.
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let mut files = Vec::with_capacity(registration.sources.len());
-        for source in &registration.sources {
-            files.push((source.format, artifacts.get(&source.digest).await?));
+        for (index, Source { format, digest }) in registration.sources.iter().enumerate() {
+            let bytes = artifacts.get(digest).await;
+            files.push((*format, bytes.map_err(Error::of_blob(format!("sources[{index}].digest"), *digest))?));
         }
         let limits = self.limits;
         tokio::task::spawn_blocking(move || {

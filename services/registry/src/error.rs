@@ -23,6 +23,14 @@ pub enum Error {
         /// What it was asked for by.
         name: String,
     },
+    /// A request names bytes that were never uploaded.
+    #[error("{field}: no blob {digest} is stored: upload it first")]
+    NoBlob {
+        /// The field, as the request spells it.
+        field: String,
+        /// What it names.
+        digest: rekindle_domain::Digest,
+    },
     /// A key that belongs to another request.
     #[error("idempotency_key {key:?} was used for another {scope}: take a new key for a new request")]
     KeyReused {
@@ -100,6 +108,17 @@ impl Error {
     pub(crate) fn not_found(noun: &'static str, name: impl ToString) -> Self {
         Self::NotFound { noun, name: name.to_string() }
     }
+
+    /// For reading the blob that `field` names.
+    pub(crate) fn of_blob(
+        field: impl Into<String>,
+        digest: rekindle_domain::Digest,
+    ) -> impl FnOnce(rekindle_artifacts::Error) -> Self {
+        move |error| match error {
+            rekindle_artifacts::Error::NotFound { .. } => Self::NoBlob { field: field.into(), digest },
+            error => Self::Artifacts(error),
+        }
+    }
 }
 
 impl From<Error> for Status {
@@ -111,6 +130,9 @@ impl From<Error> for Status {
             Error::Dataset { field, source } => invalid_argument(field, source.to_string()),
             Error::NotFound { noun, name } => {
                 refusal(Code::NotFound, "NOT_FOUND", message, [("noun", noun.to_owned()), ("name", name)])
+            }
+            Error::NoBlob { digest, .. } => {
+                refusal(Code::NotFound, "BLOB_NOT_FOUND", message, [("digest", digest.to_string())])
             }
             Error::KeyReused { key, .. } => {
                 refusal(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message, [("idempotency_key", key)])

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{PullConsumer, pull::Batch};
+use async_nats::jetstream::{
+    consumer::{PullConsumer, pull::Batch},
+    context::ConsumerInfoErrorKind,
+};
 use futures::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -28,6 +31,8 @@ pub struct Puller {
     taken: Vec<Delivery>,
     last_delivery: Instant,
     failures: u32,
+    /// Where an ordered consumer is to go on; `None` until one was found.
+    resume: Option<u64>,
 }
 
 struct Request {
@@ -39,7 +44,8 @@ struct Request {
 impl Puller {
     /// Prepares; the server is first asked by [`Puller::next`] or [`Puller::next_batch`].
     pub fn new(bus: Bus, spec: Consumer) -> Self {
-        Self { bus, spec, consumer: None, request: None, taken: Vec::new(), last_delivery: Instant::now(), failures: 0 }
+        let (taken, last_delivery) = (Vec::new(), Instant::now());
+        Self { bus, spec, consumer: None, request: None, taken, last_delivery, failures: 0, resume: None }
     }
 
     /// The next message, however long it takes; `ready_for` messages at most are asked for at once, and each must be taken as it
@@ -69,7 +75,7 @@ impl Puller {
             match timeout_at(deadline + GRACE, self.receive()).await {
                 Ok(Some(delivery)) => self.taken.push(delivery),
                 Ok(None) => {}
-                Err(_) => self.request = None,
+                Err(_) => self.start_over(),
             }
         }
         let rest = self.taken.split_off(self.taken.len().min(max_messages));
@@ -123,9 +129,12 @@ impl Puller {
 
     async fn ask(&mut self, messages: usize, expires: Duration) -> Result<(), Error> {
         self.watch_for_silence().await;
+        if self.consumer.is_none() && self.spec.in_order {
+            self.resume = self.bus.end_consumer(&self.spec).await?.max(self.resume);
+        }
         let consumer = match &self.consumer {
             Some(consumer) => consumer,
-            None => self.consumer.insert(self.bus.durable_consumer(&self.spec).await?),
+            None => self.consumer.insert(self.bus.durable_consumer(&self.spec, self.resume).await?),
         };
         // No heartbeats: they tell of a lost request no earlier than the deadline below does.
         let batch = consumer.batch().max_messages(messages).expires(expires).messages().await;
@@ -170,11 +179,25 @@ impl Puller {
 
 impl Bus {
     /// Makes a durable consumer, or brings the one of that name up to date.
-    async fn durable_consumer(&self, spec: &Consumer) -> Result<PullConsumer, Error> {
-        let consumer = self.jetstream().create_consumer_on_stream(spec.config(), spec.stream).await;
-        consumer.map_err(|error| Error::Setup {
-            what: format!("the consumer {} of {}", spec.name, spec.stream),
-            source: error.into(),
-        })
+    async fn durable_consumer(&self, spec: &Consumer, begin: Option<u64>) -> Result<PullConsumer, Error> {
+        let consumer = self.jetstream().create_consumer_on_stream(spec.config(begin), spec.stream).await;
+        consumer.map_err(|error| setup(spec, error))
     }
+
+    /// Ends a durable consumer and says where the first message lies that it did not acknowledge; `None` where there is no consumer.
+    /// Should the process end before a new one is made, that one begins with the whole stream again.
+    async fn end_consumer(&self, spec: &Consumer) -> Result<Option<u64>, Error> {
+        let stream = self.jetstream().get_stream_no_info(spec.stream).await.map_err(|error| setup(spec, error))?;
+        let info = match stream.consumer_info(&spec.name).await {
+            Ok(info) => info,
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(setup(spec, error)),
+        };
+        stream.delete_consumer(&spec.name).await.map_err(|error| setup(spec, error))?;
+        Ok(Some(info.ack_floor.stream_sequence + 1))
+    }
+}
+
+fn setup(spec: &Consumer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Setup { what: format!("the consumer {} of {}", spec.name, spec.stream), source: error.into() }
 }

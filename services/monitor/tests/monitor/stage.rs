@@ -63,7 +63,6 @@ impl Stage {
         let overrides = [
             ("monitor.database.url".to_owned(), url),
             ("monitor.flush_after".to_owned(), "50ms".to_owned()),
-            ("monitor.ack_wait".to_owned(), "1s".to_owned()),
             ("monitor.flush_rows".to_owned(), "600".to_owned()),
         ];
         let sections: Sections =

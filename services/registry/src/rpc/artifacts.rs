@@ -48,7 +48,7 @@ impl Artifacts for App {
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         let digest: Digest = parse("digest", &request.into_inner().digest)?;
         // Read and verified whole before the first chunk leaves; a blob's size is bounded by artifacts.max_blob_bytes.
-        let bytes = self.0.artifacts.get(&digest).await.map_err(Error::from)?;
+        let bytes = self.0.artifacts.get(&digest).await.map_err(Error::of_blob("digest", digest))?;
         let chunks = futures::stream::iter(pieces(bytes)).map(|chunk| Ok(DownloadResponse { chunk }));
         Ok(Response::new(Box::pin(chunks)))
     }

@@ -110,8 +110,8 @@ pub(crate) fn render(material: &Material<'_>) -> Result<String, askama::Error> {
         train_until: day(material.train_until),
         from: day(material.from),
         until: day(material.until),
-        label_delay: humantime::format_duration(material.label_delay).to_string(),
-        window: humantime::format_duration(material.window).to_string(),
+        label_delay: words(material.label_delay),
+        window: words(material.window),
         metric: material.metric,
         summary: material.summary,
         succeeded: material.summary.workflows.iter().filter(|w| w.state == "SUCCEEDED").count(),
@@ -233,9 +233,20 @@ pub(crate) fn span(from: Option<prost_types::Timestamp>, to: Option<prost_types:
     Some(span.as_seconds_f64())
 }
 
+/// A span in words: `1 day`, `7 days`, `6h`.
+pub(crate) fn words(span: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    match span.as_secs() {
+        DAY => "1 day".to_owned(),
+        seconds if seconds > 0 && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        _ => humantime::format_duration(span).to_string(),
+    }
+}
+
 fn version_row(version: &registry::ModelVersion) -> VersionRow {
-    let mut metrics: Vec<_> = version.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-    metrics.sort();
+    let told = ["log_loss", "auc", "accuracy", "mae", "rmse"];
+    let metrics = told.iter().filter_map(|name| Some(format!("{name} {}", number(version.metrics.get(*name).copied()?.into()))));
+    let metrics: Vec<String> = metrics.collect();
     VersionRow {
         version: version.version,
         bundle: version.bundle_digest.trim_start_matches("sha256:").chars().take(12).collect(),

@@ -47,7 +47,7 @@ pub(crate) async fn first_model(plan: &Plan, connection: &Connection, story: &St
     set_policy(plan, connection).await?;
     story.tell(format!(
         "policy set: watch windows of {}, retrain upon drift or degradation",
-        humantime::format_duration(plan.window)
+        super::report::words(plan.window)
     ));
     let which = GetModelVersionRequest { model: plan.model.to_string(), which: Some(Which::Version(version)) };
     let registered = connection.models().get_model_version(which).await?.into_inner();
