@@ -6,11 +6,7 @@ use rekindle_testkit::{NatsServer, eventually, free_port};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{
-    Clients, Wiring,
-    process::Process,
-    wiring::to_toml,
-};
+use crate::{Clients, Wiring, process::Process, wiring::to_toml};
 use rekindle_proto::client::channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 

@@ -1,15 +1,17 @@
 //! The steps that stories are made of: the calls that a user's own service would make.
 
 use rekindle_proto::{
-    inference::{ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
+    inference::{
+        ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    },
     monitor::{Outcome, ReportOutcomesRequest, Watch, outcome::Truth},
     orchestrator::{
-        DeployRequest, GetDeploymentRequest, ListWorkflowsRequest, Policy, RolloutStrategy, SetPolicyRequest, Workflow,
-        WorkflowState, Deployment, DeploymentPhase,
+        DeployRequest, Deployment, DeploymentPhase, GetDeploymentRequest, ListWorkflowsRequest, Policy,
+        RolloutStrategy, SetPolicyRequest, Workflow, WorkflowState,
     },
     registry::{
-        DatasetVersion, FileFormat, GetRunRequest, ModelVersion, GetModelVersionRequest, RegisterVersionRequest, Run, RunStatus,
-        SetAliasRequest, Source, UploadRequest, get_model_version_request::Which,
+        DatasetVersion, FileFormat, GetModelVersionRequest, GetRunRequest, ModelVersion, RegisterVersionRequest, Run,
+        RunStatus, SetAliasRequest, Source, UploadRequest, get_model_version_request::Which,
     },
     trainer::{DatasetRef, Job, SubmitJobRequest, TrainWork, job::Work},
 };
@@ -134,8 +136,10 @@ pub async fn deployed(clients: &Clients, version: u32) {
     assert_eq!(deployment.stable.map(|stable| stable.version), Some(version), "{}", deployment.reason);
     eventually("every replica serves the version", async || {
         for index in 0..clients.inference.len() {
-            let request = rekindle_proto::inference::ModelReadyRequest { name: MODEL.into(), version: version.to_string() };
-            let ready = clients.replica(index).model_ready(request).await.map_err(|s| s.to_string())?.into_inner().ready;
+            let request =
+                rekindle_proto::inference::ModelReadyRequest { name: MODEL.into(), version: version.to_string() };
+            let ready =
+                clients.replica(index).model_ready(request).await.map_err(|s| s.to_string())?.into_inner().ready;
             if !ready {
                 return Err(format!("replica {index} is not ready"));
             }
@@ -218,7 +222,9 @@ pub async fn live_through(clients: &Clients, rows: &[Row]) -> Vec<String> {
     let mut replicas: Vec<_> = (0..clients.inference.len()).map(|index| clients.replica(index)).collect();
     let mut monitor = clients.monitor();
     let mut ids = Vec::new();
-    for (n, hour) in rows.chunk_by(|a, b| a.time_ms / crate::table::HOUR_MS == b.time_ms / crate::table::HOUR_MS).enumerate() {
+    for (n, hour) in
+        rows.chunk_by(|a, b| a.time_ms / crate::table::HOUR_MS == b.time_ms / crate::table::HOUR_MS).enumerate()
+    {
         let count = replicas.len();
         let answer = replicas[n % count].model_infer(request(hour)).await.expect("answered").into_inner();
         let id = parameter(&answer, "prediction_id");
@@ -267,8 +273,10 @@ pub async fn workflow_in(clients: &Clients, wanted: WorkflowState) -> Workflow {
         if let Some(ended) = all.iter().find(|w| has_ended(w) && !reached(w)) {
             panic!("it ended {:?} instead: {}", ended.state(), ended.reason);
         }
-        all.iter().find(reached).cloned().ok_or_else(|| format!("{:?}", all.iter().map(Workflow::state).collect::<Vec<_>>()))
+        all.iter()
+            .find(reached)
+            .cloned()
+            .ok_or_else(|| format!("{:?}", all.iter().map(Workflow::state).collect::<Vec<_>>()))
     })
     .await
 }
-

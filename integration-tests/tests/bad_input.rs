@@ -10,7 +10,8 @@ use rekindle_proto::{
     monitor::GetCaptureStatusRequest,
     orchestrator::{DeployRequest, GetPolicyRequest, SetPolicyRequest},
     registry::{
-        FileFormat, GetAliasRequest, ListVersionsRequest, RegisterVersionRequest, SetAliasRequest, Source, UploadRequest,
+        FileFormat, GetAliasRequest, ListVersionsRequest, RegisterVersionRequest, SetAliasRequest, Source,
+        UploadRequest,
     },
 };
 use tonic::{Code, Status};
@@ -139,7 +140,8 @@ async fn revisions(clients: &Clients) {
     };
     let status = clients.models().set_alias(stale).await.expect_err("stale");
     expect("stale alias", &status, Code::Aborted, &["41", "champion"]);
-    let mut policy = clients.orchestrator().get_policy(GetPolicyRequest { model: MODEL.into() }).await.expect("set").into_inner();
+    let mut policy =
+        clients.orchestrator().get_policy(GetPolicyRequest { model: MODEL.into() }).await.expect("set").into_inner();
     policy.on_drift = false;
     let request = SetPolicyRequest { policy: Some(policy), expected_revision: 41 };
     let status = clients.orchestrator().set_policy(request).await.expect_err("stale");
@@ -178,7 +180,8 @@ async fn nothing_has_changed(clients: &Clients) {
     let request = GetAliasRequest { model: MODEL.into(), alias: "champion".into() };
     let champion = clients.models().get_alias(request).await.expect("set").into_inner();
     assert_eq!((champion.version, champion.revision), (1, 1));
-    let policy = clients.orchestrator().get_policy(GetPolicyRequest { model: MODEL.into() }).await.expect("set").into_inner();
+    let policy =
+        clients.orchestrator().get_policy(GetPolicyRequest { model: MODEL.into() }).await.expect("set").into_inner();
     assert!(policy.on_drift);
     story::deployed(clients, 1).await;
     // One good request was answered, and nothing else reached the log.

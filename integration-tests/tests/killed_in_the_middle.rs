@@ -9,7 +9,8 @@ use rekindle_integration_tests::{
 use rekindle_proto::{
     monitor::GetCaptureStatusRequest,
     orchestrator::{
-        GetWorkflowRequest, RollbackRequest, RolloutStrategy, StartWorkflowRequest, Workflow, WorkflowState, WorkflowStep,
+        GetWorkflowRequest, RollbackRequest, RolloutStrategy, StartWorkflowRequest, Workflow, WorkflowState,
+        WorkflowStep,
     },
     registry::{
         DownloadRequest, GetModelVersionRequest, GetRunRequest, GetVersionRequest, ListModelVersionsRequest,

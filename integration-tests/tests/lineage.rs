@@ -1,8 +1,7 @@
 //! From a prediction to all that it came from, with one command, and back to the same bits.
 
 use rekindle_integration_tests::{
-    Platform, Wiring,
-    story,
+    Platform, Wiring, story,
     table::{self, csv},
 };
 use rekindle_testkit::eventually;
@@ -26,7 +25,11 @@ async fn a_prediction_resolves_and_replays_to_the_same_bits() {
     for part in [&version.bundle_digest, &run.id, &dataset.content_digest, &run.code_revision] {
         assert!(!part.is_empty() && text.contains(part.as_str()), "{part} in {text}");
     }
-    assert_eq!((&lineage["prediction"]["model_version"], &lineage["prediction"]["row"]), (&1.into(), &7.into()), "{text}");
+    assert_eq!(
+        (&lineage["prediction"]["model_version"], &lineage["prediction"]["row"]),
+        (&1.into(), &7.into()),
+        "{text}"
+    );
     assert_eq!(lineage["code_revision"], run.code_revision, "{text}");
     let outputs = lineage["replay"].as_array().expect("one entry for each output");
     let names: Vec<_> = outputs.iter().filter_map(|output| output["output"].as_str()).collect();

@@ -42,7 +42,11 @@ async fn every_row_was_captured(clients: &Clients, rows: u64) {
         let request = GetCaptureStatusRequest { model: MODEL.into() };
         let status = clients.monitor().get_capture_status(request).await.map_err(|s| s.to_string())?.into_inner();
         assert!(status.predictions <= rows && status.outcomes <= rows, "counted twice: {status:?}");
-        if status.predictions + status.lost == rows && status.outcomes == rows { Ok(()) } else { Err(format!("{status:?}")) }
+        if status.predictions + status.lost == rows && status.outcomes == rows {
+            Ok(())
+        } else {
+            Err(format!("{status:?}"))
+        }
     })
     .await;
 }

@@ -63,7 +63,8 @@ async fn triton_s_client_gets_a_prediction() {
     assert_eq!((probability.as_array().map(Vec::len), label.as_array().map(Vec::len)), (Some(3), Some(3)));
 
     // The same rows by our own client: the same bits.
-    let ours = platform.clients.replica(0).model_infer(story::request(&rows[..3])).await.expect("answered").into_inner();
+    let ours =
+        platform.clients.replica(0).model_infer(story::request(&rows[..3])).await.expect("answered").into_inner();
     let place = ours.outputs.iter().position(|output| output.name == "probability").expect("an output");
     let ours: Vec<f64> = ours.raw_output_contents[place]
         .chunks_exact(4)

@@ -18,7 +18,10 @@ use rekindle_model::Bundle;
 use rekindle_proto::{
     inference::ModelInferResponse,
     monitor::GetCaptureStatusRequest,
-    registry::{DownloadRequest, GetModelVersionRequest, RegisterModelVersionRequest, UploadRequest, get_model_version_request::Which},
+    registry::{
+        DownloadRequest, GetModelVersionRequest, RegisterModelVersionRequest, UploadRequest,
+        get_model_version_request::Which,
+    },
 };
 use rekindle_testkit::eventually;
 use tokio::task::JoinSet;
@@ -62,10 +65,10 @@ async fn no_request_is_lost() {
     }
     let corrupt = corrupt_version(&clients, &platform).await;
     let reason = returns_to(&clients, corrupt, first.version, "corrupt").await;
-    println!("{reason}");
+    assert!(reason.contains("is corrupt"), "{reason}");
     let cold = version_that_does_not_warm_up(&clients, first.version).await;
     let reason = returns_to(&clients, cold, first.version, "cold").await;
-    println!("{reason}");
+    assert!(reason.contains("the first prediction is not finite"), "{reason}");
 
     stop.store(true, Ordering::SeqCst);
     let mut by_version = BTreeMap::<String, u64>::new();
@@ -142,16 +145,17 @@ async fn corrupt_version(clients: &Clients, platform: &Platform) -> u32 {
     version.version
 }
 
-/// A registered version whose bytes are intact but whose weights are not numbers.
+/// A registered version whose bytes are intact and whose weights are numbers, but too large to calculate with.
 async fn version_that_does_not_warm_up(clients: &Clients, like: u32) -> u32 {
     let request = GetModelVersionRequest { model: MODEL.into(), which: Some(Which::Version(like)) };
     let version = clients.models().get_model_version(request).await.expect("registered").into_inner();
     let digest: Digest = version.bundle_digest.parse().expect("a digest");
-    let fetch = |digest: Digest| async move { Ok::<_, std::io::Error>(download(clients, &digest.to_string()).await.into()) };
+    let fetch =
+        |digest: Digest| async move { Ok::<_, std::io::Error>(download(clients, &digest.to_string()).await.into()) };
     let bundle = Bundle::load(&digest, fetch).await.expect("intact");
     let mut blobs = bundle.blobs.clone();
     let weights = blobs.get_mut("weights").expect("weights");
-    *weights = not_numbers(weights).into();
+    *weights = overflowing(weights).into();
     let bundle = Bundle::seal(bundle.manifest.clone(), blobs);
     for part in bundle.parts().expect("parts") {
         let stream = tokio_stream::iter([UploadRequest { chunk: part }]);
@@ -161,22 +165,24 @@ async fn version_that_does_not_warm_up(clients: &Clients, like: u32) -> u32 {
         idempotency_key: "cold".into(),
         model: MODEL.into(),
         bundle_digest: bundle.digest().expect("a digest").to_string(),
-        description: "weights that are not numbers".into(),
+        description: "weights that overflow".into(),
     };
     clients.models().register_model_version(request).await.expect("registered").into_inner().version
 }
 
-/// The safetensors with every element replaced by NaN: an 8-byte little-endian header length, the header, then the elements.
-fn not_numbers(weights: &[u8]) -> Vec<u8> {
+/// The safetensors (an 8-byte little-endian header length, the header, then the elements) with every element replaced by a largest
+/// number. Their signs are mixed, so that the layers after the first one take infinity from infinity.
+fn overflowing(weights: &[u8]) -> Vec<u8> {
     let header = u64::from_le_bytes(weights[..8].try_into().expect("8 bytes"));
     let data = 8 + usize::try_from(header).expect("small");
-    let mut spoilt = weights[..data].to_vec();
-    spoilt.extend(f32::NAN.to_le_bytes().into_iter().cycle().take(weights.len() - data));
-    spoilt
+    let largest = |element: usize| if element % 5 < 2 { f32::MIN } else { f32::MAX };
+    let elements = (0..(weights.len() - data) / size_of::<f32>()).flat_map(|element| largest(element).to_le_bytes());
+    weights[..data].iter().copied().chain(elements).collect()
 }
 
 async fn download(clients: &Clients, digest: &str) -> Vec<u8> {
-    let mut chunks = clients.artifacts().download(DownloadRequest { digest: digest.into() }).await.expect("stored").into_inner();
+    let mut chunks =
+        clients.artifacts().download(DownloadRequest { digest: digest.into() }).await.expect("stored").into_inner();
     let mut bytes = Vec::new();
     while let Some(message) = chunks.message().await.expect("whole") {
         bytes.extend_from_slice(&message.chunk);

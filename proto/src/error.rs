@@ -21,7 +21,8 @@ pub fn refusal(
     message: impl Into<String>,
     facts: impl IntoIterator<Item = (&'static str, String)>,
 ) -> Status {
-    let metadata = facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<std::collections::HashMap<_, _>>();
+    let metadata =
+        facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<std::collections::HashMap<_, _>>();
     let details = ErrorDetails::with_error_info(reason, "rekindle.dev", metadata);
     Status::with_error_details(code, message.into(), details)
 }

@@ -5,10 +5,7 @@ use prost_types::{Duration, Timestamp};
 
 /// A time as it travels.
 pub fn to_wire(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(999_999_999),
-    }
+    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(999_999_999) }
 }
 
 /// A time as it arrived; `None` where it is outside of what can be told.

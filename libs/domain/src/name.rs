@@ -28,11 +28,7 @@ fn check(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     let valid = matches!((bytes.first(), bytes.last()), (Some(&first), Some(&last)) if edge(first) && edge(last))
         && bytes.len() <= MAX_LEN
         && bytes.iter().all(|&b| edge(b) || b == b'-');
-    if valid {
-        Ok(())
-    } else {
-        Err(InvalidName { kind, given: text.chars().take(80).collect() })
-    }
+    if valid { Ok(()) } else { Err(InvalidName { kind, given: text.chars().take(80).collect() }) }
 }
 
 macro_rules! name {

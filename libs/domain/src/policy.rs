@@ -64,7 +64,7 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { margin: 0.0, confidence: 0.95, min_rows: 1000, slices: Vec::new() }
+        Self { margin: 0.0, confidence: 0.95, min_rows: 200, slices: Vec::new() }
     }
 }
 

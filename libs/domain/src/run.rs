@@ -54,8 +54,7 @@ pub struct RunTransitionRefused {
 
 impl RunStatus {
     /// Every status.
-    pub const ALL: [Self; 6] =
-        [Self::Scheduled, Self::Running, Self::Finished, Self::Failed, Self::Killed, Self::Lost];
+    pub const ALL: [Self; 6] = [Self::Scheduled, Self::Running, Self::Finished, Self::Failed, Self::Killed, Self::Lost];
 
     /// The status after `event`. Repeating the event that led to a status changes nothing, so that a
     /// worker may report twice.
@@ -85,8 +84,7 @@ impl RunStatus {
 mod tests {
     use super::*;
 
-    const EVENTS: [RunEvent; 5] =
-        [RunEvent::Start, RunEvent::Finish, RunEvent::Fail, RunEvent::Kill, RunEvent::Lose];
+    const EVENTS: [RunEvent; 5] = [RunEvent::Start, RunEvent::Finish, RunEvent::Fail, RunEvent::Kill, RunEvent::Lose];
 
     #[test]
     fn every_status_and_event() {
@@ -109,7 +107,9 @@ mod tests {
     #[test]
     fn terminal_means_that_no_event_leads_elsewhere() {
         for status in RunStatus::ALL {
-            let stays = EVENTS.iter().all(|&event| status.after(event).is_ok_and(|next| next == status) || status.after(event).is_err());
+            let stays = EVENTS
+                .iter()
+                .all(|&event| status.after(event).is_ok_and(|next| next == status) || status.after(event).is_err());
             assert_eq!(status.is_terminal(), stays, "{status:?}");
         }
     }

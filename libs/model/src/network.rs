@@ -126,7 +126,7 @@ impl Network {
         for layer in &self.hidden {
             result.resize(layer.bias.len(), 0.0);
             layer.apply(input, result);
-            result.iter_mut().for_each(|value| *value = value.max(0.0));
+            result.iter_mut().for_each(cut_at_zero);
             std::mem::swap(input, result);
         }
         self.output.apply(input, output);
@@ -161,6 +161,13 @@ impl Network {
                 untrained.iter_mut().zip(&mean).for_each(|(value, &mean)| *value = mean as f32);
             }
         }
+    }
+}
+
+/// ReLU. What is not a number stays so, unlike with `f32::max`: sums that overflowed must not become a plausible answer.
+fn cut_at_zero(value: &mut f32) {
+    if *value < 0.0 {
+        *value = 0.0;
     }
 }
 
@@ -220,6 +227,16 @@ mod tests {
             output: Layer { weight: matrix(2, 1, &[1.0, 100.0]), bias: vec![0.0] },
         };
         assert_eq!(network.forward(&encoded(&[3.0], &[0])), [3.0]);
+    }
+
+    #[test]
+    fn an_overflow_in_a_hidden_layer_reaches_the_answer() {
+        let network = Network {
+            embeddings: vec![],
+            hidden: vec![Layer { weight: matrix(2, 1, &[f32::MAX, f32::MIN]), bias: vec![0.0] }],
+            output: Layer { weight: matrix(1, 1, &[1.0]), bias: vec![0.5] },
+        };
+        assert!(network.forward(&encoded(&[8.0, 8.0], &[])).iter().all(|value| value.is_nan()));
     }
 
     #[test]

@@ -175,18 +175,27 @@ async fn alone(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shutd
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
     let found = Arc::clone(&app);
-    tasks.spawn("bus", until(shutdown.clone(), async move {
-        found.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
-    }));
+    tasks.spawn(
+        "bus",
+        until(shutdown.clone(), async move {
+            found.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
+        }),
+    );
     let found = Arc::clone(&app);
-    tasks.spawn("object store", until(shutdown.clone(), async move {
-        found.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
-    }));
+    tasks.spawn(
+        "object store",
+        until(shutdown.clone(), async move {
+            found.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
+        }),
+    );
     Ok(serve_replica(app, socket, limits, tasks, shutdown))
 }
 
 /// Tries until it succeeds.
-async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(what: &str, open: impl Fn() -> F) -> T {
+async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    what: &str,
+    open: impl Fn() -> F,
+) -> T {
     loop {
         match open().await {
             Ok(opened) => return opened,

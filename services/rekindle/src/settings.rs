@@ -74,7 +74,10 @@ mod tests {
         let text = include_str!("../../../compose.yaml");
         let variables = text.lines().filter_map(|line| line.trim().strip_prefix("REKINDLE__")?.split_once(": ")).map(
             |(key, value)| {
-                (format!("REKINDLE__{key}"), value.trim_matches('"').replace("${REKINDLE_PASSWORD:-rekindle}", "secret"))
+                (
+                    format!("REKINDLE__{key}"),
+                    value.trim_matches('"').replace("${REKINDLE_PASSWORD:-rekindle}", "secret"),
+                )
             },
         );
         let variables: Vec<_> = variables.collect();

@@ -10,7 +10,7 @@ use rekindle_proto::{time, trainer as wire};
 use crate::Error;
 
 /// Rows below which a gate says no, unless it says otherwise.
-const DEFAULT_MIN_ROWS: u64 = 1000;
+const DEFAULT_MIN_ROWS: u64 = 200;
 /// Rows that the ordered comparison needs.
 const LEAST_ROWS: u64 = 20;
 /// A gate's confidence, unless it says otherwise.
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_gate_has_defaults_and_bounds() {
         let gate = Gate::parse(&wire::Gate::default()).expect("defaults");
-        assert_eq!(gate, Gate { margin: 0.0, confidence: 0.95, min_rows: 1000, slices: vec![] });
+        assert_eq!(gate, Gate { margin: 0.0, confidence: 0.95, min_rows: 200, slices: vec![] });
         for bad in [
             wire::Gate { confidence: 0.4, ..Default::default() },
             wire::Gate { confidence: f64::NAN, ..Default::default() },

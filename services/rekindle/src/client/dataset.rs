@@ -179,10 +179,20 @@ fn summary(version: &DatasetVersion) -> Fields {
         ("time", range(version.time_min, version.time_max)),
         ("content", version.content_digest.clone()),
         ("blob", format!("{} ({} bytes)", version.blob_digest, version.bytes)),
-        ("parents", version.parents.join(", ")),
+        ("parents", few(&version.parents)),
         ("description", version.description.clone()),
         ("created", when(version.created_at)),
     ]
+}
+
+/// The first digests, and how many more there are: a dataset that a workflow made comes from hundreds of segments.
+fn few(digests: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut told: Vec<String> = digests.iter().take(SHOWN).cloned().collect();
+    if digests.len() > SHOWN {
+        told.push(format!("and {} more (--json lists them)", digests.len() - SHOWN));
+    }
+    told.join(", ")
 }
 
 fn range(from: Option<Timestamp>, until: Option<Timestamp>) -> String {

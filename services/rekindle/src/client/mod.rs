@@ -38,13 +38,34 @@ use output::Format;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// The control plane's gRPC address
-    #[arg(long, global = true, help_heading = "Platform and output", value_name = "URL", env = "REKINDLE_ADDRESS", default_value = "http://127.0.0.1:7000")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "URL",
+        env = "REKINDLE_ADDRESS",
+        default_value = "http://127.0.0.1:7000"
+    )]
     pub address: String,
     /// gRPC addresses of the inference replicas; by default as the orchestrator knows them
-    #[arg(long, global = true, help_heading = "Platform and output", value_name = "HOST:PORT,..", env = "REKINDLE_INFERENCE", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "HOST:PORT,..",
+        env = "REKINDLE_INFERENCE",
+        value_delimiter = ','
+    )]
     pub inference: Vec<String>,
     /// The bus that events are followed on
-    #[arg(long, global = true, help_heading = "Platform and output", value_name = "URL", env = "REKINDLE_NATS", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "URL",
+        env = "REKINDLE_NATS",
+        default_value = "nats://127.0.0.1:4222"
+    )]
     pub nats: String,
     /// Print JSON for programs instead of tables for people
     #[arg(long, global = true, help_heading = "Platform and output")]

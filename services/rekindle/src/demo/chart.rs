@@ -76,7 +76,9 @@ fn draw(
             .draw_series(LineSeries::new(line.points.iter().filter(|p| p.1.is_finite()).copied(), style))?
             .label(line.name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], key.stroke_width(3)));
-        chart.draw_series(line.points.iter().filter(|p| p.1.is_finite()).map(|&point| Circle::new(point, 3, key.filled())))?;
+        chart.draw_series(
+            line.points.iter().filter(|p| p.1.is_finite()).map(|&point| Circle::new(point, 3, key.filled())),
+        )?;
     }
     chart
         .configure_series_labels()

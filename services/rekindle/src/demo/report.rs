@@ -134,7 +134,11 @@ fn quality_chart(material: &Material<'_>) -> Option<String> {
         material.windows.iter().filter_map(|window| Some((window.from, score(window)?))).collect()
     };
     let lines = [
-        Line { name: "first model, unchanged", color: RGBColor(120, 124, 140), points: points(|w| w.unchanged.headline()) },
+        Line {
+            name: "first model, unchanged",
+            color: RGBColor(120, 124, 140),
+            points: points(|w| w.unchanged.headline()),
+        },
         Line { name: "live", color: RGBColor(194, 65, 12), points: points(|w| w.live.headline()) },
     ];
     let marks: Vec<Mark> =
@@ -180,7 +184,10 @@ fn heat_map(reports: &[monitor::WindowReport]) -> (Vec<String>, Vec<DriftRow>) {
         .iter()
         .map(|(name, _)| DriftRow {
             name: (*name).to_owned(),
-            cells: columns.iter().map(|(from, features)| cell(*from, features.iter().find(|f| f.name == *name))).collect(),
+            cells: columns
+                .iter()
+                .map(|(from, features)| cell(*from, features.iter().find(|f| f.name == *name)))
+                .collect(),
         })
         .collect();
     (columns.iter().map(|(from, _)| day(*from)).collect(), rows)
@@ -212,7 +219,11 @@ fn workflow_row(workflow: &orchestrator::Workflow) -> WorkflowRow {
     let seconds = span(workflow.window_closed_at.or(workflow.queued_at), workflow.serving_everywhere_at);
     let to = if workflow.to_version == 0 { "none".to_owned() } else { workflow.to_version.to_string() };
     WorkflowRow {
-        queued: workflow.queued_at.and_then(time::from_wire).map(|at| at.format("%H:%M:%S").to_string()).unwrap_or_default(),
+        queued: workflow
+            .queued_at
+            .and_then(time::from_wire)
+            .map(|at| at.format("%H:%M:%S").to_string())
+            .unwrap_or_default(),
         trigger: workflow.trigger().as_str_name().trim_start_matches("TRIGGER_").to_lowercase(),
         cause: workflow.cause.clone(),
         state: state_name(workflow.state()).to_owned(),
@@ -245,7 +256,8 @@ pub(crate) fn words(span: Duration) -> String {
 
 fn version_row(version: &registry::ModelVersion) -> VersionRow {
     let told = ["log_loss", "auc", "accuracy", "mae", "rmse"];
-    let metrics = told.iter().filter_map(|name| Some(format!("{name} {}", number(version.metrics.get(*name).copied()?.into()))));
+    let metrics =
+        told.iter().filter_map(|name| Some(format!("{name} {}", number(version.metrics.get(*name).copied()?.into()))));
     let metrics: Vec<String> = metrics.collect();
     VersionRow {
         version: version.version,

@@ -83,11 +83,7 @@ fn regression(rows: &[ScoredRow], pick: Pick) -> Scores {
     let numbers = flat(rows, pick);
     let truth: Vec<f64> =
         rows.iter().map(|row| if let Target::Number(number) = row.truth { number } else { f64::NAN }).collect();
-    Scores {
-        mae: quality::mae(&numbers, &truth).ok(),
-        rmse: quality::rmse(&numbers, &truth).ok(),
-        ..Scores::default()
-    }
+    Scores { mae: quality::mae(&numbers, &truth).ok(), rmse: quality::rmse(&numbers, &truth).ok(), ..Scores::default() }
 }
 
 /// The rows (in time order) cut into windows that begin at multiples of `length` since 1970, as the monitor cuts them.

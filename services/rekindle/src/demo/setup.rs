@@ -9,8 +9,8 @@ use rekindle_proto::{
     monitor::Watch,
     orchestrator::{DeployRequest, DeploymentPhase, GetDeploymentRequest, Policy, SetPolicyRequest},
     registry::{
-        FileFormat, GetModelVersionRequest, GetRunRequest, RegisterVersionRequest, Run, RunStatus, SetAliasRequest, Source,
-        get_model_version_request::Which,
+        FileFormat, GetModelVersionRequest, GetRunRequest, RegisterVersionRequest, Run, RunStatus, SetAliasRequest,
+        Source, get_model_version_request::Which,
     },
     time::span_to_wire,
     trainer::{DatasetRef, Job, SubmitJobRequest, TrainWork, job::Work},
@@ -108,7 +108,9 @@ async fn train(plan: &Plan, connection: &Connection) -> Result<Run> {
         let run = connection.runs().get_run(GetRunRequest { id: id.clone() }).await?.into_inner();
         match run.status() {
             RunStatus::Finished => return Ok(run),
-            RunStatus::Failed | RunStatus::Killed => bail!("the training ended {}: {}", run.status().as_str_name(), run.error),
+            RunStatus::Failed | RunStatus::Killed => {
+                bail!("the training ended {}: {}", run.status().as_str_name(), run.error)
+            }
             _ => sleep(POLL).await,
         }
     }

@@ -58,7 +58,9 @@ fn line(kind: EventKind, data: &Value) -> Option<String> {
         EventKind::DATASET_VERSION_REGISTERED => {
             format!("dataset {} version {}: {} rows", text("name"), data["version"], text("rows"))
         }
-        EventKind::MODEL_VERSION_REGISTERED => format!("model {} version {} registered", text("model"), data["version"]),
+        EventKind::MODEL_VERSION_REGISTERED => {
+            format!("model {} version {} registered", text("model"), data["version"])
+        }
         EventKind::REPLICA_UPDATED => format!("{} answers with version {}", text("replica"), data["version"]),
         EventKind::ALIAS_MOVED if text("alias") == "champion" => {
             format!("champion is version {} (was {})", data["version"], data["from_version"])
@@ -71,7 +73,11 @@ fn line(kind: EventKind, data: &Value) -> Option<String> {
 fn causes(data: &Value) -> String {
     let features = data["features"].as_array().map(Vec::as_slice).unwrap_or_default();
     let told = features.iter().take(3).map(|feature| {
-        format!("{} (PSI {:.2})", feature["name"].as_str().unwrap_or_default(), feature["psi"].as_f64().unwrap_or_default())
+        format!(
+            "{} (PSI {:.2})",
+            feature["name"].as_str().unwrap_or_default(),
+            feature["psi"].as_f64().unwrap_or_default()
+        )
     });
     let mut told: Vec<String> = told.collect();
     if features.len() > 3 {

@@ -127,7 +127,8 @@ fn tell(summary: &Summary, story: &Story) {
 fn scored(plan: &Plan, first: &FirstModel, replay: &Replay) -> Result<Vec<ScoredRow>> {
     let prediction = first.model.score(&plan.live.batch)?;
     let (width, scores) = prediction.scores();
-    let unchanged: Vec<Output> = scores.chunks(width.max(1)).map(|row| row.iter().map(|&p| p.into()).collect()).collect();
+    let unchanged: Vec<Output> =
+        scores.chunks(width.max(1)).map(|row| row.iter().map(|&p| p.into()).collect()).collect();
     let times = plan.live.times(&plan.args.time)?;
     let truths = first.model.targets(&plan.live.batch)?;
     let answered = replay.answers.iter().enumerate().filter_map(|(row, answer)| Some((row, answer.as_ref()?)));
@@ -209,7 +210,8 @@ async fn reports(plan: &Plan, connection: &Connection) -> Result<Vec<WindowRepor
 }
 
 async fn versions(plan: &Plan, connection: &Connection) -> Result<Vec<ModelVersion>> {
-    let request = ListModelVersionsRequest { model: plan.model.to_string(), page_size: PAGE, page_token: String::new() };
+    let request =
+        ListModelVersionsRequest { model: plan.model.to_string(), page_size: PAGE, page_token: String::new() };
     let mut found = connection.models().list_model_versions(request).await?.into_inner().versions;
     found.sort_by_key(|version| version.version);
     Ok(found)

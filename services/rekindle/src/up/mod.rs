@@ -135,7 +135,11 @@ impl Sockets {
         let free = |address: SocketAddr| if args.free_ports { SocketAddr::new(address.ip(), 0) } else { address };
         let mut replicas = Vec::new();
         for n in 0..args.replicas {
-            let port = args.inference_listen.port().checked_add(n * PORTS_PER_REPLICA).context("too many replicas for the ports")?;
+            let port = args
+                .inference_listen
+                .port()
+                .checked_add(n * PORTS_PER_REPLICA)
+                .context("too many replicas for the ports")?;
             replicas.push(grpc::listen(free(SocketAddr::new(args.inference_listen.ip(), port))).await?);
         }
         let (control, admin) = (grpc::listen(free(args.listen)).await?, grpc::listen(free(args.admin)).await?);

@@ -80,7 +80,10 @@ impl Drop for NatsServer {
 
 /// A killed parent must not leave a server behind that holds the store.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the only way to run code between fork and exec; the closure only makes one system call")]
+#[expect(
+    unsafe_code,
+    reason = "the only way to run code between fork and exec; the closure only makes one system call"
+)]
 fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: prctl is async-signal-safe, and nothing is allocated or locked.
@@ -116,7 +119,8 @@ fn find_program() -> Result<PathBuf> {
     let exe = env::current_exe().context("cannot tell where this program is")?;
     let beside_build = exe.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
     let on_path = env::var_os("PATH").unwrap_or_default();
-    let on_path: Vec<PathBuf> = env::split_paths(&on_path).map(|folder| folder.join(OsStr::new("nats-server"))).collect();
+    let on_path: Vec<PathBuf> =
+        env::split_paths(&on_path).map(|folder| folder.join(OsStr::new("nats-server"))).collect();
     beside_build.chain(on_path).find(|candidate| candidate.is_file()).with_context(|| {
         format!(
             "nats-server was not found: run `make tools`, put it on the PATH, name it in {PROGRAM_VARIABLE}, \

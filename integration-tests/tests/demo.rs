@@ -1,0 +1,69 @@
+//! `rekindle demo` on files of one's own: it ends with a report and a summary of the promised shape.
+
+use rekindle_integration_tests::{
+    process::program,
+    table::{self, csv},
+};
+use serde_json::Value;
+
+/// Runs the demonstration on three days of learning and two of living, and returns its summary and its report.
+async fn demo(target: &str, ignore: &str) -> (Value, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("shop visits.csv");
+    std::fs::write(&data, csv(&table::rows(0..120, 72))).expect("a file");
+    let out = folder.path().join("out");
+    let output = tokio::process::Command::new(program())
+        .args(["demo", "--target", target, "--ignore", ignore, "--time", "time", "--train-until", "2024-01-04"])
+        .args(["--label-delay", "30m", "--replicas", "2", "--replay-for", "10s"])
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .await
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).expect(name);
+    let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("the summary is printed too");
+    assert_eq!(summary, printed);
+    (summary, read("report.html"))
+}
+
+fn check(summary: &Value, report: &str, scores: [&str; 2]) {
+    let rows = 48 * table::ROWS_PER_HOUR;
+    assert_eq!((&summary["requests"], &summary["rows"]), (&rows.into(), &rows.into()));
+    assert_eq!(summary["failed_requests"], 0);
+    assert!(summary["events_published"].as_u64() > Some(0) && summary["seconds"].as_f64() > Some(10.0));
+    let workflows = summary["workflows"].as_array().expect("a list");
+    for key in ["id", "trigger", "state", "queued_at", "serving_everywhere_at", "from_version", "to_version"] {
+        assert!(workflows.iter().all(|workflow| workflow.get(key).is_some()), "{key}: {workflows:?}");
+    }
+    let succeeded = workflows.iter().any(|workflow| workflow["state"] == "SUCCEEDED");
+    if succeeded && summary["live"].is_object() {
+        for score in scores {
+            assert!(summary["live"][score].is_number() && summary["static"][score].is_number(), "{score}: {summary}");
+        }
+        assert!(summary["time_to_respond_s"].is_number());
+    }
+    for heading in ["Quality per window", "Drift per feature over time", "Workflows", "Versions", "What happened"] {
+        assert!(report.contains(heading), "{heading}");
+    }
+    for fetched in ["<script", "src=\"http", "href=\"http", "@import", "url(http"] {
+        assert!(!report.contains(fetched), "self-contained: {fetched}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_class_to_predict() {
+    let (summary, report) = demo("bought", "").await;
+    check(&summary, &report, ["log_loss", "auc"]);
+    let workflows = summary["workflows"].as_array().expect("a list");
+    assert!(!workflows.is_empty(), "the world turned over, and somebody noticed: {summary}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_number_to_predict() {
+    let (summary, report) = demo("temperature", "bought").await;
+    check(&summary, &report, ["mae", "rmse"]);
+}
