@@ -2,18 +2,20 @@
 # Installs what the tests and the demo need besides Rust, into .tools/ (ignored by git). Safe to run again: whatever is
 # there in the pinned version is left as it is.
 #
-# usage: scripts/install-tools.sh [nats|s3|postgres|python]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|postgres|python|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
 #   postgres  initdb, pg_ctl, postgres from the distribution, where they are missing (Debian, as root)
-#   python    .tools/python            a virtual environment with the clients that other people would use
+#   python    .tools/python            the clients that other people would use, and a python that sees them
+#   nextest   cargo-nextest            the test runner, built by cargo where it is missing
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TOOLS=.tools
 NATS_VERSION=2.15.1
 SEAWEEDFS_VERSION=4.48
+NEXTEST_VERSION=0.9.143
 PYTHON_CLIENTS=("tritonclient[grpc]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }
@@ -57,24 +59,38 @@ postgres() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 }
 
+# A folder of packages and a `python` that sees them: Debian's python3 has pip, but not always venv.
 python() {
-    local wanted="${PYTHON_CLIENTS[*]}"
-    if [[ "$(cat "$TOOLS/python/.complete" 2>/dev/null)" == "$wanted" ]]; then
+    local wanted="${PYTHON_CLIENTS[*]}" home="$PWD/$TOOLS/python"
+    if [[ "$(cat "$home/.complete" 2>/dev/null)" == "$wanted" ]]; then
         say "the Python clients are there"
         return
     fi
     say "installing Python clients: $wanted"
-    [[ -x "$TOOLS/python/bin/python" ]] || python3 -m venv "$TOOLS/python"
-    "$TOOLS/python/bin/python" -m pip install --quiet --disable-pip-version-check "${PYTHON_CLIENTS[@]}"
-    echo "$wanted" >"$TOOLS/python/.complete"
+    rm -rf "$home"
+    mkdir -p "$home/bin" "$home/packages"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+        --target "$home/packages" "${PYTHON_CLIENTS[@]}"
+    printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 "$@"\n' "$home/packages" >"$home/bin/python"
+    chmod +x "$home/bin/python"
+    echo "$wanted" >"$home/.complete"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 postgres python
+nextest() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        say "cargo-nextest is there"
+        return
+    fi
+    say "building cargo-nextest $NEXTEST_VERSION"
+    cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
+}
+
+[[ $# -gt 0 ]] || set -- nats s3 postgres python nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | postgres | python) "$target" ;;
+        nats | s3 | postgres | python | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, postgres or python"
+            say "unknown target $target: expected nats, s3, postgres, python or nextest"
             exit 2
             ;;
     esac

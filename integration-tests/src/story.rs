@@ -4,7 +4,7 @@ use rekindle_proto::{
     inference::{
         ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
     },
-    monitor::{Outcome, ReportOutcomesRequest, Watch, outcome::Truth},
+    monitor::{GetCaptureStatusRequest, Outcome, ReportOutcomesRequest, Watch, outcome::Truth},
     orchestrator::{
         DeployRequest, Deployment, DeploymentPhase, GetDeploymentRequest, ListWorkflowsRequest, Policy,
         RolloutStrategy, SetPolicyRequest, Workflow, WorkflowState,
@@ -18,7 +18,10 @@ use rekindle_proto::{
 use rekindle_testkit::eventually;
 use tonic::transport::Channel;
 
-use crate::{Clients, table::Row};
+use crate::{
+    Clients,
+    table::{DAY_MS, HOUR_MS, Row},
+};
 
 /// The model of every story.
 pub const MODEL: &str = "shop";
@@ -149,7 +152,7 @@ pub async fn deployed(clients: &Clients, version: u32) {
     .await;
 }
 
-/// Watches windows of six hours, and retrains upon drift or degradation.
+/// Watches windows of a day, and retrains upon drift or degradation.
 pub async fn set_policy(clients: &Clients, change: impl FnOnce(&mut Policy)) {
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let millis = |millis: i32| Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 });
@@ -162,9 +165,9 @@ pub async fn set_policy(clients: &Clients, change: impl FnOnce(&mut Policy)) {
         min_new_rows: 600,
         gate: Some(rekindle_proto::trainer::Gate { confidence: 0.95, min_rows: 100, ..Default::default() }),
         rollout: Some(RolloutStrategy { bake: millis(100), observe: millis(300), ..Default::default() }),
-        cooldown: seconds(6 * 3600),
+        cooldown: seconds(24 * 3600),
         watch: Some(Watch {
-            window: seconds(6 * 3600),
+            window: seconds(24 * 3600),
             lateness: seconds(60),
             label_wait: seconds(3600),
             ..Default::default()
@@ -216,22 +219,40 @@ pub fn parameter(response: &ModelInferResponse, name: &str) -> String {
     }
 }
 
-/// Sends the rows hour by hour, one request an hour, over all replicas in turn, each followed by its outcomes. Returns the ids of the
-/// predictions.
+/// Sends the rows hour by hour, one request an hour, over all replicas in turn, each followed by its outcomes; the first traffic of its
+/// model. Before a new day begins, the days before lie captured with their outcomes: the window that it closes has its labels, however
+/// busy the machine is. Returns the ids of the predictions.
 pub async fn live_through(clients: &Clients, rows: &[Row]) -> Vec<String> {
     let mut replicas: Vec<_> = (0..clients.inference.len()).map(|index| clients.replica(index)).collect();
     let mut monitor = clients.monitor();
-    let mut ids = Vec::new();
-    for (n, hour) in
-        rows.chunk_by(|a, b| a.time_ms / crate::table::HOUR_MS == b.time_ms / crate::table::HOUR_MS).enumerate()
-    {
-        let count = replicas.len();
-        let answer = replicas[n % count].model_infer(request(hour)).await.expect("answered").into_inner();
-        let id = parameter(&answer, "prediction_id");
-        report(&mut monitor, &id, hour).await;
-        ids.push(id);
+    let (mut ids, mut sent) = (Vec::new(), 0);
+    for day in rows.chunk_by(|a, b| a.time_ms / DAY_MS == b.time_ms / DAY_MS) {
+        if sent > 0 {
+            captured(clients, sent).await;
+        }
+        for hour in day.chunk_by(|a, b| a.time_ms / HOUR_MS == b.time_ms / HOUR_MS) {
+            let place = ids.len() % replicas.len();
+            let answer = replicas[place].model_infer(request(hour)).await.expect("answered").into_inner();
+            let id = parameter(&answer, "prediction_id");
+            report(&mut monitor, &id, hour).await;
+            ids.push(id);
+        }
+        sent += day.len() as u64;
     }
     ids
+}
+
+/// Waits until the monitor has that many rows, or knows them lost, and as many outcomes.
+pub async fn captured(clients: &Clients, rows: u64) {
+    let mut monitor = clients.monitor();
+    eventually("every answered row and outcome is captured", async || {
+        let request = GetCaptureStatusRequest { model: MODEL.into() };
+        let status = monitor.get_capture_status(request).await.map_err(|s| s.to_string())?.into_inner();
+        assert!(status.predictions <= rows && status.outcomes <= rows, "counted twice: {status:?}");
+        let complete = status.predictions + status.lost == rows && status.outcomes == rows;
+        if complete { Ok(()) } else { Err(format!("{status:?} of {rows}")) }
+    })
+    .await;
 }
 
 async fn report(monitor: &mut rekindle_proto::monitor::monitor_client::MonitorClient<Channel>, id: &str, rows: &[Row]) {

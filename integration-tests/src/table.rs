@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 /// Milliseconds of an hour.
 pub const HOUR_MS: i64 = 3_600_000;
+/// Of a day.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
 /// 2024-01-01T00:00:00Z.
 pub const EPOCH_MS: i64 = 1_704_067_200_000;
 /// Rows of each hour.

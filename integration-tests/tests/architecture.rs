@@ -65,7 +65,7 @@ fn built_for(name: &str) -> BTreeMap<String, BTreeSet<String>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["tree", "--manifest-path", WORKSPACE, "--locked", "--package", name])
-        .args(["--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{p}"])
+        .args(["--edges", "normal", "--prefix", "none", "--format", "{p}"])
         .output()
         .expect("cargo starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -6,15 +6,15 @@ use rekindle_integration_tests::{
 };
 use serde_json::Value;
 
-/// Runs the demonstration on three days of learning and two of living, and returns its summary and its report.
+/// Runs the demonstration on three days of learning and four of living, and returns its summary and its report.
 async fn demo(target: &str, ignore: &str) -> (Value, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("shop visits.csv");
-    std::fs::write(&data, csv(&table::rows(0..120, 72))).expect("a file");
+    std::fs::write(&data, csv(&table::rows(0..168, 72))).expect("a file");
     let out = folder.path().join("out");
     let output = tokio::process::Command::new(program())
         .args(["demo", "--target", target, "--ignore", ignore, "--time", "time", "--train-until", "2024-01-04"])
-        .args(["--label-delay", "30m", "--replicas", "2", "--replay-for", "10s"])
+        .args(["--label-delay", "30m", "--replicas", "2", "--replay-for", "20s"])
         .arg("--data")
         .arg(&data)
         .arg("--out")
@@ -31,21 +31,22 @@ async fn demo(target: &str, ignore: &str) -> (Value, String) {
 }
 
 fn check(summary: &Value, report: &str, scores: [&str; 2]) {
-    let rows = 48 * table::ROWS_PER_HOUR;
+    let rows = 96 * table::ROWS_PER_HOUR;
     assert_eq!((&summary["requests"], &summary["rows"]), (&rows.into(), &rows.into()));
     assert_eq!(summary["failed_requests"], 0);
-    assert!(summary["events_published"].as_u64() > Some(0) && summary["seconds"].as_f64() > Some(10.0));
+    assert!(summary["events_published"].as_u64() > Some(0) && summary["seconds"].as_f64() > Some(20.0));
     let workflows = summary["workflows"].as_array().expect("a list");
     for key in ["id", "trigger", "state", "queued_at", "serving_everywhere_at", "from_version", "to_version"] {
         assert!(workflows.iter().all(|workflow| workflow.get(key).is_some()), "{key}: {workflows:?}");
     }
     let succeeded = workflows.iter().any(|workflow| workflow["state"] == "SUCCEEDED");
-    if succeeded && summary["live"].is_object() {
-        for score in scores {
-            assert!(summary["live"][score].is_number() && summary["static"][score].is_number(), "{score}: {summary}");
-        }
-        assert!(summary["time_to_respond_s"].is_number());
+    assert!(succeeded, "the world turned over, and the model followed: {summary}");
+    assert!(summary["time_to_respond_s"].is_number());
+    for score in scores {
+        assert!(summary["live"][score].is_number() && summary["static"][score].is_number(), "{score}: {summary}");
     }
+    let (live, unchanged) = (summary["live"][scores[0]].as_f64(), summary["static"][scores[0]].as_f64());
+    assert!(live < unchanged, "{live:?} live, {unchanged:?} had the first model been kept");
     for heading in ["Quality per window", "Drift per feature over time", "Workflows", "Versions", "What happened"] {
         assert!(report.contains(heading), "{heading}");
     }
@@ -58,8 +59,6 @@ fn check(summary: &Value, report: &str, scores: [&str; 2]) {
 async fn with_a_class_to_predict() {
     let (summary, report) = demo("bought", "").await;
     check(&summary, &report, ["log_loss", "auc"]);
-    let workflows = summary["workflows"].as_array().expect("a list");
-    assert!(!workflows.is_empty(), "the world turned over, and somebody noticed: {summary}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,6 @@ use rekindle_integration_tests::{
     table::{self, csv},
 };
 use rekindle_proto::{
-    monitor::GetCaptureStatusRequest,
     orchestrator::{
         GetWorkflowRequest, RollbackRequest, RolloutStrategy, StartWorkflowRequest, Workflow, WorkflowState,
         WorkflowStep,
@@ -99,13 +98,7 @@ async fn a_world_that_has_changed(clients: &Clients) {
     .await;
     let lived = table::rows(CHANGE..CHANGE + 48, CHANGE);
     story::live_through(clients, &lived).await;
-    eventually("everything is captured", async || {
-        let request = GetCaptureStatusRequest { model: MODEL.into() };
-        let status = clients.monitor().get_capture_status(request).await.map_err(|s| s.to_string())?.into_inner();
-        let rows = lived.len() as u64;
-        if status.predictions == rows && status.outcomes == rows { Ok(()) } else { Err(format!("{status:?}")) }
-    })
-    .await;
+    story::captured(clients, lived.len() as u64).await;
 }
 
 async fn start(clients: &Clients, name: &str) -> Workflow {

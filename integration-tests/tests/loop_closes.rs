@@ -6,11 +6,10 @@ use rekindle_integration_tests::{
     table::{self, csv},
 };
 use rekindle_proto::{
-    monitor::{GetCaptureStatusRequest, ListReportsRequest, Verdict},
+    monitor::{ListReportsRequest, Verdict},
     orchestrator::{Trigger, WorkflowState},
     registry::{GetAliasHistoryRequest, GetAliasRequest, GetLineageRequest},
 };
-use rekindle_testkit::eventually;
 
 const CHANGE: u64 = 72;
 
@@ -32,23 +31,9 @@ async fn the_loop_closes(clients: &Clients) {
     assert!(workflow.serving_everywhere_at.is_some() && workflow.window_closed_at.is_some());
     story::deployed(clients, story::at_rest(clients).await.stable.expect("one is served").version).await;
 
-    every_row_was_captured(clients, lived.len() as u64).await;
+    story::captured(clients, lived.len() as u64).await;
     the_drift_names_its_cause(clients).await;
     the_new_version_came_from_the_captured_rows(clients).await;
-}
-
-async fn every_row_was_captured(clients: &Clients, rows: u64) {
-    eventually("every answered row and outcome is captured", async || {
-        let request = GetCaptureStatusRequest { model: MODEL.into() };
-        let status = clients.monitor().get_capture_status(request).await.map_err(|s| s.to_string())?.into_inner();
-        assert!(status.predictions <= rows && status.outcomes <= rows, "counted twice: {status:?}");
-        if status.predictions + status.lost == rows && status.outcomes == rows {
-            Ok(())
-        } else {
-            Err(format!("{status:?}"))
-        }
-    })
-    .await;
 }
 
 async fn the_drift_names_its_cause(clients: &Clients) {

@@ -9,6 +9,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use crate::trace;
+
 /// Why an address cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{address:?} is not an address of a gRPC service: expected e.g. http://127.0.0.1:7000")]
@@ -65,11 +67,12 @@ impl Interceptor for Context {
                 request.metadata_mut().insert(key, value);
             }
         }
+        trace::inject(request.metadata_mut());
         Ok(request)
     }
 }
 
-/// A channel whose calls carry a context: `RunsClient::new(with_context(channel, context))`.
+/// A channel whose calls carry a context and the trace of the span in which they are made: `RunsClient::new(with_context(channel, context))`.
 pub fn with_context(channel: Channel, context: Context) -> InterceptedService<Channel, Context> {
     InterceptedService::new(channel, context)
 }

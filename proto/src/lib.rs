@@ -1,5 +1,5 @@
 //! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping used by events and by
-//! the command line, error details, and channels that carry the caller's context.
+//! the command line, error details, channels that carry the caller's context, and traces between processes.
 //!
 //! Nothing here decides anything. Wire types end in the `rpc.rs` of a service, where they are parsed
 //! into `rekindle_domain`'s types.
@@ -8,6 +8,7 @@ pub mod client;
 pub mod error;
 pub mod json;
 pub mod time;
+pub mod trace;
 
 /// Files of every package, for the reflection service.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

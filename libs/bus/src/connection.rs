@@ -13,6 +13,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
+use rekindle_proto::trace;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -103,7 +104,8 @@ impl Bus {
         self.bucket(streams::REPLICAS).await
     }
 
-    /// Publishes, and returns when the server has stored the message, or already had one with this id.
+    /// Publishes, and returns when the server has stored the message, or already had one with this id. The current span's trace
+    /// goes along, unless the headers name another.
     ///
     /// While the bus is away this waits `publish_timeout` at most and then gives [`Error::Unavailable`]; the message may still
     /// arrive afterwards, so whoever tries again must use the same `message_id`.
@@ -111,9 +113,12 @@ impl Bus {
         &self,
         subject: String,
         message_id: &str,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), Error> {
+        if let (None, Some(traceparent)) = (headers.get(trace::TRACEPARENT), trace::traceparent()) {
+            headers.insert(trace::TRACEPARENT, traceparent.as_str());
+        }
         let deadline = Instant::now() + self.publish_timeout;
         let acknowledged = self.send(subject.clone(), message_id, headers, payload, deadline).await?;
         self.confirm(&subject, acknowledged, deadline).await

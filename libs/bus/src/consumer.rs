@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use rekindle_proto::trace;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 pub use self::puller::Puller;
 use crate::{Bus, Delivery, Error, Message};
@@ -131,13 +133,25 @@ where
         // Whoever had it before fell silent, each time.
         Outcome::Dead(format!("delivered {} times without an answer", delivery.deliveries - 1))
     } else {
-        alive_while(&delivery, spec.ack_wait / 3, handler(delivery.message().clone())).await
+        let work = handler(delivery.message().clone()).instrument(span_of(spec, &delivery));
+        alive_while(&delivery, spec.ack_wait / 3, work).await
     };
     metrics::counter!("rekindle_bus_consumed_total", "consumer" => spec.name.clone(), "outcome" => outcome.label())
         .increment(1);
     if let Err(error) = answer(bus, spec, &delivery, outcome).await {
         tracing::warn!(consumer = spec.name, sequence = delivery.sequence, %error, "message will be delivered again");
     }
+}
+
+/// A span that goes on with the trace under which the message was published; where there is none, only for debugging.
+fn span_of(spec: &Consumer, message: &Message) -> Span {
+    let (consumer, subject) = (&spec.name, message.subject.as_str());
+    let Some(traceparent) = message.headers.as_ref().and_then(|headers| headers.get(trace::TRACEPARENT)) else {
+        return tracing::debug_span!("message", consumer, subject);
+    };
+    let span = tracing::info_span!("message", otel.name = subject, otel.kind = "consumer", consumer);
+    trace::continue_message(&span, traceparent.as_str());
+    span
 }
 
 /// Runs `work`, telling the server every `period` that it still runs.

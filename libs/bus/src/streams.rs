@@ -8,6 +8,8 @@ use async_nats::jetstream::{
 };
 use serde::Deserialize;
 
+use crate::{Bus, Error};
+
 /// Facts: `rekindle.events.<service>.<noun>.<past-verb>.<name>`.
 pub const EVENTS: &str = "REKINDLE_EVENTS";
 /// Work: `rekindle.jobs.<pool>`.
@@ -44,9 +46,9 @@ pub struct Limits {
     /// How long predictions are kept.
     #[serde(with = "humantime_serde")]
     pub predictions_age: Duration,
-    /// Outcomes; above it, new ones are refused until old ones age.
+    /// Outcomes that nobody has captured yet; above it, new ones are refused until some are.
     pub outcomes_bytes: i64,
-    /// How long outcomes are kept.
+    /// How long outcomes wait to be captured.
     #[serde(with = "humantime_serde")]
     pub outcomes_age: Duration,
     /// Dead letters, oldest go first.
@@ -137,5 +139,22 @@ impl Limits {
                 ..bucket(REPLICAS, "actual state of every replica, held as a lease")
             },
         ]
+    }
+}
+
+impl Bus {
+    /// Removes the messages that a durable consumer has acknowledged from the beginning of its stream on, and says how many. For
+    /// streams with one consumer that keeps elsewhere what it takes; what it has not acknowledged stays, also while it is away.
+    pub async fn purge_acknowledged(&self, stream: &'static str, consumer: &str) -> Result<u64, Error> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable {
+            operation: format!("purge what {consumer} has taken from {stream}"),
+            waited: Duration::ZERO,
+            source: Some(source),
+        };
+        let stream = self.jetstream().get_stream_no_info(stream).await.map_err(|error| failed(error.into()))?;
+        let info = stream.consumer_info(consumer).await.map_err(|error| failed(error.into()))?;
+        // The sequence is the first that stays.
+        let purge = stream.purge().sequence(info.ack_floor.stream_sequence + 1);
+        Ok(purge.await.map_err(|error| failed(error.into()))?.purged)
     }
 }

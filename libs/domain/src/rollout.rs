@@ -22,11 +22,11 @@ pub fn plan(deployment: &Deployment, live: &[ReplicaState], now: DateTime<Utc>, 
     let served: BTreeMap<&ReplicaId, Option<&ServedModel>> =
         live.iter().map(|state| (&state.replica, state.models.get(&deployment.model))).collect();
     match &deployment.movement {
-        Movement::Settled => Action::Wait,
-        Movement::First => {
-            let serves = served.values().any(|model| serves(*model, deployment.stable));
-            if serves { Action::Complete } else { Action::Wait }
+        Movement::Settled if deployment.outcome == Outcome::Failed && all_serve(deployment, &served) => {
+            Action::Complete
         }
+        Movement::Settled => Action::Wait,
+        Movement::First { since } => plan_first(deployment, *since, &served, now, strategy),
         Movement::Forward(forward) => plan_forward(forward, &served, now, strategy),
         Movement::Returning { since } => plan_return(deployment, *since, &served, now, strategy),
     }
@@ -73,10 +73,15 @@ pub enum Action {
     Rejoin(ReplicaId),
     /// Forget a replica that vanished on its way; should it come back, its turn comes again.
     Drop(ReplicaId),
-    /// Every live replica serves the target: watch them.
+    /// Watch the replicas: every live one serves the target, or the first ones have come that a first version is for.
     Observe,
-    /// The target becomes the stable version.
+    /// The target becomes the stable version; the first version, which is that already, is served by every live replica.
     Complete,
+    /// The first version is not served everywhere, and no other could be gone back to. It stays assigned to every replica.
+    Fail {
+        /// What went wrong.
+        reason: String,
+    },
     /// Assign the stable version to every replica.
     Return {
         /// What went wrong.
@@ -116,8 +121,11 @@ pub struct Deployment {
 pub enum Movement {
     /// Nothing: every replica should serve the stable version.
     Settled,
-    /// The first version goes to every replica at once, and none serves it yet.
-    First,
+    /// The first version goes to every replica at once, and not all of them serve it yet.
+    First {
+        /// Since when a live replica has been known; `None` before the first.
+        since: Option<DateTime<Utc>>,
+    },
     /// From the stable version to a target.
     Forward(Forward),
     /// Back to the stable version.
@@ -159,6 +167,8 @@ pub enum Outcome {
     Completed,
     /// Every replica went back.
     Returned,
+    /// The first version was not served by every live replica. Once it is after all, this becomes [`Outcome::Completed`].
+    Failed,
 }
 
 /// Why a deployment cannot start to move.
@@ -173,7 +183,7 @@ impl Deployment {
             model,
             generation: 1,
             stable: version,
-            movement: Movement::First,
+            movement: Movement::First { since: None },
             everywhere_at: None,
             outcome: Outcome::UnderWay,
             reason,
@@ -181,10 +191,12 @@ impl Deployment {
         }
     }
 
-    /// Starts to move to `target`. A first version that nobody serves yet is simply replaced.
+    /// Starts to move to `target`. A first version that was never served everywhere is simply replaced: nothing is known of it
+    /// that would make it worth going back to.
     pub fn begin(&self, target: VersionRef, reason: String, now: DateTime<Utc>) -> Result<Self, Busy> {
         let (stable, movement) = match self.movement {
-            Movement::First => (target, Movement::First),
+            Movement::First { .. } => (target, Movement::First { since: None }),
+            Movement::Settled if self.outcome == Outcome::Failed => (target, Movement::First { since: None }),
             Movement::Settled => {
                 let forward = Forward { target, moved: BTreeMap::new(), observing_since: None };
                 (self.stable, Movement::Forward(forward))
@@ -224,6 +236,7 @@ impl Deployment {
                 forward.moved.remove(replica);
                 next.generation += 1;
             }
+            (Action::Observe, Movement::First { since }) => *since = Some(now),
             (Action::Observe, Movement::Forward(forward)) => {
                 forward.observing_since = Some(now);
                 next.everywhere_at = next.everywhere_at.or(Some(now));
@@ -233,9 +246,18 @@ impl Deployment {
                 next.generation += 1;
                 next.settle(Outcome::Completed);
             }
-            (Action::Complete, Movement::First) => {
+            (Action::Complete, Movement::First { .. }) => {
                 next.everywhere_at = Some(now);
                 next.settle(Outcome::Completed);
+            }
+            (Action::Complete, Movement::Settled) if self.outcome == Outcome::Failed => {
+                next.everywhere_at = Some(now);
+                next.reason = format!("every live replica serves it after all; before: {}", self.reason);
+                next.settle(Outcome::Completed);
+            }
+            (Action::Fail { reason }, Movement::First { .. }) => {
+                next.reason.clone_from(reason);
+                next.settle(Outcome::Failed);
             }
             (Action::Return { reason }, Movement::Forward(_)) => {
                 next.reason.clone_from(reason);
@@ -273,9 +295,49 @@ impl Deployment {
     pub fn forward(&self) -> Option<&Forward> {
         match &self.movement {
             Movement::Forward(forward) => Some(forward),
-            Movement::Settled | Movement::First | Movement::Returning { .. } => None,
+            Movement::Settled | Movement::First { .. } | Movement::Returning { .. } => None,
         }
     }
+}
+
+/// The first version is through once every live replica serves it, and has failed once each of them has either done so or said
+/// why not, or has had its time.
+fn plan_first(
+    deployment: &Deployment,
+    since: Option<DateTime<Utc>>,
+    live: &BTreeMap<&ReplicaId, Option<&ServedModel>>,
+    now: DateTime<Utc>,
+    strategy: &Strategy,
+) -> Action {
+    if all_serve(deployment, live) {
+        return Action::Complete;
+    }
+    let Some(since) = since else { return if live.is_empty() { Action::Wait } else { Action::Observe } };
+    let late = since + strategy.replica_deadline <= now;
+    let mut problems = Vec::new();
+    for (replica, model) in live.iter().filter(|(_, model)| !is_at(**model, deployment)) {
+        let model = model.filter(|model| model.generation >= deployment.generation);
+        match model.and_then(|model| model.failure.as_ref()) {
+            Some(why) => problems.push(format!("replica {replica}: {why}")),
+            None if late => {
+                problems.push(format!("replica {replica} did not take over within {:?}", strategy.replica_deadline));
+            }
+            None => return Action::Wait,
+        }
+    }
+    if problems.is_empty() { Action::Wait } else { Action::Fail { reason: problems.join("; ") } }
+}
+
+/// Whether replicas live and each of them has carried out the present generation by serving the stable version.
+fn all_serve(deployment: &Deployment, live: &BTreeMap<&ReplicaId, Option<&ServedModel>>) -> bool {
+    !live.is_empty() && live.values().all(|model| is_at(*model, deployment))
+}
+
+/// Whether a replica serves the stable version, and because the present generation says so.
+fn is_at(model: Option<&ServedModel>, deployment: &Deployment) -> bool {
+    model.is_some_and(|model| {
+        model.serving == Some(deployment.stable) && model.generation >= deployment.generation && model.failure.is_none()
+    })
 }
 
 fn plan_forward(
@@ -352,20 +414,13 @@ fn plan_return(
     now: DateTime<Utc>,
     strategy: &Strategy,
 ) -> Action {
-    let back = |model: Option<&ServedModel>| {
-        serves(model, deployment.stable) && model.is_some_and(|model| model.generation >= deployment.generation)
-    };
     let stragglers: Vec<ReplicaId> =
-        live.iter().filter(|(_, model)| !back(**model)).map(|(replica, _)| (*replica).clone()).collect();
+        live.iter().filter(|(_, model)| !is_at(**model, deployment)).map(|(replica, _)| (*replica).clone()).collect();
     if stragglers.is_empty() || since + strategy.replica_deadline <= now {
         Action::Settle { stragglers }
     } else {
         Action::Wait
     }
-}
-
-fn serves(model: Option<&ServedModel>, version: VersionRef) -> bool {
-    model.is_some_and(|model| model.serving == Some(version))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ fn the_defaults_stand_alone() {
     let settings = load(None, &[], &[]).expect("fine");
     assert_eq!(settings.registry.workers, 2);
     assert_eq!(settings.registry.grpc.max_concurrent_calls, 10);
-    assert_eq!(settings.registry.grpc.timeout, Some(Duration::from_secs(60)), "left out: the type's own default");
+    assert_eq!(settings.registry.grpc.timeout, Some(Duration::from_secs(300)), "left out: the type's own default");
     assert_eq!(settings.registry.token, None);
 }
 
@@ -99,6 +99,17 @@ fn texts_become_what_the_field_wants() {
     assert_eq!(settings.registry.tags, ["a", "b"]);
     assert_eq!(settings.registry.grpc.timeout, Some(Duration::from_secs(90)));
     assert_eq!(settings.telemetry.format, telemetry::Format::Json);
+}
+
+#[test]
+fn a_time_limit_of_calls_can_be_lifted_but_not_be_nothing() {
+    let limit = |text: &str| load(None, &[], &[("registry.grpc.timeout", text)]).map(|read| read.registry.grpc.timeout);
+    assert_eq!(limit("none"), Ok(None));
+    assert_eq!(limit("5m"), Ok(Some(Duration::from_secs(300))));
+    assert!(limit("0s").expect_err("nothing")[0].contains("above 0"));
+    assert!(limit("never").expect_err("no duration")[0].contains("\"none\""));
+    let file = load(Some("[registry.grpc]\ntimeout = 'none'"), &[], &[]).expect("TOML can say it");
+    assert_eq!(file.registry.grpc.timeout, None);
 }
 
 #[test]

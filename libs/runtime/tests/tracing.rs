@@ -7,7 +7,7 @@ use std::{
 };
 
 use rekindle_proto::{
-    client,
+    client, trace,
     trainer::{
         CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse,
         trainer_client::TrainerClient,
@@ -21,7 +21,9 @@ use rekindle_runtime::{
     telemetry,
 };
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, body::Body, codegen::BoxFuture, server::NamedService};
+use tonic::{
+    Request, Response, Status, body::Body, codegen::BoxFuture, server::NamedService, service::Interceptor as _,
+};
 use tower::Service;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -37,10 +39,9 @@ impl Trainer for Telling {
     }
 
     async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
-        let mut onward = Request::new(());
-        telemetry::inject(onward.metadata_mut());
+        let onward = client::Context::default().call(Request::new(()))?;
         let onward = onward.metadata().get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        self.0.send((onward, telemetry::traceparent())).expect("the test listens");
+        self.0.send((onward, trace::traceparent())).expect("the test listens");
         Ok(Response::new(CancelJobResponse::default()))
     }
 }

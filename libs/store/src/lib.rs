@@ -16,16 +16,17 @@ pub mod inbox;
 pub mod migrations;
 pub mod outbox;
 pub mod page;
+pub mod pulse;
 pub mod retention;
 
 mod connection;
 mod entity;
 mod error;
-mod trace;
 mod transaction;
 
 pub use connection::{Config, connect, migrate};
 pub use error::Error;
+pub use pulse::Pulse;
 pub use sea_orm;
 pub use sea_orm_migration;
 pub use transaction::{RetryableError, in_transaction};

@@ -10,7 +10,7 @@ use std::{cell::Cell, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::event::EventKind;
-use rekindle_proto::client::Context;
+use rekindle_proto::{client::Context, trace::traceparent};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use crate::{
     entity::{outbox, outbox_total},
-    trace::current_traceparent,
     transaction::in_transaction,
 };
 
@@ -80,7 +79,7 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
         correlation_id: Set(event.context.correlation_id),
         causation_id: Set(event.context.causation_id),
         partition_key: Set(event.partition_key),
-        traceparent: Set(current_traceparent()),
+        traceparent: Set(traceparent()),
         time: Set(event.time),
     };
     outbox::Entity::insert(row).exec_without_returning(txn).await?;

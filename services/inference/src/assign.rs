@@ -6,10 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -19,7 +16,7 @@ use rekindle_bus::Bus;
 use rekindle_domain::{Assignment, DesiredState, ModelName, ReplicaId, VersionRef};
 use tokio::{
     sync::{Notify, watch},
-    time::{interval, sleep},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +25,7 @@ use crate::{
     desired::{Desired, States},
     loader::Loader,
     log::connected,
+    refusals::Refusals,
     serving::{Catalog, Serving, Slot},
 };
 
@@ -41,8 +39,8 @@ pub(crate) struct Assigner {
     loader: Loader,
     desired: Desired,
     resync: Duration,
-    /// Whether any desired state, even an empty one, is known.
-    informed: AtomicBool,
+    /// The models of the first desired state that this life knew, from disk or from the bus; unset until one is known.
+    opening: OnceLock<BTreeSet<ModelName>>,
     /// Notified when the actual state has changed.
     changed: Arc<Notify>,
 }
@@ -59,13 +57,27 @@ impl Assigner {
     ) -> Self {
         let saved = desired.now();
         saved.keys().for_each(|model| drop(catalog.place(model)));
-        let informed = AtomicBool::new(!saved.is_empty());
-        Self { replica, catalog, loader, desired, resync, informed, changed }
+        let opening = OnceLock::new();
+        if !saved.is_empty() {
+            opening.get_or_init(|| saved.into_keys().collect());
+        }
+        Self { replica, catalog, loader, desired, resync, opening, changed }
     }
 
-    /// Whether the desired state is known and every model in it is served.
+    /// Whether this replica should get requests: the desired state is known, and no model that it began with still loads.
+    ///
+    /// What is deployed later never takes readiness back, and one model that cannot be served only does so where nothing else
+    /// is: whether a certain model answers is told model by model.
     pub(crate) fn ready(&self) -> bool {
-        self.informed.load(Relaxed) && self.catalog.all_serving()
+        self.opening.get().is_some_and(|opening| {
+            let slots: Vec<_> = opening.iter().filter_map(|model| self.catalog.find(model.as_str())).collect();
+            slots.is_empty() || (slots.iter().all(|slot| slot.is_settled()) && self.catalog.serves_any())
+        })
+    }
+
+    /// The desired state is known from now on.
+    fn informed(&self) {
+        self.opening.get_or_init(|| self.desired.now().into_keys().collect());
     }
 
     /// Learns the desired state from the bus until `intake` ends; waits for the bus as long as it takes.
@@ -104,7 +116,7 @@ impl Assigner {
             bucket.watch_with_history(">").await.map_err(|error| Error::bus("watch the deployments", error))?;
         let status = bucket.status().await.map_err(|error| Error::bus("count the deployments", error))?;
         if status.values() == 0 {
-            self.informed.store(true, Relaxed);
+            self.informed();
         }
         let resync = sleep(self.resync);
         tokio::pin!(resync);
@@ -117,7 +129,7 @@ impl Assigner {
             let entry = entry.map_err(|error| Error::bus("watch the deployments", error))?;
             self.take_in(&entry).await;
             if entry.seen_current {
-                self.informed.store(true, Relaxed);
+                self.informed();
             }
         }
     }
@@ -146,25 +158,33 @@ impl Assigner {
         }
     }
 
-    /// Pursues every assignment, at once when it changes and again at each resync, until `intake` ends.
+    /// Pursues every assignment until `intake` ends: at once when it changes, and one that failed again after the resync interval,
+    /// or when an object store was attached.
     pub(crate) async fn reconcile(&self, intake: CancellationToken) -> Result<(), Error> {
         let mut states = self.desired.follow();
         states.mark_changed();
-        let mut again = interval(self.resync);
+        let mut artifacts = self.loader.artifacts.clone();
         let mut pursued = BTreeSet::new();
+        let mut refusals = Refusals::new(self.resync);
         let mut pursuits = FuturesUnordered::new();
         loop {
             tokio::select! {
                 _ = states.changed() => {}
-                _ = again.tick() => {}
-                Some(model) = pursuits.next() => {
+                Ok(()) = artifacts.changed() => refusals.forget_all(),
+                () = refusals.next_due() => {}
+                Some((model, refused)) = pursuits.next() => {
                     pursued.remove(&model);
+                    match refused {
+                        Some(assignment) => refusals.note(model, assignment, Instant::now()),
+                        None => refusals.forget(&model),
+                    }
                     self.forget_unused().await;
                 }
                 () = intake.cancelled() => return Ok(()),
             }
-            let due: Vec<_> =
-                states.borrow_and_update().values().filter(|state| self.is_due(state, &pursued)).cloned().collect();
+            let wanted = states.borrow_and_update().clone();
+            refusals.keep(&wanted, Instant::now());
+            let due: Vec<_> = wanted.into_values().filter(|state| self.is_due(state, &pursued, &refusals)).collect();
             for state in due {
                 pursued.insert(state.model.clone());
                 pursuits.push(self.pursue(state));
@@ -172,31 +192,37 @@ impl Assigner {
         }
     }
 
-    /// Whether a pursuit should start: something else is served, and nobody is at it.
-    fn is_due(&self, state: &DesiredState, pursued: &BTreeSet<ModelName>) -> bool {
-        if pursued.contains(&state.model) {
+    /// Whether a pursuit should start: something else is served, nobody is at it, and it did not fail just now.
+    fn is_due(&self, state: &DesiredState, pursued: &BTreeSet<ModelName>, refusals: &Refusals) -> bool {
+        let assignment = state.assignment(&self.replica);
+        if pursued.contains(&state.model) || refusals.rests(&state.model, assignment) {
             return false;
         }
-        let assignment = state.assignment(&self.replica);
         let slot = self.catalog.place(&state.model);
         let progress = slot.progress();
         !serves(&slot, assignment.version) || progress.generation != assignment.generation || progress.failure.is_some()
     }
 
-    /// Tries once to serve what a state assigns, unless it is overtaken by a newer one. Returns the model.
-    async fn pursue(&self, state: DesiredState) -> ModelName {
+    /// Tries once to serve what a state assigns, unless it is overtaken by a newer one. Returns the model, and the assignment if
+    /// it cannot be carried out.
+    async fn pursue(&self, state: DesiredState) -> (ModelName, Option<Assignment>) {
         let assignment = state.assignment(&self.replica);
         let slot = self.catalog.place(&state.model);
+        let mut refused = None;
         if serves(&slot, assignment.version) {
             slot.reached(assignment.generation);
         } else {
             tokio::select! {
-                loaded = self.loader.load(&state.model, assignment.version) => settle(&slot, assignment, loaded),
+                loaded = self.loader.load(&state.model, assignment.version) => {
+                    refused = loaded.is_err().then_some(assignment);
+                    slot.meters().loaded(loaded.is_ok());
+                    settle(&slot, assignment, loaded);
+                }
                 () = self.overtaken(&state.model, assignment.version) => {}
             }
         }
         self.changed.notify_one();
-        state.model
+        (state.model, refused)
     }
 
     /// Waits until another version, or none, is assigned.

@@ -9,6 +9,7 @@
 //! - what is served is what was registered: every blob is hashed on every load, from the cache too;
 //! - a swap loses no request: what began on a version ends on it;
 //! - a version that cannot be served leaves the one that answers in place, and is reported;
+//! - one model's trouble is no other's: it takes the replica's readiness only where nothing else is served;
 //! - logged rows + declared lost rows = answered rows, as long as the process ends in order and with the bus in reach;
 //! - bad input is refused with the field's name, and changes nothing.
 
@@ -23,6 +24,7 @@ mod loader;
 mod log;
 mod meters;
 mod output;
+mod refusals;
 mod report;
 mod rpc;
 mod serving;
@@ -141,7 +143,8 @@ impl App {
         tasks.spawn_until_close("inference prediction log", async move { log.run(bus, token, FLUSH).await });
     }
 
-    /// Whether the desired state is known and every model in it is served.
+    /// Whether this replica should get requests: the desired state is known, and the models that it began with are served. One of
+    /// them that cannot be served, and any that is deployed later, is a matter of `ModelReady` and the reports.
     pub fn ready(&self) -> bool {
         self.assigner.ready()
     }

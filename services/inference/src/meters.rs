@@ -13,6 +13,8 @@ pub(crate) struct Meters {
     refused: Counter,
     failed: Counter,
     duration: Histogram,
+    loaded: Counter,
+    unloadable: Counter,
     /// Rows answered.
     pub(crate) rows: Counter,
 }
@@ -22,13 +24,21 @@ impl Meters {
     pub(crate) fn new(model: &ModelName) -> Self {
         let model = model.to_string();
         let requests = |outcome: &'static str| counter!("rekindle_inference_requests_total", "model" => model.clone(), "outcome" => outcome);
+        let loads = |outcome: &'static str| counter!("rekindle_inference_loads_total", "model" => model.clone(), "outcome" => outcome);
         Self {
             answered: requests("answered"),
             refused: requests("refused"),
             failed: requests("failed"),
             duration: histogram!("rekindle_inference_duration_seconds", "model" => model.clone()),
+            loaded: loads("loaded"),
+            unloadable: loads("failed"),
             rows: counter!("rekindle_inference_rows_total", "model" => model.clone()),
         }
+    }
+
+    /// Counts a try to load a version.
+    pub(crate) fn loaded(&self, succeeded: bool) {
+        if succeeded { &self.loaded } else { &self.unloadable }.increment(1);
     }
 
     /// Counts a request that took `duration` from its decoded message to its answer.

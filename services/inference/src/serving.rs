@@ -116,6 +116,11 @@ impl Slot {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a version answers, or it is known why none does.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.serving.load().is_some() || self.progress().failure.is_some()
+    }
+
     /// Puts `serving` in place of whatever answered before, having carried out `generation`.
     pub(crate) fn swap(&self, serving: Arc<Serving>, generation: u64) {
         self.serving.store(Some(serving));
@@ -210,8 +215,8 @@ impl Catalog {
         self.slots.load().values().cloned().collect()
     }
 
-    /// Whether every model has a version that answers.
-    pub(crate) fn all_serving(&self) -> bool {
-        self.slots.load().values().all(|slot| slot.serving.load().is_some())
+    /// Whether any model has a version that answers.
+    pub(crate) fn serves_any(&self) -> bool {
+        self.slots.load().values().any(|slot| slot.serving.load().is_some())
     }
 }

@@ -29,7 +29,7 @@ use rekindle_bus::{
 use rekindle_domain::{Digest, ModelName};
 use rekindle_store::{in_transaction, inbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,6 +39,7 @@ use crate::{
     outcome::BadLine,
     segment::{self, Kind, Segment},
     store::{
+        lives,
         logs::{self, Growth, Log},
         segments, watches,
     },
@@ -48,6 +49,9 @@ use crate::{
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Acknowledgements under way at once.
 const ACKS: usize = 64;
+
+/// Time between two removals of captured messages from a stream that keeps none.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 /// What both loops work with.
 #[derive(Clone)]
@@ -73,6 +77,8 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     const CONSUMER: &'static str;
     /// The stream it reads.
     const STREAM: &'static str;
+    /// Whether captured messages are removed from the stream, because it takes no more once it is full.
+    const PURGES: bool = false;
     /// Reads a message; the error says why none of it can ever be read.
     fn decode(message: &Message) -> Result<Self, String>;
     /// Lines that could not be read, beside those that could.
@@ -83,6 +89,10 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     fn message_id(&self) -> &str;
     /// Whose log it belongs to.
     fn model(&self) -> &ModelName;
+    /// Which life of a replica sent it, and its number there.
+    fn numbered(&self) -> Option<(Uuid, u64)> {
+        None
+    }
     /// Rows it brings.
     fn rows(&self) -> usize;
     /// What it adds to its model's log, given the log before and how late rows are told.
@@ -107,6 +117,9 @@ impl Capture {
         // In order: a row that came after later ones would be too late for its window.
         let spec = Consumer { max_ack_pending: pending, in_order: true, ..Consumer::new(M::CONSUMER, M::STREAM, []) };
         let mut puller = Puller::new(self.bus.clone(), spec);
+        let mut purged = Instant::now();
+        // What was captured before a crash may still lie there.
+        let mut to_purge = M::PURGES;
         loop {
             let fetched = tokio::select! {
                 biased;
@@ -115,15 +128,34 @@ impl Capture {
             };
             match fetched {
                 Ok(deliveries) if deliveries.is_empty() => {}
-                Ok(deliveries) => self.take::<M>(&deliveries, &stop).await,
+                Ok(deliveries) => {
+                    self.take::<M>(&deliveries, &stop).await;
+                    to_purge = M::PURGES;
+                }
                 Err(error) => {
                     tracing::warn!(consumer = M::CONSUMER, error = chain(&error), "fetch failed, trying again");
                     pause(&stop, RETRY.0).await;
                 }
             }
+            if to_purge && purged.elapsed() >= PURGE_EVERY {
+                to_purge = !self.purge::<M>().await;
+                purged = Instant::now();
+            }
         }
         puller.hand_back().await;
         Ok(())
+    }
+
+    /// Removes acknowledged messages from the stream; `false` where that is to be tried again.
+    async fn purge<M: Captured>(&self) -> bool {
+        match self.bus.purge_acknowledged(M::STREAM, M::CONSUMER).await {
+            Ok(messages) => tracing::debug!(stream = M::STREAM, messages, "captured messages removed"),
+            Err(error) => {
+                tracing::warn!(stream = M::STREAM, error = chain(&error), "captured messages stay for now");
+                return false;
+            }
+        }
+        true
     }
 
     /// Makes deliveries durable and answers for them. What fails is tried again until `stop`; what is then still not durable is
@@ -284,6 +316,7 @@ impl Capture {
                 |sum, one| Growth {
                     predictions: sum.predictions + one.predictions,
                     lost: sum.lost + one.lost,
+                    lost_messages: sum.lost_messages + one.lost_messages,
                     late: sum.late + one.late,
                     outcomes: sum.outcomes + one.outcomes,
                     bad_lines: sum.bad_lines + one.bad_lines,
@@ -293,10 +326,30 @@ impl Capture {
             for segment in written.iter().filter(|segment| segment.model == *model) {
                 segments::insert(txn, segment, before.latest_event, now).await?;
             }
-            logs::grow(txn, model, &before, &growth).await?;
+            let lost_messages = missing(txn, &messages, now).await?;
+            logs::grow(txn, model, &before, &Growth { lost_messages, ..growth }).await?;
         }
         Ok(())
     }
+}
+
+/// By how many the messages that never came have grown, told from their numbers. It does not matter in which order messages come.
+async fn missing<M: Captured>(txn: &DatabaseTransaction, messages: &[&M], now: DateTime<Utc>) -> Result<i64, Error> {
+    let mut senders: BTreeMap<Uuid, (u64, u64)> = BTreeMap::new();
+    for (incarnation, sequence) in messages.iter().filter_map(|message| message.numbered()) {
+        let (highest, count) = senders.entry(incarnation).or_default();
+        *highest = sequence.max(*highest);
+        *count += 1;
+    }
+    let mut missing = 0;
+    for (incarnation, (highest, count)) in senders {
+        missing += lives::advance(txn, incarnation, highest, count, now).await?;
+    }
+    if missing > 0 {
+        tracing::warn!(missing, "messages of the prediction log never came");
+        metrics::counter!("rekindle_monitor_lost_messages_total").increment(missing.unsigned_abs());
+    }
+    Ok(missing)
 }
 
 /// Cuts messages into runs of about `rows` rows.

@@ -24,7 +24,7 @@ pub struct Config {
     pub fetch_messages: usize,
     /// Rows of a window evaluated at most.
     pub window_rows: u64,
-    /// Rows of an export at most.
+    /// Rows of an export at most; of more, the latest.
     pub export_rows: u64,
     /// Share of a window's rows that must be labelled before its quality is told early, in (0, 1].
     pub labelled_share: f64,

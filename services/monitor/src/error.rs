@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// No such row was captured yet.
     #[error(
-        "row {row} of prediction {id} is not in the log: a prediction appears within about a second of its answer, once its replica \
+        "row {row} of prediction {id} is not in the log: a prediction appears within about two seconds of its answer, once its replica \
          has sent its batch and the batch was written; try again, or check the id and the row"
     )]
     NoPrediction {
@@ -81,14 +81,9 @@ pub enum Error {
         /// The row asked for.
         row: u32,
     },
-    /// More rows than one export holds.
-    #[error("the span holds up to {rows} rows, monitor.export_rows allows {limit}: ask for a shorter span")]
-    TooManyRows {
-        /// Rows in the segments of the span.
-        rows: u64,
-        /// The configured limit.
-        limit: u64,
-    },
+    /// Writing the list of exported segments.
+    #[error("manifest of an export")]
+    Manifest(#[from] serde_json::Error),
     /// Rows of one span whose columns do not fit together.
     #[error(
         "versions {first} and {second} of {model} take different inputs: export spans in which one of them answered"
@@ -141,9 +136,6 @@ impl From<Error> for Status {
                 message,
                 [("prediction_id", id.to_string()), ("row", row.to_string())],
             ),
-            Error::TooManyRows { limit, .. } => {
-                refusal(Code::OutOfRange, "TOO_MANY_ROWS", message, [("limit", limit.to_string())])
-            }
             Error::MixedInputs { model, .. } => {
                 refusal(Code::FailedPrecondition, "MIXED_INPUTS", message, [("model", model.to_string())])
             }

@@ -128,7 +128,14 @@ impl Evaluation {
         let log_began = segments::next_event(&self.db, model, None).await?;
         let mut found = Vec::new();
         for ((version, bundle), segments) in by_version {
-            let frame = Frame::read(&self.artifacts, &segments, self.wanted(&segments, window, is_value)).await?;
+            let frame = match Frame::read(&self.artifacts, &segments, self.wanted(&segments, window, is_value)).await {
+                Ok(frame) => frame,
+                Err(error) if error.is_lasting() => {
+                    found.push(unreadable(model, VersionRef { version, bundle }, window, &segments, &error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             next_event = [next_event, frame.next_event()].into_iter().flatten().min();
             if frame.rows() == 0 {
                 continue;
@@ -251,23 +258,26 @@ impl Evaluation {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn judge(&self, report: Report, outcomes: &[Segment], due: bool, settings: &Settings) -> Result<(), Error> {
+    async fn judge(
+        &self,
+        mut report: Report,
+        outcomes: &[Segment],
+        due: bool,
+        settings: &Settings,
+    ) -> Result<(), Error> {
         let in_window = segments::in_window(&self.db, &report.model, &settings.timing(), &report.window).await?;
         let version = report.version;
         let of_version =
             |segment: &Segment| segment.bundle == Some(version.bundle) && segment.model_version == version.version;
         let in_window: Vec<Segment> = in_window.into_iter().filter(of_version).collect();
-        let frame = Frame::read(&self.artifacts, &in_window, self.wanted(&in_window, report.window, is_output)).await?;
-        let frame = frame.tell(&self.artifacts, outcomes).await?;
-        let (rows, labelled) = frame.labelled();
-        if !due && (labelled as f64) < self.labelled_share * rows as f64 {
-            return Ok(());
-        }
-        let quality = match self.score(version, frame, settings).await {
-            Ok(quality) => quality,
+        let quality = match self.score(&report, &in_window, outcomes, due, settings).await {
+            Ok(Some(quality)) => quality,
+            Ok(None) => return Ok(()),
             Err(error) if error.is_lasting() => {
                 let (model, version) = (&report.model, version.version);
                 tracing::error!(%model, version, error = chain(&error), "window cannot be judged");
+                let reason = format!("quality cannot be told: {}", chain(&error));
+                report.reason = if report.reason.is_empty() { reason } else { format!("{}; {reason}", report.reason) };
                 unjudgeable()
             }
             Err(error) => return Err(error),
@@ -275,13 +285,27 @@ impl Evaluation {
         self.enter_judged(report, quality).await
     }
 
-    async fn score(&self, version: VersionRef, frame: Frame, settings: &Settings) -> Result<Quality, Error> {
-        let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
+    /// `None` where more outcomes are waited for.
+    async fn score(
+        &self,
+        report: &Report,
+        segments: &[Segment],
+        outcomes: &[Segment],
+        due: bool,
+        settings: &Settings,
+    ) -> Result<Option<Quality>, Error> {
+        let frame = Frame::read(&self.artifacts, segments, self.wanted(segments, report.window, is_output)).await?;
+        let frame = frame.tell(&self.artifacts, outcomes).await?;
+        let (rows, labelled) = frame.labelled();
+        if !due && (labelled as f64) < self.labelled_share * rows as f64 {
+            return Ok(None);
+        }
+        let (reference, settings) = (self.references.get(&report.version.bundle).await?, settings.clone());
         let judged = tokio::task::spawn_blocking(move || match frame.batch()? {
             Some(batch) => quality::judge(&reference.manifest, &batch, frame.truths(), &settings),
             None => Ok(unjudgeable()),
         });
-        judged.await?
+        judged.await?.map(Some)
     }
 
     async fn enter_judged(&self, mut report: Report, quality: Quality) -> Result<(), Error> {
@@ -295,7 +319,7 @@ impl Evaluation {
         let (labelled, invalid) = (quality.labelled_rows, quality.invalid_outcomes);
         let verdict = quality.verdict.as_str();
         in_transaction(&self.db, async move |txn| {
-            if !store::reports::complete(txn, report.id, &quality, report.correlation_id, now).await? {
+            if !store::reports::complete(txn, &report, &quality, now).await? {
                 return Err(Error::LostRace { what: "the quality of a window", model: report.model.clone() });
             }
             for event in alert::of_judged(&report, &quality, now) {
@@ -328,6 +352,27 @@ fn cannot_tell(report: &mut Report, own: Span) {
     report.correlation_id = None;
     let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
     report.reason = format!("cannot tell: it answered only from {} to {}", time(own.first), time(own.last));
+}
+
+/// A window whose rows are gone: it is told as one that cannot be, with as many rows as its segments hold, and the next is gone on with.
+fn unreadable(model: &ModelName, version: VersionRef, window: Window, segments: &[Segment], error: &Error) -> Report {
+    let why = chain(error);
+    tracing::error!(%model, version = version.version, error = why, "rows of a window cannot be read");
+    let ids = segments.iter().map(|segment| segment.ids).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
+    Report {
+        id: ReportId::new(Uuid::now_v7()),
+        model: model.clone(),
+        version,
+        window,
+        rows: segments.iter().map(|segment| segment.rows).sum(),
+        drift: unknown(),
+        quality: None,
+        ids: ids.unwrap_or_default(),
+        closed_at: Utc::now(),
+        quality_at: None,
+        correlation_id: None,
+        reason: format!("cannot tell: its rows cannot be read, and are counted by their segments: {why}"),
+    }
 }
 
 fn is_value(column: &str) -> bool {

@@ -1,5 +1,8 @@
 //! Labelled rows of a span of event time, as a dataset for retraining.
 
+mod bound;
+mod manifest;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -53,8 +56,12 @@ pub struct Exported {
     pub times: Option<(i64, i64)>,
     /// The event time from which on the share to be kept aside lies, in milliseconds; `None` where that is nothing.
     pub holdout_from: Option<i64>,
-    /// Every segment that was read, of predictions and of outcomes, sorted.
-    pub segments: Vec<Digest>,
+    /// The blob that lists every segment that was read; `None` where there are no labelled rows.
+    pub manifest: Option<Digest>,
+    /// Segments that were read, of predictions and of outcomes.
+    pub segments: usize,
+    /// Logged rows, the earliest of the span, for which there was no room.
+    pub rows_left_out: u64,
 }
 
 /// One version's labelled rows.
@@ -65,7 +72,7 @@ struct Part {
 }
 
 /// Writes the rows whose truth is known and belongs to the target of the version that answered, in order of event time, prediction id
-/// and row. The same log gives the same bytes.
+/// and row. The same log gives the same bytes. Of more than `limit` logged rows the latest are taken.
 pub(crate) async fn run(
     db: &DatabaseConnection,
     artifacts: &Artifacts,
@@ -74,34 +81,33 @@ pub(crate) async fn run(
     span: &Span,
 ) -> Result<Exported, Error> {
     let found = segments::in_span(db, &span.model, span.from, span.until).await?;
-    let rows: u64 = found.iter().map(|segment| segment.rows).sum();
-    if rows > limit {
-        return Err(Error::TooManyRows { rows, limit });
-    }
+    let bounded = bound::latest(artifacts, found, span, limit).await?;
+    let rows_left_out = bounded.left_out;
     let mut by_version: BTreeMap<(u32, Digest), Vec<Segment>> = BTreeMap::new();
-    for segment in found {
+    for segment in bounded.segments {
         let Some(bundle) = segment.bundle else { continue };
         by_version.entry((segment.model_version, bundle)).or_default().push(segment);
     }
-    let (mut parts, mut used) = (Vec::new(), BTreeSet::new());
+    let (mut parts, mut used) = (Vec::new(), BTreeMap::new());
     for ((version, bundle), segments) in by_version {
         let wanted =
-            Wanted { from: span.from, until: span.until, key: None, sample: Sample { of: 1 }, columns: is_input };
+            Wanted { from: bounded.from, until: span.until, key: None, sample: Sample { of: 1 }, columns: is_input };
         let frame = Frame::read(artifacts, &segments, wanted).await?;
         let Some(ids) = frame.ids() else { continue };
         let outcomes = segments::outcomes_of(db, &span.model, ids).await?;
         let frame = frame.tell(artifacts, &outcomes).await?;
-        used.extend(segments.iter().chain(&outcomes).map(|segment| segment.digest));
+        used.extend(segments.into_iter().chain(outcomes).map(|segment| (segment.object_key.clone(), segment)));
         let reference = references.get(&bundle).await?;
         let (target, time_column) = (span.target.clone(), span.time_column.clone());
         let part =
             tokio::task::spawn_blocking(move || part(&reference.manifest, version, &frame, &target, &time_column));
         parts.extend(part.await??);
     }
-    let segments = used.into_iter().collect();
+    let segments = used.len();
     if parts.is_empty() {
-        return Ok(Exported { segments, ..Exported::default() });
+        return Ok(Exported { segments, rows_left_out, ..Exported::default() });
     }
+    let manifest = manifest::bytes(span, bounded.from, used.values())?;
     let (model, time_column, share) = (span.model.clone(), span.time_column.clone(), span.holdout_share);
     let (bytes, exported) = tokio::task::spawn_blocking(move || {
         let table = put_together(&model, parts)?;
@@ -109,10 +115,12 @@ pub(crate) async fn run(
         let range = times.first().copied().zip(times.last().copied());
         let holdout_from = holdout_from(times, share);
         let rows = table.rows() as u64;
-        Ok::<_, Error>((write_parquet(&table)?, Exported { blob: None, rows, times: range, holdout_from, segments }))
+        let exported = Exported { rows, times: range, holdout_from, segments, rows_left_out, ..Exported::default() };
+        Ok::<_, Error>((write_parquet(&table)?, exported))
     })
     .await??;
-    Ok(Exported { blob: Some(artifacts.put(bytes).await?), ..exported })
+    let (blob, manifest) = (artifacts.put(bytes).await?, artifacts.put(manifest.into()).await?);
+    Ok(Exported { blob: Some(blob), manifest: Some(manifest), ..exported })
 }
 
 /// The time from which on the latest `share` of ascending `times` lie.

@@ -70,6 +70,7 @@ struct Inner {
     export_references: References,
     /// Rung when windows may have to be looked at.
     captured: Arc<Notify>,
+    pulse: rekindle_store::Pulse,
 }
 
 impl App {
@@ -78,7 +79,8 @@ impl App {
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::Migrator>(&db).await?;
         let export_references = References::new(artifacts.clone(), config.references);
-        Ok(Self(Arc::new(Inner { config, db, bus, artifacts, export_references, captured: Arc::default() })))
+        let (captured, pulse) = (Arc::default(), rekindle_store::Pulse::new());
+        Ok(Self(Arc::new(Inner { config, db, bus, artifacts, export_references, captured, pulse })))
     }
 
     /// Adds the gRPC service.
@@ -93,6 +95,8 @@ impl App {
         tasks.spawn("monitor predictions", capture.clone().run::<Logged>(shutdown.intake().clone()));
         tasks.spawn("monitor outcomes", capture.run::<Truths>(shutdown.intake().clone()));
         tasks.spawn("monitor evaluation", self.evaluation().run(shutdown.intake().clone()));
+        let pulse = inner.pulse.clone().follow(inner.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("monitor database", pulse);
         let forgetting = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
         tasks.spawn("monitor retention", forgetting);
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
@@ -102,7 +106,7 @@ impl App {
 
     /// Whether calls and captures can be served now.
     pub fn ready(&self) -> bool {
-        self.0.bus.is_connected()
+        self.0.bus.is_connected() && self.0.pulse.is_beating()
     }
 
     fn capture(&self) -> Capture {

@@ -1,4 +1,4 @@
-//! Keeps the ids of captured messages bounded by age; the log itself is kept.
+//! Keeps the ids of captured messages and the lives of replicas bounded by age; the log itself is kept.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rekindle_store::retention;
 use sea_orm::DatabaseConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, error::chain};
+use crate::{Error, error::chain, store::lives};
 
 /// Time between two rounds.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -18,9 +18,12 @@ pub(crate) async fn run(db: DatabaseConnection, remember: Duration, stop: Cancel
     loop {
         // An age that reaches back before the calendar begins forgets nothing.
         if let Some(before) = Utc::now().checked_sub_signed(age) {
-            match retention::forget(&db, before).await {
-                Ok(0) => {}
-                Ok(forgotten) => tracing::info!(forgotten, "ids of old messages forgotten"),
+            let forgotten = async {
+                Ok::<_, sea_orm::DbErr>((retention::forget(&db, before).await?, lives::forget(&db, before).await?))
+            };
+            match forgotten.await {
+                Ok((0, 0)) => {}
+                Ok((ids, lives)) => tracing::info!(ids, lives, "ids of old messages and silent replicas forgotten"),
                 Err(error) => tracing::warn!(error = chain(&error), "old ids were not forgotten, trying again later"),
             }
         }

@@ -186,14 +186,16 @@ impl Monitor for App {
         let inner = &self.0;
         let done =
             export::run(&inner.db, &inner.artifacts, &inner.export_references, inner.config.export_rows, &span).await?;
-        tracing::info!(model = %span.model, rows = done.rows, segments = done.segments.len(), "labelled rows exported");
+        let (rows, segments, left_out) = (done.rows, done.segments, done.rows_left_out);
+        tracing::info!(model = %span.model, rows, segments, left_out, "labelled rows exported");
         Ok(Response::new(ExportLabelledResponse {
             blob_digest: done.blob.map(|digest| digest.to_string()).unwrap_or_default(),
             rows: done.rows,
             time_min: done.times.and_then(|(min, _)| wire_time(min)),
             time_max: done.times.and_then(|(_, max)| wire_time(max)),
             holdout_from: done.holdout_from.and_then(wire_time),
-            segment_digests: done.segments.iter().map(Digest::to_string).collect(),
+            manifest_digest: done.manifest.map(|digest| digest.to_string()).unwrap_or_default(),
+            rows_left_out: done.rows_left_out,
         }))
     }
 
@@ -211,6 +213,7 @@ impl Monitor for App {
                 model: model.to_string(),
                 predictions: log.predictions,
                 lost: log.lost,
+                lost_messages: log.lost_messages,
                 outcomes: log.outcomes,
                 watermark: log.latest_event.and_then(|latest| wire_time(timing.watermark(latest))),
                 segments: segments::count(db, &model).await?,

@@ -1,6 +1,7 @@
 //! The monitor's database: the index of segments, the state of each model's log, reports and settings. The only sea-orm code.
 
 pub(crate) mod entities;
+pub(crate) mod lives;
 pub(crate) mod logs;
 pub mod migrations;
 pub(crate) mod reports;

@@ -28,6 +28,9 @@ const QUICK: Duration = Duration::from_secs(10);
 /// Longest time for a call that reads or writes many rows.
 const LONG: Duration = Duration::from_secs(300);
 
+/// Largest answer that is read: schemas and profiles of wide datasets, and lineages of many.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
 /// The other services.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
@@ -53,16 +56,20 @@ impl Peers {
 }
 
 impl Calls {
+    fn carrying(&self, peer: &Channel) -> Carrying {
+        with_context(peer.clone(), self.context.clone())
+    }
+
     fn models(&self) -> ModelsClient<Carrying> {
-        ModelsClient::new(with_context(self.peers.registry.clone(), self.context.clone()))
+        ModelsClient::new(self.carrying(&self.peers.registry)).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     fn trainer(&self) -> TrainerClient<Carrying> {
-        TrainerClient::new(with_context(self.peers.trainer.clone(), self.context.clone()))
+        TrainerClient::new(self.carrying(&self.peers.trainer)).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     fn monitor(&self) -> MonitorClient<Carrying> {
-        MonitorClient::new(with_context(self.peers.monitor.clone(), self.context.clone()))
+        MonitorClient::new(self.carrying(&self.peers.monitor)).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// A model version by number, or by alias where `which` says so.
@@ -139,14 +146,15 @@ impl Calls {
 
     /// Makes a dataset version.
     pub(crate) async fn register_dataset(&self, request: RegisterVersionRequest) -> Result<DatasetVersion, Error> {
-        let mut datasets = DatasetsClient::new(with_context(self.peers.registry.clone(), self.context.clone()));
+        let mut datasets =
+            DatasetsClient::new(self.carrying(&self.peers.registry)).max_decoding_message_size(MAX_ANSWER_BYTES);
         let call = datasets.register_version(within(LONG, request)).await;
         Ok(call.map_err(Error::call("register the dataset"))?.into_inner())
     }
 
     /// A run; `None` where it does not exist.
     pub(crate) async fn run(&self, id: &str) -> Result<Option<Run>, Error> {
-        let mut runs = RunsClient::new(with_context(self.peers.registry.clone(), self.context.clone()));
+        let mut runs = RunsClient::new(self.carrying(&self.peers.registry)).max_decoding_message_size(MAX_ANSWER_BYTES);
         found(runs.get_run(within(QUICK, GetRunRequest { id: id.to_owned() })).await, "read a run")
     }
 

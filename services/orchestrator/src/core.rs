@@ -87,7 +87,7 @@ impl Core {
             if after == before {
                 return Ok(before);
             }
-            match self.change_workflow(&before, after, now).await {
+            match Box::pin(self.change_workflow(&before, after, now)).await {
                 Err(Error::Raced { .. }) if attempt < RACES => attempt += 1,
                 result => return result,
             }

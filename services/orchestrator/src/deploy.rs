@@ -64,7 +64,7 @@ pub(crate) async fn deploy(
 }
 
 /// Goes back to the stable version before this one. Where a move to a target is under way, that is ended instead, and the
-/// workflow that asked for it is cancelled.
+/// workflow that asked for it is cancelled. A rollback that is under way goes on.
 pub(crate) async fn rollback(core: &Core, request: RollbackRequest, now: DateTime<Utc>) -> Result<Deployment, Error> {
     let intent = Intent::of("Rollback", &request.idempotency_key, &request)?;
     let model = model_from_wire("model", &request.model)?;
@@ -77,9 +77,10 @@ pub(crate) async fn rollback(core: &Core, request: RollbackRequest, now: DateTim
         let current = deployments::get(txn, &model).await?;
         let current = current.ok_or_else(|| Error::not_found("deployment of", &model))?;
         let record = match current.deployment.movement {
+            Movement::Forward(_) if current.request.origin == Origin::Rollback => current,
             Movement::Forward(_) => end_move(txn, &current, &request, now).await?,
             Movement::Returning { .. } => current,
-            Movement::First | Movement::Settled => go_back(txn, current, &request, deadline_at, now).await?,
+            Movement::First { .. } | Movement::Settled => go_back(txn, current, &request, deadline_at, now).await?,
         };
         let answer = deployment_to_wire(&record);
         intent.remember(txn, &answer, now).await?;
@@ -126,7 +127,7 @@ async fn strategy(txn: &DatabaseTransaction, model: &ModelName) -> Result<Strate
     Ok(policies::get(txn, model).await?.map_or_else(Strategy::default, |revised| revised.policy.rollout))
 }
 
-/// Starts the move, unless the version is the stable one already.
+/// Starts the move, unless the version is the stable one already; one that failed is tried anew.
 async fn begin(
     txn: &DatabaseTransaction,
     model: &ModelName,
@@ -135,7 +136,7 @@ async fn begin(
     now: DateTime<Utc>,
 ) -> Result<Record, Error> {
     match current {
-        Some(current) if !current.is_moving() && current.deployment.stable == wanted.target => Ok(current),
+        Some(current) if current.has_or_gets(wanted.target) => Ok(current),
         current => deployment::begin(txn, model, current.as_ref(), wanted, now).await,
     }
 }
@@ -176,7 +177,8 @@ async fn go_back(
         origin: Origin::Rollback,
         by: request.by.clone(),
         why: reason(request),
-        strategy: strategy(txn, &model).await?,
+        // The way back to a version that held up is not ended by a request that fails on it.
+        strategy: Strategy { max_error_rate: 1.0, ..strategy(txn, &model).await? },
         deadline_at,
     };
     deployment::begin(txn, &model, Some(&current), wanted, now).await

@@ -25,8 +25,23 @@ pub(crate) struct Record {
     /// Grows with every change; the first is 1.
     pub revision: u64,
     pub request: Request,
-    /// Whether the registry's `champion` is known to point at the stable version.
-    pub champion_set: bool,
+    pub champion: Champion,
+}
+
+/// Where the registry's `champion` points, as far as is known since the latest move began. Whoever moves the alias by hand and
+/// deploys it is followed or, where the version does not take over, contradicted: it ends at the stable version either way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Champion {
+    /// It has to be pointed at the stable version once the move is over.
+    Owed,
+    /// It points at the stable version.
+    Set,
+    /// The registry does not let it point there, and asking again would not help.
+    Refused {
+        /// What the registry said.
+        why: String,
+    },
 }
 
 /// What a deployment was asked to do.
@@ -62,12 +77,20 @@ impl Record {
         }
     }
 
-    /// Whether replicas are on their way to a target or back.
-    pub(crate) fn is_moving(&self) -> bool {
-        matches!(self.deployment.movement, Movement::Forward(_) | Movement::Returning { .. })
+    /// Whether every replica is assigned that version, and no failure to serve it is known.
+    pub(crate) fn has_or_gets(&self, version: VersionRef) -> bool {
+        let moving = matches!(self.deployment.movement, Movement::Forward(_) | Movement::Returning { .. });
+        !moving && self.deployment.outcome != Outcome::Failed && self.deployment.stable == version
     }
 
-    fn context(&self) -> Context {
+    /// Whether `champion` has yet to be pointed at the stable version. One that failed is nobody's champion.
+    pub(crate) fn owes_champion(&self) -> bool {
+        let over = matches!(self.deployment.outcome, Outcome::Completed | Outcome::Returned);
+        self.deployment.movement == Movement::Settled && over && self.champion == Champion::Owed
+    }
+
+    /// What calls and events on its behalf carry.
+    pub(crate) fn context(&self) -> Context {
         self.workflow().map_or_else(Context::default, |id| Context::correlated(id.to_string()))
     }
 
@@ -89,7 +112,7 @@ impl Record {
 pub(crate) fn phase(movement: &Movement) -> &'static str {
     match movement {
         Movement::Settled => "STABLE",
-        Movement::First => "OBSERVING",
+        Movement::First { .. } => "OBSERVING",
         Movement::Forward(forward) if forward.observing_since.is_some() => "OBSERVING",
         Movement::Forward(_) => "ROLLING_OUT",
         Movement::Returning { .. } => "RETURNING",
@@ -112,7 +135,7 @@ pub(crate) async fn begin(
             .map_err(|busy| in_progress(current, &busy.to_string()))?,
     };
     let revision = current.map_or(1, |current| current.revision + 1);
-    let record = Record { deployment, revision, request, champion_set: false };
+    let record = Record { deployment, revision, request, champion: Champion::Owed };
     deployments::write(txn, &record).await?;
     tell_change(txn, &record, now).await?;
     Ok(record)
@@ -128,7 +151,8 @@ pub(crate) async fn apply(
     let deployment = record.deployment.apply(action, now);
     let next = Record { deployment, revision: record.revision + 1, ..record.clone() };
     deployments::write(txn, &next).await?;
-    if phase(&record.deployment.movement) != phase(&next.deployment.movement) {
+    let phases = [record, &next].map(|record| (phase(&record.deployment.movement), record.deployment.outcome));
+    if phases[0] != phases[1] {
         tell_change(txn, &next, now).await?;
     }
     match action {
@@ -151,13 +175,23 @@ pub(crate) async fn turn_back(
 ) -> Result<Record, Error> {
     match record.deployment.movement {
         Movement::Forward(_) => apply(txn, record, &Action::Return { reason: reason.to_owned() }, now).await,
-        Movement::Settled | Movement::First | Movement::Returning { .. } => Ok(record.clone()),
+        Movement::Settled | Movement::First { .. } | Movement::Returning { .. } => Ok(record.clone()),
     }
 }
 
-/// Notes that `champion` points at the stable version, within a transaction.
-pub(crate) async fn champion_set(txn: &impl ConnectionTrait, record: &Record) -> Result<Record, Error> {
-    let next = Record { champion_set: true, revision: record.revision + 1, ..record.clone() };
+/// Notes what became of `champion`, within a transaction; a refusal is told in the reason, too.
+pub(crate) async fn note_champion(
+    txn: &impl ConnectionTrait,
+    record: &Record,
+    champion: Champion,
+) -> Result<Record, Error> {
+    let mut next = Record { revision: record.revision + 1, ..record.clone() };
+    if let Champion::Refused { why } = &champion {
+        let version = next.deployment.stable.version;
+        next.deployment.reason =
+            format!("{}; champion does not point at version {version}: {why}", next.deployment.reason);
+    }
+    next.champion = champion;
     deployments::write(txn, &next).await?;
     Ok(next)
 }
@@ -168,6 +202,7 @@ pub(crate) fn outcome(outcome: Outcome) -> &'static str {
         Outcome::UnderWay => "",
         Outcome::Completed => "completed",
         Outcome::Returned => "returned",
+        Outcome::Failed => "failed",
     }
 }
 

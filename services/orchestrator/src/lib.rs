@@ -49,6 +49,7 @@ pub use self::{
 #[derive(Debug, Clone)]
 pub struct App {
     core: Arc<Core>,
+    pulse: rekindle_store::Pulse,
 }
 
 impl App {
@@ -67,7 +68,7 @@ impl App {
             bus,
             artifacts,
         };
-        Ok(Self { core: Arc::new(core) })
+        Ok(Self { core: Arc::new(core), pulse: rekindle_store::Pulse::new() })
     }
 
     /// Adds the gRPC service.
@@ -85,6 +86,8 @@ impl App {
         tasks.spawn("orchestrator wake", events::run(core(), intake()));
         tasks.spawn("orchestrator workflows", reconcile::workflows(core(), intake()));
         tasks.spawn("orchestrator deployments", reconcile::deployments(core(), intake()));
+        let pulse = self.pulse.clone().follow(self.core.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("orchestrator database", pulse);
         let source = format!("/rekindle/orchestrator/{}", self.core.config.instance);
         let relay = relay::run(self.core.db.clone(), self.core.bus.clone(), source, shutdown.work().clone());
         tasks.spawn_until_close("orchestrator relay", relay);
@@ -92,6 +95,6 @@ impl App {
 
     /// Whether it can do its work at this moment.
     pub fn ready(&self) -> bool {
-        self.core.bus.is_connected()
+        self.core.bus.is_connected() && self.pulse.is_beating()
     }
 }

@@ -150,7 +150,7 @@ impl Orchestrator for Rpc {
         &self,
         _request: Request<ListReplicasRequest>,
     ) -> Result<Response<ListReplicasResponse>, Status> {
-        let replicas = self.core.fleet.live(now()).iter().map(replica_to_wire).collect();
+        let replicas = self.core.fleet.live(tokio::time::Instant::now()).iter().map(replica_to_wire).collect();
         Ok(Response::new(ListReplicasResponse { replicas }))
     }
 }

@@ -99,10 +99,15 @@ fn decide<'a>(alert: &Alert, situation: &Situation<'a>) -> Result<&'a Policy, Ig
     Ok(policy)
 }
 
+/// Who listens to alerts. An alert is told once, so it waits out whatever passes, however long that takes.
+fn listener() -> Consumer {
+    let subjects = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED].map(|kind| kind.subject("*"));
+    Consumer { max_deliveries: u64::MAX, ..Consumer::new(CONSUMER, EVENTS, subjects) }
+}
+
 /// Listens to alerts until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
-    let subjects = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED].map(|kind| kind.subject("*"));
-    let spec = Consumer::new(CONSUMER, EVENTS, subjects);
+    let spec = listener();
     let bus = core.bus.clone();
     let handle = async move |message: rekindle_bus::Message| {
         let event = match cloudevent::from_message(&message) {
@@ -111,11 +116,16 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
         };
         match hear(&core, &event, now()).await {
             Ok(()) => Outcome::Ack,
-            Err(error) if error.is_passing() => Outcome::Retry(chain(&error)),
-            Err(error) => Outcome::Dead(chain(&error)),
+            Err(error) => unheard(&error),
         }
     };
     Ok(consumer::run(bus, spec, handle, shutdown).await?)
+}
+
+/// Only an alert that can never be heard is set aside.
+fn unheard(error: &Error) -> Outcome {
+    let reason = chain(error);
+    if error.is_passing() { Outcome::Retry(reason) } else { Outcome::Dead(reason) }
 }
 
 async fn hear(core: &Core, event: &CloudEvent, now: DateTime<Utc>) -> Result<(), Error> {

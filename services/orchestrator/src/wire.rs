@@ -220,7 +220,7 @@ pub(crate) fn deployment_to_wire(record: &Record) -> wire::Deployment {
 fn phase(movement: &Movement) -> wire::DeploymentPhase {
     match movement {
         Movement::Settled => wire::DeploymentPhase::Stable,
-        Movement::First => wire::DeploymentPhase::Observing,
+        Movement::First { .. } => wire::DeploymentPhase::Observing,
         Movement::Forward(forward) if forward.observing_since.is_some() => wire::DeploymentPhase::Observing,
         Movement::Forward(_) => wire::DeploymentPhase::RollingOut,
         Movement::Returning { .. } => wire::DeploymentPhase::Returning,

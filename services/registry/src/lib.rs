@@ -21,8 +21,9 @@ mod rpc;
 mod run;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_proto::{client::Context, registry as wire};
@@ -42,6 +43,7 @@ struct State {
     bus: Bus,
     artifacts: Artifacts,
     reader: dataset::Reader,
+    pulse: rekindle_store::Pulse,
 }
 
 impl App {
@@ -51,7 +53,8 @@ impl App {
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
         let reader = dataset::Reader::new(config.readers, config.limits.table());
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, reader })))
+        let pulse = rekindle_store::Pulse::new();
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, reader, pulse })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.
@@ -68,12 +71,15 @@ impl App {
         let source = format!("/rekindle/registry/{}", self.0.config.instance);
         let relay = rekindle_bus::relay::run(self.0.db.clone(), self.0.bus.clone(), source, shutdown.work().clone());
         tasks.spawn_until_close("registry relay", relay);
+        let pulse = self.0.pulse.clone().follow(self.0.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("registry database", pulse);
+        tasks.spawn("registry sweeper", sweep(self.0.artifacts.clone(), shutdown.clone()));
         tasks.spawn("registry reaper", self.clone().reap(shutdown));
     }
 
-    /// Whether calls can be answered: what they need was opened when the registry was built.
+    /// Whether calls can be answered: the database answers. Events wait in the outbox while the bus is away.
     pub fn ready(&self) -> bool {
-        true
+        self.0.pulse.is_beating()
     }
 
     async fn reap(self, shutdown: Shutdown) -> Result<(), Error> {
@@ -89,6 +95,26 @@ impl App {
             if let Err(error) = run::reap(&self.0.db, now, || call::Call::arriving(Context::default())).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "leases could not be looked at");
             }
+        }
+    }
+}
+
+/// How often uploads that were broken off are looked for, and how long one may take before it counts as such.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const UPLOAD_AT_MOST: TimeDelta = TimeDelta::hours(24);
+
+/// Removes what uploads that were broken off have left in the object store.
+async fn sweep(artifacts: Artifacts, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
+    let mut timer = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.intake().cancelled() => return Ok(()),
+            _ = timer.tick() => {}
+        }
+        match artifacts.sweep_staging(Utc::now() - UPLOAD_AT_MOST).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "broken uploads removed"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "broken uploads could not be swept"),
         }
     }
 }

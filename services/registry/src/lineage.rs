@@ -23,8 +23,8 @@ pub(crate) struct Lineage {
     pub versions: Vec<ModelVersion>,
     /// The run that made it; `None` where the bundle names none, or one of another registry.
     pub run: Option<Run>,
-    /// The datasets that it was made from, then their parents, and so on; each once. Parents that are no dataset versions (capture
-    /// segments) are named by their children alone.
+    /// The datasets that it was made from, then their parents, and so on; each once. Parents that are no dataset versions
+    /// (manifests of captured rows) are named by their children alone.
     pub datasets: Vec<DatasetVersion>,
 }
 

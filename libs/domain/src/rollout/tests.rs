@@ -98,6 +98,64 @@ fn the_first_deployment_goes_to_all_at_once() {
 }
 
 #[test]
+fn a_first_version_is_through_only_when_every_live_replica_serves_it() {
+    let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
+    let mut replicas = [Replica::new(0), Replica::new(1)];
+    replicas[0].follow(&first.desired());
+    let action = plan(&first, &live(&replicas, &first.model), at(1), &strategy());
+    assert_eq!(action, Action::Observe);
+    let first = first.apply(&action, at(1));
+    assert_eq!(plan(&first, &live(&replicas, &first.model), at(60), &strategy()), Action::Wait);
+    replicas[1].follow(&first.desired());
+    replicas[1].served.generation = 0;
+    assert_eq!(
+        plan(&first, &live(&replicas, &first.model), at(60), &strategy()),
+        Action::Wait,
+        "an earlier generation"
+    );
+    replicas[1].served.generation = first.generation;
+    assert_eq!(plan(&first, &live(&replicas, &first.model), at(60), &strategy()), Action::Complete);
+}
+
+#[test]
+fn a_first_version_that_is_refused_or_too_slow_fails_and_says_why() {
+    let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
+    let mut replicas = [Replica::new(0), Replica::new(1)];
+    replicas[1].refuses = Some(version(1));
+    let (failed, _) = run(first.clone(), &mut replicas);
+    assert_eq!((failed.outcome, failed.stable), (Outcome::Failed, version(1)));
+    assert_eq!(failed.reason, "replica replica-1: does not warm up");
+
+    let observed = first.apply(&Action::Observe, at(500));
+    let slow = [Replica::new(0).state(&first.model)];
+    assert_eq!(plan(&observed, &slow, at(559), &strategy()), Action::Wait, "its time began when replicas came");
+    assert!(matches!(plan(&observed, &slow, at(560), &strategy()), Action::Fail { reason } if reason.contains("60s")));
+    assert_eq!(plan(&observed, &[], at(560), &strategy()), Action::Wait, "nobody lives: wait");
+}
+
+#[test]
+fn after_a_failed_first_version_another_can_be_deployed_and_one_that_is_served_after_all_is_through() {
+    let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
+    let failed = first.apply(&Action::Fail { reason: "no room".into() }, at(1));
+    let mut replicas = [Replica::new(0), Replica::new(1)];
+    let (done, _) = run(failed.begin(version(2), "better".into(), at(2)).expect("it is over"), &mut replicas);
+    assert_eq!((done.stable, done.outcome), (version(2), Outcome::Completed));
+
+    replicas.iter_mut().for_each(|replica| replica.served.generation = 0);
+    assert_eq!(plan(&failed, &live(&replicas, &failed.model), at(3), &strategy()), Action::Wait);
+    let (done, actions) = run_once_settled(failed, &mut replicas);
+    assert_eq!((done.outcome, actions), (Outcome::Completed, Action::Complete));
+    assert!(done.reason.contains("no room"), "{}", done.reason);
+}
+
+/// One look of the planner at a deployment at rest, after the replicas have followed it.
+fn run_once_settled(deployment: Deployment, replicas: &mut [Replica]) -> (Deployment, Action) {
+    replicas.iter_mut().for_each(|replica| replica.follow(&deployment.desired()));
+    let action = plan(&deployment, &live(replicas, &deployment.model), at(9), &strategy());
+    (deployment.apply(&action, at(9)), action)
+}
+
+#[test]
 fn replicas_move_one_by_one_and_the_target_becomes_stable() {
     let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
@@ -183,7 +241,10 @@ fn only_a_settled_or_first_deployment_can_begin_to_move() {
     assert_eq!(started.begin(version(3), "x".into(), at(0)), Err(Busy));
     let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
     let replaced = first.begin(version(2), "better".into(), at(1)).expect("nobody serves it");
-    assert_eq!((replaced.stable, replaced.movement, replaced.generation), (version(2), Movement::First, 2));
+    assert_eq!(
+        (replaced.stable, replaced.movement, replaced.generation),
+        (version(2), Movement::First { since: None }, 2)
+    );
 }
 
 /// What the world does between two looks of the planner.
@@ -252,6 +313,32 @@ proptest! {
             }
             prop_assert_eq!(deployment.generation > before.generation, deployment.desired() != before.desired());
         }
+    }
+
+    #[test]
+    fn a_first_version_always_ends_and_through_means_that_every_live_replica_serves_it(
+        events in prop::collection::vec(happening(), 0..100),
+        refused in 1..3_u32,
+    ) {
+        let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
+        let name = "m".parse().expect("name");
+        let mut deployment = Deployment::first(name, version(refused), "first".into(), at(0));
+        let mut second = 0;
+        let quiet = (0..20).map(|_| Happening::Pass(60));
+        for event in events.iter().cloned().chain([Happening::Come(0)]).chain(quiet) {
+            happen(&event, &mut replicas, &deployment.desired(), &mut second);
+            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy());
+            let before = deployment.clone();
+            deployment = deployment.apply(&action, at(second));
+            if action == Action::Complete {
+                for replica in replicas.iter().filter(|replica| replica.live) {
+                    prop_assert_eq!(replica.served.serving, Some(deployment.stable));
+                }
+            }
+            prop_assert_eq!(before.desired(), deployment.desired());
+        }
+        prop_assert_eq!(&deployment.movement, &Movement::Settled);
+        prop_assert!(deployment.outcome != Outcome::UnderWay);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
 
 use futures::FutureExt as _;
 use http::{Request, Response};
-use rekindle_proto::error::refusal;
+use rekindle_proto::{error::refusal, trace};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -153,7 +153,7 @@ impl Drop for Call {
 /// A span when the caller traces this call or all are exported, else only when debugging: it costs more than the rest together.
 fn span_of(method: &Method, request: &Request<Body>) -> Span {
     let (service, name, path) = (&method.service, &method.name, request.uri().path());
-    let is_traced = request.headers().contains_key(telemetry::TRACEPARENT);
+    let is_traced = request.headers().contains_key(trace::TRACEPARENT);
     if !is_traced && !telemetry::is_exporting() {
         return tracing::debug_span!("call", service, method = name, code = tracing::field::Empty);
     }
@@ -166,7 +166,7 @@ fn span_of(method: &Method, request: &Request<Body>) -> Span {
         code = tracing::field::Empty
     );
     if is_traced && telemetry::is_exporting() {
-        telemetry::continue_call(&span, request.headers());
+        trace::continue_call(&span, request.headers());
     }
     span
 }

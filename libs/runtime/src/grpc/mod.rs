@@ -6,7 +6,7 @@ mod methods;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -28,8 +28,9 @@ pub struct Config {
     pub max_concurrent_streams: u32,
     /// Largest request in bytes. Services hand it to their generated servers.
     pub max_request_bytes: usize,
-    /// Longest that a call may take to begin its answer; absent: as long as the client waits.
-    #[serde(with = "humantime_serde")]
+    /// Longest that a call may take from its arrival until its answer begins, so that a stream of requests counts in full and a
+    /// stream of answers does not. Written as a duration, or as "none": as long as the client waits.
+    #[serde(deserialize_with = "duration_or_none")]
     pub timeout: Option<Duration>,
     /// How often an idle connection is asked whether it still lives.
     #[serde(with = "humantime_serde")]
@@ -48,10 +49,24 @@ impl Default for Config {
             max_concurrent_calls: 4096,
             max_concurrent_streams: 1024,
             max_request_bytes: 4 << 20,
-            timeout: Some(Duration::from_secs(60)),
+            timeout: Some(Duration::from_secs(300)),
             keepalive: Duration::from_secs(60),
             linger: Duration::ZERO,
             drain: Duration::from_secs(15),
+        }
+    }
+}
+
+fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "none" {
+        return Ok(None);
+    }
+    match humantime_serde::re::humantime::parse_duration(&text) {
+        Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
+        Ok(_) => Err(D::Error::custom("a timeout must be above 0; \"none\" is no limit")),
+        Err(error) => {
+            Err(D::Error::custom(format!("{text:?} is neither a duration such as \"300s\" nor \"none\": {error}")))
         }
     }
 }

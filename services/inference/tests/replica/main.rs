@@ -4,5 +4,6 @@
 
 mod answering;
 mod logging;
+mod readiness;
 mod serving;
 mod support;

@@ -77,18 +77,33 @@ impl World {
     }
 
     pub(crate) async fn desire(&self, generation: u64, stable: VersionRef) {
-        let desired = DesiredState { model: model(), generation, stable, rollout: None };
+        self.desire_of(MODEL, generation, stable).await;
+    }
+
+    /// [`World::desire`] for another model than the usual one.
+    pub(crate) async fn desire_of(&self, model: &str, generation: u64, stable: VersionRef) {
+        let desired = DesiredState { model: model.parse().expect("a name"), generation, stable, rollout: None };
         let json = serde_json::to_vec(&desired).expect("json");
         let bucket = self.bus.deployments().await.expect("a bucket");
-        bucket.put(MODEL, json.into()).await.expect("written");
+        bucket.put(model, json.into()).await.expect("written");
     }
 
     /// What the replica reports about the model.
     pub(crate) async fn reported(&self) -> Result<ServedModel, String> {
+        self.reported_of(MODEL).await
+    }
+
+    /// What the replica reports about another model than the usual one.
+    pub(crate) async fn reported_of(&self, model: &str) -> Result<ServedModel, String> {
         let bucket = self.bus.replicas().await.map_err(|error| error.to_string())?;
         let value = bucket.get("replica-1").await.map_err(|error| error.to_string())?.ok_or("no report")?;
         let state: ReplicaState = serde_json::from_slice(&value).map_err(|error| error.to_string())?;
-        state.models.get(&model()).cloned().ok_or_else(|| format!("{state:?}"))
+        state
+            .models
+            .iter()
+            .find(|(name, _)| name.as_str() == model)
+            .map(|(_, served)| served.clone())
+            .ok_or_else(|| format!("{state:?}"))
     }
 
     pub(crate) async fn reports(&self, what: &str, holds: impl Fn(&ServedModel) -> bool) -> ServedModel {

@@ -32,6 +32,7 @@ pub(crate) struct Truths {
 impl Captured for Truths {
     const CONSUMER: &'static str = "monitor-outcomes";
     const STREAM: &'static str = streams::OUTCOMES;
+    const PURGES: bool = true;
 
     fn decode(message: &Message) -> Result<Self, String> {
         let model = model_of(&message.subject)?;

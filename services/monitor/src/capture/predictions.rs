@@ -6,6 +6,7 @@ use arrow::{array::RecordBatch, compute::concat_batches, datatypes::TimestampMic
 use rekindle_bus::{Message, streams};
 use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_domain::{Digest, ModelName};
+use uuid::Uuid;
 
 use super::{Capture, Captured, Draft, model_of};
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     store::logs::{Growth, Log},
     window::Timing,
 };
+
+/// No replica sends more messages in one life; sums of such numbers stay far below what a column holds.
+const MAX_SEQUENCE: u64 = 1 << 48;
 
 /// One message of a replica.
 #[derive(Clone)]
@@ -45,9 +49,16 @@ impl Captured for Logged {
         if model != header.model {
             return Err(format!("the subject says model {model}, the message {}", header.model));
         }
+        if header.sequence > MAX_SEQUENCE {
+            return Err(format!("its number {} cannot be right", header.sequence));
+        }
         let batch = segment::with_replica(&batch, header.replica.as_str(), &header.incarnation.to_string())
             .map_err(|error| chain(&error))?;
         Ok(Self { message_id: header.message_id(), header, batch })
+    }
+
+    fn numbered(&self) -> Option<(Uuid, u64)> {
+        Some((self.header.incarnation, self.header.sequence))
     }
 
     fn message_id(&self) -> &str {

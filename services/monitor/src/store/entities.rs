@@ -52,11 +52,33 @@ pub(crate) mod log {
         pub model: String,
         pub predictions: i64,
         pub lost: i64,
+        /// May fall, when a message comes after those that were numbered after it.
+        pub lost_messages: i64,
         pub late: i64,
         pub outcomes: i64,
         pub bad_lines: i64,
         pub latest_event: Option<i64>,
         pub reported_until: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod life {
+    use sea_orm::entity::prelude::*;
+
+    /// One life of a replica, as far as its messages have come. Owned by capture.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "lives")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub incarnation: Uuid,
+        /// The greatest number among its messages.
+        pub highest: i64,
+        pub seen_at: ChronoDateTimeUtc,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

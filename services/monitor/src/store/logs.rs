@@ -16,6 +16,8 @@ pub(crate) struct Log {
     pub(crate) predictions: u64,
     /// Rows that replicas declared lost.
     pub(crate) lost: u64,
+    /// Messages that never came.
+    pub(crate) lost_messages: u64,
     /// Captured rows whose window had closed before they came.
     pub(crate) late: u64,
     /// Outcomes captured, counting repetitions.
@@ -33,6 +35,8 @@ pub(crate) struct Growth {
     pub(crate) predictions: u64,
     /// Rows declared lost.
     pub(crate) lost: u64,
+    /// By how many the messages that never came have grown.
+    pub(crate) lost_messages: i64,
     /// Rows too late for their window.
     pub(crate) late: u64,
     /// Outcomes captured.
@@ -49,6 +53,7 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<
     Ok(row.map_or_else(Log::default, |row| Log {
         predictions: counted(row.predictions),
         lost: counted(row.lost),
+        lost_messages: counted(row.lost_messages),
         late: counted(row.late),
         outcomes: counted(row.outcomes),
         latest_event: row.latest_event,
@@ -73,6 +78,7 @@ pub(crate) async fn grow(
         model: Set(model.to_string()),
         predictions: Set(0),
         lost: Set(0),
+        lost_messages: Set(0),
         late: Set(0),
         outcomes: Set(0),
         bad_lines: Set(0),
@@ -88,6 +94,7 @@ pub(crate) async fn grow(
         .filter(log::Column::Model.eq(model.as_str()))
         .col_expr(log::Column::Predictions, plus(log::Column::Predictions, growth.predictions))
         .col_expr(log::Column::Lost, plus(log::Column::Lost, growth.lost))
+        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(growth.lost_messages))
         .col_expr(log::Column::Late, plus(log::Column::Late, growth.late))
         .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, growth.outcomes))
         .col_expr(log::Column::BadLines, plus(log::Column::BadLines, growth.bad_lines));

@@ -12,11 +12,15 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = rekindle_store::migrations::shared();
         all.push(Box::new(Tables));
+        all.push(Box::new(Lives));
         all
     }
 }
 
 struct Tables;
+
+/// How far the numbering of each life of a replica has come.
+struct Lives;
 
 impl MigrationName for Tables {
     fn name(&self) -> &str {
@@ -129,5 +133,33 @@ impl MigrationTrait for Tables {
             manager.drop_table(Table::drop().table(id(table)).to_owned()).await?;
         }
         Ok(())
+    }
+}
+
+impl MigrationName for Lives {
+    fn name(&self) -> &str {
+        "m20261121_000200_lives"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Lives {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let lives = Table::create()
+            .table(id("lives"))
+            .col(ColumnDef::new(id("incarnation")).uuid().not_null().primary_key())
+            .col(big_integer(id("highest")))
+            .col(timestamp_with_time_zone(id("seen_at")))
+            .to_owned();
+        manager.create_table(lives).await?;
+        let counter =
+            Table::alter().table(id("logs")).add_column(big_integer(id("lost_messages")).default(0)).to_owned();
+        manager.alter_table(counter).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let counter = Table::alter().table(id("logs")).drop_column(id("lost_messages")).to_owned();
+        manager.alter_table(counter).await?;
+        manager.drop_table(Table::drop().table(id("lives")).to_owned()).await
     }
 }

@@ -65,18 +65,18 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Resul
 /// Enters the quality of a report that has none yet; `false` where it has.
 pub(crate) async fn complete(
     txn: &impl ConnectionTrait,
-    id: ReportId,
+    report: &Report,
     quality: &Quality,
-    correlation_id: Option<Uuid>,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
     let json = serde_json::to_value(quality).map_err(|error| unreadable("reports.quality", error))?;
     let completed = report::Entity::update_many()
-        .filter(report::Column::Id.eq(id.uuid()))
+        .filter(report::Column::Id.eq(report.id.uuid()))
         .filter(report::Column::QualityAt.is_null())
         .col_expr(report::Column::Quality, Expr::value(json))
         .col_expr(report::Column::QualityAt, Expr::value(now))
-        .col_expr(report::Column::CorrelationId, Expr::value(correlation_id))
+        .col_expr(report::Column::Reason, Expr::value(report.reason.clone()))
+        .col_expr(report::Column::CorrelationId, Expr::value(report.correlation_id))
         .exec(txn)
         .await?;
     Ok(completed.rows_affected == 1)

@@ -1,5 +1,6 @@
 //! The monitor as a whole, with a real broker, on both databases: what is published comes out as reports, events and labelled rows.
 
+mod bounds;
 mod rows;
 mod stage;
 
@@ -91,7 +92,8 @@ async fn labelled_rows_come_out_as_they_went_in(stage: &mut Stage, days: &[Vec<R
     };
     let done = stage.client.export_labelled(request.clone()).await.expect("exported").into_inner();
     assert_eq!(done.rows, 3000);
-    assert!(!done.segment_digests.is_empty());
+    assert_eq!(done.rows_left_out, 0);
+    the_manifest_names_every_segment(stage, &done.manifest_digest).await;
     let bytes = stage.artifacts.get(&done.blob_digest.parse().expect("a digest")).await.expect("stored");
     let table = read_parquet(bytes).expect("canonical");
     assert_eq!(table.schema.names().collect::<Vec<_>>(), ["distance", "carrier", "at", "late"]);
@@ -102,10 +104,27 @@ async fn labelled_rows_come_out_as_they_went_in(stage: &mut Stage, days: &[Vec<R
     let holdout = done.holdout_from.expect("asked for").seconds * 1000;
     assert_eq!(labelled.iter().filter(|row| row.time >= holdout).count(), 750);
     let again = stage.client.export_labelled(request.clone()).await.expect("exported").into_inner();
-    assert_eq!(again.blob_digest, done.blob_digest);
+    assert_eq!((again.blob_digest, again.manifest_digest), (done.blob_digest, done.manifest_digest));
     let span = ExportLabelledRequest { from: Some(time(START + 5 * DAY)), ..request };
     let none = stage.client.export_labelled(span).await.expect("nothing there").into_inner();
     assert_eq!((none.rows, none.blob_digest.as_str()), (0, ""));
+}
+
+async fn the_manifest_names_every_segment(stage: &mut Stage, digest: &str) {
+    let bytes = stage.artifacts.get(&digest.parse().expect("one digest")).await.expect("stored");
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).expect("json");
+    assert_eq!(manifest["model"], MODEL);
+    let segments = manifest["segments"].as_array().expect("a list");
+    assert_eq!(segments.len() as u64, stage.status().await.segments);
+    let rows = |kind: &str| -> u64 {
+        let of_kind = segments.iter().filter(|segment| segment["kind"] == kind);
+        of_kind.filter_map(|segment| segment["rows"].as_u64()).sum()
+    };
+    assert_eq!((rows("prediction"), rows("outcome")), (3300, 3000));
+    for segment in segments {
+        let (key, digest) = (segment["key"].as_str().expect("a key"), segment["digest"].as_str().expect("a digest"));
+        stage.artifacts.get_object_verified(key, &digest.parse().expect("a digest")).await.expect("as listed");
+    }
 }
 
 fn time(millis: i64) -> prost_types::Timestamp {

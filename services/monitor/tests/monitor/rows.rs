@@ -30,6 +30,8 @@ pub(crate) const START: i64 = 1_704_067_200_000;
 pub(crate) struct Row {
     pub(crate) id: Uuid,
     pub(crate) time: i64,
+    /// How far the event lies after its answer, in milliseconds.
+    pub(crate) ahead: i64,
     pub(crate) distance: f64,
     pub(crate) carrier: &'static str,
     pub(crate) late: bool,
@@ -75,6 +77,7 @@ pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, world: World)
         Row {
             id: Uuid::now_v7(),
             time: from + (until - from) * i64::try_from(place).expect("small") / i64::try_from(count).expect("small"),
+            ahead: 0,
             distance,
             carrier: ["AA", "BB", "CC"][(random.unit() * 3.0) as usize],
             late: random.unit() < chance,
@@ -188,7 +191,7 @@ impl Replica {
             output_types.iter().map(|(name, kind)| (name.as_str(), kind.clone())),
         );
         let times: TimestampMillisecondArray = rows.iter().map(|row| Some(row.time)).collect();
-        let answered: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.time * 1000)).collect();
+        let answered: TimestampMicrosecondArray = rows.iter().map(|row| Some((row.time - row.ahead) * 1000)).collect();
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(FixedSizeBinaryArray::try_from_iter(rows.iter().map(|row| *row.id.as_bytes())).expect("16 bytes")),
             Arc::new(rows.iter().map(|_| Some(0)).collect::<UInt32Array>()),

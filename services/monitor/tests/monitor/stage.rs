@@ -1,6 +1,6 @@
 //! A monitor with a real nats-server, a real database and an object store in a folder, that can be killed and started again.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
 use futures::StreamExt as _;
 use rekindle_artifacts::Artifacts;
@@ -41,30 +41,36 @@ pub(crate) struct Stage {
     running: JoinHandle<()>,
     _postgres: Option<Postgres>,
     _nats: NatsServer,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stage {
     pub(crate) async fn on_sqlite() -> Self {
-        Self::set(None).await
+        Self::set(None, &[]).await
+    }
+
+    /// With settings of the section `monitor`.
+    pub(crate) async fn on_sqlite_with(settings: &[(&str, &str)]) -> Self {
+        Self::set(None, settings).await
     }
 
     pub(crate) async fn on_postgres() -> Self {
-        Self::set(Some(Postgres::start().await)).await
+        Self::set(Some(Postgres::start().await), &[]).await
     }
 
-    async fn set(postgres: Option<Postgres>) -> Self {
+    async fn set(postgres: Option<Postgres>, settings: &[(&str, &str)]) -> Self {
         tracing_subscriber::fmt().with_env_filter("info").with_test_writer().try_init().ok();
         let folder = tempfile::tempdir().expect("a folder");
         let url = match &postgres {
             Some(postgres) => postgres.fresh_database().await,
             None => format!("sqlite://{}", folder.path().join("monitor.db").display()),
         };
-        let overrides = [
+        let mut overrides = vec![
             ("monitor.database.url".to_owned(), url),
             ("monitor.flush_after".to_owned(), "50ms".to_owned()),
             ("monitor.flush_rows".to_owned(), "600".to_owned()),
         ];
+        overrides.extend(settings.iter().map(|(key, value)| (format!("monitor.{key}"), (*value).to_owned())));
         let sections: Sections =
             rekindle_runtime::config::load_from(DEFAULTS, None, [], &overrides).expect("complete defaults");
         let nats = NatsServer::start().await;
@@ -75,24 +81,49 @@ impl Stage {
             artifacts.put(part).await.expect("stored");
         }
         let (running, client) = start(&sections.monitor, &bus, &artifacts).await;
-        Self {
-            bus,
-            artifacts,
-            client,
-            config: sections.monitor,
-            running,
-            _postgres: postgres,
-            _nats: nats,
-            _folder: folder,
-        }
+        Self { bus, artifacts, client, config: sections.monitor, running, _postgres: postgres, _nats: nats, folder }
     }
 
-    /// Ends every task where it stands, as a kill would, and starts anew on what is left.
-    pub(crate) async fn kill_and_restart(&mut self) {
+    /// Ends every task where it stands, as a kill would.
+    pub(crate) async fn kill(&mut self) {
         self.running.abort();
         let ended = (&mut self.running).await.expect_err("aborted");
         assert!(ended.is_cancelled(), "{ended}");
+    }
+
+    /// Ends every task where it stands and starts anew on what is left.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill().await;
+        self.start().await;
+    }
+
+    /// Starts on what is left.
+    pub(crate) async fn start(&mut self) {
         (self.running, self.client) = start(&self.config, &self.bus, &self.artifacts).await;
+    }
+
+    /// The file of every segment of predictions, oldest first.
+    pub(crate) fn captures(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.folder.path().join("objects/captures")];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// Waits until nothing lies in a stream.
+    pub(crate) async fn emptied(&self, stream: &str) {
+        let stream = self.bus.jetstream().get_stream(stream).await.expect("the stream");
+        eventually("the stream to be emptied", async || {
+            let is = stream.get_info().await.map_err(|error| error.to_string())?.state.messages;
+            if is == 0 { Ok(()) } else { Err(format!("{is} messages")) }
+        })
+        .await;
     }
 
     /// Days as windows, an hour of lateness, a day of waiting for outcomes.

@@ -8,15 +8,19 @@ use rekindle_domain::{
     AliasName, DesiredState, ModelName, ReplicaState,
     rollout::{Action, Movement, Outcome, plan},
 };
-use rekindle_proto::client::Context;
+use rekindle_proto::{
+    client::Context,
+    registry::{Approval, get_model_version_request::Which},
+};
 use rekindle_store::in_transaction;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use crate::{
     Error,
     core::{Core, now},
-    deployment::{self, Record},
+    deployment::{self, Champion, Origin, Record},
     error::chain,
     store,
     wire::watch_to_wire,
@@ -24,6 +28,8 @@ use crate::{
 
 /// How long a desired state that was written is believed to be there still.
 const TRUST: Duration = Duration::from_secs(5);
+/// Why a move that took too long is ended.
+const LATE: &str = "it was not through before its deadline";
 /// Actions on one deployment in a row before the others get their turn.
 const ACTIONS: usize = 16;
 
@@ -58,7 +64,7 @@ async fn look(core: &Core, written: &mut Written, pauses: &mut Pauses) -> Result
     for record in store::deployments::all(&core.db).await? {
         let model = record.deployment.model.clone();
         match drive(core, written, record).await {
-            Ok(record) if owes_champion(&record) => {
+            Ok(record) if record.owes_champion() => {
                 errand(core, pauses, format!("champion/{model}"), point_champion(core, &record)).await;
             }
             Ok(_) | Err(Error::Raced { .. }) => {}
@@ -77,7 +83,7 @@ async fn drive(core: &Core, written: &mut Written, mut record: Record) -> Result
     for _ in 0..ACTIONS {
         publish(core, written, &record.deployment.desired()).await?;
         let now = now();
-        match next_action(core, &record, &core.fleet.live(now), now).await? {
+        match next_action(core, &record, &core.fleet.live(Instant::now()), now).await? {
             Action::Wait => break,
             action => record = core.apply(&record, &action, now).await?,
         }
@@ -87,13 +93,39 @@ async fn drive(core: &Core, written: &mut Written, mut record: Record) -> Result
 
 async fn next_action(core: &Core, record: &Record, live: &[ReplicaState], now: DateTime<Utc>) -> Result<Action, Error> {
     let action = plan(&record.deployment, live, now, &record.request.strategy);
-    let late = record.deployment.forward().is_some() && now >= record.request.deadline_at;
-    match action {
-        Action::Return { .. } => Ok(action),
-        _ if late => Ok(Action::Return { reason: "it was not through before its deadline".to_owned() }),
-        Action::Move(_) | Action::Complete if is_paused(core, record).await? => Ok(Action::Wait),
-        action => Ok(action),
+    if matches!(action, Action::Return { .. } | Action::Fail { .. }) {
+        return Ok(action);
     }
+    let late = now >= record.request.deadline_at;
+    match (&record.deployment.movement, action) {
+        (Movement::First { .. }, Action::Complete) => Ok(Action::Complete),
+        (Movement::First { since: None }, _) if late => {
+            Ok(Action::Fail { reason: "no replica was there to serve it before its deadline".to_owned() })
+        }
+        (Movement::First { .. }, _) if late => Ok(Action::Fail { reason: LATE.to_owned() }),
+        (Movement::Forward(_), _) if late => Ok(Action::Return { reason: LATE.to_owned() }),
+        (Movement::Forward(_), Action::Move(_) | Action::Complete) if is_paused(core, record).await? => {
+            Ok(Action::Wait)
+        }
+        (Movement::Forward(_), Action::Complete) => {
+            let rejected = rejection(core, record).await?;
+            Ok(rejected.map_or(Action::Complete, |reason| Action::Return { reason }))
+        }
+        (_, action) => Ok(action),
+    }
+}
+
+/// Why the target must not become the stable version, where somebody rejected it while it was rolled out. A rollback is not
+/// held up: what it leaves behind is worse.
+async fn rejection(core: &Core, record: &Record) -> Result<Option<String>, Error> {
+    if record.request.origin == Origin::Rollback {
+        return Ok(None);
+    }
+    let number = record.request.target.version;
+    let calls = core.peers.on_behalf_of(record.context());
+    let version = calls.model_version(&record.deployment.model, Which::Version(number)).await?;
+    let review = version.review.filter(|review| review.approval() == Approval::Rejected);
+    Ok(review.map(|review| format!("{} rejected version {number}: {}", review.by, review.why)))
 }
 
 async fn is_paused(core: &Core, record: &Record) -> Result<bool, Error> {
@@ -152,21 +184,37 @@ async fn errand(core: &Core, pauses: &mut Pauses, name: String, work: impl Futur
     }
 }
 
-fn owes_champion(record: &Record) -> bool {
-    let settled = record.deployment.movement == Movement::Settled;
-    settled && record.deployment.outcome == Outcome::Completed && !record.champion_set
+/// Points `champion` at the stable version, also after a move that came back: the alias may have been moved by hand before it.
+async fn point_champion(core: &Core, record: &Record) -> Result<(), Error> {
+    let (deployment, request) = (&record.deployment, &record.request);
+    let (by, why) = match deployment.outcome {
+        Outcome::Returned => {
+            let why = format!("version {} did not take over: {}", request.target.version, deployment.reason);
+            ("orchestrator", why)
+        }
+        Outcome::UnderWay | Outcome::Completed | Outcome::Failed => (request.by.as_str(), request.why.clone()),
+    };
+    let (calls, alias) = (core.peers.on_behalf_of(record.context()), AliasName::champion());
+    let stable = deployment.stable.version;
+    let champion = match calls.point_alias(&deployment.model, alias.as_str(), stable, by, &why).await {
+        Ok(()) => Champion::Set,
+        Err(Error::Call { status, .. }) if is_refusal(status.code()) => {
+            tracing::warn!(model = %deployment.model, version = stable, why = status.message(), "champion refused");
+            Champion::Refused { why: status.message().to_owned() }
+        }
+        Err(error) => return Err(error),
+    };
+    let read = record.clone();
+    let noted =
+        in_transaction(&core.db, async move |txn| deployment::note_champion(txn, &read, champion.clone()).await)
+            .await?;
+    core.deployment_changed(&noted);
+    Ok(())
 }
 
-async fn point_champion(core: &Core, record: &Record) -> Result<(), Error> {
-    let deployment = &record.deployment;
-    let context = record.workflow().map_or_else(Context::default, |id| Context::correlated(id.to_string()));
-    let calls = core.peers.on_behalf_of(context);
-    let (alias, request) = (AliasName::champion(), &record.request);
-    calls.point_alias(&deployment.model, alias.as_str(), deployment.stable.version, &request.by, &request.why).await?;
-    let read = record.clone();
-    let set = in_transaction(&core.db, async move |txn| deployment::champion_set(txn, &read).await).await?;
-    core.deployment_changed(&set);
-    Ok(())
+/// Whether the same call would be answered like that again.
+const fn is_refusal(code: Code) -> bool {
+    matches!(code, Code::FailedPrecondition | Code::InvalidArgument | Code::NotFound)
 }
 
 async fn push_watch(core: &Core, policy: &store::policies::Revised) -> Result<(), Error> {

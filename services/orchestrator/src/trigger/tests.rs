@@ -58,3 +58,11 @@ fn the_cause_names_the_window_and_the_features_to_blame() {
     assert_eq!(told, "drift in the window until 2023-11-14T22:13:20Z: dep_delay 61%, carrier 20%");
     assert_eq!(words(Trigger::Degradation, at(0), &[]), "degradation in the window until 2023-11-14T22:13:20Z");
 }
+
+#[test]
+fn an_alert_waits_out_what_passes_and_only_poison_is_set_aside() {
+    assert_eq!(listener().max_deliveries, u64::MAX);
+    let passing = Error::Database(sea_orm::DbErr::Custom("the disk is full".to_owned()));
+    assert!(matches!(unheard(&passing), Outcome::Retry(_)));
+    assert!(matches!(unheard(&Error::answer("read an alert", "has no until")), Outcome::Dead(_)));
+}

@@ -48,6 +48,10 @@ async fn capture(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
         holdout_share: workflow.policy.holdout_share,
     };
     let exported = calls.export_labelled(request).await?;
+    if exported.rows_left_out > 0 {
+        let (model, left_out) = (&workflow.model, exported.rows_left_out);
+        tracing::warn!(%model, workflow = %workflow.id, left_out, "the oldest logged rows did not fit into the export");
+    }
     let needed = workflow.policy.min_new_rows;
     if exported.rows < needed {
         let reason = format!("{} new labelled rows, the policy asks for {needed}", exported.rows);
@@ -73,14 +77,14 @@ fn base_of(lineage: Lineage, workflow: &Workflow, champion: VersionRef) -> Resul
 }
 
 fn captured(base: &DatasetVersion, exported: &ExportLabelledResponse, share: f64) -> Result<Capture, Error> {
-    let segments = exported.segment_digests.iter().map(|text| digest(EXPORT, text));
     Ok(Capture {
         base_blob: digest(READ, &base.blob_digest)?,
         base_content: digest(READ, &base.content_digest)?,
         time_column: base.time_column.clone(),
         blob: digest(EXPORT, &exported.blob_digest)?,
         rows: exported.rows,
-        segments: segments.collect::<Result<Vec<Digest>, Error>>()?,
+        // One digest, however many segments were read: a dataset's lineage must not grow with the traffic.
+        segments: vec![digest(EXPORT, &exported.manifest_digest)?],
         holdout_from: holdout_from(exported, share)?,
     })
 }

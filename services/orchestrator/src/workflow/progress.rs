@@ -54,6 +54,9 @@ pub(crate) struct Job {
     pub run: Option<RunId>,
     /// Attempts so far.
     pub attempts: u32,
+    /// The run of the attempt before, where it may be taken up still; it is cancelled before the next attempt is submitted.
+    #[serde(default)]
+    pub replaces: Option<RunId>,
     /// Since when the latest attempt's run is seen as lost.
     pub lost_since: Option<DateTime<Utc>>,
     /// Whether the trainer has acknowledged the latest attempt.

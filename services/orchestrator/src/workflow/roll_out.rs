@@ -10,7 +10,7 @@ use super::{Workflow, progress::Progress, steps::Done};
 use crate::{
     Error,
     core::Core,
-    deployment::{Origin, Record, Request},
+    deployment::{Champion, Origin, Record, Request},
 };
 
 pub(super) async fn step(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
@@ -21,10 +21,15 @@ pub(super) async fn step(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -
     if workflow.state == WorkflowState::Observing {
         return Err(Error::Hopeless("the deployment was taken over before the challenger had proven itself".into()));
     }
-    if record.is_moving() {
-        return Ok(Done::Waiting);
+    match record.deployment.outcome {
+        Outcome::UnderWay => {}
+        Outcome::Completed | Outcome::Returned => begin(core, workflow, &record, now).await?,
+        Outcome::Failed => {
+            let message =
+                format!("there is nothing to go back to: {}: deploy a version first", record.deployment.reason);
+            return Err(Error::Hopeless(message));
+        }
     }
-    begin(core, workflow, &record, now).await?;
     Ok(Done::Waiting)
 }
 
@@ -56,7 +61,8 @@ pub(super) async fn withdraw(
             Ok(Some(Done::Waiting))
         }
         Movement::Returning { .. } => Ok(Some(Done::Waiting)),
-        Movement::Settled | Movement::First => Ok(Some(follow(&record, workflow))),
+        Movement::Settled => Ok(Some(kept(&record, workflow))),
+        Movement::First { .. } => Ok(None),
     }
 }
 
@@ -110,9 +116,29 @@ fn follow(record: &Record, workflow: &Workflow) -> Done {
         {
             Done::left(WorkflowEvent::AllMoved, format!("every replica serves version {version}"), progress())
         }
-        WorkflowState::Observing if completed && record.champion_set => {
-            Done::left(WorkflowEvent::Proven, format!("version {version} is the champion"), progress())
-        }
+        WorkflowState::Observing if completed => match &record.champion {
+            Champion::Set => {
+                Done::left(WorkflowEvent::Proven, format!("version {version} is the champion"), progress())
+            }
+            Champion::Refused { why } => {
+                let reason = format!("every replica serves version {version}, but it cannot be the champion: {why}");
+                Done::left(WorkflowEvent::Fail, reason, progress())
+            }
+            Champion::Owed => Done::Waiting,
+        },
         _ => Done::Waiting,
+    }
+}
+
+/// How a workflow that is to end does so once its challenger is the stable version. The deployment sees to the alias, however
+/// long that takes, and nobody has to wait for it.
+fn kept(record: &Record, workflow: &Workflow) -> Done {
+    match follow(record, workflow) {
+        Done::Waiting => {
+            let version = workflow.progress.to_version();
+            let reason = format!("version {version} has become the stable version; champion has yet to follow");
+            Done::left(WorkflowEvent::Proven, reason, workflow.progress.clone())
+        }
+        done => done,
     }
 }

@@ -39,6 +39,10 @@ pub(super) async fn follow(
     let Assignment { step, job, work } = assignment;
     let Some(run) = job.run else { return Ok(Standing::Changed(attempt(workflow, step, job))) };
     if !job.submitted {
+        // Before, so that of two attempts only one can register a version; written down first, so that a crash forgets nothing.
+        if let Some(lost) = job.replaces {
+            calls.cancel_job(&lost.to_string(), &format!("it was lost, and run {run} takes its place")).await?;
+        }
         calls.submit(order(workflow, step, run, work)).await?;
         return Ok(Standing::Changed(Job { submitted: true, ..job.clone() }));
     }
@@ -69,7 +73,8 @@ pub(super) async fn follow(
 fn attempt(workflow: &Workflow, step: &str, job: &Job) -> Job {
     let attempts = job.attempts + 1;
     let run = RunId::new(workflow.job_id(&format!("{step}/{attempts}")));
-    Job { run: Some(run), attempts, lost_since: None, submitted: false }
+    let replaces = job.lost_since.and(job.run);
+    Job { run: Some(run), attempts, replaces, lost_since: None, submitted: false }
 }
 
 fn order(workflow: &Workflow, step: &str, run: RunId, work: Work) -> trainer::Job {

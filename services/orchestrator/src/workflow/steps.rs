@@ -106,17 +106,18 @@ async fn end(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let job = match workflow.state {
-        WorkflowState::Training => workflow.progress.training.run,
-        WorkflowState::Evaluating => workflow.progress.evaluation.run,
+        WorkflowState::Training => Some(&workflow.progress.training),
+        WorkflowState::Evaluating => Some(&workflow.progress.evaluation),
         _ => None,
     };
-    if let Some(run) = job {
+    let runs = job.map_or([None; 2], |job| [job.replaces, job.run]);
+    for run in runs.into_iter().flatten() {
         calls.cancel_job(&run.to_string(), &ending.reason).await?;
     }
-    if workflow.state.is_serving_challenger() {
-        if let Some(done) = roll_out::withdraw(core, workflow, &ending.reason, now).await? {
-            return Ok(done);
-        }
+    if workflow.state.is_serving_challenger()
+        && let Some(done) = roll_out::withdraw(core, workflow, &ending.reason, now).await?
+    {
+        return Ok(done);
     }
     let event = match ending.kind {
         EndingKind::Cancel => WorkflowEvent::Cancel,

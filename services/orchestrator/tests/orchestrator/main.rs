@@ -1,5 +1,6 @@
 //! The orchestrator's stories: real bus, real database, and peers that play along.
 
+mod endings;
 mod peers;
 mod stage;
 
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use self::stage::{Stage, policy};
 
-fn change(id: &str) -> o::ChangeWorkflowRequest {
+pub(crate) fn change(id: &str) -> o::ChangeWorkflowRequest {
     o::ChangeWorkflowRequest { id: id.into(), by: "a test".into(), why: "to see".into() }
 }
 

@@ -23,6 +23,16 @@ pub(crate) struct World {
     pub datasets: BTreeMap<String, r::DatasetVersion>,
     pub watch: Option<m::Watch>,
     pub cancelled: BTreeSet<String>,
+    /// The champion stays where it is, for good.
+    pub champion_refused: bool,
+    /// The champion cannot be moved for the time being.
+    pub champion_away: bool,
+    /// Why an alias was moved last.
+    pub alias_why: String,
+    /// A person rejects whatever the gate approves.
+    pub rejects_after_approval: bool,
+    /// Jobs that were submitted while a lost run could have been taken up again.
+    pub submitted_beside_lost: u32,
     /// Jobs of this kind stay under way.
     pub hold: Option<&'static str>,
     /// Runs that fail before one succeeds.
@@ -72,6 +82,11 @@ impl Peers {
             datasets: BTreeMap::from([("base".into(), base())]),
             watch: None,
             cancelled: BTreeSet::new(),
+            champion_refused: false,
+            champion_away: false,
+            alias_why: String::new(),
+            rejects_after_approval: false,
+            submitted_beside_lost: 0,
             hold: None,
             failures: 0,
             verdict: "pass",
@@ -94,6 +109,21 @@ impl Peers {
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().expect("no test panics while holding it")
+    }
+
+    /// A person's review.
+    pub(crate) fn reject(&self, version: u32) {
+        let review = r::Review { approval: r::Approval::Rejected.into(), by: "ada".into(), ..Default::default() };
+        let mut world = self.world();
+        let version = world.versions.get_mut(&version).expect("registered");
+        (version.revision, version.review) = (version.revision + 1, Some(review));
+    }
+
+    /// The worker of a run falls silent, and from now on nothing is held.
+    pub(crate) fn lose(&self, run: &str) {
+        let mut world = self.world();
+        world.hold = None;
+        world.runs.get_mut(run).expect("submitted").status = r::RunStatus::Lost.into();
     }
 
     /// Finishes every held job.
@@ -153,6 +183,9 @@ impl t::trainer_server::Trainer for Peers {
             if world.runs.contains_key(&job.id) {
                 return answer;
             }
+            let taken_up = |run: &&r::Run| run.status() == r::RunStatus::Lost && !world.cancelled.contains(&run.id);
+            let beside = world.runs.values().filter(taken_up).count();
+            world.submitted_beside_lost += u32::try_from(beside).expect("few");
             let failing = world.failures > 0;
             world.failures = world.failures.saturating_sub(1);
             let status = if failing { r::RunStatus::Failed } else { r::RunStatus::Running };
@@ -195,8 +228,9 @@ impl m::monitor_server::Monitor for Peers {
             rows: self.world().new_rows,
             time_min: at(2_000),
             time_max: at(3_000),
-            segment_digests: vec![Digest::of(b"segment").to_string()],
+            manifest_digest: Digest::of(b"manifest").to_string(),
             holdout_from: at(2_750),
+            rows_left_out: 0,
         }))
     }
     async fn report_outcomes(&self, _: Request<m::ReportOutcomesRequest>) -> Answer<m::ReportOutcomesResponse> {
@@ -278,7 +312,12 @@ impl r::models_server::Models for Peers {
         version.revision += 1;
         version.review =
             Some(r::Review { approval: request.approval, by: request.by, why: request.why, ..Default::default() });
-        Ok(Response::new(version.clone()))
+        let approved = version.clone();
+        if world.rejects_after_approval {
+            drop(world);
+            self.reject(approved.version);
+        }
+        Ok(Response::new(approved))
     }
     async fn set_alias(&self, request: Request<r::SetAliasRequest>) -> Answer<r::Alias> {
         let request = request.into_inner();
@@ -287,8 +326,18 @@ impl r::models_server::Models for Peers {
         if revision != request.expected_revision {
             return Err(Status::aborted("stale"));
         }
+        if world.champion_away && request.alias == "champion" {
+            return Err(Status::unavailable("back soon"));
+        }
+        let review = world.versions.get(&request.version).and_then(|version| version.review.as_ref());
+        if review.is_some_and(|review| review.approval() == r::Approval::Rejected)
+            || (world.champion_refused && request.alias == "champion")
+        {
+            return Err(Status::failed_precondition("it may not be pointed at"));
+        }
         let (version, revision) = (request.version, revision + 1);
         let alias = r::Alias { alias: request.alias.clone(), version, revision, ..Default::default() };
+        world.alias_why = request.why;
         world.aliases.insert(request.alias, alias.clone());
         Ok(Response::new(alias))
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ pub(crate) struct Stage {
     pub bus: Bus,
     /// Versions that replicas refuse to load.
     pub refused: Arc<Mutex<BTreeSet<u32>>>,
+    /// Whether a version that takes over fails its first request.
+    pub failing: Arc<AtomicBool>,
     config: Config,
     artifacts: Artifacts,
     address: String,
@@ -69,14 +74,25 @@ impl Stage {
             ("orchestrator.tick", "20ms"),
             ("orchestrator.poll", "50ms"),
             ("orchestrator.lease", "1s"),
+            ("orchestrator.lost_grace", "50ms"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let defaults: Defaults = rekindle_runtime::config::load(DEFAULTS, None, &overrides).expect("valid");
-        let refused = Arc::default();
-        tokio::spawn(play_replicas(bus.clone(), Arc::clone(&refused)));
+        let (refused, failing) = (Arc::default(), Arc::default());
+        tokio::spawn(play_replicas(bus.clone(), Arc::clone(&refused), Arc::clone(&failing)));
         let config = defaults.orchestrator;
-        let mut stage =
-            Self { peers, bus, refused, config, artifacts, address, running: None, _nats: nats, _folder: folder };
+        let mut stage = Self {
+            peers,
+            bus,
+            refused,
+            failing,
+            config,
+            artifacts,
+            address,
+            running: None,
+            _nats: nats,
+            _folder: folder,
+        };
         stage.start().await;
         stage
     }
@@ -194,7 +210,7 @@ fn artifacts_config() -> rekindle_artifacts::Config {
     serde_json::from_str(r#"{"url": "file:///unused"}"#).expect("all defaults")
 }
 
-async fn play_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>) {
+async fn play_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>, failing: Arc<AtomicBool>) {
     let desired = bus.deployments().await.expect("a bucket");
     let reports = bus.replicas().await.expect("a bucket");
     let mut states: Vec<ReplicaState> = (0..3).map(replica).collect();
@@ -205,6 +221,9 @@ async fn play_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>) {
         let desired: DesiredState = serde_json::from_slice(&value).expect("a desired state");
         for state in &mut states {
             follow(state, &desired, &refused.lock().expect("not poisoned"));
+            for model in state.models.values_mut() {
+                model.failed = u64::from(failing.load(Ordering::Relaxed));
+            }
             let json = serde_json::to_vec(state).expect("json");
             reports.put(state.replica.as_str(), json.into()).await.ok();
         }

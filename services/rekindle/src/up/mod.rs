@@ -9,7 +9,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -87,20 +86,37 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut settings = in_folder(Settings::load(args.config.as_deref(), &[])?, &data)?;
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
 
-    let mut tasks = Tasks::new();
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
-    } else {
-        let nats = NatsServer::start(&data.join("nats"), port_or_free(args.nats_port, args.free_ports).await?)?;
-        settings.bus.url = nats.url();
-        tasks.spawn_until_close("nats-server", watch(nats, shutdown.clone()));
+        return run_on(args, settings, &data, shutdown).await;
     }
+    let mut nats = NatsServer::start(&data.join("nats"), port_or_free(args.nats_port, args.free_ports).await?)?;
+    settings.bus.url = nats.url();
+    let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone()));
+    let outcome = tokio::select! {
+        outcome = &mut platform => outcome,
+        status = nats.ended() => {
+            shutdown.begin();
+            // What failed for want of the bus is a consequence, and was logged.
+            let _ = platform.await;
+            bail!("nats-server ended by itself with {status}; its log is nats/nats.log in the data folder");
+        }
+    };
+    // Only now: the last rows, reports and events were published until the platform had ended.
+    nats.stop().await?;
+    outcome
+}
+
+/// Runs the platform on a bus that is there.
+async fn run_on(args: Args, settings: Settings, data: &Path, shutdown: Shutdown) -> Result<()> {
+    let mut tasks = Tasks::new();
     let sockets = Sockets::bind(&args).await?;
     let endpoints = sockets.endpoints(&settings.bus.url)?;
-    let ready = start(settings.clone(), sockets, &data, &mut tasks, &shutdown).await?;
-    announce(&data, &endpoints)?;
+    let drain = settings.shutdown.drain;
+    let ready = start(settings, sockets, data, &mut tasks, &shutdown).await?;
+    announce(data, &endpoints)?;
     tasks.spawn("readiness", serve::readiness(ready, shutdown.clone()));
-    tasks.join(shutdown, settings.shutdown.drain).await?;
+    tasks.join(shutdown, drain).await?;
     Ok(())
 }
 
@@ -152,7 +168,7 @@ impl Sockets {
             control: format!("http://{}", self.control.local_addr()?),
             admin: format!("http://{}", self.admin.local_addr()?),
             inference: replicas.collect::<Result<_>>()?,
-            nats: nats.to_owned(),
+            nats: without_credentials(nats),
         })
     }
 }
@@ -226,16 +242,11 @@ async fn port_or_free(port: u16, free: bool) -> Result<u16> {
     Ok(probe.local_addr()?.port())
 }
 
-/// Keeps the server until closing begins; its end before that ends the platform.
-async fn watch(mut nats: NatsServer, shutdown: Shutdown) -> Result<()> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        tokio::select! {
-            () = shutdown.work().cancelled() => return Ok(()),
-            _ = ticks.tick() => if let Some(status) = nats.exited() {
-                bail!("nats-server ended by itself with {status}; its log is nats/nats.log in the data folder");
-            },
-        }
+/// The address as it may be printed and written down: a password in it stays with those who gave it.
+fn without_credentials(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://{host}"),
+        None => url.to_owned(),
     }
 }
 
@@ -253,4 +264,15 @@ fn announce(data: &Path, endpoints: &Endpoints) -> Result<()> {
     println!("events          {}", endpoints.nats);
     println!("state           {}", data.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_told() {
+        assert_eq!(without_credentials("nats://me:secret@bus:4222"), "nats://bus:4222");
+        assert_eq!(without_credentials("nats://bus:4222"), "nats://bus:4222");
+    }
 }

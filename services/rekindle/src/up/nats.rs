@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
@@ -13,13 +13,17 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 /// Where the server program may be named.
 const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
 /// How long the server may take to stop once asked.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running nats-server. It ends with this value, and with this process however that ends.
+/// A running nats-server. It ends with this process however that ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
 pub(crate) struct NatsServer {
     child: Child,
@@ -37,6 +41,8 @@ impl NatsServer {
         let log = std::fs::File::create(folder.join("nats.log")).context("cannot make the log of nats-server")?;
         let mut command = Command::new(&program);
         command.arg("--config").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // Ctrl-C in a terminal goes to the whole process group; the bus must outlive those who still write to it.
+        command.process_group(0).kill_on_drop(true);
         end_with_parent(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, port })
@@ -47,34 +53,23 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Whether it has ended by itself, and how.
-    pub(crate) fn exited(&mut self) -> Option<String> {
-        match self.child.try_wait() {
-            Ok(Some(status)) => Some(status.to_string()),
-            _ => None,
+    /// Waits until it ends by itself; tells how.
+    pub(crate) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
-    fn stop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            // It may have ended already; then there is nobody to tell.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    /// Asks it to end, and waits until it has; one that takes too long is killed.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot end nats-server")?;
         }
-        let began = std::time::Instant::now();
-        while began.elapsed() < STOP_DEADLINE {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
+            self.child.kill().await.context("cannot kill nats-server")?;
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        self.stop();
+        Ok(())
     }
 }
 
@@ -85,7 +80,6 @@ impl Drop for NatsServer {
     reason = "the only way to run code between fork and exec; the closure only makes one system call"
 )]
 fn end_with_parent(command: &mut Command) {
-    use std::os::unix::process::CommandExt as _;
     // SAFETY: prctl is async-signal-safe, and nothing is allocated or locked.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from));

@@ -1,7 +1,5 @@
 //! Logs, traces and metrics of one process.
 
-mod trace_context;
-
 use std::{
     sync::{
         OnceLock,
@@ -19,9 +17,6 @@ use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
 };
-
-pub use trace_context::{Propagate, continue_trace, inject, traceparent};
-pub(crate) use trace_context::{TRACEPARENT, continue_call};
 
 use crate::Error;
 
