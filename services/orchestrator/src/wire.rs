@@ -151,7 +151,7 @@ pub(crate) fn workflow_to_wire(workflow: &Workflow, steps: &[Step]) -> wire::Wor
         state: state(workflow.state).into(),
         paused: workflow.paused,
         reason: workflow.reason.clone(),
-        from_version: progress.from_version(),
+        from_version: progress.version_before(),
         to_version: progress.to_version(),
         dataset_version: text(progress.dataset.as_ref().map(|dataset| format!("{}/{}", dataset.name, dataset.version))),
         train_run_id: text(progress.training.run.map(|run| run.to_string())),

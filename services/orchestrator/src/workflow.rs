@@ -167,7 +167,7 @@ fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>
         to_state: workflow.state.name().to_owned(),
         trigger: workflow.trigger.name().to_owned(),
         reason: workflow.reason.clone(),
-        from_version: workflow.progress.from_version(),
+        from_version: workflow.progress.version_before(),
         to_version: workflow.progress.to_version(),
         epoch: workflow.epoch,
     };

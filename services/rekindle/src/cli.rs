@@ -58,7 +58,7 @@ impl Cli {
 
     async fn dispatch(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Up(args) => up::run(args).await?,
+            Command::Up(args) => Box::pin(up::run(args)).await?,
             Command::Serve(args) => serve::run(args).await?,
             Command::Demo(args) => demo::run(args).await?,
             Command::Config => print!("{}", settings::defaults()),

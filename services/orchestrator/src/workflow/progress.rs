@@ -73,7 +73,7 @@ pub(crate) struct Decision {
 
 impl Progress {
     /// The champion's number; 0 before the workflow began.
-    pub(crate) fn from_version(&self) -> u32 {
+    pub(crate) fn version_before(&self) -> u32 {
         self.champion.map_or(0, |version| version.version)
     }
 

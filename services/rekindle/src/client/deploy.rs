@@ -96,7 +96,15 @@ pub(crate) async fn rollback(args: Rollback, global: &Global) -> Result<bool> {
 async fn settle(asked: Deployment, waiting: &Waiting, connection: &Connection, global: &Global) -> Result<bool> {
     let ended = if waiting.wait { wait(&asked, waiting.timeout, connection).await? } else { asked.clone() };
     global.format().message(&ended, fields);
-    Ok(!waiting.wait || ended.stable.as_ref().map(|stable| stable.version) == Some(wanted(&asked)))
+    Ok(!waiting.wait || is_served(&ended, wanted(&asked)))
+}
+
+/// Whether a deployment at rest serves the version on every replica; a first version that no replica could take on is stable in name
+/// alone.
+pub(crate) fn is_served(deployment: &Deployment, version: u32) -> bool {
+    deployment.phase() == DeploymentPhase::Stable
+        && deployment.last_outcome != "failed"
+        && deployment.stable.as_ref().is_some_and(|stable| stable.version == version)
 }
 
 /// The version that a deployment is on its way to, or at.

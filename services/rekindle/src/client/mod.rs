@@ -3,7 +3,7 @@
 
 pub(crate) mod connection;
 mod dataset;
-mod deploy;
+pub(crate) mod deploy;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod exit;

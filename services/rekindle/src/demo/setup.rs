@@ -7,7 +7,7 @@ use rekindle_domain::{Digest, Recipe};
 use rekindle_model::{Bundle, Model};
 use rekindle_proto::{
     monitor::Watch,
-    orchestrator::{DeployRequest, DeploymentPhase, GetDeploymentRequest, Policy, SetPolicyRequest},
+    orchestrator::{DeployRequest, GetDeploymentRequest, Policy, SetPolicyRequest},
     registry::{
         FileFormat, GetModelVersionRequest, GetRunRequest, RegisterVersionRequest, Run, RunStatus, SetAliasRequest,
         Source, get_model_version_request::Which,
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{Plan, story::Story};
 use crate::client::{
     connection::Connection,
+    deploy::is_served,
     upload::{download, upload},
 };
 
@@ -145,12 +146,11 @@ async fn promote_and_deploy(plan: &Plan, connection: &Connection, version: u32) 
     loop {
         let request = GetDeploymentRequest { model: plan.model.to_string() };
         let deployment = connection.orchestrator().get_deployment(request).await?.into_inner();
-        let stable = deployment.stable.as_ref().is_some_and(|stable| stable.version == version);
-        if stable && deployment.phase() == DeploymentPhase::Stable {
+        if is_served(&deployment, version) {
             return Ok(());
         }
-        if Instant::now() > deadline {
-            bail!("version {version} was not served everywhere within {DEPLOY_PATIENCE:?}: {}", deployment.reason);
+        if deployment.last_outcome == "failed" || Instant::now() > deadline {
+            bail!("version {version} is not served everywhere: {}", deployment.reason);
         }
         sleep(POLL).await;
     }
