@@ -101,11 +101,7 @@ mod tests {
 
     #[test]
     fn draws_each_line_and_mark() {
-        let line = |name, values: [f64; 3]| Line {
-            name,
-            color: RED,
-            points: (0..).map(day).zip(values).collect(),
-        };
+        let line = |name, values: [f64; 3]| Line { name, color: RED, points: (0..).map(day).zip(values).collect() };
         let marks = [Mark { at: day(1), label: "version 2".into() }];
         let svg = lines("log loss", &[line("static", [0.5, 0.6, 0.7]), line("live", [0.5, f64::NAN, 0.4])], &marks)
             .expect("enough points");
