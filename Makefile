@@ -26,7 +26,8 @@ up: build ## Starts the platform on this machine, with its state in ./rekindle-d
 
 test: tools ## Formatting, lints, and every test, on servers that it installs and starts itself.
 	$(MAKE) lint
-	$(CARGO) build --release --locked --package rekindle
+	# The program and the tests in one build: apart, their dependencies would be compiled with different features, twice.
+	$(CARGO) build --release --locked --workspace --bins --tests
 	$(CARGO) nextest run --release --locked --workspace
 
 lint: ## rustfmt and clippy; a warning is an error.
