@@ -12,6 +12,10 @@ use crate::outbox;
 /// How often a transaction is tried before its error is the caller's.
 const ATTEMPTS: u32 = 12;
 
+/// How often one that met a duplicate key is. PostgreSQL may tell a lost race so, when the rival that wrote the key committed after
+/// this transaction had looked for it: run again, it sees the rival's row. A duplicate that stays is the caller's error.
+const COLLISIONS: u32 = 3;
+
 /// An error that a transaction may end with: anything that can hold, and show as its source, what the database said.
 pub trait RetryableError: StdError + From<DbErr> + 'static {}
 impl<E: StdError + From<DbErr> + 'static> RetryableError for E {}
@@ -33,7 +37,9 @@ where
     let mut attempt = 1;
     loop {
         match attempt_once(db, &work).await {
-            Err(error) if attempt < ATTEMPTS && lost_a_race(&error) => {
+            Err(error)
+                if attempt < ATTEMPTS && (lost_a_race(&error) || (attempt <= COLLISIONS && collided(&error))) =>
+            {
                 tracing::debug!(attempt, %error, "transaction lost a race, running it again");
                 tokio::time::sleep(pause(attempt)).await;
                 attempt += 1;
@@ -96,6 +102,19 @@ pub(crate) async fn begin_exclusive(db: &DatabaseConnection) -> Result<DatabaseT
 fn pause(attempt: u32) -> Duration {
     let ceiling = 2_u64 << attempt.min(6);
     Duration::from_millis(ceiling / 2 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * ceiling / 512)
+}
+
+/// Whether a key was there already.
+fn collided(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let told = error.downcast_ref::<DbErr>().and_then(DbErr::sql_err);
+        if matches!(told, Some(sea_orm::SqlErr::UniqueConstraintViolation(_))) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Whether the database refused because of another transaction: PostgreSQL's serialization failure (40001) and deadlock (40P01),
