@@ -7,7 +7,7 @@ PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test lint bench tools
+.PHONY: help build demo up test lint bench calibrate tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,14 @@ lint: ## rustfmt and clippy; a warning is an error.
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: build ## Start-up time, idle memory, and serving beside a bare echo, measured side by side.
+bench: build ## Start-up, idle memory, serving beside a bare echo, drift beside Evidently, alibi-detect and whylogs.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
+	scripts/bench-drift.sh $(PROGRAM)
+
+calibrate: ## How often the drift verdict cries wolf, and how soon it tells a wolf: simulated, some 20 minutes on two cores.
+	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
 
 tools: ## Installs the servers and clients that the tests run against, into .tools (PostgreSQL from Debian's packages).
 	scripts/install-tools.sh

@@ -30,7 +30,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut allowed = BTreeMap::from([
         ("rekindle-domain", vec![]),
         ("rekindle-statistics", vec![]),
-        ("rekindle-dataset", vec!["rekindle-domain"]),
+        ("rekindle-dataset", vec!["rekindle-domain", "rekindle-statistics"]),
         ("rekindle-proto", PURE.to_vec()),
         ("rekindle-artifacts", PURE.to_vec()),
         ("rekindle-model", PURE.to_vec()),

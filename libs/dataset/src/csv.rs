@@ -14,7 +14,8 @@ mod records;
 
 use bytes::Bytes;
 
-pub(crate) use infer::{parse_boolean, parse_float, parse_timestamp};
+pub(crate) use infer::{Narrowest, parse_boolean, parse_float, parse_integer, parse_number, parse_timestamp};
+pub(crate) use records::Records;
 
 use crate::{Error, Limits, Table, schema::check_names};
 

@@ -41,6 +41,26 @@ pub enum Error {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A record longer than a scan may hold in memory.
+    #[error("line {line}: the record is longer than {limit} bytes; is a quote left open? else raise the limit")]
+    LongRecord {
+        /// The line on which the record begins.
+        line: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A file that could not be opened or read.
+    #[error("cannot {operation}")]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that was not the same when it was read a second time.
+    #[error("the file changed while it was read; run again when nothing writes to it")]
+    Changed,
     /// A column name that cannot be used.
     #[error("column {position} is named {name:?}: {problem}")]
     ColumnName {
@@ -154,5 +174,10 @@ impl Error {
     /// Wraps Arrow's error with what was being done; for `map_err`.
     pub(crate) fn arrow(operation: &'static str) -> impl FnOnce(ArrowError) -> Self {
         move |source| Self::Arrow { operation, source }
+    }
+
+    /// Wraps the system's error with what was being done; for `map_err`.
+    pub(crate) fn file(operation: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::File { operation, source }
     }
 }

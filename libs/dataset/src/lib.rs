@@ -6,12 +6,15 @@
 //!
 //! - [`read_csv`], [`read_parquet`], [`write_parquet`]: files. Bad input is an [`Error`] that names line or row,
 //!   column and remedy;
+//! - [`Scan`]: files larger than memory, batch by batch, in types that cost least to read; [`Profiler`]: what drift is told
+//!   by, of such a file;
 //! - [`content_digest`]: what a table is called by what it holds;
 //! - [`profile()`]: a summary of every column, for people;
 //! - [`prediction_log`]: the messages in which inference tells the monitor what it answered.
 //!
 //! It refuses to guess: no type is inferred from a sample, no row is skipped, and no value is changed to fit a type
-//! that cannot hold it. It does no I/O of its own; bytes come from and go to the caller.
+//! that cannot hold it. But for [`Scan::open`], which reads a file, it does no I/O of its own; bytes come from and go to
+//! the caller.
 //!
 //! Invariants: a column's [`Kind`] follows from its type; names are unique and not empty; the same
 //! table always gives the same Parquet bytes and the same digest.
@@ -24,6 +27,8 @@ mod normalise;
 mod parquet_file;
 pub mod prediction_log;
 mod profile;
+mod profiler;
+mod scan;
 mod schema;
 mod table;
 
@@ -32,6 +37,8 @@ pub use csv::{read_csv, read_csv_within};
 pub use error::Error;
 pub use parquet_file::{read_parquet, read_parquet_within, write_parquet};
 pub use profile::{ColumnProfile, ValueCount, profile};
+pub use profiler::{NEITHER, Profiler};
+pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped};
 pub use schema::{Column, Kind, Schema, canonical_timestamp, parse_type, type_name};
 pub use table::{Table, TimeRange};
 

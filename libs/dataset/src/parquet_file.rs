@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use ::parquet::{
     arrow::{
@@ -7,6 +7,7 @@ use ::parquet::{
         arrow_writer::ArrowWriterOptions,
     },
     basic::{Compression, ZstdLevel},
+    errors::ParquetError,
     file::properties::WriterProperties,
 };
 use arrow::{
@@ -37,6 +38,10 @@ pub fn read_parquet(bytes: Bytes) -> Result<Table, Error> {
 /// # Errors
 /// As [`read_parquet`], and content beyond the limits.
 pub fn read_parquet_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
+    without_panic(|| read(bytes, limits))
+}
+
+fn read(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
     let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(Error::Parquet)?;
     check_limits(&metadata, limits)?;
     let schema = metadata.schema().clone();
@@ -64,6 +69,15 @@ pub fn read_parquet_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error
         Ok((field.name().clone(), compute::concat(&arrays).map_err(Error::arrow("join the row groups"))?))
     });
     Table::from_columns(columns.collect::<Result<_, Error>>()?, rows)
+}
+
+/// Runs what decodes Parquet. The decoder asserts much of what a damaged file can say otherwise, of its schema above all;
+/// here that is an error like any other. What was being read is not to be used again.
+pub(crate) fn without_panic<T>(decode: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    std::panic::catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::Parquet(ParquetError::General(format!("it is damaged: {}", said.unwrap_or("the decoder gave up")))))
+    })
 }
 
 fn check_limits(metadata: &ArrowReaderMetadata, limits: &Limits) -> Result<(), Error> {

@@ -1,63 +1,85 @@
-//! Has a column moved away from what the model was trained on?
+//! Has a table moved away from another?
 //!
-//! [`compare`] answers with one of three verdicts. It asks two questions, and drift takes a yes to both:
+//! [`compare`] sets a window's [`Profile`] against a reference's and answers for every column with one of three verdicts. It
+//! asks two questions, and drift takes a yes to both:
 //!
-//! - is it real? Pearson's chi-square test of homogeneity ([`homogeneity`]) takes both the training rows and the window
-//!   as samples, at the level `alpha / columns` (Bonferroni), so that a window of any number of
-//!   unmoved columns raises any alarm at all with a chance of at most `alpha`;
-//! - does it matter? The population stability index ([`psi`]), less what chance alone would make it, is above a
-//!   margin, so that a large window does not alarm over a difference that no model feels.
+//! - is it real? Tests that take both samples as random find a difference that chance would make, in all columns
+//!   and all windows of a month together, with a probability of at most [`Settings::false_alarms`];
+//! - does it matter? The population stability index, less what chance alone would make it, is above
+//!   [`Settings::margin`], so that a large window does not alarm over a difference that no model feels.
 //!
-//! A no is only given where a yes was possible: if a shift of the margin's size would have been missed with a
-//! chance above [`MISS_CHANCE`], the verdict is [`Verdict::Unknown`].
+//! A no is only given where a yes was possible: if a shift of the margin's size would have been missed with a chance above
+//! [`MISS_CHANCE`], the verdict is [`Verdict::Unknown`], with the smallest effect that would have been seen.
 //!
-//! Missing and non-finite values are bins of their own: a feature that stops arriving has drifted. Bins too
-//! rare for the chi-square approximation are pooled ([`pool`]); where even together they are too few, an exact
-//! test ([`rare_event`]) takes them, so that one value never seen in training neither alarms nor is lost, and many do.
+//! Missing values, numbers that are none, values outside the reference's range and values that the reference never had are mass of
+//! their own in every comparison: a feature that stops arriving has drifted, and one wild value among a thousand good ones has not.
 
+mod bins;
+mod categorical;
+mod column;
 mod exact;
-mod homogeneity;
-mod pool;
+mod histogram;
+mod numeric;
+mod power;
 mod psi;
+mod reason;
+mod rows_needed;
+mod significance;
+mod swapped;
 
 use serde::{Deserialize, Serialize};
 
+pub use bins::{Bin, BinKind};
+pub use column::{ColumnDrift, Sides, Test, compare_column};
 pub use exact::rare_event;
-pub use homogeneity::{Homogeneity, homogeneity, noncentrality};
-pub use pool::{Bins, MIN_EXPECTED, Pooled, pool};
-pub use psi::{expected_psi, psi, psi_of_shares};
+pub use histogram::histogram;
+pub use power::noncentrality;
+pub use psi::{expected_psi, psi};
+pub use reason::Suspicion;
+pub use rows_needed::{RowsNeeded, rows_needed};
+pub use significance::MIN_EXPECTED;
 
-use crate::{
-    Error,
-    error::check_share,
-    profile::{ColumnProfile, Counts},
-};
+use crate::{Error, error::check_share, profile::Profile};
 
 /// The chance with which a shift of the smallest detectable size goes unseen.
 pub const MISS_CHANCE: f64 = 0.2;
 
 /// How the verdict is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The least population stability index that matters, over what chance makes it. By old custom 0.1 is a moderate
-    /// shift and 0.25 a large one.
-    pub margin_psi: f64,
-    /// Chance of any alarm in a window where nothing moved, over all columns together.
-    pub alpha: f64,
-    /// Columns that are looked at in the window.
-    pub columns: usize,
-    /// Fewer rows than this are always too few.
-    pub min_rows: u64,
+    /// The least population stability index that matters, over what chance makes it. 0.02 is a shift of a normal distribution by
+    /// 0.14 standard deviations, or a share that goes from 50 % to 57 %. By old custom 0.1 (0.3 standard deviations) is a moderate
+    /// shift and 0.25 (0.5) a large one. Where an alarm costs a training, ask for more than where it costs a look.
+    pub margin: f64,
+    /// The budget: the chance of any false alarm in `looks` windows, over all columns together.
+    pub false_alarms: f64,
+    /// Windows that share the budget.
+    pub looks: u32,
 }
 
 impl Default for Settings {
+    /// One false alarm in twenty months of daily windows.
     fn default() -> Self {
-        Self { margin_psi: 0.1, alpha: 0.01, columns: 1, min_rows: 50 }
+        Self { margin: 0.02, false_alarms: 0.05, looks: 30 }
     }
 }
 
-/// The answer for one column.
+impl Settings {
+    /// The level of one column in one window, the budget being shared evenly (Bonferroni): it holds however columns and windows
+    /// depend on each other, and all windows share one reference.
+    pub fn level(&self, columns: usize) -> f64 {
+        self.false_alarms / (columns.max(1) as f64 * f64::from(self.looks.max(1)))
+    }
+
+    /// Refuses a margin that is not above 0, and a budget that is no probability.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_share("false_alarms", self.false_alarms)?;
+        if self.margin.is_finite() && self.margin > 0.0 { Ok(()) } else { Err(Error::Margin(self.margin)) }
+    }
+}
+
+/// The answer for a column, or for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -69,82 +91,52 @@ pub enum Verdict {
     Unknown,
 }
 
-/// One column of one window against its profile. No number is NaN or infinite.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Drift {
-    /// The answer.
-    pub verdict: Verdict,
-    /// Population stability index over the pooled bins, in nats; 0 if the two samples have equal shares.
-    pub psi: f64,
-    /// What the index would be on average if nothing had moved.
-    pub psi_by_chance: f64,
-    /// Chance of a difference at least this large if nothing had moved, before Bonferroni.
-    pub p_value: f64,
-    /// The smallest index that this many rows would show, but for [`MISS_CHANCE`]; absent without rows on either side.
-    pub minimum_detectable_psi: Option<f64>,
+impl Verdict {
+    /// Over several columns: one drifted is enough; stable needs all that could tell, and at least one.
+    pub fn over(columns: impl IntoIterator<Item = Self>) -> Self {
+        columns.into_iter().fold(Self::Unknown, |all, one| match (all, one) {
+            (Self::Drifted, _) | (_, Self::Drifted) => Self::Drifted,
+            (Self::Stable, _) | (_, Self::Stable) => Self::Stable,
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
+        })
+    }
 }
 
-/// Compares a window's counts with the profile that they were counted over.
+/// A window against a reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Over all columns.
+    pub verdict: Verdict,
+    /// The reference's columns, in order.
+    pub columns: Vec<ColumnDrift>,
+    /// Columns that the reference does not have, in order. They are no drift: nothing was learnt from them.
+    pub new_columns: Vec<String>,
+    /// Rows of the two.
+    pub rows: Sides<u64>,
+    /// The level that a column's p-value had to stay under.
+    pub level: f64,
+}
+
+/// Compares two tables, column by column by name.
 ///
 /// # Errors
-/// Counts over other bins than the profile's; `alpha` outside (0, 1).
-pub fn compare(profile: &ColumnProfile, window: &Counts, settings: &Settings) -> Result<Drift, Error> {
-    let reference = profile.reference_counts();
-    if reference.bins.len() != window.bins.len() {
-        return Err(Error::Bins { profile: reference.bins.len(), counts: window.bins.len() });
-    }
-    check_share("alpha", settings.alpha)?;
-    let made = match profile {
-        ColumnProfile::Numeric { .. } => Bins::CutByReference,
-        ColumnProfile::Categorical { .. } => Bins::Given,
+/// Settings out of range.
+pub fn compare(reference: &Profile, current: &Profile, settings: &Settings) -> Result<Report, Error> {
+    settings.check()?;
+    let level = settings.level(reference.columns.len());
+    let against = |column: &crate::profile::Column| match current.column(&column.name) {
+        Some(profile) => compare_column(&column.name, &column.profile, profile, level, settings.margin),
+        None => column::absent(&column.name, &column.profile, current.rows, level, settings.margin),
     };
-    Ok(compare_counts(&all_bins(&reference), &all_bins(window), made, settings))
-}
-
-fn all_bins(counts: &Counts) -> Vec<u64> {
-    counts.bins.iter().copied().chain([counts.missing, counts.non_finite]).collect()
-}
-
-fn compare_counts(reference: &[u64], window: &[u64], made: Bins, settings: &Settings) -> Drift {
-    let (reference_rows, window_rows) = (reference.iter().sum::<u64>(), window.iter().sum::<u64>());
-    if reference_rows == 0 || window_rows == 0 {
-        let verdict = Verdict::Unknown;
-        return Drift { verdict, psi: 0.0, psi_by_chance: 0.0, p_value: 1.0, minimum_detectable_psi: None };
-    }
-    let pooled = pool(reference, window, made);
-    let level = settings.alpha / settings.columns.max(1) as f64;
-    let p_value = p_value(&pooled, reference_rows, window_rows);
-    let (reference, window) = pooled.counts();
-    let psi = psi(&reference, &window);
-    let psi_by_chance = expected_psi(reference.len(), reference_rows, window_rows);
-    let detectable = detectable_psi(reference.len(), level, reference_rows, window_rows);
-    let drifted = p_value < level && psi - psi_by_chance > settings.margin_psi;
-    let verdict = if window_rows < settings.min_rows {
-        Verdict::Unknown
-    } else if drifted {
-        Verdict::Drifted
-    } else if detectable > settings.margin_psi {
-        Verdict::Unknown
-    } else {
-        Verdict::Stable
-    };
-    Drift { verdict, psi, psi_by_chance, p_value, minimum_detectable_psi: Some(detectable) }
-}
-
-/// The common bins by chi-square and the rare ones exactly; where both have a say, the smaller p-value, doubled.
-fn p_value(pooled: &Pooled, reference_rows: u64, window_rows: u64) -> f64 {
-    let (reference, window): (Vec<u64>, Vec<u64>) = pooled.common.iter().copied().unzip();
-    let common = homogeneity(&reference, &window);
-    if pooled.rare == (0, 0) {
-        return common.p_value;
-    }
-    let rare = rare_event(pooled.rare.0, reference_rows, pooled.rare.1, window_rows);
-    if common.freedom == 0 { rare } else { (2.0 * common.p_value.min(rare)).min(1.0) }
-}
-
-/// The index whose chi-square test of that many bins has the power promised.
-fn detectable_psi(bins: usize, level: f64, reference_rows: u64, window_rows: u64) -> f64 {
-    // A single bin leaves no freedom, yet one new value would open a second.
-    let freedom = bins.saturating_sub(1).max(1);
-    noncentrality(freedom, level, MISS_CHANCE) * (1.0 / reference_rows as f64 + 1.0 / window_rows as f64)
+    let mut columns: Vec<ColumnDrift> = reference.columns.iter().map(against).collect();
+    swapped::point_out(&mut columns, reference, current, level, settings.margin);
+    crate::cause::share_out(&mut columns, |_| 1.0);
+    let new = current.columns.iter().filter(|column| reference.column(&column.name).is_none());
+    Ok(Report {
+        verdict: Verdict::over(columns.iter().map(|column| column.verdict)),
+        new_columns: new.map(|column| column.name.clone()).collect(),
+        columns,
+        rows: Sides { reference: reference.rows, current: current.rows },
+        level,
+    })
 }

@@ -21,6 +21,66 @@ pub enum Error {
         /// The rows given.
         got: usize,
     },
+    /// More rows than the statistic can take.
+    #[error("{what} takes at most {most} rows, got {got}")]
+    TooManyRows {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The most rows that give an answer.
+        most: u64,
+        /// The rows given, or counted until they were too many.
+        got: u64,
+    },
+    /// A table that does not end with a whole row.
+    #[error("{what}: {values} values are not whole rows of {columns} columns")]
+    Ragged {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The values given.
+        values: usize,
+        /// The columns that each row should have.
+        columns: usize,
+    },
+    /// Fewer bins than the statistic needs.
+    #[error("{what} needs at least {need} bins, got {got}")]
+    TooFewBins {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The fewest bins that give an answer.
+        need: usize,
+        /// The bins given.
+        got: usize,
+    },
+    /// More rows that have something than rows.
+    #[error("{what}: {hits} of {rows} rows; a part cannot exceed the whole")]
+    Part {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The rows that have it.
+        hits: u64,
+        /// All rows.
+        rows: u64,
+    },
+    /// Counts whose sum is not that of the counts expected.
+    #[error("{what}: {observed} rows against {expected} expected; both must be of the same sum")]
+    Totals {
+        /// The statistic asked for.
+        what: &'static str,
+        /// Sum of the counts.
+        observed: f64,
+        /// Sum of the counts expected.
+        expected: f64,
+    },
+    /// A range of values that cannot be cut into bins of equal width.
+    #[error("the range from {low} to {high} cannot be cut into {bins} bins of equal width")]
+    Range {
+        /// The smallest value.
+        low: f64,
+        /// The largest value.
+        high: f64,
+        /// The bins asked for.
+        bins: usize,
+    },
     /// A value that the statistic does not take.
     #[error("{what}: row {row} is {value}; expected {expected}")]
     Value {
@@ -41,21 +101,43 @@ pub enum Error {
         /// The value given.
         value: f64,
     },
-    /// Numbers counted over a profile of categories, or the reverse.
-    #[error("the profile is of a {profile} column, the values are {values}")]
+    /// Two profiles of one column that are of different kinds.
+    #[error("one profile is of a {profile} column, the other of a {values} one")]
     Kind {
-        /// What the profile holds.
+        /// The kind of the first.
         profile: &'static str,
-        /// What it was asked to count.
+        /// The kind of the second.
         values: &'static str,
     },
-    /// Counts that were not made with this profile.
-    #[error("the profile has {profile} bins, the counts have {counts}; count the window with the same profile")]
-    Bins {
-        /// Bins of the profile.
-        profile: usize,
-        /// Bins of the counts.
-        counts: usize,
+    /// A statistic of numbers asked of a column of names.
+    #[error("{what} is of numbers, the column is of names")]
+    NotNumeric {
+        /// The statistic asked for.
+        what: &'static str,
+    },
+    /// A setting outside the range in which the statistic is defined.
+    #[error("{what} is {value}; expected {expected}")]
+    Parameter {
+        /// The setting.
+        what: &'static str,
+        /// The value given.
+        value: f64,
+        /// What would have been taken.
+        expected: &'static str,
+    },
+    /// A margin that no effect can be held against.
+    #[error("margin is {0}; expected a finite number above 0")]
+    Margin(f64),
+    /// A stored profile that cannot be read, or two that do not go together.
+    #[error("not a usable profile: {0}")]
+    Profile(String),
+    /// A stored profile of another format.
+    #[error("the profile is of format {found}; this program reads format {expected}: make it anew")]
+    ProfileFormat {
+        /// Its format.
+        found: u32,
+        /// The one that is read.
+        expected: u32,
     },
 }
 
@@ -70,6 +152,11 @@ pub(crate) fn check_parallel(what: &'static str, left: usize, right: usize) -> R
 /// Refuses fewer than `need` rows.
 pub(crate) fn check_rows(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
     if got < need { Err(Error::TooFewRows { what, need, got }) } else { Ok(()) }
+}
+
+/// Refuses more than `most` rows.
+pub(crate) fn check_size(what: &'static str, most: u64, got: u64) -> Result<(), Error> {
+    if got > most { Err(Error::TooManyRows { what, most, got }) } else { Ok(()) }
 }
 
 /// Refuses NaN and the infinities.

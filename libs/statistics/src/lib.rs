@@ -1,28 +1,36 @@
-//! The numbers that rekindle decides by: how good a model is, whether its inputs have moved, whether
-//! a challenger is better, whether losses have risen.
+//! The numbers that rekindle decides by: whether data have moved and which columns are to blame, how good a model is, whether a
+//! challenger is better, whether losses have risen.
 //!
-//! Slices and counts in, numbers out. Nothing here reads a clock, a file or a random source, and no
-//! function needs a model or a table. Each family of statistics has its own module, of pure functions whose
-//! documentation names the formula and its source:
+//! Values and counts in, numbers out. Nothing here reads a clock, a file or a random source (a seed is an argument), and no
+//! function needs a model or a table. Each family has its own module, of pure functions whose documentation names the
+//! convention, the formula's source and the edge cases:
 //!
+//! - [`drift`]: a window against a reference: drifted, stable, or cannot tell, and why; [`cause`]: which columns are to blame;
+//! - [`profile`]: what is remembered of a table's columns, small enough to travel in a bundle, on the mergeable summaries of [`sketch`];
+//! - [`two_sample`]: the statistics between two samples one by one; [`convention`]: the same as other tools bin and normalise them;
+//! - [`multiple`]: many tests at once;
+//! - [`stream`]: detectors that take one value at a time, and tests that may be looked at after every row;
 //! - [`quality`]: log loss, AUC, accuracy, Brier score, MAE, RMSE, R2;
-//! - [`profile`]: what a column looked like in training, small enough to travel in a bundle, and the counts
-//!   of a later window over the same bins;
-//! - [`drift`]: a window against a profile: drifted, stable, or cannot tell;
 //! - [`paired`]: the mean improvement of one model over another on the same rows;
 //! - [`rise`]: whether a window's mean loss lies above a reference.
 //!
 //! Conventions shared by all families:
 //! - an input that has no answer gives an [`Error`] or `None`, never NaN, and never a panic;
-//! - a p-value treats both samples as random: the reference is a sample too;
+//! - a p-value treats both samples as random, unless its documentation says otherwise: the reference is a sample too;
 //! - "cannot tell" is an answer. It comes with the smallest effect that could have been seen;
 //! - the result does not depend on the order of the rows, save for the last bits of a sum.
 
+pub mod cause;
+pub mod convention;
 pub mod drift;
 mod error;
+pub mod multiple;
 pub mod paired;
 pub mod profile;
 pub mod quality;
 pub mod rise;
+pub mod sketch;
+pub mod stream;
+pub mod two_sample;
 
 pub use error::Error;

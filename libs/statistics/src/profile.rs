@@ -1,265 +1,243 @@
-//! What a column looked like in training, and how a later window falls into the same bins.
+//! What is remembered of a table's columns: enough to compare two of them, and small.
 //!
-//! A [`Profile`] is small (about ten bins to a number, at most [`MAX_CATEGORIES`] to a category), is kept in the model
-//! bundle, and is the reference of [`drift`](crate::drift). Counts over its bins can be merged, so a window may be
-//! counted piece by piece and in any order.
+//! A [`Profile`] is made of the training data and kept in the model's bundle; another is made of each window that
+//! is watched; [`drift`](crate::drift) compares the two and never needs the rows of either. Profiles of parts merge
+//! into the profile of the whole, in any order.
+//!
+//! No value is dropped: missing values, and the numbers that are none (NaN, the infinities), are counted apart.
 
-mod bins;
-mod exact;
+mod categorical;
+mod moments;
+mod numeric;
+mod timestamp;
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+pub(crate) use categorical::NAME_BYTES;
+pub use categorical::{CATEGORIES, Categorical};
+pub use moments::Moments;
+pub(crate) use numeric::Bucket;
+pub use numeric::{BUCKETS, Numeric};
+pub use timestamp::Timestamp;
+
+use crate::{Error, two_sample::proportions::MOST_ROWS};
 
 /// The format that this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
-/// Categories that get a bin of their own: the most frequent. The others share one.
-pub const MAX_CATEGORIES: usize = 128;
+/// Rows of no honest table: half of what the exact test of a rare event takes from both sides together.
+const MAX_ROWS: u64 = MOST_ROWS / 2;
 
-/// The profiles of a table's columns, as kept in a bundle.
+/// What is remembered of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// [`FORMAT_VERSION`] when it was written.
     pub format_version: u32,
-    /// By column name.
-    pub columns: BTreeMap<String, ColumnProfile>,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+}
+
+/// A column by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Unique in its table.
+    pub name: String,
+    /// What is remembered of it.
+    pub profile: ColumnProfile,
+}
+
+/// What is remembered of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ColumnProfile {
+    /// A quantity.
+    Numeric(Numeric),
+    /// One of a set of values, or text.
+    Categorical(Categorical),
+    /// True or false, under the names `true` and `false`.
+    Boolean(Categorical),
+    /// A point in time.
+    Timestamp(Timestamp),
 }
 
 impl Profile {
     /// A profile in the current format.
-    pub fn new(columns: BTreeMap<String, ColumnProfile>) -> Self {
-        Self { format_version: FORMAT_VERSION, columns }
-    }
-}
-
-/// One column in training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ColumnProfile {
-    /// A quantity.
-    Numeric {
-        /// Where one bin ends and the next begins, ascending. Bin `i` holds `edges[i - 1] < x <= edges[i]`; the first has no
-        /// lower end and the last, one more than there are edges, no upper. The edges are the deciles; a decile that is a
-        /// value of its own, such as a constant or a frequent zero, has a bin for exactly that value.
-        /// Written as text, since JSON readers may round numbers and a bin may be one float wide.
-        #[serde(with = "exact")]
-        edges: Vec<f64>,
-        /// Rows in each bin, one more than edges.
-        counts: Vec<u64>,
-        /// Rows without a value.
-        missing: u64,
-        /// Rows with NaN or an infinity.
-        non_finite: u64,
-        /// All rows.
-        rows: u64,
-        /// Mean of the finite values; absent without any, as the next three.
-        mean: Option<f64>,
-        /// Their sample standard deviation (divisor n - 1); absent with fewer than two.
-        std: Option<f64>,
-        /// The smallest.
-        min: Option<f64>,
-        /// The largest.
-        max: Option<f64>,
-    },
-    /// One of a set of values.
-    Categorical {
-        /// The most frequent values, at most [`MAX_CATEGORIES`], in order of their text, with their rows.
-        values: Vec<(String, u64)>,
-        /// Rows with any other value.
-        rest: u64,
-        /// Rows without a value.
-        missing: u64,
-        /// All rows counted: every second one of the training data, where not every value has a bin.
-        rows: u64,
-    },
-}
-
-/// How many rows fell into each bin of a [`ColumnProfile`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// The value bins in the profile's order; of categories the last is for values without a bin of their own.
-    pub bins: Vec<u64>,
-    /// Rows without a value.
-    pub missing: u64,
-    /// Rows with NaN or an infinity.
-    pub non_finite: u64,
-}
-
-impl Counts {
-    /// All rows.
-    pub fn rows(&self) -> u64 {
-        self.bins.iter().sum::<u64>() + self.missing + self.non_finite
+    pub fn new(rows: u64, columns: Vec<Column>) -> Self {
+        Self { format_version: FORMAT_VERSION, rows, columns }
     }
 
-    /// Share of rows without a value; `None` without rows.
-    pub fn missing_share(&self) -> Option<f64> {
-        let rows = self.rows();
-        (rows > 0).then(|| self.missing as f64 / rows as f64)
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&ColumnProfile> {
+        self.columns.iter().find(|column| column.name == name).map(|column| &column.profile)
     }
 
-    /// Adds the rows of another piece of the same window.
+    /// The profile as it is stored: JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a profile has string keys and finite numbers alone")
+    }
+
+    /// Reads a stored profile.
     ///
     /// # Errors
-    /// Counts over another number of bins.
-    pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
-        if self.bins.len() != other.bins.len() {
-            return Err(Error::Bins { profile: self.bins.len(), counts: other.bins.len() });
+    /// Bytes that are no profile, one of another format, or one that contradicts itself.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format_version: u32,
         }
-        self.bins.iter_mut().zip(&other.bins).for_each(|(sum, more)| *sum += more);
-        self.missing += other.missing;
-        self.non_finite += other.non_finite;
+        let invalid = |error: serde_json::Error| Error::Profile(error.to_string());
+        let found = serde_json::from_slice::<Versioned>(bytes).map_err(invalid)?.format_version;
+        if found != FORMAT_VERSION {
+            return Err(Error::ProfileFormat { found, expected: FORMAT_VERSION });
+        }
+        let profile: Self = serde_json::from_slice(bytes).map_err(invalid)?;
+        profile.check()?;
+        Ok(profile)
+    }
+
+    /// Adds the rows of another part of the same table.
+    ///
+    /// # Errors
+    /// Other columns, or columns of another kind; more rows than are ever counted.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
+        let names = |profile: &Self| profile.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        if names(self) != names(other) {
+            return Err(Error::Profile("profiles of different columns do not merge".to_owned()));
+        }
+        let pairs = || self.columns.iter().zip(&other.columns);
+        if let Some((column, _)) = pairs().find(|(mine, theirs)| mine.profile.kind() != theirs.profile.kind()) {
+            return Err(Error::Profile(format!("column {:?} has two kinds", column.name)));
+        }
+        let rows = self.rows.saturating_add(other.rows);
+        if rows > MAX_ROWS {
+            return Err(Error::Profile(format!("{rows} rows are too many for one profile")));
+        }
+        self.rows = rows;
+        self.columns.iter_mut().zip(&other.columns).try_for_each(|(mine, theirs)| mine.profile.merge(&theirs.profile))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.rows > MAX_ROWS {
+            return Err(Error::Profile(format!("{} rows are more than anyone has", self.rows)));
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = self.columns.iter().find(|column| !names.insert(column.name.as_str())) {
+            return Err(Error::Profile(format!("column {:?} is there twice", twice.name)));
+        }
+        for column in &self.columns {
+            if column.profile.checked_rows() != Some(self.rows) {
+                let reason = format!("column {:?} does not have the table's {} rows", column.name, self.rows);
+                return Err(Error::Profile(reason));
+            }
+        }
         Ok(())
     }
 }
 
 impl ColumnProfile {
-    /// Profiles a quantity; `None` is a missing value. Takes O(n log n) time and holds the values.
-    pub fn from_numeric(values: impl IntoIterator<Item = Option<f64>>) -> Self {
-        let (mut finite, mut missing, mut non_finite) = (Vec::new(), 0, 0);
-        for value in values {
-            match value {
-                None => missing += 1,
-                Some(x) if x.is_finite() => finite.push(x),
-                Some(_) => non_finite += 1,
-            }
-        }
-        finite.sort_unstable_by(f64::total_cmp);
-        let edges = bins::edges(&finite);
-        let mut counts = vec![0; edges.len() + 1];
-        finite.iter().for_each(|&x| counts[bins::bin(&edges, x)] += 1);
-        let moments = bins::moments(&finite);
-        Self::Numeric {
-            edges,
-            counts,
-            missing,
-            non_finite,
-            rows: finite.len() as u64 + missing + non_finite,
-            mean: moments.map(|(mean, _)| mean),
-            std: moments.and_then(|(_, std)| std),
-            min: finite.first().copied(),
-            max: finite.last().copied(),
-        }
+    /// Profiles numbers; `None` is a missing value.
+    pub fn of_numbers(values: impl IntoIterator<Item = Option<f64>>) -> Self {
+        let mut numeric = Numeric::new();
+        values.into_iter().for_each(|value| numeric.add(value));
+        Self::Numeric(numeric)
     }
 
-    /// Profiles a category; `None` is a missing value.
-    ///
-    /// With more than [`MAX_CATEGORIES`] different values, the rows at even positions choose which get a bin and those at
-    /// odd positions are counted. Were the same rows to do both, the chosen would be those frequent by chance, and every
-    /// later window would seem to have lost them.
-    pub fn from_categorical<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        let rows: Vec<Option<&str>> = values.into_iter().collect();
-        let every = most_frequent(rows.iter().copied(), usize::MAX);
-        let (chosen, counted) = if every.len() <= MAX_CATEGORIES {
-            (every, rows)
-        } else {
-            let chosen = most_frequent(rows.iter().step_by(2).copied(), MAX_CATEGORIES);
-            (chosen, rows.into_iter().skip(1).step_by(2).collect())
+    /// Profiles texts; `None` is a missing value.
+    pub fn of_texts<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        let mut categorical = Categorical::new();
+        values.into_iter().for_each(|value| categorical.add(value, 1));
+        Self::Categorical(categorical)
+    }
+
+    /// Profiles flags; `None` is a missing value.
+    pub fn of_flags(values: impl IntoIterator<Item = Option<bool>>) -> Self {
+        let mut flags = Categorical::new();
+        values.into_iter().for_each(|value| flags.add(value.map(flag_name), 1));
+        Self::Boolean(flags)
+    }
+
+    /// A column of the same kind with that many rows, none of which has a value.
+    pub fn none_of(&self, rows: u64) -> Self {
+        let categorical = || {
+            let mut none = Categorical::new();
+            none.add(None, rows);
+            none
         };
-        let values = chosen.into_iter().map(|text| (text.to_owned(), 0)).collect();
-        let empty = Self::Categorical { values, rest: 0, missing: 0, rows: 0 };
-        empty.with_categories_counted(&counted)
-    }
-
-    /// The same bins with the counts of `rows`.
-    fn with_categories_counted(self, rows: &[Option<&str>]) -> Self {
-        let Self::Categorical { mut values, .. } = self else { return self };
-        let (mut rest, mut missing) = (0, 0);
-        for row in rows {
-            match row.map(|text| category(&values, text)) {
-                None => missing += 1,
-                Some(Some(bin)) => values[bin].1 += 1,
-                Some(None) => rest += 1,
+        match self {
+            Self::Numeric(_) => {
+                let mut none = Numeric::new();
+                none.add_missing(rows);
+                Self::Numeric(none)
             }
+            Self::Categorical(_) => Self::Categorical(categorical()),
+            Self::Boolean(_) => Self::Boolean(categorical()),
+            Self::Timestamp(_) => Self::Timestamp(Timestamp::none(rows)),
         }
-        Self::Categorical { values, rest, missing, rows: rows.len() as u64 }
     }
 
-    /// The rows counted.
+    /// The kind in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Numeric(_) => "numeric",
+            Self::Categorical(_) => "categorical",
+            Self::Boolean(_) => "boolean",
+            Self::Timestamp(_) => "timestamp",
+        }
+    }
+
+    /// All rows.
     pub fn rows(&self) -> u64 {
+        self.checked_rows().unwrap_or(u64::MAX)
+    }
+
+    /// Rows without a value.
+    pub fn missing(&self) -> u64 {
         match self {
-            Self::Numeric { rows, .. } | Self::Categorical { rows, .. } => *rows,
+            Self::Numeric(numeric) => numeric.missing(),
+            Self::Categorical(categorical) | Self::Boolean(categorical) => categorical.missing(),
+            Self::Timestamp(timestamp) => timestamp.missing(),
         }
     }
 
-    /// The training data's own counts.
-    pub fn reference_counts(&self) -> Counts {
-        match self {
-            Self::Numeric { counts, missing, non_finite, .. } => {
-                Counts { bins: counts.clone(), missing: *missing, non_finite: *non_finite }
-            }
-            Self::Categorical { values, rest, missing, .. } => {
-                let bins = values.iter().map(|(_, count)| *count).chain([*rest]).collect();
-                Counts { bins, missing: *missing, non_finite: 0 }
-            }
-        }
+    /// Share of rows without a value; `None` without rows.
+    pub fn missing_share(&self) -> Option<f64> {
+        let rows = self.rows();
+        (rows > 0).then(|| self.missing() as f64 / rows as f64)
     }
 
-    /// Counts of no rows, to add to.
-    pub fn no_counts(&self) -> Counts {
-        let bins = match self {
-            Self::Numeric { edges, .. } => edges.len() + 1,
-            Self::Categorical { values, .. } => values.len() + 1,
-        };
-        Counts { bins: vec![0; bins], missing: 0, non_finite: 0 }
-    }
-
-    /// Counts a window of a quantity over the profile's bins.
+    /// Adds the rows of another part of the same column.
     ///
     /// # Errors
-    /// The profile is of a category.
-    pub fn count_numeric(&self, values: impl IntoIterator<Item = Option<f64>>) -> Result<Counts, Error> {
-        let Self::Numeric { edges, .. } = self else {
-            return Err(Error::Kind { profile: "categorical", values: "numbers" });
-        };
-        let mut counts = self.no_counts();
-        for value in values {
-            match value {
-                None => counts.missing += 1,
-                Some(x) if x.is_finite() => counts.bins[bins::bin(edges, x)] += 1,
-                Some(_) => counts.non_finite += 1,
+    /// A column of another kind.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
+        match (&mut *self, other) {
+            (Self::Numeric(mine), Self::Numeric(theirs)) => mine.merge(theirs),
+            (Self::Categorical(mine), Self::Categorical(theirs)) | (Self::Boolean(mine), Self::Boolean(theirs)) => {
+                mine.merge(theirs);
             }
+            (Self::Timestamp(mine), Self::Timestamp(theirs)) => mine.merge(theirs),
+            _ => return Err(Error::Kind { profile: self.kind(), values: other.kind() }),
         }
-        Ok(counts)
+        Ok(())
     }
 
-    /// Counts a window of a category over the profile's bins.
-    ///
-    /// # Errors
-    /// The profile is of a quantity.
-    pub fn count_categorical<'a>(&self, values: impl IntoIterator<Item = Option<&'a str>>) -> Result<Counts, Error> {
-        let Self::Categorical { values: known, .. } = self else {
-            return Err(Error::Kind { profile: "numeric", values: "categories" });
-        };
-        let mut counts = self.no_counts();
-        for value in values {
-            match value {
-                None => counts.missing += 1,
-                Some(text) => {
-                    counts.bins[category(known, text).unwrap_or(known.len())] += 1;
-                }
-            }
+    /// All rows, unless a forged profile claims more than can be counted.
+    fn checked_rows(&self) -> Option<u64> {
+        match self {
+            Self::Numeric(numeric) => numeric.checked_rows(),
+            Self::Categorical(categorical) | Self::Boolean(categorical) => categorical.checked_rows(),
+            Self::Timestamp(timestamp) => timestamp.checked_rows(),
         }
-        Ok(counts)
     }
 }
 
-/// The bin of a category that has one.
-fn category(values: &[(String, u64)], text: &str) -> Option<usize> {
-    values.binary_search_by(|(name, _)| name.as_str().cmp(text)).ok()
-}
-
-/// The `limit` most frequent values in order of their text; of equally frequent ones the first.
-fn most_frequent<'a>(rows: impl Iterator<Item = Option<&'a str>>, limit: usize) -> Vec<&'a str> {
-    let mut counts = BTreeMap::<&str, u64>::new();
-    rows.flatten().for_each(|text| *counts.entry(text).or_default() += 1);
-    let mut values: Vec<(&str, u64)> = counts.into_iter().collect();
-    values.sort_by_key(|value| std::cmp::Reverse(value.1));
-    values.truncate(limit);
-    let mut chosen: Vec<&str> = values.into_iter().map(|(text, _)| text).collect();
-    chosen.sort_unstable();
-    chosen
+/// The name under which a flag is counted.
+pub fn flag_name(flag: bool) -> &'static str {
+    if flag { "true" } else { "false" }
 }

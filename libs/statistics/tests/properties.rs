@@ -1,54 +1,143 @@
-//! What holds for all inputs.
+//! What holds of comparisons, and of the other statistics, for all inputs.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+mod draws;
+#[path = "../../../fuzz/src/numbers.rs"]
+mod numbers;
+
+use draws::{rows, table};
+use numbers::has_numbers_only;
 use proptest::{collection::vec, prelude::*};
 use rekindle_statistics::{
-    drift::{Bins, Settings, Verdict, compare, homogeneity, pool, psi, rare_event},
+    drift::{ColumnDrift, Settings, Verdict, compare, compare_column, histogram, psi, rare_event},
     paired,
-    profile::ColumnProfile,
+    profile::{ColumnProfile, Numeric},
     quality,
+    sketch::{PrefixCounts, key_of},
+    two_sample::contingency::{Correction, Statistic, homogeneity},
 };
 
-/// Any float at all, or none.
-fn value() -> impl Strategy<Value = Option<f64>> {
-    prop_oneof![
-        6 => (-5i32..5).prop_map(|i| Some(f64::from(i))),
-        3 => (-1e3..1e3).prop_map(Some),
-        1 => any::<f64>().prop_map(Some),
-        1 => Just(None),
-    ]
+fn settings() -> impl Strategy<Value = Settings> {
+    let probability = prop_oneof![0.001..0.5, Just(1e-300), Just(0.999_999)];
+    let margin = prop_oneof![0.01..0.5, Just(5e-324), Just(f64::MAX)];
+    (margin, probability, prop_oneof![0_u32..100, Just(u32::MAX)]).prop_map(|(margin, false_alarms, looks)| Settings {
+        margin,
+        false_alarms,
+        looks,
+    })
 }
 
 fn bins() -> impl Strategy<Value = Vec<(u64, u64)>> {
     vec((0u64..500, 0u64..500), 0..40)
 }
 
+fn whole_numbers() -> impl Strategy<Value = Vec<i32>> {
+    vec(-100..100_i32, 1..300)
+}
+
+fn ks(reference: &ColumnProfile, current: &ColumnProfile) -> f64 {
+    compare_column("x", reference, current, 0.001, 0.1).ks.unwrap().statistic
+}
+
+fn exact(values: &[f64]) -> ColumnProfile {
+    ColumnProfile::of_numbers(values.iter().copied().map(Some))
+}
+
+fn coarse(values: &[f64], buckets: usize) -> ColumnProfile {
+    let mut numeric = Numeric::with_buckets(buckets);
+    values.iter().for_each(|value| numeric.add(Some(*value)));
+    ColumnProfile::Numeric(numeric)
+}
+
+/// The largest share of either sample that shares a bucket when both are counted in so many.
+fn fullest(samples: [&[f64]; 2], buckets: usize) -> f64 {
+    let shift = samples.map(|values| {
+        let mut counts = PrefixCounts::new(buckets);
+        values.iter().for_each(|value| counts.add(key_of(*value), 1));
+        counts.shift()
+    });
+    let shift = shift[0].max(shift[1]);
+    let share = |values: &[f64]| {
+        let mut prefixes: Vec<u64> = values.iter().map(|value| key_of(*value) >> shift).collect();
+        prefixes.sort_unstable();
+        let most = prefixes.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0);
+        most as f64 / values.len() as f64
+    };
+    share(samples[0]).max(share(samples[1]))
+}
+
+fn is_zero(column: &ColumnDrift) -> bool {
+    let tests = [column.ks, column.chi_square].into_iter().flatten();
+    column.verdict != Verdict::Drifted
+        && (column.effect, column.psi, column.jensen_shannon, column.p_value) == (0.0, 0.0, 0.0, 1.0)
+        && column.wasserstein.unwrap_or(0.0) == 0.0
+        && { tests }.all(|test| (test.statistic, test.p_value) == (0.0, 1.0))
+}
+
 proptest! {
     #[test]
-    fn psi_is_symmetric_never_negative_and_zero_for_equals(bins in bins()) {
-        let (left, right): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
-        prop_assert!(psi(&left, &right) >= -1e-12);
-        prop_assert!((psi(&left, &right) - psi(&right, &left)).abs() < 1e-9);
-        prop_assert_eq!(psi(&left, &left), 0.0);
-        prop_assert_eq!(homogeneity(&left, &left).p_value, 1.0);
+    fn a_comparison_does_not_depend_on_the_order_of_rows(
+        (reference, shuffled) in rows().prop_flat_map(|rows| (Just(rows.clone()), Just(rows).prop_shuffle())),
+        (current, reshuffled) in rows().prop_flat_map(|rows| (Just(rows.clone()), Just(rows).prop_shuffle())),
+    ) {
+        let settings = Settings::default();
+        let one = compare(&table(&reference), &table(&current), &settings).unwrap();
+        let other = compare(&table(&shuffled), &table(&reshuffled), &settings).unwrap();
+        prop_assert_eq!(one, other);
     }
 
     #[test]
-    fn pooling_keeps_the_sums_and_leaves_no_common_bin_too_rare(bins in bins()) {
-        let (left, right): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
-        let (n, m) = (left.iter().sum::<u64>(), right.iter().sum::<u64>());
-        for made in [Bins::CutByReference, Bins::Given] {
-            let pooled = pool(&left, &right, made);
-            let (pooled_left, pooled_right) = pooled.counts();
-            prop_assert_eq!(pooled_left.iter().sum::<u64>(), n);
-            prop_assert_eq!(pooled_right.iter().sum::<u64>(), m);
-            for (l, r) in &pooled.common {
-                let expected = match made {
-                    Bins::CutByReference => *l as f64 * (m as f64 / n as f64).min(1.0),
-                    Bins::Given => (l + r) as f64 * n.min(m) as f64 / (n + m) as f64,
-                };
-                prop_assert!(expected >= 4.0);
-            }
+    fn no_input_gives_a_number_that_is_none(reference in rows(), current in rows(), settings in settings()) {
+        let (reference, current) = (table(&reference), table(&current));
+        let report = compare(&reference, &current, &settings).unwrap();
+        report.columns.iter().for_each(has_numbers_only);
+        if let (Some(ColumnProfile::Numeric(r)), Some(ColumnProfile::Numeric(c))) =
+            (reference.column("number"), current.column("number"))
+        {
+            let counted: u64 = histogram(r, c, 20).iter().map(|bin| bin.reference + bin.current).sum();
+            prop_assert!(counted == 0 || counted == r.finite() + c.finite());
+            let quantiles = [0.0, 0.1, 0.5, 1.0].map(|q| r.quantile(q));
+            prop_assert!(quantiles.iter().all(|q| q.is_none_or(f64::is_finite)) && quantiles.is_sorted());
         }
+    }
+
+    #[test]
+    fn nothing_differs_from_itself(rows in rows(), times in 1_usize..4) {
+        let reference = table(&rows);
+        let current = table(&vec![rows; times].concat());
+        let report = compare(&reference, &current, &Settings::default()).unwrap();
+        // As many times the same rows have the same shares, but for the half row that each bin is raised by.
+        prop_assert!(report.columns.iter().all(|column| if times == 1 {
+            is_zero(column)
+        } else {
+            column.jensen_shannon < 1e-6 && column.ks.is_none_or(|ks| ks.statistic < 1e-12)
+        }), "{:?}", report.columns);
+    }
+
+    #[test]
+    fn a_strictly_monotone_transform_leaves_the_kolmogorov_smirnov_distance(
+        reference in whole_numbers(), current in whole_numbers(), steps in vec(prop_oneof![0.001..10.0, Just(1e6)], 200)
+    ) {
+        let sums: Vec<f64> = steps.iter().scan(-50.0, |sum, step| { *sum += step; Some(*sum) }).collect();
+        let plain = |values: &[i32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+        let moved = |values: &[i32]| values.iter().map(|value| sums[(value + 100) as usize]).collect::<Vec<_>>();
+        let before = ks(&exact(&plain(&reference)), &exact(&plain(&current)));
+        prop_assert_eq!(before, ks(&exact(&moved(&reference)), &exact(&moved(&current))));
+        let (reference, current) = (moved(&reference), moved(&current));
+        for buckets in [2, 8, 32] {
+            let after = ks(&coarse(&reference, buckets), &coarse(&current, buckets));
+            let error = fullest([&reference, &current], buckets);
+            prop_assert!(after <= before + 1e-12 && before <= after + error + 1e-12, "{} {} {}", before, after, error);
+        }
+    }
+
+    #[test]
+    fn psi_is_symmetric_never_negative_and_zero_for_equals(bins in bins()) {
+        let (left, right): (Vec<_>, Vec<_>) = bins.into_iter().unzip();
+        prop_assert!(psi(&left, &right) >= 0.0);
+        prop_assert!((psi(&left, &right) - psi(&right, &left)).abs() < 1e-9);
+        prop_assert_eq!(psi(&left, &left), 0.0);
     }
 
     #[test]
@@ -60,37 +149,13 @@ proptest! {
 
     #[test]
     fn homogeneity_does_not_depend_on_the_order_of_bins(bins in bins(), turn in 0usize..40) {
-        let (left, right): (Vec<_>, Vec<_>) = bins.iter().copied().unzip();
+        let of = |bins: &[(u64, u64)]| {
+            let (left, right): (Vec<_>, Vec<_>) = bins.iter().copied().unzip();
+            homogeneity(&left, &right, Statistic::Pearson, Correction::None).map_or(1.0, |test| test.p_value)
+        };
         let mut turned = bins.clone();
         turned.rotate_left(turn % bins.len().max(1));
-        let (left_turned, right_turned): (Vec<_>, Vec<_>) = turned.into_iter().unzip();
-        let (one, other) = (homogeneity(&left, &right), homogeneity(&left_turned, &right_turned));
-        prop_assert!((one.p_value - other.p_value).abs() < 1e-9);
-    }
-
-    #[test]
-    fn every_value_falls_into_one_bin_and_training_counts_are_its_own(mut values in vec(value(), 0..300)) {
-        let profile = ColumnProfile::from_numeric(values.iter().copied());
-        prop_assert_eq!(profile.count_numeric(values.iter().copied()).unwrap(), profile.reference_counts());
-        if let ColumnProfile::Numeric { edges, .. } = &profile {
-            prop_assert!(edges.is_sorted_by(|a, b| a < b) && edges.iter().all(|edge| edge.is_finite()));
-        }
-        values.reverse();
-        prop_assert_eq!(ColumnProfile::from_numeric(values.iter().copied()).reference_counts(), profile.reference_counts());
-    }
-
-    #[test]
-    fn comparing_never_gives_nan_and_never_drifts_from_itself(
-        reference in vec(value(), 0..300), window in vec(value(), 0..300)
-    ) {
-        let profile = ColumnProfile::from_numeric(reference.iter().copied());
-        let counts = profile.count_numeric(window.iter().copied()).unwrap();
-        let drift = compare(&profile, &counts, &Settings::default()).unwrap();
-        prop_assert!(drift.psi.is_finite() && drift.psi >= -1e-12 && (0.0..=1.0).contains(&drift.p_value));
-        prop_assert!(drift.minimum_detectable_psi.is_none_or(f64::is_finite));
-        let itself = compare(&profile, &profile.reference_counts(), &Settings::default()).unwrap();
-        prop_assert!(itself.verdict != Verdict::Drifted);
-        prop_assert_eq!(itself.psi, 0.0);
+        prop_assert!((of(&bins) - of(&turned)).abs() < 1e-9);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     outcome::Truth,
     report::{Quality, Verdict, finite},
     segment::{self, OUTPUT},
-    watch::Settings,
+    watch::{LOOKS, Settings},
 };
 
 /// Squared errors above this are slips of whoever told the truth; their variance would be beyond a double.
@@ -35,7 +35,7 @@ struct Scored {
 /// Judges the answers in `batch` by `truths`, one per row.
 ///
 /// Degraded means that the mean loss rose by more than the margin, relative to the reference, with confidence
-/// `1 - false_alarm_rate`. Fewer than `min_rows` usable truths cannot tell.
+/// one less the window's part of the false-alarm budget. Fewer than `min_rows` usable truths cannot tell.
 pub(crate) fn judge<'a>(
     manifest: &Manifest,
     batch: &RecordBatch,
@@ -64,7 +64,7 @@ pub(crate) fn judge<'a>(
         rise_lower_bound: 0.0,
     };
     if labelled >= settings.min_rows && labelled >= 2 && reference.rows >= 2 {
-        let found = rise(&scored.losses, &reference, 1.0 - settings.false_alarm_rate)?;
+        let found = rise(&scored.losses, &reference, 1.0 - settings.false_alarm_rate / f64::from(LOOKS))?;
         let degraded = found.lower_bound > settings.degradation_margin * reference.mean.abs();
         quality.verdict = if degraded { Verdict::Drifted } else { Verdict::Stable };
         quality.rise_lower_bound = finite(found.lower_bound, 0.0);

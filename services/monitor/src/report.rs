@@ -51,6 +51,9 @@ pub struct ColumnDrift {
     pub name: String,
     /// What can be said.
     pub verdict: Verdict,
+    /// Why, in words; empty in reports made before it was kept.
+    #[serde(default)]
+    pub reason: String,
     /// Population stability index.
     pub psi: f64,
     /// Of the test that nothing changed.
@@ -150,6 +153,7 @@ mod tests {
         ColumnDrift {
             name: name.into(),
             verdict,
+            reason: String::new(),
             psi: zero,
             p_value: zero,
             minimum_detectable_psi: zero,

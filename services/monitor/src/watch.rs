@@ -23,6 +23,9 @@ pub struct Watch {
     pub revision: u64,
 }
 
+/// Windows that share a budget of false alarms: a month of days.
+pub const LOOKS: u32 = 30;
+
 /// Settings of one model. Spans are event time in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +44,8 @@ pub struct Settings {
     pub drift_margin: f64,
     /// Smallest relative rise of the loss that matters.
     pub degradation_margin: f64,
-    /// Chance that a window in which nothing changed raises an alarm, over all columns.
+    /// The budget: chance of any false alarm in [`LOOKS`] windows in which nothing changed, over all columns; that of a false alarm of
+    /// lost quality is the same again.
     pub false_alarm_rate: f64,
 }
 
@@ -55,7 +59,7 @@ impl Default for Settings {
             min_rows: 200,
             drift_margin: 0.2,
             degradation_margin: 0.1,
-            false_alarm_rate: 0.01,
+            false_alarm_rate: 0.05,
         }
     }
 }

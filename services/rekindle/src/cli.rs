@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{client, demo, serve, settings, up};
+use crate::{client, demo, drift, serve, settings, up};
 
 /// Keeps models true to a changing world.
 #[derive(Debug, Parser)]
@@ -18,11 +18,21 @@ pub(crate) struct Cli {
 
 /// What a script may rely on.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a check said no (a workflow that did not succeed, bits that differ);
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a check said no (a workflow that did not succeed, bits that differ,
+drift with --fail-on-drift);
 4 not found; 5 the platform cannot be reached.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Platform(Platform),
+    #[command(flatten)]
+    Files(drift::Command),
+}
+
+/// What starts the platform, or talks to it.
+#[derive(Debug, Subcommand)]
+enum Platform {
     /// Run the whole platform in this process
     Up(up::Args),
     /// Run one service
@@ -43,34 +53,40 @@ enum Command {
 impl Cli {
     /// Carries the command out.
     pub(crate) fn run(self) -> ExitCode {
-        let runtime = match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("error: cannot start: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        match runtime.block_on(self.dispatch()) {
-            Ok(code) => code,
-            Err(error) => client::exit::report(&error),
+        match self.command {
+            // It reads files and nothing else, so nothing else is started for it.
+            Command::Files(command) => ended(drift::run(&command, self.global.format())),
+            Command::Platform(command) => match tokio::runtime::Runtime::new() {
+                Ok(runtime) => ended(runtime.block_on(command.run(&self.global))),
+                Err(error) => {
+                    eprintln!("error: cannot start: {error}");
+                    ExitCode::FAILURE
+                }
+            },
         }
     }
+}
 
-    async fn dispatch(self) -> anyhow::Result<ExitCode> {
-        match self.command {
-            Command::Up(args) => Box::pin(up::run(args)).await?,
-            Command::Serve(args) => serve::run(args).await?,
-            Command::Demo(args) => demo::run(args).await?,
-            Command::Config => print!("{}", settings::defaults()),
-            Command::Completions { shell } => {
+impl Platform {
+    async fn run(self, global: &client::Global) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Up(args) => Box::pin(up::run(args)).await?,
+            Self::Serve(args) => serve::run(args).await?,
+            Self::Demo(args) => demo::run(args).await?,
+            Self::Config => print!("{}", settings::defaults()),
+            Self::Completions { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "rekindle", &mut script);
+                clap_complete::generate(shell, &mut Cli::command(), "rekindle", &mut script);
                 client::output::emit(&String::from_utf8_lossy(&script));
             }
-            Command::Client(command) => return client::run(command, &self.global).await,
+            Self::Client(command) => return client::run(command, global).await,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| client::exit::report(&error))
 }
 
 #[cfg(test)]

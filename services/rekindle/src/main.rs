@@ -1,8 +1,10 @@
-//! `rekindle`: the platform in one program (`up`, `serve`), its client, and a demonstration of the loop.
+//! `rekindle`: the platform in one program (`up`, `serve`), its client, a demonstration of the loop, and the comparison of files
+//! that needs none of them (`drift`, `profile`).
 
 mod cli;
 mod client;
 mod demo;
+mod drift;
 mod serve;
 mod settings;
 mod up;

@@ -1,9 +1,12 @@
 use std::{borrow::Cow, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::{
+    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray},
+    datatypes::DataType,
+};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
-use crate::cast::EXACT_INTEGER;
+use crate::{cast::EXACT_INTEGER, schema::canonical_timestamp};
 
 /// The column in the narrowest type that every value fits.
 pub(super) fn typed(fields: &[Option<Cow<'_, str>>]) -> ArrayRef {
@@ -20,6 +23,52 @@ pub(super) fn typed(fields: &[Option<Cow<'_, str>>]) -> ArrayRef {
         Arc::new(TimestampMillisecondArray::from(values))
     } else {
         Arc::new(fields.iter().map(Option::as_deref).collect::<StringArray>())
+    }
+}
+
+/// What [`typed`] finds out with all values at hand, told one value at a time: the types that have held every one so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Narrowest {
+    empty: bool,
+    integer: bool,
+    number: bool,
+    boolean: bool,
+    timestamp: bool,
+}
+
+impl Narrowest {
+    pub(crate) fn new() -> Self {
+        Self { empty: true, integer: true, number: true, boolean: true, timestamp: true }
+    }
+
+    /// Takes a value that is not missing into account.
+    pub(crate) fn see(&mut self, text: &str) {
+        self.empty = false;
+        match parse_integer(text).filter(|_| self.integer) {
+            // What spares a column of integers being parsed as floats too; they are of no other type.
+            Some(value) => {
+                self.number &= is_exact(value);
+                (self.boolean, self.timestamp) = (false, false);
+            }
+            None => {
+                self.integer = false;
+                self.number = self.number && parse_number(text).is_some();
+                self.boolean = self.boolean && parse_boolean(text).is_some();
+                self.timestamp = self.timestamp && parse_timestamp(text).is_some();
+            }
+        }
+    }
+
+    /// The canonical type; text without any value.
+    pub(crate) fn data_type(&self) -> DataType {
+        match self {
+            Self { empty: true, .. } => DataType::Utf8,
+            Self { integer: true, .. } => DataType::Int64,
+            Self { number: true, .. } => DataType::Float64,
+            Self { boolean: true, .. } => DataType::Boolean,
+            Self { timestamp: true, .. } => canonical_timestamp(),
+            _ => DataType::Utf8,
+        }
     }
 }
 
@@ -44,11 +93,11 @@ fn has_leading_zero(text: &str) -> bool {
     matches!(digits, [b'0', b'0'..=b'9', ..])
 }
 
-fn parse_integer(text: &str) -> Option<i64> {
+pub(crate) fn parse_integer(text: &str) -> Option<i64> {
     if has_leading_zero(text) { None } else { text.parse().ok() }
 }
 
-fn parse_number(text: &str) -> Option<f64> {
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
     if has_leading_zero(text) { None } else { parse_float(text) }
 }
 
@@ -57,9 +106,12 @@ fn parse_number(text: &str) -> Option<f64> {
 pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     let overflowed = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
-    let exact = |whole: i64| whole.unsigned_abs() <= EXACT_INTEGER.unsigned_abs();
-    let rounded = is_integer_literal(text) && !text.parse().is_ok_and(exact);
+    let rounded = is_integer_literal(text) && !text.parse().is_ok_and(is_exact);
     (!overflowed && !rounded).then_some(value)
+}
+
+fn is_exact(whole: i64) -> bool {
+    whole.unsigned_abs() <= EXACT_INTEGER.unsigned_abs()
 }
 
 /// `true` or `false` in any case.

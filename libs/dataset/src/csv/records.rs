@@ -35,29 +35,45 @@ pub(super) fn columns<'a>(
 }
 
 /// Splits text into records, keeping count of lines.
-pub(super) struct Records<'a> {
+pub(crate) struct Records<'a> {
     text: &'a str,
     at: usize,
     line: usize,
     /// The line on which the last record began.
-    pub(super) record_line: usize,
+    pub(crate) record_line: usize,
 }
 
 impl<'a> Records<'a> {
     pub(super) fn new(text: &'a str) -> Self {
+        Self::from_line(text, 1)
+    }
+
+    /// Of text that begins, at the start of a record, on `line` of its file.
+    pub(crate) fn from_line(text: &'a str, line: usize) -> Self {
         // Blank lines at the end carry no row.
-        Self { text: text.trim_end_matches(['\r', '\n']), at: 0, line: 1, record_line: 1 }
+        Self { text: text.trim_end_matches(['\r', '\n']), at: 0, line, record_line: line }
+    }
+
+    /// How far the text has been split: bytes of it, and the line reached.
+    pub(crate) fn position(&self) -> (usize, usize) {
+        (self.at, self.line)
+    }
+
+    /// Whether all of the text was looked at to tell the last record or error, so that either might be another if the
+    /// text went on.
+    pub(crate) fn at_end(&self) -> bool {
+        self.at >= self.text.len()
     }
 
     /// Replaces `fields` by those of the next record; false at the end.
-    pub(super) fn next_into(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Error> {
+    pub(crate) fn next_into(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Error> {
         fields.clear();
         if self.at >= self.text.len() {
             return Ok(false);
         }
         self.record_line = self.line;
         loop {
-            let field = if self.text[self.at..].starts_with('"') {
+            let field = if self.text.as_bytes().get(self.at) == Some(&b'"') {
                 self.quoted(fields.len() + 1)?
             } else {
                 self.plain(fields.len() + 1)?
@@ -103,7 +119,10 @@ impl<'a> Records<'a> {
         let mut at = start;
         let mut doubled = false;
         let end = loop {
-            let quote = self.text[at..].find('"').ok_or_else(|| wrong("the quoted field never ends"))? + at;
+            let Some(quote) = self.text[at..].find('"').map(|quote| quote + at) else {
+                self.at = self.text.len();
+                return Err(wrong("the quoted field never ends"));
+            };
             if self.text.as_bytes().get(quote + 1) != Some(&b'"') {
                 break quote;
             }

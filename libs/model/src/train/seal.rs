@@ -88,22 +88,19 @@ fn feature_profiles(prepared: &Prepared) -> Result<Vec<FeatureProfile>, Error> {
         .collect()
 }
 
-/// Numbers by value; texts by name; flags by the names `true` and `false`.
 fn feature_profile(rows: usize, cells: &Cells<'_>) -> ColumnProfile {
     let rows = 0..rows;
     match cells {
-        Cells::Int(_) | Cells::Float(_) => ColumnProfile::from_numeric(rows.map(|row| cells.number(row))),
-        Cells::Text(_) | Cells::Instant(_) => ColumnProfile::from_categorical(rows.map(|row| cells.text(row))),
-        Cells::Flag(_) => ColumnProfile::from_categorical(
-            rows.map(|row| cells.flag(row).map(|yes| if yes { "true" } else { "false" })),
-        ),
+        Cells::Int(_) | Cells::Float(_) => ColumnProfile::of_numbers(rows.map(|row| cells.number(row))),
+        Cells::Text(_) | Cells::Instant(_) => ColumnProfile::of_texts(rows.map(|row| cells.text(row))),
+        Cells::Flag(_) => ColumnProfile::of_flags(rows.map(|row| cells.flag(row))),
     }
 }
 
 fn prediction_profile(task: Task, answers: &Prediction) -> ColumnProfile {
     if task == Task::Multiclass {
-        ColumnProfile::from_categorical(answers.labels().unwrap_or_default().iter().map(|label| Some(&**label)))
+        ColumnProfile::of_texts(answers.labels().unwrap_or_default().iter().map(|label| Some(&**label)))
     } else {
-        ColumnProfile::from_numeric(answers.scores().1.iter().map(|&score| Some(f64::from(score))))
+        ColumnProfile::of_numbers(answers.scores().1.iter().map(|&score| Some(f64::from(score))))
     }
 }

@@ -1,3 +1,6 @@
+use super::Sides;
+use crate::two_sample::divergence::psi_of_shares;
+
 /// Pseudo-count added to every bin of both samples before shares are taken, so that an empty bin has a logarithm
 /// (Jeffreys' prior). Unlike a fixed smallest share, it weighs less as rows grow.
 const PSEUDO_COUNT: f64 = 0.5;
@@ -5,24 +8,20 @@ const PSEUDO_COUNT: f64 = 0.5;
 /// Population stability index of two samples over the same bins, in nats:
 /// `sum((r - c) ln(r / c))` over the shares, each count being raised by one half.
 ///
-/// It is symmetric, never negative, and 0 for equal shares. Without bins it is 0.
+/// It is symmetric, never negative, and 0 for equal shares. Without rows on a side it is 0.
 pub fn psi(reference: &[u64], window: &[u64]) -> f64 {
-    if reference.iter().sum::<u64>() == window.iter().sum::<u64>() && reference == window {
+    let any = |counts: &[u64]| counts.iter().any(|&count| count > 0);
+    if !any(reference) || !any(window) {
         return 0.0;
     }
-    psi_of_shares(&shares(reference), &shares(window))
-}
-
-/// The index of shares that are all above 0: the symmetrised divergence of Kullback and Leibler (1951,
-/// their `J`), the name being the credit industry's.
-pub fn psi_of_shares(reference: &[f64], window: &[f64]) -> f64 {
-    reference.iter().zip(window).map(|(r, c)| (r - c) * (r / c).ln()).sum()
+    psi_of_shares(&shares(reference), &shares(window)).unwrap_or(0.0)
 }
 
 /// What the index is on average when both samples come from one distribution: `(bins - 1)(1/n + 1/m)`, its scaled
 /// limit being chi-square with `bins - 1` degrees of freedom (Yurdakul and Naranjo 2020).
-pub fn expected_psi(bins: usize, reference_rows: u64, window_rows: u64) -> f64 {
-    bins.saturating_sub(1) as f64 * (1.0 / reference_rows as f64 + 1.0 / window_rows as f64)
+pub fn expected_psi(bins: usize, rows: Sides<u64>) -> f64 {
+    let noise = 1.0 / rows.reference.max(1) as f64 + 1.0 / rows.current.max(1) as f64;
+    bins.saturating_sub(1) as f64 * noise
 }
 
 fn shares(counts: &[u64]) -> Vec<f64> {

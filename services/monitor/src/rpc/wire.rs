@@ -97,6 +97,7 @@ fn feature(column: &ColumnDrift) -> FeatureDrift {
         cause_share: column.cause_share,
         missing_reference: column.missing_reference,
         missing_current: column.missing_current,
+        reason: column.reason.clone(),
     }
 }
 

@@ -79,7 +79,7 @@ impl Global {
     }
 
     /// How to print.
-    fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::Table }
     }
 }

@@ -1,32 +1,18 @@
+//! What could have been seen.
+
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
-/// A test of whether two samples come from one distribution.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Homogeneity {
-    /// Pearson's statistic.
-    pub statistic: f64,
-    /// Degrees of freedom: bins that are not empty on both sides, less one.
-    pub freedom: usize,
-    /// Chance of a statistic at least this large if the distributions are the same.
-    pub p_value: f64,
-}
+use super::{MISS_CHANCE, Sides};
 
-/// Pearson's chi-square test of homogeneity of two rows of counts, both taken as random, without continuity
-/// correction (Pearson 1900; as `chi2_contingency(correction=False)` of scipy). Preferred to the likelihood
-/// ratio (G), which alarms too often where bins are small.
-///
-/// With one bin, or without rows on a side, there is nothing to tell apart: statistic 0, p 1.
-pub fn homogeneity(reference: &[u64], window: &[u64]) -> Homogeneity {
-    let (n, m) = (reference.iter().sum::<u64>() as f64, window.iter().sum::<u64>() as f64);
-    let pairs: Vec<(f64, f64)> =
-        reference.iter().zip(window).filter(|(r, c)| **r + **c > 0).map(|(&r, &c)| (r as f64, c as f64)).collect();
-    let freedom = pairs.len().saturating_sub(1);
-    if n == 0.0 || m == 0.0 || freedom == 0 {
-        return Homogeneity { statistic: 0.0, freedom, p_value: 1.0 };
+/// The smallest population stability index, over what chance makes it, that the chi-square test of that many bins finds at
+/// `level` with a probability of at least `1 - MISS_CHANCE`: `noncentrality * (1/n + 1/m)`. `None` without rows on a side.
+pub(super) fn detectable_effect(bins: usize, level: f64, rows: Sides<u64>) -> Option<f64> {
+    if rows.reference == 0 || rows.current == 0 {
+        return None;
     }
-    let cell = |(r, c): &(f64, f64)| (r / n - c / m).powi(2) / (r + c);
-    let statistic = n * m * pairs.iter().map(cell).sum::<f64>();
-    Homogeneity { statistic, freedom, p_value: chi_squared(freedom).sf(statistic) }
+    // A single bin leaves no freedom, yet one new value would open a second.
+    let freedom = bins.saturating_sub(1).max(1);
+    Some(noncentrality(freedom, level, MISS_CHANCE) * (1.0 / rows.reference as f64 + 1.0 / rows.current as f64))
 }
 
 /// The noncentrality of a chi-square statistic that exceeds its `level` critical value with probability
@@ -65,17 +51,24 @@ fn critical_value(freedom: usize, level: f64) -> f64 {
 
 /// Upper tail of the noncentral chi-square distribution: a mixture of central ones whose degrees of freedom grow by
 /// twice a Poisson count of mean `lambda / 2` (Johnson, Kotz and Balakrishnan 1995, chapter 29). Terms run from the
-/// Poisson's middle outwards to ten standard deviations, beyond which they do not count.
+/// Poisson's middle outwards to ten standard deviations, beyond which they do not count. A central tail follows from the one
+/// before by `Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)` (Abramowitz and Stegun 1964, 6.5.21).
 fn noncentral_survival(x: f64, freedom: usize, lambda: f64) -> f64 {
     let mean = lambda / 2.0;
     let reach = 10.0 * mean.sqrt() + 10.0;
     let first = (mean - reach).max(0.0).floor();
-    let mut ln_weight = first * mean.ln() - mean - statrs::function::gamma::ln_gamma(first + 1.0);
+    let ln_gamma = statrs::function::gamma::ln_gamma;
+    let mut weight = (first * mean.ln() - mean - ln_gamma(first + 1.0)).exp();
+    let (half, mut a) = (x / 2.0, freedom as f64 / 2.0 + first);
+    let mut tail = chi_squared_f64(2.0 * a).sf(x);
+    let mut step = (a * half.ln() - half - ln_gamma(a + 1.0)).exp();
     let (mut sum, mut j) = (0.0, first);
     while j <= mean + reach {
-        sum += ln_weight.exp() * chi_squared_f64(freedom as f64 + 2.0 * j).sf(x);
-        j += 1.0;
-        ln_weight += mean.ln() - j.ln();
+        sum += weight * tail;
+        (j, a) = (j + 1.0, a + 1.0);
+        weight *= mean / j;
+        tail += step;
+        step *= half / a;
     }
     sum
 }

@@ -1,0 +1,33 @@
+//! The seeds of a fuzz target, and damaged copies of them, put through the same checks by a plain test.
+
+#[path = "mutate.rs"]
+mod mutate;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// Checks every seed of a target, and `damaged` damaged copies of each. Names the seed and the damage of the first that panics.
+pub(crate) fn replay(target: &str, damaged: u64, check: fn(&[u8])) {
+    let seeds = seeds(target);
+    assert!(seeds.len() > 2, "no seeds for {target}");
+    let others: Vec<&Vec<u8>> = seeds.values().collect();
+    for (index, (name, seed)) in seeds.iter().enumerate() {
+        guarded(name, "as it is", seed, check);
+        for number in 0..damaged {
+            let other = others[(index + number as usize) % others.len()];
+            guarded(name, &format!("damage {number}"), &mutate::mutated(seed, other, number), check);
+        }
+    }
+}
+
+fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries = entries.map(|entry| entry.expect("a readable folder"));
+    entries.map(|entry| (entry.file_name().display().to_string(), fs::read(entry.path()).expect("a file"))).collect()
+}
+
+fn guarded(name: &str, damage: &str, bytes: &[u8], check: fn(&[u8])) {
+    if std::panic::catch_unwind(|| check(bytes)).is_err() {
+        panic!("seed {name}, {damage}: {:?}", String::from_utf8_lossy(bytes));
+    }
+}

@@ -1,0 +1,214 @@
+use arrow::{
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray as _, BooleanArray, PrimitiveArray, TimestampMillisecondArray,
+        downcast_integer_array,
+    },
+    datatypes::{DataType, Float32Type, Float64Type, Int32Type, TimestampMillisecondType},
+};
+use rekindle_statistics::profile::{
+    BUCKETS, Categorical, Column, ColumnProfile, Numeric, Profile, Timestamp, flag_name,
+};
+
+use crate::{Kind, ScanBatch, ScanColumn};
+
+/// The name under which a boolean column counts values that are neither true nor false.
+pub const NEITHER: &str = "neither true nor false";
+
+/// Makes a [`Profile`] of a [`Scan`](crate::Scan), batch by batch. Its memory depends on the columns, not on their rows.
+///
+/// A missing value counts as missing. One that is there, but does not read as its column's expected kind
+/// ([`ScanBatch::unparsable`]), is neither dropped nor missing: a number counts as not finite, a point in time as
+/// unreadable, a boolean under the name [`NEITHER`]. Any value is a category.
+///
+/// Integers are counted as the nearest float, so beyond 2^53 neighbours may count as one.
+pub struct Profiler {
+    rows: u64,
+    columns: Vec<(String, Counter)>,
+}
+
+/// What is counted of a column so far.
+enum Counter {
+    Numbers(Numbers),
+    Texts(Texts),
+    Flags(Categorical),
+    Times(Timestamp),
+}
+
+impl Profiler {
+    /// For the columns of a scan.
+    pub fn new(columns: &[ScanColumn]) -> Self {
+        Self::with_buckets(columns, BUCKETS)
+    }
+
+    /// For the columns of a scan, with room for another number of different values in columns of numbers: statistics of
+    /// up to that many are exact, at 32 bytes each.
+    pub fn with_buckets(columns: &[ScanColumn], buckets: usize) -> Self {
+        let counter = |column: &ScanColumn| (column.name.clone(), Counter::new(column.kind, buckets));
+        Self { rows: 0, columns: columns.iter().map(counter).collect() }
+    }
+
+    /// Counts the rows of a batch of the same scan.
+    pub fn add(&mut self, batch: &ScanBatch) {
+        self.rows += batch.rows.num_rows() as u64;
+        let arrays = batch.rows.columns().iter().zip(&batch.unparsable);
+        for ((_, counter), (array, &unparsable)) in self.columns.iter_mut().zip(arrays) {
+            counter.add(array, unparsable);
+        }
+    }
+
+    /// The profile of all rows counted.
+    pub fn finish(self) -> Profile {
+        let columns = self.columns.into_iter().map(|(name, counter)| Column { name, profile: counter.finish() });
+        Profile::new(self.rows, columns.collect())
+    }
+}
+
+impl Counter {
+    fn new(kind: Kind, buckets: usize) -> Self {
+        match kind {
+            Kind::Numeric => Self::Numbers(Numbers { numeric: Numeric::with_buckets(buckets), buffer: Vec::new() }),
+            Kind::Categorical => Self::Texts(Texts::new()),
+            Kind::Boolean => Self::Flags(Categorical::new()),
+            Kind::Timestamp => Self::Times(Timestamp::new()),
+        }
+    }
+
+    fn add(&mut self, array: &ArrayRef, unparsable: u64) {
+        let missing = (array.null_count() as u64).saturating_sub(unparsable);
+        match self {
+            Self::Numbers(numbers) => {
+                numbers.add(array);
+                numbers.numeric.add_missing(missing);
+                numbers.numeric.add_non_finite(unparsable);
+            }
+            Self::Texts(texts) => texts.add(array, missing),
+            Self::Flags(flags) => {
+                add_flags(flags, array.as_boolean());
+                flags.add(None, missing);
+                flags.add(Some(NEITHER), unparsable);
+            }
+            Self::Times(times) => {
+                add_times(times, array.as_primitive::<TimestampMillisecondType>());
+                times.add_missing(missing);
+                times.add_unreadable(unparsable);
+            }
+        }
+    }
+
+    fn finish(self) -> ColumnProfile {
+        match self {
+            Self::Numbers(numbers) => ColumnProfile::Numeric(numbers.numeric),
+            Self::Texts(texts) => ColumnProfile::Categorical(texts.finish()),
+            Self::Flags(flags) => ColumnProfile::Boolean(flags),
+            Self::Times(times) => ColumnProfile::Timestamp(times),
+        }
+    }
+}
+
+/// Numbers of any width, as floats.
+struct Numbers {
+    numeric: Numeric,
+    /// Reused from batch to batch.
+    buffer: Vec<f64>,
+}
+
+impl Numbers {
+    /// Counts the values that are there.
+    fn add(&mut self, array: &ArrayRef) {
+        if let Some(floats) = array.as_primitive_opt::<Float64Type>()
+            && floats.null_count() == 0
+        {
+            return self.numeric.add_all(floats.values());
+        }
+        self.buffer.clear();
+        downcast_integer_array!(
+            array => gather(array, &mut self.buffer, |value| value as f64),
+            DataType::Float64 => gather(array.as_primitive::<Float64Type>(), &mut self.buffer, |value| value),
+            DataType::Float32 => gather(array.as_primitive::<Float32Type>(), &mut self.buffer, f64::from),
+            other => unreachable!("{other} is not a type that numbers come in"),
+        );
+        self.numeric.add_all(&self.buffer);
+    }
+}
+
+/// Appends the values that are not null, run by run.
+fn gather<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, into: &mut Vec<f64>, float: impl Fn(T::Native) -> f64) {
+    let values = array.values();
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => into.extend(values.iter().map(|&value| float(value))),
+        Some(nulls) => {
+            let runs = nulls.valid_slices();
+            runs.for_each(|(start, end)| into.extend(values[start..end].iter().map(|&value| float(value))));
+        }
+    }
+}
+
+/// Dictionary-encoded text. Rows are counted by their keys, and the texts looked at once the dictionary changes.
+struct Texts {
+    categorical: Categorical,
+    /// The texts that `rows` counts.
+    dictionary: Option<ArrayRef>,
+    /// Rows of each key.
+    rows: Vec<u64>,
+}
+
+impl Texts {
+    fn new() -> Self {
+        Self { categorical: Categorical::new(), dictionary: None, rows: Vec::new() }
+    }
+
+    fn add(&mut self, array: &ArrayRef, missing: u64) {
+        self.categorical.add(None, missing);
+        let array = array.as_dictionary::<Int32Type>();
+        if !self.dictionary.as_ref().is_some_and(|last| is_same(last, array.values())) {
+            self.look_up();
+            self.rows.clear();
+            self.rows.resize(array.values().len(), 0);
+            self.dictionary = Some(array.values().clone());
+        }
+        let keys = array.keys();
+        let rows = &mut self.rows;
+        // A key that is there is within the dictionary: arrow checks it.
+        let mut count = |keys: &[i32]| keys.iter().for_each(|&key| rows[key as usize] += 1);
+        match keys.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => count(keys.values()),
+            Some(nulls) => nulls.valid_slices().for_each(|(start, end)| count(&keys.values()[start..end])),
+        }
+    }
+
+    /// Counts by text what was counted by key.
+    fn look_up(&mut self) {
+        let Some(dictionary) = self.dictionary.take() else { return };
+        let texts = dictionary.as_string::<i32>();
+        for (key, &rows) in self.rows.iter().enumerate().filter(|(_, rows)| **rows > 0) {
+            self.categorical.add(texts.is_valid(key).then(|| texts.value(key)), rows);
+        }
+    }
+
+    fn finish(mut self) -> Categorical {
+        self.look_up();
+        self.categorical
+    }
+}
+
+/// Whether two dictionaries lie in the same memory. The first one is still held, so that no other can have taken its place.
+fn is_same(last: &ArrayRef, next: &ArrayRef) -> bool {
+    let (last, next) = (last.as_string::<i32>(), next.as_string::<i32>());
+    let is_same_nulls = match (last.nulls(), next.nulls()) {
+        (None, None) => true,
+        (Some(last), Some(next)) => last.inner().ptr_eq(next.inner()),
+        _ => false,
+    };
+    last.offsets().ptr_eq(next.offsets()) && last.values().ptr_eq(next.values()) && is_same_nulls
+}
+
+fn add_flags(flags: &mut Categorical, array: &BooleanArray) {
+    let yes = array.true_count() as u64;
+    let no = array.false_count() as u64;
+    flags.add(Some(flag_name(true)), yes);
+    flags.add(Some(flag_name(false)), no);
+}
+
+fn add_times(times: &mut Timestamp, array: &TimestampMillisecondArray) {
+    array.iter().flatten().for_each(|millis| times.add(Some(millis)));
+}

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringDictionaryBuilder, TimestampMillisecondBuilder,
+    },
+    datatypes::{DataType, Int32Type},
+};
+
+use crate::{
+    Error, Kind, canonical_timestamp,
+    csv::{parse_boolean, parse_integer, parse_number, parse_timestamp},
+};
+
+/// The type of a text column in a batch.
+pub(super) fn dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The type in which values given as text come if their kind was expected.
+pub(super) fn type_of(kind: Kind) -> DataType {
+    match kind {
+        Kind::Numeric => DataType::Float64,
+        Kind::Categorical => dictionary(),
+        Kind::Timestamp => canonical_timestamp(),
+        Kind::Boolean => DataType::Boolean,
+    }
+}
+
+/// One column of a batch, made from text value by value.
+pub(super) struct ColumnBuilder {
+    values: Values,
+    unparsable: u64,
+}
+
+enum Values {
+    Integers(Int64Builder),
+    Numbers(Float64Builder),
+    Booleans(BooleanBuilder),
+    Times(TimestampMillisecondBuilder),
+    Text(StringDictionaryBuilder<Int32Type>),
+}
+
+impl ColumnBuilder {
+    /// Of `Int64`, `Float64`, `Boolean`, the canonical timestamp, or else text.
+    pub(super) fn new(data_type: &DataType) -> Self {
+        let values = match data_type {
+            DataType::Int64 => Values::Integers(Int64Builder::new()),
+            DataType::Float64 => Values::Numbers(Float64Builder::new()),
+            DataType::Boolean => Values::Booleans(BooleanBuilder::new()),
+            DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::new()),
+            _ => Values::Text(StringDictionaryBuilder::new()),
+        };
+        Self { values, unparsable: 0 }
+    }
+
+    /// Adds a value, or a missing one. What does not parse is added as missing, and counted.
+    pub(super) fn push(&mut self, text: Option<&str>) -> Result<(), Error> {
+        let parsed = match &mut self.values {
+            Values::Integers(values) => {
+                let value = text.and_then(parse_integer);
+                values.append_option(value);
+                value.is_some()
+            }
+            Values::Numbers(values) => {
+                let value = text.and_then(number);
+                values.append_option(value);
+                value.is_some()
+            }
+            Values::Booleans(values) => {
+                let value = text.and_then(parse_boolean);
+                values.append_option(value);
+                value.is_some()
+            }
+            Values::Times(values) => {
+                let value = text.and_then(parse_timestamp);
+                values.append_option(value);
+                value.is_some()
+            }
+            Values::Text(values) => {
+                match text {
+                    Some(text) => _ = values.append(text).map_err(Error::arrow("put a text column together"))?,
+                    None => values.append_null(),
+                }
+                true
+            }
+        };
+        self.unparsable += u64::from(text.is_some() && !parsed);
+        Ok(())
+    }
+
+    /// The values added since the last time, and how many of them did not parse.
+    pub(super) fn finish(&mut self) -> (ArrayRef, u64) {
+        let array: ArrayRef = match &mut self.values {
+            Values::Integers(values) => Arc::new(values.finish()),
+            Values::Numbers(values) => Arc::new(values.finish()),
+            Values::Booleans(values) => Arc::new(values.finish()),
+            Values::Times(values) => Arc::new(values.finish()),
+            Values::Text(values) => Arc::new(values.finish()),
+        };
+        (array, std::mem::take(&mut self.unparsable))
+    }
+}
+
+/// A whole number that a float rounds is refused where types are inferred, since it may be a code; in a column
+/// of numbers it is a large number.
+fn number(text: &str) -> Option<f64> {
+    parse_number(text).or_else(|| parse_integer(text).map(|whole| whole as f64))
+}

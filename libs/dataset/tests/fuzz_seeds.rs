@@ -1,0 +1,11 @@
+//! What the fuzz target `files` starts from, without a fuzzer.
+
+#[path = "../../../fuzz/src/files.rs"]
+mod files;
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+
+#[test]
+fn seeds_and_damaged_seeds_of_files() {
+    replay::replay("files", 2000, files::check);
+}

@@ -1,0 +1,165 @@
+//! Scans summed up: the same profile whatever the file looks like, and no value lost.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{
+        ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
+        RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+    },
+    datatypes::Int32Type,
+};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use proptest::prelude::*;
+use rekindle_dataset::{Kind, NEITHER, Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
+use rekindle_statistics::profile::{ColumnProfile, Profile};
+
+fn profile_of(bytes: Bytes, options: &ScanOptions) -> Profile {
+    let scan = Scan::of_bytes(bytes, options).unwrap();
+    let mut profiler = Profiler::new(scan.columns());
+    scan.for_each(|batch| profiler.add(&batch.unwrap()));
+    profiler.finish()
+}
+
+fn expecting(kinds: &[(&str, Kind)]) -> ScanOptions {
+    let kinds: BTreeMap<String, Kind> = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
+    ScanOptions { expected: Some(kinds), ..ScanOptions::default() }
+}
+
+fn parquet_of(columns: Vec<(&str, ArrayRef)>) -> Bytes {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes.into()
+}
+
+#[test]
+fn every_value_is_counted_as_what_it_is() {
+    let csv = "n,c,b,t\n1.5,x,true,2013-01-01\n,,,\nwhat,y,perhaps,later\nnan,x,false,2013-01-03\n";
+    let kinds =
+        [("n", Kind::Numeric), ("c", Kind::Categorical), ("b", Kind::Boolean), ("t", Kind::Timestamp)];
+    let profile = profile_of(Bytes::from_static(csv.as_bytes()), &expecting(&kinds));
+    assert_eq!(profile.rows, 4);
+    assert!(profile.columns.iter().all(|column| column.profile.rows() == 4 && column.profile.missing() == 1));
+    let Some(ColumnProfile::Numeric(numbers)) = profile.column("n") else { panic!() };
+    assert_eq!((numbers.finite(), numbers.non_finite(), numbers.range()), (1, 2, Some((1.5, 1.5))));
+    let Some(ColumnProfile::Categorical(texts)) = profile.column("c") else { panic!() };
+    assert_eq!(texts.top(9), [("x".to_owned(), 2), ("y".to_owned(), 1)]);
+    let Some(ColumnProfile::Boolean(flags)) = profile.column("b") else { panic!() };
+    assert_eq!(flags.top(9), [("false".to_owned(), 1), (NEITHER.to_owned(), 1), ("true".to_owned(), 1)]);
+    let Some(ColumnProfile::Timestamp(times)) = profile.column("t") else { panic!() };
+    assert_eq!((times.unreadable(), times.span()), (1, Some((1_356_998_400_000, 1_357_171_200_000))));
+}
+
+#[test]
+fn numbers_of_any_width_are_the_numbers_they_stand_for() {
+    let wide = [Some(7.0), None, Some(-3.0), Some(7.0), None, Some(100.0)];
+    let whole = || wide.iter().map(|value: &Option<f64>| value.map(|value| value as i8));
+    let expected = ColumnProfile::of_numbers(wide);
+    let unsigned = UInt64Array::from(vec![Some(u64::MAX), None, Some(3)]);
+    let file = parquet_of(vec![
+        ("f64", Arc::new(Float64Array::from(wide.to_vec()))),
+        ("f32", Arc::new(wide.iter().map(|value| value.map(|value| value as f32)).collect::<Float32Array>())),
+        ("i8", Arc::new(whole().collect::<Int8Array>())),
+        ("i32", Arc::new(whole().map(|value| value.map(i32::from)).collect::<Int32Array>())),
+        ("decimal", Arc::new(whole().map(|value| value.map(i128::from)).collect::<Decimal128Array>())),
+    ]);
+    for column in profile_of(file, &ScanOptions::default()).columns {
+        assert_eq!(column.profile, expected, "{}", column.name);
+    }
+    let large = profile_of(parquet_of(vec![("u64", Arc::new(unsigned))]), &ScanOptions::default());
+    assert_eq!(large.columns[0].profile, ColumnProfile::of_numbers([Some(u64::MAX as f64), None, Some(3.0)]));
+}
+
+#[test]
+fn a_dictionary_is_looked_up_once_it_changes_and_its_nulls_are_missing() {
+    let batch = |keys: Vec<Option<i32>>, values: &ArrayRef| {
+        let array = DictionaryArray::<Int32Type>::new(Int32Array::from(keys), values.clone());
+        let rows = RecordBatch::try_from_iter_with_nullable([("c", Arc::new(array) as ArrayRef, true)]).unwrap();
+        ScanBatch { rows, unparsable: vec![0] }
+    };
+    let first: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("unused"), None, Some("a")]));
+    let second: ArrayRef = Arc::new(StringArray::from(vec!["b", "a"]));
+    let batches = [
+        batch(vec![Some(0), Some(3), Some(2), None], &first),
+        batch(vec![Some(0)], &first),
+        batch(vec![Some(0), Some(1)], &second),
+        batch(vec![Some(0)], &first),
+    ];
+    let data_type = batches[0].rows.column(0).data_type().clone();
+    let mut profiler = Profiler::new(&[ScanColumn { name: "c".into(), kind: Kind::Categorical, data_type }]);
+    batches.iter().for_each(|batch| profiler.add(batch));
+    let expected = ["a", "a", "a", "b", "a", "a"].map(Some).into_iter().chain([None, None]);
+    assert_eq!(profiler.finish().columns[0].profile, ColumnProfile::of_texts(expected));
+}
+
+#[test]
+fn a_file_without_rows_has_a_profile_of_its_columns() {
+    let profile = profile_of(Bytes::from_static(b"a,b\n"), &ScanOptions::default());
+    assert_eq!((profile.rows, profile.columns.len()), (0, 2));
+    assert_eq!(Profile::from_bytes(&profile.to_bytes()).unwrap(), profile);
+}
+
+#[test]
+fn more_buckets_keep_more_numbers_apart() {
+    let csv = (0..10_000).fold("x\n".to_owned(), |csv, i| csv + &format!("{}\n", f64::from(i) / 7.0));
+    let scan = || Scan::of_bytes(csv.clone().into(), &ScanOptions::default()).unwrap();
+    let exact = |mut profiler: Profiler| {
+        scan().for_each(|batch| profiler.add(&batch.unwrap()));
+        let ColumnProfile::Numeric(numbers) = &profiler.finish().columns[0].profile else { panic!() };
+        numbers.distinct()
+    };
+    assert_eq!(exact(Profiler::new(scan().columns())), None);
+    assert_eq!(exact(Profiler::with_buckets(scan().columns(), 1 << 20)), Some(10_000));
+}
+
+fn row() -> impl Strategy<Value = (Option<f64>, Option<u8>, Option<bool>, Option<i64>)> {
+    let number = prop_oneof![4 => -1e3..1e3_f64, 1 => (0..5_i32).prop_map(f64::from), 1 => Just(f64::NAN), 1 => Just(1e300)];
+    (prop::option::of(number), prop::option::of(0..30_u8), prop::option::of(any::<bool>()), prop::option::of(0..1_i64 << 40))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_profile_does_not_depend_on_the_file_s_format_nor_on_the_batches(
+        rows in prop::collection::vec(row(), 1..300),
+        batch_rows in 1..100_usize,
+    ) {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("n", Arc::new(rows.iter().map(|row| row.0).collect::<Float64Array>())),
+            ("c", Arc::new(rows.iter().map(|row| row.1.map(|c| format!("v{c}"))).collect::<StringArray>())),
+            ("b", Arc::new(rows.iter().map(|row| row.2).collect::<BooleanArray>())),
+            ("t", Arc::new(rows.iter().map(|row| row.3).collect::<TimestampMillisecondArray>())),
+        ];
+        let expected = [
+            ColumnProfile::of_numbers(rows.iter().map(|row| row.0)),
+            ColumnProfile::of_texts(rows.iter().map(|row| row.1.map(|c| format!("v{c}"))).collect::<Vec<_>>().iter().map(Option::as_deref)),
+            ColumnProfile::of_flags(rows.iter().map(|row| row.2)),
+        ];
+        let cut = ScanOptions { batch_rows, ..ScanOptions::default() };
+        let profile = profile_of(parquet_of(columns), &cut);
+        for (column, expected) in profile.columns.iter().zip(expected) {
+            match (&column.profile, &expected) {
+                // Sums differ in their last bits with the batches.
+                (ColumnProfile::Numeric(found), ColumnProfile::Numeric(expected)) => {
+                    prop_assert_eq!(found.values(), expected.values());
+                    prop_assert_eq!((found.missing(), found.non_finite()), (expected.missing(), expected.non_finite()));
+                }
+                (found, expected) => prop_assert_eq!(found, expected),
+            }
+        }
+    }
+}
+
+#[test]
+fn csv_and_parquet_of_the_same_rows_have_one_profile() {
+    let csv = Bytes::from_static(b"n,i,c,b,t\n0.5,1,x,true,2013-01-01\n,,,,\n-1.25,3,y,false,2014-01-01\n1e9,3,x,true,2013-06-01\n");
+    let parquet = write_parquet(&read_csv(csv.clone()).unwrap()).unwrap();
+    assert_eq!(profile_of(csv, &ScanOptions::default()), profile_of(parquet, &ScanOptions::default()));
+}

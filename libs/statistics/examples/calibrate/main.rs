@@ -1,0 +1,120 @@
+//! How often the drift verdict cries wolf, and how soon it tells a wolf: simulated on populations where the truth is known.
+//!
+//! Run with `make calibrate`. An argument such as `0.1` runs that part of the streams. It ends with 1 if a share of false alarms
+//! is above what a keeper of the budget would show with a probability of 99 %.
+
+mod simulation;
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use rekindle_statistics::drift::Settings;
+use simulation::{COLUMNS, Population, REFERENCE_ROWS, Shift, WINDOWS, alarms_without_cause, delay, effect};
+use statrs::distribution::{Binomial, DiscreteCDF as _};
+
+const POPULATIONS: [(&str, Population); 7] = [
+    ("normal", Population::Normal),
+    ("lognormal", Population::LogNormal),
+    ("heavy ties", Population::Ties),
+    ("3 categories", Population::Categories(3)),
+    ("20 categories", Population::Categories(20)),
+    ("100 categories", Population::Categories(100)),
+    ("1,000 categories", Population::Categories(1000)),
+];
+
+/// Rows of a window, and streams drawn with it.
+const WINDOW_SIZES: [(usize, usize); 5] = [(50, 1000), (100, 1000), (200, 1000), (500, 1000), (10_000, 100)];
+
+const DEVIATIONS: [f64; 4] = [0.1, 0.2, 0.5, 1.0];
+const SHARES: [f64; 3] = [0.03, 0.07, 0.15];
+
+/// Streams with a planted shift.
+const SHIFTED_STREAMS: usize = 100;
+
+fn main() -> ExitCode {
+    let part = std::env::args().nth(1).and_then(|part| part.parse().ok()).unwrap_or(1.0);
+    let settings = Settings::default();
+    println!(
+        "budget: any false alarm in {WINDOWS} windows of {COLUMNS} columns with a chance of at most {}; margin {}; \
+         reference of {REFERENCE_ROWS} rows",
+        settings.false_alarms, settings.margin
+    );
+    let kept = no_change(part, &settings);
+    planted(part, &settings);
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints the shares of streams with any alarm. Says whether all are within the budget.
+fn no_change(part: f64, settings: &Settings) -> bool {
+    println!("\nnothing moves: streams with any alarm (bound: at most that many with 99 %)");
+    let mut kept = true;
+    for (name, population) in POPULATIONS {
+        print!("{name:<18}");
+        for (rows, streams) in WINDOW_SIZES {
+            let streams = scaled(streams, part);
+            let alarms = count(streams, |seed| alarms_without_cause(population, rows, seed, settings));
+            let bound = bound(streams, settings.false_alarms);
+            let mark = if alarms > bound { "!" } else { "" };
+            print!("  n={rows}: {alarms}/{streams} ({bound}){mark}");
+            kept &= alarms <= bound;
+        }
+        println!();
+    }
+    kept
+}
+
+/// Prints the median delay of planted shifts in windows.
+fn planted(part: f64, settings: &Settings) {
+    println!("\na shift in one column: median delay in windows (share told in the first window)");
+    for (name, population) in POPULATIONS {
+        let shifts: Vec<Shift> = match population {
+            Population::Categories(_) => SHARES.map(Shift::Share).to_vec(),
+            _ => DEVIATIONS.map(Shift::Deviations).to_vec(),
+        };
+        for shift in shifts {
+            print!("{name:<18} {shift:?} effect {:.3}:", effect(population, shift, settings));
+            for (rows, _) in WINDOW_SIZES {
+                print!("  n={rows}: {}", told(population, rows, shift, scaled(SHIFTED_STREAMS, part), settings));
+            }
+            println!();
+        }
+    }
+}
+
+fn told(population: Population, rows: usize, shift: Shift, streams: usize, settings: &Settings) -> String {
+    let mut delays: Vec<usize> =
+        (0..streams as u64).map(|seed| delay(population, rows, shift, seed, settings).unwrap_or(usize::MAX)).collect();
+    delays.sort_unstable();
+    let first = delays.iter().filter(|&&delay| delay == 1).count() as f64 / streams as f64;
+    match delays[streams / 2] {
+        usize::MAX => format!("over {WINDOWS} ({:.0} %)", 100.0 * first),
+        median => format!("{median} ({:.0} %)", 100.0 * first),
+    }
+}
+
+/// How many of the streams, each of its own seed, are true, on all cores.
+fn count(streams: usize, is_true: impl Fn(u64) -> bool + Sync) -> usize {
+    let (next, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed < streams) {
+            found.fetch_add(usize::from(is_true(seed as u64)), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    found.into_inner()
+}
+
+/// The most alarms that a rate has in that many streams, but for 1 %.
+fn bound(streams: usize, rate: f64) -> usize {
+    Binomial::new(rate, streams as u64).map_or(0, |alarms| alarms.inverse_cdf(0.99) as usize)
+}
+
+fn scaled(streams: usize, part: f64) -> usize {
+    ((streams as f64 * part) as usize).max(1)
+}

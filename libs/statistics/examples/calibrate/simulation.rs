@@ -1,0 +1,142 @@
+//! Streams of windows from known populations, and what the drift verdict makes of them.
+
+use rand::{Rng, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rekindle_statistics::{
+    drift::{Settings, Verdict, compare_column},
+    profile::ColumnProfile,
+};
+
+/// Rows of every reference.
+pub(crate) const REFERENCE_ROWS: usize = 10_000;
+
+/// Columns that share the budget.
+pub(crate) const COLUMNS: usize = 20;
+
+/// Windows of a stream, which share the budget too.
+pub(crate) const WINDOWS: usize = 30;
+
+/// What a column's values are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Population {
+    /// Standard normal.
+    Normal,
+    /// The exponential of a standard normal.
+    LogNormal,
+    /// The same rounded down to whole numbers: a quarter of the rows are 0, and half are one of two values.
+    Ties,
+    /// That many categories, the i-th with a share proportional to 1/i.
+    Categories(usize),
+}
+
+/// What is different after the reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Shift {
+    /// Nothing.
+    None,
+    /// Every number is larger by that many standard deviations of the population.
+    Deviations(f64),
+    /// That share of all rows goes from the first category to the last.
+    Share(f64),
+}
+
+/// A drawer of one population's rows.
+pub(crate) struct Source {
+    population: Population,
+    /// Upper ends of the categories' shares.
+    cumulative: Vec<f64>,
+    names: Vec<String>,
+    deviation: f64,
+}
+
+impl Source {
+    pub(crate) fn new(population: Population) -> Self {
+        let categories = match population {
+            Population::Categories(count) => count,
+            _ => 0,
+        };
+        let total: f64 = (1..=categories).map(|i| 1.0 / i as f64).sum();
+        let cumulative = (1..=categories).scan(0.0, |sum, i| {
+            *sum += 1.0 / i as f64 / total;
+            Some(*sum)
+        });
+        let deviation = match population {
+            Population::Normal => 1.0,
+            // sqrt((e - 1) e), of the lognormal; the rounded one is within a percent.
+            _ => ((std::f64::consts::E - 1.0) * std::f64::consts::E).sqrt(),
+        };
+        let names = (0..categories).map(|i| format!("category {i}")).collect();
+        Self { population, cumulative: cumulative.collect(), names, deviation }
+    }
+
+    /// A profile of `rows` rows.
+    pub(crate) fn profile(&self, rng: &mut impl Rng, rows: usize, shift: Shift) -> ColumnProfile {
+        match self.population {
+            Population::Categories(_) => {
+                ColumnProfile::of_texts((0..rows).map(|_| Some(self.names[self.category(rng, shift)].as_str())))
+            }
+            _ => ColumnProfile::of_numbers((0..rows).map(|_| Some(self.number(rng, shift)))),
+        }
+    }
+
+    fn number(&self, rng: &mut impl Rng, shift: Shift) -> f64 {
+        let (radius, angle): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+        // Box and Muller (1958).
+        let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
+        let value = match self.population {
+            Population::Normal => normal,
+            Population::Ties => normal.exp().floor(),
+            _ => normal.exp(),
+        };
+        match shift {
+            // Ties stay ties: the shift is rounded at random, so that its mean is as asked.
+            Shift::Deviations(by) if self.population == Population::Ties => {
+                value + (by * self.deviation + rng.random::<f64>()).floor()
+            }
+            Shift::Deviations(by) => value + by * self.deviation,
+            _ => value,
+        }
+    }
+
+    fn category(&self, rng: &mut impl Rng, shift: Shift) -> usize {
+        let (last, at) = (self.names.len() - 1, rng.random::<f64>());
+        let drawn = self.cumulative.partition_point(|&end| end < at).min(last);
+        match shift {
+            Shift::Share(share) if drawn == 0 && rng.random::<f64>() < share / self.cumulative[0] => last,
+            _ => drawn,
+        }
+    }
+}
+
+/// Whether a stream in which nothing moves raises any alarm in any of its windows and columns.
+pub(crate) fn alarms_without_cause(population: Population, rows: usize, seed: u64, settings: &Settings) -> bool {
+    let source = Source::new(population);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..COLUMNS).any(|_| {
+        let reference = source.profile(&mut rng, REFERENCE_ROWS, Shift::None);
+        (0..WINDOWS).any(|_| drifted(&reference, &source.profile(&mut rng, rows, Shift::None), settings))
+    })
+}
+
+/// Windows until the shift of one of the columns is told, counted from 1; `None` beyond the last.
+pub(crate) fn delay(population: Population, rows: usize, shift: Shift, seed: u64, settings: &Settings) -> Option<usize> {
+    let source = Source::new(population);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let reference = source.profile(&mut rng, REFERENCE_ROWS, Shift::None);
+    (1..=WINDOWS).find(|_| drifted(&reference, &source.profile(&mut rng, rows, shift), settings))
+}
+
+/// The shift's effect where no row is left to chance: from very many rows.
+pub(crate) fn effect(population: Population, shift: Shift, settings: &Settings) -> f64 {
+    let source = Source::new(population);
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let rows = 100 * REFERENCE_ROWS;
+    let (reference, current) =
+        (source.profile(&mut rng, rows, Shift::None), source.profile(&mut rng, rows, shift));
+    compare_column("", &reference, &current, settings.level(COLUMNS), settings.margin).effect
+}
+
+fn drifted(reference: &ColumnProfile, current: &ColumnProfile, settings: &Settings) -> bool {
+    let found = compare_column("", reference, current, settings.level(COLUMNS), settings.margin);
+    found.verdict == Verdict::Drifted
+}

@@ -1,0 +1,219 @@
+//! The statistical tests of Evidently 0.7.23 (`evidently.legacy.calculations.stattests`, pandas engine), number for
+//! number.
+//!
+//! Evidently turns infinite values into missing ones and drops all missing values, on each side by itself; so a column
+//! that is 95 % missing scores as if it were whole. A side with nothing left is an error here, as it is there.
+//!
+//! Its Spark engine bins otherwise (Doane), so that one data set has two scores there; this is the pandas one.
+
+use super::{Column, Scores, Test, kolmogorov_smirnov_as_scipy, pooled, scipy};
+use crate::{
+    Error,
+    error::check_rows,
+    two_sample::{
+        self, Sample, binning,
+        contingency::{ChiSquare, Statistic, goodness_of_fit},
+        divergence::{self, Base, Shares, rows},
+        proportions::{Part, two_proportions},
+    },
+};
+
+mod choice;
+
+pub use choice::{StatTest, default_test, score};
+
+const WHAT: &str = "a column's score";
+
+/// Numbers with more distinct values than this in the reference are cut into bins; others are a bin each.
+const BINNED_ABOVE: usize = 20;
+
+/// The least standard deviation that the Wasserstein distance is divided by, in the unit of the values: a column of a
+/// smaller scale is blind to shifts of any number of its deviations.
+const LEAST_DEVIATION: f64 = 0.001;
+
+/// All statistics of a column that have a value. The chi-square test is given where Evidently takes it by itself: for
+/// categories and for numbers of at most five distinct values.
+pub fn scores(column: &Column<'_>) -> Scores {
+    let chi_square = if choice::is_discrete(column) { chi_square(column).ok() } else { None };
+    let (wasserstein, ks) = match column {
+        Column::Numeric(reference, window) => {
+            (wasserstein(reference, window).ok(), kolmogorov_smirnov(reference, window).ok())
+        }
+        Column::Categorical(_) => (None, None),
+    };
+    Scores {
+        psi: psi(column).ok(),
+        jensen_shannon: jensen_shannon(column).ok(),
+        wasserstein,
+        ks,
+        chi_square: chi_square.map(|test| Test { statistic: test.statistic, p_value: test.p_value }),
+    }
+}
+
+/// `psi`: the population stability index, with a zero share replaced by 0.0001 (or by a millionth of its side's least
+/// other share, where that is no larger than 0.0001), not normalised again.
+///
+/// # Errors
+/// A side without rows.
+pub fn psi(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = shares(column)?;
+    divergence::psi_of_shares(&filled(&reference), &filled(&window))
+}
+
+/// `jensenshannon`: the distance with natural logarithms, zeros left as they are.
+///
+/// # Errors
+/// A side without rows.
+pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = shares(column)?;
+    divergence::jensen_shannon(&reference, &window, Base::E)
+}
+
+/// `kl_div`: the divergence of the reference from the window in nats, zeros replaced as in [`psi`] and normalised
+/// again.
+///
+/// # Errors
+/// A side without rows.
+pub fn kullback_leibler(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = shares(column)?;
+    let normal = |shares: &Shares| Shares::of_weights(&filled(shares));
+    divergence::kullback_leibler(&normal(&reference)?, &normal(&window)?, Base::E)
+}
+
+/// `hellinger`: over the categories, or for numbers always over Sturges' bins of the distinct values, each counted
+/// once.
+///
+/// # Errors
+/// A side without rows.
+pub fn hellinger(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = match column {
+        Column::Numeric(reference, window) => {
+            let (reference, window) = finite(reference, window)?;
+            let distinct = Sample::from_counts(pooled(&reference, &window)?.values().iter().map(|&value| (value, 1)))?;
+            let edges = binning::sturges_edges(&distinct)?;
+            (binning::count(&reference, &edges).counts, binning::count(&window, &edges).counts)
+        }
+        Column::Categorical(_) => counts(column)?,
+    };
+    divergence::hellinger(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?)
+}
+
+/// `wasserstein`: the first Wasserstein distance in standard deviations of the reference (divisor n), of which 0.001 is
+/// the least.
+///
+/// # Errors
+/// A side without rows.
+pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
+    let (reference, window) = finite(reference, window)?;
+    let deviation = reference.std(0).unwrap_or(0.0).max(LEAST_DEVIATION);
+    Ok(two_sample::wasserstein(&reference, &window)? / deviation)
+}
+
+/// `ks`: `scipy.stats.ks_2samp` with its defaults.
+///
+/// # Errors
+/// A side without rows.
+pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, Error> {
+    let (reference, window) = finite(reference, window)?;
+    kolmogorov_smirnov_as_scipy(&reference, &window)
+}
+
+/// `chisquare`: whether the window fits the reference's counts, scaled to its rows and taken as known. One row of an
+/// unseen value gives p 0.
+///
+/// # Errors
+/// A side without rows; a single distinct value, where Evidently gives NaN.
+pub fn chi_square(column: &Column<'_>) -> Result<ChiSquare, Error> {
+    let (reference, window) = distinct_counts(column)?;
+    let scale = rows(&window) / rows(&reference);
+    let expected: Vec<f64> = reference.iter().map(|&count| count as f64 * scale).collect();
+    goodness_of_fit(&window, &expected, Statistic::Pearson)
+}
+
+/// `g_test`: the likelihood ratio against the reference's counts, which are not scaled.
+///
+/// # Errors
+/// Sides of unequal rows, or none; a single distinct value, where Evidently gives NaN.
+pub fn g_test(column: &Column<'_>) -> Result<ChiSquare, Error> {
+    let (reference, window) = distinct_counts(column)?;
+    let expected: Vec<f64> = reference.iter().map(|&count| count as f64).collect();
+    goodness_of_fit(&window, &expected, Statistic::LikelihoodRatio)
+}
+
+/// `z`: the p-value of the pooled two-proportion z-test on the share of rows that are not the smallest value (or first
+/// name).
+///
+/// # Errors
+/// A side without rows.
+pub fn z(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = distinct_counts(column)?;
+    let part = |counts: &[u64]| {
+        let rows = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        Part { hits: rows - counts[0], rows }
+    };
+    Ok(two_proportions(part(&reference), part(&window))?.p_value)
+}
+
+/// Shares of which the zeros are replaced by 0.0001, or by a millionth of the least other share if that is no larger
+/// than 0.0001.
+fn filled(shares: &Shares) -> Vec<f64> {
+    let shares = shares.as_slice();
+    let least = shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min);
+    let instead = if least <= 0.0001 { least / 1e6 } else { 0.0001 };
+    shares.iter().map(|&share| if share == 0.0 { instead } else { share }).collect()
+}
+
+fn shares(column: &Column<'_>) -> Result<(Shares, Shares), Error> {
+    let (reference, window) = counts(column)?;
+    Ok((Shares::of_counts(&reference)?, Shares::of_counts(&window)?))
+}
+
+/// The counts that distances are computed of: Sturges' bins of both samples together, or each value its own bin.
+fn counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    match column {
+        Column::Numeric(reference, window) => {
+            let (reference, window) = finite(reference, window)?;
+            if reference.distinct() > BINNED_ABOVE {
+                scipy::binned(&reference, &window)
+            } else {
+                Ok(each_value(&reference, &window))
+            }
+        }
+        Column::Categorical(_) => distinct_counts(column),
+    }
+}
+
+/// The counts of every value that occurs, ascending.
+fn distinct_counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let (reference, window) = match column {
+        Column::Numeric(reference, window) => {
+            let (reference, window) = finite(reference, window)?;
+            each_value(&reference, &window)
+        }
+        Column::Categorical(categories) => (categories.reference().to_vec(), categories.window().to_vec()),
+    };
+    check_rows(WHAT, 1, usize::from(rows(&reference) > 0.0 && rows(&window) > 0.0))?;
+    Ok((reference, window))
+}
+
+fn each_value(reference: &Sample, window: &Sample) -> (Vec<u64>, Vec<u64>) {
+    let mut values = [reference.values(), window.values()].concat();
+    values.sort_unstable_by(f64::total_cmp);
+    values.dedup();
+    let rows_of = |sample: &Sample, value: &f64| match sample.values().binary_search_by(|v| v.total_cmp(value)) {
+        Ok(at) => sample.counts()[at],
+        Err(_) => 0,
+    };
+    values.iter().map(|value| (rows_of(reference, value), rows_of(window, value))).unzip()
+}
+
+/// Both samples without infinite values.
+fn finite(reference: &Sample, window: &Sample) -> Result<(Sample, Sample), Error> {
+    let only_finite = |sample: &Sample| {
+        let rows = sample.values().iter().copied().zip(sample.counts().iter().copied());
+        let finite = Sample::from_counts(rows.filter(|(value, _)| value.is_finite()))?;
+        check_rows(WHAT, 1, usize::from(!finite.is_empty()))?;
+        Ok(finite)
+    };
+    Ok((only_finite(reference)?, only_finite(window)?))
+}

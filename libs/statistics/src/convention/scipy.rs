@@ -1,0 +1,57 @@
+//! The plain functions of scipy and numpy with their defaults, as a notebook would call them:
+//! - `ks_2samp(reference, window)`: exact p-value up to 10,000 rows on the larger side, else asymptotic;
+//! - `wasserstein_distance(reference, window)`: in the unit of the values;
+//! - `chi2_contingency([reference, window])`: homogeneity, with Yates' correction at one degree of freedom;
+//! - `jensenshannon(reference, window)`: base e, square root taken. Scipy has no binning; for numbers both samples are
+//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, for categories over all names of either.
+//!
+//! Scipy has no population stability index: it is absent. Infinite values sort to the ends in the Kolmogorov-Smirnov
+//! test and leave the other statistics of numbers without a value.
+
+use super::{Column, Scores, Test, kolmogorov_smirnov_as_scipy, pooled};
+use crate::{
+    Error,
+    two_sample::{
+        Sample, binning,
+        contingency::{Correction, Statistic, homogeneity},
+        divergence::{self, Base, Shares},
+        wasserstein,
+    },
+};
+
+/// All statistics of a column that have a value.
+pub fn scores(column: &Column<'_>) -> Scores {
+    let distance = jensen_shannon(column).ok();
+    match column {
+        Column::Numeric(reference, window) => Scores {
+            jensen_shannon: distance,
+            wasserstein: wasserstein(reference, window).ok(),
+            ks: kolmogorov_smirnov_as_scipy(reference, window).ok(),
+            ..Scores::default()
+        },
+        Column::Categorical(categories) => {
+            let (reference, window) = (categories.reference(), categories.window());
+            let test = homogeneity(reference, window, Statistic::Pearson, Correction::Yates).ok();
+            let chi_square = test.map(|test| Test { statistic: test.statistic, p_value: test.p_value });
+            Scores { jensen_shannon: distance, chi_square, ..Scores::default() }
+        }
+    }
+}
+
+/// Jensen-Shannon distance with natural logarithms.
+///
+/// # Errors
+/// A side without rows; numbers whose range is infinite.
+pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
+    let (reference, window) = match column {
+        Column::Numeric(reference, window) => binned(reference, window)?,
+        Column::Categorical(categories) => (categories.reference().to_vec(), categories.window().to_vec()),
+    };
+    divergence::jensen_shannon(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?, Base::E)
+}
+
+/// The counts of both samples over the bins of both together.
+pub(super) fn binned(reference: &Sample, window: &Sample) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let edges = binning::sturges_edges(&pooled(reference, window)?)?;
+    Ok((binning::count(reference, &edges).counts, binning::count(window, &edges).counts))
+}

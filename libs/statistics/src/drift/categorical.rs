@@ -1,0 +1,39 @@
+//! Two columns of categories over the same bins.
+
+use super::{
+    bins::{Bin, BinKind},
+    column::Test,
+    numeric,
+};
+use crate::{
+    profile::Categorical,
+    two_sample::contingency::{Correction, Statistic, homogeneity},
+};
+
+/// One bin for each value, or group of values, and one for missing; most rows of both together first, those with equal rows in
+/// an order that does not depend on which of the two has them.
+pub(super) fn bins(reference: &Categorical, current: &Categorical) -> Vec<Bin> {
+    let groups = reference.aligned(current);
+    let named = groups.into_iter().enumerate().map(|(number, group)| {
+        let kind = group.name.map_or(BinKind::Group { number }, |name| BinKind::Category { name });
+        Bin::new(kind, group.rows.0, group.rows.1)
+    });
+    let mut bins: Vec<Bin> = named.collect();
+    if reference.missing() + current.missing() > 0 {
+        bins.push(Bin::new(BinKind::Missing, reference.missing(), current.missing()));
+    }
+    bins.sort_by_key(|bin| std::cmp::Reverse(bin.reference + bin.current));
+    bins
+}
+
+/// Pearson's test over all bins, pooled or not.
+pub(super) fn chi_square(bins: &[Bin]) -> Option<Test> {
+    let (reference, current): (Vec<u64>, Vec<u64>) = bins.iter().map(|bin| (bin.reference, bin.current)).unzip();
+    let test = homogeneity(&reference, &current, Statistic::Pearson, Correction::None).ok()?;
+    Some(Test { statistic: test.statistic, p_value: test.p_value })
+}
+
+/// The Kolmogorov-Smirnov test over the lengths of texts, where both have too many different ones to compare them by themselves.
+pub(super) fn lengths(reference: &Categorical, current: &Categorical) -> Option<Test> {
+    numeric::kolmogorov_smirnov(&reference.lengths()?.aligned(current.lengths()?))
+}

@@ -1,0 +1,159 @@
+use super::bins::{Bin, BinKind};
+use crate::profile::{Bucket, Numeric};
+
+/// The share of the values beyond which a picture is cut off on either side.
+const CUT_SHARE: f64 = 0.005;
+
+/// The middle of the values, as shares, whose width says how far from it a value is worth drawing: of few rows a single wild one is
+/// more than [`CUT_SHARE`].
+const MIDDLE: (f64, f64) = (0.05, 0.95);
+
+/// How many widths of the middle are drawn beside it at most.
+const REACH: f64 = 1.5;
+
+/// Two columns of numbers over at most about `bins` equally wide bins with round limits, for a picture: what lies beyond them on either
+/// side comes first and last. Empty without a finite value on either side.
+///
+/// Nearly all of both samples is inside: all but half a percent on each side, unless that is far away, so that one wild value
+/// does not flatten the rest. Whole numbers are never split: their bins hold equally many of them, and name the
+/// first and the last. Limits of other bins belong to the bin above.
+pub fn histogram(reference: &Numeric, current: &Numeric, bins: usize) -> Vec<Bin> {
+    let (low, high) = match (ends(reference), ends(current)) {
+        (Some(one), Some(other)) => (one.0.min(other.0), one.1.max(other.1)),
+        (one, other) => match one.or(other) {
+            Some(ends) => ends,
+            None => return Vec::new(),
+        },
+    };
+    let buckets = reference.aligned(current);
+    let grid = Grid::over(low, high, bins.max(1) as f64, buckets.iter().all(is_whole));
+    let mut counted = grid.empty();
+    for bucket in buckets {
+        let bin = &mut counted[grid.index(bucket.middle())];
+        bin.reference += bucket.rows.0;
+        bin.current += bucket.rows.1;
+    }
+    counted
+}
+
+/// From where to where one column is worth drawing.
+fn ends(numeric: &Numeric) -> Option<(f64, f64)> {
+    let (low, high) = (numeric.quantile(CUT_SHARE)?, numeric.quantile(1.0 - CUT_SHARE)?);
+    let (first, last) = (numeric.quantile(MIDDLE.0)?, numeric.quantile(MIDDLE.1)?);
+    let reach = REACH * (last - first);
+    if reach > 0.0 { Some((low.max(first - reach), high.min(last + reach))) } else { Some((low, high)) }
+}
+
+fn is_whole(bucket: &Bucket<(u64, u64)>) -> bool {
+    bucket.low == bucket.high && bucket.low.fract() == 0.0
+}
+
+/// Equally wide bins.
+struct Grid {
+    /// What the bins cover, the upper end not included unless there is but one bin.
+    low: f64,
+    high: f64,
+    width: f64,
+    bins: usize,
+    whole: bool,
+}
+
+impl Grid {
+    fn over(low: f64, high: f64, bins: f64, whole: bool) -> Self {
+        let width = round_width(high / bins - low / bins);
+        let width = if whole { width.max(1.0) } else { width };
+        let (first, last) = ((low / width).floor(), (high / width).floor() + 1.0);
+        // Limits that floats cannot tell apart: all in one bin.
+        if !(width > 0.0 && width.is_finite()) || first.abs().max(last.abs()) > 1e15 {
+            return Self { low, high, width: 1.0, bins: 1, whole: false };
+        }
+        Self { low: first * width, high: last * width, width, bins: (last - first) as usize, whole }
+    }
+
+    /// The place of a value among the bins, of which the first and the last are those beyond the ends.
+    fn index(&self, value: f64) -> usize {
+        match value {
+            _ if value < self.low => 0,
+            _ if value > self.high || (value == self.high && self.bins > 1) => self.bins + 1,
+            _ => 1 + (((value - self.low) / self.width) as usize).min(self.bins - 1),
+        }
+    }
+
+    fn empty(&self) -> Vec<Bin> {
+        let below = std::iter::once(BinKind::Below { than: self.low });
+        let above = std::iter::once(BinKind::Above { than: self.high });
+        let kinds = below.chain((0..self.bins).map(|index| self.interval(index))).chain(above);
+        kinds.map(|kind| Bin::new(kind, 0, 0)).collect()
+    }
+
+    fn interval(&self, index: usize) -> BinKind {
+        if self.bins == 1 && !self.whole {
+            return BinKind::Interval { low: self.low, high: self.high };
+        }
+        let low = self.low + self.width * index as f64;
+        BinKind::Interval { low, high: if self.whole { low + self.width - 1.0 } else { low + self.width } }
+    }
+}
+
+/// The next number of the form 1, 2 or 5 times a power of ten.
+fn round_width(width: f64) -> f64 {
+    let unit = 10_f64.powf(width.log10().floor());
+    let step = [1.0, 2.0, 5.0].into_iter().find(|step| step * unit >= width * (1.0 - 1e-9));
+    step.unwrap_or(10.0) * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(values: impl IntoIterator<Item = f64>) -> Numeric {
+        let mut numeric = Numeric::new();
+        numeric.add_all(&values.into_iter().collect::<Vec<_>>());
+        numeric
+    }
+
+    fn rows(bins: &[Bin]) -> (u64, u64) {
+        bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.reference, sum.1 + bin.current))
+    }
+
+    #[test]
+    fn every_value_is_in_a_bin_and_the_limits_are_round() {
+        let bins = histogram(&numbers((0..1000).map(|i| f64::from(i) * 0.037)), &numbers((0..50).map(f64::from)), 24);
+        assert_eq!(rows(&bins), (1000, 50));
+        assert!(bins.len() <= 24 + 4, "{}", bins.len());
+        let BinKind::Interval { low, high } = bins[2].kind else { panic!("{:?}", bins[2]) };
+        assert_eq!((low, high), (5.0, 10.0));
+    }
+
+    #[test]
+    fn whole_numbers_are_not_split() {
+        let bins = histogram(&numbers((1..=12).map(f64::from)), &numbers([3.0; 20]), 24);
+        assert_eq!(bins[1].kind, BinKind::Interval { low: 1.0, high: 1.0 });
+        assert_eq!((bins[3].reference, bins[3].current), (1, 20));
+    }
+
+    #[test]
+    fn one_wild_value_among_few_does_not_flatten_the_rest() {
+        let wild = numbers((0..40).map(|i| f64::from(i) / 7.0).chain([1e300]));
+        let bins = histogram(&wild, &wild, 24);
+        assert_eq!(bins.last().map(|bin| (bin.reference, bin.current)), Some((1, 1)));
+        assert!(bins.iter().filter(|bin| bin.current > 0).count() > 10);
+    }
+
+    #[test]
+    fn no_numbers_are_too_strange_to_draw() {
+        for values in [
+            vec![f64::MIN, f64::MAX],
+            vec![5e-324, 1e-323],
+            vec![1e15, 1e15 + 0.125],
+            vec![0.3],
+            vec![1e300],
+            vec![-0.0, 0.0],
+            vec![9e18, 9e18 + 2048.0],
+        ] {
+            let bins = histogram(&numbers(values.iter().copied()), &numbers(values.iter().copied()), 24);
+            assert_eq!(rows(&bins), (values.len() as u64, values.len() as u64), "{values:?}");
+        }
+        assert!(histogram(&Numeric::new(), &Numeric::new(), 24).is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+//! Two columns of numbers over the same bins.
+
+use super::{
+    bins::{Bin, BinKind},
+    column::Test,
+};
+use crate::{
+    profile::{Bucket, Numeric},
+    two_sample::{p_value_asymptotic, p_value_exact},
+};
+
+/// A bucket with the rows of the reference and of the window.
+pub(super) type Both = Bucket<(u64, u64)>;
+
+/// Bins that the reference's values are cut into at most, before ties.
+const BINS: f64 = 10.0;
+
+/// A value with at least this share of the reference stands alone.
+const ATOM_SHARE: f64 = 0.05;
+
+/// The share of the reference beyond which values are cut off for the distance, on either side.
+const CUT_SHARE: f64 = 0.001;
+
+/// Above this the asymptotic p-value is as good as any: no budget calls it significant.
+const SURELY_NOT_SIGNIFICANT: f64 = 0.01;
+
+/// Products of sample sizes up to which a small p-value is computed exactly.
+const EXACT_PATHS: u64 = 4_000_000;
+
+/// The bins of the comparison: tenths of the reference's finite values or, where the smaller sample would then expect
+/// too few rows in one, larger parts, each of at least `least_share`; frequent values by themselves; below and above all
+/// of the reference; missing; not finite. Empty special bins are left out.
+pub(super) fn bins(buckets: &[Both], reference: &Numeric, current: &Numeric, least_share: f64) -> Vec<Bin> {
+    let first = buckets.iter().position(|bucket| bucket.rows.0 > 0).unwrap_or(buckets.len());
+    let last = buckets.iter().rposition(|bucket| bucket.rows.0 > 0).map_or(first, |last| last + 1);
+    let (min, max) = reference.range().unwrap_or_default();
+    let mut bins = intervals(&buckets[first..last], reference.finite() as f64, least_share);
+    let beyond = |buckets: &[Both]| buckets.iter().map(|bucket| bucket.rows.1).sum();
+    let special = [
+        Bin::new(BinKind::Below { than: min }, 0, beyond(&buckets[..first])),
+        Bin::new(BinKind::Above { than: max }, 0, beyond(&buckets[last..])),
+        Bin::new(BinKind::Missing, reference.missing(), current.missing()),
+        Bin::new(BinKind::NonFinite, reference.non_finite(), current.non_finite()),
+    ];
+    bins.extend(special.into_iter().filter(|bin| bin.reference + bin.current > 0));
+    bins
+}
+
+fn intervals(buckets: &[Both], rows: f64, least_share: f64) -> Vec<Bin> {
+    let enough = rows * f64::max(1.0 / BINS, least_share);
+    let atom = rows * f64::max(ATOM_SHARE, least_share);
+    let mut bins: Vec<Bin> = Vec::new();
+    let mut open: Option<Bin> = None;
+    for bucket in buckets {
+        if bucket.rows.0 as f64 >= atom {
+            bins.extend(open.take());
+            bins.push(interval(bucket));
+            continue;
+        }
+        let bin = extended(open.take(), bucket);
+        if bin.reference as f64 >= enough { bins.push(bin) } else { open = Some(bin) }
+    }
+    if let Some(rest) = open {
+        close(&mut bins, rest, enough);
+    }
+    bins
+}
+
+/// What is left at the end joins the bin before it, unless it is large enough itself, or that one holds a single value.
+fn close(bins: &mut Vec<Bin>, rest: Bin, enough: f64) {
+    match bins.last_mut() {
+        Some(before) if (rest.reference as f64) < enough / 2.0 && !is_single(before) => {
+            let (_, high) = limits(&rest);
+            let (low, _) = limits(before);
+            *before = Bin::new(
+                BinKind::Interval { low, high },
+                before.reference + rest.reference,
+                before.current + rest.current,
+            );
+        }
+        _ => bins.push(rest),
+    }
+}
+
+fn interval(bucket: &Both) -> Bin {
+    Bin::new(BinKind::Interval { low: bucket.low, high: bucket.high }, bucket.rows.0, bucket.rows.1)
+}
+
+fn extended(open: Option<Bin>, bucket: &Both) -> Bin {
+    let more = interval(bucket);
+    let Some(bin) = open else { return more };
+    let kind = BinKind::Interval { low: limits(&bin).0, high: bucket.high };
+    Bin::new(kind, bin.reference + more.reference, bin.current + more.current)
+}
+
+fn limits(bin: &Bin) -> (f64, f64) {
+    match bin.kind {
+        BinKind::Interval { low, high } => (low, high),
+        _ => (f64::MIN, f64::MAX),
+    }
+}
+
+fn is_single(bin: &Bin) -> bool {
+    let (low, high) = limits(bin);
+    low == high
+}
+
+/// The Kolmogorov-Smirnov test over the finite values, at the resolution of the coarser profile. The distance so found is never
+/// larger than that of the values themselves, nor smaller by more than the share that the fullest bucket has of either sample.
+pub(super) fn kolmogorov_smirnov(buckets: &[Both]) -> Option<Test> {
+    let (n, m) = totals(buckets);
+    if n == 0 || m == 0 {
+        return None;
+    }
+    let statistic = apart(buckets).map(|(_, apart)| apart).fold(0.0, f64::max).min(1.0);
+    let p_value = p_value_asymptotic(statistic, n, m)?;
+    let few = n.checked_mul(m).is_some_and(|paths| paths <= EXACT_PATHS);
+    let exact = (few && p_value < SURELY_NOT_SIGNIFICANT).then(|| p_value_exact(statistic, n, m));
+    Some(Test { statistic, p_value: exact.flatten().unwrap_or(p_value) })
+}
+
+/// The earth mover's distance of the values, both cut off at the reference's quantiles, in standard deviations of the reference so
+/// cut, or in plain units where the reference is constant. Neither a wild value nor a unit's size makes it explode.
+pub(super) fn wasserstein(buckets: &[Both], reference: &Numeric) -> Option<f64> {
+    let (low, high) = (reference.quantile(CUT_SHARE)?, reference.quantile(1.0 - CUT_SHARE)?);
+    let (n, m) = totals(buckets);
+    if n == 0 || m == 0 {
+        return None;
+    }
+    // In parts of the largest value, lest squares leave the range of floats.
+    let scale = Some(f64::max(-low, high)).filter(|&scale| scale > 0.0).unwrap_or(1.0);
+    let cut_off = |value: f64| value.clamp(low, high) / scale;
+    let steps = apart(buckets).zip(buckets.iter().skip(1).map(|next| cut_off(next.middle())));
+    let distance: f64 = steps.map(|((value, apart), next)| apart * (next - cut_off(value))).sum();
+    let cut = || buckets.iter().map(|bucket| (cut_off(bucket.middle()), bucket.rows.0 as f64 / n as f64));
+    let mean: f64 = cut().map(|(value, share)| value * share).sum();
+    let variance: f64 = cut().map(|(value, share)| (value - mean).powi(2) * share).sum();
+    let unit = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+    Some(distance / unit).filter(|distance| distance.is_finite())
+}
+
+/// The middle of each bucket, and how far the shares of the two samples up to and with it lie apart.
+fn apart(buckets: &[Both]) -> impl Iterator<Item = (f64, f64)> {
+    let (n, m) = totals(buckets);
+    let mut below = (0, 0);
+    buckets.iter().map(move |bucket| {
+        below = (below.0 + bucket.rows.0, below.1 + bucket.rows.1);
+        (bucket.middle(), (below.0 as f64 / n as f64 - below.1 as f64 / m as f64).abs())
+    })
+}
+
+fn totals(buckets: &[Both]) -> (u64, u64) {
+    buckets.iter().fold((0, 0), |sum, bucket| (sum.0 + bucket.rows.0, sum.1 + bucket.rows.1))
+}

@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+use super::Numeric;
+use crate::sketch::{Distinct, Frequent, PrefixCounts, aligned};
+
+/// Different values that a column of categories may have for each to be counted by itself.
+pub const CATEGORIES: usize = 4096;
+
+/// Bytes of a value that are kept to name it by. Longer ones are told apart by all their bytes all the same.
+pub(crate) const NAME_BYTES: usize = 256;
+
+/// What is remembered of a column of categories or text.
+///
+/// Up to [`CATEGORIES`] different values are counted each, by name. Beyond, the values are counted in groups, which a hash of
+/// the value puts it into and which never depend on what else there is, so that two profiles count over the same
+/// groups; the number of different values is then an estimate, the most frequent ones are kept by name, and the lengths of
+/// the texts are remembered as numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Categorical {
+    missing: u64,
+    values: Values,
+}
+
+/// The values that are not missing.
+#[derive(Debug, Clone, PartialEq)]
+enum Values {
+    /// Each by its hash.
+    Few(BTreeMap<u64, Value>),
+    /// Too many for that.
+    Many(Box<Many>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Value {
+    /// Cut to [`NAME_BYTES`].
+    name: String,
+    /// In characters, uncut.
+    length: u32,
+    rows: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    groups: PrefixCounts,
+    distinct: Distinct,
+    frequent: Frequent,
+    lengths: Numeric,
+}
+
+/// A value, or a group of values, of one or two profiles.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group<R> {
+    /// The value; `None` of a group.
+    pub(crate) name: Option<String>,
+    /// Rows.
+    pub(crate) rows: R,
+}
+
+impl Categorical {
+    /// Of no rows.
+    pub fn new() -> Self {
+        Self { missing: 0, values: Values::Few(BTreeMap::new()) }
+    }
+
+    /// Counts `rows` rows with one value; `None` is a missing value.
+    pub fn add(&mut self, text: Option<&str>, rows: u64) {
+        let Some(text) = text else {
+            self.missing += rows;
+            return;
+        };
+        if rows > 0 {
+            let hash = XxHash3_64::oneshot(text.as_bytes());
+            match &mut self.values {
+                Values::Few(few) => few.entry(hash).or_insert_with(|| Value::of(text)).rows += rows,
+                Values::Many(many) => many.add(hash, &Value { rows, ..Value::of(text) }),
+            }
+            self.count_in_groups_if_many();
+        }
+    }
+
+    /// Adds the rows of another part.
+    pub fn merge(&mut self, other: &Self) {
+        self.missing += other.missing;
+        match (&mut self.values, &other.values) {
+            (Values::Few(mine), Values::Few(theirs)) => {
+                for (&hash, value) in theirs {
+                    mine.entry(hash).or_insert_with(|| Value { rows: 0, ..value.clone() }).rows += value.rows;
+                }
+            }
+            (Values::Many(mine), Values::Few(theirs)) => mine.add_all(theirs),
+            (Values::Few(mine), Values::Many(theirs)) => {
+                let mut many = theirs.clone();
+                many.add_all(mine);
+                self.values = Values::Many(many);
+            }
+            (Values::Many(mine), Values::Many(theirs)) => mine.merge(theirs),
+        }
+        self.count_in_groups_if_many();
+    }
+
+    /// Rows without a value.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Whether every different value has a count of its own.
+    pub fn is_exact(&self) -> bool {
+        matches!(self.values, Values::Few(_))
+    }
+
+    /// How many different values there are, and the bounds of that number; all three are equal while the profile is exact.
+    pub fn distinct(&self) -> (f64, (f64, f64)) {
+        match &self.values {
+            Values::Few(few) => (few.len() as f64, (few.len() as f64, few.len() as f64)),
+            Values::Many(many) => (many.distinct.estimate(), many.distinct.bounds()),
+        }
+    }
+
+    /// The most frequent values, at most `limit`, most frequent first. Of a profile that is not exact, those that are surely among
+    /// them, each with at least the rows given.
+    pub fn top(&self, limit: usize) -> Vec<(String, u64)> {
+        match &self.values {
+            Values::Many(many) => many.frequent.top(limit),
+            Values::Few(few) => {
+                let mut top: Vec<_> = few.values().map(|value| (value.name.clone(), value.rows)).collect();
+                top.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+                top.truncate(limit);
+                top
+            }
+        }
+    }
+
+    /// The lengths of the texts in characters, where there are too many different ones to compare them by themselves.
+    pub fn lengths(&self) -> Option<&Numeric> {
+        match &self.values {
+            Values::Few(_) => None,
+            Values::Many(many) => Some(&many.lengths),
+        }
+    }
+
+    /// The values, or groups of values, of two profiles with the rows of each, in the order of their hashes, so that their order
+    /// does not tell which profile they came from.
+    pub(crate) fn aligned(&self, other: &Self) -> Vec<Group<(u64, u64)>> {
+        match (&self.values, &other.values) {
+            (Values::Few(mine), Values::Few(theirs)) => {
+                let mut both: BTreeMap<u64, Group<(u64, u64)>> = BTreeMap::new();
+                let mut count = |hash: u64, value: &Value, rows: (u64, u64)| {
+                    let empty = || Group { name: Some(value.name.clone()), rows: (0, 0) };
+                    let sum = &mut both.entry(hash).or_insert_with(empty).rows;
+                    *sum = (sum.0 + rows.0, sum.1 + rows.1);
+                };
+                mine.iter().for_each(|(&hash, value)| count(hash, value, (value.rows, 0)));
+                theirs.iter().for_each(|(&hash, value)| count(hash, value, (0, value.rows)));
+                both.into_values().collect()
+            }
+            (mine, theirs) => {
+                let pairs = aligned(&mine.groups(), &theirs.groups());
+                pairs.into_iter().map(|(_, rows)| Group { name: None, rows }).collect()
+            }
+        }
+    }
+
+    pub(super) fn checked_rows(&self) -> Option<u64> {
+        let rows = match &self.values {
+            Values::Few(few) => few.values().try_fold(0_u64, |sum, value| sum.checked_add(value.rows))?,
+            Values::Many(many) => many.groups.rows(),
+        };
+        rows.checked_add(self.missing)
+    }
+
+    fn count_in_groups_if_many(&mut self) {
+        if let Values::Few(few) = &self.values
+            && few.len() > CATEGORIES
+        {
+            let mut many = Many::new();
+            many.add_all(few);
+            self.values = Values::Many(Box::new(many));
+        }
+    }
+}
+
+impl Default for Categorical {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Values {
+    fn groups(&self) -> PrefixCounts {
+        match self {
+            Self::Few(few) => groups(few),
+            Self::Many(many) => many.groups.clone(),
+        }
+    }
+}
+
+fn groups(few: &BTreeMap<u64, Value>) -> PrefixCounts {
+    let mut groups = PrefixCounts::new(CATEGORIES);
+    few.iter().for_each(|(&hash, value)| groups.add(hash, value.rows));
+    groups
+}
+
+impl Value {
+    /// A value of no rows yet.
+    fn of(text: &str) -> Self {
+        let name = text[..text.floor_char_boundary(NAME_BYTES)].to_owned();
+        Self { name, length: u32::try_from(text.chars().count()).unwrap_or(u32::MAX), rows: 0 }
+    }
+}
+
+impl Many {
+    fn new() -> Self {
+        Self {
+            groups: PrefixCounts::new(CATEGORIES),
+            distinct: Distinct::new(),
+            frequent: Frequent::new(),
+            lengths: Numeric::new(),
+        }
+    }
+
+    fn add(&mut self, hash: u64, value: &Value) {
+        self.groups.add(hash, value.rows);
+        self.distinct.add(hash);
+        self.frequent.add(&value.name, value.rows);
+        self.lengths.add_rows(f64::from(value.length), value.rows);
+    }
+
+    fn add_all(&mut self, few: &BTreeMap<u64, Value>) {
+        few.iter().for_each(|(&hash, value)| self.add(hash, value));
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.groups.merge(&other.groups);
+        self.distinct.merge(&other.distinct);
+        self.frequent.merge(&other.frequent);
+        self.lengths.merge(&other.lengths);
+    }
+}
+
+/// Name and rows; where the name was cut, the hash (in hexadecimal, as JSON readers may round integers) and the length.
+type StoredValue = (String, u64, Option<(String, u32)>);
+
+/// The fields as stored, checked on the way in.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    missing: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<StoredValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    many: Option<Box<Many>>,
+}
+
+impl From<Categorical> for Stored {
+    fn from(categorical: Categorical) -> Self {
+        let missing = categorical.missing;
+        match categorical.values {
+            Values::Many(many) => Self { missing, values: None, many: Some(many) },
+            Values::Few(few) => Self { missing, values: Some(few.into_iter().map(stored_value).collect()), many: None },
+        }
+    }
+}
+
+fn stored_value((hash, value): (u64, Value)) -> StoredValue {
+    let cut = XxHash3_64::oneshot(value.name.as_bytes()) != hash;
+    (value.name, value.rows, cut.then(|| (format!("{hash:016x}"), value.length)))
+}
+
+impl TryFrom<Stored> for Categorical {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let values = match (stored.values, stored.many) {
+            (Some(values), None) => Values::Few(few(values)?),
+            (None, Some(many)) => {
+                let texts = many.lengths.finite();
+                let rows = [many.groups.rows(), many.frequent.rows()];
+                if rows != [texts; 2] || many.lengths.checked_rows() != Some(texts) {
+                    return Err("the groups, the frequent texts and the lengths are not of the same texts");
+                }
+                Values::Many(many)
+            }
+            _ => return Err("either the values or the groups are kept"),
+        };
+        Ok(Self { missing: stored.missing, values })
+    }
+}
+
+fn few(values: Vec<StoredValue>) -> Result<BTreeMap<u64, Value>, &'static str> {
+    let rows = values.len();
+    let few: BTreeMap<u64, Value> = values.into_iter().map(value).collect::<Result<_, _>>()?;
+    if few.len() != rows || rows > CATEGORIES || few.values().any(|value| value.rows == 0) {
+        return Err("a value has no rows or occurs twice, or there are too many");
+    }
+    Ok(few)
+}
+
+fn value((name, rows, cut): StoredValue) -> Result<(u64, Value), &'static str> {
+    let whole = Value { rows, ..Value::of(&name) };
+    let Some((hash, length)) = cut else { return Ok((XxHash3_64::oneshot(name.as_bytes()), whole)) };
+    let hash = u64::from_str_radix(&hash, 16).map_err(|_| "a value's hash is no hexadecimal number")?;
+    Ok((hash, Value { length, ..whole }))
+}

@@ -1,0 +1,79 @@
+use serde::{Deserialize, Serialize};
+
+/// Count, mean and sum of squared deviations of finite numbers, merged by the formula of Chan, Golub and LeVeque
+/// (1983). The order of the numbers shows in the last bits alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moments {
+    rows: u64,
+    /// `None` once a number was too large for its square or a sum to be a float.
+    sums: Option<Sums>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sums {
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Of nothing.
+    pub fn new() -> Self {
+        Self { rows: 0, sums: Some(Sums::default()) }
+    }
+
+    /// Of finite numbers.
+    pub fn of(values: &[f64]) -> Self {
+        if values.is_empty() {
+            return Self::new();
+        }
+        let rows = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / rows;
+        let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+        Self { rows: values.len() as u64, sums: finite(mean, squares) }
+    }
+
+    /// Of one finite number, `rows` times.
+    pub(super) fn of_rows(value: f64, rows: u64) -> Self {
+        Self { rows, sums: Some(Sums { mean: if rows > 0 { value } else { 0.0 }, squares: 0.0 }) }
+    }
+
+    /// Adds the numbers of another part.
+    pub fn merge(&mut self, other: &Self) {
+        let (n, m) = (self.rows as f64, other.rows as f64);
+        if other.rows == 0 {
+            return;
+        }
+        self.rows += other.rows;
+        self.sums = self.sums.zip(other.sums).and_then(|(mine, theirs)| {
+            let apart = theirs.mean - mine.mean;
+            let share = m / (n + m);
+            finite(mine.mean + apart * share, mine.squares + theirs.squares + apart * apart * n * share)
+        });
+    }
+
+    /// The mean; `None` without numbers, or where they are too large.
+    pub fn mean(&self) -> Option<f64> {
+        self.sums.filter(|_| self.rows > 0).map(|sums| sums.mean)
+    }
+
+    /// The standard deviation with divisor `rows - ddof`; `None` with too few numbers, or where they are too large.
+    pub fn std(&self, ddof: u64) -> Option<f64> {
+        let freedom = self.rows.checked_sub(ddof).filter(|&freedom| freedom > 0)?;
+        self.sums.map(|sums| (sums.squares / freedom as f64).sqrt())
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether the stored numbers are such as counting gives.
+    pub(super) fn are_sound(&self) -> bool {
+        self.sums.is_none_or(|sums| sums.mean.is_finite() && sums.squares.is_finite() && sums.squares >= 0.0)
+    }
+}
+
+fn finite(mean: f64, squares: f64) -> Option<Sums> {
+    (mean.is_finite() && squares.is_finite()).then_some(Sums { mean, squares })
+}

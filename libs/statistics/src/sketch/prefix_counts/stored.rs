@@ -1,0 +1,79 @@
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+use serde::{Deserialize, Serialize};
+
+use super::{PrefixCounts, table::Table};
+
+/// What is wrong with stored counts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixCountsError {
+    /// The text is not the base64 of pairs of integers.
+    #[error("the counts cannot be decoded: {0}")]
+    Decode(String),
+    /// Numbers that no counting gives.
+    #[error("the counts contradict themselves: {0}")]
+    Contradiction(&'static str),
+}
+
+/// Room for the prefixes of no honest file.
+const MAX_CAPACITY: usize = 1 << 24;
+
+/// Counts as they are stored: the prefixes in ascending order, each as its distance from the one before, with its count,
+/// as variable-length integers (postcard) in base64.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    capacity: usize,
+    shift: u32,
+    counts: String,
+}
+
+impl From<PrefixCounts> for Stored {
+    fn from(counts: PrefixCounts) -> Self {
+        let mut before = 0;
+        let steps = counts.at_shift(counts.shift).into_iter().map(|(prefix, rows)| {
+            let step = prefix - before;
+            before = prefix;
+            (step, rows)
+        });
+        let steps: Vec<(u64, u64)> = steps.collect();
+        let bytes = postcard::to_allocvec(&steps).expect("a list of integers always encodes");
+        Self { capacity: counts.capacity, shift: counts.shift, counts: BASE64.encode(bytes) }
+    }
+}
+
+impl TryFrom<Stored> for PrefixCounts {
+    type Error = PrefixCountsError;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        use PrefixCountsError::Contradiction;
+        if !(2..=MAX_CAPACITY).contains(&stored.capacity) {
+            return Err(Contradiction("the capacity is out of range"));
+        }
+        if stored.shift >= u64::BITS {
+            return Err(Contradiction("all bits of a key are dropped"));
+        }
+        let bytes = BASE64.decode(&stored.counts).map_err(|error| PrefixCountsError::Decode(error.to_string()))?;
+        let steps: Vec<(u64, u64)> =
+            postcard::from_bytes(&bytes).map_err(|error| PrefixCountsError::Decode(error.to_string()))?;
+        if steps.len() > stored.capacity {
+            return Err(Contradiction("there are more prefixes than the capacity"));
+        }
+        let table = table(&steps, stored.shift)?;
+        Ok(Self { capacity: stored.capacity, shift: stored.shift, table, sorted: std::sync::OnceLock::new() })
+    }
+}
+
+fn table(steps: &[(u64, u64)], shift: u32) -> Result<Table, PrefixCountsError> {
+    use PrefixCountsError::Contradiction;
+    let largest = u64::MAX >> shift;
+    let (mut table, mut prefix, mut rows) = (Table::new(), 0_u64, 0_u64);
+    for (index, &(step, count)) in steps.iter().enumerate() {
+        prefix = prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Contradiction("a prefix is too large"))?;
+        rows = rows.checked_add(count).ok_or(Contradiction("the rows are too many to count"))?;
+        if count == 0 || (step == 0 && index > 0) {
+            return Err(Contradiction("a prefix is empty or occurs twice"));
+        }
+        table.add(prefix, count);
+    }
+    Ok(table)
+}

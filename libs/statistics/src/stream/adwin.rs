@@ -1,0 +1,252 @@
+//! ADWIN: a window over the recent values that grows while the mean holds and shrinks when it moves.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Checked, Signal, check_option, check_size};
+use crate::{Error, error::check_share};
+
+const WHAT: &str = "ADWIN";
+
+/// ADWIN2 (Bifet and Gavalda 2007, "Learning from time-changing data with adaptive windowing", SDM, Section 4).
+///
+/// The window is cut at every boundary between two buckets into an older part of `n0` values and a newer one of `n1`.
+/// Where the two means differ by more than
+///
+/// ```text
+/// eps = sqrt(2 m v L) + 2/3 m L,   L = ln(2 ln(W) / delta),   v the variance of the window of W values
+/// ```
+///
+/// the oldest bucket is dropped and the window is looked at again (Section 3, the bound for an approximately normal
+/// difference, with `delta / ln W` for the number of cuts). [`Mode`] says what `m` is, and what becomes of the window
+/// after a detection.
+///
+/// Memory and time per value are O(max_buckets log W): buckets hold 1, 1, .., 2, 2, .., 4, .. values, at most
+/// `max_buckets` of a size (the exponential histogram of Datar and others 2002; sums of squares are merged by the rule
+/// of Chan, Golub and LeVeque 1979).
+///
+/// Edge cases. The second term of the bound takes the values to lie in [0, 1]: scale others first, or small changes in
+/// large values are found too readily and changes in small values too late. `delta` bounds no rate over a whole
+/// stream: it is spent anew at every look. A constant stream never alarms. One enormous value raises `v` so far that
+/// with few buckets no cut is ever found again: clip such values first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adwin {
+    #[serde(deserialize_with = "super::checked")]
+    options: Options,
+    /// Oldest first, so in descending size.
+    buckets: VecDeque<Part>,
+    window: Part,
+    seen: u64,
+    detections: u64,
+    last: Signal,
+}
+
+/// How ADWIN looks at its window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The level of each look, in (0, 1).
+    pub delta: f64,
+    /// A look every so many values, at least 1.
+    pub clock: u64,
+    /// Buckets of one size before two of them are merged, at least 1. More buckets mean more cuts.
+    pub max_buckets: usize,
+    /// The fewest values on either side of a cut, at least 1.
+    pub min_window_length: u64,
+    /// No look before the window has more values than this.
+    pub grace_period: u64,
+    /// Whose rules.
+    pub mode: Mode,
+}
+
+impl Default for Options {
+    /// The defaults of river 0.26.1.
+    fn default() -> Self {
+        Self { delta: 0.002, clock: 32, max_buckets: 5, min_window_length: 5, grace_period: 10, mode: Mode::River }
+    }
+}
+
+impl Options {
+    /// The paper's algorithm: a look after every value, at every cut, also those that leave a single value on one side.
+    /// That takes the values to lie in [0, 1] indeed: on lognormal values it alarms 20 times in 10,000.
+    pub fn paper() -> Self {
+        Self { clock: 1, min_window_length: 1, grace_period: 1, mode: Mode::Paper, ..Self::default() }
+    }
+}
+
+impl Checked for Options {
+    fn check(&self) -> Result<(), Error> {
+        let (buckets, length) = (self.max_buckets, self.min_window_length);
+        check_share("ADWIN delta", self.delta)?;
+        check_option("ADWIN clock", self.clock as f64, self.clock >= 1, "at least 1")?;
+        check_option("ADWIN max_buckets", buckets as f64, buckets >= 1, "at least 1")?;
+        check_option("ADWIN min_window_length", length as f64, length >= 1, "at least 1")
+    }
+}
+
+/// The two readings of ADWIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// `m = 1/n0 + 1/n1`. A detection drops old buckets and keeps the rest of the window, so that the mean after it is
+    /// that of the new regime; [`Adwin::detections`] counts over the whole stream.
+    Paper,
+    /// As river 0.26.1: `m = 1/(n0 - l + 1) + 1/(n1 - l + 1)` with `l` the least length of a part, which is more
+    /// lenient with short parts; the value after a detection starts a new window of one and sets the count of
+    /// detections and the clock to 0.
+    River,
+}
+
+impl Adwin {
+    /// An empty window.
+    ///
+    /// # Errors
+    /// `delta` outside (0, 1); a clock, bucket count or least length of 0.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        options.check()?;
+        Ok(Self::empty(options))
+    }
+
+    fn empty(options: Options) -> Self {
+        let (buckets, window) = (VecDeque::new(), Part::default());
+        Self { options, buckets, window, seen: 0, detections: 0, last: Signal::Quiet }
+    }
+
+    /// Takes the next value; [`Signal::Drift`] when the window shrank. Never warns.
+    ///
+    /// # Errors
+    /// A value that is not finite, or larger than [`LARGEST`](super::LARGEST) in size.
+    pub fn update(&mut self, value: f64) -> Result<Signal, Error> {
+        check_size(WHAT, self.seen, value)?;
+        if self.last == Signal::Drift && self.options.mode == Mode::River {
+            *self = Self::empty(self.options);
+        }
+        self.seen = self.seen.saturating_add(1);
+        self.insert(value);
+        self.last = if self.is_due() && self.shrink() { Signal::Drift } else { Signal::Quiet };
+        if self.last == Signal::Drift {
+            self.detections = self.detections.saturating_add(1);
+        }
+        Ok(self.last)
+    }
+
+    /// Values in the window.
+    pub fn width(&self) -> u64 {
+        self.window.count as u64
+    }
+
+    /// Mean of the window (river's `estimation`), or `None` before the first value.
+    pub fn mean(&self) -> Option<f64> {
+        (self.window.count > 0.0).then(|| self.window.mean())
+    }
+
+    /// Sum of the squared deviations from the window's mean: what river calls `variance`. Divide by the width for the
+    /// variance.
+    pub fn sum_of_squares(&self) -> f64 {
+        self.window.squares
+    }
+
+    /// Detections so far; in river mode since the window was last started anew, so 0 or 1.
+    pub fn detections(&self) -> u64 {
+        self.detections
+    }
+
+    /// Buckets held: the memory in use, of 24 bytes each.
+    pub fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    fn is_due(&self) -> bool {
+        self.seen.is_multiple_of(self.options.clock) && self.window.count > self.options.grace_period as f64
+    }
+
+    fn insert(&mut self, value: f64) {
+        let part = Part { count: 1.0, sum: value, squares: 0.0 };
+        self.window = self.window.with(part);
+        self.buckets.push_back(part);
+        self.compress();
+    }
+
+    /// Merges the two oldest buckets of every size of which there are too many, from the newest size on.
+    fn compress(&mut self) {
+        let most = self.options.max_buckets;
+        let mut end = self.buckets.len();
+        while end > most {
+            let oldest = end - 1 - most;
+            if self.buckets[oldest].count != self.buckets[end - 1].count {
+                return;
+            }
+            if let Some(next) = self.buckets.remove(oldest + 1) {
+                self.buckets[oldest] = self.buckets[oldest].with(next);
+            }
+            end = oldest + 1;
+        }
+    }
+
+    /// Drops the oldest buckets until no cut shows a difference. True when one did.
+    fn shrink(&mut self) -> bool {
+        let mut shrunk = false;
+        while self.has_cut() {
+            self.buckets.pop_front();
+            // Added up anew rather than subtracted: a huge value that leaves must not take the digits of the rest with
+            // it.
+            self.window = self.buckets.iter().fold(Part::default(), |sum, &part| sum.with(part));
+            shrunk = true;
+        }
+        shrunk
+    }
+
+    fn has_cut(&self) -> bool {
+        let least = self.options.min_window_length as f64;
+        let log = (2.0 * self.window.count.ln() / self.options.delta).ln();
+        let spread = 2.0 * self.window.squares / self.window.count * log;
+        let (mut count, mut sum) = (0.0, 0.0);
+        for bucket in self.buckets.iter().take(self.buckets.len().saturating_sub(1)) {
+            (count, sum) = (count + bucket.count, sum + bucket.sum);
+            let (newer, newer_sum) = (self.window.count - count, self.window.sum - sum);
+            if newer < least {
+                return false;
+            }
+            let harmonic = self.reciprocals(count, newer);
+            let bound = (harmonic * spread).sqrt() + 2.0 / 3.0 * log * harmonic;
+            if count >= least && (sum / count - newer_sum / newer).abs() > bound {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The `m` of the mode.
+    fn reciprocals(&self, older: f64, newer: f64) -> f64 {
+        let correction = match self.options.mode {
+            Mode::Paper => 0.0,
+            Mode::River => self.options.min_window_length as f64 - 1.0,
+        };
+        1.0 / (older - correction) + 1.0 / (newer - correction)
+    }
+}
+
+/// Count, sum and squared deviations of neighbouring values. The count is exact up to 2^53.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Part {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Part {
+    fn mean(self) -> f64 {
+        self.sum / self.count
+    }
+
+    /// Both parts as one.
+    fn with(self, other: Part) -> Part {
+        if self.count <= 0.0 {
+            return other;
+        }
+        let (count, apart) = (self.count + other.count, self.mean() - other.mean());
+        let squares = self.squares + other.squares + apart * apart * (self.count * other.count / count);
+        Part { count, sum: self.sum + other.sum, squares }
+    }
+}

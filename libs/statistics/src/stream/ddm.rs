@@ -1,0 +1,118 @@
+//! DDM: the error rate of a classifier against the best it has been.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Checked, Signal, check_bit, check_option, running::RunningMean};
+use crate::Error;
+
+/// The drift detection method (Gama, Medas, Castillo and Rodrigues 2004, "Learning with drift detection", SBIA), in
+/// the convention of river 0.26.1. Values are 1 for a wrong prediction, 0 for a right one.
+///
+/// With `p` the error rate so far and `s = sqrt(p (1 - p) / n)`, it remembers the pair of the least `p + s` after the
+/// first `warm_start` values, and signals when `p + s` is above `p_min + k s_min`, strictly (the paper has "at
+/// least"). The value after a drift starts anew.
+///
+/// Edge cases. If no error came in the warm start, `s_min` is 0 and the first error is a drift. The minimum only ever
+/// falls, so on a long stream without change the chance of a false alarm does not go to 0. A falling error rate is no
+/// drift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ddm {
+    #[serde(deserialize_with = "super::checked")]
+    options: Options,
+    state: State,
+}
+
+/// How many standard deviations above the best rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Values that are only learned from.
+    pub warm_start: u64,
+    /// Standard deviations to a warning, above 0.
+    pub warning_threshold: f64,
+    /// Standard deviations to a drift, at least those to a warning.
+    pub drift_threshold: f64,
+}
+
+impl Default for Options {
+    /// The defaults of river 0.26.1.
+    fn default() -> Self {
+        Self { warm_start: 30, warning_threshold: 2.0, drift_threshold: 3.0 }
+    }
+}
+
+impl Checked for Options {
+    fn check(&self) -> Result<(), Error> {
+        let (warning, drift) = (self.warning_threshold, self.drift_threshold);
+        check_option("DDM warning_threshold", warning, warning > 0.0, "a number above 0")?;
+        let fits = drift >= warning && drift.is_finite();
+        check_option("DDM drift_threshold", drift, fits, "a finite number, at least the warning threshold")
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    errors: RunningMean,
+    best: Option<Level>,
+    last: Signal,
+}
+
+/// An error rate and its standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Level {
+    rate: f64,
+    deviation: f64,
+}
+
+impl Ddm {
+    /// Before the first value.
+    ///
+    /// # Errors
+    /// A warning threshold that is not above 0; a drift threshold that is lower, or not finite.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        options.check()?;
+        Ok(Self { options, state: State::default() })
+    }
+
+    /// Takes the next outcome: 1 for an error, 0 for none.
+    ///
+    /// # Errors
+    /// Any other value.
+    pub fn update(&mut self, value: f64) -> Result<Signal, Error> {
+        check_bit("DDM", self.state.errors.count, value)?;
+        if self.state.last == Signal::Drift {
+            self.state = State::default();
+        }
+        self.state.errors.push(value);
+        if self.state.errors.count > self.options.warm_start {
+            self.state.last = self.judge();
+        }
+        Ok(self.state.last)
+    }
+
+    /// Share of errors since the last detection.
+    pub fn error_rate(&self) -> f64 {
+        self.state.errors.mean
+    }
+
+    fn judge(&mut self) -> Signal {
+        let RunningMean { count, mean: rate } = self.state.errors;
+        let now = Level { rate, deviation: (rate * (1.0 - rate) / count as f64).max(0.0).sqrt() };
+        let best = self.state.best.filter(|best| best.above(1.0) < now.above(1.0)).unwrap_or(now);
+        self.state.best = Some(best);
+        if now.above(1.0) > best.above(self.options.drift_threshold) {
+            Signal::Drift
+        } else if now.above(1.0) > best.above(self.options.warning_threshold) {
+            Signal::Warning
+        } else {
+            Signal::Quiet
+        }
+    }
+}
+
+impl Level {
+    /// The rate and so many standard deviations.
+    fn above(self, deviations: f64) -> f64 {
+        self.rate + deviations * self.deviation
+    }
+}

@@ -1,0 +1,176 @@
+//! How far two discrete distributions lie apart, from their shares alone: no test, no p-value.
+//!
+//! All but [`psi_of_shares`] take [`Shares`], which are normalised. Where the tools disagree is in the base of the
+//! logarithm, the square root, and what is put in place of a share of zero:
+//! - the Jensen-Shannon *distance* of scipy and Evidently is [`jensen_shannon`] with [`Base::E`]; that of NannyML with
+//!   [`Base::Two`];
+//! - the Jensen-Shannon *divergence* of TensorFlow Data Validation is [`jensen_shannon_divergence`] with [`Base::Two`];
+//! - nothing here fills a zero; where zero has no finite answer, the answer is infinity.
+
+use std::f64::consts::LN_2;
+
+use crate::{Error, error::check_rows};
+
+/// The population stability index of shares as they are: `sum((r - c) ln(r / c))`, in nats. It is the symmetrised
+/// divergence of Kullback and Leibler (1951, their `J`), the name being the credit industry's.
+///
+/// The shares are not normalised, as tools that replace zeros do not normalise again either. A share that is zero on
+/// one side alone makes the index infinite; zero on both sides adds nothing.
+///
+/// # Errors
+/// Sides of different lengths; a share that is negative or not finite.
+pub fn psi_of_shares(reference: &[f64], window: &[f64]) -> Result<f64, Error> {
+    const WHAT: &str = "population stability index";
+    check_bins(WHAT, reference.len(), window.len())?;
+    check_weights(WHAT, reference)?;
+    check_weights(WHAT, window)?;
+    let term = |(&r, &c): (&f64, &f64)| if r == c { 0.0 } else { (r - c) * (r / c).ln() };
+    Ok(reference.iter().zip(window).map(term).sum())
+}
+
+/// The relative entropy of the reference to the window, `sum(r log(r / c))` (Kullback and Leibler 1951): not symmetric,
+/// and infinite if the reference has a bin that the window lacks. As `scipy.stats.entropy(reference, window)`.
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn kullback_leibler(reference: &Shares, window: &Shares, base: Base) -> Result<f64, Error> {
+    let pairs = reference.beside("Kullback-Leibler divergence", window)?;
+    Ok((pairs.map(|(r, c)| relative_entropy(r, c)).sum::<f64>() / base.ln()).max(0.0))
+}
+
+/// The Jensen-Shannon distance, the square root of [`jensen_shannon_divergence`], which makes it a metric (Endres and
+/// Schindelin 2003). From 0 to `sqrt(ln 2)` with [`Base::E`] and to 1 with [`Base::Two`]. As
+/// `scipy.spatial.distance.jensenshannon`.
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn jensen_shannon(reference: &Shares, window: &Shares, base: Base) -> Result<f64, Error> {
+    jensen_shannon_divergence(reference, window, base).map(f64::sqrt)
+}
+
+/// The mean relative entropy of both sides to their mean (Lin 1991, "Divergence measures based on the Shannon entropy",
+/// equation 3.8, with equal weights). It is symmetric, and finite whatever is zero.
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn jensen_shannon_divergence(reference: &Shares, window: &Shares, base: Base) -> Result<f64, Error> {
+    let pairs = reference.beside("Jensen-Shannon divergence", window)?;
+    let term = |(r, c): (f64, f64)| {
+        let middle = f64::midpoint(r, c);
+        relative_entropy(r, middle) + relative_entropy(c, middle)
+    };
+    // Rounding may leave the sum a little outside its range.
+    Ok((pairs.map(term).sum::<f64>() / 2.0 / base.ln()).clamp(0.0, LN_2 / base.ln()))
+}
+
+/// The Hellinger distance `sqrt(sum((sqrt(r) - sqrt(c))^2) / 2)`, from 0 to 1 (Le Cam and Yang 2000, section 3.2, with
+/// the factor one half).
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn hellinger(reference: &Shares, window: &Shares) -> Result<f64, Error> {
+    let pairs = reference.beside("Hellinger distance", window)?;
+    let squares: f64 = pairs.map(|(r, c)| (r.sqrt() - c.sqrt()).powi(2)).sum();
+    Ok((squares / 2.0).sqrt().min(1.0))
+}
+
+/// The total variation distance `sum(|r - c|) / 2`, from 0 to 1: the share of rows that would have to change their bin.
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn total_variation(reference: &Shares, window: &Shares) -> Result<f64, Error> {
+    let pairs = reference.beside("total variation distance", window)?;
+    Ok((pairs.map(|(r, c)| (r - c).abs()).sum::<f64>() / 2.0).min(1.0))
+}
+
+/// The largest difference of any one bin's shares, from 0 to 1.
+///
+/// # Errors
+/// Sides of different lengths.
+pub fn l_infinity(reference: &Shares, window: &Shares) -> Result<f64, Error> {
+    let pairs = reference.beside("L-infinity distance", window)?;
+    Ok(pairs.map(|(r, c)| (r - c).abs()).fold(0.0, f64::max))
+}
+
+/// The unit of an entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// Natural logarithms: nats.
+    E,
+    /// Logarithms to base 2: bits.
+    Two,
+}
+
+impl Base {
+    fn ln(self) -> f64 {
+        match self {
+            Self::E => 1.0,
+            Self::Two => LN_2,
+        }
+    }
+}
+
+/// Shares of one sample's bins: none is negative, and they add up to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shares(Vec<f64>);
+
+impl Shares {
+    /// The shares of counted rows.
+    ///
+    /// # Errors
+    /// No rows.
+    pub fn of_counts(counts: &[u64]) -> Result<Self, Error> {
+        let rows = rows(counts);
+        check_rows("shares", 1, usize::from(rows > 0.0))?;
+        Ok(Self(counts.iter().map(|&count| count as f64 / rows).collect()))
+    }
+
+    /// The shares of weights of any sum.
+    ///
+    /// # Errors
+    /// A weight that is negative or not finite; a sum that is zero or not finite.
+    pub fn of_weights(weights: &[f64]) -> Result<Self, Error> {
+        check_weights("shares", weights)?;
+        let total: f64 = weights.iter().sum();
+        check_rows("shares", 1, usize::from(total > 0.0))?;
+        if !total.is_finite() {
+            return Err(Error::Value { what: "the sum of shares", row: 0, value: total, expected: "a finite number" });
+        }
+        Ok(Self(weights.iter().map(|weight| weight / total).collect()))
+    }
+
+    /// One share per bin, in the order given.
+    pub fn as_slice(&self) -> &[f64] {
+        &self.0
+    }
+
+    fn beside<'a>(
+        &'a self,
+        what: &'static str,
+        other: &'a Self,
+    ) -> Result<impl Iterator<Item = (f64, f64)> + 'a, Error> {
+        check_bins(what, self.0.len(), other.0.len())?;
+        Ok(self.0.iter().copied().zip(other.0.iter().copied()))
+    }
+}
+
+/// Rows of all bins together; as a float, which no count can overflow.
+pub(crate) fn rows(counts: &[u64]) -> f64 {
+    counts.iter().map(|&count| u128::from(count)).sum::<u128>() as f64
+}
+
+pub(super) fn check_bins(what: &'static str, left: usize, right: usize) -> Result<(), Error> {
+    if left == right { Ok(()) } else { Err(Error::Lengths { what, left, right }) }
+}
+
+/// `p ln(p / q)`, with the limits of it: 0 for `p = 0`, infinity for `q = 0` alone.
+fn relative_entropy(p: f64, q: f64) -> f64 {
+    if p == 0.0 { 0.0 } else { p * (p / q).ln() }
+}
+
+fn check_weights(what: &'static str, weights: &[f64]) -> Result<(), Error> {
+    match weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+        Some(row) => Err(Error::Value { what, row, value: weights[row], expected: "a number of at least 0" }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,19 @@
+use super::{Sample, wasserstein};
+use crate::Error;
+
+/// The energy distance, in the square root of the values' unit: `sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|)`, X and X' being rows
+/// drawn from the reference and Y and Y' from the window (Szekely and Rizzo 2013, "Energy statistics: a class of
+/// statistics based on distances").
+///
+/// In one dimension it is `sqrt(2 * integral of (F - G)^2)` over the two empirical distribution functions, which is how it is
+/// computed; as `scipy.stats.energy_distance`. Like [`wasserstein()`](super::wasserstein()), it is 0 for samples of equal shares only.
+///
+/// # Errors
+/// A sample without rows; an infinite value.
+pub fn energy(reference: &Sample, window: &Sample) -> Result<f64, Error> {
+    wasserstein::check("energy distance", reference, window)?;
+    let scale = wasserstein::scale(reference, window);
+    let strips = wasserstein::strips(reference, window, scale);
+    let area: f64 = strips.map(|(width, height)| width * height * height).sum();
+    Ok((2.0 * area).sqrt() / scale.sqrt())
+}

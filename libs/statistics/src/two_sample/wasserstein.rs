@@ -1,0 +1,68 @@
+use super::{
+    Sample,
+    sample::{check_samples, merged},
+};
+use crate::Error;
+
+/// Magnitudes from which on differences are taken at a quarter of the scale, where none overflows.
+const HUGE: f64 = f64::MAX / 4.0;
+
+/// The first Wasserstein distance, in the unit of the values: how far the rows must move on average to turn one sample into
+/// the other. It is the area between the two empirical distribution functions (Vallender 1974, "Calculation of the
+/// Wasserstein distance between probability distributions on the line"), as `scipy.stats.wasserstein_distance`.
+///
+/// No division by a scale is made; conventions differ on it. A distance above the largest float is that float.
+///
+/// # Errors
+/// A sample without rows; an infinite value, from which no finite distance leads away.
+pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
+    const WHAT: &str = "Wasserstein distance";
+    check(WHAT, reference, window)?;
+    let scale = scale(reference, window);
+    let area: f64 = strips(reference, window, scale).map(|(width, height)| width * height.abs()).sum();
+    Ok((area / scale).min(f64::MAX))
+}
+
+/// Between each two neighbouring values of the pooled samples: how far apart they are, times `scale`, and the reference's
+/// distribution function less the window's.
+pub(super) fn strips<'s>(
+    reference: &'s Sample,
+    window: &'s Sample,
+    scale: f64,
+) -> impl Iterator<Item = (f64, f64)> + 's {
+    let (n, m) = (u128::from(reference.rows()), u128::from(window.rows()));
+    let rows = (n * m) as f64;
+    let mut last: Option<(f64, f64)> = None;
+    merged(reference, window).filter_map(move |step| {
+        let value = step.value * scale;
+        // Whole numbers, so that equal shares differ by exactly 0 and not by their rounding.
+        let (left, right) = (u128::from(step.through[0]) * m, u128::from(step.through[1]) * n);
+        let height = if left < right { -((right - left) as f64) } else { (left - right) as f64 } / rows;
+        last.replace((value, height)).map(|(before, height)| (value - before, height))
+    })
+}
+
+/// A power of two at which every difference between two values is a float.
+pub(super) fn scale(reference: &Sample, window: &Sample) -> f64 {
+    let huge = |sample: &Sample| ends(sample).into_iter().flatten().any(|value| value.abs() > HUGE);
+    if huge(reference) || huge(window) { 0.25 } else { 1.0 }
+}
+
+/// Refuses samples without rows and with infinities. These are numbered by their rank among the sorted rows.
+pub(super) fn check(what: &'static str, reference: &Sample, window: &Sample) -> Result<(), Error> {
+    check_samples(what, 1, reference, window)?;
+    for sample in [reference, window] {
+        let rows = sample.rows() - sample.counts().last().copied().unwrap_or(0);
+        for (rank, value) in [0, rows].into_iter().zip(ends(sample).into_iter().flatten()) {
+            if value.is_infinite() {
+                let row = usize::try_from(rank).unwrap_or(usize::MAX);
+                return Err(Error::Value { what, row, value, expected: "a finite number" });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ends(sample: &Sample) -> [Option<f64>; 2] {
+    [sample.values().first().copied(), sample.values().last().copied()]
+}

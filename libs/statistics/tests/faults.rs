@@ -1,0 +1,370 @@
+//! What goes wrong with data, and what is said of it: the verdict must be right, and the reason must name the fault.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+#[path = "../../../fuzz/src/numbers.rs"]
+mod numbers;
+
+use std::f64::consts::TAU;
+
+use numbers::has_numbers_only;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rekindle_statistics::{
+    drift::{ColumnDrift, Report, Settings, Suspicion, Verdict, compare},
+    profile::{Column, ColumnProfile, Profile, Timestamp},
+};
+
+use Verdict::{Drifted, Stable, Unknown};
+
+const REFERENCE_ROWS: usize = 8000;
+
+/// Enough to tell a shift of the margin's size.
+const WINDOW_ROWS: usize = 4000;
+
+/// Of the standard normal distribution (Box and Muller 1958).
+fn normal(rows: usize, seed: u64) -> Vec<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || ((1.0 - rng.random::<f64>()).ln() * -2.0).sqrt() * (TAU * rng.random::<f64>()).cos();
+    (0..rows).map(|_| draw()).collect()
+}
+
+/// Prices: positive, with a long tail.
+fn lognormal(rows: usize, seed: u64) -> Vec<f64> {
+    normal(rows, seed).into_iter().map(|value| 50.0 * value.exp()).collect()
+}
+
+fn numbers(values: &[f64]) -> ColumnProfile {
+    ColumnProfile::of_numbers(values.iter().copied().map(Some))
+}
+
+fn texts<T: AsRef<str>>(values: &[T]) -> ColumnProfile {
+    ColumnProfile::of_texts(values.iter().map(|value| Some(value.as_ref())))
+}
+
+fn table<const N: usize>(columns: [(&str, ColumnProfile); N]) -> Profile {
+    let rows = columns.first().map_or(0, |(_, profile)| profile.rows());
+    Profile::new(rows, columns.map(|(name, profile)| Column { name: name.to_owned(), profile }).into())
+}
+
+fn report(reference: &Profile, current: &Profile) -> Report {
+    let report = compare(reference, current, &Settings::default()).unwrap();
+    report.columns.iter().for_each(has_numbers_only);
+    report
+}
+
+/// One column by itself.
+fn against(reference: ColumnProfile, current: ColumnProfile) -> ColumnDrift {
+    report(&table([("x", reference)]), &table([("x", current)])).columns.remove(0)
+}
+
+/// The verdict, and a reason that has all the phrases.
+#[track_caller]
+fn expect(column: &ColumnDrift, verdict: Verdict, phrases: &[&str]) {
+    assert_eq!(column.verdict, verdict, "{column:#?}");
+    assert!(phrases.iter().all(|phrase| column.reason.contains(phrase)), "{phrases:?} in {:?}", column.reason);
+}
+
+#[test]
+fn one_huge_value_among_thousands_of_good_ones_changes_next_to_nothing() {
+    let reference = normal(REFERENCE_ROWS, 1);
+    let good = normal(WINDOW_ROWS, 2);
+    for huge in [1e300, -1e300, f64::MAX] {
+        let mut window = good.clone();
+        window[7] = huge;
+        let with = against(numbers(&reference), numbers(&window));
+        let without = against(numbers(&reference), numbers(&good));
+        expect(&with, Stable, &["is within the margin of 0.02"]);
+        assert!((with.psi - without.psi).abs() < 0.002, "{} {}", with.psi, without.psi);
+        assert!((with.jensen_shannon - without.jensen_shannon).abs() < 0.01, "{with:?}");
+        assert!((with.wasserstein.unwrap() - without.wasserstein.unwrap()).abs() < 0.005, "{with:?}");
+        assert!(with.out_of_range_share.unwrap() - without.out_of_range_share.unwrap() < 1.5 / WINDOW_ROWS as f64);
+    }
+}
+
+#[test]
+fn a_huge_value_does_not_hide_a_shift() {
+    let reference = normal(REFERENCE_ROWS, 1);
+    let moved: Vec<f64> = normal(WINDOW_ROWS, 2).into_iter().map(|value| value + 1.0).chain([1e300]).collect();
+    expect(&against(numbers(&reference), numbers(&moved)), Drifted, &["of the rows before"]);
+    let with_huge: Vec<f64> = reference.into_iter().chain([1e300, -1e308, 1e308]).collect();
+    expect(&against(numbers(&with_huge), numbers(&moved)), Drifted, &["of the rows before"]);
+    expect(&against(numbers(&with_huge), numbers(&normal(WINDOW_ROWS, 2))), Stable, &["within the margin"]);
+}
+
+#[test]
+fn values_that_stop_arriving() {
+    let values = normal(REFERENCE_ROWS, 1);
+    let with = |share: usize| {
+        ColumnProfile::of_numbers(values.iter().zip(0..WINDOW_ROWS).map(|(&v, i)| (i % 100 >= share).then_some(v)))
+    };
+    expect(&against(numbers(&values), with(95)), Drifted, &["missing values went from none to 95.0 % of the rows"]);
+    expect(&against(numbers(&values), with(100)), Drifted, &["missing values went from none to all of the rows"]);
+    expect(&against(numbers(&values), with(0)), Stable, &[]);
+    expect(&against(with(95), numbers(&values)), Drifted, &["missing values went from 95.0 % to none"]);
+    let none = || with(100);
+    expect(&against(none(), none()), Stable, &["a difference of 0 is within the margin"]);
+    expect(&against(none(), numbers(&values)), Drifted, &["missing values went from all to none"]);
+    let words = texts(&["a"; 5000]);
+    let gone = ColumnProfile::of_texts((0..500).map(|i| (i % 20 == 0).then_some("a")));
+    expect(&against(words, gone), Drifted, &["missing values went from none to 95.0 %"]);
+}
+
+#[test]
+fn numbers_that_are_none() {
+    let reference = normal(REFERENCE_ROWS, 1);
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut window = normal(1000, 2);
+        window.iter_mut().step_by(5).for_each(|value| *value = odd);
+        let column = against(numbers(&reference), numbers(&window));
+        expect(&column, Drifted, &["no finite number went from none to 20.0 % of the rows"]);
+        assert_eq!((column.non_finite.current, column.missing.current), (0.2, 0.0));
+    }
+}
+
+#[test]
+fn constant_columns() {
+    for constant in [0.0, -0.0, 3.0, -1e-300, 5e-324, 1e300, f64::MAX, f64::MIN] {
+        let reference = || numbers(&[constant; 5000]);
+        let same = against(reference(), numbers(&[constant; 1000]));
+        expect(&same, Stable, &["a difference of 0 is within the margin"]);
+        assert_eq!((same.effect, same.wasserstein), (0.0, Some(0.0)), "{constant:e}");
+        for other in [constant + 1.0, constant - 1.0, constant * 2.0, constant / 2.0] {
+            if other != constant && other.is_finite() {
+                expect(&against(reference(), numbers(&[other; 500])), Drifted, &[]);
+            }
+        }
+    }
+    expect(&against(numbers(&[3.0; 5000]), numbers(&[4.0; 500])), Drifted, &["all of the rows lie above 3"]);
+    let varied = against(numbers(&[3.0; 5000]), numbers(&normal(500, 2)));
+    expect(&varied, Drifted, &["of the rows lie below 3, where the reference has none"]);
+    expect(&against(numbers(&normal(5000, 1)), numbers(&[0.0; 500])), Drifted, &["all now"]);
+    expect(&against(texts(&["a"; 5000]), texts(&["a"; 1000])), Stable, &[]);
+    expect(&against(texts(&["a"; 5000]), texts(&["b"; 500])), Drifted, &[]);
+}
+
+#[test]
+fn a_new_value_beside_any_number_of_reference_rows() {
+    for rows in [200, 10_000, 300_000] {
+        for window in [vec![2.0; 500], vec![0.5; 500], vec![f64::NAN; 500]] {
+            expect(&against(numbers(&vec![1.0; rows]), numbers(&window)), Drifted, &["all"]);
+        }
+        expect(&against(texts(&vec!["a"; rows]), texts(&["b"; 500])), Drifted, &[]);
+    }
+}
+
+#[test]
+fn a_rare_code_that_is_replaced_by_another() {
+    let with = |code: f64| numbers(&(0..6000).map(|i| if i % 12 == 0 { code } else { 0.0 }).collect::<Vec<_>>());
+    expect(&against(with(1.0), with(1.0)), Stable, &[]);
+    expect(&against(with(1.0), with(9.0)), Drifted, &["8.3 % of the rows"]);
+    expect(&against(with(-1.0), with(-9.0)), Drifted, &["8.3 % of the rows"]);
+}
+
+fn colours(rows: usize, seed: u64) -> Vec<&'static str> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..rows).map(|_| ["red", "green", "blue", "grey"][rng.random_range(0..4)]).collect()
+}
+
+#[test]
+fn a_new_category() {
+    let reference = || texts(&colours(REFERENCE_ROWS, 1));
+    let with_new = |rows: usize, every: usize| {
+        let mut window = colours(rows, 2);
+        window.iter_mut().step_by(every).for_each(|value| *value = "mauve");
+        texts(&window)
+    };
+    let tenth = against(reference(), with_new(1000, 10));
+    expect(&tenth, Drifted, &["the value \"mauve\" is new, with 10.0 % of the rows"]);
+    assert_eq!(tenth.unseen_share, Some(0.1));
+    let one = against(reference(), with_new(1000, 1000));
+    assert_ne!(one.verdict, Drifted, "{one:?}");
+    assert_eq!(one.unseen_share, Some(0.001));
+    expect(&against(reference(), with_new(WINDOW_ROWS, WINDOW_ROWS)), Stable, &["within the margin"]);
+}
+
+#[test]
+fn columns_that_have_changed_places() {
+    let of = |rows, seed| (normal(rows, seed), lognormal(rows, seed + 10));
+    let (height, price) = of(REFERENCE_ROWS, 1);
+    let (height_now, price_now) = of(WINDOW_ROWS, 2);
+    let colour = |rows, seed| texts(&colours(rows, seed));
+    let reference =
+        table([("height", numbers(&height)), ("price", numbers(&price)), ("colour", colour(REFERENCE_ROWS, 3))]);
+    let current =
+        table([("height", numbers(&price_now)), ("price", numbers(&height_now)), ("colour", colour(WINDOW_ROWS, 4))]);
+    let report = report(&reference, &current);
+    expect(&report.columns[0], Drifted, &["\"price\"", "changed places"]);
+    expect(&report.columns[1], Drifted, &["\"height\"", "changed places"]);
+    expect(&report.columns[2], Stable, &[]);
+    assert_eq!(report.columns[0].suspicion, Some(Suspicion::Swapped { with: "price".to_owned() }));
+    assert_eq!(report.verdict, Drifted);
+}
+
+#[test]
+fn another_unit() {
+    for (factor, in_words) in [(1000.0, "1000 times as large"), (1e-3, "0.001 times as large")] {
+        let scaled = |rows, seed| lognormal(rows, seed).into_iter().map(|value| value * factor).collect::<Vec<_>>();
+        // Of the same rows the factor is exact, of others near.
+        let same = against(numbers(&lognormal(5000, 1)), numbers(&scaled(5000, 1)));
+        expect(&same, Drifted, &[in_words, "has the unit changed?"]);
+        let centred = |rows, seed| normal(rows, seed).into_iter().map(|value| value * factor).collect::<Vec<_>>();
+        for seed in 2..12 {
+            for other in [
+                against(numbers(&lognormal(REFERENCE_ROWS, 1)), numbers(&scaled(1000, seed))),
+                against(numbers(&normal(REFERENCE_ROWS, 1)), numbers(&centred(1000, seed))),
+            ] {
+                expect(&other, Drifted, &["times as large", "has the unit changed?"]);
+                let Some(Suspicion::UnitChange { factor: found }) = other.suspicion else { panic!("{other:?}") };
+                assert!((found / factor - 1.0).abs() < 0.15, "{found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shift_is_not_taken_for_another_unit() {
+    for (by, factor) in [(10.0, 1.0), (3.0, 2.0), (-20.0, -1.0)] {
+        let moved: Vec<f64> = normal(WINDOW_ROWS, 2).into_iter().map(|value| value * factor + by).collect();
+        let column = against(numbers(&normal(REFERENCE_ROWS, 1)), numbers(&moved));
+        expect(&column, Drifted, &["of the rows"]);
+        assert_eq!(column.suspicion, None);
+    }
+}
+
+#[test]
+fn too_few_rows() {
+    let reference = || numbers(&normal(REFERENCE_ROWS, 1));
+    let one = against(reference(), numbers(&[0.3]));
+    expect(&one, Unknown, &["1 row is too few", "only an effect of", "would show, the margin is 0.02"]);
+    assert!(one.minimum_detectable_effect.unwrap() > 1.0, "{one:?}");
+    expect(&against(reference(), numbers(&normal(50, 2))), Unknown, &["50 rows are too few"]);
+    let none = against(reference(), numbers(&[]));
+    expect(&none, Unknown, &["there are no rows to compare"]);
+    assert_eq!((none.minimum_detectable_effect, none.psi, none.effect, none.p_value), (None, 0.0, 0.0, 1.0));
+    expect(&against(numbers(&[]), numbers(&normal(500, 2))), Unknown, &["the reference has no rows"]);
+    expect(&against(numbers(&[]), numbers(&[])), Unknown, &["the reference has no rows"]);
+    expect(&against(texts(&["a"]), texts(&["b"])), Unknown, &["1 row is too few"]);
+    expect(&against(texts(&colours(5000, 1)), texts::<&str>(&[])), Unknown, &["there are no rows to compare"]);
+    let effect = |rows| against(reference(), numbers(&normal(rows, 2))).minimum_detectable_effect.unwrap();
+    assert!(effect(1) > effect(100) && effect(100) > effect(2000));
+}
+
+#[test]
+fn a_column_of_another_kind() {
+    let words = || texts(&colours(2000, 2));
+    let became = against(numbers(&normal(REFERENCE_ROWS, 1)), words());
+    expect(&became, Drifted, &["the values were numeric, and are categorical"]);
+    let flags = ColumnProfile::of_flags((0..2000).map(|i| Some(i % 3 == 0)));
+    expect(&against(texts(&colours(5000, 1)), flags), Drifted, &["were categorical, and are boolean"]);
+    expect(&against(texts(&colours(5000, 1)), numbers(&[1.0])), Unknown, &["1 row is too few"]);
+    let empty = ColumnProfile::of_texts((0..2000).map(|_| None));
+    expect(&against(numbers(&normal(REFERENCE_ROWS, 1)), empty), Drifted, &[]);
+}
+
+#[test]
+fn columns_that_come_and_go() {
+    let both = |rows, seed| table([("a", numbers(&normal(rows, seed))), ("b", numbers(&normal(rows, seed + 10)))]);
+    let one = |rows, seed| table([("a", numbers(&normal(rows, seed)))]);
+    let gone = report(&both(REFERENCE_ROWS, 1), &one(WINDOW_ROWS, 2));
+    expect(&gone.columns[0], Stable, &[]);
+    expect(&gone.columns[1], Drifted, &["the column is not there"]);
+    assert_eq!((gone.verdict, gone.columns[1].missing.current), (Drifted, 1.0));
+    assert!(gone.columns[1].cause_share > 0.99, "{:?}", gone.columns[1]);
+    let new = report(&one(REFERENCE_ROWS, 1), &both(WINDOW_ROWS, 2));
+    assert_eq!((new.verdict, new.columns.len(), new.new_columns), (Stable, 1, vec!["b".to_owned()]));
+    let nothing = report(&table([]), &one(WINDOW_ROWS, 2));
+    assert_eq!((nothing.verdict, nothing.new_columns), (Unknown, vec!["a".to_owned()]));
+}
+
+#[test]
+fn time_moves_on_and_that_is_no_drift() {
+    let from = |first: i64, rows: i64, every: i64| {
+        let mut time = Timestamp::new();
+        (0..rows).for_each(|i| time.add((i % every > 0).then_some(first + i * 1000)));
+        ColumnProfile::Timestamp(time)
+    };
+    let reference = || from(1_356_998_400_000, 8000, i64::MAX);
+    expect(&against(reference(), from(1_700_000_000_000, 2000, 5000)), Stable, &[]);
+    let gaps = against(reference(), from(1_700_000_000_000, 2000, 4));
+    expect(&gaps, Drifted, &["missing values went from", "to 25.0 %"]);
+}
+
+#[test]
+fn flags() {
+    let every = |rows: usize, every: usize| ColumnProfile::of_flags((0..rows).map(|i| Some(i % every == 0)));
+    expect(&against(every(8000, 3), every(WINDOW_ROWS, 3)), Stable, &[]);
+    let more = against(every(8000, 3), every(2000, 2));
+    expect(&more, Drifted, &["of the rows before"]);
+    assert!(more.reason.contains("\"true\"") || more.reason.contains("\"false\""), "{}", more.reason);
+}
+
+#[test]
+fn text_that_is_never_the_same_twice() {
+    let of = |from: usize, rows: usize| {
+        let ids: Vec<String> =
+            (from..from + rows).map(|i| format!("order {:016x}", i.wrapping_mul(0x9e37_79b9))).collect();
+        texts(&ids)
+    };
+    // Counted in groups on both sides, on one, and on none. As many values as there are take many rows to compare.
+    for (reference, window, verdict) in
+        [(60_000, 60_000, Stable), (20_000, 10_000, Unknown), (20_000, 4000, Unknown), (4000, 4000, Unknown)]
+    {
+        expect(&against(of(0, reference), of(1_000_000, window)), verdict, &[]);
+    }
+    let constant = against(of(0, 10_000), texts(&["none"; 1000]));
+    expect(&constant, Drifted, &["of the rows before, all now"]);
+}
+
+#[test]
+fn the_reference_itself() {
+    let columns = || {
+        [
+            ("few", numbers(&(0..6000).map(|i| f64::from(i % 7)).collect::<Vec<_>>())),
+            ("many", numbers(&normal(6000, 1))),
+            ("colour", texts(&colours(6000, 1))),
+            ("id", texts(&(0..6000).map(|i| i.to_string()).collect::<Vec<_>>())),
+            ("nothing", numbers(&[f64::NAN; 6000])),
+        ]
+    };
+    let report = report(&table(columns()), &table(columns()));
+    assert_eq!(report.verdict, Stable);
+    for column in report.columns {
+        let (verdict, phrase) = match column.name.as_str() {
+            "id" => (Unknown, "6000 rows are too few"),
+            _ => (Stable, "a difference of 0 is within the margin"),
+        };
+        expect(&column, verdict, &[phrase]);
+        assert_eq!((column.effect, column.psi, column.jensen_shannon, column.p_value), (0.0, 0.0, 0.0, 1.0));
+        assert!(column.ks.is_none_or(|ks| (ks.statistic, ks.p_value) == (0.0, 1.0)), "{column:?}");
+        assert!(column.chi_square.is_none_or(|test| (test.statistic, test.p_value) == (0.0, 1.0)), "{column:?}");
+        assert!(column.wasserstein.is_none_or(|distance| distance == 0.0), "{column:?}");
+    }
+}
+
+#[test]
+fn numbers_at_the_ends_of_what_floats_hold() {
+    for scale in [1e-310, 1e-160, 1e160, 1e300, f64::MAX / 8.0] {
+        let scaled = |rows, seed, shift: f64| {
+            numbers(&normal(rows, seed).into_iter().map(|value| (value + shift) * scale).collect::<Vec<_>>())
+        };
+        let same = against(scaled(REFERENCE_ROWS, 1, 0.0), scaled(WINDOW_ROWS, 2, 0.0));
+        expect(&same, Stable, &["within the margin"]);
+        let moved = against(scaled(REFERENCE_ROWS, 1, 0.0), scaled(WINDOW_ROWS, 2, 1.0));
+        expect(&moved, Drifted, &["of the rows"]);
+        // In standard deviations, at any scale.
+        let (distance, unmoved) = (moved.wasserstein.unwrap(), same.wasserstein.unwrap());
+        assert!((0.8..1.1).contains(&distance) && unmoved < 0.1, "{scale:e}: {distance} {unmoved}");
+    }
+}
+
+#[test]
+fn the_margin_parts_what_matters_from_what_does_not() {
+    let moved = |by: f64, seed| numbers(&normal(10_000, seed).into_iter().map(|value| value + by).collect::<Vec<_>>());
+    for seed in 1..6 {
+        let small = against(moved(0.0, seed), moved(0.1, seed + 100));
+        expect(&small, Stable, &["is within the margin of 0.02"]);
+        assert!(small.p_value < 1e-4, "real all the same: {small:?}");
+        expect(&against(moved(0.0, seed), moved(0.5, seed + 100)), Drifted, &["of the rows"]);
+    }
+}

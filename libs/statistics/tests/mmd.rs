@@ -1,0 +1,83 @@
+//! The kernel test on several columns: what it finds, what it does not depend on, and the formula written out.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rekindle_statistics::{
+    Error,
+    two_sample::{MmdSettings, mmd},
+};
+
+/// Rows of two columns, the second `dependence` parts the first.
+fn rows(seed: u64, count: usize, dependence: f64, shift: f64) -> Vec<f64> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut normal = move || (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
+    let row = |_| {
+        let (first, own) = (normal(), normal());
+        [first + shift, dependence * first + (1.0 - dependence * dependence).sqrt() * own]
+    };
+    (0..count).flat_map(row).collect()
+}
+
+#[test]
+fn the_kernel_test_tells_equal_moved_and_otherwise_dependent_rows() {
+    let settings = MmdSettings::default();
+    let reference = rows(1, 150, 0.0, 0.0);
+    let test = |window: &[f64]| mmd(&reference, window, 2, &settings).unwrap();
+    let same = test(&reference);
+    assert!(same.p_value > 0.9 && same.statistic < 0.0, "{same:?}");
+    assert!(test(&rows(2, 100, 0.0, 0.0)).p_value > 0.05);
+    assert_eq!(test(&rows(3, 100, 0.0, 1.0)).p_value, 1.0 / 200.0);
+    // Each column on its own is as before.
+    assert_eq!(test(&rows(4, 100, 0.9, 0.0)).p_value, 1.0 / 200.0);
+}
+
+#[test]
+fn the_kernel_test_does_not_depend_on_units_order_of_samples_or_constants() {
+    let settings = MmdSettings { permutations: 49, seed: 7 };
+    let (reference, window) = (rows(1, 40, 0.0, 0.0), rows(2, 30, 0.5, 0.3));
+    let plain = mmd(&reference, &window, 2, &settings).unwrap();
+    assert_eq!(mmd(&reference, &window, 2, &settings), Ok(plain));
+    let metres = |rows: &[f64]| rows.chunks(2).flat_map(|row| [row[0] * 1024.0, row[1] / 4.0]).collect::<Vec<_>>();
+    assert_eq!(mmd(&metres(&reference), &metres(&window), 2, &settings), Ok(plain));
+    let wider = |rows: &[f64]| rows.chunks(2).flat_map(|row| [row[0], 0.1, row[1]]).collect::<Vec<_>>();
+    assert_eq!(mmd(&wider(&reference), &wider(&window), 3, &settings), Ok(plain));
+    let back = mmd(&window, &reference, 2, &settings).unwrap();
+    assert!((back.statistic - plain.statistic).abs() < 1e-9 && (back.bandwidth - plain.bandwidth).abs() < 1e-9);
+}
+
+/// The estimate written out as in the paper.
+#[test]
+fn the_kernel_estimate_is_the_one_defined() {
+    let (reference, window) = ([0.0, 1.0, 3.0], [2.0, 7.0]);
+    let test = mmd(&reference, &window, 1, &MmdSettings { permutations: 0, seed: 0 }).unwrap();
+    let pooled = [0.0, 1.0, 3.0, 2.0, 7.0_f64];
+    let std = (pooled.iter().map(|x| (x - 2.6).powi(2)).sum::<f64>() / 5.0).sqrt();
+    // Of the ten distances 1 1 1 2 2 3 4 5 6 7 the upper median is 3.
+    let kernel = |x: f64, y: f64| (-(x - y).powi(2) / (2.0 * 3.0 * 3.0)).exp();
+    let within = (kernel(0.0, 1.0) + kernel(0.0, 3.0) + kernel(1.0, 3.0)) / 3.0 + kernel(2.0, 7.0);
+    let across = reference.iter().flat_map(|x| window.iter().map(move |y| kernel(*x, *y))).sum::<f64>() / 6.0;
+    assert!((test.statistic - (within - 2.0 * across)).abs() < 1e-12, "{test:?}");
+    assert!((test.bandwidth - 3.0 / std).abs() < 1e-12);
+    assert_eq!(test.p_value, 1.0);
+}
+
+#[test]
+fn the_kernel_test_refuses_what_it_cannot_hold_and_bears_the_rest() {
+    let settings = MmdSettings { permutations: 9, seed: 0 };
+    assert!(matches!(mmd(&[1.0; 5], &[1.0; 4], 2, &settings), Err(Error::Ragged { values: 5, columns: 2, .. })));
+    assert!(matches!(mmd(&[], &[1.0; 4], 0, &settings), Err(Error::Ragged { columns: 0, .. })));
+    assert!(matches!(mmd(&[1.0; 2], &[1.0; 4], 2, &settings), Err(Error::TooFewRows { need: 2, got: 1, .. })));
+    assert!(matches!(
+        mmd(&[1.0; 2000], &[1.0; 49], 1, &settings),
+        Err(Error::TooManyRows { most: 2048, got: 2049, .. })
+    ));
+    assert!(matches!(mmd(&[1.0, f64::NAN], &[1.0; 4], 1, &settings), Err(Error::Value { row: 1, .. })));
+    let constant = mmd(&[1.0; 10], &[1.0; 10], 1, &settings).unwrap();
+    assert_eq!((constant.statistic, constant.p_value), (0.0, 1.0));
+    for far in [1e308, f64::MAX, 5e-324] {
+        let test = mmd(&[-far, 0.0, far, far], &[far, -far, 0.0], 1, &settings).unwrap();
+        assert!(test.statistic.is_finite() && test.bandwidth > 0.0, "{test:?}");
+    }
+}

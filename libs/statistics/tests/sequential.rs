@@ -1,0 +1,261 @@
+//! The sequential tests keep their word when they are looked at after every value: simulations with seeded generators,
+//! so that a failure repeats. The budgets are at the binomial 99.9 % bound.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rekindle_statistics::stream::{
+    Bounds, ConfidenceSequence, EDetector, EProcess, Signal, confidence_sequence, e_detector,
+    e_detector::{BETS, Rule},
+    e_process,
+};
+
+/// A source of values in [0, 1] of a stated mean, given the number of the value and the value before.
+type Source = fn(&mut ChaCha8Rng, u64, f64) -> f64;
+
+fn bit(rng: &mut ChaCha8Rng, rate: f64) -> f64 {
+    f64::from(u8::from(rng.random::<f64>() < rate))
+}
+
+/// Sources of mean 0.3. The last three are not identically distributed, and the last depends on the value before.
+const SOURCES: [(&str, Source); 5] = [
+    ("bits", |rng, _, _| bit(rng, 0.3)),
+    ("uniform", |rng, _, _| 0.6 * rng.random::<f64>()),
+    ("rare ones", |rng, _, _| 0.29 + 0.71 * bit(rng, 0.01 / 0.71)),
+    ("spread that grows", |rng, row, _| 0.3 + (rng.random::<f64>() - 0.5) * (row as f64 / 3000.0).min(0.6)),
+    ("spread by the last value", |rng, _, last| if last > 0.3 { bit(rng, 0.3) } else { 0.6 * rng.random::<f64>() }),
+];
+const MEAN: f64 = 0.3;
+
+/// The next value of a source each time.
+fn draw(source: Source, seed: u64) -> impl Iterator<Item = f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut last = MEAN;
+    (0..).map(move |row| {
+        last = source(&mut rng, row, last);
+        last
+    })
+}
+
+/// The share that `streams` at a true rate of `alpha` stay below with 99.9 %, by the normal approximation and one
+/// stream.
+fn budget(alpha: f64, streams: u64) -> f64 {
+    alpha + 3.1 * (alpha * (1.0 - alpha) / streams as f64).sqrt() + 1.0 / streams as f64
+}
+
+const STREAMS: u64 = 300;
+const LOOKS: usize = 2000;
+
+/// Whether the interval ever misses the mean, and its width in the end.
+fn watch(source: Source, seed: u64, alpha: f64) -> (bool, f64) {
+    let options = confidence_sequence::Options { alpha, ..Default::default() };
+    let mut sequence = ConfidenceSequence::new(options).unwrap();
+    let mut missed = false;
+    let mut width = 0.0;
+    for value in draw(source, seed).take(LOOKS) {
+        sequence.update(value).unwrap();
+        missed |= !sequence.interval().is_some_and(|i| i.low <= MEAN && MEAN <= i.high);
+        width = sequence.interval().map_or(width, |i| i.high - i.low);
+    }
+    (missed, width)
+}
+
+#[test]
+fn the_confidence_sequence_covers_at_all_times_at_once() {
+    for (name, source) in SOURCES {
+        for alpha in [0.05, 0.3] {
+            let all: Vec<(bool, f64)> = (0..STREAMS).map(|seed| watch(source, seed, alpha)).collect();
+            let missed = all.iter().filter(|(missed, _)| *missed).count() as f64 / STREAMS as f64;
+            let width = all.iter().map(|(_, width)| width).sum::<f64>() / STREAMS as f64;
+            println!("{name}, alpha {alpha}: missed {missed:.4}, width after {LOOKS} {width:.4}");
+            assert!(missed <= budget(alpha, STREAMS), "{name}: {missed} at {alpha}");
+            assert!(width < 0.12, "{name}: an interval this wide ({width}) says nothing");
+        }
+    }
+}
+
+/// The streams above are long enough to catch an interval that may be looked at only once.
+#[test]
+fn an_interval_for_one_look_would_not_have_passed() {
+    let missed = (0..STREAMS).filter(|&seed| {
+        let (mut sum, mut squares) = (0.0, 0.0);
+        draw(SOURCES[0].1, seed).take(LOOKS).enumerate().any(|(row, value)| {
+            (sum, squares) = (sum + value, squares + value * value);
+            let n = row as f64 + 1.0;
+            let variance = squares / n - (sum / n).powi(2);
+            n > 30.0 && (sum / n - MEAN).abs() > 1.96 * (variance / n).sqrt()
+        })
+    });
+    let missed = missed.count() as f64 / STREAMS as f64;
+    println!("normal interval at 0.05, looked at {LOOKS} times: missed {missed:.4}");
+    assert!(missed > 2.0 * budget(0.05, STREAMS), "{missed}");
+}
+
+#[test]
+fn a_moved_mean_leaves_an_empty_interval() {
+    let mut sequence = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
+    let step = (0..4000).map(|row| if row < 2000 { 0.2 } else { 0.8 });
+    let empty = step.map(|value| (sequence.update(value).unwrap(), sequence.interval()).1).position(|i| i.is_none());
+    assert!(empty.is_some_and(|row| (2000..2500).contains(&row)), "{empty:?}");
+}
+
+/// Against the formula as it stands in the paper, every sum taken from the start.
+#[test]
+fn the_confidence_sequence_is_the_formula() {
+    let values = [1.0, 0.4, 0.7, 0.9, 0.0, 0.6, 0.5, 0.8];
+    let repeated: Vec<f64> = values.iter().cycle().take(400).copied().collect();
+    let mut sequence = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
+    for &value in &repeated {
+        sequence.update(value).unwrap();
+    }
+    let (low, high) = by_definition(&repeated, 0.05);
+    let interval = sequence.interval().unwrap();
+    assert!((interval.low - low).abs() < 1e-12 && (interval.high - high).abs() < 1e-12, "{interval:?} {low} {high}");
+    assert!(low > 0.5 && high < 0.7, "{low} {high}");
+}
+
+/// The interval after all values, by Theorem 2.
+fn by_definition(values: &[f64], alpha: f64) -> (f64, f64) {
+    let mean = |t: usize| (0.5 + values[..t].iter().sum::<f64>()) / (t as f64 + 1.0);
+    let variance =
+        |t: usize| (0.25 + (1..=t).map(|i| (values[i - 1] - mean(i)).powi(2)).sum::<f64>()) / (t as f64 + 1.0);
+    let log = (2.0 / alpha).ln();
+    let bets: Vec<f64> = (1..=values.len())
+        .map(|t| (2.0 * log / (variance(t - 1) * t as f64 * (t as f64 + 1.0).ln())).sqrt().min(0.5))
+        .collect();
+    let (mut low, mut high) = (0.0_f64, 1.0_f64);
+    for t in 1..=values.len() {
+        let total: f64 = bets[..t].iter().sum();
+        let centre = (0..t).map(|i| bets[i] * values[i]).sum::<f64>() / total;
+        let psi = |bet: f64| (-(1.0 - bet).ln() - bet) / 4.0;
+        let spread: f64 = (0..t).map(|i| 4.0 * (values[i] - mean(i)).powi(2) * psi(bets[i])).sum();
+        (low, high) = (low.max(centre - (log + spread) / total), high.min(centre + (log + spread) / total));
+    }
+    (low, high)
+}
+
+#[test]
+fn bounds_are_a_change_of_scale() {
+    let bounds = Bounds { low: -3.0, high: 5.0 };
+    let there = |value: f64| -3.0 + 8.0 * value;
+    let mut unit = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
+    let mut wide = ConfidenceSequence::new(confidence_sequence::Options { bounds, ..Default::default() }).unwrap();
+    let mut unit_e = EProcess::new(e_process::Options::at_most(0.2)).unwrap();
+    let options = e_process::Options { mean: there(0.2), alpha: 0.05, bounds };
+    let mut wide_e = EProcess::new(options).unwrap();
+    for value in draw(SOURCES[1].1, 4).take(500) {
+        unit.update(value).unwrap();
+        wide.update(there(value)).unwrap();
+        unit_e.update(value).unwrap();
+        wide_e.update(there(value)).unwrap();
+    }
+    let (unit, wide) = (unit.interval().unwrap(), wide.interval().unwrap());
+    assert!((there(unit.low) - wide.low).abs() < 1e-9 && (there(unit.high) - wide.high).abs() < 1e-9);
+    assert!((unit_e.log_value() - wide_e.log_value()).abs() < 1e-9 && unit_e.log_value() > 3.0);
+}
+
+/// The number of the value at which the e-process rejects, if it does.
+fn rejection(source: Source, seed: u64, mean: f64, alpha: f64) -> Option<usize> {
+    let mut process = EProcess::new(e_process::Options { alpha, ..e_process::Options::at_most(mean) }).unwrap();
+    draw(source, seed).take(LOOKS).position(|value| process.update(value).unwrap() == Signal::Drift)
+}
+
+#[test]
+fn the_e_process_rejects_the_truth_within_its_level() {
+    for (name, source) in SOURCES {
+        for alpha in [0.05, 0.3] {
+            let count = (0..STREAMS).filter(|&seed| rejection(source, seed, MEAN, alpha).is_some()).count();
+            let share = count as f64 / STREAMS as f64;
+            println!("{name}, alpha {alpha}: rejected {share:.4}");
+            assert!(share <= budget(alpha, STREAMS), "{name}: {share} at {alpha}");
+        }
+    }
+}
+
+#[test]
+fn the_e_process_finds_a_mean_above_the_bound() {
+    for (name, source, most) in [("bits", SOURCES[0].1, 400), ("uniform", SOURCES[1].1, 150)] {
+        let mut delays: Vec<usize> =
+            (0..STREAMS).map(|seed| rejection(source, seed, 0.2, 0.05).unwrap_or(LOOKS)).collect();
+        delays.sort_unstable();
+        let (median, slow) = (delays[delays.len() / 2], delays[delays.len() * 95 / 100]);
+        println!("{name}, mean 0.3 above 0.2: median {median}, 95 % {slow}");
+        assert!(slow < most, "{name}: {slow}");
+    }
+}
+
+#[test]
+fn the_anytime_p_value_never_grows_and_belongs_to_the_peak() {
+    let mut process = EProcess::new(e_process::Options::at_most(0.25)).unwrap();
+    let (mut last, mut peak) = (1.0, 1.0_f64);
+    for value in draw(SOURCES[0].1, 9).take(LOOKS) {
+        process.update(value).unwrap();
+        peak = peak.max(process.value());
+        assert!(process.p_value() <= last && (process.p_value() * peak - 1.0).abs() < 1e-9);
+        last = process.p_value();
+    }
+    assert!(peak > 2.0 && process.value() < f64::MAX, "{peak}");
+}
+
+fn e_detector(mean: f64, alpha: f64, rule: Rule) -> EDetector {
+    let before = e_process::Options { alpha, ..e_process::Options::at_most(mean) };
+    EDetector::new(e_detector::Options { before, rule }).unwrap()
+}
+
+/// The number of values up to the first alarm, that one included.
+fn run_length(mut detector: EDetector, values: impl Iterator<Item = f64>) -> usize {
+    values.map(|value| detector.update(value).unwrap()).position(|s| s == Signal::Drift).unwrap_or(usize::MAX - 1) + 1
+}
+
+#[test]
+fn the_e_detector_runs_as_long_as_it_says() {
+    let (alpha, cap) = (0.01, 5000);
+    for ((name, source), rule) in SOURCES.into_iter().flat_map(|s| [(s, Rule::ShiryaevRoberts), (s, Rule::Cusum)]) {
+        let runs: Vec<usize> = (0..STREAMS)
+            .map(|seed| run_length(e_detector(MEAN, alpha, rule), draw(source, seed).take(cap)).min(cap))
+            .collect();
+        let mean = runs.iter().sum::<usize>() as f64 / STREAMS as f64;
+        let early = runs.iter().filter(|&&run| run <= 60).count() as f64 / STREAMS as f64;
+        println!(
+            "{name}, {rule:?}: mean run length {mean:.0} at a promise of {:.0}; {early:.4} within 60",
+            1.0 / alpha
+        );
+        assert!(mean > 1.0 / alpha, "{name}: {mean}");
+        assert!(rule != Rule::Cusum || mean > 5.0 / alpha, "{name}: {mean}");
+        assert!(early <= budget(60.0 * alpha, STREAMS), "{name}: {early}");
+    }
+}
+
+#[test]
+fn the_e_detector_finds_a_rise_soon_and_its_sum_before_its_maximum() {
+    let calm = 2000;
+    for (rise, most) in [(0.05, 2500), (0.1, 900), (0.3, 150)] {
+        let mut delays = Vec::new();
+        for seed in 0..100 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let values: Vec<f64> =
+                (0..calm + 5000).map(|row| bit(&mut rng, if row < calm { 0.3 } else { 0.3 + rise })).collect();
+            let sum = run_length(e_detector(0.3, 1e-4, Rule::ShiryaevRoberts), values.iter().copied());
+            let maximum = run_length(e_detector(0.3, 1e-4, Rule::Cusum), values.iter().copied());
+            assert!(sum <= maximum, "seed {seed}: {sum} {maximum}");
+            delays.push(sum.saturating_sub(calm));
+        }
+        delays.sort_unstable();
+        println!("rise of {rise} from 0.3: median delay {}, 95 % {}", delays[50], delays[95]);
+        assert!(delays[95] < most && delays[5] > 0, "rise {rise}: {} {}", delays[5], delays[95]);
+    }
+}
+
+/// By hand: the first value is the mean over the bets of `1 + bet (x - m)`, and the bets sum to nearly twice the first
+/// one.
+#[test]
+fn the_e_detector_starts_as_the_formula() {
+    let mut detector = e_detector(0.25, 0.01, Rule::ShiryaevRoberts);
+    assert_eq!(detector.value(), 0.0);
+    detector.update(1.0).unwrap();
+    let bets = 2.0 * (2.0 - 2.0_f64.powi(1 - i32::try_from(BETS).unwrap()));
+    assert!((detector.value() - (1.0 + bets * 0.75 / BETS as f64)).abs() < 1e-12, "{}", detector.value());
+    detector.update(0.25).unwrap();
+    assert!((detector.value() - (2.0 + bets * 0.75 / BETS as f64)).abs() < 1e-12, "{}", detector.value());
+}

@@ -1,0 +1,235 @@
+//! What holds for two samples whatever they are, and how the tests compare with counting by hand.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+use proptest::{collection::vec, prelude::*};
+use rekindle_statistics::{
+    Error,
+    two_sample::{Method, Sample, cramer_von_mises, energy, ks, p_value_asymptotic, p_value_exact, wasserstein},
+};
+
+const METHODS: [Method; 3] = [Method::Auto, Method::Exact, Method::Asymptotic];
+
+fn sample(values: &[f64]) -> Sample {
+    Sample::new(values).unwrap()
+}
+
+/// Small whole numbers, so that there are ties and sums are exact.
+fn whole() -> impl Strategy<Value = Vec<f64>> {
+    vec((-30i32..30).prop_map(f64::from), 1..40)
+}
+
+/// Any number at all, the infinities among them.
+fn wild() -> impl Strategy<Value = Vec<f64>> {
+    let number = any::<f64>().prop_filter("a number", |value| !value.is_nan());
+    let end = prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(f64::MAX), Just(-f64::MAX), Just(5e-324)];
+    vec(prop_oneof![4 => number, 1 => end], 0..30)
+}
+
+/// All ways to choose the first of two samples among the ranks 0..n + m.
+fn all_orders(n: usize, m: usize) -> impl Iterator<Item = (Sample, Sample)> {
+    let ranks = move |mask: u32, bit: u32| {
+        let chosen = (0..n + m).filter(|rank| mask >> rank & 1 == bit);
+        sample(&chosen.map(|rank| rank as f64).collect::<Vec<_>>())
+    };
+    let masks = (0u32..1 << (n + m)).filter(move |mask| mask.count_ones() as usize == n);
+    masks.map(move |mask| (ranks(mask, 1), ranks(mask, 0)))
+}
+
+/// Checks each attainable statistic's p-value against the share of all orders that reach it.
+fn agrees_with_counting(n: usize, m: usize, test: impl Fn(&Sample, &Sample) -> (f64, f64)) {
+    let results: Vec<(f64, f64)> = all_orders(n, m).map(|(left, right)| test(&left, &right)).collect();
+    for (statistic, p_value) in &results {
+        let reached = results.iter().filter(|(other, _)| *other >= statistic - 1e-12).count();
+        let share = reached as f64 / results.len() as f64;
+        assert!((p_value - share).abs() < 1e-13, "{n} {m}: {statistic} has {share}, not {p_value}");
+    }
+}
+
+#[test]
+fn exact_p_values_are_shares_of_all_orders() {
+    for (n, m) in [(1, 1), (1, 4), (2, 3), (4, 4), (5, 3), (6, 4), (5, 6), (6, 6), (3, 9)] {
+        agrees_with_counting(n, m, |left, right| {
+            let test = ks(left, right, Method::Exact).unwrap();
+            (test.statistic, test.p_value)
+        });
+    }
+    for (n, m) in [(2, 2), (2, 5), (4, 4), (5, 3), (6, 4), (5, 6)] {
+        agrees_with_counting(n, m, |left, right| {
+            let test = cramer_von_mises(left, right, Method::Exact).unwrap();
+            (test.statistic, test.p_value)
+        });
+    }
+}
+
+/// scipy 1.17.1.
+#[test]
+fn agrees_with_scipy_where_samples_are_small() {
+    let close = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got}, expected {expected}");
+    let (left, right) = (sample(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), sample(&[3.5, 4.5, 5.5, 6.5, 7.5, 8.5]));
+    close(ks(&left, &right, Method::Asymptotic).unwrap().p_value, 0.333_333_333_333_333_3);
+    close(cramer_von_mises(&left, &right, Method::Exact).unwrap().statistic, 0.402_777_777_777_777_7);
+    close(cramer_von_mises(&left, &right, Method::Asymptotic).unwrap().p_value, 0.072_006_624_668_687_46);
+    // The examples in its documentation of energy_distance.
+    let left = Sample::from_counts([(0.0, 3), (8.0, 1)]).unwrap();
+    close(energy(&left, &Sample::from_counts([(0.0, 2), (8.0, 2)]).unwrap()).unwrap(), 1.0);
+    close(energy(&sample(&[0.0]), &sample(&[2.0])).unwrap(), 2.0);
+    close(wasserstein(&sample(&[0.0, 1.0, 2.0, 3.0]), &sample(&[0.5, 2.5, 9.0])).unwrap(), 2.583_333_333_333_334);
+}
+
+/// Of several places with the same distance the first among the reference's values is told.
+#[test]
+fn location_and_sign_are_those_of_scipy() {
+    let told = |left: &[f64], right: &[f64]| {
+        let test = ks(&sample(left), &sample(right), Method::Auto).unwrap();
+        (test.location, test.sign)
+    };
+    assert_eq!(told(&[1.0, 2.0], &[3.0, 4.0, 5.0]), (2.0, 1));
+    assert_eq!(told(&[3.0, 4.0, 5.0], &[1.0, 2.0]), (2.0, -1));
+    assert_eq!(told(&[2.0, 5.0, 5.0, 5.0], &[1.0, 5.0]), (1.0, -1));
+    assert_eq!(told(&[1.0, 2.0, f64::INFINITY], &[1.0, 2.0, f64::INFINITY]), (1.0, 1));
+    assert_eq!(told(&[f64::NEG_INFINITY], &[0.0]), (f64::NEG_INFINITY, 1));
+}
+
+#[test]
+fn large_unequal_samples_are_counted_without_overflow() {
+    // scipy 1.17.1, ks_2samp(method='exact').
+    let got = p_value_exact(0.0209, 10_000, 5_000).unwrap();
+    assert!((got / 0.108_205_147_054_716_8 - 1.0).abs() < 1e-12, "{got}");
+    assert_eq!(p_value_exact(1.0, 10_000, 5_000), Some(0.0));
+    assert_eq!(p_value_exact(0.0, 10_000, 5_000), Some(1.0));
+    // Beyond counting, the test turns to the limit by itself.
+    let (left, right) = (Sample::from_counts([(0.0, 1 << 40)]), Sample::from_counts([(0.0, 1 << 20), (1.0, 1)]));
+    let test = ks(&left.unwrap(), &right.unwrap(), Method::Exact).unwrap();
+    assert_eq!(Some(test.p_value), p_value_asymptotic(test.statistic, 1 << 40, (1 << 20) + 1));
+}
+
+#[test]
+fn huge_values_do_not_overflow_what_has_an_answer() {
+    let (low, high) = (sample(&[-1e308, 0.0]), sample(&[1e308, 0.0]));
+    assert_eq!(wasserstein(&low, &high), Ok(1e308));
+    assert!((energy(&low, &high).unwrap() / 1e154 - 1.0).abs() < 1e-12);
+    assert_eq!(wasserstein(&sample(&[-f64::MAX]), &sample(&[f64::MAX])), Ok(f64::MAX));
+    assert!((energy(&sample(&[-f64::MAX]), &sample(&[f64::MAX])).unwrap() / 2.0 / f64::MAX.sqrt() - 1.0).abs() < 1e-12);
+    assert_eq!(wasserstein(&sample(&[5e-324]), &sample(&[0.0])), Ok(5e-324));
+}
+
+#[test]
+fn what_has_no_answer_is_refused() {
+    let (none, one, some) = (Sample::default(), sample(&[1.0]), sample(&[1.0, 2.0]));
+    let endless = sample(&[1.0, 2.0, 2.0, f64::INFINITY, f64::INFINITY]);
+    assert!(matches!(ks(&some, &none, Method::Auto), Err(Error::TooFewRows { need: 1, got: 0, .. })));
+    assert!(matches!(wasserstein(&none, &some), Err(Error::TooFewRows { .. })));
+    assert!(matches!(wasserstein(&some, &endless), Err(Error::Value { row: 3, .. })));
+    assert!(matches!(energy(&endless, &some), Err(Error::Value { row: 3, .. })));
+    assert!(matches!(cramer_von_mises(&some, &one, Method::Auto), Err(Error::TooFewRows { need: 2, .. })));
+    let many = Sample::from_counts([(0.0, 21)]).unwrap();
+    assert!(matches!(cramer_von_mises(&some, &many, Method::Exact), Err(Error::TooManyRows { most: 20, .. })));
+    let huge = Sample::from_counts([(0.0, 1 << 31)]).unwrap();
+    assert!(matches!(cramer_von_mises(&some, &huge, Method::Auto), Err(Error::TooManyRows { .. })));
+}
+
+#[test]
+fn cramer_von_mises_keeps_its_precision_for_very_many_rows() {
+    // The two parts of Anderson's formula are each near 2e8 here, and their difference near 0.
+    let half = Sample::from_counts([(0.0, 1 << 29), (1.0, 1 << 29)]).unwrap();
+    let test = cramer_von_mises(&half, &half, Method::Auto).unwrap();
+    assert!(test.statistic.abs() < 1e-6 && test.p_value == 1.0, "{test:?}");
+    let moved = Sample::from_counts([(0.0, (1 << 29) - 300_000), (1.0, (1 << 29) + 300_000)]).unwrap();
+    assert!(cramer_von_mises(&half, &moved, Method::Auto).unwrap().p_value < 1e-6);
+}
+
+proptest! {
+    #[test]
+    fn a_sample_forgets_the_order_and_the_parts_it_came_in(left in whole(), right in whole()) {
+        let together: Vec<f64> = right.iter().chain(&left).copied().collect();
+        let (left, right) = (sample(&left), sample(&right));
+        let pairs = [&left, &right].into_iter().flat_map(|part| part.values().iter().copied().zip(part.counts().iter().copied()));
+        prop_assert_eq!(Sample::from_counts(pairs).unwrap(), sample(&together));
+    }
+
+    #[test]
+    fn both_directions_agree(left in whole(), right in whole()) {
+        let (left, right) = (sample(&left), sample(&right));
+        for method in METHODS {
+            let (there, back) = (ks(&left, &right, method).unwrap(), ks(&right, &left, method).unwrap());
+            prop_assert_eq!((there.statistic, there.p_value), (back.statistic, back.p_value));
+        }
+        prop_assert_eq!(wasserstein(&left, &right), wasserstein(&right, &left));
+        prop_assert_eq!(energy(&left, &right), energy(&right, &left));
+        if left.rows().min(right.rows()) > 1 {
+            let (there, back) = (cramer_von_mises(&left, &right, Method::Auto), cramer_von_mises(&right, &left, Method::Auto));
+            let (there, back) = (there.unwrap(), back.unwrap());
+            prop_assert_eq!(there.statistic, back.statistic);
+            prop_assert!((there.p_value - back.p_value).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn tests_of_ranks_see_no_strictly_monotone_transform(left in whole(), right in whole()) {
+        let bend = |value: f64| (value / 7.0).exp() - 3.0;
+        let bent = |values: &[f64]| sample(&values.iter().copied().map(bend).collect::<Vec<_>>());
+        let (plain, after) = ((sample(&left), sample(&right)), (bent(&left), bent(&right)));
+        for method in METHODS {
+            let (before, after) = (ks(&plain.0, &plain.1, method).unwrap(), ks(&after.0, &after.1, method).unwrap());
+            prop_assert_eq!((before.statistic, before.p_value, before.sign), (after.statistic, after.p_value, after.sign));
+            prop_assert_eq!(bend(before.location), after.location);
+        }
+        prop_assert_eq!(cramer_von_mises(&plain.0, &plain.1, Method::Auto), cramer_von_mises(&after.0, &after.1, Method::Auto));
+    }
+
+    #[test]
+    fn a_sample_is_no_distance_from_itself(values in whole(), by in 1i32..100) {
+        let still = sample(&values);
+        prop_assert_eq!(wasserstein(&still, &still), Ok(0.0));
+        prop_assert_eq!(energy(&still, &still), Ok(0.0));
+        prop_assert_eq!(ks(&still, &still, Method::Auto).unwrap().p_value, 1.0);
+        // Twice the rows with the same shares is the same distribution.
+        let doubled = Sample::from_counts(still.values().iter().copied().zip(still.counts().iter().map(|count| 2 * count)));
+        prop_assert_eq!(wasserstein(&still, &doubled.unwrap()), Ok(0.0));
+        // Moved as a whole, it is as far as it was moved.
+        let moved = sample(&values.iter().map(|value| value + f64::from(by)).collect::<Vec<_>>());
+        prop_assert!((wasserstein(&still, &moved).unwrap() - f64::from(by)).abs() < 1e-12 * f64::from(by));
+    }
+
+    #[test]
+    fn distances_are_what_they_are_defined_as(left in vec(-1e3..1e3, 12), right in vec(-1e3..1e3, 12)) {
+        let (from, to) = (sample(&left), sample(&right));
+        // Of samples without ties and of one size: the mean distance between the k-th smallest of each.
+        let sorted = from.values().iter().zip(to.values());
+        let transport = sorted.map(|(l, r)| (l - r).abs()).sum::<f64>() / 12.0;
+        prop_assume!(from.distinct() == 12 && to.distinct() == 12);
+        prop_assert!((wasserstein(&from, &to).unwrap() / transport - 1.0).abs() < 1e-9);
+        let mean = |a: &[f64], b: &[f64]| a.iter().flat_map(|x| b.iter().map(move |y| (x - y).abs())).sum::<f64>() / 144.0;
+        let squared = 2.0 * mean(&left, &right) - mean(&left, &left) - mean(&right, &right);
+        prop_assert!((energy(&from, &to).unwrap().powi(2) - squared).abs() < 1e-9 * (1.0 + squared));
+    }
+
+    #[test]
+    fn no_input_gives_nan(left in wild(), right in wild()) {
+        let (left, right) = (sample(&left), sample(&right));
+        let endless = [&left, &right].into_iter().flat_map(Sample::values).any(|value| value.is_infinite());
+        for method in METHODS {
+            if let Ok(test) = ks(&left, &right, method) {
+                prop_assert!((0.0..=1.0).contains(&test.statistic) && (0.0..=1.0).contains(&test.p_value), "{:?}", test);
+            }
+            if let Ok(test) = cramer_von_mises(&left, &right, method) {
+                prop_assert!(test.statistic.is_finite() && (0.0..=1.0).contains(&test.p_value), "{:?}", test);
+            }
+        }
+        for distance in [wasserstein(&left, &right), energy(&left, &right)] {
+            prop_assert_eq!(distance.is_err(), endless || left.is_empty() || right.is_empty());
+            prop_assert!(distance.unwrap_or(0.0).is_finite());
+        }
+        for moment in [left.mean(), left.std(0), left.std(1)].into_iter().flatten() {
+            prop_assert!(moment.is_finite());
+        }
+    }
+
+    #[test]
+    fn p_values_of_any_distance_and_size_are_chances(distance in 0.0..=1.0, n in 1u64..300, m in 1u64..300) {
+        let (exact, limit) = (p_value_exact(distance, n, m).unwrap(), p_value_asymptotic(distance, n, m).unwrap());
+        prop_assert!((0.0..=1.0).contains(&exact) && (0.0..=1.0).contains(&limit));
+        prop_assert_eq!(p_value_exact(distance, m, n), Some(exact));
+    }
+}

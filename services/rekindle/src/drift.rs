@@ -1,0 +1,208 @@
+//! `rekindle drift` and `rekindle profile`: has a table moved away from another? They need no platform.
+//!
+//! Files are streamed, so their size does not matter. All judgement is in `rekindle_statistics`; here are the files, the
+//! choice of columns, and the telling.
+
+mod comparison;
+mod html;
+mod importance;
+mod json;
+mod prediction;
+mod profile;
+mod scores;
+mod selection;
+mod source;
+mod summary;
+mod table;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use rekindle_statistics::{cause, convention::Convention, drift::Settings};
+
+use self::{
+    comparison::{Comparison, Source, Weighting},
+    importance::Importance,
+    selection::Selection,
+    source::Reader,
+};
+use crate::client::{exit, output};
+
+/// The commands that need files alone.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Compare two files: which columns have drifted, by how much, and whether it can be told
+    Drift(Args),
+    /// Sum a file up, to compare others with it later
+    Profile(profile::Args),
+}
+
+/// Carries a command out.
+pub(crate) fn run(command: &Command, format: output::Format) -> Result<ExitCode> {
+    match command {
+        Command::Drift(args) => drift(args, format),
+        Command::Profile(args) => profile::run(args, format).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// What `rekindle drift` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// What the data are held against: Parquet, CSV, or a profile that `rekindle profile` made of one
+    reference: PathBuf,
+    /// The data: Parquet, CSV, or a profile
+    current: PathBuf,
+    /// Also write a report for the browser, in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// End with code 3 if the verdict is drifted, else with 0
+    #[arg(long)]
+    fail_on_drift: bool,
+    /// Whose binning and normalisation the statistics follow; the verdict is always rekindle's
+    #[arg(long, value_enum, default_value_t, value_name = "WHOSE")]
+    convention: Whose,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    verdict: VerdictArgs,
+    /// What columns count for when the shift is shared out among them: NAME=WEIGHT,.. or a file, either a JSON object
+    /// of numbers or CSV of name and weight; those not named count 0
+    #[arg(long, value_name = "FILE|NAME=WEIGHT,..")]
+    importance: Option<Importance>,
+    /// Share the shift out by how far each column's alone moves the mean of this column of the reference, a model's
+    /// prediction; the reference is read a second time
+    #[arg(long, value_name = "COL", conflicts_with = "importance")]
+    prediction: Option<String>,
+    /// No progress bar and no notes
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const AFTER_HELP: &str = "\
+Drifted means that a difference is real, given the budget for false alarms, and that it matters, being above the margin. \
+Stable is only said where a shift that matters would have been seen; else it is unknown.";
+
+#[derive(Debug, clap::Args)]
+struct VerdictArgs {
+    /// The least population stability index that matters, over what chance makes it
+    #[arg(long, value_name = "PSI", default_value_t = Settings::default().margin, value_parser = positive)]
+    margin: f64,
+    /// The chance of any false alarm, over all columns and looks together
+    #[arg(long, value_name = "SHARE", default_value_t = Settings::default().false_alarms, value_parser = share)]
+    false_alarms: f64,
+    /// How many windows are compared with this reference before the budget is used up
+    #[arg(long, value_name = "N", default_value_t = Settings::default().looks, value_parser = clap::value_parser!(u32).range(1..))]
+    looks: u32,
+}
+
+impl VerdictArgs {
+    fn settings(&self) -> Settings {
+        Settings { margin: self.margin, false_alarms: self.false_alarms, looks: self.looks }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Whose {
+    /// Evidently 0.7 under pandas
+    Evidently,
+    /// The plain functions of scipy
+    Scipy,
+    /// Those that the verdict rests on
+    #[default]
+    Rekindle,
+}
+
+impl From<Whose> for Convention {
+    fn from(whose: Whose) -> Self {
+        match whose {
+            Whose::Evidently => Self::Evidently,
+            Whose::Scipy => Self::Scipy,
+            Whose::Rekindle => Self::Rekindle,
+        }
+    }
+}
+
+/// Compares two sources, tells what was found, and chooses the exit code.
+fn drift(args: &Args, format: output::Format) -> Result<ExitCode> {
+    let comparison = compare(args)?;
+    if let Some(path) = &args.html {
+        write(path, html::render(&comparison)?.as_bytes())?;
+    }
+    match format {
+        output::Format::Json => output::emit(&json::of(&comparison)?),
+        output::Format::Table => table::print(&comparison),
+    }
+    if !args.quiet {
+        comparison.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    }
+    let drifted = comparison.report.verdict == rekindle_statistics::drift::Verdict::Drifted;
+    Ok(if drifted && args.fail_on_drift { ExitCode::from(exit::SAID_NO) } else { ExitCode::SUCCESS })
+}
+
+fn compare(args: &Args) -> Result<Comparison> {
+    let convention = Convention::from(args.convention);
+    let bar = progress(args.quiet, &[&args.reference, &args.current]);
+    let reader = Reader { buckets: scores::buckets(convention), bar: &bar };
+    let reference = reader.reference(&args.reference, &args.selection)?;
+    let (current, mut new_columns) = reader.current(&args.current, &reference.profile)?;
+    new_columns.retain(|name| reference.skipped.iter().all(|skipped| skipped.name != *name));
+    args.selection.check_ignored(&reference, &new_columns)?;
+    let (scored, mut notes) = scores::by(convention, &reference.profile, &current.profile);
+    let (reference, current) = (of_usual_size(reference), of_usual_size(current));
+    let settings = args.verdict.settings();
+    let mut report = rekindle_statistics::drift::compare(&reference.profile, &current.profile, &settings)?;
+    report.new_columns = args.selection.of_new(new_columns);
+    let weighting = if let Some(importance) = &args.importance {
+        let weights = importance.weights(&reference.profile)?;
+        cause::share_out(&mut report.columns, |name| weights.get(name).copied().unwrap_or(0.0));
+        Weighting::Importance
+    } else if let Some(prediction) = &args.prediction {
+        let kinds = source::kinds(&reference.profile);
+        notes.extend(prediction::share_out(&mut report.columns, prediction, &args.reference, reader, kinds)?);
+        Weighting::Prediction
+    } else {
+        Weighting::Effect
+    };
+    bar.finish_and_clear();
+    let scores = scored.unwrap_or_else(|| report.columns.iter().map(scores::of_verdict).collect());
+    Ok(Comparison { reference, current, report, settings, convention, scores, weighting, notes })
+}
+
+/// A verdict does not depend on the convention that the statistics beside it follow, nor on the room that takes.
+fn of_usual_size(source: Source) -> Source {
+    Source { profile: scores::of_usual_size(source.profile), ..source }
+}
+
+/// A bar over the bytes of both files, of those that have a size.
+fn progress(quiet: bool, paths: &[&Path]) -> ProgressBar {
+    let bytes = paths.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+    let bar = output::bar(bytes, "{msg} [{bar:30}] {bytes} of {total_bytes}, {eta} left");
+    if quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn positive(text: &str) -> Result<f64> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => bail!("give a number above 0"),
+    }
+}
+
+fn share(text: &str) -> Result<f64> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
+        _ => bail!("give a number between 0 and 1, neither included"),
+    }
+}

@@ -1,0 +1,136 @@
+//! Numbers as people read them.
+
+/// A number in four significant digits, whole ones with all of theirs; very large and very small ones with a power of ten.
+pub(super) fn number(value: f64) -> String {
+    let magnitude = value.abs();
+    let text = match magnitude {
+        _ if !value.is_finite() => return if value > 0.0 { "∞" } else { "−∞" }.to_owned(),
+        0.0 => "0".to_owned(),
+        _ if !(1e-4..1e9).contains(&magnitude) => power_of_ten(magnitude, 3),
+        _ => plain(magnitude),
+    };
+    if value < 0.0 && text != "0" { format!("−{text}") } else { text }
+}
+
+fn plain(magnitude: f64) -> String {
+    let decimals = (3 - magnitude.log10().floor() as i32).clamp(0, 8) as usize;
+    let text = format!("{magnitude:.decimals$}");
+    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let rest = rest.trim_end_matches('0');
+    let whole = grouped(whole);
+    if rest.is_empty() { whole } else { format!("{whole}.{rest}") }
+}
+
+/// A number of rows.
+pub(super) fn rows(rows: u64) -> String {
+    grouped(&rows.to_string())
+}
+
+/// `1 row`, `2 rows`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", rows(count), if count == 1 { "" } else { "s" })
+}
+
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share in percent that is never rounded to none or all.
+pub(super) fn percent(share: f64) -> String {
+    match 100.0 * share {
+        0.0 => "0 %".to_owned(),
+        100.0 => "100 %".to_owned(),
+        percent if percent < 0.1 => "under 0.1 %".to_owned(),
+        percent if percent > 99.9 && percent < 100.0 => "over 99.9 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    }
+}
+
+/// A probability: few digits, but never 0.
+pub(super) fn chance(p: f64) -> String {
+    match p {
+        0.0 => "below 10⁻³⁰⁰".to_owned(),
+        _ if p < 1e-3 => power_of_ten(p, 1),
+        _ => plain(p),
+    }
+}
+
+fn power_of_ten(magnitude: f64, decimals: usize) -> String {
+    let text = format!("{magnitude:.decimals$e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    format!("{digits} × 10{}", exponent.chars().map(raised).collect::<String>())
+}
+
+fn raised(digit: char) -> char {
+    match digit {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        digit => char::from_u32('⁰' as u32 + digit.to_digit(10).unwrap_or(0)).unwrap_or('⁰'),
+    }
+}
+
+/// At most `room` places of a text, of which wide letters take two; what was cut off is shown by three dots.
+pub(super) fn cut(text: &str, room: usize) -> String {
+    let places = |letter: char| if (letter as u32) < 0x1100 { 1 } else { 2 };
+    if text.chars().map(places).sum::<usize>() <= room {
+        return text.to_owned();
+    }
+    let mut taken = 0;
+    let fits = |letter: &char| {
+        taken += places(*letter);
+        taken < room
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let cases = [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (0.316_227, "0.3162"),
+            (-12.5, "−12.5"),
+            (1_234_567.8, "1,234,568"),
+            (1e300, "1 × 10³⁰⁰"),
+            (-2.5e-9, "−2.5 × 10⁻⁹"),
+            (f64::INFINITY, "∞"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn shares_are_none_or_all_only_if_they_are() {
+        let cases = [(0.0, "0 %"), (1e-6, "under 0.1 %"), (0.1234, "12.3 %"), (0.9999, "over 99.9 %"), (1.0, "100 %")];
+        for (share, text) in cases {
+            assert_eq!(percent(share), text);
+        }
+        assert_eq!(
+            (chance(3.24e-7), chance(0.0), chance(0.04)),
+            ("3.2 × 10⁻⁷".into(), "below 10⁻³⁰⁰".into(), "0.04".into())
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        assert_eq!(cut("éclair", 6), "éclair");
+        assert_eq!(cut("éclairs", 6), "éclai…");
+        assert_eq!(cut("漢字漢字", 6), "漢字…");
+    }
+}

@@ -1,0 +1,329 @@
+//! `rekindle drift` and `rekindle profile` as a person or a pipeline runs them.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+use rekindle_dataset::{read_csv, write_parquet};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What other tools gave for inputs that can be made anew.
+const CASES: &str = include_str!("../../../libs/statistics/tests/data/monitoring-cases.json");
+
+/// A folder of files, and the program run in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Self::new();
+        files.iter().for_each(|(name, text)| folder.write(name, text.as_bytes()));
+        folder
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.0.path().join(name), bytes).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_BIN_EXE_rekindle"));
+        Command::new(program).args(arguments).current_dir(self.0.path()).env("COLUMNS", "200").output().unwrap()
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `rekindle drift --json` prints.
+    #[track_caller]
+    fn drift(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.done(&[&["drift", "--json"], arguments].concat())).unwrap()
+    }
+
+    /// What it says on standard error when it fails.
+    #[track_caller]
+    fn refused(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// Rows of a column of each kind. `shift` moves the numbers, and how often the first category comes.
+fn flights(rows: usize, shift: usize) -> String {
+    let mut csv = "delay,carrier,late,at,constant\n".to_owned();
+    for row in 0..rows {
+        let delay = if row % 17 == 0 { String::new() } else { ((row * 7919 % 1009) as f64 / 10.0 + shift as f64).to_string() };
+        let carrier = if row % 10 < 3 + shift.min(4) { "UA" } else { ["AA", "DL", "B6"][row % 3] };
+        writeln!(csv, "{delay},{carrier},{},2013-01-{:02}T10:00:00Z,7", row % 4 == 0, 1 + row % 28).unwrap();
+    }
+    csv
+}
+
+fn two(reference: &str, current: &str) -> Folder {
+    Folder::with(&[("reference.csv", reference), ("current.csv", current)])
+}
+
+const BOTH: [&str; 2] = ["reference.csv", "current.csv"];
+
+fn column<'a>(told: &'a Value, name: &str) -> &'a Value {
+    told["columns"].as_array().unwrap().iter().find(|column| column["name"] == name).unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_json_has_every_field_whether_it_applies_or_not() {
+    let folder = two(&flights(2000, 0), &flights(2000, 30));
+    let told = folder.drift(&BOTH);
+    let names: Vec<&str> = told["columns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["delay", "carrier", "late", "at", "constant"]);
+    assert_eq!(told["verdict"], "drifted");
+    for expected in ["name", "kind", "verdict", "psi", "jensen_shannon", "wasserstein", "ks", "chi_square", "missing", "unseen_share", "effect", "minimum_detectable_effect", "cause_share"] {
+        told["columns"].as_array().unwrap().iter().for_each(|column| assert!(keys(column).contains(&expected), "{expected}"));
+    }
+    let (delay, carrier) = (column(&told, "delay"), column(&told, "carrier"));
+    assert_eq!((&delay["kind"], &delay["verdict"]), (&"numeric".into(), &"drifted".into()));
+    assert!(delay["ks"]["statistic"].as_f64().unwrap() > 0.2 && delay["ks"]["p_value"].as_f64().unwrap() < 1e-6);
+    assert!(delay["wasserstein"].as_f64().unwrap() > 0.5 && delay["chi_square"].is_null() && delay["unseen_share"].is_null());
+    assert_eq!(delay["missing"]["reference"], delay["missing"]["current"]);
+    assert_eq!((&carrier["kind"], &carrier["verdict"]), (&"categorical".into(), &"drifted".into()));
+    assert!(carrier["ks"].is_null() && carrier["wasserstein"].is_null() && carrier["chi_square"]["p_value"].is_number());
+    assert_eq!(carrier["unseen_share"], 0.0);
+    for (name, kind) in [("late", "categorical"), ("at", "numeric"), ("constant", "numeric")] {
+        let column = column(&told, name);
+        assert_eq!((&column["kind"], &column["verdict"]), (&kind.into(), &"stable".into()), "{column}");
+    }
+    let shares: f64 = told["columns"].as_array().unwrap().iter().map(|c| c["cause_share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{shares}");
+}
+
+#[test]
+fn a_pipeline_is_told_by_the_exit_code() {
+    let folder = two(&flights(2000, 0), &flights(2000, 30));
+    let code = |arguments: &[&str]| folder.run(arguments).status.code();
+    assert_eq!(code(&["drift", "reference.csv", "current.csv"]), Some(0));
+    assert_eq!(code(&["drift", "reference.csv", "current.csv", "--fail-on-drift"]), Some(3));
+    assert_eq!(code(&["drift", "reference.csv", "reference.csv", "--fail-on-drift"]), Some(0));
+    assert_eq!(code(&["drift", "reference.csv", "current.csv", "--fail-on-drift", "--ignore", "delay,carrier"]), Some(0));
+    assert_eq!(code(&["drift", "reference.csv"]), Some(2));
+    assert_eq!(code(&["drift", "reference.csv", "current.csv", "--margin", "0"]), Some(2));
+    assert_eq!(code(&["drift", "reference.csv", "nowhere.csv"]), Some(1));
+}
+
+#[test]
+fn a_profile_stands_for_its_file() {
+    let folder = two(&flights(3000, 0), &flights(1000, 3));
+    folder.done(&["profile", "reference.csv", "-o", "reference.json"]);
+    folder.write("stdout.json", folder.done(&["profile", "current.csv"]).as_bytes());
+    let whole = folder.drift(&BOTH);
+    assert_eq!(folder.drift(&["reference.json", "current.csv"]), whole);
+    assert_eq!(folder.drift(&["reference.json", "stdout.json"]), whole);
+    assert!(folder.read("reference.json").len() < 200_000);
+}
+
+#[test]
+fn the_same_rows_tell_the_same_whatever_the_format() {
+    let (reference, current) = (flights(3000, 0), flights(1000, 3));
+    let folder = two(&reference, &current);
+    for (name, csv) in [("reference.parquet", reference), ("current.parquet", current)] {
+        folder.write(name, &write_parquet(&read_csv(csv.into()).unwrap()).unwrap());
+    }
+    let told = folder.drift(&BOTH);
+    assert_eq!(folder.drift(&["reference.parquet", "current.parquet"]), told);
+    assert_eq!(folder.drift(&["reference.csv", "current.parquet"]), told);
+}
+
+#[test]
+fn columns_are_left_out_or_taken_for_names_on_demand() {
+    let folder = two(&flights(2000, 0), &(flights(2000, 30).replace(",constant\n", ",constant,new\n").replace(",7\n", ",8,x\n")));
+    let told = folder.drift(&BOTH);
+    assert_eq!(told["new_columns"], serde_json::json!(["new"]));
+    assert_eq!(column(&told, "constant")["kind"], "numeric");
+    let names = |told: &Value| -> Vec<String> {
+        told["columns"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let told = folder.drift(&["reference.csv", "current.csv", "--ignore", "delay,new", "--categorical", "constant"]);
+    assert_eq!(names(&told), ["carrier", "late", "at", "constant"]);
+    assert_eq!(told["new_columns"], serde_json::json!([]));
+    assert_eq!((&column(&told, "constant")["kind"], &column(&told, "constant")["unseen_share"]), (&"categorical".into(), &1.0.into()));
+    assert_eq!(told["skipped"]["reference"][0]["name"], "delay");
+    let told = folder.drift(&["reference.csv", "current.csv", "--columns", "late,delay"]);
+    assert_eq!(names(&told), ["delay", "late"]);
+    let weighted = folder.drift(&["reference.csv", "current.csv", "--importance", "carrier=1"]);
+    assert_eq!(column(&weighted, "carrier")["cause_share"], 1.0);
+    assert_eq!(column(&weighted, "delay")["cause_share"], 0.0);
+}
+
+#[test]
+fn causes_can_be_weighed_by_what_they_do_to_a_prediction() {
+    let predicted = |csv: String| -> String {
+        let line = |line: &str| match line.contains(",UA,") {
+            _ if line.starts_with("delay") => format!("{line},p\n"),
+            true => format!("{line},0.9\n"),
+            false => format!("{line},0.2\n"),
+        };
+        csv.lines().map(line).collect()
+    };
+    let folder = two(&predicted(flights(2000, 0)), &predicted(flights(2000, 30)));
+    let told = folder.drift(&["reference.csv", "current.csv", "--prediction", "p"]);
+    assert!(column(&told, "carrier")["cause_share"].as_f64().unwrap() > 0.8, "{told}");
+    assert_eq!((&column(&told, "p")["cause_share"], &told["cause_weighting"]), (&0.0.into(), &"prediction".into()));
+    let apart = folder.drift(&["reference.csv", "current.csv", "--prediction", "p", "--ignore", "p"]);
+    assert_eq!(column(&apart, "carrier")["cause_share"], column(&told, "carrier")["cause_share"]);
+    folder.done(&["profile", "reference.csv", "-o", "reference.json"]);
+    let refused = |reference, column| folder.refused(&["drift", reference, "current.csv", "--prediction", column], 1);
+    assert!(refused("reference.json", "p").contains("its rows are gone"));
+    assert!(refused("reference.csv", "nowhere").contains("no column \"nowhere\""));
+    assert!(refused("reference.csv", "carrier").contains("no numbers"));
+}
+
+#[test]
+fn whatever_became_of_a_column_has_its_verdict_and_reason() {
+    let rows = |value: &dyn Fn(usize) -> String| (0..1000).fold("x,y\n".to_owned(), |csv, row| csv + &value(row) + "\n");
+    let good = rows(&|row| format!("{},{}", row % 100, row % 2 == 0));
+    let cases: [(&str, String, &str); 6] = [
+        ("not there", rows(&|row| format!("{row}")).replace("x,y", "y"), "not there"),
+        ("text", rows(&|row| format!("n/a,{}", row % 2 == 0)), "no finite number"),
+        ("no longer a boolean", rows(&|row| format!("{},perhaps", row % 100)), "neither true nor false"),
+        ("all missing", rows(&|row| format!(",{}", row % 2 == 0)), "missing values went"),
+        ("another unit", rows(&|row| format!("{},{}", row % 100 * 1000, row % 2 == 0)), "has the unit changed"),
+        ("one wild value", rows(&|row| if row == 7 { "1e300,false".to_owned() } else { format!("{},{}", row % 100, row % 2 == 0) }), ""),
+    ];
+    for (name, current, reason) in cases {
+        let told = two(&good, &current).drift(&BOTH);
+        let drifted = told["columns"].as_array().unwrap().iter().find(|column| column["verdict"] == "drifted");
+        match drifted {
+            Some(column) => assert!(!reason.is_empty() && column["reason"].as_str().unwrap().contains(reason), "{name}: {column}"),
+            None => assert!(reason.is_empty(), "{name}: {told}"),
+        }
+    }
+}
+
+#[test]
+fn too_few_rows_are_no_verdict() {
+    let reference = flights(2000, 0);
+    for current in [flights(0, 0), flights(1, 0)] {
+        let folder = two(&reference, &current);
+        assert_eq!(folder.drift(&BOTH)["verdict"], "unknown");
+        assert_eq!(folder.run(&["drift", "reference.csv", "current.csv", "--fail-on-drift"]).status.code(), Some(0));
+        let folder = two(&current, &reference);
+        assert_eq!(folder.drift(&BOTH)["verdict"], "unknown");
+    }
+    let told = two(&reference, &flights(40, 0)).done(&["drift", "reference.csv", "current.csv"]);
+    assert!(told.contains("Cannot be told: ") && told.contains(" rows would tell"), "{told}");
+}
+
+#[test]
+fn people_see_a_table_and_what_it_comes_to() {
+    let folder = two(&flights(2000, 0), &flights(2000, 30));
+    let told = folder.done(&["drift", "reference.csv", "current.csv"]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].trim_start().starts_with("COLUMN"), "{told}");
+    assert!(lines[1].contains("delay") && lines[1].contains("drifted"), "{told}");
+    assert!(told.contains("Drifted: 2 of 5 columns (delay, carrier); 2000 rows against 2000."), "{told}");
+    assert!(told.contains("in 30 windows such as this one is at most 5 %"), "{told}");
+    folder.done(&["drift", "reference.csv", "current.csv", "--html", "report.html"]);
+    assert!(folder.read("report.html").contains("delay"));
+}
+
+#[test]
+fn statistics_are_those_of_the_convention_asked_for() {
+    let cases: Value = serde_json::from_str(CASES).unwrap();
+    let cases: Vec<&Value> = ["cases", "extra_cases"].iter().flat_map(|list| cases[*list].as_array().unwrap()).collect();
+    for (id, convention, statistic) in [
+        ("ev-psi-num-shift", "evidently", "/psi"),
+        ("ev-psi-num-le20-unique", "evidently", "/psi"),
+        ("ev-psi-cat-unseen", "evidently", "/psi"),
+        ("ev-js-num-shift", "evidently", "/jensen_shannon"),
+        ("ev-js-cat-unseen", "evidently", "/jensen_shannon"),
+        ("ev-wasserstein-shift", "evidently", "/wasserstein"),
+        ("ev-wasserstein-null-one-outlier", "evidently", "/wasserstein"),
+        ("ev-ks-ties", "evidently", "/ks/p_value"),
+        ("ev-chi2-cat", "evidently", "/chi_square/p_value"),
+        ("sp-ks-10001-auto", "scipy", "/ks/p_value"),
+        ("sp-w1-unequal-n", "scipy", "/wasserstein"),
+    ] {
+        let case = cases.iter().find(|case| case["id"] == id).unwrap();
+        let folder = two(&csv(&case["input"]["ref"]), &csv(&case["input"]["cur"]));
+        let told = folder.drift(&["reference.csv", "current.csv", "--convention", convention]);
+        let expected = ["drift_score", "pvalue", "distance"].iter().find_map(|name| case["expected"][name].as_f64()).unwrap();
+        let found = told["columns"][0].pointer(statistic).unwrap().as_f64().unwrap();
+        assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{id}: {found} instead of {expected}");
+        let own = folder.drift(&BOTH);
+        for field in ["verdict", "effect", "p_value", "reason"] {
+            assert_eq!(told["columns"][0][field], own["columns"][0][field], "{id}: {field}");
+        }
+    }
+}
+
+/// One column, made as a case says.
+fn csv(input: &Value) -> String {
+    values(input).into_iter().fold("x\n".to_owned(), |csv, value| csv + &value + "\n")
+}
+
+fn values(input: &Value) -> Vec<String> {
+    let written = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    if let Some(values) = input.as_array() {
+        return values.iter().map(written).collect();
+    }
+    let list = |name: &str| input[name].as_array().unwrap().iter();
+    match input["kind"].as_str().unwrap() {
+        "rle" => list("pairs").flat_map(|pair| vec![written(&pair[0]); pair[1].as_u64().unwrap() as usize]).collect(),
+        "concat" => list("parts").flat_map(values).collect(),
+        "modseq" => {
+            let (scale, shift) = (input["scale"].as_f64().unwrap_or(1.0), input["shift"].as_f64().unwrap_or(0.0));
+            let value = |i: u64| (i * 7919 % 10_007) as f64 / 10_007.0 * scale + shift;
+            (0..input["n"].as_u64().unwrap()).map(|i| value(i).to_string()).collect()
+        }
+        other => panic!("no generator {other}"),
+    }
+}
+
+#[test]
+fn errors_name_the_file_the_field_and_the_remedy() {
+    let folder = Folder::with(&[
+        ("good.csv", "a,b\n1,x\n2,y\n"),
+        ("ragged.csv", "a,b\n1,x\n2\n"),
+        ("twice.csv", "a,a\n1,2\n"),
+        ("empty.csv", ""),
+        ("other.json", "{\"a\": 1}"),
+        ("damaged.parquet", "PAR1 and no more"),
+    ]);
+    folder.done(&["profile", "good.csv", "-o", "good.json"]);
+    for (arguments, code, words) in [
+        (&["drift", "good.csv", "ragged.csv"][..], 1, &["ragged.csv", "line 3 has 1 fields"][..]),
+        (&["drift", "twice.csv", "good.csv"], 1, &["twice.csv", "both named \"a\"", "rename"]),
+        (&["drift", "good.csv", "empty.csv"], 1, &["empty.csv", "nothing in it"]),
+        (&["drift", "nowhere.csv", "good.csv"], 1, &["nowhere.csv", "No such file"]),
+        (&["drift", "other.json", "good.csv"], 1, &["other.json", "no profile", "rekindle profile"]),
+        (&["drift", "damaged.parquet", "good.csv"], 1, &["damaged.parquet"]),
+        (&["drift", "good.csv", "good.csv", "--ignore", "c"], 1, &["--ignore", "\"c\"", "a, b"]),
+        (&["drift", "good.csv", "good.csv", "--columns", "c"], 1, &["--columns", "\"c\"", "a, b"]),
+        (&["drift", "good.json", "good.csv", "--categorical", "a"], 1, &["good.json", "rekindle profile FILE --categorical a"]),
+        (&["drift", "good.csv", "good.csv", "--ignore", "a,b"], 1, &["no column", "left"]),
+        (&["drift", "good.csv", "good.csv", "--importance", "c=1"], 1, &["--importance", "\"c\""]),
+        (&["drift", "good.csv", "good.csv", "--importance", "a=much"], 2, &["--importance", "no number"]),
+        (&["drift", "good.csv", "good.csv", "--html", "no/such/folder.html"], 1, &["no/such/folder.html"]),
+    ] {
+        let told = folder.refused(arguments, code);
+        words.iter().for_each(|word| assert!(told.contains(word), "{arguments:?}: {word:?} is not in {told}"));
+    }
+}
