@@ -7,7 +7,7 @@ PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test lint bench calibrate tools
+.PHONY: help build demo up test lint bench calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ bench: build ## Start-up, idle memory, serving beside a bare echo, drift beside 
 
 calibrate: ## How often the drift verdict cries wolf, and how soon it tells a wolf: simulated, some 20 minutes on two cores.
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
+
+fuzz: ## What reads profiles and files, fuzzed for five minutes each; needs a nightly compiler and cargo-fuzz.
+	cd libs/dataset/fuzz && for target in profile files; do mkdir -p corpus/$$target && \
+	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
+	    -max_total_time=300 -max_len=16384 -rss_limit_mb=3000 -timeout=10 || exit 1; done
 
 tools: ## Installs the servers and clients that the tests run against, into .tools (PostgreSQL from Debian's packages).
 	scripts/install-tools.sh

@@ -41,7 +41,7 @@ impl Profiler {
     }
 
     /// For the columns of a scan, with room for another number of different values in columns of numbers: statistics of
-    /// up to that many are exact, at 32 bytes each.
+    /// up to that many are exact, at some 60 bytes each.
     pub fn with_buckets(columns: &[ScanColumn], buckets: usize) -> Self {
         let counter = |column: &ScanColumn| (column.name.clone(), Counter::new(column.kind, buckets));
         Self { rows: 0, columns: columns.iter().map(counter).collect() }

@@ -1,8 +1,8 @@
 //! What the fuzz target `files` starts from, without a fuzzer.
 
-#[path = "../../../fuzz/src/files.rs"]
+#[path = "../fuzz/src/files.rs"]
 mod files;
-#[path = "../../../fuzz/src/replay.rs"]
+#[path = "../fuzz/src/replay.rs"]
 mod replay;
 
 #[test]

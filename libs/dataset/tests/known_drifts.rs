@@ -102,10 +102,15 @@ fn known(column: &'static str, onset: usize, patience: usize) -> Known {
 fn finds(file: &str, table: &Table, bounds: &Bounds, expected: &[Known]) {
     for Known { column, onset, patience, calm_before } in expected {
         if *calm_before {
-            assert_ne!(verdict(&compared(table, bounds, onset - 1), column), Verdict::Drifted, "{file} {column} too soon");
+            assert_ne!(
+                verdict(&compared(table, bounds, onset - 1), column),
+                Verdict::Drifted,
+                "{file} {column} too soon"
+            );
         }
         let windows = *onset..(onset + patience).min(bounds.len() - 1);
-        let found = windows.clone().find(|&window| verdict(&compared(table, bounds, window), column) == Verdict::Drifted);
+        let found =
+            windows.clone().find(|&window| verdict(&compared(table, bounds, window), column) == Verdict::Drifted);
         let found = found.unwrap_or_else(|| panic!("{file}: no drift of {column} in windows {windows:?}"));
         let rows = bounds[found + 1] - bounds[*onset];
         let reported = compared(table, bounds, found);
@@ -156,14 +161,19 @@ fn flights_2013() {
     let bounds = months(&table, (2013, 1), &ends);
     let (may, june, september, december) = (1, 2, 5, 8);
     let late_from_june = Known { calm_before: true, ..known("late", june, 1) };
-    finds("flights", &table, &bounds, &[
-        known("temp", may, 1),
-        known("dewp", may, 1),
-        late_from_june,
-        known("late", september, 1),
-        known("late", december, 1),
-        known("pressure", december, 1),
-    ]);
+    finds(
+        "flights",
+        &table,
+        &bounds,
+        &[
+            known("temp", may, 1),
+            known("dewp", may, 1),
+            late_from_june,
+            known("late", september, 1),
+            known("late", december, 1),
+            known("pressure", december, 1),
+        ],
+    );
     let days = |month, day| -> Bounds {
         let day = rows_before(&table, 2013, month, day);
         let next = table.times("timestamp").expect("times").partition_point(|&time| time < day_after(&table, day));
@@ -188,12 +198,12 @@ fn chicago_taxi_tips() {
     let table = read_parquet(bytes).expect("Parquet");
     let ends = [(2014, 4), (2014, 10), (2015, 4), (2015, 10), (2016, 4), (2017, 1)];
     let bounds = months(&table, (2013, 1), &ends);
-    finds("taxi", &table, &bounds, &[
-        known("payment_type", 1, 3),
-        known("company", 1, 3),
-        known("trip_miles", 1, 4),
-        known("big_tip", 1, 4),
-    ]);
+    finds(
+        "taxi",
+        &table,
+        &bounds,
+        &[known("payment_type", 1, 3), known("company", 1, 3), known("trip_miles", 1, 4), known("big_tip", 1, 4)],
+    );
     finds_nothing_when_shuffled("taxi", &table, &bounds, 40);
 }
 
@@ -202,14 +212,11 @@ fn chicago_taxi_tips() {
 fn bike_hourly() {
     let Some(bytes) = shared("bike_hourly.parquet") else { return };
     let table = read_parquet(bytes).expect("Parquet");
-    let ends: Vec<(i32, u32)> = (9..=12).map(|m| (2011, m)).chain((1..=12).map(|m| (2012, m))).chain([(2013, 1)]).collect();
+    let ends: Vec<(i32, u32)> =
+        (9..=12).map(|m| (2011, m)).chain((1..=12).map(|m| (2012, m))).chain([(2013, 1)]).collect();
     let bounds = months(&table, (2011, 1), &ends);
     let (december, march_2012) = (4, 7);
-    finds("bike", &table, &bounds, &[
-        known("temp", december, 1),
-        known("season", 2, 2),
-        known("cnt", march_2012, 2),
-    ]);
+    finds("bike", &table, &bounds, &[known("temp", december, 1), known("season", 2, 2), known("cnt", march_2012, 2)]);
     // The same months of the two years: the season is the same, the number of rentals is not.
     let years = months(&table, (2011, 1), &[(2012, 1), (2013, 1)]);
     finds("bike, 2011 and 2012", &table, &years, &[known("cnt", 1, 1)]);
@@ -233,7 +240,8 @@ fn ink(bytes: bytes::Bytes) -> Table {
     let pixels = batch.column_by_name("pixels").expect("pixels").as_fixed_size_binary();
     let mean = |image: &[u8]| image.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / image.len() as f64;
     let ink: Float64Array = pixels.iter().map(|image| image.map(mean)).collect();
-    let labels = arrow::compute::cast(batch.column_by_name("label").expect("labels"), &DataType::Int64).expect("integers");
+    let labels =
+        arrow::compute::cast(batch.column_by_name("label").expect("labels"), &DataType::Int64).expect("integers");
     let labels: Int64Array = labels.as_primitive::<Int64Type>().clone();
     let columns: [(&str, ArrayRef); 2] = [("ink", std::sync::Arc::new(ink)), ("label", std::sync::Arc::new(labels))];
     let batch = arrow::array::RecordBatch::try_from_iter(columns).expect("equal lengths");

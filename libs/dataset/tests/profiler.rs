@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 use rekindle_dataset::{Kind, NEITHER, Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
-use rekindle_statistics::profile::{ColumnProfile, Profile};
+use rekindle_statistics::profile::{ColumnProfile, Numeric, Profile};
 
 fn profile_of(bytes: Bytes, options: &ScanOptions) -> Profile {
     let scan = Scan::of_bytes(bytes, options).unwrap();
@@ -41,8 +41,7 @@ fn parquet_of(columns: Vec<(&str, ArrayRef)>) -> Bytes {
 #[test]
 fn every_value_is_counted_as_what_it_is() {
     let csv = "n,c,b,t\n1.5,x,true,2013-01-01\n,,,\nwhat,y,perhaps,later\nnan,x,false,2013-01-03\n";
-    let kinds =
-        [("n", Kind::Numeric), ("c", Kind::Categorical), ("b", Kind::Boolean), ("t", Kind::Timestamp)];
+    let kinds = [("n", Kind::Numeric), ("c", Kind::Categorical), ("b", Kind::Boolean), ("t", Kind::Timestamp)];
     let profile = profile_of(Bytes::from_static(csv.as_bytes()), &expecting(&kinds));
     assert_eq!(profile.rows, 4);
     assert!(profile.columns.iter().all(|column| column.profile.rows() == 4 && column.profile.missing() == 1));
@@ -56,24 +55,40 @@ fn every_value_is_counted_as_what_it_is() {
     assert_eq!((times.unreadable(), times.span()), (1, Some((1_356_998_400_000, 1_357_171_200_000))));
 }
 
+/// The profile of numbers that were counted together, as those of a batch are.
+fn counted_together(values: &[f64], missing: u64) -> ColumnProfile {
+    let mut numeric = Numeric::new();
+    numeric.add_all(values);
+    numeric.add_missing(missing);
+    ColumnProfile::Numeric(numeric)
+}
+
 #[test]
 fn numbers_of_any_width_are_the_numbers_they_stand_for() {
-    let wide = [Some(7.0), None, Some(-3.0), Some(7.0), None, Some(100.0)];
-    let whole = || wide.iter().map(|value: &Option<f64>| value.map(|value| value as i8));
-    let expected = ColumnProfile::of_numbers(wide);
-    let unsigned = UInt64Array::from(vec![Some(u64::MAX), None, Some(3)]);
+    let wide = [Some(7), None, Some(-3), Some(7), None, Some(100)];
+    let expected = counted_together(&[7.0, -3.0, 7.0, 100.0], 2);
     let file = parquet_of(vec![
-        ("f64", Arc::new(Float64Array::from(wide.to_vec()))),
-        ("f32", Arc::new(wide.iter().map(|value| value.map(|value| value as f32)).collect::<Float32Array>())),
-        ("i8", Arc::new(whole().collect::<Int8Array>())),
-        ("i32", Arc::new(whole().map(|value| value.map(i32::from)).collect::<Int32Array>())),
-        ("decimal", Arc::new(whole().map(|value| value.map(i128::from)).collect::<Decimal128Array>())),
+        ("f64", Arc::new(wide.iter().map(|value| value.map(f64::from)).collect::<Float64Array>())),
+        ("f32", Arc::new(wide.iter().map(|value| value.map(f32::from)).collect::<Float32Array>())),
+        ("i8", Arc::new(Int8Array::from(wide.to_vec()))),
+        ("i32", Arc::new(wide.iter().map(|value| value.map(i32::from)).collect::<Int32Array>())),
+        (
+            "decimal",
+            Arc::new(
+                wide.iter()
+                    .map(|value| value.map(|whole| i128::from(whole) * 100))
+                    .collect::<Decimal128Array>()
+                    .with_precision_and_scale(20, 2)
+                    .unwrap(),
+            ),
+        ),
     ]);
     for column in profile_of(file, &ScanOptions::default()).columns {
         assert_eq!(column.profile, expected, "{}", column.name);
     }
+    let unsigned = UInt64Array::from(vec![Some(u64::MAX), None, Some(3)]);
     let large = profile_of(parquet_of(vec![("u64", Arc::new(unsigned))]), &ScanOptions::default());
-    assert_eq!(large.columns[0].profile, ColumnProfile::of_numbers([Some(u64::MAX as f64), None, Some(3.0)]));
+    assert_eq!(large.columns[0].profile, counted_together(&[u64::MAX as f64, 3.0], 1));
 }
 
 #[test]
@@ -119,8 +134,14 @@ fn more_buckets_keep_more_numbers_apart() {
 }
 
 fn row() -> impl Strategy<Value = (Option<f64>, Option<u8>, Option<bool>, Option<i64>)> {
-    let number = prop_oneof![4 => -1e3..1e3_f64, 1 => (0..5_i32).prop_map(f64::from), 1 => Just(f64::NAN), 1 => Just(1e300)];
-    (prop::option::of(number), prop::option::of(0..30_u8), prop::option::of(any::<bool>()), prop::option::of(0..1_i64 << 40))
+    let number =
+        prop_oneof![4 => -1e3..1e3_f64, 1 => (0..5_i32).prop_map(f64::from), 1 => Just(f64::NAN), 1 => Just(1e300)];
+    (
+        prop::option::of(number),
+        prop::option::of(0..30_u8),
+        prop::option::of(any::<bool>()),
+        prop::option::of(0..1_i64 << 40),
+    )
 }
 
 proptest! {
@@ -159,7 +180,9 @@ proptest! {
 
 #[test]
 fn csv_and_parquet_of_the_same_rows_have_one_profile() {
-    let csv = Bytes::from_static(b"n,i,c,b,t\n0.5,1,x,true,2013-01-01\n,,,,\n-1.25,3,y,false,2014-01-01\n1e9,3,x,true,2013-06-01\n");
+    let csv = Bytes::from_static(
+        b"n,i,c,b,t\n0.5,1,x,true,2013-01-01\n,,,,\n-1.25,3,y,false,2014-01-01\n1e9,3,x,true,2013-06-01\n",
+    );
     let parquet = write_parquet(&read_csv(csv.clone()).unwrap()).unwrap();
     assert_eq!(profile_of(csv, &ScanOptions::default()), profile_of(parquet, &ScanOptions::default()));
 }

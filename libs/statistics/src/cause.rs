@@ -11,7 +11,9 @@ use crate::{
 ///
 /// Weights that are negative or not finite count as 0. Where no weighted effect is above 0, every share is 0.
 pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
-    let weighted = |column: &ColumnDrift| column.effect * Some(weight(&column.name)).filter(|w| w.is_finite()).unwrap_or(0.0).max(0.0);
+    let weighted = |column: &ColumnDrift| {
+        column.effect * Some(weight(&column.name)).filter(|w| w.is_finite()).unwrap_or(0.0).max(0.0)
+    };
     let parts: Vec<f64> = columns.iter().map(weighted).collect();
     let sum: f64 = parts.iter().sum();
     for (column, part) in columns.iter_mut().zip(parts) {
@@ -93,7 +95,8 @@ impl<'a> PredictionByBin<'a> {
     /// taken to be predicted as the bin next to it, and other values that the reference does not have as its
     /// mean, since nothing is known of either.
     pub fn moved(&self) -> f64 {
-        let (reference, current) = self.column.bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.reference, sum.1 + bin.current));
+        let (reference, current) =
+            self.column.bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.reference, sum.1 + bin.current));
         let (n, m) = (reference.max(1) as f64, current.max(1) as f64);
         if reference == 0 || current == 0 {
             return 0.0;

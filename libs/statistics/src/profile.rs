@@ -30,6 +30,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// Rows of no honest table: half of what the exact test of a rare event takes from both sides together.
 const MAX_ROWS: u64 = MOST_ROWS / 2;
 
+/// Numbers counted at a time: many at once find the resolution they need sooner than one by one.
+const CHUNK: usize = 2 * BUCKETS;
+
 /// What is remembered of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,7 +147,18 @@ impl ColumnProfile {
     /// Profiles numbers; `None` is a missing value.
     pub fn of_numbers(values: impl IntoIterator<Item = Option<f64>>) -> Self {
         let mut numeric = Numeric::new();
-        values.into_iter().for_each(|value| numeric.add(value));
+        let mut chunk = Vec::with_capacity(CHUNK);
+        for value in values {
+            match value {
+                Some(value) => chunk.push(value),
+                None => numeric.add_missing(1),
+            }
+            if chunk.len() == CHUNK {
+                numeric.add_all(&chunk);
+                chunk.clear();
+            }
+        }
+        numeric.add_all(&chunk);
         Self::Numeric(numeric)
     }
 

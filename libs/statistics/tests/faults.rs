@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
-#[path = "../../../fuzz/src/numbers.rs"]
+#[path = "../../dataset/fuzz/src/numbers.rs"]
 mod numbers;
 
 use std::f64::consts::TAU;

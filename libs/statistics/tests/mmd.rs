@@ -1,7 +1,5 @@
 //! The kernel test on several columns: what it finds, what it does not depend on, and the formula written out.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
-
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rekindle_statistics::{

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
 mod draws;
-#[path = "../../../fuzz/src/numbers.rs"]
+#[path = "../../dataset/fuzz/src/numbers.rs"]
 mod numbers;
 
 use draws::{rows, table};

@@ -26,7 +26,8 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Set
     let budget =
         drift::Settings { margin: settings.drift_margin, false_alarms: settings.false_alarm_rate, looks: LOOKS };
     let level = budget.level(profiles.features.len() + 1);
-    let compared = |name: &str, reference, window: &_| drift::compare_column(name, reference, window, level, budget.margin);
+    let compared =
+        |name: &str, reference, window: &_| drift::compare_column(name, reference, window, level, budget.margin);
     let mut found = Vec::with_capacity(profiles.features.len() + 1);
     for feature in &profiles.features {
         let values = segment::column(batch, &format!("{INPUT}{}", feature.name))?;

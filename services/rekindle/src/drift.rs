@@ -23,7 +23,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use rekindle_statistics::{cause, convention::Convention, drift::Settings};
+use rekindle_statistics::{
+    cause,
+    convention::Convention,
+    drift::{ColumnDrift, Settings, Verdict},
+    profile::Profile,
+};
 
 use self::{
     comparison::{Comparison, Source, Weighting},
@@ -141,37 +146,52 @@ fn drift(args: &Args, format: output::Format) -> Result<ExitCode> {
     if !args.quiet {
         comparison.notes.iter().for_each(|note| eprintln!("note: {note}"));
     }
-    let drifted = comparison.report.verdict == rekindle_statistics::drift::Verdict::Drifted;
+    let drifted = comparison.report.verdict == Verdict::Drifted;
     Ok(if drifted && args.fail_on_drift { ExitCode::from(exit::SAID_NO) } else { ExitCode::SUCCESS })
 }
 
 fn compare(args: &Args) -> Result<Comparison> {
     let convention = Convention::from(args.convention);
-    let bar = progress(args.quiet, &[&args.reference, &args.current]);
+    let again = args.prediction.is_some().then_some(args.reference.as_path());
+    let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(again));
     let reader = Reader { buckets: scores::buckets(convention), bar: &bar };
-    let reference = reader.reference(&args.reference, &args.selection)?;
-    let (current, mut new_columns) = reader.current(&args.current, &reference.profile)?;
-    new_columns.retain(|name| reference.skipped.iter().all(|skipped| skipped.name != *name));
-    args.selection.check_ignored(&reference, &new_columns)?;
+    let (reference, current, new_columns) = read(args, reader)?;
     let (scored, mut notes) = scores::by(convention, &reference.profile, &current.profile);
     let (reference, current) = (of_usual_size(reference), of_usual_size(current));
     let settings = args.verdict.settings();
     let mut report = rekindle_statistics::drift::compare(&reference.profile, &current.profile, &settings)?;
-    report.new_columns = args.selection.of_new(new_columns);
-    let weighting = if let Some(importance) = &args.importance {
-        let weights = importance.weights(&reference.profile)?;
-        cause::share_out(&mut report.columns, |name| weights.get(name).copied().unwrap_or(0.0));
-        Weighting::Importance
-    } else if let Some(prediction) = &args.prediction {
-        let kinds = source::kinds(&reference.profile);
-        notes.extend(prediction::share_out(&mut report.columns, prediction, &args.reference, reader, kinds)?);
-        Weighting::Prediction
-    } else {
-        Weighting::Effect
-    };
+    report.new_columns = new_columns;
+    let weighting = share_out(args, &reference.profile, &mut report.columns, reader, &mut notes)?;
     bar.finish_and_clear();
     let scores = scored.unwrap_or_else(|| report.columns.iter().map(scores::of_verdict).collect());
     Ok(Comparison { reference, current, report, settings, convention, scores, weighting, notes })
+}
+
+/// Both sources, and the names of the columns that only the data have.
+fn read(args: &Args, reader: Reader<'_>) -> Result<(Source, Source, Vec<String>)> {
+    let reference = reader.reference(&args.reference, &args.selection)?;
+    let (current, mut new) = reader.current(&args.current, &reference.profile)?;
+    new.retain(|name| reference.skipped.iter().all(|skipped| skipped.name != *name));
+    args.selection.check_ignored(&reference, &new)?;
+    Ok((reference, current, args.selection.of_new(new)))
+}
+
+/// Shares the shift out among the columns as the arguments say.
+fn share_out(
+    args: &Args,
+    reference: &Profile,
+    columns: &mut [ColumnDrift],
+    reader: Reader<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Weighting> {
+    if let Some(importance) = &args.importance {
+        let weights = importance.weights(reference)?;
+        cause::share_out(columns, |name| weights.get(name).copied().unwrap_or(0.0));
+        return Ok(Weighting::Importance);
+    }
+    let Some(prediction) = &args.prediction else { return Ok(Weighting::Effect) };
+    notes.extend(prediction::share_out(columns, prediction, &args.reference, reader, source::kinds(reference))?);
+    Ok(Weighting::Prediction)
 }
 
 /// A verdict does not depend on the convention that the statistics beside it follow, nor on the room that takes.
@@ -179,9 +199,9 @@ fn of_usual_size(source: Source) -> Source {
     Source { profile: scores::of_usual_size(source.profile), ..source }
 }
 
-/// A bar over the bytes of both files, of those that have a size.
-fn progress(quiet: bool, paths: &[&Path]) -> ProgressBar {
-    let bytes = paths.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+/// A bar over the bytes of files, of those that have a size.
+fn progress<'a>(quiet: bool, paths: impl IntoIterator<Item = &'a Path>) -> ProgressBar {
+    let bytes = paths.into_iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
     let bar = output::bar(bytes, "{msg} [{bar:30}] {bytes} of {total_bytes}, {eta} left");
     if quiet {
         bar.set_draw_target(ProgressDrawTarget::hidden());

@@ -68,7 +68,8 @@ impl Folder {
 fn flights(rows: usize, shift: usize) -> String {
     let mut csv = "delay,carrier,late,at,constant\n".to_owned();
     for row in 0..rows {
-        let delay = if row % 17 == 0 { String::new() } else { ((row * 7919 % 1009) as f64 / 10.0 + shift as f64).to_string() };
+        let delay =
+            if row % 17 == 0 { String::new() } else { ((row * 7919 % 1009) as f64 / 10.0 + shift as f64).to_string() };
         let carrier = if row % 10 < 3 + shift.min(4) { "UA" } else { ["AA", "DL", "B6"][row % 3] };
         writeln!(csv, "{delay},{carrier},{},2013-01-{:02}T10:00:00Z,7", row % 4 == 0, 1 + row % 28).unwrap();
     }
@@ -91,21 +92,45 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn the_json_has_every_field_whether_it_applies_or_not() {
-    let folder = two(&flights(2000, 0), &flights(2000, 30));
+    let folder = two(&flights(4000, 0), &flights(4000, 30));
     let told = folder.drift(&BOTH);
     let names: Vec<&str> = told["columns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["delay", "carrier", "late", "at", "constant"]);
     assert_eq!(told["verdict"], "drifted");
-    for expected in ["name", "kind", "verdict", "psi", "jensen_shannon", "wasserstein", "ks", "chi_square", "missing", "unseen_share", "effect", "minimum_detectable_effect", "cause_share"] {
-        told["columns"].as_array().unwrap().iter().for_each(|column| assert!(keys(column).contains(&expected), "{expected}"));
+    for expected in [
+        "name",
+        "kind",
+        "verdict",
+        "psi",
+        "jensen_shannon",
+        "wasserstein",
+        "ks",
+        "chi_square",
+        "missing",
+        "unseen_share",
+        "effect",
+        "minimum_detectable_effect",
+        "cause_share",
+    ] {
+        told["columns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .for_each(|column| assert!(keys(column).contains(&expected), "{expected}"));
     }
     let (delay, carrier) = (column(&told, "delay"), column(&told, "carrier"));
     assert_eq!((&delay["kind"], &delay["verdict"]), (&"numeric".into(), &"drifted".into()));
     assert!(delay["ks"]["statistic"].as_f64().unwrap() > 0.2 && delay["ks"]["p_value"].as_f64().unwrap() < 1e-6);
-    assert!(delay["wasserstein"].as_f64().unwrap() > 0.5 && delay["chi_square"].is_null() && delay["unseen_share"].is_null());
+    assert!(
+        delay["wasserstein"].as_f64().unwrap() > 0.5
+            && delay["chi_square"].is_null()
+            && delay["unseen_share"].is_null()
+    );
     assert_eq!(delay["missing"]["reference"], delay["missing"]["current"]);
     assert_eq!((&carrier["kind"], &carrier["verdict"]), (&"categorical".into(), &"drifted".into()));
-    assert!(carrier["ks"].is_null() && carrier["wasserstein"].is_null() && carrier["chi_square"]["p_value"].is_number());
+    assert!(
+        carrier["ks"].is_null() && carrier["wasserstein"].is_null() && carrier["chi_square"]["p_value"].is_number()
+    );
     assert_eq!(carrier["unseen_share"], 0.0);
     for (name, kind) in [("late", "categorical"), ("at", "numeric"), ("constant", "numeric")] {
         let column = column(&told, name);
@@ -122,7 +147,10 @@ fn a_pipeline_is_told_by_the_exit_code() {
     assert_eq!(code(&["drift", "reference.csv", "current.csv"]), Some(0));
     assert_eq!(code(&["drift", "reference.csv", "current.csv", "--fail-on-drift"]), Some(3));
     assert_eq!(code(&["drift", "reference.csv", "reference.csv", "--fail-on-drift"]), Some(0));
-    assert_eq!(code(&["drift", "reference.csv", "current.csv", "--fail-on-drift", "--ignore", "delay,carrier"]), Some(0));
+    assert_eq!(
+        code(&["drift", "reference.csv", "current.csv", "--fail-on-drift", "--ignore", "delay,carrier"]),
+        Some(0)
+    );
     assert_eq!(code(&["drift", "reference.csv"]), Some(2));
     assert_eq!(code(&["drift", "reference.csv", "current.csv", "--margin", "0"]), Some(2));
     assert_eq!(code(&["drift", "reference.csv", "nowhere.csv"]), Some(1));
@@ -153,7 +181,10 @@ fn the_same_rows_tell_the_same_whatever_the_format() {
 
 #[test]
 fn columns_are_left_out_or_taken_for_names_on_demand() {
-    let folder = two(&flights(2000, 0), &(flights(2000, 30).replace(",constant\n", ",constant,new\n").replace(",7\n", ",8,x\n")));
+    let folder = two(
+        &flights(2000, 0),
+        &(flights(2000, 30).replace(",constant\n", ",constant,new\n").replace(",7\n", ",8,x\n")),
+    );
     let told = folder.drift(&BOTH);
     assert_eq!(told["new_columns"], serde_json::json!(["new"]));
     assert_eq!(column(&told, "constant")["kind"], "numeric");
@@ -163,7 +194,10 @@ fn columns_are_left_out_or_taken_for_names_on_demand() {
     let told = folder.drift(&["reference.csv", "current.csv", "--ignore", "delay,new", "--categorical", "constant"]);
     assert_eq!(names(&told), ["carrier", "late", "at", "constant"]);
     assert_eq!(told["new_columns"], serde_json::json!([]));
-    assert_eq!((&column(&told, "constant")["kind"], &column(&told, "constant")["unseen_share"]), (&"categorical".into(), &1.0.into()));
+    assert_eq!(
+        (&column(&told, "constant")["kind"], &column(&told, "constant")["unseen_share"]),
+        (&"categorical".into(), &1.0.into())
+    );
     assert_eq!(told["skipped"]["reference"][0]["name"], "delay");
     let told = folder.drift(&["reference.csv", "current.csv", "--columns", "late,delay"]);
     assert_eq!(names(&told), ["delay", "late"]);
@@ -197,7 +231,8 @@ fn causes_can_be_weighed_by_what_they_do_to_a_prediction() {
 
 #[test]
 fn whatever_became_of_a_column_has_its_verdict_and_reason() {
-    let rows = |value: &dyn Fn(usize) -> String| (0..1000).fold("x,y\n".to_owned(), |csv, row| csv + &value(row) + "\n");
+    let rows =
+        |value: &dyn Fn(usize) -> String| (0..1000).fold("x,y\n".to_owned(), |csv, row| csv + &value(row) + "\n");
     let good = rows(&|row| format!("{},{}", row % 100, row % 2 == 0));
     let cases: [(&str, String, &str); 6] = [
         ("not there", rows(&|row| format!("{row}")).replace("x,y", "y"), "not there"),
@@ -205,13 +240,19 @@ fn whatever_became_of_a_column_has_its_verdict_and_reason() {
         ("no longer a boolean", rows(&|row| format!("{},perhaps", row % 100)), "neither true nor false"),
         ("all missing", rows(&|row| format!(",{}", row % 2 == 0)), "missing values went"),
         ("another unit", rows(&|row| format!("{},{}", row % 100 * 1000, row % 2 == 0)), "has the unit changed"),
-        ("one wild value", rows(&|row| if row == 7 { "1e300,false".to_owned() } else { format!("{},{}", row % 100, row % 2 == 0) }), ""),
+        (
+            "one wild value",
+            rows(&|row| if row == 7 { "1e300,false".to_owned() } else { format!("{},{}", row % 100, row % 2 == 0) }),
+            "",
+        ),
     ];
     for (name, current, reason) in cases {
         let told = two(&good, &current).drift(&BOTH);
         let drifted = told["columns"].as_array().unwrap().iter().find(|column| column["verdict"] == "drifted");
         match drifted {
-            Some(column) => assert!(!reason.is_empty() && column["reason"].as_str().unwrap().contains(reason), "{name}: {column}"),
+            Some(column) => {
+                assert!(!reason.is_empty() && column["reason"].as_str().unwrap().contains(reason), "{name}: {column}")
+            }
             None => assert!(reason.is_empty(), "{name}: {told}"),
         }
     }
@@ -245,9 +286,22 @@ fn people_see_a_table_and_what_it_comes_to() {
 }
 
 #[test]
+fn a_column_may_be_called_anything_that_prints() {
+    let named = |header: &str| (0..500).fold(format!("{header}\n"), |csv, row| csv + &format!("{row},{},z\n", row % 3));
+    let csv = named("\"=1+1, \"\"x\"\"\",é 📈,-");
+    let folder = two(&csv, &csv);
+    let told = folder.done(&["drift", "reference.csv", "current.csv"]);
+    assert!(told.contains("=1+1, \"x\"") && told.contains("é 📈"), "{told}");
+    assert_eq!(folder.drift(&BOTH)["columns"][0]["name"], "=1+1, \"x\"");
+    let told = two(&named("a\u{1b}[31m,b,c"), &csv).refused(&["drift", "reference.csv", "current.csv"], 1);
+    assert!(told.contains("control character") && !told.contains('\u{1b}'), "{told}");
+}
+
+#[test]
 fn statistics_are_those_of_the_convention_asked_for() {
     let cases: Value = serde_json::from_str(CASES).unwrap();
-    let cases: Vec<&Value> = ["cases", "extra_cases"].iter().flat_map(|list| cases[*list].as_array().unwrap()).collect();
+    let cases: Vec<&Value> =
+        ["cases", "extra_cases"].iter().flat_map(|list| cases[*list].as_array().unwrap()).collect();
     for (id, convention, statistic) in [
         ("ev-psi-num-shift", "evidently", "/psi"),
         ("ev-psi-num-le20-unique", "evidently", "/psi"),
@@ -264,7 +318,8 @@ fn statistics_are_those_of_the_convention_asked_for() {
         let case = cases.iter().find(|case| case["id"] == id).unwrap();
         let folder = two(&csv(&case["input"]["ref"]), &csv(&case["input"]["cur"]));
         let told = folder.drift(&["reference.csv", "current.csv", "--convention", convention]);
-        let expected = ["drift_score", "pvalue", "distance"].iter().find_map(|name| case["expected"][name].as_f64()).unwrap();
+        let expected =
+            ["drift_score", "pvalue", "distance"].iter().find_map(|name| case["expected"][name].as_f64()).unwrap();
         let found = told["columns"][0].pointer(statistic).unwrap().as_f64().unwrap();
         assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{id}: {found} instead of {expected}");
         let own = folder.drift(&BOTH);
@@ -317,7 +372,11 @@ fn errors_name_the_file_the_field_and_the_remedy() {
         (&["drift", "damaged.parquet", "good.csv"], 1, &["damaged.parquet"]),
         (&["drift", "good.csv", "good.csv", "--ignore", "c"], 1, &["--ignore", "\"c\"", "a, b"]),
         (&["drift", "good.csv", "good.csv", "--columns", "c"], 1, &["--columns", "\"c\"", "a, b"]),
-        (&["drift", "good.json", "good.csv", "--categorical", "a"], 1, &["good.json", "rekindle profile FILE --categorical a"]),
+        (
+            &["drift", "good.json", "good.csv", "--categorical", "a"],
+            1,
+            &["good.json", "rekindle profile FILE --categorical a"],
+        ),
         (&["drift", "good.csv", "good.csv", "--ignore", "a,b"], 1, &["no column", "left"]),
         (&["drift", "good.csv", "good.csv", "--importance", "c=1"], 1, &["--importance", "\"c\""]),
         (&["drift", "good.csv", "good.csv", "--importance", "a=much"], 2, &["--importance", "no number"]),

@@ -119,7 +119,13 @@ pub(crate) fn alarms_without_cause(population: Population, rows: usize, seed: u6
 }
 
 /// Windows until the shift of one of the columns is told, counted from 1; `None` beyond the last.
-pub(crate) fn delay(population: Population, rows: usize, shift: Shift, seed: u64, settings: &Settings) -> Option<usize> {
+pub(crate) fn delay(
+    population: Population,
+    rows: usize,
+    shift: Shift,
+    seed: u64,
+    settings: &Settings,
+) -> Option<usize> {
     let source = Source::new(population);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let reference = source.profile(&mut rng, REFERENCE_ROWS, Shift::None);
@@ -131,8 +137,7 @@ pub(crate) fn effect(population: Population, shift: Shift, settings: &Settings) 
     let source = Source::new(population);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let rows = 100 * REFERENCE_ROWS;
-    let (reference, current) =
-        (source.profile(&mut rng, rows, Shift::None), source.profile(&mut rng, rows, shift));
+    let (reference, current) = (source.profile(&mut rng, rows, Shift::None), source.profile(&mut rng, rows, shift));
     compare_column("", &reference, &current, settings.level(COLUMNS), settings.margin).effect
 }
 

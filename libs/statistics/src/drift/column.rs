@@ -6,7 +6,7 @@ use super::{
     categorical, numeric,
     power::detectable_effect,
     reason::{self, Suspicion},
-    significance::{MIN_EXPECTED, evidence},
+    significance::{MIN_EXPECTED, TESTS, evidence},
 };
 use crate::{
     profile::{Categorical, ColumnProfile, Numeric},
@@ -97,7 +97,7 @@ pub fn compare_column(
         reason: String::new(),
         suspicion: None,
         effect: (evidence.psi - evidence.psi_by_chance).max(0.0),
-        minimum_detectable_effect: detectable_effect(evidence.bins, level / evidence.tests as f64, rows),
+        minimum_detectable_effect: detectable_effect(evidence.bins, level / TESTS, rows),
         p_value: evidence.p_value,
         psi: evidence.psi,
         jensen_shannon: jensen_shannon(&found.bins),
@@ -227,7 +227,8 @@ fn present(kind: BinKind, reference: &ColumnProfile, current: &ColumnProfile) ->
 
 fn jensen_shannon(bins: &[Bin]) -> f64 {
     let (reference, current): (Vec<u64>, Vec<u64>) = bins.iter().map(|bin| (bin.reference, bin.current)).unzip();
-    let sides = divergence::Shares::of_counts(&reference).and_then(|r| Ok((r, divergence::Shares::of_counts(&current)?)));
+    let sides =
+        divergence::Shares::of_counts(&reference).and_then(|r| Ok((r, divergence::Shares::of_counts(&current)?)));
     // Without rows on a side there are no shares that could differ.
     sides.and_then(|(r, c)| divergence::jensen_shannon(&r, &c, divergence::Base::Two)).unwrap_or(0.0)
 }

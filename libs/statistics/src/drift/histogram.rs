@@ -36,12 +36,16 @@ pub fn histogram(reference: &Numeric, current: &Numeric, bins: usize) -> Vec<Bin
     counted
 }
 
-/// From where to where one column is worth drawing.
+/// From where to where one column is worth drawing: the outermost values that are not far away.
 fn ends(numeric: &Numeric) -> Option<(f64, f64)> {
     let (low, high) = (numeric.quantile(CUT_SHARE)?, numeric.quantile(1.0 - CUT_SHARE)?);
     let (first, last) = (numeric.quantile(MIDDLE.0)?, numeric.quantile(MIDDLE.1)?);
-    let reach = REACH * (last - first);
-    if reach > 0.0 { Some((low.max(first - reach), high.min(last + reach))) } else { Some((low, high)) }
+    let reach = if first < last { REACH * (last - first) } else { f64::INFINITY };
+    let (low, high) = (low.max(first - reach), high.min(last + reach));
+    // At least `first` is among them.
+    let mut near = numeric.values().into_iter().map(|(value, _)| value).filter(|value| (low..=high).contains(value));
+    let least = near.next()?;
+    Some((least, near.next_back().unwrap_or(least)))
 }
 
 fn is_whole(bucket: &Bucket<(u64, u64)>) -> bool {
@@ -60,8 +64,12 @@ struct Grid {
 
 impl Grid {
     fn over(low: f64, high: f64, bins: f64, whole: bool) -> Self {
-        let width = round_width(high / bins - low / bins);
-        let width = if whole { width.max(1.0) } else { width };
+        let width = high / bins - low / bins;
+        let width = if whole {
+            round_width(width.max(1.0), &[1.0, 2.0, 5.0])
+        } else {
+            round_width(width, &[1.0, 2.0, 2.5, 5.0])
+        };
         let (first, last) = ((low / width).floor(), (high / width).floor() + 1.0);
         // Limits that floats cannot tell apart: all in one bin.
         if !(width > 0.0 && width.is_finite()) || first.abs().max(last.abs()) > 1e15 {
@@ -95,10 +103,10 @@ impl Grid {
     }
 }
 
-/// The next number of the form 1, 2 or 5 times a power of ten.
-fn round_width(width: f64) -> f64 {
+/// The next number that is one of the steps times a power of ten.
+fn round_width(width: f64, steps: &[f64]) -> f64 {
     let unit = 10_f64.powf(width.log10().floor());
-    let step = [1.0, 2.0, 5.0].into_iter().find(|step| step * unit >= width * (1.0 - 1e-9));
+    let step = steps.iter().copied().find(|step| step * unit >= width * (1.0 - 1e-9));
     step.unwrap_or(10.0) * unit
 }
 
@@ -122,7 +130,7 @@ mod tests {
         assert_eq!(rows(&bins), (1000, 50));
         assert!(bins.len() <= 24 + 4, "{}", bins.len());
         let BinKind::Interval { low, high } = bins[2].kind else { panic!("{:?}", bins[2]) };
-        assert_eq!((low, high), (5.0, 10.0));
+        assert_eq!((low, high), (2.5, 5.0));
     }
 
     #[test]

@@ -81,8 +81,12 @@ fn moved(bin: &Bin, rows: (f64, f64)) -> String {
     match &bin.kind {
         BinKind::Missing => format!("missing values went from {before} to {now} of the rows"),
         BinKind::NonFinite => format!("values that are no finite number went from {before} to {now} of the rows"),
-        BinKind::Below { .. } | BinKind::Above { .. } => format!("{now} of the rows lie {}, where the reference has none", bin.kind),
-        BinKind::Category { name } if bin.reference == 0 => format!("the value {name:?} is new, with {now} of the rows"),
+        BinKind::Below { .. } | BinKind::Above { .. } => {
+            format!("{now} of the rows lie {}, where the reference has none", bin.kind)
+        }
+        BinKind::Category { name } if bin.reference == 0 => {
+            format!("the value {name:?} is new, with {now} of the rows")
+        }
         kind => format!("{kind}: {before} of the rows before, {now} now"),
     }
 }
@@ -98,7 +102,9 @@ fn stable(column: &ColumnDrift, margin: f64) -> String {
 fn unknown(column: &ColumnDrift, rows: u64, margin: f64) -> String {
     let rows = if rows == 1 { "1 row is".to_owned() } else { format!("{rows} rows are") };
     match column.minimum_detectable_effect {
-        Some(least) => format!("{rows} too few: only an effect of {} would show, the margin is {}", Short(least), Short(margin)),
+        Some(least) => {
+            format!("{rows} too few: only an effect of {} would show, the margin is {}", Short(least), Short(margin))
+        }
         None => format!("{rows} too few"),
     }
 }

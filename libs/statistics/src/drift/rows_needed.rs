@@ -2,7 +2,7 @@ use super::{
     ColumnDrift, MISS_CHANCE, Sides,
     bins::{Bin, BinKind},
     noncentrality,
-    significance::MIN_EXPECTED,
+    significance::{MIN_EXPECTED, TESTS},
 };
 
 /// Rows that it takes to see a shift of the margin's size, in two significant digits.
@@ -32,12 +32,9 @@ pub fn rows_needed(column: &ColumnDrift, rows: Sides<u64>, level: f64, margin: f
 }
 
 fn detectable(column: &ColumnDrift, rows: Sides<u64>, level: f64) -> f64 {
-    let (bins, tests) = match column.ks {
-        Some(_) => (bins(column, rows), 3.0),
-        None => (bins(column, rows), 2.0),
-    };
+    let bins = bins(column, rows);
     let noise = 1.0 / rows.reference as f64 + 1.0 / rows.current as f64;
-    noncentrality(bins.saturating_sub(1).max(1), level / tests, MISS_CHANCE) * noise
+    noncentrality(bins.saturating_sub(1).max(1), level / TESTS, MISS_CHANCE) * noise
 }
 
 /// Bins that so many rows would be compared by.

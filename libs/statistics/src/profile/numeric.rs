@@ -62,7 +62,8 @@ impl Numeric {
 
     /// Counts rows that have a value.
     pub fn add_all(&mut self, values: &[f64]) {
-        if values.iter().all(|value| value.is_finite()) {
+        // Without an early end, which would look at one value at a time.
+        if values.iter().fold(true, |all, value| all & value.is_finite()) {
             self.add_finite(values);
         } else {
             let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
@@ -179,9 +180,9 @@ impl Numeric {
     }
 
     fn add_finite(&mut self, values: &[f64]) {
-        let Some(&first) = values.first() else { return };
+        let Some(range) = range(values) else { return };
         self.buckets.add_all(values.iter().map(|&value| key_of(value)));
-        self.widen(values.iter().fold((first, first), |(min, max), &value| (min.min(value), max.max(value))));
+        self.widen(range);
         self.moments.merge(&Moments::of(values));
     }
 
@@ -194,6 +195,20 @@ impl Default for Numeric {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The smallest and the largest of finite numbers, several of them being looked at at once.
+fn range(values: &[f64]) -> Option<(f64, f64)> {
+    const LANES: usize = 8;
+    let &first = values.first()?;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let (mut least, mut most) = ([first; LANES], [first; LANES]);
+    for chunk in chunks {
+        least.iter_mut().zip(chunk).for_each(|(least, &value)| *least = if value < *least { value } else { *least });
+        most.iter_mut().zip(chunk).for_each(|(most, &value)| *most = if value > *most { value } else { *most });
+    }
+    let ends = least.iter().chain(&most).chain(rest);
+    Some(ends.fold((first, first), |(min, max), &value| (min.min(value), max.max(value))))
 }
 
 fn bucket<R>(prefix: u64, shift: u32, rows: R) -> Bucket<R> {

@@ -25,8 +25,6 @@ pub struct PrefixCounts {
     sorted: OnceLock<Vec<(u64, u64)>>,
 }
 
-
-
 impl PrefixCounts {
     /// Counts of nothing, keeping up to `capacity` (at least 2) different prefixes.
     pub fn new(capacity: usize) -> Self {
@@ -102,14 +100,7 @@ impl PrefixCounts {
 
     /// The prefixes in ascending order with their counts, at a shift of at least this one's own.
     pub fn at_shift(&self, shift: u32) -> Vec<(u64, u64)> {
-        let drop = shift.saturating_sub(self.shift);
-        let mut pairs: Vec<(u64, u64)> = self.sorted().iter().map(|&(prefix, rows)| (prefix >> drop, rows)).collect();
-        pairs.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            kept.1 += if same { later.1 } else { 0 };
-            same
-        });
-        pairs
+        shortened(self.sorted(), shift.saturating_sub(self.shift))
     }
 
     /// The first and the last key that a prefix of a shift stands for.
@@ -122,9 +113,9 @@ impl PrefixCounts {
     fn begin_with(&mut self, mut keys: Vec<u64>) {
         keys.sort_unstable();
         let pairs: Vec<(u64, u64)> = keys.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
-        self.shift = shift_for(&pairs, self.capacity);
-        self.table = table::Table::with_room_for(self.capacity);
-        pairs.into_iter().for_each(|(key, rows)| self.table.add(key >> self.shift, rows));
+        let shift = shift_for(&pairs, self.capacity);
+        self.table = table::Table::of(&shortened(&pairs, shift), self.capacity);
+        self.shift = shift;
         self.forget_order();
     }
 
@@ -145,6 +136,7 @@ impl PrefixCounts {
     }
 
     /// Drops as many bits as it takes to be within the capacity again, and no more.
+    #[cold]
     fn coarsen(&mut self) {
         self.forget_order();
         let drop = shift_for(self.sorted(), self.capacity);
@@ -158,9 +150,19 @@ impl PrefixCounts {
         let pairs = self.at_shift(shift);
         self.forget_order();
         self.shift = shift;
-        self.table = table::Table::with_room_for(self.capacity);
-        pairs.into_iter().for_each(|(prefix, rows)| self.table.add(prefix, rows));
+        self.table = table::Table::of(&pairs, self.capacity);
     }
+}
+
+/// Ascending prefixes without their last `drop` bits, those that become one counted together.
+fn shortened(prefixes: &[(u64, u64)], drop: u32) -> Vec<(u64, u64)> {
+    let mut pairs: Vec<(u64, u64)> = prefixes.iter().map(|&(prefix, rows)| (prefix >> drop, rows)).collect();
+    pairs.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        kept.1 += if same { later.1 } else { 0 };
+        same
+    });
+    pairs
 }
 
 /// The fewest bits to drop for at most `capacity` of the ascending, different prefixes to remain.
@@ -180,7 +182,9 @@ pub(crate) fn aligned(left: &PrefixCounts, right: &PrefixCounts) -> Vec<(u64, (u
     let mut right = right.into_iter().peekable();
     let mut pairs = Vec::with_capacity(left.len() + right.len());
     for (prefix, rows) in left {
-        pairs.extend(std::iter::from_fn(|| right.next_if(|next| next.0 < prefix)).map(|(prefix, rows)| (prefix, (0, rows))));
+        pairs.extend(
+            std::iter::from_fn(|| right.next_if(|next| next.0 < prefix)).map(|(prefix, rows)| (prefix, (0, rows))),
+        );
         let beside = right.next_if(|next| next.0 == prefix).map_or(0, |next| next.1);
         pairs.push((prefix, (rows, beside)));
     }

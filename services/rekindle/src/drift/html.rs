@@ -9,6 +9,7 @@ mod parts;
 
 use anyhow::Result;
 use askama::Template;
+use rekindle_statistics::drift::Verdict;
 
 use self::{column::Column, figures::percent, head::Head};
 use super::{
@@ -50,7 +51,7 @@ struct Page {
 struct Cause {
     id: usize,
     name: String,
-    /// In percent of the largest, for the bar.
+    /// Of the bar, in percent.
     width: f64,
     share: String,
     reason: String,
@@ -66,8 +67,7 @@ struct LeftOut {
 fn columns(comparison: &Comparison) -> Vec<Column> {
     let places =
         |wanted| table::ordered(&comparison.report.columns).into_iter().filter(move |column| column.verdict == wanted);
-    use rekindle_statistics::drift::Verdict::{Drifted, Stable, Unknown};
-    let ordered = [Drifted, Unknown, Stable].into_iter().flat_map(places);
+    let ordered = [Verdict::Drifted, Verdict::Unknown, Verdict::Stable].into_iter().flat_map(places);
     ordered.filter_map(|column| Column::of(place(comparison, &column.name)?, comparison)).collect()
 }
 
@@ -78,7 +78,7 @@ fn place(comparison: &Comparison, name: &str) -> Option<usize> {
 
 fn causes(comparison: &Comparison) -> Vec<Cause> {
     let columns = table::ordered(&comparison.report.columns);
-    let drifted = columns.into_iter().filter(|column| column.verdict == rekindle_statistics::drift::Verdict::Drifted);
+    let drifted = columns.into_iter().filter(|column| column.verdict == Verdict::Drifted);
     let causes = drifted.filter_map(|column| {
         Some(Cause {
             id: place(comparison, &column.name)?,

@@ -55,7 +55,8 @@ fn of_file(path: &str) -> Result<BTreeMap<String, f64>> {
 fn pairs<'a>(parts: impl Iterator<Item = &'a str>, between: char) -> Result<BTreeMap<String, f64>> {
     let mut weights = BTreeMap::new();
     for part in parts {
-        let (name, weight) = part.rsplit_once(between).with_context(|| format!("{part:?} is not NAME{between}WEIGHT"))?;
+        let (name, weight) =
+            part.rsplit_once(between).with_context(|| format!("{part:?} is not NAME{between}WEIGHT"))?;
         let weight = weight.trim().parse().with_context(|| format!("{weight:?} is no number"))?;
         let name = name.trim().trim_matches('"').to_owned();
         ensure!(weights.insert(name, weight).is_none(), "{part:?} gives a name a second weight");

@@ -80,7 +80,10 @@ pub(super) fn of(comparison: &Comparison) -> Result<String> {
         columns: columns.collect(),
         rows: report.rows,
         new_columns: &report.new_columns,
-        skipped: Sides { reference: left_out(&comparison.reference.skipped), current: left_out(&comparison.current.skipped) },
+        skipped: Sides {
+            reference: left_out(&comparison.reference.skipped),
+            current: left_out(&comparison.current.skipped),
+        },
         convention: comparison.convention,
         settings: comparison.settings,
         level: report.level,

@@ -45,7 +45,9 @@ pub(super) fn share_out(
         bail!("--prediction: {prediction:?} has no numbers in {}; name a column of scores", path.display());
     }
     let unable = by_bin.iter().filter(|(_, predictions)| !predictions.can_tell());
-    let unable = unable.map(|(name, _)| format!("{name:?} has too many different values: what it does to the prediction cannot be told"));
+    let unable = unable.map(|(name, _)| {
+        format!("{name:?} has too many different values: what it does to the prediction cannot be told")
+    });
     let notes = unable.collect();
     let moved = |column: &ColumnDrift| by_bin.get(column.name.as_str()).map_or(0.0, PredictionByBin::moved);
     let moved: Vec<f64> = columns.iter().map(moved).collect();
@@ -88,7 +90,8 @@ fn bins(predictions: &PredictionByBin<'_>, array: &ArrayRef) -> Result<Vec<Optio
         DataType::Dictionary(..) => {
             let array = array.as_dictionary::<Int32Type>();
             let names = array.values().as_string::<i32>();
-            let of_names: Vec<_> = names.iter().map(|name| name.map_or(missing, |name| predictions.bin_of_name(name))).collect();
+            let of_names: Vec<_> =
+                names.iter().map(|name| name.map_or(missing, |name| predictions.bin_of_name(name))).collect();
             array.keys().iter().map(|key| key.map_or(missing, |key| of_names[key as usize])).collect()
         }
         DataType::Boolean => array.as_boolean().iter().map(|flag| flag.map_or(missing, bin_of_flag)).collect(),

@@ -29,7 +29,7 @@ Without --output, a terminal is shown a table; anything else is given the profil
 
 /// Profiles a file.
 pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
-    let bar = super::progress(args.quiet, &[&args.file]);
+    let bar = super::progress(args.quiet, [args.file.as_path()]);
     let source = Reader { buckets: BUCKETS, bar: &bar }.reference(&args.file, &args.selection)?;
     bar.finish_and_clear();
     let json = String::from_utf8_lossy(&source.profile.to_bytes()).into_owned();
@@ -42,7 +42,10 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
         None => print(&source.profile),
     }
     if !args.quiet {
-        source.skipped.iter().for_each(|skipped| eprintln!("note: {:?} was left out: {}", skipped.name, skipped.reason));
+        source
+            .skipped
+            .iter()
+            .for_each(|skipped| eprintln!("note: {:?} was left out: {}", skipped.name, skipped.reason));
     }
     Ok(())
 }
@@ -66,7 +69,9 @@ fn line(column: &Column) -> Vec<String> {
 
 fn numbers(numeric: &Numeric) -> (String, String) {
     let different = numeric.distinct().map_or_else(|| format!("over {BUCKETS}"), |different| different.to_string());
-    let Some(((min, max), middle)) = numeric.range().zip(numeric.quantile(0.5)) else { return (different, String::new()) };
+    let Some(((min, max), middle)) = numeric.range().zip(numeric.quantile(0.5)) else {
+        return (different, String::new());
+    };
     (different, format!("{} to {}, half up to {}", output::number(min), output::number(max), output::number(middle)))
 }
 
@@ -81,6 +86,7 @@ fn categories(categorical: &Categorical) -> (String, String) {
 }
 
 fn span(span: Option<(i64, i64)>) -> String {
-    let at = |millis| chrono::DateTime::from_timestamp_millis(millis).map(|time| output::moment(&time)).unwrap_or_default();
+    let at =
+        |millis| chrono::DateTime::from_timestamp_millis(millis).map(|time| output::moment(&time)).unwrap_or_default();
     span.map(|(first, last)| format!("{} to {}", at(first), at(last))).unwrap_or_default()
 }

@@ -46,7 +46,10 @@ impl Selection {
         if kinds.is_empty() && !own.is_empty() {
             bail!("no column of {source} is left to compare; it has {}", listed(own.keys()));
         }
-        kinds.iter_mut().filter(|(name, _)| self.categorical.contains(name)).for_each(|(_, kind)| *kind = Kind::Categorical);
+        kinds
+            .iter_mut()
+            .filter(|(name, _)| self.categorical.contains(name))
+            .for_each(|(_, kind)| *kind = Kind::Categorical);
         Ok(kinds)
     }
 

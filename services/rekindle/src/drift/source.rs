@@ -127,8 +127,9 @@ fn is_profile(path: &Path) -> Result<bool> {
 fn stored(path: &Path, selection: &Selection) -> Result<Source> {
     let name = path.display().to_string();
     let bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let mut profile = Profile::from_bytes(&bytes)
-        .with_context(|| format!("{name} is no profile that this version reads; make one with `rekindle profile FILE -o {name}`"))?;
+    let mut profile = Profile::from_bytes(&bytes).with_context(|| {
+        format!("{name} is no profile that this version reads; make one with `rekindle profile FILE -o {name}`")
+    })?;
     let own = kinds(&profile);
     let kinds = selection.kinds(&own, &name)?;
     if let Some((column, _)) = kinds.iter().find(|(column, kind)| own.get(*column) != Some(kind)) {

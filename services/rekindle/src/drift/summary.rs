@@ -31,7 +31,9 @@ fn verdicts(comparison: &Comparison) -> String {
     let drifted = names(comparison, Verdict::Drifted);
     let stable = report.columns.iter().filter(|column| column.verdict == Verdict::Stable).count();
     match report.verdict {
-        Verdict::Drifted => format!("Drifted: {} of {all} columns ({}); {rows}.", drifted.len(), named(drifted.into_iter())),
+        Verdict::Drifted => {
+            format!("Drifted: {} of {all} columns ({}); {rows}.", drifted.len(), named(drifted.into_iter()))
+        }
         Verdict::Stable => format!("Stable: {stable} of {all} columns, and none drifted; {rows}."),
         Verdict::Unknown => format!("Unknown: of none of {all} columns can it be told; {rows}."),
     }
@@ -41,7 +43,8 @@ fn unknown(comparison: &Comparison) -> Option<String> {
     let names = names(comparison, Verdict::Unknown);
     let report = &comparison.report;
     let unknown = report.columns.iter().filter(|column| column.verdict == Verdict::Unknown);
-    let needed = unknown.filter_map(|column| rows_needed(column, report.rows, report.level, comparison.settings.margin));
+    let needed =
+        unknown.filter_map(|column| rows_needed(column, report.rows, report.level, comparison.settings.margin));
     let takes = needed.max_by_key(|needed| match needed {
         RowsNeeded::InWindow(rows) => (0, *rows),
         RowsNeeded::InBoth(rows) => (1, *rows),

@@ -68,7 +68,8 @@ fn table(steps: &[(u64, u64)], shift: u32) -> Result<Table, PrefixCountsError> {
     let largest = u64::MAX >> shift;
     let (mut table, mut prefix, mut rows) = (Table::new(), 0_u64, 0_u64);
     for (index, &(step, count)) in steps.iter().enumerate() {
-        prefix = prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Contradiction("a prefix is too large"))?;
+        prefix =
+            prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Contradiction("a prefix is too large"))?;
         rows = rows.checked_add(count).ok_or(Contradiction("the rows are too many to count"))?;
         if count == 0 || (step == 0 && index > 0) {
             return Err(Contradiction("a prefix is empty or occurs twice"));

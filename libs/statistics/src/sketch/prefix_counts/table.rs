@@ -1,82 +1,138 @@
-/// An open-addressed table from prefixes to counts above zero, with linear probing. It is what a profile of a large
-/// file spends its time in: several times as fast as the standard map, since keys and counts are plain integers and an
-/// empty slot is a count of zero.
-#[derive(Debug, Clone)]
-pub(super) struct Table {
-    /// Prefix and count; a power of two of them.
-    slots: Vec<(u64, u64)>,
-    used: usize,
-}
+//! From prefixes to counts above zero. It is what a profile of a large file spends its time in, one column's table after the
+//! other's, so that what counts is how few cache lines a batch of values touches.
 
-/// Slots that a new table starts with, so that small columns stay small.
-const FIRST_SLOTS: usize = 64;
+mod pages;
+mod scattered;
+
+use pages::Pages;
+use scattered::Scattered;
+
+/// Counts by prefix: page by page where prefixes are neighbours, as those of a continuous quantity are once they are
+/// short, else each by itself.
+#[derive(Debug, Clone)]
+pub(super) enum Table {
+    Scattered(Scattered),
+    Pages(Pages),
+}
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { slots: vec![(0, 0); FIRST_SLOTS], used: 0 }
+        Self::Scattered(Scattered::new())
     }
 
-    /// A table that has room for that many prefixes without growing.
-    pub(super) fn with_room_for(prefixes: usize) -> Self {
-        Self { slots: vec![(0, 0); (2 * prefixes).next_power_of_two().max(FIRST_SLOTS)], used: 0 }
+    /// A table of these, different prefixes, with room for `capacity`.
+    pub(super) fn of(prefixes: &[(u64, u64)], capacity: usize) -> Self {
+        let mut table = match Pages::with_room_for(prefixes.iter().map(|(prefix, _)| *prefix), capacity) {
+            Some(pages) => Self::Pages(pages),
+            None => Self::Scattered(Scattered::with_room_for(capacity)),
+        };
+        prefixes.iter().for_each(|&(prefix, rows)| table.add(prefix, rows));
+        table
     }
 
     #[inline]
     pub(super) fn add(&mut self, prefix: u64, rows: u64) {
-        let index = self.slot(prefix);
-        let slot = &mut self.slots[index];
-        if slot.1 == 0 && rows > 0 {
-            slot.0 = prefix;
-            slot.1 = rows;
-            self.used += 1;
-            self.grow_if_crowded();
-        } else {
-            slot.1 += rows;
+        match self {
+            Self::Scattered(scattered) => scattered.add(prefix, rows),
+            Self::Pages(pages) => {
+                if !pages.add(prefix, rows) {
+                    self.scatter();
+                    self.add(prefix, rows);
+                }
+            }
         }
     }
 
     pub(super) fn get(&self, prefix: u64) -> u64 {
-        self.slots[self.slot(prefix)].1
+        match self {
+            Self::Scattered(scattered) => scattered.get(prefix),
+            Self::Pages(pages) => pages.get(prefix),
+        }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.used
+        match self {
+            Self::Scattered(scattered) => scattered.len(),
+            Self::Pages(pages) => pages.len(),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.slots.iter().copied().filter(|slot| slot.1 > 0)
+        let (scattered, pages) = match self {
+            Self::Scattered(scattered) => (Some(scattered.iter()), None),
+            Self::Pages(pages) => (None, Some(pages.iter())),
+        };
+        scattered.into_iter().flatten().chain(pages.into_iter().flatten())
     }
 
-    /// The slot that holds a prefix, or the empty one where it belongs.
-    #[inline]
-    fn slot(&self, prefix: u64) -> usize {
-        let mask = self.slots.len() - 1;
-        // Fibonacci hashing: the product's leading bits depend on every bit of the prefix.
-        let hash = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut index = (hash >> (u64::BITS - self.slots.len().trailing_zeros())) as usize;
-        while self.slots[index].1 != 0 && self.slots[index].0 != prefix {
-            index = (index + 1) & mask;
-        }
-        index
-    }
-
-    fn grow_if_crowded(&mut self) {
-        if 2 * self.used <= self.slots.len() {
-            return;
-        }
-        let larger = vec![(0, 0); self.slots.len() * 2];
-        let old = std::mem::replace(&mut self.slots, larger);
-        for (prefix, rows) in old.into_iter().filter(|slot| slot.1 > 0) {
-            let index = self.slot(prefix);
-            self.slots[index] = (prefix, rows);
-        }
+    /// Counts each prefix by itself from now on.
+    #[cold]
+    fn scatter(&mut self) {
+        let mut scattered = Scattered::with_room_for(self.len());
+        self.iter().for_each(|(prefix, rows)| scattered.add(prefix, rows));
+        *self = Self::Scattered(scattered);
     }
 }
 
 impl PartialEq for Table {
     fn eq(&self, other: &Self) -> bool {
-        self.used == other.used && self.iter().all(|(prefix, rows)| other.get(prefix) == rows)
+        self.len() == other.len() && self.iter().all(|(prefix, rows)| other.get(prefix) == rows)
     }
 }
 
 impl Eq for Table {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Counts these prefixes in a table that begins with the first few, and in a map.
+    fn count(prefixes: &[u64], first: usize, capacity: usize) -> (Table, BTreeMap<u64, u64>) {
+        let (first, later) = prefixes.split_at(first);
+        let mut map = BTreeMap::new();
+        first.iter().for_each(|prefix| *map.entry(*prefix).or_insert(0) += 1);
+        let pairs: Vec<(u64, u64)> = map.iter().map(|(&prefix, &rows)| (prefix, rows)).collect();
+        let mut table = Table::of(&pairs, capacity);
+        for prefix in later {
+            table.add(*prefix, 1);
+            *map.entry(*prefix).or_insert(0) += 1;
+        }
+        (table, map)
+    }
+
+    #[test]
+    fn counts_are_those_of_a_map_wherever_the_prefixes_lie() {
+        let near: Vec<u64> = (0..5000_u64).map(|i| 1_000_000 + i * i % 3001).collect();
+        let far: Vec<u64> = (0..5000_u64).map(|i| (i * i % 3001).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let from_near_to_far = [&near[..], &far[..]].concat();
+        for (prefixes, begins, ends) in [(&near, true, true), (&far, false, false), (&from_near_to_far, true, false)] {
+            let (table, map) = count(prefixes, 3000, 4096);
+            let (begun, _) = count(&prefixes[..3000], 3000, 4096);
+            assert_eq!((matches!(begun, Table::Pages(_)), matches!(table, Table::Pages(_))), (begins, ends));
+            assert_eq!(table.iter().collect::<BTreeMap<_, _>>(), map);
+            assert_eq!(table.len(), map.len());
+            assert!(map.iter().all(|(&prefix, &rows)| table.get(prefix) == rows));
+            assert_eq!(
+                (table.get(0), table.get(999_999), table.get(u64::MAX)),
+                (map.get(&0).copied().unwrap_or(0), 0, 0)
+            );
+            assert_eq!(table, count(prefixes, 0, 4096).0);
+        }
+    }
+
+    #[test]
+    fn no_rows_are_no_prefix() {
+        for mut table in [Table::new(), Table::of(&[(1, 1)], 4096)] {
+            let len = table.len();
+            table.add(0, 0);
+            table.add(7, 0);
+            assert_eq!((table.len(), table.get(7)), (len, 0));
+            table.add(0, 2);
+            table.add(0, 1);
+            assert_eq!((table.len(), table.get(0)), (len + 1, 3));
+        }
+    }
+}

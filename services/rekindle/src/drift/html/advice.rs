@@ -2,7 +2,7 @@
 
 use rekindle_statistics::drift::{Bin, BinKind, ColumnDrift, RowsNeeded, Sides, Suspicion, Verdict, rows_needed};
 
-use super::figures::{counted, number, rows};
+use super::figures::{counted, rows};
 use crate::drift::comparison::Comparison;
 
 /// What a verdict comes down to. Each asks for something else to be done.
@@ -10,7 +10,7 @@ use crate::drift::comparison::Comparison;
 enum Finding {
     Absent,
     OtherKind,
-    Unit(f64),
+    Unit,
     Swapped(String),
     MoreMissing,
     FewerMissing,
@@ -47,7 +47,7 @@ fn drifted(column: &ColumnDrift, comparison: &Comparison) -> Finding {
         return Finding::OtherKind;
     }
     match &column.suspicion {
-        Some(Suspicion::UnitChange { factor }) => Finding::Unit(*factor),
+        Some(Suspicion::UnitChange { .. }) => Finding::Unit,
         Some(Suspicion::Swapped { with }) => Finding::Swapped(with.clone()),
         None => by_bin(column, comparison.report.rows),
     }
@@ -73,11 +73,9 @@ fn in_words(finding: Finding, comparison: &Comparison) -> String {
         Finding::OtherKind => "Look at the schema: the values arrive as another type than they had. Mend the type where it is written; \
              retraining would learn the mistake."
             .to_owned(),
-        Finding::Unit(factor) => format!(
-            "Ask the source whether a unit or a scale has changed: all values are about {} times as large. If so, convert \
-             them back, or convert the training data and retrain.",
-            number(factor)
-        ),
+        Finding::Unit => "Ask the source whether a unit or a scale has changed. If so, convert the values back; if it is to stay, \
+             convert the training data and retrain."
+            .to_owned(),
         Finding::Swapped(with) => format!(
             "Compare the order and the names of the columns where the file is written: this one and {with:?} seem to have changed \
              places. Put them back; do not retrain."

@@ -3,7 +3,7 @@
 use rekindle_statistics::drift::Sides;
 
 use super::{
-    figures::{counted, cut, number, percent},
+    figures::{counted, cut, number, on_axis, percent},
     parts::{Part, Parts, Place},
 };
 
@@ -104,7 +104,7 @@ impl Scale {
             label: part.label.clone(),
             short: String::new(),
             mark: part.mark(),
-            apart: !matches!(part.place, Place::Axis(..) | Place::Named),
+            apart: !matches!(part.place, Place::Axis(..) | Place::Named | Place::AtLeast),
             middle: 0.0,
             room: Bar::default(),
             reference: Bar::default(),
@@ -130,71 +130,86 @@ fn tenth(length: f64) -> f64 {
 /// Where the bars of a histogram stand.
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 206.0;
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 56.0;
+
+/// Room of a part that stands apart, and between it and the axis.
+const APART: f64 = 80.0;
+const GAP: f64 = 18.0;
 
 /// Bars over an axis of numbers, and beside it those that have no place on it.
 fn upright(parts: &[Part], scale: &Scale) -> Chart {
-    let widths = Widths::of(parts);
-    let mut x = LEFT;
-    let mut pairs = Vec::with_capacity(parts.len());
+    let axis = Axis::of(parts);
+    let mut pairs: Vec<Pair> = Vec::with_capacity(parts.len());
     let mut ticks = Vec::new();
-    let every = label_distance(parts, widths.on_axis);
-    let mut index = 0;
-    for (part, next) in parts.iter().zip(parts.iter().skip(1).map(Some).chain([None])) {
-        let width = match part.place {
-            Place::Axis(low, high) => {
-                let last = !next.is_some_and(|next| matches!(next.place, Place::Axis(..)));
-                ticks.extend(axis_labels((low, high), x, widths.on_axis, index % every == 0, last));
-                index += 1;
-                widths.on_axis
-            }
-            _ => widths.apart,
-        };
+    let mut x = LEFT;
+    for part in parts {
+        let is_apart = !matches!(part.place, Place::Axis(..));
+        x += if pairs.last().is_some_and(|before| before.apart != is_apart) { GAP } else { 0.0 };
+        let width = if is_apart { APART } else { axis.width };
+        ticks.extend(axis.labels(part, x));
         pairs.push(stand(scale, part, x, width));
         x += width;
     }
     let grid = scale.lines(|share| BOTTOM - share * (BOTTOM - TOP));
-    Chart { height: 250.0, grid, ticks, pairs, lies: false, from: LEFT, to: tenth(x) }
+    Chart { height: 232.0, grid, ticks, pairs, lies: false, from: LEFT, to: tenth(x) }
 }
 
-/// Room for each pair along the axis.
-struct Widths {
-    on_axis: f64,
-    apart: f64,
+/// The bins of the axis, and which of their limits are labelled.
+struct Axis {
+    /// Of each bin, as drawn.
+    width: f64,
+    /// Of each bin, in what is counted.
+    step: f64,
+    /// A label at each multiple of so many steps.
+    every: i64,
+    last: f64,
+    bins: usize,
 }
 
-impl Widths {
+impl Axis {
     fn of(parts: &[Part]) -> Self {
-        let on_axis = parts.iter().filter(|part| matches!(part.place, Place::Axis(..))).count();
-        let apart = 84.0;
-        let left = WIDTH - LEFT - 14.0 - apart * (parts.len() - on_axis) as f64;
-        Self { on_axis: (left / on_axis.max(1) as f64).min(64.0), apart }
+        let limits: Vec<(f64, f64)> = parts.iter().filter_map(Part::limits).collect();
+        let apart = (parts.len() - limits.len()) as f64;
+        let gaps = if parts.first().is_some_and(|part| part.place == Place::Below) { 2.0 } else { 1.0 };
+        let room = WIDTH - LEFT - 20.0 - apart * APART - gaps * GAP;
+        let width = (room / limits.len().max(1) as f64).min(64.0);
+        let step = match limits.as_slice() {
+            [(low, _), (next, _), ..] => next - low,
+            _ => 1.0,
+        };
+        let letters = limits.iter().map(|(low, high)| label((*low, *high), *low).max(label((*low, *high), *high)));
+        let needed = letters.map(|label| label.chars().count()).max().unwrap_or(1) as f64 * 7.0 + 12.0;
+        let last = limits.last().map_or(0.0, |limits| limits.1);
+        Self { width, step, every: round_multiple(step, (needed / width).ceil() as i64), last, bins: limits.len() }
     }
-}
 
-/// A label at every so many bins, so that they do not run into each other.
-fn label_distance(parts: &[Part], width: f64) -> usize {
-    let widest = parts.iter().filter_map(|part| match part.place {
-        Place::Axis(low, high) => Some(number(low).chars().count().max(number(high).chars().count())),
-        _ => None,
-    });
-    let needed = widest.max().unwrap_or(1) as f64 * 7.0 + 14.0;
-    (needed / width).ceil().max(1.0) as usize
-}
-
-/// A bin of one number is labelled in its middle, another at its lower end, and the last one at its upper end too.
-fn axis_labels((low, high): (f64, f64), x: f64, width: f64, due: bool, last: bool) -> Vec<Tick> {
-    let tick = |at: f64, value: f64| Tick { at: tenth(at), label: number(value) };
-    match (low == high, due, last) {
-        (true, true, _) => vec![tick(x + width / 2.0, low)],
-        (false, true, false) => vec![tick(x, low)],
-        (false, due, true) => {
-            let room = width > number(low).chars().count() as f64 * 7.0 + 14.0;
-            let lower = (due && room).then(|| tick(x, low));
-            lower.into_iter().chain([tick(x + width, high)]).collect()
+    /// A bin of one number is labelled in its middle, another at its lower end, and the last one at its upper end too.
+    fn labels(&self, part: &Part, x: f64) -> Vec<Tick> {
+        let Some((low, high)) = part.limits() else { return Vec::new() };
+        let due = |value: f64| self.bins == 1 || (value / self.step).round() as i64 % self.every == 0;
+        let tick = |at: f64, value: f64| Tick { at: tenth(at), label: label((low, high), value) };
+        if low == high {
+            return due(low).then(|| tick(x + self.width / 2.0, low)).into_iter().collect();
         }
-        _ => Vec::new(),
+        let upper = (high == self.last && due(high)).then(|| tick(x + self.width, high));
+        due(low).then(|| tick(x, low)).into_iter().chain(upper).collect()
     }
+}
+
+/// A limit of a bin.
+fn label((low, high): (f64, f64), value: f64) -> String {
+    on_axis(value, high - low)
+}
+
+/// The least multiple of a step, of at least so many, that is 1, 2 or 5 times a power of ten.
+fn round_multiple(step: f64, least: i64) -> i64 {
+    let is_round = |multiple: &i64| {
+        let value = step * *multiple as f64;
+        let digits = value / 10_f64.powf(value.log10().floor());
+        [1.0, 2.0, 5.0, 10.0].iter().any(|round| (digits - round).abs() < 1e-6)
+    };
+    let least = least.max(1);
+    (least..=least.saturating_mul(10).min(1000)).find(is_round).unwrap_or(least)
 }
 
 fn stand(scale: &Scale, part: &Part, x: f64, width: f64) -> Pair {
@@ -207,7 +222,7 @@ fn stand(scale: &Scale, part: &Part, x: f64, width: f64) -> Pair {
     };
     let pair = scale.pair(part);
     Pair {
-        short: if pair.apart { cut(&part.label, 14) } else { String::new() },
+        short: if pair.apart { cut(&part.label, 15) } else { String::new() },
         middle: tenth(middle),
         room: Bar { x: tenth(x), y: TOP, width: tenth(width), height: BOTTOM - TOP },
         reference: bar(middle - bar_width, part.reference, scale.rows.reference),

@@ -122,9 +122,9 @@ fn pictures(
     current: &ColumnProfile,
     rows: Sides<u64>,
 ) -> Vec<Picture> {
-    let mut pictures = vec![Picture::of("Values", &Parts::of(column, reference, current), rows)];
+    let mut pictures = vec![Picture::of("Rows by value", &Parts::of(column, reference, current), rows)];
     if let Some(lengths) = Parts::of_lengths(reference, current) {
-        pictures.push(Picture::of("Lengths of the texts, in characters", &lengths, rows));
+        pictures.push(Picture::of("Rows by the length of the text, in characters", &lengths, rows));
     }
     pictures
 }
@@ -163,7 +163,7 @@ fn evidence(column: &ColumnDrift, scores: &Scores, comparison: &Comparison) -> V
         line(
             "Smallest detectable effect",
             column.minimum_detectable_effect.map(number),
-            "tells if not above the margin".to_owned(),
+            format!("stable takes at most {}", number(settings.margin)),
         ),
         line("p-value", Some(chance(column.p_value)), format!("is real below {}", chance(comparison.report.level))),
         line("Share of the shift", Some(percent(column.cause_share)), String::new()),

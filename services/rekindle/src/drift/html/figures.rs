@@ -14,11 +14,28 @@ pub(super) fn number(value: f64) -> String {
 
 fn plain(magnitude: f64) -> String {
     let decimals = (3 - magnitude.log10().floor() as i32).clamp(0, 8) as usize;
-    let text = format!("{magnitude:.decimals$}");
-    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    trimmed(&format!("{magnitude:.decimals$}"))
+}
+
+/// Without zeros at the end, and with the thousands apart.
+fn trimmed(text: &str) -> String {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
     let rest = rest.trim_end_matches('0');
     let whole = grouped(whole);
     if rest.is_empty() { whole } else { format!("{whole}.{rest}") }
+}
+
+/// A number on an axis, in as many digits as tell it from another one that is `step` away. Without a step it is a value by itself.
+pub(super) fn on_axis(value: f64, step: f64) -> String {
+    let decimals = match step {
+        _ if value.abs() >= 1e15 => return number(value),
+        0.0 if value.fract() == 0.0 => 0,
+        _ if !(1e-8..1e15).contains(&step) => return number(value),
+        // One more, for steps of two and a half.
+        step => (1.0 - step.log10().floor()).max(0.0) as usize,
+    };
+    let text = trimmed(&format!("{:.decimals$}", value.abs()));
+    if value < 0.0 && text != "0" { format!("−{text}") } else { text }
 }
 
 /// A number of rows.
@@ -34,7 +51,7 @@ pub(super) fn counted(count: u64, what: &str) -> String {
 fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -47,8 +64,8 @@ pub(super) fn percent(share: f64) -> String {
     match 100.0 * share {
         0.0 => "0 %".to_owned(),
         100.0 => "100 %".to_owned(),
-        percent if percent < 0.1 => "under 0.1 %".to_owned(),
-        percent if percent > 99.9 && percent < 100.0 => "over 99.9 %".to_owned(),
+        percent if percent < 0.1 => "<0.1 %".to_owned(),
+        percent if percent > 99.9 && percent < 100.0 => ">99.9 %".to_owned(),
         percent => format!("{percent:.1} %"),
     }
 }
@@ -116,8 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_on_an_axis_differ() {
+        let cases = [
+            (1005.2, 0.2, "1,005.2"),
+            (-7.5, 2.5, "−7.5"),
+            (0.1 + 0.2, 0.1, "0.3"),
+            (1.7e9, 5e5, "1,700,000,000"),
+            (7.0, 0.0, "7"),
+            (0.123_456, 0.0, "0.1235"),
+            (3e20, 1e18, "3 × 10²⁰"),
+            (-0.001, 1.0, "0"),
+        ];
+        for (value, step, text) in cases {
+            assert_eq!(on_axis(value, step), text);
+        }
+    }
+
+    #[test]
     fn shares_are_none_or_all_only_if_they_are() {
-        let cases = [(0.0, "0 %"), (1e-6, "under 0.1 %"), (0.1234, "12.3 %"), (0.9999, "over 99.9 %"), (1.0, "100 %")];
+        let cases = [(0.0, "0 %"), (1e-6, "<0.1 %"), (0.1234, "12.3 %"), (0.9999, ">99.9 %"), (1.0, "100 %")];
         for (share, text) in cases {
             assert_eq!(percent(share), text);
         }

@@ -56,12 +56,12 @@ fn verdict(comparison: &Comparison) -> String {
     let (all, unknown) = (counted(columns.len() as u64, "column"), count(comparison, Verdict::Unknown));
     let untold = match unknown {
         0 => String::new(),
-        1 => ", and of 1 it cannot be told".to_owned(),
-        unknown => format!(", and of {} it cannot be told", rows(unknown)),
+        1 => "; 1 has too few rows to tell".to_owned(),
+        unknown => format!("; {} have too few rows to tell", rows(unknown)),
     };
     match comparison.report.verdict {
         Verdict::Drifted => {
-            format!("{} of {all} moved{}{untold}.", rows(count(comparison, Verdict::Drifted)), foremost(columns))
+            format!("{} of {all} moved{untold}.{}", rows(count(comparison, Verdict::Drifted)), foremost(columns))
         }
         Verdict::Stable if unknown == 0 => format!("no shift that matters in any of {all}."),
         Verdict::Stable => {
@@ -77,7 +77,11 @@ fn foremost(columns: &[ColumnDrift]) -> String {
     let drifted = || columns.iter().filter(|column| column.verdict == Verdict::Drifted);
     match drifted().max_by(|a, b| a.cause_share.total_cmp(&b.cause_share)) {
         Some(most) if drifted().count() > 1 => {
-            format!(", most of all {:?} with {} of the shift", cut(&most.name, 40), percent(most.cause_share))
+            format!(
+                " The largest part of the shift is that of {:?}: {}.",
+                cut(&most.name, 40),
+                percent(most.cause_share)
+            )
         }
         _ => String::new(),
     }
@@ -119,7 +123,7 @@ fn budget(comparison: &Comparison) -> String {
         "If nothing ever moved, there would be a false alarm {windows}, over {} together, with a chance of at most {}. \
          So a column's difference counts as real if chance would make one as large with a probability below {}.",
         counted(columns, "column"),
-        percent(settings.false_alarms),
+        format_args!("{} %", number(100.0 * settings.false_alarms)),
         chance(comparison.report.level)
     )
 }

@@ -7,14 +7,17 @@ use rekindle_statistics::{
     profile::{Categorical, ColumnProfile, Numeric},
 };
 
-use super::figures::number;
+use super::figures::on_axis;
 use crate::drift::table::printable;
 
-/// Bars of a histogram, about.
-const BINS: usize = 28;
+/// Bars of a histogram at most, about; round limits may make it half as many.
+const BINS: usize = 36;
 
 /// Categories that have bars of their own.
 const TOP: usize = 12;
+
+/// The share that a value must have on one side to be named among many.
+const LEAST_SHARE: f64 = 0.005;
 
 /// The parts of a column's values, and how they are to be drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +54,8 @@ pub(super) enum Place {
     Apart,
     /// One value among the names.
     Named,
+    /// One value among the names, that may have more rows than are known of.
+    AtLeast,
 }
 
 impl Part {
@@ -60,6 +65,14 @@ impl Part {
 
     fn is_empty(&self) -> bool {
         self.reference + self.current == 0
+    }
+
+    /// Its limits, if it has a place on the axis.
+    pub(super) fn limits(&self) -> Option<(f64, f64)> {
+        match self.place {
+            Place::Axis(low, high) => Some((low, high)),
+            _ => None,
+        }
     }
 
     /// What happened to it as a whole.
@@ -120,11 +133,17 @@ fn of_kind(kind: &BinKind) -> String {
 }
 
 fn numbers(reference: &Numeric, current: &Numeric) -> Parts {
-    let bins = histogram(reference, current, BINS).into_iter().filter_map(|bin| {
+    let bins = histogram(reference, current, BINS);
+    let steps = bins.iter().filter_map(|bin| match bin.kind {
+        BinKind::Interval { low, high } => Some(high - low),
+        _ => None,
+    });
+    let step = steps.fold(0.0, f64::max);
+    let bins = bins.into_iter().filter_map(|bin| {
         let (label, place) = match bin.kind {
             BinKind::Interval { low, high } => (interval(low, high), Place::Axis(low, high)),
-            BinKind::Below { than } => (format!("below {}", number(than)), Place::Below),
-            BinKind::Above { than } => (format!("above {}", number(than)), Place::Above),
+            BinKind::Below { than } => (format!("below {}", on_axis(than, step)), Place::Below),
+            BinKind::Above { than } => (format!("above {}", on_axis(than, step)), Place::Above),
             _ => return None,
         };
         Some(Part::new(label, place, bin.reference, bin.current))
@@ -138,7 +157,8 @@ fn numbers(reference: &Numeric, current: &Numeric) -> Parts {
 }
 
 fn interval(low: f64, high: f64) -> String {
-    if low == high { number(low) } else { format!("{} to {}", number(low), number(high)) }
+    let limit = |value| on_axis(value, high - low);
+    if low == high { limit(low) } else { format!("{} to {}", limit(low), limit(high)) }
 }
 
 /// The most frequent values of both sides together, what is left of the others, and what is missing. `values` are the rows that
@@ -147,15 +167,21 @@ fn names(reference: &Categorical, current: &Categorical, values: Sides<u64>) -> 
     let mut rows = BTreeMap::<String, (u64, u64)>::new();
     reference.top(usize::MAX).into_iter().for_each(|(name, count)| rows.entry(name).or_default().0 += count);
     current.top(usize::MAX).into_iter().for_each(|(name, count)| rows.entry(name).or_default().1 += count);
-    let mut named: Vec<Part> = rows.into_iter().map(|(name, (r, c))| Part::new(printable(&name), Place::Named, r, c)).collect();
+    let mut named: Vec<Part> =
+        rows.into_iter().map(|(name, (r, c))| Part::new(printable(&name), Place::Named, r, c)).collect();
     named.sort_by(|a, b| larger_share(b, values).total_cmp(&larger_share(a, values)));
     // One more bar takes no more room than a bar for all others would.
     if named.len() > TOP + 1 {
         named.truncate(TOP);
+        named.retain(|part| larger_share(part, values) >= LEAST_SHARE);
+    }
+    if !(reference.is_exact() && current.is_exact()) {
+        named.iter_mut().for_each(|part| part.place = Place::AtLeast);
     }
     let (r, c) = named.iter().fold((0, 0), |sum, part| (sum.0 + part.reference, sum.1 + part.current));
     let left = (values.reference.saturating_sub(r), values.current.saturating_sub(c));
-    let others = Part::new("all others", Place::Apart, left.0, left.1);
+    let others = if named.is_empty() { "values too many to name" } else { "all others" };
+    let others = Part::new(others, Place::Apart, left.0, left.1);
     let missing = Part::new("missing", Place::Apart, reference.missing(), current.missing());
     named.extend([others, missing].into_iter().filter(|part| !part.is_empty()));
     Parts::Names(named)

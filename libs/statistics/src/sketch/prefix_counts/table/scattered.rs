@@ -1,0 +1,122 @@
+/// Each prefix with its count, by a hash of the prefix: several times as fast as the standard map, since keys and counts are plain
+/// integers, an empty slot is a count of zero, and a prefix is nearly always found in the cache line that its hash names,
+/// without a jump that depends on where in it.
+#[derive(Debug, Clone)]
+pub(in crate::sketch::prefix_counts) struct Scattered {
+    /// A power of two of them.
+    lines: Vec<Line>,
+    used: usize,
+}
+
+/// The slots of one cache line, taken from the first on. A prefix is in the first line from its own on that had a slot left.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Line([Slot; SLOTS]);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    prefix: u64,
+    /// 0 if the slot is empty.
+    rows: u64,
+}
+
+const SLOTS: usize = 4;
+
+/// Lines that a new table starts with, so that small columns stay small.
+const FIRST_LINES: usize = 16;
+
+impl Scattered {
+    pub(super) fn new() -> Self {
+        Self::with_lines(FIRST_LINES)
+    }
+
+    /// A table that has room for that many prefixes without growing.
+    pub(super) fn with_room_for(prefixes: usize) -> Self {
+        Self::with_lines((2 * prefixes).div_ceil(SLOTS).next_power_of_two().max(FIRST_LINES))
+    }
+
+    fn with_lines(lines: usize) -> Self {
+        Self { lines: vec![Line::default(); lines], used: 0 }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, prefix: u64, rows: u64) {
+        let line = self.line(prefix);
+        match self.lines[line].likely(prefix) {
+            Some(slot) => slot.rows += rows,
+            None => self.search_and_add(line, prefix, rows),
+        }
+    }
+
+    pub(super) fn get(&self, prefix: u64) -> u64 {
+        let mut line = self.line(prefix);
+        loop {
+            match self.lines[line].0.iter().find(|slot| slot.rows == 0 || slot.prefix == prefix) {
+                Some(slot) => return slot.rows,
+                None => line = self.next(line),
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.lines.iter().flat_map(|line| line.0).filter(|slot| slot.rows > 0).map(|slot| (slot.prefix, slot.rows))
+    }
+
+    /// The line where a prefix belongs.
+    #[inline]
+    fn line(&self, prefix: u64) -> usize {
+        // Fibonacci hashing: the product's leading bits depend on every bit of the prefix.
+        let hash = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> (u64::BITS - self.lines.len().trailing_zeros())) as usize
+    }
+
+    fn next(&self, line: usize) -> usize {
+        (line + 1) & (self.lines.len() - 1)
+    }
+
+    /// Adds a prefix that is new, or not where it is likely to be.
+    #[cold]
+    fn search_and_add(&mut self, mut line: usize, prefix: u64, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        loop {
+            match self.lines[line].0.iter_mut().find(|slot| slot.rows == 0 || slot.prefix == prefix) {
+                Some(slot) => {
+                    self.used += usize::from(slot.rows == 0);
+                    *slot = Slot { prefix, rows: slot.rows + rows };
+                    return self.grow_if_crowded();
+                }
+                None => line = self.next(line),
+            }
+        }
+    }
+
+    fn grow_if_crowded(&mut self) {
+        if 2 * self.used <= SLOTS * self.lines.len() {
+            return;
+        }
+        let mut larger = Self::with_lines(2 * self.lines.len());
+        self.iter().for_each(|(prefix, rows)| larger.add(prefix, rows));
+        *self = larger;
+    }
+}
+
+impl Line {
+    /// The slot of a prefix, if it is in this line; at times not even then, if the prefix is 0.
+    #[inline]
+    fn likely(&mut self, prefix: u64) -> Option<&mut Slot> {
+        let is = |index: usize| self.0[index].prefix == prefix;
+        // Each `if` chooses between two numbers, which takes no jump.
+        let index = if is(1) { 1 } else { 0 };
+        let index = if is(2) { 2 } else { index };
+        let index = if is(3) { 3 } else { index };
+        let slot = &mut self.0[index];
+        (slot.prefix == prefix && slot.rows > 0).then_some(slot)
+    }
+}
