@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    two_sample::{Method, Sample, ks},
+    two_sample::{Method, Sample, Test, ks},
 };
 
 /// Whose statistics are reported.
@@ -50,15 +50,6 @@ pub struct Scores {
     pub ks: Option<Test>,
     /// Chi-square test.
     pub chi_square: Option<Test>,
-}
-
-/// A test's statistic and p-value.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Test {
-    /// The statistic.
-    pub statistic: f64,
-    /// Chance of a statistic at least as extreme if nothing moved.
-    pub p_value: f64,
 }
 
 /// Two samples of one column, as the conventions tell columns apart.

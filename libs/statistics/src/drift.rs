@@ -30,7 +30,7 @@ mod swapped;
 use serde::{Deserialize, Serialize};
 
 pub use bins::{Bin, BinKind};
-pub use column::{ColumnDrift, Sides, Test, compare_column};
+pub use column::{ColumnDrift, Sides, compare_column};
 pub use exact::rare_event;
 pub use histogram::histogram;
 pub use power::noncentrality;

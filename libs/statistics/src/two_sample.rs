@@ -28,6 +28,17 @@ pub use mmd::{MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
 pub use sample::{MAX_ROWS, Sample};
 pub use wasserstein::wasserstein;
 
+use serde::{Deserialize, Serialize};
+
+/// A test's result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// The statistic.
+    pub statistic: f64,
+    /// Chance of one at least as extreme if both samples are from one population.
+    pub p_value: f64,
+}
+
 /// How a p-value is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {

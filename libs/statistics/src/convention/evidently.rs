@@ -6,12 +6,12 @@
 //!
 //! Its Spark engine bins otherwise (Doane), so that one data set has two scores there; this is the pandas one.
 
-use super::{Column, Scores, Test, kolmogorov_smirnov_as_scipy, pooled, scipy};
+use super::{Column, Scores, kolmogorov_smirnov_as_scipy, pooled, scipy};
 use crate::{
     Error,
     error::check_rows,
     two_sample::{
-        self, Sample, binning,
+        self, Sample, Test, binning,
         contingency::{ChiSquare, Statistic, goodness_of_fit},
         divergence::{self, Base, Shares, rows},
         proportions::{Part, two_proportions},

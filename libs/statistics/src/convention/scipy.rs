@@ -8,11 +8,11 @@
 //! Scipy has no population stability index: it is absent. Infinite values sort to the ends in the Kolmogorov-Smirnov
 //! test and leave the other statistics of numbers without a value.
 
-use super::{Column, Scores, Test, kolmogorov_smirnov_as_scipy, pooled};
+use super::{Column, Scores, kolmogorov_smirnov_as_scipy, pooled};
 use crate::{
     Error,
     two_sample::{
-        Sample, binning,
+        Sample, Test, binning,
         contingency::{Correction, Statistic, homogeneity},
         divergence::{self, Base, Shares},
         wasserstein,

@@ -2,12 +2,14 @@
 
 use super::{
     bins::{Bin, BinKind},
-    column::Test,
     numeric,
 };
 use crate::{
     profile::Categorical,
-    two_sample::contingency::{Correction, Statistic, homogeneity},
+    two_sample::{
+        Test,
+        contingency::{Correction, Statistic, homogeneity},
+    },
 };
 
 /// One bin for each value, or group of values, and one for missing; most rows of both together first, those with equal rows in

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     profile::{Categorical, ColumnProfile, Numeric},
-    two_sample::divergence,
+    two_sample::{Test, divergence},
 };
 
 /// A number of the reference and the same of the window.
@@ -20,15 +20,6 @@ pub struct Sides<T = f64> {
     pub reference: T,
     /// Of the window.
     pub current: T,
-}
-
-/// A test's result.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Test {
-    /// The statistic.
-    pub statistic: f64,
-    /// Chance of one at least as large if nothing had moved.
-    pub p_value: f64,
 }
 
 /// One column of a window against the reference. No number is NaN or infinite.

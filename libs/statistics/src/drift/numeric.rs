@@ -1,12 +1,9 @@
 //! Two columns of numbers over the same bins.
 
-use super::{
-    bins::{Bin, BinKind},
-    column::Test,
-};
+use super::bins::{Bin, BinKind};
 use crate::{
     profile::{Bucket, Numeric},
-    two_sample::{p_value_asymptotic, p_value_exact},
+    two_sample::{Test, p_value_asymptotic, p_value_exact},
 };
 
 /// A bucket with the rows of the reference and of the window.

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use rekindle_statistics::{
-    convention::{Convention, Test},
+    convention::Convention,
     drift::{ColumnDrift, Settings, Sides, Suspicion, Verdict},
+    two_sample::Test,
 };
 use serde::Serialize;
 

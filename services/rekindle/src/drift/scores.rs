@@ -1,7 +1,7 @@
 //! The statistics beside a verdict, by the convention chosen.
 
 use rekindle_statistics::{
-    convention::{Categories, Column, Convention, Scores, Test, evidently, scipy},
+    convention::{Categories, Column, Convention, Scores, evidently, scipy},
     drift::ColumnDrift,
     profile::{self, BUCKETS, Categorical, ColumnProfile, Numeric, Profile},
     two_sample::Sample,
@@ -18,13 +18,12 @@ pub(super) fn buckets(convention: Convention) -> usize {
 /// The statistics that the verdict rests on.
 pub(super) fn of_verdict(column: &ColumnDrift) -> Scores {
     let any = column.minimum_detectable_effect.is_some();
-    let test = |test: rekindle_statistics::drift::Test| Test { statistic: test.statistic, p_value: test.p_value };
     Scores {
         psi: any.then_some(column.psi),
         jensen_shannon: any.then_some(column.jensen_shannon),
         wasserstein: column.wasserstein,
-        ks: column.ks.map(test),
-        chi_square: column.chi_square.map(test),
+        ks: column.ks,
+        chi_square: column.chi_square,
     }
 }
 

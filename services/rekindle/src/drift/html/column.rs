@@ -154,7 +154,7 @@ fn evidence(column: &ColumnDrift, scores: &Scores, comparison: &Comparison) -> V
     let settings = &comparison.settings;
     let line = |name, value: Option<String>, remark: String| value.map(|value| Evidence { name, value, remark });
     let plain = |name, value: Option<f64>| line(name, value.map(number), String::new());
-    let tested = |name, test: Option<rekindle_statistics::convention::Test>| {
+    let tested = |name, test: Option<rekindle_statistics::two_sample::Test>| {
         let remark = test.map(|test| format!("p {}", chance(test.p_value))).unwrap_or_default();
         line(name, test.map(|test| number(test.statistic)), remark)
     };
