@@ -8,7 +8,7 @@
 //!
 //! The quantile sketches in use elsewhere were looked at for the first. KLL and REQ (Apache DataSketches) bound the error of
 //! a rank, but flip coins, so that two merges of the same parts differ; a t-digest has no bound; DDSketch is as
-//! deterministic as this one, but its buckets do not adapt, and a year such as 2013 shares one with twenty others.
+//! deterministic as this one, but its buckets do not adapt, and at a relative error of 1 % a year such as 2013 shares one with some forty others.
 //! For distinct values and frequent ones the sketches of Apache DataSketches are taken as they are.
 
 mod bytes;
