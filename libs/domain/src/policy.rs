@@ -90,7 +90,7 @@ pub struct Watch {
     pub drift_margin: f64,
     /// Smallest relative rise of the loss that matters.
     pub degradation_margin: f64,
-    /// Chance that a window in which nothing changed raises an alarm, over all columns, in (0, 1).
+    /// Chance of any false alarm in 30 windows in which nothing changed, over all columns, in (0, 1).
     pub false_alarm_rate: f64,
 }
 
@@ -107,7 +107,7 @@ impl Default for Watch {
             min_rows: 200,
             drift_margin: 0.2,
             degradation_margin: 0.1,
-            false_alarm_rate: 0.01,
+            false_alarm_rate: 0.05,
         }
     }
 }

@@ -92,13 +92,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Over several columns: one drifted is enough; stable needs all that could tell, and at least one.
+    /// Over several columns: one drifted is enough; stable needs every one, and one at least.
     pub fn over(columns: impl IntoIterator<Item = Self>) -> Self {
-        columns.into_iter().fold(Self::Unknown, |all, one| match (all, one) {
+        let both = |all, one| match (all, one) {
             (Self::Drifted, _) | (_, Self::Drifted) => Self::Drifted,
-            (Self::Stable, _) | (_, Self::Stable) => Self::Stable,
-            (Self::Unknown, Self::Unknown) => Self::Unknown,
-        })
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Stable, Self::Stable) => Self::Stable,
+        };
+        columns.into_iter().reduce(both).unwrap_or(Self::Unknown)
     }
 }
 

@@ -34,8 +34,9 @@ fn verdicts(comparison: &Comparison) -> String {
         Verdict::Drifted => {
             format!("Drifted: {} of {all} columns ({}); {rows}.", drifted.len(), named(drifted.into_iter()))
         }
-        Verdict::Stable => format!("Stable: {stable} of {all} columns, and none drifted; {rows}."),
-        Verdict::Unknown => format!("Unknown: of none of {all} columns can it be told; {rows}."),
+        Verdict::Stable => format!("Stable: all {all} columns; {rows}."),
+        Verdict::Unknown if stable > 0 => format!("Unknown: only {stable} of {all} columns are surely stable; {rows}."),
+        Verdict::Unknown => format!("Unknown: nothing can be told of any column; {rows}."),
     }
 }
 

@@ -63,12 +63,12 @@ fn verdict(comparison: &Comparison) -> String {
         Verdict::Drifted => {
             format!("{} of {all} moved{untold}.{}", rows(count(comparison, Verdict::Drifted)), foremost(columns))
         }
-        Verdict::Stable if unknown == 0 => format!("no shift that matters in any of {all}."),
-        Verdict::Stable => {
-            format!("no shift that matters in {} of {all}{untold}.", rows(count(comparison, Verdict::Stable)))
-        }
+        Verdict::Stable => format!("no shift that matters in any of {all}."),
         Verdict::Unknown if columns.is_empty() => "there are no columns to compare.".to_owned(),
-        Verdict::Unknown => format!("too few rows to tell about any of {all}."),
+        Verdict::Unknown => match count(comparison, Verdict::Stable) {
+            0 => format!("too few rows to tell about any of {all}."),
+            stable => format!("no shift that matters in {} of {all}{untold}.", rows(stable)),
+        },
     }
 }
 
@@ -93,10 +93,10 @@ fn advice(comparison: &Comparison) -> &'static str {
             "Begin with the first of the columns below. Rule out a fault in the data (gaps, units, columns that changed places) \
              before the model is retrained; then measure the model on recent labelled rows, and retrain if it has become worse."
         }
-        Verdict::Stable => {
-            "Nothing has to be done. A shift of the size that matters would have been seen in the columns called stable."
+        Verdict::Stable => "Nothing has to be done. A shift of the size that matters would have been seen.",
+        Verdict::Unknown => {
+            "Collect more rows and compare again. Of the columns that cannot be told this is neither good news nor bad."
         }
-        Verdict::Unknown => "Collect more rows and compare again. So far this is neither good news nor bad.",
     }
 }
 
