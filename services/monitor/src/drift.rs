@@ -36,23 +36,28 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Set
     }
     found.push(compared(PREDICTION, &profiles.prediction, &profile_predictions(reference, batch)?));
     cause::share_out(&mut found, |_| 1.0);
-    let enough = batch.num_rows() as u64 >= settings.min_rows;
-    let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, enough)).collect();
+    let too_few = too_few(batch.num_rows() as u64, settings.min_rows);
+    let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, too_few.as_deref())).collect();
     let prediction = features.pop();
     let verdict = Verdict::over(features.iter().chain(&prediction).map(|column| column.verdict));
     Ok(Drift { verdict, features, prediction })
 }
 
-fn column(found: Found, enough: bool) -> ColumnDrift {
+/// Why nothing is said of any column of so small a window.
+fn too_few(rows: u64, least: u64) -> Option<String> {
+    (rows < least).then(|| format!("the window has {rows} rows, the watch asks for {least}"))
+}
+
+fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
     ColumnDrift {
         name: found.name,
         verdict: match found.verdict {
-            _ if !enough => Verdict::Unknown,
+            _ if too_few.is_some() => Verdict::Unknown,
             Answer::Stable => Verdict::Stable,
             Answer::Drifted => Verdict::Drifted,
             Answer::Unknown => Verdict::Unknown,
         },
-        reason: found.reason,
+        reason: too_few.map_or(found.reason, str::to_owned),
         psi: finite(found.psi, 0.0),
         p_value: finite(found.p_value, 1.0),
         minimum_detectable_psi: finite(found.minimum_detectable_effect.unwrap_or(f64::INFINITY), f64::MAX),
@@ -94,5 +99,22 @@ fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<
             }
         },
         ColumnProfile::Timestamp(_) => Err(wrong("no timestamps: they have no profile")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_window_is_no_drift_and_says_why() {
+        let reference = ColumnProfile::of_numbers((0..1000).map(|number| Some(f64::from(number))));
+        let window = ColumnProfile::of_numbers((0..100).map(|_| Some(-1.0)));
+        let found = || drift::compare_column("x", &reference, &window, 1e-3, 0.1);
+        let (told, untold) = (column(found(), None), column(found(), too_few(100, 200).as_deref()));
+        assert_eq!((told.verdict, untold.verdict), (Verdict::Drifted, Verdict::Unknown));
+        assert!(told.reason.contains("lie below 0"), "{}", told.reason);
+        assert_eq!(untold.reason, "the window has 100 rows, the watch asks for 200");
+        assert_eq!(too_few(200, 200), None);
     }
 }

@@ -324,6 +324,21 @@ mod tests {
         assert_eq!(verdict(1.2), Verdict::Drifted);
     }
 
+    /// The mean loss is 1.26 with a deviation of 1: above the margin by 2.25 standard errors, which a thirtieth of one half asks for
+    /// and a thirtieth of a twentieth does not give.
+    #[test]
+    fn a_month_of_windows_shares_the_budget_of_false_alarms() {
+        let manifest = manifest(Task::Regression, None, 1.0);
+        let truths: Vec<_> = (0..200).map(|_| Some(Truth::Number(0.0))).collect();
+        let answers: Vec<f32> = (0..100).flat_map(|_| [0.26f32.sqrt(), 2.26f32.sqrt()]).collect();
+        let verdict = |false_alarm_rate| {
+            let settings = Settings { min_rows: 2, false_alarm_rate, ..Settings::default() };
+            let answers = numbers("prediction", &answers);
+            judge(&manifest, &answers, truths.iter().map(Option::as_ref), &settings).expect("a number a row").verdict
+        };
+        assert_eq!((verdict(0.05), verdict(0.5)), (Verdict::Stable, Verdict::Drifted));
+    }
+
     #[test]
     fn too_few_truths_are_scored_but_cannot_tell() {
         let manifest = manifest(Task::Binary, Some(&["no", "yes"]), 0.1);

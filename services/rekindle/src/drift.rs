@@ -157,7 +157,10 @@ fn compare(args: &Args) -> Result<Comparison> {
     let reader = Reader { buckets: scores::buckets(convention), bar: &bar };
     let (reference, current, new_columns) = read(args, reader)?;
     let (scored, mut notes) = scores::by(convention, &reference.profile, &current.profile);
-    let (reference, current) = (of_usual_size(reference), of_usual_size(current));
+    let (reference, current) = match convention {
+        Convention::Rekindle => (reference, current),
+        _ => (of_usual_size(reference), of_usual_size(current)),
+    };
     let settings = args.verdict.settings();
     let mut report = rekindle_statistics::drift::compare(&reference.profile, &current.profile, &settings)?;
     report.new_columns = new_columns;

@@ -1,7 +1,7 @@
 //! Is the difference real?
 
-use super::Sides;
 use super::{
+    Sides,
     bins::Bin,
     exact::rare_event,
     psi::{expected_psi, psi},

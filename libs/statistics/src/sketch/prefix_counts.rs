@@ -93,11 +93,6 @@ impl PrefixCounts {
         self.table.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// How often a prefix of this shift occurred.
-    pub fn count(&self, prefix: u64) -> u64 {
-        self.table.get(prefix)
-    }
-
     /// The prefixes in ascending order with their counts, at a shift of at least this one's own.
     pub fn at_shift(&self, shift: u32) -> Vec<(u64, u64)> {
         shortened(self.sorted(), shift.saturating_sub(self.shift))
