@@ -146,9 +146,11 @@ impl Assigner {
             },
             Operation::Delete | Operation::Purge => match entry.key.parse::<ModelName>() {
                 Ok(model) => {
+                    // Forgotten first: whoever finds the model gone finds nothing left of it.
+                    let forgotten = self.desired.remove(&model).await;
                     self.catalog.remove(&model);
                     self.changed.notify_one();
-                    self.desired.remove(&model).await
+                    forgotten
                 }
                 Err(_) => Ok(()),
             },
@@ -192,13 +194,14 @@ impl Assigner {
         }
     }
 
-    /// Whether a pursuit should start: something else is served, nobody is at it, and it did not fail just now.
+    /// Whether a pursuit should start: something else is served, nobody is at it, it did not fail just now, and the deployment was
+    /// not deleted meanwhile.
     fn is_due(&self, state: &DesiredState, pursued: &BTreeSet<ModelName>, refusals: &Refusals) -> bool {
         let assignment = state.assignment(&self.replica);
         if pursued.contains(&state.model) || refusals.rests(&state.model, assignment) {
             return false;
         }
-        let slot = self.catalog.place(&state.model);
+        let Some(slot) = self.catalog.find(state.model.as_str()) else { return false };
         let progress = slot.progress();
         !serves(&slot, assignment.version) || progress.generation != assignment.generation || progress.failure.is_some()
     }
@@ -207,7 +210,7 @@ impl Assigner {
     /// it cannot be carried out.
     async fn pursue(&self, state: DesiredState) -> (ModelName, Option<Assignment>) {
         let assignment = state.assignment(&self.replica);
-        let slot = self.catalog.place(&state.model);
+        let Some(slot) = self.catalog.find(state.model.as_str()) else { return (state.model, None) };
         let mut refused = None;
         if serves(&slot, assignment.version) {
             slot.reached(assignment.generation);
