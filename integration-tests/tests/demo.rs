@@ -14,7 +14,7 @@ async fn demo(target: &str, ignore: &str) -> (Value, String) {
     let out = folder.path().join("out");
     let output = tokio::process::Command::new(program())
         .args(["demo", "--target", target, "--ignore", ignore, "--time", "time", "--train-until", "2024-01-04"])
-        .args(["--label-delay", "30m", "--replicas", "2", "--replay-for", "20s"])
+        .args(["--label-delay", "30m", "--replicas", "2", "--replay-for", "40s"])
         .arg("--data")
         .arg(&data)
         .arg("--out")
@@ -34,7 +34,7 @@ fn check(summary: &Value, report: &str, scores: [&str; 2]) {
     let rows = 96 * table::ROWS_PER_HOUR;
     assert_eq!((&summary["requests"], &summary["rows"]), (&rows.into(), &rows.into()));
     assert_eq!(summary["failed_requests"], 0);
-    assert!(summary["events_published"].as_u64() > Some(0) && summary["seconds"].as_f64() > Some(20.0));
+    assert!(summary["events_published"].as_u64() > Some(0) && summary["seconds"].as_f64() > Some(40.0));
     let workflows = summary["workflows"].as_array().expect("a list");
     for key in ["id", "trigger", "state", "queued_at", "serving_everywhere_at", "from_version", "to_version"] {
         assert!(workflows.iter().all(|workflow| workflow.get(key).is_some()), "{key}: {workflows:?}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Probes until the fact holds, and gives what the probe found. The bound is 60 s, or `REKINDLE_TEST_PATIENCE_SECONDS`: long, since it
+/// Probes until the fact holds, and gives what the probe found. The bound is 3 min, or `REKINDLE_TEST_PATIENCE_SECONDS`: long, since it
 /// only costs time when something is broken.
 ///
 /// # Panics
@@ -25,7 +25,7 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T,
 
 fn patience() -> Duration {
     let seconds = std::env::var("REKINDLE_TEST_PATIENCE_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(180))
 }
 
 #[cfg(test)]

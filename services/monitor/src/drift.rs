@@ -7,7 +7,7 @@ use arrow::{
 use rekindle_domain::Task;
 use rekindle_statistics::{
     cause,
-    drift::{self, ColumnDrift as Found, Verdict as Answer},
+    drift::{self, ColumnDrift as Found},
     profile::ColumnProfile,
 };
 
@@ -36,10 +36,11 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Set
     }
     found.push(compared(PREDICTION, &profiles.prediction, &profile_predictions(reference, batch)?));
     cause::share_out(&mut found, |_| 1.0);
+    let verdict = drift::Verdict::over(found.iter().map(|found| found.verdict));
     let too_few = too_few(batch.num_rows() as u64, settings.min_rows);
+    let verdict = if too_few.is_some() { Verdict::Unknown } else { verdict.into() };
     let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, too_few.as_deref())).collect();
     let prediction = features.pop();
-    let verdict = Verdict::over(features.iter().chain(&prediction).map(|column| column.verdict));
     Ok(Drift { verdict, features, prediction })
 }
 
@@ -51,12 +52,7 @@ fn too_few(rows: u64, least: u64) -> Option<String> {
 fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
     ColumnDrift {
         name: found.name,
-        verdict: match found.verdict {
-            _ if too_few.is_some() => Verdict::Unknown,
-            Answer::Stable => Verdict::Stable,
-            Answer::Drifted => Verdict::Drifted,
-            Answer::Unknown => Verdict::Unknown,
-        },
+        verdict: if too_few.is_some() { Verdict::Unknown } else { found.verdict.into() },
         reason: too_few.map_or(found.reason, str::to_owned),
         psi: finite(found.psi, 0.0),
         p_value: finite(found.p_value, 1.0),

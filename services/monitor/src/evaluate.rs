@@ -186,10 +186,7 @@ impl Evaluation {
             }
             Err(error) => return Err(error),
         };
-        let reason = match drift.verdict {
-            Verdict::Unknown if reason.is_empty() => format!("{rows} rows are too few to tell"),
-            _ => reason,
-        };
+        let reason = if reason.is_empty() { drift.doubt(rows).unwrap_or_default() } else { reason };
         let correlation_id = (drift.verdict == Verdict::Drifted).then(Uuid::now_v7);
         Ok(Report {
             id: ReportId::new(Uuid::now_v7()),

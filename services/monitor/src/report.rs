@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{ModelName, ReportId, VersionRef};
+use rekindle_statistics::drift;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,6 +12,9 @@ use crate::window::Window;
 
 /// The name under which the prediction stands among the features in events.
 pub const PREDICTION: &str = "(prediction)";
+
+/// Columns that are named where not every one can be told; the others have their reasons beside them.
+const NAMED: usize = 3;
 
 /// The three things that can be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,14 +37,15 @@ impl Verdict {
             Self::Unknown => "UNKNOWN",
         }
     }
+}
 
-    /// The verdict over several columns: one drifted is enough; stable needs one that could tell.
-    pub fn over(columns: impl IntoIterator<Item = Self>) -> Self {
-        columns.into_iter().fold(Self::Unknown, |all, one| match (all, one) {
-            (Self::Drifted, _) | (_, Self::Drifted) => Self::Drifted,
-            (Self::Stable, _) | (_, Self::Stable) => Self::Stable,
-            (Self::Unknown, Self::Unknown) => Self::Unknown,
-        })
+impl From<drift::Verdict> for Verdict {
+    fn from(verdict: drift::Verdict) -> Self {
+        match verdict {
+            drift::Verdict::Stable => Self::Stable,
+            drift::Verdict::Drifted => Self::Drifted,
+            drift::Verdict::Unknown => Self::Unknown,
+        }
     }
 }
 
@@ -71,7 +76,7 @@ pub struct ColumnDrift {
 /// The inputs and the prediction of a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
-    /// Over all columns.
+    /// Over all columns: one drifted is enough; stable takes every one of them.
     pub verdict: Verdict,
     /// The inputs, in the order of the signature.
     pub features: Vec<ColumnDrift>,
@@ -86,6 +91,24 @@ impl Drift {
         let mut causes: Vec<&ColumnDrift> = all.filter(|column| column.verdict == Verdict::Drifted).collect();
         causes.sort_by(|a, b| b.cause_share.total_cmp(&a.cause_share).then_with(|| a.name.cmp(&b.name)));
         causes
+    }
+
+    /// Why a window of `rows` rows cannot be told; `None` where it can.
+    pub fn doubt(&self, rows: u64) -> Option<String> {
+        if self.verdict != Verdict::Unknown {
+            return None;
+        }
+        let columns = self.features.len() + usize::from(self.prediction.is_some());
+        let all = self.features.iter().chain(&self.prediction);
+        let doubtful: Vec<&str> =
+            all.filter(|column| column.verdict == Verdict::Unknown).map(|column| column.name.as_str()).collect();
+        if doubtful.len() == columns {
+            return Some(format!("{rows} rows are too few to tell"));
+        }
+        let named = doubtful.len().min(NAMED);
+        let more = if doubtful.len() > named { ", ..." } else { "" };
+        let names = doubtful[..named].join(", ");
+        Some(format!("cannot tell of {} in {columns} columns: {names}{more}", doubtful.len()))
     }
 }
 
@@ -164,12 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn one_drifted_column_is_enough_and_ignorance_is_not_stability() {
-        use Verdict::{Drifted, Stable, Unknown};
-        assert_eq!(Verdict::over([]), Unknown);
-        assert_eq!(Verdict::over([Unknown, Unknown]), Unknown);
-        assert_eq!(Verdict::over([Unknown, Stable]), Stable);
-        assert_eq!(Verdict::over([Stable, Drifted, Unknown]), Drifted);
+    fn a_doubt_says_how_many_columns_it_is_about() {
+        let drift = |verdicts: &[Verdict]| Drift {
+            verdict: Verdict::Unknown,
+            features: verdicts.iter().zip(["a", "b", "c", "d", "e"]).map(|(v, name)| column(name, *v, 0.0)).collect(),
+            prediction: None,
+        };
+        use Verdict::{Stable, Unknown};
+        assert_eq!(drift(&[]).doubt(7).as_deref(), Some("7 rows are too few to tell"));
+        assert_eq!(drift(&[Unknown, Unknown]).doubt(7).as_deref(), Some("7 rows are too few to tell"));
+        assert_eq!(drift(&[Unknown, Stable]).doubt(7).as_deref(), Some("cannot tell of 1 in 2 columns: a"));
+        let four = drift(&[Unknown, Unknown, Stable, Unknown, Unknown]);
+        assert_eq!(four.doubt(7).as_deref(), Some("cannot tell of 4 in 5 columns: a, b, d, ..."));
+        assert_eq!(Drift { verdict: Stable, ..four }.doubt(7), None);
     }
 
     #[test]

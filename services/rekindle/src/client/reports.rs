@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 drift compares a window's inputs and predictions with the rows the model was trained on; quality compares its loss with
-the validation rows', once outcomes are in. 'unknown' means that the window had too few rows to tell.")]
+the validation rows', once outcomes are in. 'unknown' means that a change that matters could have gone unseen in so few rows.")]
 pub(crate) struct Args {
     /// The model
     model: String,
