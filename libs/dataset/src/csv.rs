@@ -14,8 +14,10 @@ mod records;
 
 use bytes::Bytes;
 
-pub(crate) use infer::{Narrowest, parse_boolean, parse_float, parse_integer, parse_number, parse_timestamp};
-pub(crate) use records::Records;
+pub(crate) use infer::{
+    Narrowest, is_whole_number, parse_boolean, parse_float, parse_integer, parse_number, parse_timestamp,
+};
+pub(crate) use records::{COMMA, Records};
 
 use crate::{Error, Limits, Table, schema::check_names};
 

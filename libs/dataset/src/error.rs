@@ -31,6 +31,23 @@ pub enum Error {
         /// Fields in the row.
         got: usize,
     },
+    /// A header that seems to be parted by something else.
+    #[error("the header {header:?} is one field; if {found:?} parts the fields, say that it is the separator")]
+    Separator {
+        /// What stands in it.
+        found: char,
+        /// The header.
+        header: String,
+    },
+    /// A file that has to be read twice, or not from its start, but can only be read on.
+    #[error("a pipe cannot {operation}; save it to a file")]
+    Pipe {
+        /// What was being done.
+        operation: &'static str,
+    },
+    /// A file in a format that is none of those read.
+    #[error("the file is compressed with gzip; decompress it first, or save it as Parquet, which is compressed itself")]
+    Compressed,
     /// A quote where none may stand, or one that never ends.
     #[error("line {line}, field {field}: {problem}; enclose the whole field in quotes and double those inside it")]
     Quote {
@@ -42,7 +59,7 @@ pub enum Error {
         problem: &'static str,
     },
     /// A record longer than a scan may hold in memory.
-    #[error("line {line}: the record is longer than {limit} bytes; is a quote left open? else raise the limit")]
+    #[error("line {line}: the record is longer than {limit} bytes; is a quote left open?")]
     LongRecord {
         /// The line on which the record begins.
         line: usize,
@@ -133,7 +150,7 @@ pub enum Error {
     #[error("cannot put tables one after the other: {0}")]
     Concat(&'static str),
     /// More than the limits allow.
-    #[error("the table has more than {limit} {what}; split it, or raise the limit")]
+    #[error("the table has more than {limit} {what}; split it")]
     TooLarge {
         /// Rows, columns or bytes.
         what: &'static str,

@@ -9,7 +9,7 @@
 //! - [`Scan`]: files larger than memory, batch by batch, in types that cost least to read; [`Profiler`]: what drift is told
 //!   by, of such a file;
 //! - [`content_digest`]: what a table is called by what it holds;
-//! - [`profile()`]: a summary of every column, for people;
+//! - [`summarise`]: a summary of every column, for people;
 //! - [`prediction_log`]: the messages in which inference tells the monitor what it answered.
 //!
 //! It refuses to guess: no type is inferred from a sample, no row is skipped, and no value is changed to fit a type
@@ -26,20 +26,20 @@ mod error;
 mod normalise;
 mod parquet_file;
 pub mod prediction_log;
-mod profile;
 mod profiler;
 mod scan;
 mod schema;
+mod summary;
 mod table;
 
 pub use content::content_digest;
 pub use csv::{read_csv, read_csv_within};
 pub use error::Error;
 pub use parquet_file::{read_parquet, read_parquet_within, write_parquet};
-pub use profile::{ColumnProfile, ValueCount, profile};
-pub use profiler::{NEITHER, Profiler};
-pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped};
+pub use profiler::Profiler;
+pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray};
 pub use schema::{Column, Kind, Schema, canonical_timestamp, parse_type, type_name};
+pub use summary::{ColumnSummary, ValueCount, summarise};
 pub use table::{Table, TimeRange};
 
 /// What a file may at most hold. All three bound memory before it is taken.

@@ -11,14 +11,10 @@ use rekindle_statistics::profile::{
 
 use crate::{Kind, ScanBatch, ScanColumn};
 
-/// The name under which a boolean column counts values that are neither true nor false.
-pub const NEITHER: &str = "neither true nor false";
-
 /// Makes a [`Profile`] of a [`Scan`](crate::Scan), batch by batch. Its memory depends on the columns, not on their rows.
 ///
 /// A missing value counts as missing. One that is there, but does not read as its column's expected kind
-/// ([`ScanBatch::unparsable`]), is neither dropped nor missing: a number counts as not finite, a point in time as
-/// unreadable, a boolean under the name [`NEITHER`]. Any value is a category.
+/// ([`ScanBatch::unparsable`]), is neither dropped nor missing: it counts as unreadable. Any value is a category.
 ///
 /// Integers are counted as the nearest float, so beyond 2^53 neighbours may count as one.
 pub struct Profiler {
@@ -79,13 +75,13 @@ impl Counter {
             Self::Numbers(numbers) => {
                 numbers.add(array);
                 numbers.numeric.add_missing(missing);
-                numbers.numeric.add_non_finite(unparsable);
+                numbers.numeric.add_unreadable(unparsable);
             }
             Self::Texts(texts) => texts.add(array, missing),
             Self::Flags(flags) => {
                 add_flags(flags, array.as_boolean());
                 flags.add(None, missing);
-                flags.add(Some(NEITHER), unparsable);
+                flags.add_unreadable(unparsable);
             }
             Self::Times(times) => {
                 add_times(times, array.as_primitive::<TimestampMillisecondType>());

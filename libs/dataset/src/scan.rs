@@ -9,7 +9,7 @@ mod csv;
 mod parquet;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
     io::{BufRead as _, BufReader, Cursor},
@@ -19,13 +19,18 @@ use std::{
 
 use ::parquet::file::reader::ChunkReader;
 use arrow::{
-    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    array::{RecordBatch, RecordBatchOptions},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use bytes::Bytes;
 
-use self::{blocks::Input, csv::CsvScan, parquet::ParquetScan};
-use crate::{Error, Kind};
+use self::{
+    blocks::Input,
+    builder::Built,
+    csv::{Choice, CsvScan},
+    parquet::ParquetScan,
+};
+use crate::{Error, Kind, csv::COMMA};
 
 /// A file being read from its first row to its last, as an iterator over [`ScanBatch`]es. After an error it is over.
 ///
@@ -52,6 +57,7 @@ use crate::{Error, Kind};
 pub struct Scan {
     columns: Vec<ScanColumn>,
     skipped: Vec<Skipped>,
+    strays: Vec<Stray>,
     source: Source,
     over: bool,
 }
@@ -68,6 +74,17 @@ pub struct ScanBatch {
     pub rows: RecordBatch,
     /// For every column the values that do not read as the kind expected; they are among the nulls of `rows`.
     pub unparsable: Vec<u64>,
+    /// For every column the first of those values, cut to 40 characters.
+    pub examples: Vec<Option<String>>,
+}
+
+/// A value that made text of a column of numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The column.
+    pub column: String,
+    /// The value, cut to 40 characters.
+    pub value: String,
 }
 
 /// A column that is read.
@@ -126,6 +143,10 @@ pub struct Progress {
 pub struct ScanOptions {
     /// The kinds that columns are to have, by name; others are skipped. `None` reads every column in its own kind.
     pub expected: Option<BTreeMap<String, Kind>>,
+    /// What parts the fields of a CSV file: an ASCII character.
+    pub separator: u8,
+    /// Texts that stand for a missing value in CSV, as the empty one always does.
+    pub missing: BTreeSet<String>,
     /// Rows of a batch, at most.
     pub batch_rows: usize,
     /// Bytes after which a batch ends early: of the text in CSV, on average over a row group in Parquet.
@@ -142,6 +163,8 @@ impl Default for ScanOptions {
     fn default() -> Self {
         Self {
             expected: None,
+            separator: COMMA,
+            missing: BTreeSet::new(),
             batch_rows: 8 * 1024,
             batch_bytes: 32 << 20,
             record_bytes: 16 << 20,
@@ -156,17 +179,26 @@ impl Scan {
     /// CSV file is that determines its kinds.
     ///
     /// # Errors
-    /// The file cannot be read; damaged Parquet; malformed CSV, found here if kinds are not expected and else when the
+    /// The file cannot be read, or is a pipe that would have to be read twice; damaged Parquet; malformed CSV, found here if kinds are not expected and else when the
     /// row is reached; names unusable or duplicate; too many columns. A file without rows is none, one
     /// of no bytes is.
     pub fn open(path: &Path, options: &ScanOptions, watch: &mut dyn FnMut(Progress)) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::file("open the file"))?;
-        let size = file.metadata().map_err(Error::file("open the file"))?.len();
+        let metadata = file.metadata().map_err(Error::file("open the file"))?;
         let mut reader = BufReader::new(file);
-        if is_parquet(reader.fill_buf().map_err(Error::file("read the file"))?) {
-            return Self::open_parquet(reader.into_inner(), options);
+        let opening = reader.fill_buf().map_err(Error::file("read the file"))?;
+        match (is_parquet(opening), metadata.is_file()) {
+            (true, true) => return Self::open_parquet(reader.into_inner(), options),
+            (true, false) => return Err(Error::Pipe { operation: "be read from its end, as Parquet takes" }),
+            (false, false) if options.expected.is_none() => {
+                return Err(Error::Pipe {
+                    operation: "be read twice, as finding out the kinds of a CSV file's columns takes",
+                });
+            }
+            (false, _) if opening.starts_with(GZIP) => return Err(Error::Compressed),
+            (false, _) => {}
         }
-        Self::open_csv(Box::new(reader), size, options, watch)
+        Self::open_csv(Box::new(reader), metadata.len(), options, watch)
     }
 
     /// Reads what [`open`](Self::open) would find in a file of these bytes.
@@ -191,6 +223,11 @@ impl Scan {
         &self.skipped
     }
 
+    /// Values that made text of CSV columns which are numbers nearly throughout, one of each column.
+    pub fn strays(&self) -> &[Stray] {
+        &self.strays
+    }
+
     /// How far the file has been read.
     pub fn progress(&self) -> Progress {
         match &self.source {
@@ -201,7 +238,7 @@ impl Scan {
 
     fn open_parquet<R: ChunkReader + 'static>(file: R, options: &ScanOptions) -> Result<Self, Error> {
         let (scan, columns, skipped) = ParquetScan::open(file, options)?;
-        Ok(Self { columns, skipped, source: Source::Parquet(scan), over: false })
+        Ok(Self { columns, skipped, strays: Vec::new(), source: Source::Parquet(scan), over: false })
     }
 
     fn open_csv(
@@ -210,8 +247,9 @@ impl Scan {
         options: &ScanOptions,
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Self, Error> {
-        let (scan, columns, skipped) = CsvScan::open(file, size, options, watch)?;
-        Ok(Self { columns, skipped, source: Source::Csv(scan), over: false })
+        let (scan, chosen) = CsvScan::open(file, size, options, watch)?;
+        let Choice { columns, skipped, strays, .. } = chosen;
+        Ok(Self { columns, skipped, strays, source: Source::Csv(scan), over: false })
     }
 }
 
@@ -231,9 +269,14 @@ impl Iterator for Scan {
     }
 }
 
-/// Whether the magic bytes of Parquet come first, those of an encrypted file included.
+/// How a file compressed with gzip begins.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// Whether the magic bytes of Parquet come first, those of an encrypted file included, and bytes of no text among those after them.
+/// The name of a CSV column may begin with the same letters.
 fn is_parquet(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PAR1") || bytes.starts_with(b"PARE")
+    let is_binary = |byte: &u8| byte.is_ascii_control() && !b"\t\r\n".contains(byte);
+    (bytes.starts_with(b"PAR1") || bytes.starts_with(b"PARE")) && bytes.iter().any(is_binary)
 }
 
 /// The kind a column named `name` is to have, if the options expect any kinds.
@@ -259,13 +302,10 @@ fn schema_of(columns: &[ScanColumn]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn put_together(
-    schema: &SchemaRef,
-    arrays: Vec<ArrayRef>,
-    rows: usize,
-    unparsable: Vec<u64>,
-) -> Result<ScanBatch, Error> {
+fn put_together(schema: &SchemaRef, built: Vec<Built>, rows: usize) -> Result<ScanBatch, Error> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let unparsable = built.iter().map(|column| column.unparsable).collect();
+    let (arrays, examples) = built.into_iter().map(|column| (column.array, column.example)).unzip();
     let rows = RecordBatch::try_new_with_options(schema.clone(), arrays, &options);
-    Ok(ScanBatch { rows: rows.map_err(Error::arrow("put the columns together"))?, unparsable })
+    Ok(ScanBatch { rows: rows.map_err(Error::arrow("put the columns together"))?, unparsable, examples })
 }

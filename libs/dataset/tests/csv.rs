@@ -47,6 +47,10 @@ fn codes_and_numbers_that_would_be_rounded_stay_text() {
                 01234,12345678901234567890,1e400,9007199254740993,,2013-01-01T00:00:00+02:00\n\
                 99999,1,1,0.5,,2013-01-01\n";
     assert_eq!(types(&csv(text).unwrap()), ["Utf8", "Utf8", "Utf8", "Utf8", "Utf8", "Timestamp(ms)"]);
+    assert_eq!(
+        types(&csv("code,time\n3-2-1,2013-01-01 1:2:3\n9-1-30,2013-01-01 10:20:30\n").unwrap()),
+        ["Utf8", "Utf8"]
+    );
     let spelled = csv("x\n1.0\nnan\n-inf\n1e-3\n").unwrap();
     assert_eq!(types(&spelled), ["Float64"]);
 }

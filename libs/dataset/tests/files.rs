@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rekindle_dataset::{Kind, content_digest, profile, read_csv, read_parquet, write_parquet};
+use rekindle_dataset::{Kind, content_digest, read_csv, read_parquet, summarise, write_parquet};
 
 fn file(path: &str) -> Bytes {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -19,7 +19,7 @@ fn a_year_of_flights() {
     let (first, last) = table.time_range("timestamp").unwrap().unwrap();
     assert_eq!(first.to_rfc3339(), "2013-01-01T10:15:00+00:00");
     assert_eq!(last.date_naive().to_string(), "2014-01-01");
-    let columns = profile(&table);
+    let columns = summarise(&table);
     let find = |name: &str| columns.iter().find(|column| column.name == name).unwrap();
     assert_eq!((find("carrier").distinct, find("dest").distinct, find("late").distinct), (16, 104, 2));
     assert!((find("late").mean.unwrap() - 0.237).abs() < 1e-3);

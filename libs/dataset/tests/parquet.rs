@@ -15,7 +15,7 @@ use arrow::{
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use rekindle_dataset::{
-    Limits, Table, canonical_timestamp, content_digest, profile, read_csv, read_parquet, read_parquet_within,
+    Limits, Table, canonical_timestamp, content_digest, read_csv, read_parquet, read_parquet_within, summarise,
     write_parquet,
 };
 
@@ -108,7 +108,7 @@ fn a_table_without_rows_keeps_its_columns() {
     let back = read_parquet(write_parquet(&table).unwrap()).unwrap();
     assert_eq!((back.rows(), back.schema.columns.len()), (0, 5));
     assert_eq!(content_digest(&back), content_digest(&table));
-    assert_eq!(profile(&back).len(), 5);
+    assert_eq!(summarise(&back).len(), 5);
 }
 
 /// The documented bytes, hashed by another implementation of SHA-256.

@@ -14,7 +14,7 @@ use arrow::{
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
-use rekindle_dataset::{Kind, NEITHER, Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
+use rekindle_dataset::{Kind, Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
 use rekindle_statistics::profile::{ColumnProfile, Numeric, Profile};
 
 fn profile_of(bytes: Bytes, options: &ScanOptions) -> Profile {
@@ -46,11 +46,12 @@ fn every_value_is_counted_as_what_it_is() {
     assert_eq!(profile.rows, 4);
     assert!(profile.columns.iter().all(|column| column.profile.rows() == 4 && column.profile.missing() == 1));
     let Some(ColumnProfile::Numeric(numbers)) = profile.column("n") else { panic!() };
-    assert_eq!((numbers.finite(), numbers.non_finite(), numbers.range()), (1, 2, Some((1.5, 1.5))));
+    assert_eq!((numbers.finite(), numbers.non_finite(), numbers.unreadable()), (1, 1, 1));
     let Some(ColumnProfile::Categorical(texts)) = profile.column("c") else { panic!() };
     assert_eq!(texts.top(9), [("x".to_owned(), 2), ("y".to_owned(), 1)]);
     let Some(ColumnProfile::Boolean(flags)) = profile.column("b") else { panic!() };
-    assert_eq!(flags.top(9), [("false".to_owned(), 1), (NEITHER.to_owned(), 1), ("true".to_owned(), 1)]);
+    assert_eq!(flags.top(9), [("false".to_owned(), 1), ("true".to_owned(), 1)]);
+    assert_eq!(flags.unreadable(), 1);
     let Some(ColumnProfile::Timestamp(times)) = profile.column("t") else { panic!() };
     assert_eq!((times.unreadable(), times.span()), (1, Some((1_356_998_400_000, 1_357_171_200_000))));
 }
@@ -96,7 +97,7 @@ fn a_dictionary_is_looked_up_once_it_changes_and_its_nulls_are_missing() {
     let batch = |keys: Vec<Option<i32>>, values: &ArrayRef| {
         let array = DictionaryArray::<Int32Type>::new(Int32Array::from(keys), values.clone());
         let rows = RecordBatch::try_from_iter_with_nullable([("c", Arc::new(array) as ArrayRef, true)]).unwrap();
-        ScanBatch { rows, unparsable: vec![0] }
+        ScanBatch { rows, unparsable: vec![0], examples: vec![None] }
     };
     let first: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("unused"), None, Some("a")]));
     let second: ArrayRef = Arc::new(StringArray::from(vec!["b", "a"]));

@@ -16,6 +16,7 @@ use arrow::{
 use bytes::Bytes;
 use parquet::{
     arrow::ArrowWriter,
+    basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel},
     data_type::{Int96, Int96Type},
     file::{properties::WriterProperties, writer::SerializedFileWriter},
     schema::parser::parse_message_type,
@@ -74,6 +75,8 @@ fn assert_same_as_read_csv(csv: &str, options: &ScanOptions) {
     match (read_csv(text(csv)), whole(&text(csv), options)) {
         (Ok(read), Ok(scanned)) => assert_eq!(scanned, read, "{csv:?} {options:?}"),
         (Err(_), Err(_)) if csv.trim().is_empty() => {}
+        // A table is to be learnt from, and takes no column that nobody named.
+        (Err(Error::ColumnName { name, .. }), _) if name.is_empty() => {}
         (Err(read), Err(scanned)) => assert_eq!(scanned.to_string(), read.to_string(), "{csv:?} {options:?}"),
         (read, scanned) => panic!("{csv:?} {options:?}: {scanned:?} instead of {read:?}"),
     }
@@ -306,6 +309,97 @@ fn many_row_groups_give_what_reading_at_once_does() {
     }
 }
 
+#[test]
+fn the_texts_of_row_groups_are_not_written_out_row_by_row() {
+    // A few long texts in several row groups: each group has a dictionary, and no batch needs more than one of them.
+    let texts = ["a", "b", "c"].map(|letter| letter.repeat(32 << 10));
+    let mut bytes = Vec::new();
+    let rows: StringArray = (0..2400).map(|row| Some(texts[row % 3].as_str())).collect();
+    let batch = RecordBatch::try_from_iter([("long", Arc::new(rows) as ArrayRef)]).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(600)).build();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    for options in [ScanOptions::default(), expecting(&[("long", Kind::Numeric)])] {
+        for batch in batches(&bytes.clone().into(), &options).unwrap() {
+            let size = batch.rows.get_array_memory_size();
+            assert!(size < 1 << 20, "{size} bytes for {} rows", batch.rows.num_rows());
+        }
+    }
+}
+
+#[test]
+fn parquet_comes_compressed_in_whatever_way() {
+    let table = sample();
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::LZ4_RAW,
+        Compression::ZSTD(ZstdLevel::default()),
+    ] {
+        let mut bytes = Vec::new();
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut writer = ArrowWriter::try_new(&mut bytes, table.batch.schema(), Some(properties)).unwrap();
+        writer.write(&table.batch).unwrap();
+        writer.close().unwrap();
+        assert_eq!(whole(&bytes.into(), &ScanOptions::default()).unwrap(), table, "{compression}");
+    }
+}
+
+#[test]
+fn what_parts_fields_and_what_stands_for_nothing_can_be_said() {
+    let options =
+        ScanOptions { separator: b';', missing: ["NA", "-"].map(str::to_owned).into(), ..ScanOptions::default() };
+    let scanned = whole(&text("n;s\n1;x\nNA;\"y;z\"\n-3;-\n"), &options).unwrap();
+    assert_eq!(scanned, read_csv(text("n,s\n1,x\n,y;z\n-3,\n")).unwrap());
+    for (header, found) in [("a;b", ';'), ("a\tb", '\t'), ("a|b", '|')] {
+        let error = batches(&text(&format!("{header}\n1\n")), &ScanOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::Separator { found: told, .. } if told == found), "{error}");
+    }
+    assert_eq!(batches(&text("a;b,c\n1,2\n"), &ScanOptions::default()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_column_without_a_name_is_called_by_its_place() {
+    let scan = Scan::of_bytes(text(",a\n0,x\n1,y\n"), &ScanOptions::default()).unwrap();
+    assert_eq!(scan.columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["column 1", "a"]);
+}
+
+#[test]
+fn what_makes_text_of_numbers_is_told() {
+    let strays = |csv: &str| -> Vec<(String, String)> {
+        let scan = Scan::of_bytes(text(csv), &ScanOptions::default()).unwrap();
+        scan.strays().iter().map(|stray| (stray.column.clone(), stray.value.clone())).collect()
+    };
+    let rows = |first: &str| format!("n,s\n{first},a\n") + &"1.5,b\n".repeat(20);
+    assert_eq!(strays(&rows("n/a")), [("n".to_owned(), "n/a".to_owned())]);
+    assert_eq!(strays(&(rows("7") + "?,c\n")), [("n".to_owned(), "?".to_owned())]);
+    assert_eq!(strays(&rows("7")), []);
+    assert_eq!(strays("n,s\nx,1\n1,y\nz,2\n"), [], "half of it is no number");
+}
+
+#[test]
+fn large_whole_numbers_are_rounded_where_numbers_are_expected() {
+    let options = expecting(&[("n", Kind::Numeric)]);
+    let csv = text("n\n18446744073709551615\n12345678901234567890123\n0123\n1.5\n");
+    let batch = batches(&csv, &options).unwrap().remove(0);
+    let numbers = batch.rows.column(0).as_primitive::<Float64Type>();
+    assert_eq!(
+        (numbers.value(0), numbers.value(1), numbers.value(3)),
+        (u64::MAX as f64, 12_345_678_901_234_567_890_123.0, 1.5)
+    );
+    assert_eq!((batch.unparsable, batch.examples), (vec![1], vec![Some("0123".to_owned())]));
+}
+
+#[test]
+fn gzip_is_told_from_text() {
+    let file = path("scan.csv.gz");
+    std::fs::write(&file, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
+    assert!(matches!(Scan::open(&file, &ScanOptions::default(), &mut |_| ()), Err(Error::Compressed)));
+}
+
 /// So that one file can be decoded while another is looked at.
 #[test]
 fn a_scan_may_move_to_another_thread() {
@@ -316,7 +410,9 @@ fn a_scan_may_move_to_another_thread() {
 #[test]
 fn damaged_files_are_errors() {
     let good = write_parquet(&sample()).unwrap();
-    for bad in [Bytes::from_static(b"PAR1 nothing of the kind PAR1"), good.slice(..good.len() / 2), good.slice(..4)] {
+    for bad in
+        [Bytes::from_static(b"PAR1\x15\0 nothing of the kind PAR1"), good.slice(..good.len() / 2), good.slice(..12)]
+    {
         assert!(matches!(batches(&bad, &ScanOptions::default()), Err(Error::Parquet(_))));
     }
 }
@@ -353,6 +449,12 @@ fn a_file_that_changes_between_two_passes_is_noticed() {
     std::fs::write(&csv, "n\n".to_owned() + &"x\n".repeat(20_000)).unwrap();
     assert!(matches!(scan.next(), Some(Err(Error::Changed))));
     assert!(scan.next().is_none());
+    for rows in [19_000, 21_000] {
+        std::fs::write(&csv, "s\n".to_owned() + &"x\n".repeat(20_000)).unwrap();
+        let mut scan = Scan::open(&csv, &with_block(4), &mut |_| ()).unwrap();
+        std::fs::write(&csv, "s\n".to_owned() + &"y\n".repeat(rows)).unwrap();
+        assert!(matches!(scan.find(Result::is_err), Some(Err(Error::Changed))), "{rows} rows");
+    }
 }
 
 #[test]

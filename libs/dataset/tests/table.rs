@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use arrow::{array::AsArray as _, datatypes::Int64Type};
 use bytes::Bytes;
 use chrono::DateTime;
-use rekindle_dataset::{ColumnProfile, Error, Kind, Table, profile, read_csv, type_name};
+use rekindle_dataset::{ColumnSummary, Error, Kind, Table, read_csv, summarise, type_name};
 
 fn csv(text: &str) -> Table {
     read_csv(Bytes::copy_from_slice(text.as_bytes())).unwrap()
@@ -106,7 +106,7 @@ fn columns_are_projected_and_left_out() {
 
 #[test]
 fn profile_summarises_every_column() {
-    let columns = profile(&csv("n,s,big,void\n1,a,1e308,\n2,b,-1e308,\n2,b,inf,\n,,0,\n"));
+    let columns = summarise(&csv("n,s,big,void\n1,a,1e308,\n2,b,-1e308,\n2,b,inf,\n,,0,\n"));
     let find = |name: &str| columns.iter().find(|column| column.name == name).unwrap();
     let n = find("n");
     assert_eq!((n.missing, n.distinct, n.min, n.max), (1, 2, Some(1.0), Some(2.0)));
@@ -118,7 +118,7 @@ fn profile_summarises_every_column() {
     assert!(big.std.unwrap().is_finite());
     let void = find("void");
     assert_eq!((void.missing, void.distinct, void.top.len()), (4, 0, 0));
-    let finite = |column: &ColumnProfile| {
+    let finite = |column: &ColumnSummary| {
         [column.min, column.max, column.mean, column.std].into_iter().flatten().all(f64::is_finite)
     };
     assert!(columns.iter().all(finite));

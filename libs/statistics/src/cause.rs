@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    drift::{Bin, BinKind, ColumnDrift},
+    drift::{Bin, BinKind, ColumnDrift, Verdict},
     profile::NAME_BYTES,
 };
 
-/// Gives each column its part of all columns' effects, each weighted: by 1, or by the model's importance of the column.
+/// Gives each drifted column its part of their effects, each weighted: by 1, or by the model's importance of the column. What else
+/// columns differ by is chance, or does not matter, and is no part of the shift.
 ///
 /// Weights that are negative or not finite count as 0. Where no weighted effect is above 0, every share is 0.
 pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
@@ -15,17 +16,20 @@ pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
         column.effect * Some(weight(&column.name)).filter(|w| w.is_finite()).unwrap_or(0.0).max(0.0)
     };
     let parts: Vec<f64> = columns.iter().map(weighted).collect();
-    let sum: f64 = parts.iter().sum();
-    for (column, part) in columns.iter_mut().zip(parts) {
-        column.cause_share = if sum > 0.0 && sum.is_finite() { part / sum } else { 0.0 };
-    }
+    share_out_parts(columns, &parts);
 }
 
-/// Gives each column its part of how far the columns' shifts move the mean prediction, each by itself as [`PredictionByBin::moved`] has
+/// Gives each drifted column its part of how far their shifts move the mean prediction, each by itself as [`PredictionByBin::moved`] has
 /// it, in the order of the columns. Where nothing moves it, every share is 0.
 pub fn share_out_moves(columns: &mut [ColumnDrift], moved: &[f64]) {
-    let sum: f64 = moved.iter().sum();
-    for (column, part) in columns.iter_mut().zip(moved) {
+    share_out_parts(columns, moved);
+}
+
+fn share_out_parts(columns: &mut [ColumnDrift], parts: &[f64]) {
+    let of_drifted = |column: &ColumnDrift, part: f64| if column.verdict == Verdict::Drifted { part } else { 0.0 };
+    let sum: f64 = columns.iter().zip(parts).map(|(column, part)| of_drifted(column, *part)).sum();
+    for (index, column) in columns.iter_mut().enumerate() {
+        let part = of_drifted(column, parts.get(index).copied().unwrap_or(0.0));
         column.cause_share = if sum > 0.0 && sum.is_finite() { part / sum } else { 0.0 };
     }
 }
@@ -39,6 +43,8 @@ pub struct PredictionByBin<'a> {
     intervals: Vec<(f64, usize)>,
     /// Categories and their bins.
     names: BTreeMap<&'a str, usize>,
+    /// Whether no two long names begin alike for as long as they are kept.
+    has_names_apart: bool,
     /// Mean and rows of each bin.
     predictions: Vec<(f64, u64)>,
 }
@@ -46,21 +52,21 @@ pub struct PredictionByBin<'a> {
 impl<'a> PredictionByBin<'a> {
     /// Of no rows.
     pub fn new(column: &'a ColumnDrift) -> Self {
-        let (mut intervals, mut names) = (Vec::new(), BTreeMap::new());
+        let (mut intervals, mut names, mut has_names_apart) = (Vec::new(), BTreeMap::new(), true);
         for (index, bin) in column.bins.iter().enumerate() {
             match &bin.kind {
                 BinKind::Interval { high, .. } => intervals.push((*high, index)),
-                BinKind::Category { name } => _ = names.insert(name.as_str(), index),
+                BinKind::Category { name } => has_names_apart &= names.insert(name.as_str(), index).is_none(),
                 _ => {}
             }
         }
         intervals.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self { column, intervals, names, predictions: vec![(0.0, 0); column.bins.len()] }
+        Self { column, intervals, names, has_names_apart, predictions: vec![(0.0, 0); column.bins.len()] }
     }
 
-    /// Whether a value's bin can be told: not where categories are counted in groups.
+    /// Whether a value's bin can be told: not where categories are counted in groups, or are named alike.
     pub fn can_tell(&self) -> bool {
-        !self.column.bins.iter().any(|bin| matches!(bin.kind, BinKind::Group { .. }))
+        self.has_names_apart && !self.column.bins.iter().any(|bin| matches!(bin.kind, BinKind::Group { .. }))
     }
 
     /// The bin of a number of the reference; `None` if there is none.

@@ -8,8 +8,11 @@
 //! - does it matter? The population stability index, less what chance alone would make it, is above
 //!   [`Settings::margin`], so that a large window does not alarm over a difference that no model feels.
 //!
-//! A no is only given where a yes was possible: if a shift of the margin's size would have been missed with a chance above
-//! [`MISS_CHANCE`], the verdict is [`Verdict::Unknown`], with the smallest effect that would have been seen.
+//! A no is only given where a yes was possible. [`Verdict::Stable`] takes two things, each but for a chance of [`MISS_CHANCE`]: a shift
+//! of the margin's size would have been significant in so many rows, and would have shown a larger index than the one there is (an
+//! equivalence test: Wellek 2010). Else the verdict is [`Verdict::Unknown`], with the smallest effect that would have been significant.
+//! A column that nothing could be seen of, since most of its many values are new or most of its numbers were counted as
+//! one, is unknown however many rows there are.
 //!
 //! Missing values, numbers that are none, values outside the reference's range and values that the reference never had are mass of
 //! their own in every comparison: a feature that stops arriving has drifted, and one wild value among a thousand good ones has not.
@@ -41,7 +44,7 @@ pub use significance::MIN_EXPECTED;
 
 use crate::{Error, error::check_share, profile::Profile};
 
-/// The chance with which a shift of the smallest detectable size goes unseen.
+/// The chance with which a shift of the smallest detectable size is not significant, and one of the margin's size is called stable.
 pub const MISS_CHANCE: f64 = 0.2;
 
 /// How the verdict is reached.
@@ -72,9 +75,12 @@ impl Settings {
         self.false_alarms / (columns.max(1) as f64 * f64::from(self.looks.max(1)))
     }
 
-    /// Refuses a margin that is not above 0, and a budget that is no probability.
+    /// Refuses a margin that is not above 0, and a budget that is no probability or is shared by no window.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_share("false_alarms", self.false_alarms)?;
+        if self.looks == 0 {
+            return Err(Error::Looks);
+        }
         if self.margin.is_finite() && self.margin > 0.0 { Ok(()) } else { Err(Error::Margin(self.margin)) }
     }
 }

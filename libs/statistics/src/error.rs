@@ -128,6 +128,9 @@ pub enum Error {
     /// A margin that no effect can be held against.
     #[error("margin is {0}; expected a finite number above 0")]
     Margin(f64),
+    /// A budget for no windows.
+    #[error("looks is 0: at least one window has to share the budget")]
+    Looks,
     /// A stored profile that cannot be read, or two that do not go together.
     #[error("not a usable profile: {0}")]
     Profile(String),

@@ -4,7 +4,8 @@
 //! is watched; [`drift`](crate::drift) compares the two and never needs the rows of either. Profiles of parts merge
 //! into the profile of the whole, in any order.
 //!
-//! No value is dropped: missing values, and the numbers that are none (NaN, the infinities), are counted apart.
+//! No value is dropped: missing values, the numbers that are none (NaN, the infinities), and values that are none of their column's
+//! kind are counted apart.
 
 mod categorical;
 mod moments;
@@ -219,6 +220,15 @@ impl ColumnProfile {
         }
     }
 
+    /// Rows whose value is there, but is none of the column's kind.
+    pub fn unreadable(&self) -> u64 {
+        match self {
+            Self::Numeric(numeric) => numeric.unreadable(),
+            Self::Categorical(categorical) | Self::Boolean(categorical) => categorical.unreadable(),
+            Self::Timestamp(timestamp) => timestamp.unreadable(),
+        }
+    }
+
     /// Share of rows without a value; `None` without rows.
     pub fn missing_share(&self) -> Option<f64> {
         let rows = self.rows();
@@ -249,6 +259,11 @@ impl ColumnProfile {
             Self::Timestamp(timestamp) => timestamp.checked_rows(),
         }
     }
+}
+
+/// Counts that are mostly zero are left out of what is stored.
+fn is_zero(rows: &u64) -> bool {
+    *rows == 0
 }
 
 /// The name under which a flag is counted.

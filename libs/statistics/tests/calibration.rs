@@ -5,7 +5,7 @@
 mod simulation;
 
 use rekindle_statistics::drift::Settings;
-use simulation::{Population, Shift, alarms_without_cause, delay, effect};
+use simulation::{Population, Shift, alarms_without_cause, delay, effect, p_value};
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
 /// Window sizes, and streams drawn with each.
@@ -82,9 +82,33 @@ fn thousand_categories() {
 
 /// What is within the margin is no drift, however many rows show it.
 #[test]
-fn a_shift_within_the_margin_is_stable() {
+fn a_shift_within_the_margin_is_no_drift() {
     let settings = Settings::default();
     let shift = Shift::Deviations(0.1);
     assert!(effect(Population::Normal, shift, &settings) < settings.margin);
     assert!((0..3).all(|seed| delay(Population::Normal, 10_000, shift, seed, &settings).is_none()));
+}
+
+/// Without the margin, which forgives much: a p-value below a level is no more frequent than that, in small references, in windows
+/// larger than the reference, and with rare values.
+#[test]
+fn p_values_are_no_smaller_than_they_may_be() {
+    const COLUMNS: u64 = 4000;
+    for (population, reference, window) in [
+        (Population::Normal, 80, 2000),
+        (Population::Normal, 500, 500),
+        (Population::Gaps, 200, 2000),
+        (Population::Rare(1), 2000, 800),
+        (Population::Rare(3), 2000, 800),
+        (Population::Categories(20), 300, 300),
+    ] {
+        let p_values: Vec<f64> =
+            (0..COLUMNS).map(|seed| p_value(population, reference, window, 1_000_000 + seed)).collect();
+        for level in [1e-2, 1e-3] {
+            let below = p_values.iter().filter(|p_value| **p_value < level).count() as u64;
+            let most = Binomial::new(level, COLUMNS).expect("a probability").inverse_cdf(0.999);
+            println!("{population:?}, {reference} against {window} rows: {below} of {COLUMNS} p-values below {level}");
+            assert!(below <= most, "{below} p-values below {level}, at most {most} expected");
+        }
+    }
 }

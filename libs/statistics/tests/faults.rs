@@ -11,7 +11,7 @@ use numbers::has_numbers_only;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rekindle_statistics::{
-    drift::{ColumnDrift, Report, Settings, Suspicion, Verdict, compare},
+    drift::{ColumnDrift, Report, Settings, Suspicion, Verdict, compare, compare_column},
     profile::{Column, ColumnProfile, Profile, Timestamp},
 };
 
@@ -128,7 +128,7 @@ fn constant_columns() {
         let reference = || numbers(&[constant; 5000]);
         let same = against(reference(), numbers(&[constant; 2000]));
         expect(&same, Stable, &["a difference of 0 is within the margin"]);
-        assert_eq!((same.effect, same.wasserstein), (0.0, Some(0.0)), "{constant:e}");
+        assert_eq!((same.effect, same.wasserstein), (0.0, None), "{constant:e}");
         for other in [constant + 1.0, constant - 1.0, constant * 2.0, constant / 2.0] {
             if other != constant && other.is_finite() {
                 expect(&against(reference(), numbers(&[other; 500])), Drifted, &[]);
@@ -203,7 +203,7 @@ fn columns_that_have_changed_places() {
 
 #[test]
 fn another_unit() {
-    for (factor, in_words) in [(1000.0, "1000 times as large"), (1e-3, "0.001 times as large")] {
+    for (factor, in_words) in [(1000.0, "about 1000 times as large"), (1e-3, "about 1000 times as small")] {
         let scaled = |rows, seed| lognormal(rows, seed).into_iter().map(|value| value * factor).collect::<Vec<_>>();
         // Of the same rows the factor is exact, of others near.
         let same = against(numbers(&lognormal(5000, 1)), numbers(&scaled(5000, 1)));
@@ -214,7 +214,7 @@ fn another_unit() {
                 against(numbers(&lognormal(REFERENCE_ROWS, 1)), numbers(&scaled(1000, seed))),
                 against(numbers(&normal(REFERENCE_ROWS, 1)), numbers(&centred(1000, seed))),
             ] {
-                expect(&other, Drifted, &["times as large", "has the unit changed?"]);
+                expect(&other, Drifted, &["about", "times as", "has the unit changed?"]);
                 let Some(Suspicion::UnitChange { factor: found }) = other.suspicion else { panic!("{other:?}") };
                 assert!((found / factor - 1.0).abs() < 0.15, "{found}");
             }
@@ -285,7 +285,7 @@ fn time_moves_on_and_that_is_no_drift() {
         ColumnProfile::Timestamp(time)
     };
     let reference = || from(1_356_998_400_000, 8000, i64::MAX);
-    expect(&against(reference(), from(1_700_000_000_000, 2000, 5000)), Stable, &[]);
+    expect(&against(reference(), from(1_700_000_000_000, 2000, 5000)), Stable, &["which time is not compared"]);
     let gaps = against(reference(), from(1_700_000_000_000, 2000, 4));
     expect(&gaps, Drifted, &["missing values went from", "to 25.0 %"]);
 }
@@ -306,14 +306,19 @@ fn text_that_is_never_the_same_twice() {
             (from..from + rows).map(|i| format!("order {:016x}", i.wrapping_mul(0x9e37_79b9))).collect();
         texts(&ids)
     };
-    // Counted in groups on both sides, on one, and on none. As many values as there are take many rows to compare.
-    for (reference, window, verdict) in
-        [(60_000, 60_000, Stable), (20_000, 10_000, Unknown), (20_000, 4000, Unknown), (4000, 4000, Unknown)]
-    {
-        expect(&against(of(0, reference), of(1_000_000, window)), verdict, &[]);
+    // Counted in groups on both sides, and on one. However many rows there are, no group shows that all its values are others.
+    for (reference, window) in [(60_000, 60_000), (20_000, 10_000), (20_000, 4000)] {
+        let column = against(of(0, reference), of(1_000_000, window));
+        expect(&column, Unknown, &["of its many values are new, as of an identifier"]);
+        assert_eq!(column.suspicion, Some(Suspicion::Identifier));
     }
+    expect(&against(of(0, 4000), of(1_000_000, 4000)), Unknown, &["4000 rows are too few"]);
+    // The same values in as many rows can be compared: they are old.
+    expect(&against(of(0, 60_000), of(0, 60_000)), Stable, &["a difference of 0 is within the margin"]);
+    let half_new = against(of(0, 60_000), of(45_000, 60_000));
+    expect(&half_new, Unknown, &["of its many values are new"]);
     let constant = against(of(0, 10_000), texts(&["none"; 1000]));
-    expect(&constant, Drifted, &["of the rows before, all now"]);
+    expect(&constant, Drifted, &["of the rows had before, all have now"]);
 }
 
 #[test]
@@ -367,4 +372,121 @@ fn the_margin_parts_what_matters_from_what_does_not() {
         assert!(small.p_value < 1e-4, "real all the same: {small:?}");
         expect(&against(moved(0.0, seed), moved(0.5, seed + 100)), Drifted, &["of the rows"]);
     }
+}
+
+#[test]
+fn what_is_missing_shows_in_any_number_of_rows() {
+    // A fifth of the values stop arriving: from some rows on that is drift, and more rows never take it back.
+    let values = normal(REFERENCE_ROWS, 1);
+    let with_gaps = |rows: usize| {
+        ColumnProfile::of_numbers(normal(rows, 2).into_iter().enumerate().map(|(i, v)| (i % 5 > 0).then_some(v)))
+    };
+    for rows in 25..400 {
+        let column = against(numbers(&values), with_gaps(rows));
+        expect(&column, Drifted, &["missing values went from none to"]);
+    }
+}
+
+#[test]
+fn what_is_missing_does_not_make_up_for_what_is_out_of_range() {
+    let column = |missing: usize, above: usize| {
+        let value = move |i: usize| match i % 100 {
+            i if i < missing => None,
+            i if i < missing + above => Some(f64::INFINITY),
+            _ => Some((i * 7919 % 5000) as f64),
+        };
+        ColumnProfile::of_numbers((0..600).map(value))
+    };
+    expect(&against(column(3, 0), column(0, 3)), Drifted, &["went from"]);
+    let reference = ColumnProfile::of_numbers((0..60_000).map(|i| (i % 100 >= 3).then_some((i * 7919 % 5000) as f64)));
+    expect(&against(reference, column(0, 3)), Drifted, &["no finite number went from none to 3.0 % of the rows"]);
+}
+
+#[test]
+fn a_running_number_is_told_as_one() {
+    let ids = |from: u32, rows: u32| numbers(&(from..from + rows).map(f64::from).collect::<Vec<_>>());
+    let column = against(ids(1, 20_000), ids(20_001, 5000));
+    expect(&column, Drifted, &["go on evenly where the reference's ended"]);
+    assert_eq!(column.suspicion, Some(Suspicion::RunningNumber));
+    let jumped = against(numbers(&normal(REFERENCE_ROWS, 1)), ids(100, 5000));
+    assert_eq!(jumped.suspicion, None, "{}", jumped.reason);
+}
+
+#[test]
+fn values_that_are_none_of_their_kind() {
+    let reference = normal(REFERENCE_ROWS, 1);
+    let ColumnProfile::Numeric(mut spoilt) = numbers(&normal(800, 2)) else { unreachable!() };
+    spoilt.add_unreadable(200);
+    let column = against(numbers(&reference), ColumnProfile::Numeric(spoilt));
+    expect(&column, Drifted, &["values that are no number went from none to 20.0 % of the rows"]);
+    let ColumnProfile::Boolean(mut maybe) = ColumnProfile::of_flags((0..800).map(|i| Some(i % 2 == 0))) else {
+        unreachable!()
+    };
+    maybe.add_unreadable(200);
+    let flags = ColumnProfile::of_flags((0..8000).map(|i| Some(i % 2 == 0)));
+    let column = against(flags, ColumnProfile::Boolean(maybe));
+    expect(&column, Drifted, &["values that are neither true nor false went from none to 20.0 % of the rows"]);
+}
+
+#[test]
+fn a_shift_of_about_the_margin_is_neither_called_drift_nor_stable() {
+    let settings = Settings::default();
+    let share = |a: usize, rows: usize| texts(&(0..rows).map(|i| if i < a { "a" } else { "b" }).collect::<Vec<_>>());
+    let verdict = |now: usize| against(share(25_000, 50_000), share(now, 10_000));
+    // Half of the rows before; the index is 0.02 where 57 % have it now.
+    expect(&verdict(5000), Stable, &["within the margin"]);
+    let close = verdict(5690);
+    assert!((close.effect - settings.margin).abs() < 0.001 && close.is_large_enough(settings.margin), "{close:?}");
+    expect(&close, Unknown, &["too close to the margin of 0.02"]);
+    expect(&verdict(6000), Drifted, &[]);
+    // A rare value that vanished: more than the margin, and still perhaps chance.
+    let level = settings.level(20);
+    let vanished = compare_column("x", &share(4965, 5000), &share(2000, 2000), level, settings.margin);
+    assert!(vanished.effect > settings.margin && vanished.p_value > level, "{vanished:?}");
+    assert_eq!(vanished.verdict, Unknown, "{vanished:?}");
+}
+
+#[test]
+fn numbers_too_close_together_to_be_told_apart_are_not_called_stable() {
+    // Nine tenths near one, the others over three hundred powers of ten: what has buckets for these has few for those.
+    let spread = |low: f64, width: f64| {
+        let value = move |i: u32| match i % 10 {
+            0 => 10_f64.powf(-300.0 * f64::from(i * 7919 % 10_007) / 10_007.0),
+            _ => low + width * f64::from(i * 7919 % 10_007) / 10_007.0,
+        };
+        numbers(&(0..60_000).map(value).collect::<Vec<_>>())
+    };
+    let column = against(spread(0.99, 0.01), spread(0.9, 0.01));
+    expect(&column, Unknown, &["of the numbers lie too close together"]);
+    assert!(column.blind_share > Some(0.5), "{column:?}");
+}
+
+#[test]
+fn rows_that_are_too_few_are_named_by_their_side() {
+    expect(
+        &against(numbers(&normal(100, 1)), numbers(&normal(20_000, 2))),
+        Unknown,
+        &["100 rows of the reference are too few"],
+    );
+    expect(&against(numbers(&normal(20_000, 1)), numbers(&normal(100, 2))), Unknown, &["100 rows are too few"]);
+}
+
+#[test]
+fn zeros_that_became_something_else_are_no_change_of_unit() {
+    let before = numbers(&(0..5000).map(|i| if i % 5 == 0 { 10.0 } else { 0.0 }).collect::<Vec<_>>());
+    let after = numbers(&(0..4000).map(|i| if i % 5 == 0 { 100.0 } else { 90.0 }).collect::<Vec<_>>());
+    assert_eq!(against(before, after).suspicion, None);
+}
+
+#[test]
+fn nothing_is_laid_to_a_column_that_has_not_drifted() {
+    let of = |seed, by: f64| {
+        table([
+            ("moved", numbers(&normal(8000, seed).iter().map(|v| v + by).collect::<Vec<_>>())),
+            ("same", numbers(&normal(8000, seed + 10))),
+        ])
+    };
+    let shares =
+        |by| report(&of(1, 0.0), &of(2, by)).columns.iter().map(|column| column.cause_share).collect::<Vec<_>>();
+    assert_eq!((shares(0.0), shares(1.0)), (vec![0.0, 0.0], vec![1.0, 0.0]));
 }

@@ -62,7 +62,7 @@ fn assert_same_numeric(one: &Numeric, other: &Numeric) {
 
 fn assert_same_moments(one: &Moments, other: &Moments, size: f64) {
     let near = |one: Option<f64>, other: Option<f64>| match (one, other) {
-        (Some(one), Some(other)) => (one - other).abs() <= 1e-9 * size,
+        (Some(one), Some(other)) => (one - other).abs() <= 1e-9 * size + f64::MIN_POSITIVE,
         (one, other) => one == other,
     };
     assert!(near(one.mean(), other.mean()) && near(one.std(1), other.std(1)), "{one:?} {other:?}");

@@ -21,7 +21,7 @@ use rekindle_statistics::{
 fn settings() -> impl Strategy<Value = Settings> {
     let probability = prop_oneof![0.001..0.5, Just(1e-300), Just(0.999_999)];
     let margin = prop_oneof![0.01..0.5, Just(5e-324), Just(f64::MAX)];
-    (margin, probability, prop_oneof![0_u32..100, Just(u32::MAX)]).prop_map(|(margin, false_alarms, looks)| Settings {
+    (margin, probability, prop_oneof![1_u32..100, Just(u32::MAX)]).prop_map(|(margin, false_alarms, looks)| Settings {
         margin,
         false_alarms,
         looks,

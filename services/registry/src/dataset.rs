@@ -22,7 +22,7 @@ use crate::{
     store,
 };
 
-pub(crate) use rekindle_dataset::ColumnProfile;
+pub(crate) use rekindle_dataset::ColumnSummary;
 
 /// One version of a dataset.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub(crate) struct DatasetVersion {
     pub time_range: Option<(DateTime<Utc>, DateTime<Utc>)>,
     pub parents: Vec<Digest>,
     pub description: String,
-    pub profile: Vec<ColumnProfile>,
+    pub profile: Vec<ColumnSummary>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -203,7 +203,7 @@ fn prepare(
         time_range,
         parents: registration.parents,
         description: registration.description,
-        profile: rekindle_dataset::profile(&table),
+        profile: rekindle_dataset::summarise(&table),
         created_at: now,
     };
     Ok(Prepared { version, parquet })

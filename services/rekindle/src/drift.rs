@@ -4,9 +4,11 @@
 //! choice of columns, and the telling.
 
 mod comparison;
+mod figures;
 mod html;
 mod importance;
 mod json;
+mod output_file;
 mod prediction;
 mod profile;
 mod scores;
@@ -33,6 +35,7 @@ use rekindle_statistics::{
 use self::{
     comparison::{Comparison, Source, Weighting},
     importance::Importance,
+    output_file::OutputFile,
     selection::Selection,
     source::Reader,
 };
@@ -69,11 +72,16 @@ pub(crate) struct Args {
     /// End with code 3 if the verdict is drifted, else with 0
     #[arg(long)]
     fail_on_drift: bool,
-    /// Whose binning and normalisation the statistics follow; the verdict is always rekindle's
+    /// End with code 3 if the verdict is unknown, as it is of a file without rows
+    #[arg(long)]
+    fail_on_unknown: bool,
+    /// Whose binning and normalisation the statistics in the JSON and on the page follow; the verdict is always rekindle's
     #[arg(long, value_enum, default_value_t, value_name = "WHOSE")]
     convention: Whose,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    csv: source::CsvFormat,
     #[command(flatten)]
     verdict: VerdictArgs,
     /// What columns count for when the shift is shared out among them: NAME=WEIGHT,.. or a file, either a JSON object
@@ -135,28 +143,37 @@ impl From<Whose> for Convention {
 
 /// Compares two sources, tells what was found, and chooses the exit code.
 fn drift(args: &Args, format: output::Format) -> Result<ExitCode> {
+    let inputs = [args.reference.as_path(), &args.current];
+    let page = args.html.as_ref().map(|path| OutputFile::prepare(path, inputs)).transpose()?;
     let comparison = compare(args)?;
-    if let Some(path) = &args.html {
-        write(path, html::render(&comparison)?.as_bytes())?;
-    }
-    match format {
-        output::Format::Json => output::emit(&json::of(&comparison)?),
-        output::Format::Table => table::print(&comparison),
-    }
+    let told = match format {
+        output::Format::Json => json::of(&comparison)?,
+        output::Format::Table => table::of(&comparison),
+    };
+    output::print_all(&format!("{told}\n")).context("cannot print the result")?;
     if !args.quiet {
-        comparison.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        comparison.notes.iter().for_each(|note| eprintln!("note: {}", table::printable(note)));
     }
-    let drifted = comparison.report.verdict == Verdict::Drifted;
-    Ok(if drifted && args.fail_on_drift { ExitCode::from(exit::SAID_NO) } else { ExitCode::SUCCESS })
+    if let Some(page) = page {
+        page.write(html::render(&comparison)?.as_bytes())?;
+    }
+    let fails = match comparison.report.verdict {
+        Verdict::Drifted => args.fail_on_drift,
+        Verdict::Unknown => args.fail_on_unknown,
+        Verdict::Stable => false,
+    };
+    Ok(if fails { ExitCode::from(exit::SAID_NO) } else { ExitCode::SUCCESS })
 }
 
 fn compare(args: &Args) -> Result<Comparison> {
     let convention = Convention::from(args.convention);
     let again = args.prediction.is_some().then_some(args.reference.as_path());
     let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(again));
-    let reader = Reader { buckets: scores::buckets(convention), bar: &bar };
+    let reader = Reader { buckets: scores::buckets(convention), format: &args.csv, bar: &bar };
     let (reference, current, new_columns) = read(args, reader)?;
-    let (scored, mut notes) = scores::by(convention, &reference.profile, &current.profile);
+    let mut notes: Vec<String> = reference.notes.iter().chain(&current.notes).cloned().collect();
+    let (scored, of_scores) = scores::by(convention, &reference.profile, &current.profile);
+    notes.extend(of_scores);
     let (reference, current) = match convention {
         Convention::Rekindle => (reference, current),
         _ => (of_usual_size(reference), of_usual_size(current)),
@@ -164,10 +181,19 @@ fn compare(args: &Args) -> Result<Comparison> {
     let settings = args.verdict.settings();
     let mut report = rekindle_statistics::drift::compare(&reference.profile, &current.profile, &settings)?;
     report.new_columns = new_columns;
+    say_what_is_unsupported(&mut report.columns, &current);
     let weighting = share_out(args, &reference.profile, &mut report.columns, reader, &mut notes)?;
     bar.finish_and_clear();
     let scores = scored.unwrap_or_else(|| report.columns.iter().map(scores::of_verdict).collect());
     Ok(Comparison { reference, current, report, settings, convention, scores, weighting, notes })
+}
+
+/// A column that is there, but in a type that is not read, is not the same as one that is gone.
+fn say_what_is_unsupported(columns: &mut [ColumnDrift], current: &Source) {
+    for skipped in current.unsupported() {
+        let column = columns.iter_mut().find(|column| column.name == skipped.name);
+        column.into_iter().for_each(|column| column.reason = skipped.reason.to_string());
+    }
 }
 
 /// Both sources, and the names of the columns that only the data have.
@@ -210,10 +236,6 @@ fn progress<'a>(quiet: bool, paths: impl IntoIterator<Item = &'a Path>) -> Progr
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn positive(text: &str) -> Result<f64> {

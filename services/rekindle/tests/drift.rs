@@ -6,8 +6,14 @@ use std::{
     fmt::Write as _,
     path::Path,
     process::{Command, Output},
+    sync::Arc,
 };
 
+use arrow::{
+    array::{ArrayRef, Int64Array, ListArray, RecordBatch},
+    datatypes::Int64Type,
+};
+use parquet::arrow::ArrowWriter;
 use rekindle_dataset::{read_csv, write_parquet};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -236,7 +242,7 @@ fn whatever_became_of_a_column_has_its_verdict_and_reason() {
     let good = rows(&|row| format!("{},{}", row % 100, row % 2 == 0));
     let cases: [(&str, String, &str); 6] = [
         ("not there", rows(&|row| format!("{row}")).replace("x,y", "y"), "not there"),
-        ("text", rows(&|row| format!("n/a,{}", row % 2 == 0)), "no finite number"),
+        ("text", rows(&|row| format!("n/a,{}", row % 2 == 0)), "values that are no number went from none to all"),
         ("no longer a boolean", rows(&|row| format!("{},perhaps", row % 100)), "neither true nor false"),
         ("all missing", rows(&|row| format!(",{}", row % 2 == 0)), "missing values went"),
         ("another unit", rows(&|row| format!("{},{}", row % 100 * 1000, row % 2 == 0)), "has the unit changed"),
@@ -280,7 +286,7 @@ fn people_see_a_table_and_what_it_comes_to() {
     assert!(lines[0].trim_start().starts_with("COLUMN"), "{told}");
     assert!(lines[1].contains("delay") && lines[1].contains("drifted"), "{told}");
     assert!(told.contains("Drifted: 2 of 5 columns (delay, carrier); 2000 rows against 2000."), "{told}");
-    assert!(told.contains("in 30 windows such as this one is at most 5 %"), "{told}");
+    assert!(told.contains("in 30 windows such as this one is at most 5.0 %"), "{told}");
     folder.done(&["drift", "reference.csv", "current.csv", "--html", "report.html"]);
     assert!(folder.read("report.html").contains("delay"));
 }
@@ -360,7 +366,9 @@ fn errors_name_the_file_the_field_and_the_remedy() {
         ("twice.csv", "a,a\n1,2\n"),
         ("empty.csv", ""),
         ("other.json", "{\"a\": 1}"),
-        ("damaged.parquet", "PAR1 and no more"),
+        ("damaged.parquet", "PAR1\u{15}\0 and no more"),
+        ("semicolons.csv", "a;b\n1;x\n"),
+        ("parents.csv", "PARENT_ID,x\n1,2\n"),
     ]);
     folder.done(&["profile", "good.csv", "-o", "good.json"]);
     for (arguments, code, words) in [
@@ -369,7 +377,12 @@ fn errors_name_the_file_the_field_and_the_remedy() {
         (&["drift", "good.csv", "empty.csv"], 1, &["empty.csv", "nothing in it"]),
         (&["drift", "nowhere.csv", "good.csv"], 1, &["nowhere.csv", "No such file"]),
         (&["drift", "other.json", "good.csv"], 1, &["other.json", "no profile", "rekindle profile"]),
-        (&["drift", "damaged.parquet", "good.csv"], 1, &["damaged.parquet"]),
+        (&["drift", "damaged.parquet", "good.csv"], 1, &["damaged.parquet", "Parquet"]),
+        (&["drift", "semicolons.csv", "good.csv"], 1, &["semicolons.csv", "';'", "separator"]),
+        (&["drift", "good.csv", "parents.csv", "--columns", "c"], 1, &["--columns", "\"c\""]),
+        (&["drift", "good.csv", "good.csv", "--html", "good.csv"], 1, &["would replace good.csv", "another name"]),
+        (&["profile", "good.csv", "-o", "./good.csv"], 1, &["would replace good.csv"]),
+        (&["drift", "/dev/stdin", "good.csv"], 1, &["a pipe cannot be read twice", "save it to a file"]),
         (&["drift", "good.csv", "good.csv", "--ignore", "c"], 1, &["--ignore", "\"c\"", "a, b"]),
         (&["drift", "good.csv", "good.csv", "--columns", "c"], 1, &["--columns", "\"c\"", "a, b"]),
         (
@@ -385,4 +398,87 @@ fn errors_name_the_file_the_field_and_the_remedy() {
         let told = folder.refused(arguments, code);
         words.iter().for_each(|word| assert!(told.contains(word), "{arguments:?}: {word:?} is not in {told}"));
     }
+    assert_eq!(folder.read("good.csv"), "a,b\n1,x\n2,y\n");
+    let told = folder.run(&["drift", "good.csv", "parents.csv"]);
+    assert!(told.status.success(), "a name that begins as Parquet does: {told:?}");
+}
+
+#[test]
+fn the_exit_code_does_not_depend_on_who_reads_the_table() {
+    let folder = two(&flights(2000, 0), &flights(2000, 30));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+    command.args(["drift", "reference.csv", "current.csv", "--fail-on-drift"]).current_dir(folder.0.path());
+    assert_eq!(command.stdout(writer).status().unwrap().code(), Some(3));
+}
+
+#[test]
+fn a_file_without_rows_can_be_made_to_fail_a_pipeline() {
+    let folder = two(&flights(5000, 0), &flights(0, 0));
+    let told = folder.run(&["drift", "reference.csv", "current.csv", "--fail-on-unknown"]);
+    assert_eq!(told.status.code(), Some(3), "{told:?}");
+    assert_eq!(folder.run(&["drift", "reference.csv", "reference.csv", "--fail-on-unknown"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_profile_can_be_made_in_the_kinds_of_what_it_will_be_compared_with() {
+    let rows =
+        |first: &str| (1..6000).fold(format!("x\n{first}\n"), |csv, row| csv + &format!("{}\n", row * 7919 % 997));
+    let folder = two(&rows("1"), &rows("n/a"));
+    folder.done(&["profile", "current.csv", "-o", "own.json"]);
+    folder.done(&["profile", "current.csv", "--like", "reference.csv", "-o", "like.json"]);
+    assert_eq!(column(&folder.drift(&["reference.csv", "like.json"]), "x")["verdict"], "stable");
+    let told = folder.drift(&["reference.csv", "own.json"]);
+    assert!(column(&told, "x")["reason"].as_str().unwrap().contains("were numeric, and are categorical"), "{told}");
+    assert!(told["notes"][0].as_str().unwrap().contains("rekindle profile FILE --like REFERENCE"), "{told}");
+}
+
+#[test]
+fn what_stands_for_a_missing_value_can_be_said_and_is_hinted_at() {
+    let rows = |gap: &str| {
+        let value = |row: usize| if row.is_multiple_of(30) { gap.to_owned() } else { (row * 7919 % 997).to_string() };
+        (0..6000).fold("x;y\n".to_owned(), |csv, row| csv + &format!("{};{row}\n", value(row)))
+    };
+    let folder = two(&rows("NA"), &rows("NA"));
+    let told = folder.drift(&["reference.csv", "current.csv", "--separator", ";"]);
+    assert_eq!(column(&told, "x")["kind"], "categorical");
+    let note = told["notes"][0].as_str().unwrap();
+    assert!(note.contains("\"x\"") && note.contains("\"NA\"") && note.contains("--missing"), "{note}");
+    let told = folder.drift(&["reference.csv", "current.csv", "--separator", ";", "--missing", "NA,null"]);
+    assert_eq!((&column(&told, "x")["kind"], &column(&told, "x")["verdict"]), (&"numeric".into(), &"stable".into()));
+    assert_eq!(told["notes"], serde_json::json!([]));
+    let mixed = two(&rows(""), &rows("n/a")).drift(&["reference.csv", "current.csv", "--separator", ";"]);
+    assert!(mixed["notes"][0].as_str().unwrap().contains("such as \"n/a\""), "{mixed}");
+}
+
+#[test]
+fn points_in_time_are_not_said_to_be_the_same() {
+    let at =
+        |year: u32| (0..2000).fold("at\n".to_owned(), |csv, row| csv + &format!("{year}-01-{:02}\n", 1 + row % 28));
+    let told = two(&at(2013), &at(1970)).drift(&BOTH);
+    let at = column(&told, "at");
+    assert!(at["reason"].as_str().unwrap().contains("which time is not compared"), "{at}");
+    assert_eq!((&at["psi"], &at["jensen_shannon"]), (&Value::Null, &Value::Null));
+    // Codes that a lenient reader takes for days.
+    let codes = |first: u32| (0..2000).fold("code\n".to_owned(), |csv, row| csv + &format!("{first}-{}-1\n", row % 3));
+    assert_eq!(column(&two(&codes(3), &codes(9)).drift(&BOTH), "code")["verdict"], "drifted");
+}
+
+#[test]
+fn a_column_of_a_type_that_is_not_read_is_not_said_to_be_gone() {
+    let folder = two("x,y\n1,2\n", "");
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..500).map(|row| Some(vec![Some(row)])));
+    let numbers: Int64Array = (0..500).map(Some).collect();
+    let batch = RecordBatch::try_from_iter([("x", Arc::new(lists) as ArrayRef), ("y", Arc::new(numbers))]).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    folder.write("lists.parquet", &bytes);
+    folder.write("reference.csv", flights(2000, 0).replace("delay,", "x,").as_bytes());
+    let told = folder.drift(&["reference.csv", "lists.parquet"]);
+    let (x, carrier) = (column(&told, "x"), column(&told, "carrier"));
+    assert!(x["reason"].as_str().unwrap().contains("is not supported"), "{x}");
+    assert_eq!(carrier["reason"], "the column is not there");
 }

@@ -27,7 +27,15 @@ pub(crate) fn check(bytes: &[u8]) {
 fn limits(expected: Option<BTreeMap<String, Kind>>) -> ScanOptions {
     // Small, so that small files have several blocks and batches.
     let (batch_rows, batch_bytes, record_bytes) = (100, 1 << 16, 1 << 16);
-    ScanOptions { expected, batch_rows, batch_bytes, record_bytes, block_bytes: 512, columns: 64 }
+    ScanOptions {
+        expected,
+        batch_rows,
+        batch_bytes,
+        record_bytes,
+        block_bytes: 512,
+        columns: 64,
+        ..ScanOptions::default()
+    }
 }
 
 /// The rows of the file, if it can be read to the end within bounds.

@@ -34,29 +34,73 @@ pub(crate) struct Narrowest {
     number: bool,
     boolean: bool,
     timestamp: bool,
+    strays: Strays,
+}
+
+/// What stands in the way of a column of numbers.
+#[derive(Debug, Clone, Default)]
+struct Strays {
+    numbers: u64,
+    others: u64,
+    first: Option<String>,
+}
+
+/// Values after which a column that is text is no longer searched for what makes it so.
+const SEARCHED: u64 = 10_000;
+
+/// Of so many numbers at least one may not be one for it to be worth telling.
+const NUMBERS_PER_STRAY: u64 = 9;
+
+/// Characters of a value that are enough to find it by.
+const STRAY_CHARS: usize = 40;
+
+impl Strays {
+    fn see(&mut self, text: &str, is_number: bool) {
+        if is_number {
+            self.numbers += 1;
+        } else {
+            self.others += 1;
+            self.first.get_or_insert_with(|| text.chars().take(STRAY_CHARS).collect());
+        }
+    }
 }
 
 impl Narrowest {
     pub(crate) fn new() -> Self {
-        Self { empty: true, integer: true, number: true, boolean: true, timestamp: true }
+        let strays = Strays::default();
+        Self { empty: true, integer: true, number: true, boolean: true, timestamp: true, strays }
     }
 
     /// Takes a value that is not missing into account.
     pub(crate) fn see(&mut self, text: &str) {
         self.empty = false;
+        if !self.number && self.strays.numbers + self.strays.others < SEARCHED {
+            self.strays.see(text, parse_number(text).is_some());
+        }
         match parse_integer(text).filter(|_| self.integer) {
             // What spares a column of integers being parsed as floats too; they are of no other type.
             Some(value) => {
                 self.number &= is_exact(value);
+                self.strays.numbers += 1;
                 (self.boolean, self.timestamp) = (false, false);
             }
             None => {
                 self.integer = false;
-                self.number = self.number && parse_number(text).is_some();
+                if self.number {
+                    self.number = parse_number(text).is_some();
+                    self.strays.see(text, self.number);
+                }
                 self.boolean = self.boolean && parse_boolean(text).is_some();
                 self.timestamp = self.timestamp && parse_timestamp(text).is_some();
             }
         }
+    }
+
+    /// A value that makes text of what is numbers nearly throughout, as far as was looked.
+    pub(crate) fn stray(&self) -> Option<&str> {
+        let Strays { numbers, others, first } = &self.strays;
+        let is_text = self.data_type() == DataType::Utf8;
+        first.as_deref().filter(|_| is_text && *numbers >= NUMBERS_PER_STRAY * others)
     }
 
     /// The canonical type; text without any value.
@@ -93,6 +137,11 @@ fn has_leading_zero(text: &str) -> bool {
     matches!(digits, [b'0', b'0'..=b'9', ..])
 }
 
+/// Whether all of the text is digits after a sign, of any number, but no code with leading zeros.
+pub(crate) fn is_whole_number(text: &str) -> bool {
+    is_integer_literal(text) && !has_leading_zero(text)
+}
+
 pub(crate) fn parse_integer(text: &str) -> Option<i64> {
     if has_leading_zero(text) { None } else { text.parse().ok() }
 }
@@ -125,10 +174,24 @@ pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Whether all digits of a date are there, and of a time if there is one: parsers take fewer, and then codes such as `3-2-1` for days.
+fn begins_with_time(text: &[u8]) -> bool {
+    const DATE: &[u8] = b"0000-00-00";
+    const TIME: &[u8] = b"00:00:00";
+    let is_like = |text: &[u8], pattern: &[u8]| {
+        let digit =
+            |(&found, &wanted): (&u8, &u8)| if wanted == b'0' { found.is_ascii_digit() } else { found == wanted };
+        text.len() == pattern.len() && text.iter().zip(pattern).all(digit)
+    };
+    let time = text.get(DATE.len() + 1..DATE.len() + 1 + TIME.len());
+    text.get(..DATE.len()).is_some_and(|date| is_like(date, DATE))
+        && (text.len() == DATE.len() || time.is_some_and(|time| is_like(time, TIME)))
+}
+
 /// Milliseconds since 1970 of RFC 3339, or of `YYYY-MM-DD`, `YYYY-MM-DD HH:MM:SS[.fff]` (also with `T`) taken as UTC.
 /// What is finer than a millisecond is cut off.
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
-    if !text.as_bytes().first()?.is_ascii_digit() {
+    if !begins_with_time(text.as_bytes()) {
         return None;
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {

@@ -34,9 +34,13 @@ pub(super) fn columns<'a>(
     Ok(columns)
 }
 
+/// What parts fields where nothing else is said.
+pub(crate) const COMMA: u8 = b',';
+
 /// Splits text into records, keeping count of lines.
 pub(crate) struct Records<'a> {
     text: &'a str,
+    separator: u8,
     at: usize,
     line: usize,
     /// The line on which the last record began.
@@ -45,13 +49,14 @@ pub(crate) struct Records<'a> {
 
 impl<'a> Records<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self::from_line(text, 1)
+        Self::from_line(text, COMMA, 1)
     }
 
-    /// Of text that begins, at the start of a record, on `line` of its file.
-    pub(crate) fn from_line(text: &'a str, line: usize) -> Self {
+    /// Of text whose fields are parted by `separator`, an ASCII character, and which begins, at the start of a record, on `line`
+    /// of its file.
+    pub(crate) fn from_line(text: &'a str, separator: u8, line: usize) -> Self {
         // Blank lines at the end carry no row.
-        Self { text: text.trim_end_matches(['\r', '\n']), at: 0, line, record_line: line }
+        Self { text: text.trim_end_matches(['\r', '\n']), separator, at: 0, line, record_line: line }
     }
 
     /// How far the text has been split: bytes of it, and the line reached.
@@ -85,28 +90,28 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Steps over what ends a field: true for a comma, false for the end of the line or the text.
+    /// Steps over what ends a field: true for a separator, false for the end of the line or the text.
     fn separator(&mut self) -> bool {
         let rest = &self.text.as_bytes()[self.at..];
         match rest {
-            [b',', ..] => self.at += 1,
+            [byte, ..] if *byte == self.separator => self.at += 1,
             [b'\r', b'\n', ..] => self.at += 2,
             [b'\n', ..] => self.at += 1,
             _ => {}
         }
-        let comma = rest.first() == Some(&b',');
-        self.line += usize::from(!comma);
-        comma
+        let goes_on = rest.first() == Some(&self.separator);
+        self.line += usize::from(!goes_on);
+        goes_on
     }
 
     fn plain(&mut self, field: usize) -> Result<Cow<'a, str>, Error> {
         let rest = &self.text[self.at..];
-        let end = rest.bytes().position(|b| matches!(b, b',' | b'\n' | b'"')).unwrap_or(rest.len());
+        let end = rest.bytes().position(|b| b == self.separator || matches!(b, b'\n' | b'"')).unwrap_or(rest.len());
         if rest.as_bytes().get(end) == Some(&b'"') {
             let problem = "there is a quote inside an unquoted field";
             return Err(Error::Quote { line: self.line, field, problem });
         }
-        let ends_line = rest.as_bytes().get(end) != Some(&b',');
+        let ends_line = rest.as_bytes().get(end) != Some(&self.separator);
         let value = if ends_line { rest[..end].strip_suffix('\r').unwrap_or(&rest[..end]) } else { &rest[..end] };
         self.at += value.len();
         Ok(Cow::Borrowed(value))
@@ -133,7 +138,8 @@ impl<'a> Records<'a> {
         self.line += value.bytes().filter(|&b| b == b'\n').count();
         self.at = end + 1;
         match self.text.as_bytes()[self.at..] {
-            [] | [b',' | b'\n', ..] | [b'\r', b'\n', ..] => {}
+            [] | [b'\n', ..] | [b'\r', b'\n', ..] => {}
+            [byte, ..] if byte == self.separator => {}
             _ => return Err(wrong("there is text after the closing quote")),
         }
         Ok(if doubled { Cow::Owned(value.replace("\"\"", "\"")) } else { Cow::Borrowed(value) })

@@ -14,6 +14,7 @@ impl<T: Read + Seek + Send> Input for T {}
 /// Text read block by block and split into records, as [`Records`] splits all of it at once.
 pub(super) struct Blocks {
     input: Box<dyn Input>,
+    separator: u8,
     block_bytes: usize,
     record_bytes: usize,
     /// Text read; what comes before `at` has been visited.
@@ -31,6 +32,7 @@ impl Blocks {
     pub(super) fn new(input: Box<dyn Input>, options: &ScanOptions) -> Self {
         Self {
             input,
+            separator: options.separator,
             block_bytes: options.block_bytes.max(1),
             record_bytes: options.record_bytes.max(1),
             text: String::new(),
@@ -64,7 +66,7 @@ impl Blocks {
         visit: &mut impl FnMut(&[Cow<'_, str>], usize) -> Result<ControlFlow<()>, Error>,
     ) -> Result<ControlFlow<()>, Error> {
         let start = self.at;
-        let mut records = Records::from_line(&self.text[start..], self.line);
+        let mut records = Records::from_line(&self.text[start..], self.separator, self.line);
         let mut fields = Vec::new();
         loop {
             let more = records.next_into(&mut fields);

@@ -9,7 +9,7 @@ use arrow::{
 
 use crate::{
     Error, Kind, canonical_timestamp,
-    csv::{parse_boolean, parse_integer, parse_number, parse_timestamp},
+    csv::{is_whole_number, parse_boolean, parse_integer, parse_number, parse_timestamp},
 };
 
 /// The type of a text column in a batch.
@@ -31,7 +31,20 @@ pub(super) fn type_of(kind: Kind) -> DataType {
 pub(super) struct ColumnBuilder {
     values: Values,
     unparsable: u64,
+    example: Option<String>,
 }
+
+/// A column of a batch, and what did not fit into it.
+pub(super) struct Built {
+    pub(super) array: ArrayRef,
+    /// Values that did not parse.
+    pub(super) unparsable: u64,
+    /// The first of them, cut.
+    pub(super) example: Option<String>,
+}
+
+/// Characters of a value that are enough to find it by.
+const EXAMPLE_CHARS: usize = 40;
 
 enum Values {
     Integers(Int64Builder),
@@ -51,7 +64,7 @@ impl ColumnBuilder {
             DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::new()),
             _ => Values::Text(StringDictionaryBuilder::new()),
         };
-        Self { values, unparsable: 0 }
+        Self { values, unparsable: 0, example: None }
     }
 
     /// Adds a value, or a missing one. What does not parse is added as missing, and counted.
@@ -85,12 +98,15 @@ impl ColumnBuilder {
                 true
             }
         };
-        self.unparsable += u64::from(text.is_some() && !parsed);
+        if let Some(text) = text.filter(|_| !parsed) {
+            self.unparsable += 1;
+            self.example.get_or_insert_with(|| text.chars().take(EXAMPLE_CHARS).collect());
+        }
         Ok(())
     }
 
-    /// The values added since the last time, and how many of them did not parse.
-    pub(super) fn finish(&mut self) -> (ArrayRef, u64) {
+    /// The values added since the last time.
+    pub(super) fn finish(&mut self) -> Built {
         let array: ArrayRef = match &mut self.values {
             Values::Integers(values) => Arc::new(values.finish()),
             Values::Numbers(values) => Arc::new(values.finish()),
@@ -98,12 +114,12 @@ impl ColumnBuilder {
             Values::Times(values) => Arc::new(values.finish()),
             Values::Text(values) => Arc::new(values.finish()),
         };
-        (array, std::mem::take(&mut self.unparsable))
+        Built { array, unparsable: std::mem::take(&mut self.unparsable), example: self.example.take() }
     }
 }
 
 /// A whole number that a float rounds is refused where types are inferred, since it may be a code; in a column
 /// of numbers it is a large number.
 fn number(text: &str) -> Option<f64> {
-    parse_number(text).or_else(|| parse_integer(text).map(|whole| whole as f64))
+    parse_number(text).or_else(|| is_whole_number(text).then(|| text.parse().ok()).flatten())
 }

@@ -11,19 +11,21 @@ use ::parquet::{
     errors::ParquetError,
     file::{
         metadata::{ParquetStatisticsPolicy, RowGroupMetaData},
-        reader::ChunkReader,
+        reader::{ChunkReader, Length},
     },
     schema::types::Type as ParquetType,
 };
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, new_null_array},
+    array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray, new_null_array},
     compute,
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit},
 };
+
+use bytes::Bytes;
 
 use super::{
     Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped,
-    builder::{ColumnBuilder, dictionary, type_of},
+    builder::{Built, ColumnBuilder, dictionary, type_of},
     expectation, put_together, schema_of,
 };
 use crate::{
@@ -39,7 +41,10 @@ const LEAST_ROWS: usize = 64;
 
 /// A Parquet file past its footer.
 pub(super) struct ParquetScan {
-    reader: ParquetRecordBatchReader,
+    /// Of the row group at hand.
+    reader: Option<ParquetRecordBatchReader>,
+    /// Makes one of the next.
+    readers: Box<dyn Iterator<Item = Result<ParquetRecordBatchReader, ParquetError>> + Send>,
     columns: Vec<Reading>,
     schema: SchemaRef,
     done: u64,
@@ -88,15 +93,21 @@ impl ParquetScan {
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
         let total = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
         let rows = rows_of_batch(&metadata, &mask, options);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_batch_size(rows)
-            .with_projection(mask)
-            .build()
-            .map_err(Error::Parquet)?;
+        let groups = 0..metadata.metadata().num_row_groups();
+        let file = Arc::new(file);
+        // One at a time: a batch over two row groups would have its texts written out, as each group has a dictionary of its own.
+        let readers = groups.map(move |group| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(Shared(file.clone()), metadata.clone())
+                .with_row_groups(vec![group])
+                .with_batch_size(rows)
+                .with_projection(mask.clone())
+                .build()
+        });
         let readings: Vec<Reading> = readings.into_iter().map(|(_, reading)| reading).collect();
         let columns: Vec<ScanColumn> = readings.iter().map(Reading::column).collect();
         let schema = schema_of(&columns);
-        Ok((Self { reader, columns: readings, schema, done: 0, total }, columns, skipped))
+        let readers = Box::new(readers);
+        Ok((Self { reader: None, readers, columns: readings, schema, done: 0, total }, columns, skipped))
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -109,16 +120,24 @@ impl ParquetScan {
     }
 
     fn batch_trusting(&mut self) -> Result<Option<ScanBatch>, Error> {
-        let Some(decoded) = self.reader.next() else { return Ok(None) };
-        let decoded = decoded.map_err(Error::arrow("decode the Parquet file"))?;
-        let (mut arrays, mut unparsable) = (Vec::new(), Vec::new());
-        for (column, array) in self.columns.iter().zip(decoded.columns()) {
-            let (array, lost) = column.deliver(array).map_err(|error| from_row(self.done, error))?;
-            arrays.push(array);
-            unparsable.push(lost);
-        }
+        let Some(decoded) = self.decoded()? else { return Ok(None) };
+        let arrays = self.columns.iter().zip(decoded.columns());
+        let built = arrays.map(|(column, array)| column.deliver(array).map_err(|error| from_row(self.done, error)));
+        let built = built.collect::<Result<Vec<Built>, Error>>()?;
         self.done += decoded.num_rows() as u64;
-        put_together(&self.schema, arrays, decoded.num_rows(), unparsable).map(Some)
+        put_together(&self.schema, built, decoded.num_rows()).map(Some)
+    }
+
+    fn decoded(&mut self) -> Result<Option<RecordBatch>, Error> {
+        loop {
+            if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
+                return batch.map(Some).map_err(Error::arrow("decode the Parquet file"));
+            }
+            match self.readers.next() {
+                Some(reader) => self.reader = Some(reader.map_err(Error::Parquet)?),
+                None => return Ok(None),
+            }
+        }
     }
 }
 
@@ -128,13 +147,14 @@ impl Reading {
         ScanColumn { name: self.name.clone(), kind, data_type }
     }
 
-    /// The decoded values in the type they are to come in, and how many of them it cannot hold.
-    fn deliver(&self, decoded: &ArrayRef) -> Result<(ArrayRef, u64), Error> {
+    /// The decoded values in the type they are to come in, as far as it can hold them.
+    fn deliver(&self, decoded: &ArrayRef) -> Result<Built, Error> {
         let own = self.in_own_type(decoded)?;
+        let all = |array| Ok(Built { array, unparsable: 0, example: None });
         match &self.expected {
-            None => Ok((own, 0)),
+            None => all(own),
             Some(Delivery { data_type, .. }) if own.null_count() == own.len() => {
-                Ok((new_null_array(data_type, own.len()), 0))
+                all(new_null_array(data_type, own.len()))
             }
             Some(Delivery { data_type, .. }) => reparsed(&self.name, &own, data_type),
         }
@@ -150,6 +170,27 @@ impl Reading {
             DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => normalise(&self.name, decoded),
             _ => compute::cast(decoded, &self.own.data_type).map_err(Error::arrow("bring a column to a float")),
         }
+    }
+}
+
+/// A file that several readers read from.
+struct Shared<R>(Arc<R>);
+
+impl<R: Length> Length for Shared<R> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl<R: ChunkReader> ChunkReader for Shared<R> {
+    type T = R::T;
+
+    fn get_read(&self, start: u64) -> Result<R::T, ParquetError> {
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.0.get_bytes(start, length)
     }
 }
 
@@ -242,13 +283,17 @@ fn rows_of_batch(metadata: &ArrowReaderMetadata, mask: &ProjectionMask, options:
 }
 
 /// Values of one kind as values of another: each as it would be written in text.
-fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<(ArrayRef, u64), Error> {
+fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<Built, Error> {
+    let mut builder = ColumnBuilder::new(data_type);
+    if let Some(texts) = values.as_dictionary_opt::<Int32Type>().and_then(|keys| keys.downcast_dict::<StringArray>()) {
+        texts.into_iter().try_for_each(|text| builder.push(text))?;
+        return Ok(builder.finish());
+    }
     let canonical = match values.data_type() {
         // Beyond the canonical integers there are some that have a text.
         DataType::UInt64 => compute::cast(values, &DataType::Utf8).map_err(Error::arrow("write integers as text"))?,
         _ => normalise(name, values)?,
     };
-    let mut builder = ColumnBuilder::new(data_type);
     for row in 0..canonical.len() {
         match value_at(&canonical, row) {
             None => builder.push(None)?,

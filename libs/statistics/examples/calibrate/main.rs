@@ -1,7 +1,7 @@
 //! How often the drift verdict cries wolf, and how soon it tells a wolf: simulated on populations where the truth is known.
 //!
 //! Run with `make calibrate`. An argument such as `0.1` runs that part of the streams. It ends with 1 if a share of false alarms
-//! is above what a keeper of the budget would show with a probability of 99 %.
+//! is above what a keeper of the budget would show with a probability of 99 %, or small p-values are more frequent than they say.
 
 mod simulation;
 
@@ -11,7 +11,7 @@ use std::{
 };
 
 use rekindle_statistics::drift::Settings;
-use simulation::{COLUMNS, Population, REFERENCE_ROWS, Shift, WINDOWS, alarms_without_cause, delay, effect};
+use simulation::{COLUMNS, Population, REFERENCE_ROWS, Shift, WINDOWS, alarms_without_cause, delay, effect, p_value};
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
 const POPULATIONS: [(&str, Population); 7] = [
@@ -30,6 +30,24 @@ const WINDOW_SIZES: [(usize, usize); 5] = [(50, 1000), (100, 1000), (200, 1000),
 const DEVIATIONS: [f64; 4] = [0.1, 0.2, 0.5, 1.0];
 const SHARES: [f64; 3] = [0.03, 0.07, 0.15];
 
+/// Levels at which p-values are counted.
+const P_LEVELS: [f64; 2] = [1e-2, 1e-3];
+
+const P_POPULATIONS: [(&str, Population); 6] = [
+    ("normal", Population::Normal),
+    ("with gaps", Population::Gaps),
+    ("heavy ties", Population::Ties),
+    ("1 rare of 2", Population::Rare(1)),
+    ("3 rare of 4", Population::Rare(3)),
+    ("20 categories", Population::Categories(20)),
+];
+
+/// Rows of the reference and of the window.
+const P_SIZES: [(usize, usize); 6] = [(80, 80), (80, 8000), (200, 2000), (1000, 100), (1000, 1000), (500, 5000)];
+
+/// Pairs drawn of each.
+const P_COLUMNS: usize = 20_000;
+
 /// Streams with a planted shift.
 const SHIFTED_STREAMS: usize = 100;
 
@@ -42,8 +60,9 @@ fn main() -> ExitCode {
         settings.false_alarms, settings.margin
     );
     let kept = no_change(part, &settings);
+    let honest = p_values(part);
     planted(part, &settings);
-    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if kept && honest { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Prints the shares of streams with any alarm. Says whether all are within the budget.
@@ -63,6 +82,28 @@ fn no_change(part: f64, settings: &Settings) -> bool {
         println!();
     }
     kept
+}
+
+/// Prints how often p-values are below a level where nothing moves, whatever the margin makes of them: small references, windows larger
+/// than the reference, and rare values, where approximations are worst. Says whether none is too often.
+fn p_values(part: f64) -> bool {
+    println!("\nnothing moves: p-values below {P_LEVELS:?} (bound: at most that many with 99.9 %)");
+    let mut honest = true;
+    for (name, population) in P_POPULATIONS {
+        print!("{name:<18}");
+        for (reference, window) in P_SIZES {
+            let columns = scaled(P_COLUMNS, part);
+            let found = P_LEVELS.map(|level| {
+                let below = count(columns, |seed| p_value(population, reference, window, seed) < level);
+                let bound = Binomial::new(level, columns as u64).map_or(0, |below| below.inverse_cdf(0.999) as usize);
+                honest &= below <= bound;
+                format!("{below} ({bound}){}", if below > bound { "!" } else { "" })
+            });
+            print!("  {reference}/{window}: {}", found.join(", "));
+        }
+        println!();
+    }
+    honest
 }
 
 /// Prints the median delay of planted shifts in windows.

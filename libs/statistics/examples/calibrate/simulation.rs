@@ -25,8 +25,12 @@ pub(crate) enum Population {
     LogNormal,
     /// The same rounded down to whole numbers: a quarter of the rows are 0, and half are one of two values.
     Ties,
+    /// Standard normal, but for 2 % missing and 1 % that are not finite.
+    Gaps,
     /// That many categories, the i-th with a share proportional to 1/i.
     Categories(usize),
+    /// That many categories with 1 % of the rows each, beside one with all others.
+    Rare(usize),
 }
 
 /// What is different after the reference.
@@ -51,17 +55,18 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(population: Population) -> Self {
-        let categories = match population {
-            Population::Categories(count) => count,
-            _ => 0,
+        let shares: Vec<f64> = match population {
+            Population::Categories(count) => (1..=count).map(|i| 1.0 / i as f64).collect(),
+            Population::Rare(count) => (0..=count).map(|i| if i == 0 { 100.0 - count as f64 } else { 1.0 }).collect(),
+            _ => Vec::new(),
         };
-        let total: f64 = (1..=categories).map(|i| 1.0 / i as f64).sum();
-        let cumulative = (1..=categories).scan(0.0, |sum, i| {
-            *sum += 1.0 / i as f64 / total;
+        let (categories, total) = (shares.len(), shares.iter().sum::<f64>());
+        let cumulative = shares.into_iter().scan(0.0, |sum, share| {
+            *sum += share / total;
             Some(*sum)
         });
         let deviation = match population {
-            Population::Normal => 1.0,
+            Population::Normal | Population::Gaps => 1.0,
             // sqrt((e - 1) e), of the lognormal; the rounded one is within a percent.
             _ => ((std::f64::consts::E - 1.0) * std::f64::consts::E).sqrt(),
         };
@@ -72,9 +77,14 @@ impl Source {
     /// A profile of `rows` rows.
     pub(crate) fn profile(&self, rng: &mut impl Rng, rows: usize, shift: Shift) -> ColumnProfile {
         match self.population {
-            Population::Categories(_) => {
+            Population::Categories(_) | Population::Rare(_) => {
                 ColumnProfile::of_texts((0..rows).map(|_| Some(self.names[self.category(rng, shift)].as_str())))
             }
+            Population::Gaps => ColumnProfile::of_numbers((0..rows).map(|_| match rng.random::<f64>() {
+                at if at < 0.02 => None,
+                at if at < 0.03 => Some(f64::NAN),
+                _ => Some(self.number(rng, shift)),
+            })),
             _ => ColumnProfile::of_numbers((0..rows).map(|_| Some(self.number(rng, shift)))),
         }
     }
@@ -84,7 +94,7 @@ impl Source {
         // Box and Muller (1958).
         let normal = (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
         let value = match self.population {
-            Population::Normal => normal,
+            Population::Normal | Population::Gaps => normal,
             Population::Ties => normal.exp().floor(),
             _ => normal.exp(),
         };
@@ -117,6 +127,19 @@ pub(crate) fn alarms_without_cause(population: Population, rows: usize, seed: u6
         (0..WINDOWS).any(|_| drifted(&reference, &source.profile(&mut rng, rows, Shift::None), settings))
     })
 }
+
+/// The p-value of one column of a window in which nothing moved.
+pub(crate) fn p_value(population: Population, reference_rows: usize, window_rows: usize, seed: u64) -> f64 {
+    let source = Source::new(population);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut profile = |rows| source.profile(&mut rng, rows, Shift::None);
+    let (reference, window) = (profile(reference_rows), profile(window_rows));
+    compare_column("", &reference, &window, LEVEL, MARGIN).p_value
+}
+
+/// What a verdict, but no p-value, depends on.
+const LEVEL: f64 = 1e-4;
+const MARGIN: f64 = 0.02;
 
 /// Windows until the shift of one of the columns is told, counted from 1; `None` beyond the last.
 pub(crate) fn delay(

@@ -49,7 +49,7 @@ pub enum BinKind {
     },
     /// Any value, of a kind whose values are not compared.
     Present,
-    /// Values of another kind than the reference's.
+    /// Values of another kind than the column's.
     OtherKind,
     /// No value.
     Missing,
@@ -62,16 +62,30 @@ impl Bin {
         Self { kind, reference, current }
     }
 
-    /// Its part of the population stability index of samples with so many rows.
+    /// About its part of the population stability index of samples with so many rows: that of the index over the bins as they are, before
+    /// those with few rows are put together.
     pub fn psi_part(&self, rows: Sides<u64>) -> f64 {
         let share = |count: u64, rows: u64| (count as f64 + 0.5) / rows.max(1) as f64;
         let (r, c) = (share(self.reference, rows.reference), share(self.current, rows.current));
         (r - c) * (r / c).ln()
     }
 
+    /// Whether it holds values as the reference has them, or could.
+    pub(super) fn is_ordinary(&self) -> bool {
+        matches!(
+            self.kind,
+            BinKind::Interval { .. } | BinKind::Category { .. } | BinKind::Group { .. } | BinKind::Present
+        )
+    }
+
+    /// Whether it lies below or above all of the reference.
+    pub(super) fn is_beyond(&self) -> bool {
+        matches!(self.kind, BinKind::Below { .. } | BinKind::Above { .. })
+    }
+
     /// Whether its limits were chosen by the reference's own counts, which then are no chance outcome.
     pub(super) fn is_cut_by_reference(&self) -> bool {
-        matches!(self.kind, BinKind::Interval { .. } | BinKind::Below { .. } | BinKind::Above { .. })
+        self.is_beyond() || matches!(self.kind, BinKind::Interval { .. })
     }
 }
 

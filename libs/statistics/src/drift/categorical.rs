@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// One bin for each value, or group of values, and one for missing; most rows of both together first, those with equal rows in
+/// One bin for each value, or group of values, one for missing and one for unreadable; most rows of both together first, those with equal rows in
 /// an order that does not depend on which of the two has them.
 pub(super) fn bins(reference: &Categorical, current: &Categorical) -> Vec<Bin> {
     let groups = reference.aligned(current);
@@ -21,9 +21,9 @@ pub(super) fn bins(reference: &Categorical, current: &Categorical) -> Vec<Bin> {
         Bin::new(kind, group.rows.0, group.rows.1)
     });
     let mut bins: Vec<Bin> = named.collect();
-    if reference.missing() + current.missing() > 0 {
-        bins.push(Bin::new(BinKind::Missing, reference.missing(), current.missing()));
-    }
+    bins.push(Bin::new(BinKind::Missing, reference.missing(), current.missing()));
+    bins.push(Bin::new(BinKind::OtherKind, reference.unreadable(), current.unreadable()));
+    bins.retain(|bin| bin.reference + bin.current > 0);
     bins.sort_by_key(|bin| std::cmp::Reverse(bin.reference + bin.current));
     bins
 }

@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Verdict,
+    MISS_CHANCE, Verdict,
     bins::{Bin, BinKind},
     categorical, numeric,
-    power::detectable_effect,
+    power::{chance_of_so_little, detectable_effect},
     reason::{self, Suspicion},
     significance::{MIN_EXPECTED, TESTS, evidence},
 };
@@ -12,6 +12,13 @@ use crate::{
     profile::{Categorical, ColumnProfile, Numeric},
     two_sample::{Test, divergence},
 };
+
+/// The largest share of a column's numbers that may have been counted as one: where they move among themselves, nothing shows.
+pub(super) const MAX_BLIND_SHARE: f64 = 0.05;
+
+/// The largest share of new values at which groups of values can still stand for them. A group that holds the old values before and
+/// new ones now looks the same, so that where most values are new, nothing was compared.
+pub(super) const MAX_NEW_VALUES: f64 = 0.5;
 
 /// A number of the reference and the same of the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -39,16 +46,18 @@ pub struct ColumnDrift {
     pub effect: f64,
     /// The smallest effect that this many rows would show, but for [`MISS_CHANCE`](super::MISS_CHANCE); absent without rows on a side.
     pub minimum_detectable_effect: Option<f64>,
-    /// Chance of a difference at least this large in this column if nothing had moved.
+    /// Chance of a difference at least this large in this column if nothing had moved: the smallest of its tests', multiplied by their
+    /// number (Bonferroni).
     pub p_value: f64,
     /// Population stability index over the bins, in nats: 0 for equal shares. Bins with too few rows are put together.
     pub psi: f64,
     /// Jensen-Shannon distance over the bins, to the base 2: from 0 for equal shares to 1 for none in common.
     pub jensen_shannon: f64,
     /// Of numbers: how far the window's have to be moved on average to become the reference's, both cut off at the reference's
-    /// range of 99.8 %, in standard deviations of the reference so cut.
+    /// range of 99.8 %, in standard deviations of the reference so cut; absent where that is constant.
     pub wasserstein: Option<f64>,
-    /// Of numbers: the Kolmogorov-Smirnov test over the finite values.
+    /// The Kolmogorov-Smirnov test over the finite values of numbers, or over the lengths of texts that are too many to be compared one
+    /// by one.
     pub ks: Option<Test>,
     /// Of categories: Pearson's chi-square test of homogeneity over all values, missing among them.
     pub chi_square: Option<Test>,
@@ -56,14 +65,42 @@ pub struct ColumnDrift {
     pub missing: Sides,
     /// Shares of rows whose number is none.
     pub non_finite: Sides,
-    /// Share of the window's rows below or above all of the reference, of numbers.
+    /// Share of the window's rows below or above all of the reference, of numbers; those counted in one bucket with its smallest or its
+    /// largest are not among them.
     pub out_of_range_share: Option<f64>,
     /// Share of the window's rows whose value the reference does not have, of categories; absent where they were counted in groups.
     pub unseen_share: Option<f64>,
+    /// Of numbers: the largest share of the finite ones that both sides have in one bucket which more than one value may share, so that
+    /// nothing shows of how they lie there. Zero while all are told apart.
+    pub blind_share: Option<f64>,
+    /// Share of the window's different values that the reference may not have, at most; present where they were too many to be counted
+    /// one by one.
+    pub new_values_share: Option<f64>,
     /// The column's part of all columns' effects, in [0, 1].
     pub cause_share: f64,
     /// The parts of the column's values, as compared.
     pub bins: Vec<Bin>,
+}
+
+impl ColumnDrift {
+    /// Whether a shift of the margin's size would have been significant.
+    pub fn is_large_enough(&self, margin: f64) -> bool {
+        self.minimum_detectable_effect.is_some_and(|least| least <= margin)
+    }
+
+    /// Whether a shift of the values could have shown at all: not where most of many values are new, nor where too many of the numbers
+    /// were counted as one.
+    pub fn is_comparable(&self) -> bool {
+        self.new_values_share.is_none_or(|share| share <= MAX_NEW_VALUES)
+            && self.blind_share.is_none_or(|share| share <= MAX_BLIND_SHARE)
+    }
+
+    /// The bin with the largest part in the index, in tables of so many rows. That a value is there says less than what else has
+    /// become of the others.
+    pub fn moved_most(&self, rows: Sides<u64>) -> Option<&Bin> {
+        let telling = self.bins.iter().filter(|bin| bin.kind != BinKind::Present || self.bins.len() == 1);
+        telling.max_by(|a, b| a.psi_part(rows).total_cmp(&b.psi_part(rows)))
+    }
 }
 
 /// Compares a column with its reference. `level` is the chance of a false alarm, `margin` the least effect that matters.
@@ -99,10 +136,13 @@ pub fn compare_column(
         non_finite: sides(non_finite),
         out_of_range_share: found.out_of_range_share,
         unseen_share: found.unseen_share,
+        blind_share: found.blind_share,
+        new_values_share: found.new_values_share,
         cause_share: 0.0,
         bins: found.bins,
     };
-    column.verdict = verdict(&column, level, margin);
+    let so_little = chance_of_so_little(evidence.psi, margin, evidence.bins, rows);
+    column.verdict = verdict(&column, level, margin, so_little <= MISS_CHANCE);
     column.suspicion = reason::suspicion(&column, reference, current);
     column.reason = reason::of(&column, reference, current, margin);
     column
@@ -117,8 +157,9 @@ pub(super) fn absent(name: &str, reference: &ColumnProfile, rows: u64, level: f6
     column
 }
 
-fn verdict(column: &ColumnDrift, level: f64, margin: f64) -> Verdict {
-    let could_tell = column.minimum_detectable_effect.is_some_and(|least| least <= margin);
+/// `surely_within`: whether an effect of the margin's size would have shown as a larger one.
+fn verdict(column: &ColumnDrift, level: f64, margin: f64, surely_within: bool) -> Verdict {
+    let could_tell = column.is_large_enough(margin) && column.is_comparable() && surely_within;
     if column.p_value < level && column.effect > margin {
         Verdict::Drifted
     } else if could_tell {
@@ -136,6 +177,8 @@ struct Found {
     ks: Option<Test>,
     chi_square: Option<Test>,
     unseen_share: Option<f64>,
+    blind_share: Option<f64>,
+    new_values_share: Option<f64>,
     out_of_range_share: Option<f64>,
 }
 
@@ -161,6 +204,7 @@ fn numbers(reference: &Numeric, current: &Numeric, rows: Sides<u64>) -> Found {
         wasserstein: numeric::wasserstein(&buckets, reference),
         ks: numeric::kolmogorov_smirnov(&buckets),
         out_of_range_share: share(beyond, rows.current),
+        blind_share: Some(numeric::blind_share(&buckets)),
         bins,
         ..Found::default()
     }
@@ -169,10 +213,11 @@ fn numbers(reference: &Numeric, current: &Numeric, rows: Sides<u64>) -> Found {
 fn categories(reference: &Categorical, current: &Categorical, rows: Sides<u64>) -> Found {
     let bins = categorical::bins(reference, current);
     let exact = reference.is_exact() && current.is_exact();
-    let unseen = bins.iter().filter(|bin| bin.reference == 0 && bin.kind != BinKind::Missing).map(|bin| bin.current);
+    let unseen = bins.iter().filter(|bin| bin.reference == 0 && bin.is_ordinary()).map(|bin| bin.current);
     Found {
         chi_square: categorical::chi_square(&bins),
         unseen_share: share(unseen.sum(), rows.current).filter(|_| exact),
+        new_values_share: reference.common_share(current).map(|common| 1.0 - common.min(1.0)),
         ks: categorical::lengths(reference, current),
         bins,
         ..Found::default()
@@ -192,12 +237,8 @@ fn of_two_kinds(reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Bin> 
 
 /// Points in time, and values that are none.
 fn times(reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Bin> {
-    let unreadable = |profile: &ColumnProfile| match profile {
-        ColumnProfile::Timestamp(times) => times.unreadable(),
-        _ => 0,
-    };
     let mut bins = present(BinKind::Present, reference, current);
-    let other = Bin::new(BinKind::OtherKind, unreadable(reference), unreadable(current));
+    let other = Bin::new(BinKind::OtherKind, reference.unreadable(), current.unreadable());
     for bin in bins.iter_mut().filter(|bin| bin.kind == BinKind::Present) {
         bin.reference -= other.reference;
         bin.current -= other.current;

@@ -26,7 +26,7 @@ const EXACT_PATHS: u64 = 4_000_000;
 
 /// The bins of the comparison: tenths of the reference's finite values or, where the smaller sample would then expect
 /// too few rows in one, larger parts, each of at least `least_share`; frequent values by themselves; below and above all
-/// of the reference; missing; not finite. Empty special bins are left out.
+/// of the reference; missing; not finite; no numbers. Empty special bins are left out.
 pub(super) fn bins(buckets: &[Both], reference: &Numeric, current: &Numeric, least_share: f64) -> Vec<Bin> {
     let first = buckets.iter().position(|bucket| bucket.rows.0 > 0).unwrap_or(buckets.len());
     let last = buckets.iter().rposition(|bucket| bucket.rows.0 > 0).map_or(first, |last| last + 1);
@@ -38,6 +38,7 @@ pub(super) fn bins(buckets: &[Both], reference: &Numeric, current: &Numeric, lea
         Bin::new(BinKind::Above { than: max }, 0, beyond(&buckets[last..])),
         Bin::new(BinKind::Missing, reference.missing(), current.missing()),
         Bin::new(BinKind::NonFinite, reference.non_finite(), current.non_finite()),
+        Bin::new(BinKind::OtherKind, reference.unreadable(), current.unreadable()),
     ];
     bins.extend(special.into_iter().filter(|bin| bin.reference + bin.current > 0));
     bins
@@ -116,8 +117,16 @@ pub(super) fn kolmogorov_smirnov(buckets: &[Both]) -> Option<Test> {
     Some(Test { statistic, p_value: exact.flatten().unwrap_or(p_value) })
 }
 
+/// The largest share that both sides have in one bucket which more than one value may share: what moves there does not show.
+pub(super) fn blind_share(buckets: &[Both]) -> f64 {
+    let (n, m) = totals(buckets);
+    let share = |rows: u64, all: u64| rows as f64 / all.max(1) as f64;
+    let shared = buckets.iter().filter(|bucket| bucket.low < bucket.high);
+    shared.map(|bucket| share(bucket.rows.0, n).min(share(bucket.rows.1, m))).fold(0.0, f64::max)
+}
+
 /// The earth mover's distance of the values, both cut off at the reference's quantiles, in standard deviations of the reference so
-/// cut, or in plain units where the reference is constant. Neither a wild value nor a unit's size makes it explode.
+/// cut; `None` where it is constant, and nothing is left to measure by. Neither a wild value nor a unit's size makes it explode.
 pub(super) fn wasserstein(buckets: &[Both], reference: &Numeric) -> Option<f64> {
     let (low, high) = (reference.quantile(CUT_SHARE)?, reference.quantile(1.0 - CUT_SHARE)?);
     let (n, m) = totals(buckets);
@@ -132,8 +141,7 @@ pub(super) fn wasserstein(buckets: &[Both], reference: &Numeric) -> Option<f64> 
     let cut = || buckets.iter().map(|bucket| (cut_off(bucket.middle()), bucket.rows.0 as f64 / n as f64));
     let mean: f64 = cut().map(|(value, share)| value * share).sum();
     let variance: f64 = cut().map(|(value, share)| (value - mean).powi(2) * share).sum();
-    let unit = if variance > 0.0 { variance.sqrt() } else { 1.0 };
-    Some(distance / unit).filter(|distance| distance.is_finite())
+    Some(distance / variance.sqrt()).filter(|distance| distance.is_finite())
 }
 
 /// The middle of each bucket, and how far the shares of the two samples up to and with it lie apart.

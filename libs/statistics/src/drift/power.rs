@@ -19,8 +19,14 @@ pub(super) fn detectable_effect(bins: usize, level: f64, rows: Sides<u64>) -> Op
 /// `1 - miss_chance`: what a shift must amount to for the test to find it.
 ///
 /// With bins that are not rare, a population index `psi` gives a noncentrality of `psi / (1/n + 1/m)`.
-/// The relative error is below 1e-3. `freedom` is at least 1, both chances are strictly between 0 and 1.
+/// The relative error is below 1e-3. It is 0 where the level alone makes for that probability, and infinite where a chance is no
+/// probability strictly between 0 and 1.
 pub fn noncentrality(freedom: usize, level: f64, miss_chance: f64) -> f64 {
+    let is_share = |share: f64| share > 0.0 && share < 1.0;
+    if !is_share(level) || !is_share(miss_chance) || level >= 1.0 - miss_chance {
+        // Found without any shift, or asked for the impossible.
+        return if level >= 1.0 - miss_chance { 0.0 } else { f64::INFINITY };
+    }
     let critical = critical_value(freedom, level);
     let found = |lambda: f64| noncentral_survival(critical, freedom, lambda) >= 1.0 - miss_chance;
     let (mut low, mut high) = (0.0, 1.0);
@@ -32,6 +38,25 @@ pub fn noncentrality(freedom: usize, level: f64, miss_chance: f64) -> f64 {
         if found(middle) { high = middle } else { low = middle }
     }
     high
+}
+
+/// The chance of an index of at most `psi` in so many bins and rows if the true one, over what chance makes it, were `margin`.
+pub(super) fn chance_of_so_little(psi: f64, margin: f64, bins: usize, rows: Sides<u64>) -> f64 {
+    let noise = 1.0 / rows.reference as f64 + 1.0 / rows.current as f64;
+    let freedom = bins.saturating_sub(1).max(1);
+    let (x, lambda) = (psi / noise, margin / noise);
+    if lambda <= MANY_ROWS {
+        return 1.0 - noncentral_survival(x, freedom, lambda);
+    }
+    let (mean, deviation) = (freedom as f64 + lambda, (2.0 * (freedom as f64 + 2.0 * lambda)).sqrt());
+    if mean.is_finite() { normal_share_below((x - mean) / deviation) } else { 0.0 }
+}
+
+/// The noncentrality beyond which the chi-square distribution is the normal one, but for less than 1e-3 of any share.
+const MANY_ROWS: f64 = 1e6;
+
+fn normal_share_below(z: f64) -> f64 {
+    0.5 * statrs::function::erf::erfc(-z / std::f64::consts::SQRT_2)
 }
 
 /// The value that the statistic exceeds with probability `level` if nothing moved, by bisection on the
@@ -54,6 +79,9 @@ fn critical_value(freedom: usize, level: f64) -> f64 {
 /// Poisson's middle outwards to ten standard deviations, beyond which they do not count. A central tail follows from the one
 /// before by `Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)` (Abramowitz and Stegun 1964, 6.5.21).
 fn noncentral_survival(x: f64, freedom: usize, lambda: f64) -> f64 {
+    if x <= 0.0 {
+        return 1.0;
+    }
     let mean = lambda / 2.0;
     let reach = 10.0 * mean.sqrt() + 10.0;
     let first = (mean - reach).max(0.0).floor();
@@ -79,4 +107,38 @@ fn chi_squared(freedom: usize) -> ChiSquared {
 
 fn chi_squared_f64(freedom: f64) -> ChiSquared {
     ChiSquared::new(freedom).expect("degrees of freedom are positive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_chances_and_no_rows_make_it_search_for_ever() {
+        for level in [-1.0, 0.0, 1e-300, 0.8, 0.9, 1.0, 7.0, f64::NAN] {
+            assert!(noncentrality(1, level, 0.2) >= 0.0, "{level}");
+        }
+        assert_eq!((noncentrality(1, 0.9, 0.2), noncentrality(3, -1.0, 0.2)), (0.0, f64::INFINITY));
+        for (margin, rows) in [(f64::MAX, 10), (1e-300, u64::MAX), (0.02, 1 << 40), (f64::INFINITY, 0)] {
+            let rows = Sides { reference: rows, current: rows };
+            let chance = chance_of_so_little(0.01, margin, 5, rows);
+            assert!((0.0..=1.0).contains(&chance), "{margin} {rows:?}: {chance}");
+        }
+    }
+
+    #[test]
+    fn many_rows_and_fewer_agree_where_they_meet() {
+        let at = |rows: u64| {
+            let noise = 2.0 / rows as f64;
+            // One standard deviation below what is to be expected.
+            let psi = 0.02 - (2.0 * 2.0 * 0.02 / noise).sqrt() * noise;
+            chance_of_so_little(psi, 0.02, 10, Sides { reference: rows, current: rows })
+        };
+        // Standard normal: 0.1587 below minus one.
+        assert!(
+            (at(99_000_000) - 0.1587).abs() < 2e-3 && (at(101_000_000) - 0.1587).abs() < 2e-3,
+            "{}",
+            at(99_000_000)
+        );
+    }
 }

@@ -22,10 +22,11 @@ pub(crate) const NAME_BYTES: usize = 256;
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Categorical {
     missing: u64,
+    unreadable: u64,
     values: Values,
 }
 
-/// The values that are not missing.
+/// The values that are neither missing nor unreadable.
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
     /// Each by its hash.
@@ -64,7 +65,7 @@ pub(crate) struct Group<R> {
 impl Categorical {
     /// Of no rows.
     pub fn new() -> Self {
-        Self { missing: 0, values: Values::Few(BTreeMap::new()) }
+        Self { missing: 0, unreadable: 0, values: Values::Few(BTreeMap::new()) }
     }
 
     /// Counts `rows` rows with one value; `None` is a missing value.
@@ -83,9 +84,15 @@ impl Categorical {
         }
     }
 
+    /// Counts rows whose value is there, but is none of the column's kind.
+    pub fn add_unreadable(&mut self, rows: u64) {
+        self.unreadable += rows;
+    }
+
     /// Adds the rows of another part.
     pub fn merge(&mut self, other: &Self) {
         self.missing += other.missing;
+        self.unreadable += other.unreadable;
         match (&mut self.values, &other.values) {
             (Values::Few(mine), Values::Few(theirs)) => {
                 for (&hash, value) in theirs {
@@ -108,6 +115,11 @@ impl Categorical {
         self.missing
     }
 
+    /// Rows whose value is none of the column's kind.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
     /// Whether every different value has a count of its own.
     pub fn is_exact(&self) -> bool {
         matches!(self.values, Values::Few(_))
@@ -118,6 +130,25 @@ impl Categorical {
         match &self.values {
             Values::Few(few) => (few.len() as f64, (few.len() as f64, few.len() as f64)),
             Values::Many(many) => (many.distinct.estimate(), many.distinct.bounds()),
+        }
+    }
+
+    /// The share of the other's different values that this one has too, at least; `None` where both are exact, which tells it
+    /// value by value, and without values.
+    pub(crate) fn common_share(&self, other: &Self) -> Option<f64> {
+        let sketches = (!self.is_exact() || !other.is_exact()).then(|| (self.sketch(), other.sketch()));
+        let shares = sketches.map(|(mine, theirs)| mine.common_at_least(&theirs) / theirs.estimate());
+        shares.filter(|share| share.is_finite())
+    }
+
+    fn sketch(&self) -> Distinct {
+        match &self.values {
+            Values::Many(many) => many.distinct.clone(),
+            Values::Few(few) => {
+                let mut distinct = Distinct::new();
+                few.keys().for_each(|&hash| distinct.add(hash));
+                distinct
+            }
         }
     }
 
@@ -170,7 +201,7 @@ impl Categorical {
             Values::Few(few) => few.values().try_fold(0_u64, |sum, value| sum.checked_add(value.rows))?,
             Values::Many(many) => many.groups.rows(),
         };
-        rows.checked_add(self.missing)
+        rows.checked_add(self.missing)?.checked_add(self.unreadable)
     }
 
     fn count_in_groups_if_many(&mut self) {
@@ -250,6 +281,8 @@ type StoredValue = (String, u64, Option<(String, u32)>);
 #[serde(deny_unknown_fields)]
 struct Stored {
     missing: u64,
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    unreadable: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     values: Option<Vec<StoredValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -258,11 +291,12 @@ struct Stored {
 
 impl From<Categorical> for Stored {
     fn from(categorical: Categorical) -> Self {
-        let missing = categorical.missing;
-        match categorical.values {
-            Values::Many(many) => Self { missing, values: None, many: Some(many) },
-            Values::Few(few) => Self { missing, values: Some(few.into_iter().map(stored_value).collect()), many: None },
-        }
+        let Categorical { missing, unreadable, values } = categorical;
+        let (values, many) = match values {
+            Values::Many(many) => (None, Some(many)),
+            Values::Few(few) => (Some(few.into_iter().map(stored_value).collect()), None),
+        };
+        Self { missing, unreadable, values, many }
     }
 }
 
@@ -287,7 +321,7 @@ impl TryFrom<Stored> for Categorical {
             }
             _ => return Err("either the values or the groups are kept"),
         };
-        Ok(Self { missing: stored.missing, values })
+        Ok(Self { missing: stored.missing, unreadable: stored.unreadable, values })
     }
 }
 

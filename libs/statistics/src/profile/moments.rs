@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// Count, mean and sum of squared deviations of finite numbers, merged by the formula of Chan, Golub and LeVeque
 /// (1983). The order of the numbers shows in the last bits alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Moments {
     rows: u64,
@@ -42,7 +42,10 @@ impl Moments {
     /// Adds the numbers of another part.
     pub fn merge(&mut self, other: &Self) {
         let (n, m) = (self.rows as f64, other.rows as f64);
-        if other.rows == 0 {
+        if self.rows == 0 {
+            *self = *other;
+        }
+        if self.rows == 0 || n == 0.0 || m == 0.0 {
             return;
         }
         self.rows += other.rows;
@@ -71,6 +74,12 @@ impl Moments {
     /// Whether the stored numbers are such as counting gives.
     pub(super) fn are_sound(&self) -> bool {
         self.sums.is_none_or(|sums| sums.mean.is_finite() && sums.squares.is_finite() && sums.squares >= 0.0)
+    }
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

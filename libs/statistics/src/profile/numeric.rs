@@ -17,6 +17,7 @@ pub struct Numeric {
     buckets: PrefixCounts,
     missing: u64,
     non_finite: u64,
+    unreadable: u64,
     moments: Moments,
     /// The smallest and the largest finite value.
     range: Option<(f64, f64)>,
@@ -49,7 +50,7 @@ impl Numeric {
     /// Of no rows, with room for another number of different values: more for exact statistics, less for a smaller profile.
     pub fn with_buckets(buckets: usize) -> Self {
         let buckets = PrefixCounts::new(buckets);
-        Self { buckets, missing: 0, non_finite: 0, moments: Moments::new(), range: None }
+        Self { buckets, missing: 0, non_finite: 0, unreadable: 0, moments: Moments::new(), range: None }
     }
 
     /// Counts one row; `None` is a missing value.
@@ -84,9 +85,9 @@ impl Numeric {
         self.missing += rows;
     }
 
-    /// Counts rows whose value is no finite number.
-    pub fn add_non_finite(&mut self, rows: u64) {
-        self.non_finite += rows;
+    /// Counts rows whose value is there, but is no number at all.
+    pub fn add_unreadable(&mut self, rows: u64) {
+        self.unreadable += rows;
     }
 
     /// Adds the rows of another part.
@@ -94,6 +95,7 @@ impl Numeric {
         self.buckets.merge(&other.buckets);
         self.missing += other.missing;
         self.non_finite += other.non_finite;
+        self.unreadable += other.unreadable;
         self.moments.merge(&other.moments);
         if let Some(range) = other.range {
             self.widen(range);
@@ -108,6 +110,11 @@ impl Numeric {
     /// Rows with NaN or an infinity.
     pub fn non_finite(&self) -> u64 {
         self.non_finite
+    }
+
+    /// Rows whose value is no number at all.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 
     /// Rows with a finite number.
@@ -176,7 +183,7 @@ impl Numeric {
     }
 
     pub(super) fn checked_rows(&self) -> Option<u64> {
-        self.finite().checked_add(self.missing)?.checked_add(self.non_finite)
+        self.finite().checked_add(self.missing)?.checked_add(self.non_finite)?.checked_add(self.unreadable)
     }
 
     fn add_finite(&mut self, values: &[f64]) {
@@ -226,14 +233,16 @@ struct Stored {
     buckets: PrefixCounts,
     missing: u64,
     non_finite: u64,
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    unreadable: u64,
     moments: Moments,
     range: Option<(f64, f64)>,
 }
 
 impl From<Numeric> for Stored {
     fn from(numeric: Numeric) -> Self {
-        let Numeric { buckets, missing, non_finite, moments, range } = numeric;
-        Self { buckets, missing, non_finite, moments, range }
+        let Numeric { buckets, missing, non_finite, unreadable, moments, range } = numeric;
+        Self { buckets, missing, non_finite, unreadable, moments, range }
     }
 }
 
@@ -241,11 +250,11 @@ impl TryFrom<Stored> for Numeric {
     type Error = &'static str;
 
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        let Stored { buckets, missing, non_finite, moments, range } = stored;
+        let Stored { buckets, missing, non_finite, unreadable, moments, range } = stored;
         if !is_range_of(range, &buckets) || !moments.are_sound() || moments.rows() != buckets.rows() {
             return Err("the buckets, the range and the moments are not of the same values");
         }
-        Ok(Self { buckets, missing, non_finite, moments, range })
+        Ok(Self { buckets, missing, non_finite, unreadable, moments, range })
     }
 }
 

@@ -45,6 +45,16 @@ impl Distinct {
         (registers.lower_bound(NumStdDev::Three), registers.upper_bound(NumStdDev::Three))
     }
 
+    /// How many of this one's keys the other has too, at least, with a confidence of 99.7 %: what both have together is less than
+    /// the sum of what each has by what they share, the three errors being added in squares.
+    pub fn common_at_least(&self, other: &Self) -> f64 {
+        let both = Self(union(&self.0, &other.0));
+        let error = |of: &Self| (of.bounds().1 - of.bounds().0) / 2.0;
+        let common = self.estimate() + other.estimate() - both.estimate();
+        let uncertain = [self, other, &both].map(error).into_iter().fold(0.0, f64::hypot);
+        (common - uncertain).max(0.0)
+    }
+
     /// The same sketch without what it remembers of the order in which keys came, which a merge forgets.
     fn registers_alone(&self) -> HllSketch {
         union(&self.0, &self.0)
@@ -66,7 +76,9 @@ impl Default for Distinct {
 
 impl PartialEq for Distinct {
     fn eq(&self, other: &Self) -> bool {
-        self.estimate() == other.estimate()
+        // Of the same keys: none of either's is new to the other, and none of the registers of both together is higher.
+        let both = Self(union(&self.0, &other.0)).estimate();
+        self.registers_alone().estimate() == both && other.registers_alone().estimate() == both
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rekindle_dataset::{ColumnProfile, Kind};
+use rekindle_dataset::{ColumnSummary, Kind};
 use rekindle_domain::{DatasetName, Digest};
 use rekindle_proto::{
     registry::{
@@ -139,7 +139,7 @@ pub(super) fn version_to_wire(version: DatasetVersion) -> wire::DatasetVersion {
         time_max: time_max.map(to_wire),
         parents: version.parents.iter().map(Digest::to_string).collect(),
         description: version.description,
-        profile: version.profile.into_iter().map(profile_to_wire).collect(),
+        profile: version.profile.into_iter().map(summary_to_wire).collect(),
         created_at: Some(to_wire(version.created_at)),
     }
 }
@@ -154,8 +154,8 @@ fn column_to_wire(column: Column) -> wire::Column {
     wire::Column { name: column.name, data_type: column.data_type, kind: kind.into(), nullable: column.nullable }
 }
 
-fn profile_to_wire(profile: ColumnProfile) -> wire::ColumnProfile {
-    let ColumnProfile { name, missing, distinct, min, max, mean, std, top } = profile;
+fn summary_to_wire(summary: ColumnSummary) -> wire::ColumnProfile {
+    let ColumnSummary { name, missing, distinct, min, max, mean, std, top } = summary;
     let count = |top: rekindle_dataset::ValueCount| wire::ValueCount { value: top.value, count: top.count };
     wire::ColumnProfile { name, missing, distinct, min, max, mean, std, top: top.into_iter().map(count).collect() }
 }

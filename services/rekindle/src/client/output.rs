@@ -50,6 +50,18 @@ impl Format {
     }
 }
 
+/// Prints lines, and does not mind a reader who has seen enough: what the program ends with is for its caller, not for the reader.
+///
+/// # Errors
+/// Nothing can be printed, but not because the reader has gone.
+pub(crate) fn print_all(lines: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Prints a line. A reader who has seen enough (`| head`) ends the program without a word, as other tools do.
 pub(crate) fn emit(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
@@ -77,10 +89,19 @@ pub(crate) fn print_lines(lines: Vec<Vec<String>>) {
 
 /// Prints a table with a header.
 pub(crate) fn print_table(header: &[&str], lines: impl IntoIterator<Item = Vec<String>>) {
-    print_rows(lines, Some(header.iter().map(|name| name.to_uppercase()).collect()));
+    table(header, lines).iter().for_each(|line| emit(line));
 }
 
 fn print_rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<String>>) {
+    rows(lines, header).iter().for_each(|line| emit(line));
+}
+
+/// The lines of a table with a header.
+pub(crate) fn table(header: &[&str], lines: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
+    rows(lines, Some(header.iter().map(|name| name.to_uppercase()).collect()))
+}
+
+fn rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if let Some(header) = header {
@@ -90,9 +111,7 @@ fn print_rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<S
         table.add_row(line);
     }
     // The table pads every line to its width, which only gets in the way of those who copy it.
-    for line in table.to_string().lines() {
-        emit(line.trim_end());
-    }
+    table.to_string().lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// A time to the second, in UTC; empty where there is none.

@@ -34,6 +34,15 @@ pub(crate) struct Source {
     pub profile: Profile,
     /// Its columns that were not looked at.
     pub skipped: Vec<Skipped>,
+    /// What a reader must know of how it was read, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Source {
+    /// The columns that could not be looked at.
+    pub(super) fn unsupported(&self) -> impl Iterator<Item = &Skipped> {
+        self.skipped.iter().filter(|skipped| matches!(skipped.reason, WhySkipped::Unsupported(_)))
+    }
 }
 
 /// A column that was not looked at.
@@ -41,8 +50,26 @@ pub(crate) struct Source {
 pub(crate) struct Skipped {
     /// Its name.
     pub name: String,
-    /// Why, in words that continue "it was left out: ".
-    pub reason: String,
+    /// Why.
+    pub reason: WhySkipped,
+}
+
+/// Why a column was not looked at; in words that continue "it was left out: ".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WhySkipped {
+    /// Nobody asked for it.
+    Deselected,
+    /// No kind stands for its type.
+    Unsupported(String),
+}
+
+impl std::fmt::Display for WhySkipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Deselected => f.write_str("it was not asked for"),
+            Self::Unsupported(found) => write!(f, "its type {found} is not supported"),
+        }
+    }
 }
 
 /// What a column's share of the shift is weighted by.

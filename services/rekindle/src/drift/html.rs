@@ -3,7 +3,6 @@
 mod advice;
 mod chart;
 mod column;
-mod figures;
 mod head;
 mod parts;
 
@@ -11,11 +10,12 @@ use anyhow::Result;
 use askama::Template;
 use rekindle_statistics::drift::Verdict;
 
-use self::{column::Column, figures::percent, head::Head};
+use self::{column::Column, head::Head};
 use super::{
     comparison::{Comparison, Skipped},
     table::{self, printable},
 };
+use crate::drift::figures::percent;
 
 /// Writes the page.
 pub(super) fn render(comparison: &Comparison) -> Result<String> {
@@ -97,9 +97,9 @@ fn skipped(comparison: &Comparison) -> Vec<LeftOut> {
         let left_out = |skipped: &Skipped| LeftOut {
             file: file.clone(),
             name: printable(&skipped.name),
-            reason: printable(&skipped.reason),
+            reason: printable(&skipped.reason.to_string()),
         };
-        source.skipped.iter().map(left_out).collect::<Vec<_>>()
+        source.unsupported().map(left_out).collect::<Vec<_>>()
     };
     of(&comparison.reference).into_iter().chain(of(&comparison.current)).collect()
 }

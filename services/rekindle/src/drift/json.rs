@@ -50,7 +50,7 @@ struct Column<'a> {
 #[derive(Serialize)]
 struct LeftOut<'a> {
     name: &'a str,
-    reason: &'a str,
+    reason: String,
 }
 
 /// The comparison as JSON, columns in the order of the reference. What does not apply is null.
@@ -106,5 +106,5 @@ pub(super) fn kind(column: &ColumnDrift) -> &'static str {
 }
 
 fn left_out(skipped: &[Skipped]) -> Vec<LeftOut<'_>> {
-    skipped.iter().map(|skipped| LeftOut { name: &skipped.name, reason: &skipped.reason }).collect()
+    skipped.iter().map(|skipped| LeftOut { name: &skipped.name, reason: skipped.reason.to_string() }).collect()
 }

@@ -5,7 +5,14 @@ use std::{io::IsTerminal as _, path::PathBuf};
 use anyhow::Result;
 use rekindle_statistics::profile::{BUCKETS, Categorical, Column, ColumnProfile, Numeric, Profile};
 
-use super::{selection::Selection, source::Reader, table::printable};
+use super::{
+    comparison::Source,
+    figures::percent,
+    output_file::OutputFile,
+    selection::Selection,
+    source::{CsvFormat, Reader},
+    table::printable,
+};
 use crate::client::output::{self, Format};
 
 /// What `rekindle profile` is told.
@@ -17,8 +24,13 @@ pub(crate) struct Args {
     /// Where to write the profile
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Take the columns and their kinds from this file or profile: what the profile will be compared with
+    #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["columns", "ignore", "categorical"])]
+    like: Option<PathBuf>,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    csv: CsvFormat,
     /// No progress bar
     #[arg(long, short)]
     quiet: bool,
@@ -29,25 +41,35 @@ Without --output, a terminal is shown a table; anything else is given the profil
 
 /// Profiles a file.
 pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
-    let bar = super::progress(args.quiet, [args.file.as_path()]);
-    let source = Reader { buckets: BUCKETS, bar: &bar }.reference(&args.file, &args.selection)?;
-    bar.finish_and_clear();
+    let inputs = std::iter::once(&args.file).chain(&args.like).map(PathBuf::as_path);
+    let output = args.output.as_ref().map(|path| OutputFile::prepare(path, inputs)).transpose()?;
+    let source = read(args)?;
     let json = String::from_utf8_lossy(&source.profile.to_bytes()).into_owned();
-    match &args.output {
-        Some(path) => {
-            super::write(path, format!("{json}\n").as_bytes())?;
-            print(&source.profile);
-        }
-        None if format == Format::Json || !std::io::stdout().is_terminal() => output::emit(&json),
-        None => print(&source.profile),
+    let is_written = output.is_some();
+    if let Some(output) = output {
+        output.write(format!("{json}\n").as_bytes())?;
+    }
+    match format {
+        Format::Table if is_written || std::io::stdout().is_terminal() => print(&source.profile),
+        _ => output::emit(&json),
     }
     if !args.quiet {
-        source
-            .skipped
-            .iter()
-            .for_each(|skipped| eprintln!("note: {:?} was left out: {}", skipped.name, skipped.reason));
+        let left_out =
+            source.unsupported().map(|skipped| format!("{:?} was left out: {}", skipped.name, skipped.reason));
+        left_out.chain(source.notes.iter().map(|note| printable(note))).for_each(|note| eprintln!("note: {note}"));
     }
     Ok(())
+}
+
+fn read(args: &Args) -> Result<Source> {
+    let bar = super::progress(args.quiet, [args.file.as_path()]);
+    let reader = Reader { buckets: BUCKETS, format: &args.csv, bar: &bar };
+    let source = match &args.like {
+        Some(reference) => reader.like(&args.file, reader.kinds(reference)?),
+        None => reader.reference(&args.file, &args.selection),
+    };
+    bar.finish_and_clear();
+    source
 }
 
 fn print(profile: &Profile) {
@@ -63,7 +85,7 @@ fn line(column: &Column) -> Vec<String> {
         ColumnProfile::Categorical(categorical) | ColumnProfile::Boolean(categorical) => categories(categorical),
         ColumnProfile::Timestamp(timestamp) => (String::new(), span(timestamp.span())),
     };
-    let missing = column.profile.missing_share().map(|share| format!("{:.1} %", 100.0 * share)).unwrap_or_default();
+    let missing = column.profile.missing_share().map(percent).unwrap_or_default();
     vec![printable(&column.name), column.profile.kind().to_owned(), missing, different, values]
 }
 

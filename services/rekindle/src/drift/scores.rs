@@ -1,5 +1,6 @@
 //! The statistics beside a verdict, by the convention chosen.
 
+use super::figures::percent;
 use rekindle_statistics::{
     convention::{Categories, Column, Convention, Scores, evidently, scipy},
     drift::ColumnDrift,
@@ -7,17 +8,18 @@ use rekindle_statistics::{
     two_sample::Sample,
 };
 
-/// Different values up to which another tool's statistics of a column of numbers are exact. They take some 60 MB of memory.
-const EXACT_BUCKETS: usize = 1 << 20;
+/// Different values up to which another tool's statistics of a column of numbers are exact. They take some 25 MB of memory, for each
+/// column of either file.
+const EXACT_BUCKETS: usize = 1 << 18;
 
 /// Different values that numbers are counted by.
 pub(super) fn buckets(convention: Convention) -> usize {
     if convention == Convention::Rekindle { BUCKETS } else { EXACT_BUCKETS }
 }
 
-/// The statistics that the verdict rests on.
+/// The statistics that the verdict rests on. Points in time are not compared by their values, so there are none of these.
 pub(super) fn of_verdict(column: &ColumnDrift) -> Scores {
-    let any = column.minimum_detectable_effect.is_some();
+    let any = column.minimum_detectable_effect.is_some() && column.kind != "timestamp";
     Scores {
         psi: any.then_some(column.psi),
         jensen_shannon: any.then_some(column.jensen_shannon),
@@ -86,8 +88,8 @@ fn note(column: &profile::Column, current: &ColumnProfile) -> Option<String> {
         (ColumnProfile::Numeric(reference), ColumnProfile::Numeric(current)) => {
             let error = reference.rank_error().max(current.rank_error());
             (error > 0.0).then(|| {
-                let percent = 100.0 * error;
-                format!("{name:?} has too many different values: its statistics are approximate, ranks being off by at most {percent:.2} %")
+                let percent = percent(error);
+                format!("{name:?} has too many different values: its statistics are approximate, ranks being off by at most {percent}")
             })
         }
         (ColumnProfile::Categorical(reference), ColumnProfile::Categorical(current)) => {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use rekindle_dataset::Kind;
 
-use super::comparison::Source;
+use super::{comparison::Source, table::printable};
 
 /// Which columns are looked at, and as what.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -84,7 +84,7 @@ impl Selection {
 /// Names for an error message, as many as one reads.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     const MOST: usize = 30;
-    let names: Vec<&str> = names.map(String::as_str).collect();
+    let names: Vec<String> = names.map(|name| printable(name)).collect();
     match names.len() {
         0 => "none".to_owned(),
         all if all > MOST => format!("{} and {} more", names[..MOST].join(", "), all - MOST),

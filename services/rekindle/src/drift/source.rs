@@ -9,22 +9,45 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
-use rekindle_dataset::{Kind, Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason};
-use rekindle_statistics::profile::{ColumnProfile, Profile};
+use rekindle_dataset::{Kind, Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Stray};
+use rekindle_statistics::profile::{Column, ColumnProfile, Profile};
 
 use super::{
-    comparison::{Skipped, Source},
+    comparison::{Skipped, Source, WhySkipped},
     selection::Selection,
 };
 
 /// Bytes of a file in which a profile says that it is one.
 const OPENING: u64 = 4096;
 
+/// Bytes that no profile has.
+const LARGEST_PROFILE: u64 = 256 << 20;
+
 /// How many different values a column of numbers is counted by, and where progress is shown.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub buckets: usize,
+    pub format: &'a CsvFormat,
     pub bar: &'a ProgressBar,
+}
+
+/// How CSV files are written, where that is not told by themselves.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CsvFormat {
+    /// What parts the fields of CSV files, e.g. ';'; tab for a tabulator
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = separator)]
+    separator: u8,
+    /// Texts that stand for a missing value in CSV files, as the empty field always does, e.g. NA,null
+    #[arg(long, value_name = "TEXT,..", value_delimiter = ',')]
+    missing: Vec<String>,
+}
+
+fn separator(text: &str) -> Result<u8> {
+    match text.as_bytes() {
+        _ if text == "tab" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => bail!("give one sign, such as ; or |, or tab"),
+    }
 }
 
 impl Reader<'_> {
@@ -36,13 +59,30 @@ impl Reader<'_> {
         }
         let mut scan = self.open(path, None)?;
         let mut skipped = skipped(&scan);
+        let mut notes: Vec<String> =
+            scan.strays().iter().filter(|stray| selection.takes(&stray.column)).map(stray).collect();
         if !selection.is_all() {
-            let own = scan.columns().iter().map(|column| (column.name.clone(), column.kind)).collect();
+            let own = kinds_of(&scan);
             let kinds = selection.kinds(&own, &name)?;
-            skipped.extend(own.into_keys().filter(|name| !kinds.contains_key(name)).map(not_asked_for));
+            skipped.extend(own.into_keys().filter(|name| !kinds.contains_key(name)).map(deselected));
             scan = self.open(path, Some(kinds))?;
         }
-        Ok(Source { name, profile: self.profile(path, scan)?, skipped })
+        Ok(Source { name, profile: self.profile(path, scan, &mut notes)?, skipped, notes })
+    }
+
+    /// The kinds of a file's columns, or of a profile's.
+    pub(super) fn kinds(self, path: &Path) -> Result<BTreeMap<String, Kind>> {
+        match is_profile(path)? {
+            true => Ok(kinds(&stored(path, &Selection::default())?.profile)),
+            false => Ok(kinds_of(&self.open(path, None)?)),
+        }
+    }
+
+    /// A file in the kinds given; its other columns are left out.
+    pub(super) fn like(self, path: &Path, kinds: BTreeMap<String, Kind>) -> Result<Source> {
+        ensure!(!is_profile(path)?, "{} is a profile already: its rows are gone", path.display());
+        let (source, _) = self.in_kinds(path, kinds)?;
+        Ok(source)
     }
 
     /// The data, in the reference's kinds, and the names of the columns that the reference does not have.
@@ -53,20 +93,30 @@ impl Reader<'_> {
             let (known, new): (Vec<_>, Vec<_>) =
                 columns.into_iter().partition(|column| reference.column(&column.name).is_some());
             source.profile.columns = known;
+            source.notes.extend(of_other_kinds(&source, reference));
             return Ok((source, new.into_iter().map(|column| column.name).collect()));
         }
-        let scan = self.open(path, Some(kinds(reference)))?;
+        self.in_kinds(path, kinds(reference))
+    }
+
+    /// The columns of these kinds, and the names of all others.
+    fn in_kinds(self, path: &Path, kinds: BTreeMap<String, Kind>) -> Result<(Source, Vec<String>)> {
+        let scan = self.open(path, Some(kinds))?;
         let skipped = skipped(&scan);
         let unexpected = scan.skipped().iter().filter(|column| column.reason == SkipReason::Unexpected);
         let new = unexpected.map(|column| column.name.clone()).collect();
-        Ok((Source { name: path.display().to_string(), profile: self.profile(path, scan)?, skipped }, new))
+        let mut notes = Vec::new();
+        let profile = self.profile(path, scan, &mut notes)?;
+        Ok((Source { name: path.display().to_string(), profile, skipped, notes }, new))
     }
 
     fn open(self, path: &Path, expected: Option<BTreeMap<String, Kind>>) -> Result<Scan> {
         self.bar.set_message(path.display().to_string());
         let start = self.bar.position();
         let size = size(path);
-        let options = ScanOptions { expected, ..ScanOptions::default() };
+        let CsvFormat { separator, missing } = self.format;
+        let missing = missing.iter().cloned().collect();
+        let options = ScanOptions { expected, separator: *separator, missing, ..ScanOptions::default() };
         let scan = Scan::open(path, &options, &mut |progress| self.bar.set_position(start + part(size, progress)));
         self.bar.set_position(start);
         scan.with_context(|| path.display().to_string())
@@ -88,13 +138,20 @@ impl Reader<'_> {
         self.each(path, scan, |batch| look(&columns, batch))
     }
 
-    fn profile(self, path: &Path, scan: Scan) -> Result<Profile> {
+    fn profile(self, path: &Path, scan: Scan, notes: &mut Vec<String>) -> Result<Profile> {
         let mut profiler = Profiler::with_buckets(scan.columns(), self.buckets);
+        let mut examples: Vec<Option<String>> = vec![None; scan.columns().len()];
         self.each(path, scan, |batch| {
             profiler.add(batch);
+            examples
+                .iter_mut()
+                .zip(&batch.examples)
+                .for_each(|(kept, new)| *kept = kept.take().or_else(|| new.clone()));
             Ok(())
         })?;
-        Ok(profiler.finish())
+        let profile = profiler.finish();
+        notes.extend(profile.columns.iter().zip(examples).filter_map(|(column, example)| unreadable(column, example?)));
+        Ok(profile)
     }
 
     fn each(self, path: &Path, mut scan: Scan, mut look: impl FnMut(&ScanBatch) -> Result<()>) -> Result<()> {
@@ -126,10 +183,16 @@ fn is_profile(path: &Path) -> Result<bool> {
 
 fn stored(path: &Path, selection: &Selection) -> Result<Source> {
     let name = path.display().to_string();
+    ensure!(
+        size(path) <= LARGEST_PROFILE,
+        "{name} is no profile, but JSON too large to be one; save the data as CSV or Parquet"
+    );
     let bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let mut profile = Profile::from_bytes(&bytes).with_context(|| {
-        format!("{name} is no profile that this version reads; make one with `rekindle profile FILE -o {name}`")
+        format!("{name} is no profile that this version reads; make one with `rekindle profile FILE -o PROFILE.json`")
     })?;
+    let most = ScanOptions::default().columns;
+    ensure!(profile.columns.len() <= most, "the profile {name} has more than {most} columns");
     let own = kinds(&profile);
     let kinds = selection.kinds(&own, &name)?;
     if let Some((column, _)) = kinds.iter().find(|(column, kind)| own.get(*column) != Some(kind)) {
@@ -138,8 +201,13 @@ fn stored(path: &Path, selection: &Selection) -> Result<Source> {
         );
     }
     profile.columns.retain(|column| kinds.contains_key(&column.name));
-    let skipped = own.into_keys().filter(|name| !kinds.contains_key(name)).map(not_asked_for).collect();
-    Ok(Source { name, profile, skipped })
+    let skipped = own.into_keys().filter(|name| !kinds.contains_key(name)).map(deselected).collect();
+    Ok(Source { name, profile, skipped, notes: Vec::new() })
+}
+
+/// The columns of a file, in the kinds that it is read in.
+fn kinds_of(scan: &Scan) -> BTreeMap<String, Kind> {
+    scan.columns().iter().map(|column| (column.name.clone(), column.kind)).collect()
 }
 
 /// The kinds of a profile's columns by name.
@@ -159,11 +227,47 @@ fn kind(profile: &ColumnProfile) -> Kind {
 /// The columns of a type that has no kind.
 fn skipped(scan: &Scan) -> Vec<Skipped> {
     let unsupported = scan.skipped().iter().filter(|column| column.reason != SkipReason::Unexpected);
-    unsupported.map(|column| Skipped { name: column.name.clone(), reason: column.reason.to_string() }).collect()
+    let reason = |reason: &SkipReason| match reason {
+        SkipReason::Unsupported { found } => WhySkipped::Unsupported(found.clone()),
+        SkipReason::Unexpected => WhySkipped::Deselected,
+    };
+    unsupported.map(|column| Skipped { name: column.name.clone(), reason: reason(&column.reason) }).collect()
 }
 
-fn not_asked_for(name: String) -> Skipped {
-    Skipped { name, reason: "it was not asked for".to_owned() }
+fn deselected(name: String) -> Skipped {
+    Skipped { name, reason: WhySkipped::Deselected }
+}
+
+/// That a column of numbers has a value for which it is taken for text.
+fn stray(stray: &Stray) -> String {
+    let Stray { column, value } = stray;
+    format!(
+        "{column:?} is taken for text, as not all of its values are numbers: {value:?} is one; if that means that there is none, say so \
+         with --missing"
+    )
+}
+
+/// That a column has values of another kind than its own, with one of them.
+fn unreadable(column: &Column, example: String) -> Option<String> {
+    let Column { name, profile } = column;
+    let rows = profile.unreadable();
+    (rows > 0).then(|| format!("{name:?} is {}, and {rows} of its values are not, such as {example:?}", profile.kind()))
+}
+
+/// Of a profile that was made without knowing the reference, and has columns in other kinds for it.
+fn of_other_kinds(current: &Source, reference: &Profile) -> Vec<String> {
+    let kind = |profile: Option<&ColumnProfile>| profile.map(ColumnProfile::kind);
+    let differs = |column: &&Column| kind(reference.column(&column.name)) != Some(column.profile.kind());
+    let told = |column: &Column| {
+        format!(
+            "{:?} is {} in the profile {}, and {} in the reference; `rekindle profile FILE --like REFERENCE` takes the reference's kinds",
+            column.name,
+            column.profile.kind(),
+            current.name,
+            kind(reference.column(&column.name)).unwrap_or_default()
+        )
+    };
+    current.profile.columns.iter().filter(differs).map(told).collect()
 }
 
 fn size(path: &Path) -> u64 {

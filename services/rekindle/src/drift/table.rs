@@ -2,16 +2,19 @@
 
 use rekindle_statistics::drift::{ColumnDrift, Verdict};
 
-use super::{comparison::Comparison, summary};
+use super::{comparison::Comparison, figures::percent, summary};
 use crate::client::output;
 
 const HEADER: [&str; 8] = ["column", "kind", "verdict", "effect", "least shown", "of the shift", "missing", "reason"];
 
-/// Prints the columns, those first that the shift is to be laid to, and what it all comes to.
-pub(super) fn print(comparison: &Comparison) {
-    output::print_table(&HEADER, ordered(&comparison.report.columns).into_iter().map(line));
-    output::emit("");
-    summary::of(comparison).iter().for_each(|sentence| output::emit(sentence));
+/// The columns, those first that the shift is to be laid to, and what it all comes to.
+pub(super) fn of(comparison: &Comparison) -> String {
+    let has_drifted = comparison.report.verdict == Verdict::Drifted;
+    let columns = ordered(&comparison.report.columns).into_iter().map(|column| line(column, has_drifted));
+    let mut lines = output::table(&HEADER, columns);
+    lines.push(String::new());
+    lines.extend(summary::of(comparison));
+    lines.join("\n")
 }
 
 /// The columns by their share of the shift, and then by how much there is to say of them.
@@ -26,14 +29,15 @@ pub(super) fn ordered(columns: &[ColumnDrift]) -> Vec<&ColumnDrift> {
     ordered
 }
 
-fn line(column: &ColumnDrift) -> Vec<String> {
+/// Where nothing has drifted there is no shift to be shared out.
+fn line(column: &ColumnDrift, has_drifted: bool) -> Vec<String> {
     vec![
         printable(&column.name),
         column.kind.to_owned(),
         verdict(column.verdict).to_owned(),
         format!("{:.3}", column.effect),
         column.minimum_detectable_effect.map(|least| format!("{least:.3}")).unwrap_or_default(),
-        percent(column.cause_share),
+        if has_drifted { percent(column.cause_share) } else { String::new() },
         missing(column),
         printable(&column.reason),
     ]
@@ -52,10 +56,6 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 fn missing(column: &ColumnDrift) -> String {
     let (before, now) = (column.missing.reference, column.missing.current);
     if before == 0.0 && now == 0.0 { String::new() } else { format!("{} -> {}", percent(before), percent(now)) }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 /// A text that does not break the table, nor the terminal, whatever the file calls its columns.

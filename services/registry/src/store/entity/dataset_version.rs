@@ -4,7 +4,7 @@ use sea_orm::{FromJsonQueryResult, entity::prelude::*};
 use serde::{Deserialize, Serialize};
 
 use super::Digests;
-use crate::dataset::{Column as DatasetColumn, ColumnProfile};
+use crate::dataset::{Column as DatasetColumn, ColumnSummary};
 
 /// The columns, in order, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
@@ -12,7 +12,7 @@ pub struct Columns(pub Vec<DatasetColumn>);
 
 /// What the columns hold, in order, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
-pub struct Profile(pub Vec<ColumnProfile>);
+pub struct Profile(pub Vec<ColumnSummary>);
 
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]

@@ -2,16 +2,19 @@
 
 use rekindle_statistics::drift::{Bin, BinKind, ColumnDrift, RowsNeeded, Sides, Suspicion, Verdict, rows_needed};
 
-use super::figures::{counted, rows};
 use crate::drift::comparison::Comparison;
+use crate::drift::figures::{counted, rows};
 
 /// What a verdict comes down to. Each asks for something else to be done.
 #[derive(Debug, Clone, PartialEq)]
 enum Finding {
     Absent,
+    Unsupported,
     OtherKind,
     Unit,
     Swapped(String),
+    RunningNumber,
+    Identifier,
     MoreMissing,
     FewerMissing,
     NonFinite,
@@ -20,7 +23,8 @@ enum Finding {
     OtherMix,
     OtherNumbers,
     TooFew(Option<RowsNeeded>),
-    MayBeChance,
+    TooClose,
+    TooCoarse,
     Within,
 }
 
@@ -33,33 +37,34 @@ fn finding(column: &ColumnDrift, comparison: &Comparison) -> Finding {
     let (report, margin) = (&comparison.report, comparison.settings.margin);
     match column.verdict {
         Verdict::Drifted => drifted(column, comparison),
+        Verdict::Unknown if column.suspicion == Some(Suspicion::Identifier) => Finding::Identifier,
+        Verdict::Unknown if !column.is_comparable() => Finding::TooCoarse,
+        Verdict::Unknown if column.is_large_enough(margin) => Finding::TooClose,
         Verdict::Unknown => Finding::TooFew(rows_needed(column, report.rows, report.level, margin)),
-        Verdict::Stable if column.effect > margin => Finding::MayBeChance,
         Verdict::Stable => Finding::Within,
     }
 }
 
 fn drifted(column: &ColumnDrift, comparison: &Comparison) -> Finding {
     if comparison.current.profile.column(&column.name).is_none() {
-        return Finding::Absent;
-    }
-    if column.bins.iter().any(|bin| bin.kind == BinKind::OtherKind && bin.current > 0) {
-        return Finding::OtherKind;
+        let is_there = comparison.current.skipped.iter().any(|skipped| skipped.name == column.name);
+        return if is_there { Finding::Unsupported } else { Finding::Absent };
     }
     match &column.suspicion {
         Some(Suspicion::UnitChange { .. }) => Finding::Unit,
         Some(Suspicion::Swapped { with }) => Finding::Swapped(with.clone()),
-        None => by_bin(column, comparison.report.rows),
+        Some(Suspicion::RunningNumber) => Finding::RunningNumber,
+        Some(Suspicion::Identifier) | None => by_bin(column, comparison.report.rows),
     }
 }
 
 /// By what moved most.
 fn by_bin(column: &ColumnDrift, rows: Sides<u64>) -> Finding {
-    let most = column.bins.iter().max_by(|a, b| a.psi_part(rows).total_cmp(&b.psi_part(rows)));
-    match most.map(|bin| (&bin.kind, bin)) {
+    match column.moved_most(rows).map(|bin| (&bin.kind, bin)) {
         Some((BinKind::Missing, _)) if column.missing.current < column.missing.reference => Finding::FewerMissing,
         Some((BinKind::Missing, _)) => Finding::MoreMissing,
         Some((BinKind::NonFinite, _)) => Finding::NonFinite,
+        Some((BinKind::OtherKind, _)) => Finding::OtherKind,
         Some((BinKind::Below { .. } | BinKind::Above { .. }, _)) => Finding::OutOfRange,
         Some((BinKind::Category { name }, Bin { reference: 0, .. })) => Finding::NewValue(name.clone()),
         Some((BinKind::Interval { .. }, _)) => Finding::OtherNumbers,
@@ -70,8 +75,17 @@ fn by_bin(column: &ColumnDrift, rows: Sides<u64>) -> Finding {
 fn in_words(finding: Finding, comparison: &Comparison) -> String {
     match finding {
         Finding::Absent => absent(comparison),
-        Finding::OtherKind => "Look at the schema: the values arrive as another type than they had. Mend the type where it is written; \
-             retraining would learn the mistake."
+        Finding::Unsupported => "Look at the schema: the column arrives as a type that holds no single number or name, such as a list. \
+             Mend it where it is written."
+            .to_owned(),
+        Finding::OtherKind => "Look at the schema: the values arrive as another type than they had, or with a word or a sign among them \
+             that is no value. Mend it where it is written; retraining would learn the mistake."
+            .to_owned(),
+        Finding::RunningNumber => "Leave the column out (--ignore): a counter, a row number or an index always moves on, and no model \
+             should read it."
+            .to_owned(),
+        Finding::Identifier => "Leave the column out (--ignore), or compare what it is made of, such as the domain of an address. Hardly \
+             any value occurs twice, so neither its shares nor a shift of them mean anything."
             .to_owned(),
         Finding::Unit => "Ask the source whether a unit or a scale has changed. If so, convert the values back; if it is to stay, \
              convert the training data and retrain."
@@ -103,7 +117,10 @@ fn in_words(finding: Finding, comparison: &Comparison) -> String {
              or selected (a season counts, too); then measure the model on recent labelled rows and retrain if it has become worse."
             .to_owned(),
         Finding::TooFew(needed) => too_few(needed, comparison.report.rows),
-        Finding::MayBeChance => "Nothing yet: look again with more rows.".to_owned(),
+        Finding::TooClose => "Nothing yet: look again with more rows, or decide whether so small a shift matters and set the margin.".to_owned(),
+        Finding::TooCoarse => "Compare a transform of the column, such as its logarithm or its distance from the value that most of it is \
+             close to: as it is, a shift among those values would not show."
+            .to_owned(),
         Finding::Within => "Nothing.".to_owned(),
     }
 }

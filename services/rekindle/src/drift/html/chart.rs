@@ -2,10 +2,8 @@
 
 use rekindle_statistics::drift::Sides;
 
-use super::{
-    figures::{counted, cut, number, on_axis, percent},
-    parts::{Part, Parts, Place},
-};
+use super::parts::{Part, Parts, Place};
+use crate::drift::figures::{counted, cut, number, on_axis, percent};
 
 /// Width of every picture; the page scales it.
 pub(super) const WIDTH: f64 = 760.0;

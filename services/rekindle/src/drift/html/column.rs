@@ -9,9 +9,9 @@ use rekindle_statistics::{
 use super::{
     advice,
     chart::{self, Chart},
-    figures::{chance, number, percent, rows},
     parts::Parts,
 };
+use crate::drift::figures::{chance, number, percent, rows};
 use crate::{
     client::output,
     drift::{

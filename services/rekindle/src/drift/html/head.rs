@@ -5,11 +5,9 @@ use rekindle_statistics::{
     drift::{ColumnDrift, Verdict},
 };
 
-use super::{
-    column::Tag,
-    figures::{chance, counted, cut, number, percent, rows},
-};
+use super::column::Tag;
 use crate::drift::comparison::{Comparison, Weighting};
+use crate::drift::figures::{chance, counted, cut, number, percent, rows};
 
 /// The top of the report.
 pub(super) struct Head {
@@ -123,7 +121,7 @@ fn budget(comparison: &Comparison) -> String {
         "If nothing ever moved, there would be a false alarm {windows}, over {} together, with a chance of at most {}. \
          So a column's difference counts as real if chance would make one as large with a probability below {}.",
         counted(columns, "column"),
-        format_args!("{} %", number(100.0 * settings.false_alarms)),
+        percent(settings.false_alarms),
         chance(comparison.report.level)
     )
 }

@@ -7,7 +7,7 @@ use rekindle_statistics::{
     profile::{Categorical, ColumnProfile, Numeric},
 };
 
-use super::figures::on_axis;
+use crate::drift::figures::on_axis;
 use crate::drift::table::printable;
 
 /// Bars of a histogram at most, about; round limits may make it half as many.
@@ -89,7 +89,7 @@ impl Parts {
     /// Of one column.
     pub(super) fn of(column: &ColumnDrift, reference: &ColumnProfile, current: &ColumnProfile) -> Self {
         use ColumnProfile::{Boolean, Categorical, Numeric};
-        let values = |side: &ColumnProfile| side.rows() - side.missing();
+        let values = |side: &ColumnProfile| side.rows() - side.missing() - side.unreadable();
         let values = Sides { reference: values(reference), current: values(current) };
         match (reference, current) {
             (Numeric(reference), Numeric(current)) => numbers(reference, current),
@@ -151,6 +151,7 @@ fn numbers(reference: &Numeric, current: &Numeric) -> Parts {
     let apart = [
         Part::new("missing", Place::Apart, reference.missing(), current.missing()),
         Part::new("not finite", Place::Apart, reference.non_finite(), current.non_finite()),
+        Part::new("no number", Place::Apart, reference.unreadable(), current.unreadable()),
     ];
     let on_axis = |part: &Part| matches!(part.place, Place::Axis(..));
     Parts::Numbers(bins.chain(apart).filter(|part| on_axis(part) || !part.is_empty()).collect())
@@ -162,7 +163,7 @@ fn interval(low: f64, high: f64) -> String {
 }
 
 /// The most frequent values of both sides together, what is left of the others, and what is missing. `values` are the rows that
-/// have one.
+/// have one of the column's kind.
 fn names(reference: &Categorical, current: &Categorical, values: Sides<u64>) -> Parts {
     let mut rows = BTreeMap::<String, (u64, u64)>::new();
     reference.top(usize::MAX).into_iter().for_each(|(name, count)| rows.entry(name).or_default().0 += count);
@@ -183,7 +184,8 @@ fn names(reference: &Categorical, current: &Categorical, values: Sides<u64>) -> 
     let others = if named.is_empty() { "values too many to name" } else { "all others" };
     let others = Part::new(others, Place::Apart, left.0, left.1);
     let missing = Part::new("missing", Place::Apart, reference.missing(), current.missing());
-    named.extend([others, missing].into_iter().filter(|part| !part.is_empty()));
+    let unreadable = Part::new("of another kind", Place::Apart, reference.unreadable(), current.unreadable());
+    named.extend([others, missing, unreadable].into_iter().filter(|part| !part.is_empty()));
     Parts::Names(named)
 }
 

@@ -6,7 +6,7 @@ use rekindle_statistics::{
 
 use super::*;
 use crate::drift::{
-    comparison::{Source, Weighting},
+    comparison::{Source, Weighting, WhySkipped},
     scores,
 };
 
@@ -14,7 +14,7 @@ const HOSTILE: &str = "<script>alert('x')</script>\"&\u{202e}\0";
 
 fn source(name: &str, rows: u64, columns: Vec<(&str, ColumnProfile)>) -> Source {
     let columns = columns.into_iter().map(|(name, profile)| Column { name: name.to_owned(), profile }).collect();
-    Source { name: name.to_owned(), profile: Profile::new(rows, columns), skipped: Vec::new() }
+    Source { name: name.to_owned(), profile: Profile::new(rows, columns), skipped: Vec::new(), notes: Vec::new() }
 }
 
 fn compared(reference: Source, current: Source) -> Comparison {
@@ -70,7 +70,10 @@ fn every_sort() -> Comparison {
         ("<b>new</b>", numbers(M, Some)),
     ];
     let mut comparison = compared(source(HOSTILE, N, reference), source("now.parquet", M, current));
-    comparison.current.skipped.push(Skipped { name: HOSTILE.to_owned(), reason: "a list".to_owned() });
+    comparison
+        .current
+        .skipped
+        .push(Skipped { name: HOSTILE.to_owned(), reason: WhySkipped::Unsupported("a list".to_owned()) });
     comparison
 }
 
@@ -90,10 +93,23 @@ fn every_column_is_told_and_nothing_of_the_files_is_markup() {
         assert_eq!(page.matches(&format!("id=\"c{id}\"")).count(), 1, "{}", column.name);
     }
     assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
-    for told in
-        ["has the unit changed?", "changed places", "Look at the pipeline", "division by zero", "another type", "new"]
-    {
-        assert!(page.contains(told), "{told}");
+    for (name, advised) in [
+        ("steady", "Nothing."),
+        ("unit", "whether a unit or a scale has changed"),
+        ("gaps", "Look at the pipeline before the model"),
+        ("beyond", "Look at some of these rows by hand"),
+        ("not finite", "division by zero"),
+        ("left", "\"right\" seem to have changed places"),
+        ("gone", "is no longer delivered"),
+        ("retyped", "the values arrive as another type"),
+        ("ids", "compare what it is made of"),
+        ("flag", "in other proportions"),
+    ] {
+        let column = comparison.report.columns.iter().find(|column| column.name == name).expect(name);
+        let told = advice::of(column, &comparison);
+        assert!(told.contains(advised), "{name}: {told}");
+        let shown = advised.replace('"', "&#34;");
+        assert!(page.contains(&shown), "{name}: {shown}");
     }
 }
 

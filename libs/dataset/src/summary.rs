@@ -16,7 +16,7 @@ const VALUE_CHARS: usize = 100;
 
 /// A column at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ColumnProfile {
+pub struct ColumnSummary {
     /// The column.
     pub name: String,
     /// Rows without a value.
@@ -46,12 +46,12 @@ pub struct ValueCount {
 }
 
 /// Summarises every column, in order.
-pub fn profile(table: &Table) -> Vec<ColumnProfile> {
+pub fn summarise(table: &Table) -> Vec<ColumnSummary> {
     let columns = table.schema.columns.iter().zip(table.batch.columns());
-    columns.map(|(column, array)| profile_column(&column.name, array)).collect()
+    columns.map(|(column, array)| summarise_column(&column.name, array)).collect()
 }
 
-fn profile_column(name: &str, array: &ArrayRef) -> ColumnProfile {
+fn summarise_column(name: &str, array: &ArrayRef) -> ColumnSummary {
     let (distinct, top, numbers) = match array.data_type() {
         DataType::Int64 => {
             let values = array.as_primitive::<Int64Type>();
@@ -79,7 +79,7 @@ fn profile_column(name: &str, array: &ArrayRef) -> ColumnProfile {
         }
     };
     let moments = Moments::of(&numbers);
-    ColumnProfile {
+    ColumnSummary {
         name: name.to_owned(),
         missing: array.null_count() as u64,
         distinct,

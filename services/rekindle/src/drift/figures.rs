@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// A number in four significant digits, whole ones with all of theirs; very large and very small ones with a power of ten.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::drift) fn number(value: f64) -> String {
     let magnitude = value.abs();
     let text = match magnitude {
         _ if !value.is_finite() => return if value > 0.0 { "∞" } else { "−∞" }.to_owned(),
@@ -26,7 +26,7 @@ fn trimmed(text: &str) -> String {
 }
 
 /// A number on an axis, in as many digits as tell it from another one that is `step` away. Without a step it is a value by itself.
-pub(super) fn on_axis(value: f64, step: f64) -> String {
+pub(in crate::drift) fn on_axis(value: f64, step: f64) -> String {
     let decimals = match step {
         _ if value.abs() >= 1e15 => return number(value),
         0.0 if value.fract() == 0.0 => 0,
@@ -39,12 +39,12 @@ pub(super) fn on_axis(value: f64, step: f64) -> String {
 }
 
 /// A number of rows.
-pub(super) fn rows(rows: u64) -> String {
+pub(in crate::drift) fn rows(rows: u64) -> String {
     grouped(&rows.to_string())
 }
 
 /// `1 row`, `2 rows`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(in crate::drift) fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{}", rows(count), if count == 1 { "" } else { "s" })
 }
 
@@ -60,7 +60,7 @@ fn grouped(digits: &str) -> String {
 }
 
 /// A share in percent that is never rounded to none or all.
-pub(super) fn percent(share: f64) -> String {
+pub(in crate::drift) fn percent(share: f64) -> String {
     match 100.0 * share {
         0.0 => "0 %".to_owned(),
         100.0 => "100 %".to_owned(),
@@ -71,7 +71,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// A probability: few digits, but never 0.
-pub(super) fn chance(p: f64) -> String {
+pub(in crate::drift) fn chance(p: f64) -> String {
     match p {
         0.0 => "below 10⁻³⁰⁰".to_owned(),
         _ if p < 1e-3 => power_of_ten(p, 1),
@@ -97,7 +97,7 @@ fn raised(digit: char) -> char {
 }
 
 /// At most `room` places of a text, of which wide letters take two; what was cut off is shown by three dots.
-pub(super) fn cut(text: &str, room: usize) -> String {
+pub(in crate::drift) fn cut(text: &str, room: usize) -> String {
     let places = |letter: char| if (letter as u32) < 0x1100 { 1 } else { 2 };
     if text.chars().map(places).sum::<usize>() <= room {
         return text.to_owned();
