@@ -378,6 +378,7 @@ fn what_makes_text_of_numbers_is_told() {
     assert_eq!(strays(&(rows("7") + "?,c\n")), [("n".to_owned(), "?".to_owned())]);
     assert_eq!(strays(&rows("7")), []);
     assert_eq!(strays("n,s\nx,1\n1,y\nz,2\n"), [], "half of it is no number");
+    assert_eq!(strays(&rows("09967")), [], "codes are text with good reason");
 }
 
 #[test]

@@ -43,6 +43,7 @@ struct Strays {
     numbers: u64,
     others: u64,
     first: Option<String>,
+    has_codes: bool,
 }
 
 /// Values after which a column that is text is no longer searched for what makes it so.
@@ -58,6 +59,9 @@ impl Strays {
     fn see(&mut self, text: &str, is_number: bool) {
         if is_number {
             self.numbers += 1;
+        } else if text.parse::<f64>().is_ok() {
+            // A code such as 0123: the column is text with good reason.
+            self.has_codes = true;
         } else {
             self.others += 1;
             self.first.get_or_insert_with(|| text.chars().take(STRAY_CHARS).collect());
@@ -98,8 +102,8 @@ impl Narrowest {
 
     /// A value that makes text of what is numbers nearly throughout, as far as was looked.
     pub(crate) fn stray(&self) -> Option<&str> {
-        let Strays { numbers, others, first } = &self.strays;
-        let is_text = self.data_type() == DataType::Utf8;
+        let Strays { numbers, others, first, has_codes } = &self.strays;
+        let is_text = self.data_type() == DataType::Utf8 && !has_codes;
         first.as_deref().filter(|_| is_text && *numbers >= NUMBERS_PER_STRAY * others)
     }
 
