@@ -116,6 +116,15 @@ impl Stage {
         files
     }
 
+    /// Makes every attempt to store outcomes fail, as a full disk would, until they are let in.
+    pub(crate) fn keep_outcomes_out(&self) {
+        std::fs::write(self.folder.path().join("objects/outcomes"), b"where a folder is to be").expect("written");
+    }
+
+    pub(crate) fn let_outcomes_in(&self) {
+        std::fs::remove_file(self.folder.path().join("objects/outcomes")).expect("removed");
+    }
+
     /// Waits until nothing lies in a stream.
     pub(crate) async fn emptied(&self, stream: &str) {
         let stream = self.bus.jetstream().get_stream(stream).await.expect("the stream");
