@@ -366,14 +366,15 @@ fn span<'a>(window: &Window, segments: impl IntoIterator<Item = &'a Segment>) ->
 
 /// Takes the verdict on drift back: the rows are a part of the window, and a part need not resemble the whole.
 fn cannot_tell(report: &mut Report, own: Span) {
+    let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
+    let why = format!("the version answered only from {} to {}", time(own.first), time(own.last));
     let Drift { verdict, features, prediction } = &mut report.drift;
     *verdict = Verdict::Unknown;
     for column in features.iter_mut().chain(prediction) {
-        column.verdict = Verdict::Unknown;
+        (column.verdict, column.reason) = (Verdict::Unknown, why.clone());
     }
     report.correlation_id = None;
-    let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
-    report.reason = format!("cannot tell: it answered only from {} to {}", time(own.first), time(own.last));
+    report.reason = format!("cannot tell: {why}");
 }
 
 /// A window whose rows are gone: it is told as one that cannot be, with as many rows as its segments hold, and the next is gone on with.

@@ -24,7 +24,7 @@ pub enum Verdict {
     Stable,
     /// Moved away from the reference by more than the margin, with the stated confidence.
     Drifted,
-    /// Cannot tell: too few rows.
+    /// Cannot tell: too few rows, rows of a part of the window only, or rows that cannot be read. The reason says which.
     Unknown,
 }
 
@@ -103,12 +103,21 @@ impl Drift {
         let doubtful: Vec<&str> =
             all.filter(|column| column.verdict == Verdict::Unknown).map(|column| column.name.as_str()).collect();
         if doubtful.len() == columns {
-            return Some(format!("{rows} rows are too few to tell"));
+            return Some(
+                self.common_reason().map_or_else(|| format!("{rows} rows are too few to tell"), str::to_owned),
+            );
         }
         let named = doubtful.len().min(NAMED);
         let more = if doubtful.len() > named { ", ..." } else { "" };
         let names = doubtful[..named].join(", ");
         Some(format!("cannot tell of {} in {columns} columns: {names}{more}", doubtful.len()))
+    }
+
+    /// What is said of every column alike.
+    fn common_reason(&self) -> Option<&str> {
+        let mut reasons = self.features.iter().chain(&self.prediction).map(|column| column.reason.as_str());
+        let first = reasons.next().filter(|reason| !reason.is_empty())?;
+        reasons.all(|reason| reason == first).then_some(first)
     }
 }
 
@@ -200,6 +209,14 @@ mod tests {
         let four = drift(&[Unknown, Unknown, Stable, Unknown, Unknown]);
         assert_eq!(four.doubt(7).as_deref(), Some("cannot tell of 4 in 5 columns: a, b, d, ..."));
         assert_eq!(Drift { verdict: Stable, ..four }.doubt(7), None);
+    }
+
+    #[test]
+    fn what_is_said_of_every_column_is_said_of_the_window() {
+        let said = |reason: &str| ColumnDrift { reason: reason.into(), ..column("a", Verdict::Unknown, 0.0) };
+        let of = |features| Drift { verdict: Verdict::Unknown, features, prediction: None };
+        assert_eq!(of(vec![said("x"), said("x")]).doubt(7).as_deref(), Some("x"));
+        assert_eq!(of(vec![said("x"), said("y")]).doubt(7).as_deref(), Some("7 rows are too few to tell"));
     }
 
     #[test]

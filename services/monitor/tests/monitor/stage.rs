@@ -137,7 +137,12 @@ impl Stage {
 
     /// Days as windows, an hour of lateness, a day of waiting for outcomes.
     pub(crate) async fn watch(&mut self) {
-        let watch = Watch { model: MODEL.into(), min_rows: 200, ..Watch::default() };
+        self.watch_from(200).await;
+    }
+
+    /// The same, for windows of that many rows and more.
+    pub(crate) async fn watch_from(&mut self, min_rows: u64) {
+        let watch = Watch { model: MODEL.into(), min_rows, ..Watch::default() };
         let request = SetWatchRequest { watch: Some(watch), expected_revision: 0 };
         assert_eq!(self.client.set_watch(request).await.expect("set").into_inner().revision, 1);
     }

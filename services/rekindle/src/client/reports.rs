@@ -13,7 +13,8 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 drift compares a window's inputs and predictions with the rows the model was trained on; quality compares its loss with
-the validation rows', once outcomes are in. 'unknown' means that a change that matters could have gone unseen in so few rows.")]
+the validation rows', once outcomes are in. 'unknown' means that a change that matters could have gone unseen: in so few rows, in the
+part of the window in which the version answered, or in rows that cannot be read; --json tells the reason.")]
 pub(crate) struct Args {
     /// The model
     model: String,
