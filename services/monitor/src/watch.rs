@@ -26,9 +26,9 @@ pub struct Watch {
 /// Windows that share a budget of false alarms: a month of days.
 pub const LOOKS: u32 = 30;
 
-/// Settings of one model. Spans are event time in milliseconds.
+/// Settings of one model. Spans are event time in milliseconds. A row that was stored before a field was there takes its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Length of a window.
     pub window: i64,
@@ -117,6 +117,18 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_stored_before_a_field_was_there_reads_back() {
+        let settings = Settings { window: 7 * DAY, ..Settings::default() };
+        let stored = serde_json::to_value(&settings).expect("json");
+        for field in stored.as_object().expect("an object").keys().filter(|field| *field != "window") {
+            let mut older = stored.clone();
+            older.as_object_mut().expect("an object").remove(field);
+            assert_eq!(serde_json::from_value::<Settings>(older).expect(field), settings);
+        }
+        assert!(serde_json::from_str::<Settings>(r#"{"windows": 1000}"#).is_err(), "what is unknown is refused");
+    }
 
     #[test]
     fn the_defaults_hold_and_each_bound_is_named() {
