@@ -153,7 +153,8 @@ pub struct Report {
     pub version: VersionRef,
     /// The window.
     pub window: Window,
-    /// Rows that the version answered in the window, each counted once.
+    /// Rows that the version answered in the window. Each counts once, but where a sample stands for them: of those outside of it no
+    /// keys are kept, and one that was logged twice counts twice. Where they cannot be read, the rows of their segments.
     pub rows: u64,
     /// The inputs and the prediction.
     pub drift: Drift,
