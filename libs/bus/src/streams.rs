@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
+    context::ConsumerInfoErrorKind,
     kv,
     stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType},
 };
@@ -142,7 +143,42 @@ impl Limits {
     }
 }
 
+/// How far a durable consumer has come in its stream; sequences of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the last message that the stream took, whether it is still there or not.
+    pub last: u64,
+    /// Up to here nothing is left to come: each message was acknowledged, set aside, or left the stream by its bounds.
+    pub done: u64,
+}
+
+impl Progress {
+    /// Whether nothing up to `sequence` is left to come. Of a stream that was made anew and counts from its beginning again,
+    /// all that it holds is asked for, and not what only its predecessor had.
+    pub fn has_passed(&self, sequence: u64) -> bool {
+        self.done >= sequence.min(self.last)
+    }
+}
+
 impl Bus {
+    /// How far a durable consumer has come; while there is none, as far as messages have left the stream.
+    pub async fn progress(&self, stream: &'static str, consumer: &str) -> Result<Progress, Error> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable {
+            operation: format!("ask how far {consumer} has come in {stream}"),
+            waited: Duration::ZERO,
+            source: Some(source),
+        };
+        let stream = self.jetstream().get_stream(stream).await.map_err(|error| failed(error.into()))?;
+        let state = &stream.cached_info().state;
+        let gone = state.first_sequence.saturating_sub(1);
+        let acknowledged = match stream.consumer_info(consumer).await {
+            Ok(info) => info.ack_floor.stream_sequence,
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => 0,
+            Err(error) => return Err(failed(error.into())),
+        };
+        Ok(Progress { last: state.last_sequence, done: gone.max(acknowledged) })
+    }
+
     /// Removes the messages that a durable consumer has acknowledged from the beginning of its stream on, and says how many. For
     /// streams with one consumer that keeps elsewhere what it takes; what it has not acknowledged stays, also while it is away.
     pub async fn purge_acknowledged(&self, stream: &'static str, consumer: &str) -> Result<u64, Error> {

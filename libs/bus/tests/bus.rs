@@ -15,7 +15,8 @@ use rekindle_bus::{
     Bus, Config, Delivery, Error,
     cloudevent::{self, CloudEvent},
     consumer::{self, Backoff, Consumer, Outcome, Puller},
-    relay, streams,
+    relay,
+    streams::{self, Progress},
 };
 use rekindle_domain::event::EventKind;
 use rekindle_proto::client::Context;
@@ -398,6 +399,40 @@ async fn what_a_dead_reader_left_comes_again_before_what_is_newer() {
 
 fn sequences(taken: &[Delivery]) -> Vec<u64> {
     taken.iter().map(|delivery| delivery.sequence).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_passes_what_was_acknowledged_and_what_is_gone() {
+    let server = NatsServer::start().await;
+    let bus = bus(&server).await;
+    let spec = Consumer { in_order: true, ..quick("reader", streams::OUTCOMES) };
+    let progress = async |last, done| {
+        eventually("the reader's progress", async || match bus.progress(streams::OUTCOMES, "reader").await {
+            Ok(is) if is == (Progress { last, done }) => Ok(is),
+            other => Err(format!("{other:?}")),
+        })
+        .await
+    };
+    assert!(progress(0, 0).await.has_passed(0), "nobody reads, but nothing is there to be read");
+    for n in 1..=4 {
+        publish(&bus, "rekindle.outcomes.m", &format!("o-{n}")).await;
+    }
+    assert!(!progress(4, 0).await.has_passed(1));
+    let mut puller = Puller::new(bus.clone(), spec.clone());
+    let taken = puller.next_batch(4, Duration::from_secs(5)).await.expect("asked");
+    assert!(!progress(4, 0).await.has_passed(1), "delivered is not done");
+    taken[1].ack().await.expect("acknowledged");
+    taken[0].ack().await.expect("acknowledged");
+    let half = progress(4, 2).await;
+    assert!(half.has_passed(2) && !half.has_passed(3));
+    // One that goes on where the other ended has come as far, and so has what left the stream unread.
+    let mut next = Puller::new(bus.clone(), spec);
+    assert_eq!(sequences(&next.next_batch(2, Duration::from_secs(5)).await.expect("asked")), [3, 4]);
+    progress(4, 2).await;
+    let stream = bus.jetstream().get_stream(streams::OUTCOMES).await.expect("it exists");
+    stream.purge().await.expect("purged");
+    let all = progress(4, 4).await;
+    assert!(all.has_passed(4) && all.has_passed(9), "it waits for nothing that the stream never had");
 }
 
 #[tokio::test(flavor = "multi_thread")]

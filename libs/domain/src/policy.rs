@@ -90,7 +90,7 @@ pub struct Watch {
     pub drift_margin: f64,
     /// Smallest relative rise of the loss that matters.
     pub degradation_margin: f64,
-    /// Chance of any false alarm in 30 windows in which nothing changed, over all columns, in (0, 1).
+    /// Chance of any false alarm in 30 windows in which nothing changed, over all columns, in (0, 0.5].
     pub false_alarm_rate: f64,
 }
 
@@ -200,30 +200,42 @@ impl Strategy {
 }
 
 impl Watch {
-    fn validate(&self) -> Result<(), InvalidPolicy> {
-        require(
-            self.window >= Duration::from_secs(1),
-            "watch.window",
-            format!("{:?}", self.window),
-            "at least a second",
-        )?;
-        require(
-            self.window_offset < self.window,
-            "watch.window_offset",
-            format!("{:?}", self.window_offset),
-            "shorter than the window",
-        )?;
-        require(self.min_rows >= 1, "watch.min_rows", self.min_rows, "at least 1")?;
-        let positive = |number: f64| number.is_finite() && number > 0.0;
-        require(positive(self.drift_margin), "watch.drift_margin", self.drift_margin, "a positive number")?;
-        require(
-            positive(self.degradation_margin),
-            "watch.degradation_margin",
-            self.degradation_margin,
-            "a positive number",
-        )?;
-        let rate = self.false_alarm_rate;
-        require(rate > 0.0 && rate < 1.0, "watch.false_alarm_rate", rate, "above 0 and below 1")
+    /// The shortest window.
+    pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+    /// The longest of all spans: ten years.
+    pub const LONGEST_SPAN: Duration = Duration::from_secs(3653 * 24 * 3600);
+    /// The least that `min_rows` may be.
+    pub const LEAST_ROWS: u64 = 2;
+    /// The greatest that either margin may be.
+    pub const GREATEST_MARGIN: f64 = 100.0;
+    /// The greatest that `false_alarm_rate` may be.
+    pub const GREATEST_FALSE_ALARM_RATE: f64 = 0.5;
+
+    /// Checks every bound, and reports the first that does not hold. The monitor holds its settings to the same bounds: a watch that it
+    /// refused would be pushed for ever.
+    pub fn validate(&self) -> Result<(), InvalidPolicy> {
+        self.validate_spans()?;
+        require(self.min_rows >= Self::LEAST_ROWS, "watch.min_rows", self.min_rows, "at least 2")?;
+        let share = |field, got: f64, most: f64, expected| require(got > 0.0 && got <= most, field, got, expected);
+        let margin = "above 0 and at most 100";
+        share("watch.drift_margin", self.drift_margin, Self::GREATEST_MARGIN, margin)?;
+        share("watch.degradation_margin", self.degradation_margin, Self::GREATEST_MARGIN, margin)?;
+        let (rate, most) = (self.false_alarm_rate, Self::GREATEST_FALSE_ALARM_RATE);
+        share("watch.false_alarm_rate", rate, most, "above 0 and at most 0.5")
+    }
+
+    /// In whole milliseconds, which is what the monitor keeps.
+    fn validate_spans(&self) -> Result<(), InvalidPolicy> {
+        let span = |field, got: Duration, least: Duration, expected| {
+            let held = (least.as_millis()..=Self::LONGEST_SPAN.as_millis()).contains(&got.as_millis());
+            require(held, field, format!("{got:?}"), expected)
+        };
+        span("watch.window", self.window, Self::SHORTEST_WINDOW, "between 1 second and 10 years")?;
+        let offset = self.window_offset;
+        let is_shorter = offset.as_millis() < self.window.as_millis();
+        require(is_shorter, "watch.window_offset", format!("{offset:?}"), "shorter than the window")?;
+        span("watch.lateness", self.lateness, Duration::ZERO, "at most 10 years")?;
+        span("watch.label_wait", self.label_wait, Duration::ZERO, "at most 10 years")
     }
 }
 
@@ -277,10 +289,14 @@ mod tests {
             ("rollout.max_error_rate", rollout(Strategy { max_error_rate: 1.5, ..Strategy::default() })),
             ("watch.window", watch(Watch { window: Duration::ZERO, ..Watch::default() })),
             ("watch.window_offset", watch(Watch { window_offset: DAY, ..Watch::default() })),
-            ("watch.min_rows", watch(Watch { min_rows: 0, ..Watch::default() })),
+            ("watch.window", watch(Watch { window: 3654 * DAY, ..Watch::default() })),
+            ("watch.lateness", watch(Watch { lateness: 3654 * DAY, ..Watch::default() })),
+            ("watch.label_wait", watch(Watch { label_wait: 3654 * DAY, ..Watch::default() })),
+            ("watch.min_rows", watch(Watch { min_rows: 1, ..Watch::default() })),
             ("watch.drift_margin", watch(Watch { drift_margin: 0.0, ..Watch::default() })),
+            ("watch.drift_margin", watch(Watch { drift_margin: 101.0, ..Watch::default() })),
             ("watch.degradation_margin", watch(Watch { degradation_margin: -1.0, ..Watch::default() })),
-            ("watch.false_alarm_rate", watch(Watch { false_alarm_rate: 1.0, ..Watch::default() })),
+            ("watch.false_alarm_rate", watch(Watch { false_alarm_rate: 0.6, ..Watch::default() })),
         ];
         for (name, policy) in bad {
             match policy.validate() {
@@ -288,6 +304,9 @@ mod tests {
                 other => panic!("{name}: {other:?}"),
             }
         }
+        let (window, window_offset) = (Duration::from_micros(1_000_900), Duration::from_micros(1_000_100));
+        let within_a_millisecond = watch(Watch { window, window_offset, ..Watch::default() });
+        assert!(within_a_millisecond.validate().is_err(), "the monitor would take both for one second");
         let recipe = Policy { recipe: Recipe::for_target(""), ..base };
         assert!(matches!(recipe.validate(), Err(InvalidPolicy::Recipe(_))));
     }

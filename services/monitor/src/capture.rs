@@ -95,8 +95,9 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     }
     /// Rows it brings.
     fn rows(&self) -> usize;
-    /// What it adds to its model's log, given the log before and how late rows are told.
-    fn growth(&self, capture: &Capture, before: &Log, timing: &crate::window::Timing) -> Growth;
+    /// What it adds to its model's log, given the log before, how late rows are told, and how far ahead of its answer, in milliseconds,
+    /// an event time may lie and still move the watermark.
+    fn growth(&self, before: &Log, timing: &crate::window::Timing, horizon_ms: i64) -> Growth;
     /// The rows of several messages as batches, one to a segment.
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error>;
 }
@@ -253,9 +254,8 @@ impl Capture {
             part.into_iter().filter(|message| seen.insert(message.message_id().to_owned())).collect();
         while !part.is_empty() {
             let segments = self.write(&part, now).await?;
-            let (capture, messages, count) = (self.clone(), part.clone(), segments.len());
-            let enter = async move |txn: &DatabaseTransaction| capture.enter(txn, &messages, &segments, now).await;
-            match in_transaction(&self.db, enter).await {
+            let count = segments.len();
+            match commit(&self.db, part.clone(), segments, self.event_horizon, now).await {
                 Ok(()) => {
                     tracing::debug!(consumer = M::CONSUMER, messages = part.len(), segments = count, "captured");
                     self.captured.notify_one();
@@ -286,50 +286,70 @@ impl Capture {
         }
         Ok(segments)
     }
+}
 
-    /// Enters everything, or nothing.
-    async fn enter<M: Captured>(
-        &self,
-        txn: &DatabaseTransaction,
-        part: &[M],
-        written: &[Segment],
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let mut repeated = HashSet::new();
-        for message in part {
-            if !inbox::first_time(txn, M::CONSUMER, message.message_id(), now).await? {
-                repeated.insert(message.message_id().to_owned());
-            }
+/// Commits messages and their segments together, and only then counts them: a transaction that lost a race runs again.
+async fn commit<M: Captured>(
+    db: &DatabaseConnection,
+    part: Vec<M>,
+    segments: Vec<Segment>,
+    horizon: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let enter = async move |txn: &DatabaseTransaction| enter(txn, &part, &segments, horizon, now).await;
+    for (model, growth) in in_transaction(db, enter).await? {
+        count(&model, &growth);
+    }
+    Ok(())
+}
+
+/// Enters everything, or nothing, and says by how much each log has grown.
+async fn enter<M: Captured>(
+    txn: &DatabaseTransaction,
+    part: &[M],
+    written: &[Segment],
+    horizon: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<Vec<(ModelName, Growth)>, Error> {
+    let mut repeated = HashSet::new();
+    for message in part {
+        if !inbox::first_time(txn, M::CONSUMER, message.message_id(), now).await? {
+            repeated.insert(message.message_id().to_owned());
         }
-        if !repeated.is_empty() {
-            return Err(Error::Repeated(repeated));
+    }
+    if !repeated.is_empty() {
+        return Err(Error::Repeated(repeated));
+    }
+    let mut by_model: BTreeMap<&ModelName, Vec<&M>> = BTreeMap::new();
+    for message in part {
+        by_model.entry(message.model()).or_default().push(message);
+    }
+    let mut grown = Vec::with_capacity(by_model.len());
+    for (model, messages) in by_model {
+        let before = logs::get(txn, model).await?;
+        let timing = watches::get(txn, model).await?.settings.timing();
+        let growths = messages.iter().map(|message| message.growth(&before, &timing, horizon.num_milliseconds()));
+        let growth = Growth { lost_messages: missing(txn, &messages, now).await?, ..growths.sum() };
+        for segment in written.iter().filter(|segment| segment.model == *model) {
+            segments::insert(txn, segment, before.latest_event, now).await?;
         }
-        let mut by_model: BTreeMap<&ModelName, Vec<&M>> = BTreeMap::new();
-        for message in part {
-            by_model.entry(message.model()).or_default().push(message);
-        }
-        for (model, messages) in by_model {
-            let before = logs::get(txn, model).await?;
-            let timing = watches::get(txn, model).await?.settings.timing();
-            let growth = messages.iter().map(|message| message.growth(self, &before, &timing)).fold(
-                Growth::default(),
-                |sum, one| Growth {
-                    predictions: sum.predictions + one.predictions,
-                    lost: sum.lost + one.lost,
-                    lost_messages: sum.lost_messages + one.lost_messages,
-                    late: sum.late + one.late,
-                    outcomes: sum.outcomes + one.outcomes,
-                    bad_lines: sum.bad_lines + one.bad_lines,
-                    latest_event: sum.latest_event.max(one.latest_event),
-                },
-            );
-            for segment in written.iter().filter(|segment| segment.model == *model) {
-                segments::insert(txn, segment, before.latest_event, now).await?;
-            }
-            let lost_messages = missing(txn, &messages, now).await?;
-            logs::grow(txn, model, &before, &Growth { lost_messages, ..growth }).await?;
-        }
-        Ok(())
+        logs::grow(txn, model, &before, &growth).await?;
+        grown.push((model.clone(), growth));
+    }
+    Ok(grown)
+}
+
+fn count(model: &ModelName, growth: &Growth) {
+    let raise = |name: &'static str, by: u64| metrics::counter!(name, "model" => model.to_string()).increment(by);
+    raise("rekindle_monitor_predictions_total", growth.predictions);
+    raise("rekindle_monitor_lost_rows_total", growth.lost);
+    raise("rekindle_monitor_late_rows_total", growth.late);
+    raise("rekindle_monitor_outcomes_total", growth.outcomes);
+    raise("rekindle_monitor_bad_outcome_lines_total", growth.bad_lines);
+    let missing = growth.lost_messages;
+    if missing > 0 {
+        tracing::warn!(%model, missing, "messages of the prediction log never came");
+        metrics::counter!("rekindle_monitor_lost_messages_total").increment(missing.unsigned_abs());
     }
 }
 
@@ -344,10 +364,6 @@ async fn missing<M: Captured>(txn: &DatabaseTransaction, messages: &[&M], now: D
     let mut missing = 0;
     for (incarnation, (highest, count)) in senders {
         missing += lives::advance(txn, incarnation, highest, count, now).await?;
-    }
-    if missing > 0 {
-        tracing::warn!(missing, "messages of the prediction log never came");
-        metrics::counter!("rekindle_monitor_lost_messages_total").increment(missing.unsigned_abs());
     }
     Ok(missing)
 }

@@ -100,7 +100,84 @@ fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray};
+    use rekindle_model::reference::FeatureProfile;
+
     use super::*;
+    use crate::quality::tests::manifest;
+
+    const REFERENCE_ROWS: u32 = 10_000;
+
+    /// Compares windows of three columns: a flag, as often set as not in the reference, what `second` is, and an even prediction.
+    fn compared(second: (ColumnProfile, ArrayRef), flags: &[bool], settings: &Settings) -> Drift {
+        let even = |rows: u32| (0..rows).map(move |row| f64::from(row) / f64::from(rows));
+        let feature = |name: &str, profile| FeatureProfile { name: name.to_owned(), profile };
+        let flag = ColumnProfile::of_flags((0..REFERENCE_ROWS).map(|row| Some(row % 2 == 0)));
+        let profiles = rekindle_model::Reference {
+            features: vec![feature("flag", flag), feature("second", second.0)],
+            prediction: ColumnProfile::of_numbers(even(REFERENCE_ROWS).map(Some)),
+        };
+        let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
+        let rows = u32::try_from(flags.len()).expect("few");
+        let batch = RecordBatch::try_from_iter([
+            (format!("{INPUT}flag"), Arc::new(BooleanArray::from(flags.to_vec())) as ArrayRef),
+            (format!("{INPUT}second"), second.1),
+            (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
+        ]);
+        compare(&reference, &batch.expect("as many rows each"), settings).expect("columns of the profiles")
+    }
+
+    fn texts(kinds: u32, rows: u32) -> Vec<String> {
+        (0..rows).map(|row| format!("kind {}", row % kinds)).collect()
+    }
+
+    fn kinds(kinds: u32, rows: u32) -> (ColumnProfile, ArrayRef) {
+        let before = texts(kinds, REFERENCE_ROWS);
+        let profile = ColumnProfile::of_texts(before.iter().map(|text| Some(text.as_str())));
+        (profile, Arc::new(StringArray::from(texts(kinds, rows))))
+    }
+
+    /// 291 flags in 500 where 250 are usual have a p-value of 0.001: a month of three columns leaves each 0.0006, and either of
+    /// the two alone would leave it enough.
+    #[test]
+    fn a_month_of_windows_and_all_columns_share_the_budget_of_false_alarms() {
+        let flags: Vec<bool> = (0..500).map(|row| row < 291).collect();
+        let with = |false_alarm_rate| {
+            let settings = Settings { drift_margin: 0.02, false_alarm_rate, ..Settings::default() };
+            compared(kinds(2, 500), &flags, &settings)
+        };
+        let (budget, columns) = (0.05, 3.0);
+        let shared = with(budget);
+        let of_all = budget / (columns * f64::from(LOOKS));
+        let p_value = shared.features[0].p_value;
+        assert!(p_value > of_all && p_value < budget / f64::from(LOOKS) && p_value < budget / columns, "{p_value}");
+        assert_eq!(shared.causes(), Vec::<&ColumnDrift>::new(), "{shared:?}");
+        assert_ne!(shared.verdict, Verdict::Drifted);
+        // Three times the budget is what one column would have had.
+        let alone = with(columns * budget);
+        let names: Vec<&str> = alone.causes().iter().map(|cause| cause.name.as_str()).collect();
+        assert_eq!((alone.verdict, names), (Verdict::Drifted, vec!["flag"]), "{alone:?}");
+    }
+
+    #[test]
+    fn one_column_that_cannot_be_told_keeps_the_window_from_being_stable_and_is_named() {
+        let flags: Vec<bool> = (0..2_000).map(|row| row % 2 == 0).collect();
+        let with = |number: u32| {
+            let settings = Settings { drift_margin: 0.035, ..Settings::default() };
+            compared(kinds(number, 2_000), &flags, &settings)
+        };
+        let verdicts = |drift: &Drift| -> Vec<Verdict> {
+            drift.features.iter().chain(&drift.prediction).map(|column| column.verdict).collect()
+        };
+        let doubtful = with(100);
+        assert_eq!(verdicts(&doubtful), [Verdict::Stable, Verdict::Unknown, Verdict::Stable], "{doubtful:?}");
+        assert_eq!(doubtful.verdict, Verdict::Unknown);
+        assert_eq!(doubtful.doubt(2_000).as_deref(), Some("cannot tell of 1 in 3 columns: second"));
+        let certain = with(2);
+        assert_eq!((certain.verdict, certain.doubt(2_000)), (Verdict::Stable, None), "{certain:?}");
+    }
 
     #[test]
     fn a_small_window_is_no_drift_and_says_why() {

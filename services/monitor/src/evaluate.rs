@@ -1,14 +1,15 @@
-//! Closing windows and judging them. A reconciler: it has no state of its own, so that after a crash it goes on with what the index
-//! and the segments say, and says the same.
+//! Closing windows and judging them. A reconciler: it keeps nothing that it cannot find out again, so that after a crash it goes on
+//! with what the index and the segments say, and says the same.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
+use rekindle_bus::Bus;
 use rekindle_domain::{Digest, ModelName, ReportId, VersionRef};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::DatabaseConnection;
@@ -17,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Error, alert, drift,
+    Error, alert,
+    capture::{Captured as _, outcomes::Truths},
+    drift,
     error::chain,
+    followed::Followed,
     frame::{Frame, Wanted},
     join::Sample,
     quality,
@@ -40,17 +44,20 @@ const UNJUDGED: u64 = 1000;
 /// What evaluation works with.
 pub(crate) struct Evaluation {
     pub(crate) db: DatabaseConnection,
+    pub(crate) bus: Bus,
     pub(crate) artifacts: Artifacts,
     pub(crate) references: References,
     pub(crate) captured: Arc<Notify>,
     pub(crate) every: Duration,
     pub(crate) window_rows: u64,
     pub(crate) labelled_share: f64,
+    /// How far the outcomes of each model have followed its predictions.
+    pub(crate) followed: HashMap<ModelName, Followed>,
 }
 
 impl Evaluation {
     /// Evaluates whenever something was captured, and every so often, until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         loop {
             if let Err(error) = self.round(&stop).await {
                 tracing::warn!(error = chain(&error), "looking for models to evaluate failed, trying again");
@@ -64,7 +71,7 @@ impl Evaluation {
     }
 
     /// Every model once. A model that cannot be evaluated does not hold up the others.
-    async fn round(&self, stop: &CancellationToken) -> Result<(), Error> {
+    async fn round(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         for model in logs::models(&self.db).await? {
             if stop.is_cancelled() {
                 break;
@@ -78,7 +85,7 @@ impl Evaluation {
         Ok(())
     }
 
-    async fn model(&self, model: &ModelName) -> Result<(), Error> {
+    async fn model(&mut self, model: &ModelName) -> Result<(), Error> {
         let settings = watches::get(&self.db, model).await?.settings;
         while self.close_next(model, &settings).await? {}
         self.judge_due(model, &settings).await
@@ -239,11 +246,20 @@ impl Evaluation {
     }
 
     /// Judges the windows whose outcomes are in, or are no longer waited for.
-    async fn judge_due(&self, model: &ModelName, settings: &Settings) -> Result<(), Error> {
+    async fn judge_due(&mut self, model: &ModelName, settings: &Settings) -> Result<(), Error> {
         let Some(latest) = logs::get(&self.db, model).await?.latest_event else { return Ok(()) };
+        let timing = settings.timing();
+        let is_due = |report: &Report, latest| timing.labels_are_due(report.window.until, latest);
+        let unjudged = store::reports::unjudged(&self.db, model, UNJUDGED).await?;
         let mut failed = None;
-        for report in store::reports::unjudged(&self.db, model, UNJUDGED).await? {
-            let due = settings.timing().labels_are_due(report.window.until, latest);
+        if unjudged.iter().any(|report| is_due(report, latest)) {
+            // Windows whose outcomes are in do not need the bus.
+            failed = self.follow(model, latest).await.err();
+        }
+        let followed = self.followed.get(model).and_then(Followed::until);
+        for report in unjudged {
+            let due = followed.is_some_and(|followed| is_due(&report, followed));
+            // Read after that was asked, so that none of those followed is missing.
             let outcomes = segments::outcomes_of(&self.db, model, report.ids).await?;
             let told: u64 = outcomes.iter().map(|segment| segment.rows).sum();
             // No more rows can be labelled than outcomes were told: most looks end here, without reading anything.
@@ -253,6 +269,15 @@ impl Evaluation {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Asks how far the outcomes have followed predictions that have come to `latest`.
+    async fn follow(&mut self, model: &ModelName, latest: i64) -> Result<(), Error> {
+        let followed = self.followed.entry(model.clone()).or_default();
+        if followed.until() < Some(latest) {
+            followed.note(latest, self.bus.progress(Truths::STREAM, Truths::CONSUMER).await?);
+        }
+        Ok(())
     }
 
     async fn judge(
@@ -341,14 +366,15 @@ fn span<'a>(window: &Window, segments: impl IntoIterator<Item = &'a Segment>) ->
 
 /// Takes the verdict on drift back: the rows are a part of the window, and a part need not resemble the whole.
 fn cannot_tell(report: &mut Report, own: Span) {
+    let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
+    let why = format!("the version answered only from {} to {}", time(own.first), time(own.last));
     let Drift { verdict, features, prediction } = &mut report.drift;
     *verdict = Verdict::Unknown;
     for column in features.iter_mut().chain(prediction) {
-        column.verdict = Verdict::Unknown;
+        (column.verdict, column.reason) = (Verdict::Unknown, why.clone());
     }
     report.correlation_id = None;
-    let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
-    report.reason = format!("cannot tell: it answered only from {} to {}", time(own.first), time(own.last));
+    report.reason = format!("cannot tell: {why}");
 }
 
 /// A window whose rows are gone: it is told as one that cannot be, with as many rows as its segments hold, and the next is gone on with.

@@ -39,7 +39,7 @@ impl Wanted {
     }
 }
 
-/// Rows read, each once.
+/// Rows read, each once. Of rows outside the sample only the number is known: the sample is there because memory would not hold all.
 #[derive(Default)]
 pub(crate) struct Frame {
     batches: Vec<RecordBatch>,
@@ -121,7 +121,7 @@ impl Frame {
         Ok(Some(concat_batches(&first.schema(), &self.batches)?))
     }
 
-    /// Rows in the span, those left out of the sample included.
+    /// Rows in the span, those left out of the sample included, as often as they were logged.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -144,5 +144,23 @@ impl Frame {
     /// Rows of the batch, and how many of them have a truth.
     pub(crate) fn labelled(&self) -> (usize, usize) {
         (self.join.truths().len(), self.join.labelled())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_logged_twice_counts_once_where_its_key_is_kept() {
+        let counted = |of: u64| {
+            let sample = Sample { of };
+            let wanted = Wanted { from: None, until: None, key: None, sample, columns: |_| true };
+            let (mut frame, key) = (Frame::default(), Key { prediction: 1, row: 0 });
+            let kept = [(); 2].map(|()| frame.takes(key, 0, &wanted));
+            (sample.takes(key), kept, frame.rows())
+        };
+        assert_eq!(counted(1), (true, [true, false], 1));
+        assert_eq!(counted(u64::MAX), (false, [false, false], 2));
     }
 }

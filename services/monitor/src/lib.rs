@@ -13,6 +13,7 @@
 //! - a report is a function of the log: which rows count follows from the order of segments, not from when somebody looked;
 //! - each window of each version is reported once, with at most one drift alert and one degradation alert, which share a
 //!   correlation id, in the transaction that enters the report;
+//! - a window whose outcomes are waited for no longer is judged by all of them that the bus held when that became so;
 //! - memory follows the rows of one window or one export, both bounded, and not the length of the log.
 //!
 //! One instance is active at a time.
@@ -24,6 +25,7 @@ mod drift;
 mod error;
 mod evaluate;
 pub mod export;
+mod followed;
 mod frame;
 pub mod join;
 pub mod lookup;
@@ -38,7 +40,7 @@ pub mod store;
 pub mod watch;
 pub mod window;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
@@ -127,12 +129,14 @@ impl App {
         let inner = &self.0;
         Evaluation {
             db: inner.db.clone(),
+            bus: inner.bus.clone(),
             artifacts: inner.artifacts.clone(),
             references: References::new(inner.artifacts.clone(), inner.config.references),
             captured: inner.captured.clone(),
             every: inner.config.evaluate_every,
             window_rows: inner.config.window_rows,
             labelled_share: inner.config.labelled_share,
+            followed: HashMap::new(),
         }
     }
 }

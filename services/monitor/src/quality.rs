@@ -202,7 +202,7 @@ fn regression<'a>(batch: &RecordBatch, truths: impl Iterator<Item = Option<&'a T
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use arrow::{
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    fn manifest(task: Task, classes: Option<&[&str]>, loss_mean: f64) -> Manifest {
+    pub(crate) fn manifest(task: Task, classes: Option<&[&str]>, loss_mean: f64) -> Manifest {
         let recipe = Recipe::for_target("y");
         Manifest {
             format_version: 1,

@@ -24,7 +24,7 @@ pub enum Verdict {
     Stable,
     /// Moved away from the reference by more than the margin, with the stated confidence.
     Drifted,
-    /// Cannot tell: too few rows.
+    /// Cannot tell: too few rows, rows of a part of the window only, or rows that cannot be read. The reason says which.
     Unknown,
 }
 
@@ -65,7 +65,7 @@ pub struct ColumnDrift {
     pub p_value: f64,
     /// The smallest index that this window could have told from none.
     pub minimum_detectable_psi: f64,
-    /// Share of the sum of all columns' indices, in [0, 1].
+    /// Share of the sum of all columns' effects, in [0, 1]; an effect is an index less what chance alone would make it.
     pub cause_share: f64,
     /// Share of missing values in the reference.
     pub missing_reference: f64,
@@ -103,12 +103,21 @@ impl Drift {
         let doubtful: Vec<&str> =
             all.filter(|column| column.verdict == Verdict::Unknown).map(|column| column.name.as_str()).collect();
         if doubtful.len() == columns {
-            return Some(format!("{rows} rows are too few to tell"));
+            return Some(
+                self.common_reason().map_or_else(|| format!("{rows} rows are too few to tell"), str::to_owned),
+            );
         }
         let named = doubtful.len().min(NAMED);
         let more = if doubtful.len() > named { ", ..." } else { "" };
         let names = doubtful[..named].join(", ");
         Some(format!("cannot tell of {} in {columns} columns: {names}{more}", doubtful.len()))
+    }
+
+    /// What is said of every column alike.
+    fn common_reason(&self) -> Option<&str> {
+        let mut reasons = self.features.iter().chain(&self.prediction).map(|column| column.reason.as_str());
+        let first = reasons.next().filter(|reason| !reason.is_empty())?;
+        reasons.all(|reason| reason == first).then_some(first)
     }
 }
 
@@ -144,7 +153,8 @@ pub struct Report {
     pub version: VersionRef,
     /// The window.
     pub window: Window,
-    /// Rows that the version answered in the window, each counted once.
+    /// Rows that the version answered in the window. Each counts once, but where a sample stands for them: of those outside of it no
+    /// keys are kept, and one that was logged twice counts twice. Where they cannot be read, the rows of their segments.
     pub rows: u64,
     /// The inputs and the prediction.
     pub drift: Drift,
@@ -200,6 +210,14 @@ mod tests {
         let four = drift(&[Unknown, Unknown, Stable, Unknown, Unknown]);
         assert_eq!(four.doubt(7).as_deref(), Some("cannot tell of 4 in 5 columns: a, b, d, ..."));
         assert_eq!(Drift { verdict: Stable, ..four }.doubt(7), None);
+    }
+
+    #[test]
+    fn what_is_said_of_every_column_is_said_of_the_window() {
+        let said = |reason: &str| ColumnDrift { reason: reason.into(), ..column("a", Verdict::Unknown, 0.0) };
+        let of = |features| Drift { verdict: Verdict::Unknown, features, prediction: None };
+        assert_eq!(of(vec![said("x"), said("x")]).doubt(7).as_deref(), Some("x"));
+        assert_eq!(of(vec![said("x"), said("y")]).doubt(7).as_deref(), Some("7 rows are too few to tell"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a model is watched.
 
-use rekindle_domain::ModelName;
+use rekindle_domain::{ModelName, policy::Watch as Bounds};
 use serde::{Deserialize, Serialize};
 
 use crate::window::Timing;
@@ -10,7 +10,9 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 /// The longest span that may be set, in milliseconds: ten years.
-pub const LONGEST: i64 = 3653 * DAY;
+pub const LONGEST: i64 = Bounds::LONGEST_SPAN.as_millis() as i64;
+
+const SHORTEST_WINDOW: i64 = Bounds::SHORTEST_WINDOW.as_millis() as i64;
 
 /// A model's settings and how often they were changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +28,9 @@ pub struct Watch {
 /// Windows that share a budget of false alarms: a month of days.
 pub const LOOKS: u32 = 30;
 
-/// Settings of one model. Spans are event time in milliseconds.
+/// Settings of one model. Spans are event time in milliseconds. A row that was stored before a field was there takes its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Length of a window.
     pub window: i64,
@@ -77,7 +79,8 @@ pub struct InvalidSetting {
 }
 
 impl Settings {
-    /// Checks every bound, and reports the first that does not hold.
+    /// Checks every bound, and reports the first that does not hold. The bounds are those of a policy's watch, so that what the
+    /// orchestrator took is not refused here.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let span = |field, millis: i64, least: i64, expected| {
             let held = (least..=LONGEST).contains(&millis);
@@ -87,7 +90,7 @@ impl Settings {
             let held = value.is_finite() && value > 0.0 && value <= most;
             if held { Ok(()) } else { Err(InvalidSetting { field, got: value.to_string(), expected }) }
         };
-        span("watch.window", self.window, 1_000, "between 1 second and 10 years")?;
+        span("watch.window", self.window, SHORTEST_WINDOW, "between 1 second and 10 years")?;
         span("watch.window_offset", self.window_offset, 0, "between 0 and the window's length")?;
         if self.window_offset >= self.window {
             let got = format!("{} ms", self.window_offset);
@@ -99,13 +102,15 @@ impl Settings {
         }
         span("watch.lateness", self.lateness, 0, "between 0 and 10 years")?;
         span("watch.label_wait", self.label_wait, 0, "between 0 and 10 years")?;
-        if self.min_rows < 2 {
+        if self.min_rows < Bounds::LEAST_ROWS {
             let got = self.min_rows.to_string();
             return Err(InvalidSetting { field: "watch.min_rows", got, expected: "at least 2" });
         }
-        share("watch.drift_margin", self.drift_margin, 100.0, "above 0 and at most 100")?;
-        share("watch.degradation_margin", self.degradation_margin, 100.0, "above 0 and at most 100")?;
-        share("watch.false_alarm_rate", self.false_alarm_rate, 0.5, "above 0 and at most 0.5")
+        let margin = "above 0 and at most 100";
+        share("watch.drift_margin", self.drift_margin, Bounds::GREATEST_MARGIN, margin)?;
+        share("watch.degradation_margin", self.degradation_margin, Bounds::GREATEST_MARGIN, margin)?;
+        let (rate, most) = (self.false_alarm_rate, Bounds::GREATEST_FALSE_ALARM_RATE);
+        share("watch.false_alarm_rate", rate, most, "above 0 and at most 0.5")
     }
 
     /// What the windows need to know.
@@ -116,7 +121,75 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rekindle_domain::policy::InvalidPolicy;
+
     use super::*;
+
+    /// The first field that the monitor refuses, and the first that a policy is refused for.
+    fn refused(settings: &Settings) -> (Option<&'static str>, Option<&'static str>) {
+        let span = |millis: i64| Duration::from_millis(millis.unsigned_abs());
+        let policy = Bounds {
+            window: span(settings.window),
+            window_offset: span(settings.window_offset),
+            lateness: span(settings.lateness),
+            label_wait: span(settings.label_wait),
+            min_rows: settings.min_rows,
+            drift_margin: settings.drift_margin,
+            degradation_margin: settings.degradation_margin,
+            false_alarm_rate: settings.false_alarm_rate,
+        };
+        let by_policy = match policy.validate() {
+            Ok(()) => None,
+            Err(InvalidPolicy::Field { field, .. }) => Some(field),
+            Err(InvalidPolicy::Recipe(error)) => panic!("a watch has no recipe: {error}"),
+        };
+        (settings.validate().err().map(|error| error.field), by_policy)
+    }
+
+    #[test]
+    fn a_policy_is_held_to_the_same_bounds() {
+        let base = Settings::default();
+        let spans = [0, 1, SHORTEST_WINDOW - 1, SHORTEST_WINDOW, DAY - 1, DAY, DAY + 1, LONGEST, LONGEST + 1, i64::MAX];
+        let spans = spans.into_iter().flat_map(|span| {
+            let base = base.clone();
+            [
+                Settings { window: span, ..base.clone() },
+                Settings { window_offset: span, ..base.clone() },
+                Settings { window_offset: span, window: LONGEST, ..base.clone() },
+                Settings { lateness: span, ..base.clone() },
+                Settings { label_wait: span, ..base },
+            ]
+        });
+        let rows = [0, 1, 2, u64::MAX].map(|min_rows| Settings { min_rows, ..base.clone() });
+        let (least, infinite) = (f64::MIN_POSITIVE, f64::INFINITY);
+        let numbers = [-infinite, -1.0, 0.0, least, 0.5, 0.5f64.next_up(), 100.0, 100f64.next_up(), infinite, f64::NAN];
+        let numbers = numbers.into_iter().flat_map(|number| {
+            let base = base.clone();
+            [
+                Settings { drift_margin: number, ..base.clone() },
+                Settings { degradation_margin: number, ..base.clone() },
+                Settings { false_alarm_rate: number, ..base },
+            ]
+        });
+        for settings in spans.chain(rows).chain(numbers) {
+            let (here, by_policy) = refused(&settings);
+            assert_eq!(here, by_policy, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_stored_before_a_field_was_there_reads_back() {
+        let settings = Settings { window: 7 * DAY, ..Settings::default() };
+        let stored = serde_json::to_value(&settings).expect("json");
+        for field in stored.as_object().expect("an object").keys().filter(|field| *field != "window") {
+            let mut older = stored.clone();
+            older.as_object_mut().expect("an object").remove(field);
+            assert_eq!(serde_json::from_value::<Settings>(older).expect(field), settings);
+        }
+        assert!(serde_json::from_str::<Settings>(r#"{"windows": 1000}"#).is_err(), "what is unknown is refused");
+    }
 
     #[test]
     fn the_defaults_hold_and_each_bound_is_named() {

@@ -59,6 +59,7 @@ async fn begin(
     let words = if request.why.is_empty() { "started by hand".to_owned() } else { request.why.clone() };
     let cause = Cause {
         id: WorkflowId::new(id),
+        first: None,
         trigger: Trigger::Manual,
         words,
         causation_id: String::new(),

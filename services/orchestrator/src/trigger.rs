@@ -8,11 +8,12 @@ use rekindle_bus::{
     consumer::{self, Consumer, Outcome},
     streams::EVENTS,
 };
-use rekindle_domain::{ModelName, Policy, Trigger, WorkflowId, event::EventKind};
+use rekindle_domain::{ModelName, Policy, Trigger, WorkflowId, WorkflowState, event::EventKind};
 use rekindle_proto::events::{DegradationDetected, DriftDetected, FeatureCause};
 use rekindle_store::{in_transaction, inbox};
 use sea_orm::DatabaseTransaction;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     Error,
@@ -36,7 +37,7 @@ struct Alert {
 /// Why an alert starts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ignored {
-    /// It was heard before.
+    /// It was heard before, or its window has a workflow that is under way or has succeeded.
     Repeated,
     /// The model has no policy.
     NoPolicy,
@@ -114,7 +115,7 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
             Ok(event) => event,
             Err(error) => return Outcome::Dead(chain(&error)),
         };
-        match hear(&core, &event, now()).await {
+        match hear(&core, &event, Uuid::now_v7(), now()).await {
             Ok(()) => Outcome::Ack,
             Err(error) => unheard(&error),
         }
@@ -128,10 +129,11 @@ fn unheard(error: &Error) -> Outcome {
     if error.is_passing() { Outcome::Retry(reason) } else { Outcome::Dead(reason) }
 }
 
-async fn hear(core: &Core, event: &CloudEvent, now: DateTime<Utc>) -> Result<(), Error> {
+/// `fresh` becomes the id of the workflow where the alert's own is taken.
+async fn hear(core: &Core, event: &CloudEvent, fresh: Uuid, now: DateTime<Utc>) -> Result<(), Error> {
     let alert = read(event)?;
     let (identity, told) = (event.identity(), alert.clone());
-    let heard = in_transaction(&core.db, async move |txn| consider(txn, &identity, &told, now).await).await?;
+    let heard = in_transaction(&core.db, async move |txn| consider(txn, &identity, &told, fresh, now).await).await?;
     let (model, trigger) = (&alert.model, alert.cause.trigger.name());
     match heard {
         Ok(workflow) => {
@@ -151,11 +153,14 @@ async fn consider(
     txn: &DatabaseTransaction,
     identity: &str,
     alert: &Alert,
+    fresh: Uuid,
     now: DateTime<Utc>,
 ) -> Result<Result<Workflow, Ignored>, Error> {
     let first_time = inbox::first_time(txn, CONSUMER, identity, now).await?;
-    // Drift and degradation of one window share their correlation id, and so make one workflow.
-    if !first_time || workflows::get(txn, alert.cause.id).await?.is_some() {
+    // Drift and degradation of one window share their correlation id, and so make one workflow, unless that came to nothing: upon
+    // drift the truth may not be known yet, and too few labelled rows reject what has enough of them upon degradation.
+    let first = workflows::get(txn, alert.cause.id).await?;
+    if !first_time || first.as_ref().is_some_and(|first| stands(first.state)) {
         return Ok(Err(Ignored::Repeated));
     }
     let policy = policies::get(txn, &alert.model).await?;
@@ -168,11 +173,20 @@ async fn consider(
     match decide(alert, &situation) {
         Err(ignored) => Ok(Err(ignored)),
         Ok(policy) => {
-            let workflow = Workflow::queued(alert.cause.clone(), policy.clone(), now);
+            let cause = match first {
+                None => alert.cause.clone(),
+                Some(first) => Cause { id: WorkflowId::new(fresh), first: Some(first.id), ..alert.cause.clone() },
+            };
+            let workflow = Workflow::queued(cause, policy.clone(), now);
             workflow::add(txn, &workflow).await?;
             Ok(Ok(workflow))
         }
     }
+}
+
+/// Whether a workflow answers every alert of its window: it may still succeed, or has.
+const fn stands(state: WorkflowState) -> bool {
+    !state.is_terminal() || matches!(state, WorkflowState::Succeeded)
 }
 
 fn read(event: &CloudEvent) -> Result<Alert, Error> {
@@ -191,6 +205,7 @@ fn read(event: &CloudEvent) -> Result<Alert, Error> {
     let until = time(READ, "until", until)?;
     let cause = Cause {
         id,
+        first: None,
         trigger,
         words: words(trigger, until, &features),
         causation_id: event.id.to_string(),

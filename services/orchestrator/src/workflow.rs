@@ -23,6 +23,9 @@ use crate::{Error, store::workflows};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Workflow {
     pub id: WorkflowId,
+    /// The first workflow of the same window, which came to nothing: events and calls go on under its id. `None` in the first.
+    #[serde(default)]
+    pub first: Option<WorkflowId>,
     pub model: ModelName,
     pub trigger: Trigger,
     /// In words: which window, which features, or why somebody started it.
@@ -73,6 +76,7 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cause {
     pub id: WorkflowId,
+    pub first: Option<WorkflowId>,
     pub trigger: Trigger,
     pub words: String,
     pub causation_id: String,
@@ -85,6 +89,7 @@ impl Workflow {
     pub(crate) fn queued(cause: Cause, policy: Policy, now: DateTime<Utc>) -> Self {
         Self {
             id: cause.id,
+            first: cause.first,
             model: policy.model.clone(),
             trigger: cause.trigger,
             reason: cause.words.clone(),
@@ -124,7 +129,7 @@ impl Workflow {
 
     /// What calls on its behalf carry.
     pub(crate) fn context(&self) -> Context {
-        Context { correlation_id: self.id.to_string(), causation_id: self.causation_id.clone() }
+        Context { correlation_id: self.first.unwrap_or(self.id).to_string(), causation_id: self.causation_id.clone() }
     }
 }
 

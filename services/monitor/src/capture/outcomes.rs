@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rekindle_bus::{Message, streams};
 use rekindle_domain::ModelName;
 
-use super::{Capture, Captured, Draft, model_of, published_id};
+use super::{Captured, Draft, model_of, published_id};
 use crate::{
     Error,
     join::Told,
@@ -63,11 +63,8 @@ impl Captured for Truths {
         self.outcomes.len()
     }
 
-    fn growth(&self, _: &Capture, _: &Log, _: &Timing) -> Growth {
-        let (model, rows, bad) = (self.model.to_string(), self.outcomes.len() as u64, self.bad.len() as u64);
-        metrics::counter!("rekindle_monitor_outcomes_total", "model" => model.clone()).increment(rows);
-        metrics::counter!("rekindle_monitor_bad_outcome_lines_total", "model" => model).increment(bad);
-        Growth { outcomes: rows, bad_lines: bad, ..Growth::default() }
+    fn growth(&self, _: &Log, _: &Timing, _: i64) -> Growth {
+        Growth { outcomes: self.outcomes.len() as u64, bad_lines: self.bad.len() as u64, ..Growth::default() }
     }
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {
@@ -82,5 +79,55 @@ impl Captured for Truths {
                 Ok(Draft { kind: Kind::Outcome, model: model.clone(), model_version: 0, bundle: None, batch })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+    use rekindle_runtime::telemetry::prometheus;
+    use rekindle_store::in_transaction;
+    use sea_orm::DatabaseTransaction;
+
+    use super::*;
+    use crate::{
+        capture::{commit, enter},
+        store::Migrator,
+    };
+
+    #[tokio::test]
+    async fn what_is_rolled_back_is_not_counted_and_what_is_committed_is_counted_once() {
+        let metrics = prometheus();
+        let counted = || {
+            let told = metrics.render();
+            let line = |what: &str| format!("rekindle_monitor_{what}_total{{model=\"counted\"}} ");
+            ["outcomes", "bad_outcome_lines"].map(|what| {
+                let line = told.lines().find_map(|told| told.strip_prefix(line(what).as_str()).map(str::to_owned));
+                line.map(|count| count.parse::<u64>().expect("a count"))
+            })
+        };
+        let config = rekindle_store::Config { url: "sqlite::memory:".into(), max_connections: 1 };
+        let db = rekindle_store::connect(&config).await.expect("it opens");
+        rekindle_store::migrate::<Migrator>(&db).await.expect("an empty database");
+        let (outcomes, bad) = outcome::parse(
+            b"{\"prediction_id\":\"0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e\",\"label\":\"1\"}\nnonsense\nnonsense",
+        );
+        let outcomes =
+            outcomes.into_iter().map(|(line, outcome)| (Told { at: 0, sequence: 1, line }, outcome)).collect();
+        let model = "counted".parse().expect("a name");
+        let part = vec![Truths { message_id: "once".into(), model, outcomes, bad }];
+
+        let messages = part.clone();
+        let undone = in_transaction(&db, async move |txn: &DatabaseTransaction| {
+            enter(txn, &messages, &[], TimeDelta::zero(), Utc::now()).await?;
+            Err::<(), _>(Error::Repeated(Default::default()))
+        });
+        assert!(undone.await.is_err());
+        assert_eq!(counted(), [None, None]);
+        commit(&db, part.clone(), Vec::new(), TimeDelta::zero(), Utc::now()).await.expect("commits");
+        assert_eq!(counted(), [Some(1), Some(2)]);
+        let again = commit(&db, part, Vec::new(), TimeDelta::zero(), Utc::now()).await;
+        assert!(matches!(again, Err(Error::Repeated(_))), "{again:?}");
+        assert_eq!(counted(), [Some(1), Some(2)]);
     }
 }

@@ -8,7 +8,7 @@ use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_domain::{Digest, ModelName};
 use uuid::Uuid;
 
-use super::{Capture, Captured, Draft, model_of};
+use super::{Captured, Draft, model_of};
 use crate::{
     Error,
     error::chain,
@@ -73,20 +73,15 @@ impl Captured for Logged {
         self.batch.num_rows()
     }
 
-    fn growth(&self, capture: &Capture, before: &Log, timing: &Timing) -> Growth {
+    fn growth(&self, before: &Log, timing: &Timing, horizon_ms: i64) -> Growth {
         let late = segment::event_times(&self.batch).map_or(0, |times| {
             times.values().iter().filter(|&&time| timing.is_late(time, before.latest_event)).count()
         });
-        let (model, rows) = (self.header.model.to_string(), self.batch.num_rows() as u64);
-        metrics::counter!("rekindle_monitor_predictions_total", "model" => model.clone()).increment(rows);
-        metrics::counter!("rekindle_monitor_lost_rows_total", "model" => model.clone())
-            .increment(self.header.lost_before);
-        metrics::counter!("rekindle_monitor_late_rows_total", "model" => model).increment(late as u64);
         Growth {
-            predictions: rows,
+            predictions: self.batch.num_rows() as u64,
             lost: self.header.lost_before,
             late: late as u64,
-            latest_event: self.latest_event(capture.event_horizon.num_milliseconds()),
+            latest_event: self.latest_event(horizon_ms),
             ..Growth::default()
         }
     }

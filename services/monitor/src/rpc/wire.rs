@@ -21,12 +21,9 @@ use crate::{
 
 fn span(field: &'static str, given: Option<prost_types::Duration>, default: i64) -> Result<i64, Status> {
     let Some(given) = given else { return Ok(default) };
-    // Checked by hand first: chrono panics on seconds that do not fit.
     let seconds = given.seconds;
-    if seconds.abs() > crate::watch::LONGEST / 1_000 {
-        return Err(invalid_argument(field, format!("is {seconds} s: expected at most 10 years")));
-    }
-    let span = span_from_wire(given).ok_or_else(|| invalid_argument(field, "is out of range"))?;
+    let span = span_from_wire(given)
+        .ok_or_else(|| invalid_argument(field, format!("is {seconds} s: expected at most 10 years")))?;
     Ok(span.num_milliseconds())
 }
 
@@ -168,5 +165,28 @@ pub(super) fn logged(logged: Logged) -> LoggedPrediction {
         answered_at: DateTime::from_timestamp_micros(logged.answered_at).map(to_wire),
         inputs: logged.inputs.into_iter().map(|(name, cell)| (name, value(cell))).collect(),
         outputs: logged.outputs.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Duration;
+
+    use super::*;
+
+    #[test]
+    fn spans_out_of_all_measure_are_refused_by_name() {
+        for seconds in [i64::MIN, i64::MIN + 1, -10, crate::watch::LONGEST / 1_000 + 10, i64::MAX / 1_000, i64::MAX] {
+            for nanos in [i32::MIN, 0, i32::MAX] {
+                let given = wire::Watch { label_wait: Some(Duration { seconds, nanos }), ..Default::default() };
+                let refused = settings(&given).map(|settings| settings.label_wait);
+                let refused = refused.expect_err(&format!("{seconds} s, {nanos} ns"));
+                assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+                assert!(refused.message().starts_with("watch.label_wait"), "{refused}");
+            }
+        }
+        let longest = Duration { seconds: crate::watch::LONGEST / 1_000, nanos: 0 };
+        let given = wire::Watch { label_wait: Some(longest), ..Default::default() };
+        assert_eq!(settings(&given).map(|settings| settings.label_wait).ok(), Some(crate::watch::LONGEST));
     }
 }

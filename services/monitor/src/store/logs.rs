@@ -1,5 +1,7 @@
 //! The state of each model's log: counters, the latest event time, and how far it was reported on.
 
+use std::iter::Sum;
+
 use rekindle_domain::ModelName;
 use sea_orm::{
     ActiveValue::Set,
@@ -45,6 +47,20 @@ pub(crate) struct Growth {
     pub(crate) bad_lines: u64,
     /// The latest event time among the rows, in milliseconds.
     pub(crate) latest_event: Option<i64>,
+}
+
+impl Sum for Growth {
+    fn sum<I: Iterator<Item = Self>>(growths: I) -> Self {
+        growths.fold(Self::default(), |sum, one| Self {
+            predictions: sum.predictions + one.predictions,
+            lost: sum.lost + one.lost,
+            lost_messages: sum.lost_messages + one.lost_messages,
+            late: sum.late + one.late,
+            outcomes: sum.outcomes + one.outcomes,
+            bad_lines: sum.bad_lines + one.bad_lines,
+            latest_event: Ord::max(sum.latest_event, one.latest_event),
+        })
+    }
 }
 
 /// The log of a model; empty where nothing was captured yet.

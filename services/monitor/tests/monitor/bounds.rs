@@ -42,10 +42,10 @@ async fn a_window_whose_rows_are_gone_is_told_and_the_next_is_judged() {
     let captures = stage.captures();
     std::fs::write(&captures[0], b"not what was written").expect("overwritten");
     captures[1..].iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
-    stage.predictions(&replica.log(&turned, 0)).await;
-    stage.predictions(&replica.log(&last, 0)).await;
     stage.outcomes("day-1", truths(&usual)).await;
     stage.outcomes("day-2", truths(&turned)).await;
+    stage.predictions(&replica.log(&turned, 0)).await;
+    stage.predictions(&replica.log(&last, 0)).await;
     let reports = stage.reported(2, 2).await;
     let [next, gone] = reports.as_slice() else { panic!("two reports") };
     assert_eq!((gone.rows, gone.drift(), gone.from), (1500, Verdict::Unknown, Some(time(START))), "{gone:?}");
@@ -53,6 +53,31 @@ async fn a_window_whose_rows_are_gone_is_told_and_the_next_is_judged() {
     assert_eq!(gone.quality.as_ref().map(|quality| quality.verdict()), Some(Verdict::Unknown));
     assert_eq!((next.rows, next.drift()), (1500, Verdict::Drifted), "{next:?}");
     assert_eq!(next.quality.as_ref().map(|quality| quality.labelled_rows), Some(1500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_is_not_judged_before_the_outcomes_that_lie_on_the_bus_are_captured() {
+    let mut stage = Stage::on_sqlite().await;
+    stage.watch().await;
+    let [usual, turned, last] = three_days();
+    stage.keep_outcomes_out();
+    stage.outcomes("day-1", truths(&usual)).await;
+    let mut replica = Replica::new(bundle(), MODEL, 1);
+    stage.predictions(&replica.log(&[usual, turned].concat(), 0)).await;
+    stage.predictions(&replica.log(&last, 0)).await;
+    // The first day is due as soon as the second has closed; once a third has, the look that came upon that is over.
+    stage.reported(2, 0).await;
+    let next = rows(4, 300, START + 3 * DAY, START + 3 * DAY + DAY / 8, World::Usual);
+    stage.predictions(&replica.log(&next, 0)).await;
+    stage.reported(3, 0).await;
+    // As after a pause: predictions are captured, and outcomes are about to be.
+    stage.kill().await;
+    stage.let_outcomes_in();
+    stage.start().await;
+    let reports = stage.reported(3, 2).await;
+    let judged: Vec<(Option<_>, u64)> =
+        reports.iter().filter_map(|report| Some((report.from, report.quality.as_ref()?.labelled_rows))).collect();
+    assert_eq!(judged, [(Some(time(START + DAY)), 0), (Some(time(START)), 1500)], "{reports:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

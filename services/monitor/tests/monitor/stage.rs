@@ -116,6 +116,15 @@ impl Stage {
         files
     }
 
+    /// Makes every attempt to store outcomes fail, as a full disk would, until they are let in.
+    pub(crate) fn keep_outcomes_out(&self) {
+        std::fs::write(self.folder.path().join("objects/outcomes"), b"where a folder is to be").expect("written");
+    }
+
+    pub(crate) fn let_outcomes_in(&self) {
+        std::fs::remove_file(self.folder.path().join("objects/outcomes")).expect("removed");
+    }
+
     /// Waits until nothing lies in a stream.
     pub(crate) async fn emptied(&self, stream: &str) {
         let stream = self.bus.jetstream().get_stream(stream).await.expect("the stream");
@@ -128,7 +137,12 @@ impl Stage {
 
     /// Days as windows, an hour of lateness, a day of waiting for outcomes.
     pub(crate) async fn watch(&mut self) {
-        let watch = Watch { model: MODEL.into(), min_rows: 200, ..Watch::default() };
+        self.watch_from(200).await;
+    }
+
+    /// The same, for windows of that many rows and more.
+    pub(crate) async fn watch_from(&mut self, min_rows: u64) {
+        let watch = Watch { model: MODEL.into(), min_rows, ..Watch::default() };
         let request = SetWatchRequest { watch: Some(watch), expected_revision: 0 };
         assert_eq!(self.client.set_watch(request).await.expect("set").into_inner().revision, 1);
     }

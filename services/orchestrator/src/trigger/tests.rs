@@ -19,7 +19,8 @@ fn alert(trigger: Trigger, hour: i64) -> Alert {
         model: "flight-delay".parse().expect("name"),
         model_version: 3,
         cause: Cause {
-            id: WorkflowId::new(uuid::Uuid::nil()),
+            id: WorkflowId::new(Uuid::nil()),
+            first: None,
             trigger,
             words: String::new(),
             causation_id: String::new(),

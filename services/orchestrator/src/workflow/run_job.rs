@@ -83,7 +83,7 @@ fn order(workflow: &Workflow, step: &str, run: RunId, work: Work) -> trainer::Jo
     trainer::Job {
         id: run.to_string(),
         experiment: workflow.model.to_string(),
-        correlation_id: workflow.id.to_string(),
+        correlation_id: workflow.context().correlation_id,
         work: Some(work),
         tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     }

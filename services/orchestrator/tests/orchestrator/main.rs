@@ -4,9 +4,18 @@ mod endings;
 mod peers;
 mod stage;
 
-use rekindle_bus::cloudevent::CloudEvent;
+use rekindle_bus::{
+    cloudevent::{self, CloudEvent},
+    consumer::{Consumer, Puller},
+    streams,
+};
 use rekindle_domain::event::EventKind;
-use rekindle_proto::{client::Context, events::DriftDetected, json, orchestrator as o, orchestrator::WorkflowState};
+use rekindle_proto::{
+    client::Context,
+    events::{DegradationDetected, DriftDetected, WorkflowAdvanced},
+    json,
+    orchestrator::{self as o, WorkflowState},
+};
 use rekindle_testkit::eventually;
 use tonic::Code;
 use uuid::Uuid;
@@ -231,21 +240,106 @@ async fn alert(stage: &Stage, until: i64, version: u32) -> String {
         ..Default::default()
     };
     let id = Uuid::now_v7().to_string();
+    tell(stage, EventKind::DRIFT_DETECTED, &drift, &id).await;
+    id
+}
+
+/// The degradation of the window whose drift was told under that id.
+async fn degraded(stage: &Stage, until: i64, version: u32, id: &str) -> Uuid {
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let degradation = DegradationDetected {
+        model: "flights".into(),
+        model_version: version,
+        until: at(until),
+        closed_at: at(until),
+        ..Default::default()
+    };
+    tell(stage, EventKind::DEGRADATION_DETECTED, &degradation, id).await
+}
+
+async fn tell(stage: &Stage, kind: EventKind, alert: &impl json::Named, correlation_id: &str) -> Uuid {
     let event = CloudEvent {
         id: Uuid::now_v7(),
         source: "/rekindle/monitor/1".into(),
-        kind: EventKind::DRIFT_DETECTED,
+        kind,
         name: "flights".into(),
         time: chrono::Utc::now(),
         recorded_time: chrono::Utc::now(),
-        context: Context::correlated(id.clone()),
+        context: Context::correlated(correlation_id),
         partition_key: "flights".into(),
         traceparent: None,
-        data: json::to_value(&drift),
+        data: json::to_value(alert),
     };
     let payload = event.data.to_string().into();
     stage.bus.publish(event.subject(), &event.identity(), event.to_headers(), payload).await.expect("stored");
-    id
+    event.id
+}
+
+/// Every workflow there was, newest first, once there are so many.
+async fn workflows(stage: &Stage, count: usize) -> Vec<o::Workflow> {
+    eventually("the workflows", async || {
+        let found = stage.client().list_workflows(o::ListWorkflowsRequest::default()).await;
+        let found = found.map_err(|status| status.to_string())?.into_inner().workflows;
+        if found.len() == count { Ok(found) } else { Err(format!("{found:?}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_came_to_nothing_does_not_swallow_the_next_alert_of_its_window() {
+    let stage = Stage::set().await;
+    let enough = std::mem::replace(&mut stage.peers.world().new_rows, 10);
+    stage.ready(o::Policy { on_degradation: true, ..policy() }).await;
+    let window = alert(&stage, 0, 1).await;
+    let [first] = <[_; 1]>::try_from(workflows(&stage, 1).await).expect("one");
+    assert_eq!(first.id, window);
+    stage.reaches(&window, WorkflowState::Rejected).await;
+    stage.peers.world().new_rows = enough;
+    let told = degraded(&stage, 0, 1, &window).await;
+    let second = workflows(&stage, 2).await.swap_remove(0);
+    assert!(second.id > window, "listed before it because it is newer: {second:?}");
+    stage.reaches(&second.id, WorkflowState::Succeeded).await;
+    assert_eq!(stage.reaches(&window, WorkflowState::Rejected).await.steps.len(), 3);
+    let advanced = advanced(&stage, &second.id).await;
+    for event in &advanced {
+        let (of, by) = (&event.context.correlation_id, &event.context.causation_id);
+        assert_eq!((of, by), (&window, &told.to_string()), "{event:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_under_way_or_at_its_goal_answers_every_alert_of_its_window() {
+    let stage = Stage::set().await;
+    stage.ready(o::Policy { on_degradation: true, cooldown: no_time(), ..policy() }).await;
+    let window = alert(&stage, 0, 1).await;
+    workflows(&stage, 1).await;
+    degraded(&stage, 0, 1, &window).await;
+    stage.reaches(&window, WorkflowState::Succeeded).await;
+    // Of the version that it brought, so that nothing else is against it.
+    degraded(&stage, 0, 3, &window).await;
+    let next = alert(&stage, 1, 3).await;
+    // Alerts are heard in order, so once the last one has made a workflow the others were ignored.
+    let ids: Vec<String> = workflows(&stage, 2).await.into_iter().map(|workflow| workflow.id).collect();
+    assert_eq!(ids, [next, window]);
+}
+
+fn no_time() -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds: 0, nanos: 0 })
+}
+
+/// What was told of a workflow that has succeeded.
+async fn advanced(stage: &Stage, id: &str) -> Vec<CloudEvent> {
+    let subject = EventKind::WORKFLOW_ADVANCED.subject("flights");
+    let mut puller = Puller::new(stage.bus.clone(), Consumer::new("test", streams::EVENTS, [subject]));
+    let mut found = Vec::new();
+    while !found.iter().any(|(_, to)| to == "SUCCEEDED") {
+        let event = cloudevent::from_message(puller.next(1).await.message()).expect("an event");
+        let told: WorkflowAdvanced = event.decode().expect("its message");
+        if told.workflow_id == id {
+            found.push((event, told.to_state));
+        }
+    }
+    found.into_iter().map(|(event, _)| event).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,13 +197,18 @@ fn cell(from: DateTime<Utc>, feature: Option<&&monitor::FeatureDrift>) -> Cell {
     match feature {
         None => Cell { color: "transparent".into(), title: format!("{}: not watched", day(from)) },
         Some(feature) if feature.verdict() == monitor::Verdict::Unknown => {
-            Cell { color: "#d9dade".into(), title: format!("{}: cannot tell", day(from)) }
+            Cell { color: "#d9dade".into(), title: format!("{}: cannot tell{}", day(from), because(feature)) }
         }
         Some(feature) => Cell {
             color: format!("rgba(194, 65, 12, {:.2})", feature.psi.clamp(0.03, 1.0)),
-            title: format!("{}: PSI {:.3}, p {}", day(from), feature.psi, Short(feature.p_value)),
+            title: format!("{}: PSI {:.3}, p {}{}", day(from), feature.psi, Short(feature.p_value), because(feature)),
         },
     }
+}
+
+/// The reason, as the end of a sentence; empty where none was kept.
+fn because(feature: &monitor::FeatureDrift) -> String {
+    if feature.reason.is_empty() { String::new() } else { format!(": {}", feature.reason) }
 }
 
 /// A p-value in as few digits as it needs.
@@ -285,5 +290,30 @@ fn number(value: Option<f64>) -> String {
         None => "none".to_owned(),
         Some(value) if value.abs() >= 10.0 => format!("{value:.2}"),
         Some(value) => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_says_why() {
+        let titled = |verdict: monitor::Verdict, reason: &str| {
+            let feature = monitor::FeatureDrift {
+                verdict: verdict.into(),
+                psi: 0.5,
+                p_value: 0.25,
+                reason: reason.into(),
+                ..Default::default()
+            };
+            cell(DateTime::UNIX_EPOCH, Some(&&feature)).title
+        };
+        let unknown = titled(monitor::Verdict::Unknown, "7 rows are too few");
+        assert_eq!(unknown, "1970-01-01: cannot tell: 7 rows are too few");
+        let drifted = titled(monitor::Verdict::Drifted, "the unit has changed");
+        assert_eq!(drifted, "1970-01-01: PSI 0.500, p 0.250: the unit has changed");
+        assert_eq!(titled(monitor::Verdict::Unknown, ""), "1970-01-01: cannot tell");
+        assert_eq!(cell(DateTime::UNIX_EPOCH, None).title, "1970-01-01: not watched");
     }
 }
