@@ -16,6 +16,7 @@ mod energy;
 mod kolmogorov;
 mod kolmogorov_smirnov;
 mod mmd;
+pub(crate) mod moments;
 pub mod proportions;
 mod sample;
 mod wasserstein;

@@ -1,6 +1,7 @@
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::moments::Moments;
 use crate::{
     Error,
     error::{check_finite, check_rows, check_size},
@@ -80,23 +81,13 @@ fn check_table(values: &[f64], columns: usize) -> Result<usize, Error> {
     Ok(values.len() / columns)
 }
 
-/// Each column less its mean, over its standard deviation (divisor n). Columns are first scaled by their largest
-/// magnitude, so that no square overflows.
+/// Each column less its mean, over its standard deviation (divisor n); a constant column is 0.
 fn standardised(mut rows: Vec<f64>, columns: usize) -> Vec<f64> {
     for column in 0..columns {
         let cells = || (column..rows.len()).step_by(columns);
-        let count = (rows.len() / columns) as f64;
-        let largest = cells().map(|cell| rows[cell].abs()).fold(0.0, f64::max);
-        let (low, high) = cells().map(|cell| rows[cell]).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-        // A constant is told by its ends: its deviation may come out as a rounding error.
-        if low == high {
-            cells().for_each(|cell| rows[cell] = 0.0);
-            continue;
-        }
-        let mean = cells().map(|cell| rows[cell] / largest).sum::<f64>() / count;
-        let variance = cells().map(|cell| (rows[cell] / largest - mean).powi(2)).sum::<f64>() / count;
-        let std = variance.sqrt();
-        cells().for_each(|cell| rows[cell] = (rows[cell] / largest - mean) / std);
+        let Some(moments) = Moments::of(cells().map(|cell| (rows[cell], 1.0))) else { continue };
+        let standardise = |value: f64| if moments.vary() { moments.standardised(value) } else { 0.0 };
+        cells().for_each(|cell| rows[cell] = standardise(rows[cell]));
     }
     rows
 }
