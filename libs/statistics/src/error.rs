@@ -171,3 +171,8 @@ pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<(), Err
 pub(crate) fn check_share(what: &'static str, value: f64) -> Result<(), Error> {
     if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Error::NotAShare { what, value }) }
 }
+
+/// Refuses a setting outside its range. NaN fits no range.
+pub(crate) fn check_option(what: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
+    if fits { Ok(()) } else { Err(Error::Parameter { what, value, expected }) }
+}

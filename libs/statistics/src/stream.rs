@@ -51,7 +51,7 @@ pub use hddm_w::HddmW;
 pub use kswin::Kswin;
 pub use page_hinkley::PageHinkley;
 
-use crate::Error;
+use crate::{Error, error::check_option};
 
 /// What a detector says after a value. The order is that of alarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,9 +122,4 @@ fn check_bit(what: &'static str, seen: u64, value: f64) -> Result<(), Error> {
 fn check_value(what: &'static str, seen: u64, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
     let row = usize::try_from(seen).unwrap_or(usize::MAX);
     if fits { Ok(()) } else { Err(Error::Value { what, row, value, expected }) }
-}
-
-/// Refuses an option outside its range. NaN fits no range.
-fn check_option(what: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
-    if fits { Ok(()) } else { Err(Error::Parameter { what, value, expected }) }
 }
