@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    two_sample::{Method, Sample, Test, ks},
+    two_sample::{Sample, Test},
 };
 
 /// Whose statistics are reported.
@@ -107,12 +107,6 @@ impl Categories {
     pub fn window(&self) -> &[u64] {
         &self.window
     }
-}
-
-/// The Kolmogorov-Smirnov test as scipy's `ks_2samp` chooses its p-value, which is how Evidently calls it too.
-fn kolmogorov_smirnov_as_scipy(reference: &Sample, window: &Sample) -> Result<Test, Error> {
-    let test = ks(reference, window, Method::Auto)?;
-    Ok(Test { statistic: test.statistic, p_value: test.p_value })
 }
 
 /// Both samples as one.

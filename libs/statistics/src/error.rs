@@ -31,6 +31,16 @@ pub enum Error {
         /// The rows given, or counted until they were too many.
         got: u64,
     },
+    /// Samples whose exact p-value would take too long to count.
+    #[error("{what}: counting the orders of {left} and {right} rows takes too long")]
+    TooCostly {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The rows of the first sample.
+        left: u64,
+        /// The rows of the second sample.
+        right: u64,
+    },
     /// A table that does not end with a whole row.
     #[error("{what}: {values} values are not whole rows of {columns} columns")]
     Ragged {

@@ -24,6 +24,7 @@ mod wasserstein;
 pub use cramer_von_mises::{CramerVonMises, MAX_EXACT_ROWS, cramer_von_mises};
 pub use energy::energy;
 pub use kolmogorov::kolmogorov_survival;
+pub(crate) use kolmogorov_smirnov::effective_rows;
 pub use kolmogorov_smirnov::{Ks, ks, p_value_asymptotic, p_value_exact};
 pub use mmd::{MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
 pub use sample::{MAX_ROWS, Sample};
@@ -43,10 +44,10 @@ pub struct Test {
 /// How a p-value is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Exact where the samples are small enough for it to be cheap, else asymptotic.
+    /// Exact where that is cheap, else asymptotic.
     #[default]
     Auto,
-    /// Over all ways in which the rows could have fallen to the two samples.
+    /// Over all ways in which the rows could have fallen to the two samples; refused where that takes too long.
     Exact,
     /// From the distribution that large samples tend to.
     Asymptotic,

@@ -7,6 +7,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rekindle_statistics::{
     Error,
+    convention::{Column, scipy},
     two_sample::{
         MAX_ROWS, Method, Sample, cramer_von_mises, energy, ks, p_value_asymptotic, p_value_exact, wasserstein,
     },
@@ -102,10 +103,28 @@ fn large_unequal_samples_are_counted_without_overflow() {
     assert!((got / 0.108_205_147_054_716_8 - 1.0).abs() < 1e-12, "{got}");
     assert_eq!(p_value_exact(1.0, 10_000, 5_000), Some(0.0));
     assert_eq!(p_value_exact(0.0, 10_000, 5_000), Some(1.0));
-    // Beyond counting, the test turns to the limit by itself.
+    // Beyond counting, the test says so, or turns to the limit if it may choose.
     let (left, right) = (Sample::from_counts([(0.0, 1 << 40)]), Sample::from_counts([(0.0, 1 << 20), (1.0, 1)]));
-    let test = ks(&left.unwrap(), &right.unwrap(), Method::Exact).unwrap();
+    let (left, right) = (left.unwrap(), right.unwrap());
+    assert!(matches!(ks(&left, &right, Method::Exact), Err(Error::TooCostly { .. })));
+    let test = ks(&left, &right, Method::Auto).unwrap();
     assert_eq!(Some(test.p_value), p_value_asymptotic(test.statistic, 1 << 40, (1 << 20) + 1));
+}
+
+/// Scipy, whose choice is by the larger side, has 0 here.
+#[test]
+fn a_few_rows_against_many_are_counted() {
+    let (many, one) = (Sample::from_counts([(0.0, 20_001)]).unwrap(), sample(&[1.0]));
+    let close = |got: f64, expected: f64| assert!((got / expected - 1.0).abs() < 1e-12, "{got}, expected {expected}");
+    for method in METHODS {
+        close(ks(&many, &one, method).unwrap().p_value, 2.0 / 20_002.0);
+    }
+    let column = Column::Numeric(&many, &one);
+    assert_eq!(scipy::scores(&column).ks.map(|test| test.p_value), Some(0.0));
+    // A million against three that lie above all of them.
+    let spread = Sample::from_counts((0..100).map(|value| (f64::from(value), 10_000))).unwrap();
+    let test = ks(&spread, &sample(&[200.0, 200.0, 200.0]), Method::Auto).unwrap();
+    close(test.p_value, 12.0 / (1_000_001.0 * 1_000_002.0 * 1_000_003.0));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! Its Spark engine bins otherwise (Doane), so that one data set has two scores there; this is the pandas one.
 
-use super::{Column, Scores, kolmogorov_smirnov_as_scipy, pooled, scipy};
+use super::{Column, Scores, pooled, scipy};
 use crate::{
     Error,
     error::check_rows,
@@ -115,7 +115,7 @@ pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
 /// A side without rows.
 pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, Error> {
     let (reference, window) = finite(reference, window)?;
-    kolmogorov_smirnov_as_scipy(&reference, &window)
+    scipy::kolmogorov_smirnov(&reference, &window)
 }
 
 /// `chisquare`: whether the window fits the reference's counts, scaled to its rows and taken as known. One row of an
