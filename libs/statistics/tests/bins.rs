@@ -1,5 +1,7 @@
 //! Bins, divergences and the foreign conventions made of them: against numpy 2.4.6, by hand, and by properties.
 
+use std::f64::consts::LN_2;
+
 use proptest::prelude::*;
 use rekindle_statistics::{
     Error,
@@ -113,6 +115,30 @@ fn divergences_by_hand() {
     assert!(matches!(Shares::of_counts(&[0, 0]), Err(Error::TooFewRows { .. })));
     assert!(matches!(Shares::of_weights(&[1.0, -1.0]), Err(Error::Value { row: 1, .. })));
     assert!(matches!(Shares::of_weights(&[f64::MAX, f64::MAX]), Err(Error::Value { .. })));
+}
+
+/// Shares whose ratio, or whose mean, is no normal number.
+#[test]
+fn the_smallest_shares_have_the_divergence_of_their_logarithms() {
+    let close = |got: Result<f64, Error>, expected: f64| {
+        let got = got.expect("of one length");
+        assert!((got - expected).abs() <= 1e-12 * expected.abs(), "{got}, expected {expected}");
+    };
+    // -ln 1e-310 in arithmetic of 40 digits.
+    close(divergence::psi_of_shares(&[1.0], &[1e-310]), 713.801_378_828_154_1);
+    close(divergence::psi_of_shares(&[1e-310], &[1.0]), 713.801_378_828_154_1);
+    assert_eq!(divergence::psi_of_shares(&[1.0], &[0.0]), Ok(f64::INFINITY));
+    let shares = |weights: &[f64]| Shares::of_weights(weights).expect("shares");
+    let (half, nearly_all) = (shares(&[1.0, 1.0]), shares(&[1.0, 1e-310]));
+    // ln(1/2) / 2 for the first bin, (ln(1/2) + 713.8..) / 2 for the second.
+    close(divergence::kullback_leibler(&half, &nearly_all, Base::E), 713.801_378_828_154_1 / 2.0 - LN_2);
+    let all = shares(&[1.0, 0.0]);
+    for tiny in [5e-324, 1e-323, 1e-310, 1e-300] {
+        let apart = divergence::jensen_shannon(&shares(&[1.0, tiny]), &all, Base::E).expect("of one length");
+        assert!((0.0..1e-9).contains(&apart), "{tiny}: {apart}");
+        assert_eq!(divergence::kullback_leibler(&all, &shares(&[1.0, tiny]), Base::E), Ok(0.0));
+    }
+    assert_eq!(divergence::psi_of_shares(&[], &[]).map(f64::to_bits), Ok(0));
 }
 
 #[test]
