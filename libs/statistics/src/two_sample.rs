@@ -1,6 +1,6 @@
 //! Two samples of one column: how far apart are they, and could chance alone have made it so?
 //!
-//! Ordered data come as two [`Sample`]s, the reference first. The distances ([`wasserstein`], [`energy`]) are in the unit of
+//! Ordered data come as two [`Sample`]s, the reference first. The distances ([`wasserstein`], [`energy_distance`]) are in the unit of
 //! the column; the tests ([`ks`], [`cramer_von_mises`], [`mmd`]) give a p-value that takes both samples as drawn.
 //! [`mmd`] alone looks at several columns together.
 //!
@@ -22,7 +22,7 @@ mod sample;
 mod wasserstein;
 
 pub use cramer_von_mises::{CramerVonMises, MAX_EXACT_ROWS, cramer_von_mises};
-pub use energy::energy;
+pub use energy::energy_distance;
 pub use kolmogorov::kolmogorov_survival;
 pub(crate) use kolmogorov_smirnov::effective_rows;
 pub use kolmogorov_smirnov::{Ks, ks, p_value_asymptotic, p_value_exact};

@@ -9,7 +9,7 @@ use rekindle_statistics::{
     Error,
     convention::{Column, scipy},
     two_sample::{
-        MAX_ROWS, Method, Sample, cramer_von_mises, energy, ks, p_value_asymptotic, p_value_exact, wasserstein,
+        MAX_ROWS, Method, Sample, cramer_von_mises, energy_distance, ks, p_value_asymptotic, p_value_exact, wasserstein,
     },
 };
 
@@ -77,8 +77,8 @@ fn agrees_with_scipy_where_samples_are_small() {
     close(cramer_von_mises(&left, &right, Method::Asymptotic).unwrap().p_value, 0.072_006_624_668_687_46);
     // The examples in its documentation of energy_distance.
     let left = Sample::from_counts([(0.0, 3), (8.0, 1)]).unwrap();
-    close(energy(&left, &Sample::from_counts([(0.0, 2), (8.0, 2)]).unwrap()).unwrap(), 1.0);
-    close(energy(&sample(&[0.0]), &sample(&[2.0])).unwrap(), 2.0);
+    close(energy_distance(&left, &Sample::from_counts([(0.0, 2), (8.0, 2)]).unwrap()).unwrap(), 1.0);
+    close(energy_distance(&sample(&[0.0]), &sample(&[2.0])).unwrap(), 2.0);
     close(wasserstein(&sample(&[0.0, 1.0, 2.0, 3.0]), &sample(&[0.5, 2.5, 9.0])).unwrap(), 2.583_333_333_333_334);
 }
 
@@ -131,10 +131,26 @@ fn a_few_rows_against_many_are_counted() {
 fn huge_values_do_not_overflow_what_has_an_answer() {
     let (low, high) = (sample(&[-1e308, 0.0]), sample(&[1e308, 0.0]));
     assert_eq!(wasserstein(&low, &high), Ok(1e308));
-    assert!((energy(&low, &high).unwrap() / 1e154 - 1.0).abs() < 1e-12);
+    assert!((energy_distance(&low, &high).unwrap() / 1e154 - 1.0).abs() < 1e-12);
     assert_eq!(wasserstein(&sample(&[-f64::MAX]), &sample(&[f64::MAX])), Ok(f64::MAX));
-    assert!((energy(&sample(&[-f64::MAX]), &sample(&[f64::MAX])).unwrap() / 2.0 / f64::MAX.sqrt() - 1.0).abs() < 1e-12);
+    assert!(
+        (energy_distance(&sample(&[-f64::MAX]), &sample(&[f64::MAX])).unwrap() / 2.0 / f64::MAX.sqrt() - 1.0).abs()
+            < 1e-12
+    );
     assert_eq!(wasserstein(&sample(&[5e-324]), &sample(&[0.0])), Ok(5e-324));
+}
+
+/// Written down, -0 would look like a distance in some direction.
+#[test]
+fn no_distance_is_a_positive_zero() {
+    let (one, two) = (sample(&[1.0]), sample(&[1.0, 1.0]));
+    let distances = [wasserstein(&one, &one), energy_distance(&one, &one), wasserstein(&one, &two)];
+    let tests = [cramer_von_mises(&two, &two, Method::Exact), cramer_von_mises(&two, &two, Method::Asymptotic)];
+    let statistics = tests.map(|test| Ok(test.unwrap().statistic));
+    for zero in distances.into_iter().chain(statistics) {
+        assert_eq!(zero.map(f64::to_bits), Ok(0.0_f64.to_bits()));
+    }
+    assert_eq!(ks(&one, &one, Method::Auto).unwrap().statistic.to_bits(), 0);
 }
 
 #[test]
@@ -144,7 +160,7 @@ fn what_has_no_answer_is_refused() {
     assert!(matches!(ks(&some, &none, Method::Auto), Err(Error::TooFewRows { need: 1, got: 0, .. })));
     assert!(matches!(wasserstein(&none, &some), Err(Error::TooFewRows { .. })));
     assert!(matches!(wasserstein(&some, &endless), Err(Error::Value { row: 3, .. })));
-    assert!(matches!(energy(&endless, &some), Err(Error::Value { row: 3, .. })));
+    assert!(matches!(energy_distance(&endless, &some), Err(Error::Value { row: 3, .. })));
     assert!(matches!(cramer_von_mises(&some, &one, Method::Auto), Err(Error::TooFewRows { need: 2, .. })));
     let many = Sample::from_counts([(0.0, 21)]).unwrap();
     assert!(matches!(cramer_von_mises(&some, &many, Method::Exact), Err(Error::TooManyRows { most: 20, .. })));
@@ -215,7 +231,7 @@ proptest! {
             prop_assert_eq!((there.statistic, there.p_value), (back.statistic, back.p_value));
         }
         prop_assert_eq!(wasserstein(&left, &right), wasserstein(&right, &left));
-        prop_assert_eq!(energy(&left, &right), energy(&right, &left));
+        prop_assert_eq!(energy_distance(&left, &right), energy_distance(&right, &left));
         if left.rows().min(right.rows()) > 1 {
             let (there, back) = (cramer_von_mises(&left, &right, Method::Auto), cramer_von_mises(&right, &left, Method::Auto));
             let (there, back) = (there.unwrap(), back.unwrap());
@@ -241,7 +257,7 @@ proptest! {
     fn a_sample_is_no_distance_from_itself(values in whole(), by in 1i32..100) {
         let still = sample(&values);
         prop_assert_eq!(wasserstein(&still, &still), Ok(0.0));
-        prop_assert_eq!(energy(&still, &still), Ok(0.0));
+        prop_assert_eq!(energy_distance(&still, &still), Ok(0.0));
         prop_assert_eq!(ks(&still, &still, Method::Auto).unwrap().p_value, 1.0);
         // Twice the rows with the same shares is the same distribution.
         let doubled = Sample::from_counts(still.values().iter().copied().zip(still.counts().iter().map(|count| 2 * count)));
@@ -268,7 +284,7 @@ proptest! {
         prop_assert!((wasserstein(&from, &to).unwrap() / transport - 1.0).abs() < 1e-9);
         let mean = |a: &[f64], b: &[f64]| a.iter().flat_map(|x| b.iter().map(move |y| (x - y).abs())).sum::<f64>() / 144.0;
         let squared = 2.0 * mean(&left, &right) - mean(&left, &left) - mean(&right, &right);
-        prop_assert!((energy(&from, &to).unwrap().powi(2) - squared).abs() < 1e-9 * (1.0 + squared));
+        prop_assert!((energy_distance(&from, &to).unwrap().powi(2) - squared).abs() < 1e-9 * (1.0 + squared));
     }
 
     #[test]
@@ -283,7 +299,7 @@ proptest! {
                 prop_assert!(test.statistic.is_finite() && (0.0..=1.0).contains(&test.p_value), "{:?}", test);
             }
         }
-        for distance in [wasserstein(&left, &right), energy(&left, &right)] {
+        for distance in [wasserstein(&left, &right), energy_distance(&left, &right)] {
             prop_assert_eq!(distance.is_err(), endless || left.is_empty() || right.is_empty());
             prop_assert!(distance.unwrap_or(0.0).is_finite());
         }
