@@ -26,7 +26,7 @@ pub use energy::energy_distance;
 pub use kolmogorov::kolmogorov_survival;
 pub(crate) use kolmogorov_smirnov::effective_rows;
 pub use kolmogorov_smirnov::{Ks, ks, p_value_asymptotic, p_value_exact};
-pub use mmd::{MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
+pub use mmd::{LEAST_PERMUTATIONS, MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
 pub use sample::{MAX_ROWS, Sample};
 pub use wasserstein::wasserstein;
 
