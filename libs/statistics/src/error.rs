@@ -135,6 +135,12 @@ pub enum Error {
         /// What would have been taken.
         expected: &'static str,
     },
+    /// A detector read back whose state no values lead to.
+    #[error("{what}: the state read back is none that values lead to")]
+    State {
+        /// The detector.
+        what: &'static str,
+    },
     /// A margin that no effect can be held against.
     #[error("margin is {0}; expected a finite number above 0")]
     Margin(f64),
