@@ -50,6 +50,25 @@ fn quality_of_small_examples() {
 }
 
 #[test]
+fn rows_of_probabilities_add_up_to_one() {
+    let loss = |row: &[f64], classes| quality::multiclass_log_loss(row, classes, &[0]);
+    for row in [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.3, 0.1], [0.5, 0.3, 0.200_01]] {
+        assert!(loss(&row, 3).is_err(), "{row:?}");
+        assert!(quality::multiclass_accuracy(&row, 3, &[0]).is_err(), "{row:?}");
+    }
+    // Singles from a softmax, each kept 1e-7 away from 0 and 1, are rounded but no nonsense.
+    for classes in [2, 3, 10, 1000, 30_000] {
+        for sharpness in [0.0, 1.0, 30.0] {
+            let weights: Vec<f64> = (0..classes).map(|class| (-sharpness * f64::from(class % 97)).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let single = |weight: &f64| f64::from((weight / sum).clamp(1e-7, 1.0 - 1e-7) as f32);
+            let row: Vec<f64> = weights.iter().map(single).collect();
+            assert!(loss(&row, row.len()).is_ok(), "{classes} classes: {}", row.iter().sum::<f64>());
+        }
+    }
+}
+
+#[test]
 fn undefined_quality_is_absent_and_bad_input_an_error() {
     assert_eq!(quality::auc(&[0.1, 0.2], &[true, true]), Ok(None));
     assert_eq!(quality::r2(&[1.0, 2.0], &[3.0, 3.0]), Ok(None));
