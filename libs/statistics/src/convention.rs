@@ -55,10 +55,23 @@ pub struct Scores {
 /// Two samples of one column, as the conventions tell columns apart.
 #[derive(Debug, Clone, Copy)]
 pub enum Column<'a> {
-    /// Numbers: reference and window.
+    /// Floats: reference and window.
     Numeric(&'a Sample, &'a Sample),
+    /// Integers: reference and window. Numpy makes no bin of them narrower than 1 where it chooses the number of bins by
+    /// itself, and so Evidently does not either. Pandas has floats of a column of integers from which values are missing.
+    Integer(&'a Sample, &'a Sample),
     /// Names.
     Categorical(&'a Categories),
+}
+
+impl<'a> Column<'a> {
+    /// Both samples, of numbers of either kind.
+    fn numbers(&self) -> Option<(&'a Sample, &'a Sample)> {
+        match *self {
+            Column::Numeric(reference, window) | Column::Integer(reference, window) => Some((reference, window)),
+            Column::Categorical(_) => None,
+        }
+    }
 }
 
 /// Two samples of a categorical column, counted over every name that occurs in either of them.

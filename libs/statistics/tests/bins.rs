@@ -141,6 +141,48 @@ fn the_smallest_shares_have_the_divergence_of_their_logarithms() {
     assert_eq!(divergence::psi_of_shares(&[], &[]).map(f64::to_bits), Ok(0));
 }
 
+/// Numpy 2.4.6 on arrays of `int64`.
+#[test]
+fn no_bin_of_integers_is_narrower_than_one() {
+    let of = |pairs: &[(f64, u64)]| {
+        let sample = Sample::from_counts(pairs.iter().copied()).expect("numbers");
+        binning::sturges_edges_of_integers(&sample).expect("a finite range")
+    };
+    assert_eq!(of(&[(0.0, 1000), (1.0, 1000), (2.0, 2000), (3.0, 1000)]), [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!(of(&[(7.0, 2)]), [6.5, 7.5]);
+    let wide = Sample::from_counts((0..20).map(|value| (f64::from(value), 2))).expect("numbers");
+    assert_eq!(binning::sturges_edges_of_integers(&wide), binning::sturges_edges(&wide));
+}
+
+/// Evidently 0.7.23 on columns of `int64` and `float64`: 21 values of so many rows that Sturges' bins would be narrower
+/// than 1, and for the Hellinger distance, which bins the distinct values, three values.
+#[test]
+fn evidently_has_other_scores_for_integers() {
+    let sample = |rows: &dyn Fn(u32) -> u64, values: u32| {
+        Sample::from_counts((0..values).map(|value| (f64::from(value), rows(value)))).expect("numbers")
+    };
+    let reference = sample(&|v| u64::from(20_000 + (v * v * 37) % 5000), 21);
+    let window = sample(&|v| u64::from(15_000 + (v * 1234) % 4000), 21);
+    let few = [sample(&|v| [50, 30, 20][v as usize], 3), sample(&|v| [20, 30, 50][v as usize], 3)];
+    let close = |got: Result<f64, Error>, expected: f64| {
+        let got = got.expect("a score");
+        assert!((got / expected - 1.0).abs() < 1e-9, "{got}, expected {expected}");
+    };
+    let integers = Column::Integer(&reference, &window);
+    close(evidently::psi(&integers), 0.007_632_130_179_409_28);
+    close(evidently::jensen_shannon(&integers), 0.030_874_846_855_147_912);
+    close(evidently::kullback_leibler(&integers), 0.003_804_261_087_230_982_6);
+    close(evidently::hellinger(&Column::Integer(&few[0], &few[1])), 0.226_531_900_511_795_97);
+    let floats = Column::Numeric(&reference, &window);
+    close(evidently::psi(&floats), 0.008_871_561_270_865_618);
+    close(evidently::jensen_shannon(&floats), 0.033_284_293_647_491_91);
+    close(evidently::kullback_leibler(&floats), 0.004_449_428_284_610_455);
+    close(evidently::hellinger(&Column::Numeric(&few[0], &few[1])), 0.259_893_185_686_589_9);
+    assert_eq!(scipy::scores(&integers), scipy::scores(&floats));
+    assert_eq!(evidently::default_test(&integers), evidently::default_test(&floats));
+    assert_eq!(evidently::scores(&integers).ks, evidently::scores(&floats).ks);
+}
+
 #[test]
 fn what_a_convention_has_no_number_for_is_absent() {
     let (some, none) = (Sample::new(&[1.0, 2.0, f64::INFINITY]).expect("numbers"), Sample::default());

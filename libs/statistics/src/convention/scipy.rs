@@ -4,7 +4,8 @@
 //! - `wasserstein_distance(reference, window)`: in the unit of the values;
 //! - `chi2_contingency([reference, window])`: homogeneity, with Yates' correction at one degree of freedom;
 //! - `jensenshannon(reference, window)`: base e, square root taken. Scipy has no binning; for numbers both samples are
-//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, for categories over all names of either.
+//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, as floats also where they are integers; for categories
+//!   over all names of either.
 //!
 //! Scipy has no population stability index: it is absent. Infinite values sort to the ends in the Kolmogorov-Smirnov
 //! test and leave the other statistics of numbers without a value.
@@ -27,7 +28,7 @@ const COUNTS_UP_TO: u64 = 10_000;
 pub fn scores(column: &Column<'_>) -> Scores {
     let distance = jensen_shannon(column).ok();
     match column {
-        Column::Numeric(reference, window) => Scores {
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => Scores {
             jensen_shannon: distance,
             wasserstein: wasserstein(reference, window).ok(),
             ks: kolmogorov_smirnov(reference, window).ok(),
@@ -48,7 +49,9 @@ pub fn scores(column: &Column<'_>) -> Scores {
 /// A side without rows; numbers whose range is infinite.
 pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
     let (reference, window) = match column {
-        Column::Numeric(reference, window) => binned(reference, window)?,
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => {
+            binned(reference, window, binning::sturges_edges)?
+        }
         Column::Categorical(categories) => (categories.reference().to_vec(), categories.window().to_vec()),
     };
     divergence::jensen_shannon(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?, Base::E)
@@ -66,8 +69,11 @@ pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, E
     Ok(Test { statistic, p_value })
 }
 
-/// The counts of both samples over the bins of both together.
-pub(super) fn binned(reference: &Sample, window: &Sample) -> Result<(Vec<u64>, Vec<u64>), Error> {
-    let edges = binning::sturges_edges(&pooled(reference, window)?)?;
+/// The counts of both samples over bins of both together.
+pub(super) fn binned(reference: &Sample, window: &Sample, edges: Edges) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let edges = edges(&pooled(reference, window)?)?;
     Ok((binning::count(reference, &edges).counts, binning::count(window, &edges).counts))
 }
+
+/// How a sample is cut into bins.
+pub(super) type Edges = fn(&Sample) -> Result<Vec<f64>, Error>;
