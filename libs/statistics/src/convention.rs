@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    two_sample::{Method, Sample, Test, ks},
+    two_sample::{Sample, Test},
 };
 
 /// Whose statistics are reported.
@@ -55,10 +55,23 @@ pub struct Scores {
 /// Two samples of one column, as the conventions tell columns apart.
 #[derive(Debug, Clone, Copy)]
 pub enum Column<'a> {
-    /// Numbers: reference and window.
+    /// Floats: reference and window.
     Numeric(&'a Sample, &'a Sample),
+    /// Integers: reference and window. Numpy makes no bin of them narrower than 1 where it chooses the number of bins by
+    /// itself, and so Evidently does not either. Pandas has floats of a column of integers from which values are missing.
+    Integer(&'a Sample, &'a Sample),
     /// Names.
     Categorical(&'a Categories),
+}
+
+impl<'a> Column<'a> {
+    /// Both samples, of numbers of either kind.
+    fn numbers(&self) -> Option<(&'a Sample, &'a Sample)> {
+        match *self {
+            Column::Numeric(reference, window) | Column::Integer(reference, window) => Some((reference, window)),
+            Column::Categorical(_) => None,
+        }
+    }
 }
 
 /// Two samples of a categorical column, counted over every name that occurs in either of them.
@@ -107,12 +120,6 @@ impl Categories {
     pub fn window(&self) -> &[u64] {
         &self.window
     }
-}
-
-/// The Kolmogorov-Smirnov test as scipy's `ks_2samp` chooses its p-value, which is how Evidently calls it too.
-fn kolmogorov_smirnov_as_scipy(reference: &Sample, window: &Sample) -> Result<Test, Error> {
-    let test = ks(reference, window, Method::Auto)?;
-    Ok(Test { statistic: test.statistic, p_value: test.p_value })
 }
 
 /// Both samples as one.

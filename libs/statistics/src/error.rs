@@ -31,6 +31,16 @@ pub enum Error {
         /// The rows given, or counted until they were too many.
         got: u64,
     },
+    /// Samples whose exact p-value would take too long to count.
+    #[error("{what}: counting the orders of {left} and {right} rows takes too long")]
+    TooCostly {
+        /// The statistic asked for.
+        what: &'static str,
+        /// The rows of the first sample.
+        left: u64,
+        /// The rows of the second sample.
+        right: u64,
+    },
     /// A table that does not end with a whole row.
     #[error("{what}: {values} values are not whole rows of {columns} columns")]
     Ragged {
@@ -125,6 +135,12 @@ pub enum Error {
         /// What would have been taken.
         expected: &'static str,
     },
+    /// A detector read back whose state no values lead to.
+    #[error("{what}: the state read back is none that values lead to")]
+    State {
+        /// The detector.
+        what: &'static str,
+    },
     /// A margin that no effect can be held against.
     #[error("margin is {0}; expected a finite number above 0")]
     Margin(f64),
@@ -173,4 +189,9 @@ pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<(), Err
 /// Refuses what is not strictly between 0 and 1.
 pub(crate) fn check_share(what: &'static str, value: f64) -> Result<(), Error> {
     if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Error::NotAShare { what, value }) }
+}
+
+/// Refuses a setting outside its range. NaN fits no range.
+pub(crate) fn check_option(what: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
+    if fits { Ok(()) } else { Err(Error::Parameter { what, value, expected }) }
 }

@@ -6,7 +6,7 @@
 //! | [`Procedure::Holm`] | the same, rejecting no less | always |
 //! | [`Procedure::BenjaminiHochberg`] | expected share of false rejections | independent or positively dependent |
 //! | [`Procedure::BenjaminiYekutieli`] | the same | always |
-//! | [`rejected_by_e_values`] | the same, from e-values | always, and at any time they are looked at |
+//! | [`e_benjamini_hochberg`] | the same, from e-values | always, and at any time they are looked at |
 
 use crate::{Error, error::check_share};
 
@@ -69,7 +69,7 @@ pub fn rejected(p_values: &[f64], procedure: Procedure, level: f64) -> Result<Ve
 ///
 /// # Errors
 /// An e-value that is negative or NaN; a level outside (0, 1).
-pub fn rejected_by_e_values(e_values: &[f64], level: f64) -> Result<Vec<bool>, Error> {
+pub fn e_benjamini_hochberg(e_values: &[f64], level: f64) -> Result<Vec<bool>, Error> {
     check_share("level", level)?;
     if let Some(row) = e_values.iter().position(|e| e.is_nan() || *e < 0.0) {
         let value = e_values[row];

@@ -1,11 +1,14 @@
 //! Have losses risen? A window's mean loss against the one measured when the model was made.
+//!
+//! Rows are taken as independent draws, those of the window of one distribution and those of the reference of another. Rows that come in runs
+//! (one storm, one customer, one day) are fewer than they seem, and the bound is then too high: it finds rises that are none.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    error::{check_finite, check_rows, check_share},
-    paired::{mean_and_std, student_quantile},
+    error::{check_finite, check_option, check_rows, check_share},
+    paired::{moments, student_tail},
 };
 
 /// The loss on the rows that the model was validated on.
@@ -13,7 +16,7 @@ use crate::{
 pub struct Reference {
     /// Mean loss.
     pub mean: f64,
-    /// Sample standard deviation of the row losses.
+    /// Sample standard deviation of the row losses (divisor n - 1), at least 0.
     pub std: f64,
     /// Number of rows.
     pub rows: u64,
@@ -25,10 +28,20 @@ impl Reference {
     /// # Errors
     /// Fewer than two rows; a loss that is not finite.
     pub fn of(losses: &[f64]) -> Result<Self, Error> {
-        check_rows("reference loss", 2, losses.len())?;
-        check_finite("reference loss", losses)?;
-        let (mean, std) = mean_and_std(losses);
-        Ok(Self { mean, std, rows: losses.len() as u64 })
+        const WHAT: &str = "reference loss";
+        check_rows(WHAT, 2, losses.len())?;
+        check_finite(WHAT, losses)?;
+        let moments = moments(WHAT, losses)?;
+        let std = moments.std(losses.len() as f64 - 1.0);
+        Ok(Self { mean: moments.mean(), std, rows: losses.len() as u64 })
+    }
+
+    fn check(&self, what: &'static str) -> Result<(), Error> {
+        check_rows(what, 2, usize::try_from(self.rows).unwrap_or(usize::MAX))?;
+        let Self { mean, std, .. } = *self;
+        check_option("mean loss of the reference", mean, mean.is_finite(), "a finite number")?;
+        let fits = std.is_finite() && std >= 0.0;
+        check_option("deviation of the reference's losses", std, fits, "a finite number of at least 0")
     }
 }
 
@@ -41,28 +54,38 @@ pub struct Rise {
     pub lower_bound: f64,
 }
 
+/// Means closer than this share of the larger one are equal where no loss deviates from them: the rest is rounding.
+const ROUNDING: f64 = 1e-12;
+
 /// One-sided comparison of the window's mean loss with the reference, variances unequal and both samples random
-/// (Welch 1947, with Satterthwaite's degrees of freedom).
+/// (Welch 1947, "The generalization of Student's problem when several different population variances are involved",
+/// with Satterthwaite's degrees of freedom). Rows are taken as independent; see the [module](self).
+///
+/// Where neither side deviates from its mean by more than rounding (1e-12 of the larger mean), the rise is its own bound, and one within
+/// rounding is none: the bound is then 0. A bound below the least float is that float.
 ///
 /// # Errors
-/// Fewer than two rows on either side; a loss or reference that is not finite; a confidence outside (0, 1).
+/// Fewer than two rows on either side; a loss or reference that is not finite; a negative deviation; means so far apart
+/// that their difference is not finite; a confidence outside (0, 1).
 pub fn rise(window: &[f64], reference: &Reference, confidence: f64) -> Result<Rise, Error> {
     const WHAT: &str = "rise in loss";
     check_rows(WHAT, 2, window.len())?;
-    check_rows(WHAT, 2, usize::try_from(reference.rows).unwrap_or(usize::MAX))?;
+    reference.check(WHAT)?;
     check_share("confidence", confidence)?;
     check_finite(WHAT, window)?;
-    check_finite(WHAT, &[reference.mean, reference.std])?;
-    let (mean, std) = mean_and_std(window);
-    let rise = mean - reference.mean;
+    let moments = moments(WHAT, window)?;
     let (rows, reference_rows) = (window.len() as f64, reference.rows as f64);
-    let scale = std.max(reference.std);
-    if scale <= 0.0 {
-        return Ok(Rise { rise, lower_bound: rise });
+    let (mean, std) = (moments.mean(), moments.std(rows - 1.0));
+    let rise = mean - reference.mean;
+    check_option("rise in mean loss", rise, rise.is_finite(), "a finite number")?;
+    let (scale, rounding) = (std.max(reference.std), ROUNDING * mean.abs().max(reference.mean.abs()));
+    if scale <= rounding {
+        return Ok(Rise { rise, lower_bound: if rise.abs() <= rounding { 0.0 } else { rise } });
     }
     let (here, there) = ((std / scale).powi(2) / rows, (reference.std / scale).powi(2) / reference_rows);
     let variance = here + there;
     let (a, b) = (here / variance, there / variance);
     let freedom = 1.0 / (a * a / (rows - 1.0) + b * b / (reference_rows - 1.0));
-    Ok(Rise { rise, lower_bound: rise - student_quantile(confidence, freedom) * variance.sqrt() * scale })
+    let below = student_tail(1.0 - confidence, freedom) * (variance.sqrt() * scale);
+    Ok(Rise { rise, lower_bound: (rise - below).clamp(f64::MIN, f64::MAX) })
 }

@@ -3,8 +3,9 @@
 //!
 //! Every detector is made by `new(Options)`, which refuses options that make no sense; `Options::default()` has the
 //! defaults of river 0.26.1. `update(value)` takes the next value and answers with a [`Signal`]. A value it refuses
-//! leaves the detector as it was. All state is plain data: a detector that was serialised and read back goes on where
-//! it stopped.
+//! leaves the detector as it was. Means are absent before the first value. All state is plain data: a detector that was
+//! serialised and read back goes on where it stopped, and one whose options make no sense, or whose state no values lead
+//! to, is refused when it is read.
 //!
 //! Heuristic detectors, in the convention of river 0.26.1. Their false-alarm rate depends on the stream, and none
 //! states a guarantee over a whole stream:
@@ -20,8 +21,8 @@
 //! independent:
 //!
 //! - [`ConfidenceSequence`]: an interval for the mean that is right at all times at once;
-//! - [`EProcess`]: evidence that the mean is above a bound;
-//! - [`EDetector`]: evidence that the mean has risen above a bound at some time, with a stated mean time between false
+//! - [`EProcess`]: evidence that the mean is above a bound, or below it;
+//! - [`EDetector`]: evidence that the mean has moved beyond a bound at some time, with a stated mean time between false
 //!   alarms.
 
 pub mod adwin;
@@ -37,7 +38,7 @@ pub mod kswin;
 pub mod page_hinkley;
 mod running;
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use adwin::Adwin;
 pub use bounded::Bounds;
@@ -51,7 +52,7 @@ pub use hddm_w::HddmW;
 pub use kswin::Kswin;
 pub use page_hinkley::PageHinkley;
 
-use crate::Error;
+use crate::{Error, error::check_option};
 
 /// What a detector says after a value. The order is that of alarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,17 +92,47 @@ impl Direction {
 /// The largest absolute value taken by the detectors that add up squares: with it, no stream of 2^64 values overflows.
 pub const LARGEST: f64 = 1e100;
 
-/// Options that may make no sense. They are checked by `new` and when a detector is read back.
+/// What may make no sense: options, by `new`, and whole detectors when they are read back.
 trait Checked {
     /// # Errors
-    /// Names the first option outside its range.
+    /// Names the first option outside its range, or the detector whose state no values lead to.
     fn check(&self) -> Result<(), Error>;
 }
 
-fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de> + Checked>(source: D) -> Result<T, D::Error> {
-    let options = T::deserialize(source)?;
-    options.check().map_err(D::Error::custom)?;
-    Ok(options)
+/// Reads and writes detectors as derived with `#[serde(remote = "Self")]`, under which the derived functions are
+/// inherent ones, and checks what was read.
+macro_rules! checked_when_read {
+    ($($detector:ty),*) => { $(
+        impl Serialize for $detector {
+            fn serialize<S: Serializer>(&self, sink: S) -> Result<S::Ok, S::Error> {
+                <$detector>::serialize(self, sink)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $detector {
+            fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+                let detector = <$detector>::deserialize(source)?;
+                detector.check().map_err(D::Error::custom)?;
+                Ok(detector)
+            }
+        }
+    )* };
+}
+checked_when_read!(Adwin, ConfidenceSequence, Ddm, EDetector, EProcess, Eddm, HddmA, HddmW, PageHinkley);
+
+/// Refuses a state read back that no values lead to.
+fn check_state(what: &'static str, sound: bool) -> Result<(), Error> {
+    if sound { Ok(()) } else { Err(Error::State { what }) }
+}
+
+/// Whether a number is in [0, 1] but for rounding.
+fn is_unit(value: f64) -> bool {
+    (-1e-9..=1.0 + 1e-9).contains(&value)
+}
+
+/// Whether a number is at most `most` in size, and so not NaN either.
+fn is_within(value: f64, most: f64) -> bool {
+    value.abs() <= most
 }
 
 /// Refuses what is not a finite number of at most [`LARGEST`] in size.
@@ -122,9 +153,4 @@ fn check_bit(what: &'static str, seen: u64, value: f64) -> Result<(), Error> {
 fn check_value(what: &'static str, seen: u64, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
     let row = usize::try_from(seen).unwrap_or(usize::MAX);
     if fits { Ok(()) } else { Err(Error::Value { what, row, value, expected }) }
-}
-
-/// Refuses an option outside its range. NaN fits no range.
-fn check_option(what: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
-    if fits { Ok(()) } else { Err(Error::Parameter { what, value, expected }) }
 }

@@ -1,12 +1,12 @@
 //! Two samples of one column: how far apart are they, and could chance alone have made it so?
 //!
-//! Ordered data come as two [`Sample`]s, the reference first. The distances ([`wasserstein`], [`energy`]) are in the unit of
+//! Ordered data come as two [`Sample`]s, the reference first. The distances ([`wasserstein`], [`energy_distance`]) are in the unit of
 //! the column; the tests ([`ks`], [`cramer_von_mises`], [`mmd`]) give a p-value that takes both samples as drawn.
 //! [`mmd`] alone looks at several columns together.
 //!
 //! Where values tie, the p-values of [`ks`] and [`cramer_von_mises`] are those of continuous data, and so rather too large
-//! than too small: the tests alarm less often than they say. Heavily rounded columns are better compared as
-//! categories.
+//! than too small: the tests alarm less often than they say, and never for samples of equal shares. Heavily rounded
+//! columns are better compared as categories.
 
 pub mod binning;
 pub mod contingency;
@@ -16,15 +16,17 @@ mod energy;
 mod kolmogorov;
 mod kolmogorov_smirnov;
 mod mmd;
+pub(crate) mod moments;
 pub mod proportions;
 mod sample;
 mod wasserstein;
 
 pub use cramer_von_mises::{CramerVonMises, MAX_EXACT_ROWS, cramer_von_mises};
-pub use energy::energy;
+pub use energy::energy_distance;
 pub use kolmogorov::kolmogorov_survival;
+pub(crate) use kolmogorov_smirnov::effective_rows;
 pub use kolmogorov_smirnov::{Ks, ks, p_value_asymptotic, p_value_exact};
-pub use mmd::{MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
+pub use mmd::{LEAST_PERMUTATIONS, MAX_MMD_ROWS, Mmd, MmdSettings, mmd};
 pub use sample::{MAX_ROWS, Sample};
 pub use wasserstein::wasserstein;
 
@@ -42,10 +44,10 @@ pub struct Test {
 /// How a p-value is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Exact where the samples are small enough for it to be cheap, else asymptotic.
+    /// Exact where that is cheap, else asymptotic.
     #[default]
     Auto,
-    /// Over all ways in which the rows could have fallen to the two samples.
+    /// Over all ways in which the rows could have fallen to the two samples; refused where that takes too long.
     Exact,
     /// From the distribution that large samples tend to.
     Asymptotic,

@@ -1,5 +1,7 @@
 //! Bins, divergences and the foreign conventions made of them: against numpy 2.4.6, by hand, and by properties.
 
+use std::f64::consts::LN_2;
+
 use proptest::prelude::*;
 use rekindle_statistics::{
     Error,
@@ -113,6 +115,72 @@ fn divergences_by_hand() {
     assert!(matches!(Shares::of_counts(&[0, 0]), Err(Error::TooFewRows { .. })));
     assert!(matches!(Shares::of_weights(&[1.0, -1.0]), Err(Error::Value { row: 1, .. })));
     assert!(matches!(Shares::of_weights(&[f64::MAX, f64::MAX]), Err(Error::Value { .. })));
+}
+
+/// Shares whose ratio, or whose mean, is no normal number.
+#[test]
+fn the_smallest_shares_have_the_divergence_of_their_logarithms() {
+    let close = |got: Result<f64, Error>, expected: f64| {
+        let got = got.expect("of one length");
+        assert!((got - expected).abs() <= 1e-12 * expected.abs(), "{got}, expected {expected}");
+    };
+    // -ln 1e-310 in arithmetic of 40 digits.
+    close(divergence::psi_of_shares(&[1.0], &[1e-310]), 713.801_378_828_154_1);
+    close(divergence::psi_of_shares(&[1e-310], &[1.0]), 713.801_378_828_154_1);
+    assert_eq!(divergence::psi_of_shares(&[1.0], &[0.0]), Ok(f64::INFINITY));
+    let shares = |weights: &[f64]| Shares::of_weights(weights).expect("shares");
+    let (half, nearly_all) = (shares(&[1.0, 1.0]), shares(&[1.0, 1e-310]));
+    // ln(1/2) / 2 for the first bin, (ln(1/2) + 713.8..) / 2 for the second.
+    close(divergence::kullback_leibler(&half, &nearly_all, Base::E), 713.801_378_828_154_1 / 2.0 - LN_2);
+    let all = shares(&[1.0, 0.0]);
+    for tiny in [5e-324, 1e-323, 1e-310, 1e-300] {
+        let apart = divergence::jensen_shannon(&shares(&[1.0, tiny]), &all, Base::E).expect("of one length");
+        assert!((0.0..1e-9).contains(&apart), "{tiny}: {apart}");
+        assert_eq!(divergence::kullback_leibler(&all, &shares(&[1.0, tiny]), Base::E), Ok(0.0));
+    }
+    assert_eq!(divergence::psi_of_shares(&[], &[]).map(f64::to_bits), Ok(0));
+}
+
+/// Numpy 2.4.6 on arrays of `int64`.
+#[test]
+fn no_bin_of_integers_is_narrower_than_one() {
+    let of = |pairs: &[(f64, u64)]| {
+        let sample = Sample::from_counts(pairs.iter().copied()).expect("numbers");
+        binning::sturges_edges_of_integers(&sample).expect("a finite range")
+    };
+    assert_eq!(of(&[(0.0, 1000), (1.0, 1000), (2.0, 2000), (3.0, 1000)]), [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!(of(&[(7.0, 2)]), [6.5, 7.5]);
+    let wide = Sample::from_counts((0..20).map(|value| (f64::from(value), 2))).expect("numbers");
+    assert_eq!(binning::sturges_edges_of_integers(&wide), binning::sturges_edges(&wide));
+}
+
+/// Evidently 0.7.23 on columns of `int64` and `float64`: 21 values of so many rows that Sturges' bins would be narrower
+/// than 1, and for the Hellinger distance, which bins the distinct values, three values.
+#[test]
+fn evidently_has_other_scores_for_integers() {
+    let sample = |rows: &dyn Fn(u32) -> u64, values: u32| {
+        Sample::from_counts((0..values).map(|value| (f64::from(value), rows(value)))).expect("numbers")
+    };
+    let reference = sample(&|v| u64::from(20_000 + (v * v * 37) % 5000), 21);
+    let window = sample(&|v| u64::from(15_000 + (v * 1234) % 4000), 21);
+    let few = [sample(&|v| [50, 30, 20][v as usize], 3), sample(&|v| [20, 30, 50][v as usize], 3)];
+    let close = |got: Result<f64, Error>, expected: f64| {
+        let got = got.expect("a score");
+        assert!((got / expected - 1.0).abs() < 1e-9, "{got}, expected {expected}");
+    };
+    let integers = Column::Integer(&reference, &window);
+    close(evidently::psi(&integers), 0.007_632_130_179_409_28);
+    close(evidently::jensen_shannon(&integers), 0.030_874_846_855_147_912);
+    close(evidently::kullback_leibler(&integers), 0.003_804_261_087_230_982_6);
+    close(evidently::hellinger(&Column::Integer(&few[0], &few[1])), 0.226_531_900_511_795_97);
+    let floats = Column::Numeric(&reference, &window);
+    close(evidently::psi(&floats), 0.008_871_561_270_865_618);
+    close(evidently::jensen_shannon(&floats), 0.033_284_293_647_491_91);
+    close(evidently::kullback_leibler(&floats), 0.004_449_428_284_610_455);
+    close(evidently::hellinger(&Column::Numeric(&few[0], &few[1])), 0.259_893_185_686_589_9);
+    assert_eq!(scipy::scores(&integers), scipy::scores(&floats));
+    assert_eq!(evidently::default_test(&integers), evidently::default_test(&floats));
+    assert_eq!(evidently::scores(&integers).ks, evidently::scores(&floats).ks);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rekindle_statistics::{
     Error,
-    multiple::{Procedure, adjusted, rejected, rejected_by_e_values},
+    multiple::{Procedure, adjusted, e_benjamini_hochberg, rejected},
     two_sample::{
         contingency::{Correction, Statistic, chi_square_survival, goodness_of_fit, homogeneity},
         proportions::{MOST_ROWS, Part, fisher_exact, two_proportions},
@@ -74,6 +74,32 @@ fn homogeneity_agrees_with_scipy_in_both_statistics() {
     }
 }
 
+/// `scipy.stats.chi2_contingency(table, correction=.., lambda_="cressie-read")` and
+/// `scipy.stats.power_divergence(lambda_="cressie-read")` of scipy 1.17.1.
+#[test]
+fn cressie_and_read_agree_with_scipy() {
+    let (yates, none) = (Correction::Yates, Correction::None);
+    let cases: [(&[u64], &[u64], _, f64, f64); 7] = [
+        (&[50, 30, 20], &[40, 40, 20], none, 2.541_277_785_637_103, 0.280_652_257_775_291_3),
+        (&[80, 20], &[65, 35], yates, 4.924_527_827_049_876, 0.026_478_036_835_206_695),
+        (&[80, 20], &[65, 35], none, 5.654_743_957_555_127, 0.017_408_215_978_358_954),
+        (&[3, 0], &[2, 4], yates, 1.431_554_136_466_867, 0.231_510_969_991_449_63),
+        (&[3, 0], &[2, 4], none, 3.786_159_319_215_595, 0.051_678_099_213_119_465),
+        (&[10, 0, 5, 85], &[1, 7, 2, 40], none, 16.872_907_477_398_233, 0.000_750_575_402_033_435_2),
+        (&[10, 10], &[11, 11], none, 0.0, 1.0),
+    ];
+    for (reference, window, correction, value, p_value) in cases {
+        let test = homogeneity(reference, window, Statistic::CressieRead, correction).expect("rows");
+        close(test.statistic, value, 1e-12);
+        close(test.p_value, p_value, 1e-11);
+        assert_eq!(test.freedom, reference.len() - 1);
+    }
+    let (observed, expected) = ([16, 18, 16, 14, 12, 12], [16.0, 16.0, 16.0, 16.0, 16.0, 8.0]);
+    let fit = goodness_of_fit(&observed, &expected, Statistic::CressieRead).expect("a fit");
+    close(fit.statistic, 3.434_704_733_101_811, 1e-12);
+    close(fit.p_value, 0.633_289_839_410_811_6, 1e-12);
+}
+
 #[test]
 fn homogeneity_leaves_out_empty_bins_and_refuses_empty_sides() {
     let test = |r: &[u64], w: &[u64]| homogeneity(r, w, Statistic::Pearson, Correction::Yates);
@@ -122,12 +148,30 @@ fn chi_square_tail_keeps_its_digits() {
         (99_000.0, 100_000, 0.987_521_684_361_917_2),
     ];
     for (statistic, freedom, survival) in cases {
-        close(chi_square_survival(statistic, freedom), survival, if freedom > 1000 { 1e-8 } else { 1e-12 });
+        close(
+            chi_square_survival(statistic, freedom).expect("a number"),
+            survival,
+            if freedom > 1000 { 1e-8 } else { 1e-12 },
+        );
     }
-    assert_eq!(
-        [chi_square_survival(0.0, 3), chi_square_survival(0.0, 0), chi_square_survival(1.0, 0)],
-        [1.0, 1.0, 0.0]
-    );
+}
+
+#[test]
+fn chi_square_tail_at_its_edges() {
+    let cases = [
+        (0.0, 3, Some(1.0)),
+        (-1.0, 3, Some(1.0)),
+        (0.0, 0, Some(1.0)),
+        (1.0, 0, Some(0.0)),
+        (5e-324, 0, Some(0.0)),
+        (5e-324, 1, Some(1.0)),
+        (f64::MIN_POSITIVE, 1, Some(1.0)),
+        (f64::INFINITY, 7, Some(0.0)),
+        (f64::NAN, 1, None),
+    ];
+    for (statistic, freedom, survival) in cases {
+        assert_eq!(chi_square_survival(statistic, freedom), survival, "{statistic} {freedom}");
+    }
 }
 
 #[test]
@@ -164,7 +208,7 @@ fn adjusted_p_values_in_the_order_given() {
 /// By hand: of four hypotheses at level 0.1, k are rejected if the k-th largest e-value is at least 40 / k.
 #[test]
 fn e_values_reject_by_their_rank() {
-    let reject = |e_values: &[f64]| rejected_by_e_values(e_values, 0.1);
+    let reject = |e_values: &[f64]| e_benjamini_hochberg(e_values, 0.1);
     assert_eq!(reject(&[1.0, 40.0, 0.0, 19.9]), Ok(vec![false, true, false, false]));
     assert_eq!(reject(&[1.0, 20.0, 0.0, 20.0]), Ok(vec![false, true, false, true]));
     assert_eq!(reject(&[10.0, 10.0, 10.0, 10.0]), Ok(vec![true; 4]));

@@ -50,6 +50,25 @@ fn quality_of_small_examples() {
 }
 
 #[test]
+fn rows_of_probabilities_add_up_to_one() {
+    let loss = |row: &[f64], classes| quality::multiclass_log_loss(row, classes, &[0]);
+    for row in [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.3, 0.1], [0.5, 0.3, 0.200_01]] {
+        assert!(loss(&row, 3).is_err(), "{row:?}");
+        assert!(quality::multiclass_accuracy(&row, 3, &[0]).is_err(), "{row:?}");
+    }
+    // Singles from a softmax, each kept 1e-7 away from 0 and 1, are rounded but no nonsense.
+    for classes in [2, 3, 10, 1000, 30_000] {
+        for sharpness in [0.0, 1.0, 30.0] {
+            let weights: Vec<f64> = (0..classes).map(|class| (-sharpness * f64::from(class % 97)).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let single = |weight: &f64| f64::from((weight / sum).clamp(1e-7, 1.0 - 1e-7) as f32);
+            let row: Vec<f64> = weights.iter().map(single).collect();
+            assert!(loss(&row, row.len()).is_ok(), "{classes} classes: {}", row.iter().sum::<f64>());
+        }
+    }
+}
+
+#[test]
 fn undefined_quality_is_absent_and_bad_input_an_error() {
     assert_eq!(quality::auc(&[0.1, 0.2], &[true, true]), Ok(None));
     assert_eq!(quality::r2(&[1.0, 2.0], &[3.0, 3.0]), Ok(None));
@@ -93,10 +112,59 @@ fn huge_losses_give_finite_answers() {
     assert!(quality::rmse(&huge, &[0.0; 3]).unwrap().is_finite());
     assert!(quality::r2(&[0.0; 3], &huge).unwrap().unwrap().is_finite());
     assert!(paired::improvement(&huge, &[0.0; 3], 0.95).unwrap().lower.is_finite());
+    let constant = paired::improvement_in_order(&[1.7e308; 40], &[0.0; 40], 0.95).unwrap();
+    assert_eq!((constant.mean, constant.lower, constant.upper), (1.7e308, 1.7e308, 1.7e308));
+    let swinging: Vec<f64> = (0..40).map(|row| if row % 4 < 2 { f64::MAX } else { f64::MIN }).collect();
+    for compare in [paired::improvement, paired::improvement_in_order] {
+        let got = compare(&swinging, &[0.0; 40], 0.999).unwrap();
+        assert!(got.lower < 0.0 && got.upper > 0.0, "{got:?}");
+        assert!([got.mean, got.lower, got.upper].iter().all(|end| end.is_finite()), "{got:?}");
+    }
     let reference = rise::Reference::of(&huge).unwrap();
     assert!(rise::rise(&[1.0, 2.0], &reference, 0.95).unwrap().lower_bound.is_finite());
     assert!(rise::rise(&huge, &rise::Reference { mean: 0.0, std: 1e-300, rows: 9 }, 0.95).unwrap().rise.is_finite());
     assert!(quality::mae(&[f64::MAX], &[f64::MIN]).is_err());
+}
+
+/// The quantile is found from the tail: from one less it, the largest confidence below 1 would ask for that of 1.
+#[test]
+fn the_largest_confidence_has_an_interval() {
+    let confidence = 1.0 - f64::EPSILON / 2.0;
+    let same = paired::improvement(&[1.0, 1.0], &[1.0, 1.0], confidence).unwrap();
+    assert_eq!((same.mean, same.lower, same.upper), (0.0, 0.0, 0.0));
+    // scipy 1.17.1: t.isf(2^-54, 4), times the standard error sqrt(2.5 / 5).
+    let wide = paired::improvement(&[1.0, 2.0, 3.0, 4.0, 5.0], &[0.0; 5], confidence).unwrap();
+    close((3.0 - wide.lower) / 10_781.278_236_812_335, 1.0);
+    let reference = rise::Reference::of(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    assert!(rise::rise(&[4.0, 5.0, 6.0], &reference, confidence).unwrap().lower_bound < -100.0);
+}
+
+/// Of many more degrees of freedom than a series for the quantile takes in a lifetime.
+#[test]
+fn a_reference_of_very_many_rows_is_compared_at_once() {
+    let reference = rise::Reference { mean: 1.0, std: 1.0, rows: 1 << 60 };
+    let got = rise::rise(&[2.0, 2.0, 2.0], &reference, 0.95).unwrap();
+    close(got.lower_bound, 1.0 - 1.644_853_626_951_472_2 / 2.0_f64.powi(30));
+}
+
+#[test]
+fn rounding_is_no_rise_where_nothing_deviates() {
+    let constant = rise::Reference { mean: 0.3, std: 0.0, rows: 10 };
+    assert_eq!(rise::rise(&[0.1 + 0.2; 7], &constant, 0.95).unwrap().lower_bound, 0.0);
+    let nearly = rise::rise(&[0.1 + 0.2, 0.1 + 0.2, 0.3], &constant, 0.95).unwrap();
+    assert_eq!(nearly.lower_bound, 0.0);
+    assert!(rise::rise(&[0.300_001; 7], &constant, 0.95).unwrap().lower_bound > 9e-7);
+}
+
+#[test]
+fn a_rise_without_an_answer_is_refused() {
+    let reference = |mean: f64, std: f64| rise::Reference { mean, std, rows: 9 };
+    let of = |reference: rise::Reference| rise::rise(&[1.7e308; 3], &reference, 0.95);
+    assert!(of(reference(-1.7e308, 1.0)).is_err());
+    assert!(of(reference(0.0, -1.0)).is_err());
+    assert!(of(reference(0.0, f64::NAN)).is_err());
+    assert!(of(reference(f64::INFINITY, 1.0)).is_err());
+    assert!(of(reference(-1e306, f64::MAX)).unwrap().lower_bound.is_finite());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rekindle_statistics::stream::{
-    Bounds, ConfidenceSequence, EDetector, EProcess, Signal, confidence_sequence, e_detector,
+    Bounds, ConfidenceSequence, Direction, EDetector, EProcess, Signal, confidence_sequence, e_detector,
     e_detector::{BETS, Rule},
     e_process,
 };
@@ -142,7 +142,7 @@ fn bounds_are_a_change_of_scale() {
     let mut unit = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
     let mut wide = ConfidenceSequence::new(confidence_sequence::Options { bounds, ..Default::default() }).unwrap();
     let mut unit_e = EProcess::new(e_process::Options::at_most(0.2)).unwrap();
-    let options = e_process::Options { mean: there(0.2), alpha: 0.05, bounds };
+    let options = e_process::Options { mean: there(0.2), bounds, ..e_process::Options::at_most(0.2) };
     let mut wide_e = EProcess::new(options).unwrap();
     for value in draw(SOURCES[1].1, 4).take(500) {
         unit.update(value).unwrap();
@@ -198,9 +198,8 @@ fn the_anytime_p_value_never_grows_and_belongs_to_the_peak() {
     assert!(peak > 2.0 && process.value() < f64::MAX, "{peak}");
 }
 
-fn e_detector(mean: f64, alpha: f64, rule: Rule) -> EDetector {
-    let before = e_process::Options { alpha, ..e_process::Options::at_most(mean) };
-    EDetector::new(e_detector::Options { before, rule }).unwrap()
+fn e_detector(mean: f64, run_length: f64, rule: Rule) -> EDetector {
+    EDetector::new(e_detector::Options { run_length, rule, ..e_detector::Options::at_most(mean) }).unwrap()
 }
 
 /// The number of values up to the first alarm, that one included.
@@ -210,20 +209,17 @@ fn run_length(mut detector: EDetector, values: impl Iterator<Item = f64>) -> usi
 
 #[test]
 fn the_e_detector_runs_as_long_as_it_says() {
-    let (alpha, cap) = (0.01, 5000);
+    let (promise, cap) = (100.0, 5000);
     for ((name, source), rule) in SOURCES.into_iter().flat_map(|s| [(s, Rule::ShiryaevRoberts), (s, Rule::Cusum)]) {
         let runs: Vec<usize> = (0..STREAMS)
-            .map(|seed| run_length(e_detector(MEAN, alpha, rule), draw(source, seed).take(cap)).min(cap))
+            .map(|seed| run_length(e_detector(MEAN, promise, rule), draw(source, seed).take(cap)).min(cap))
             .collect();
         let mean = runs.iter().sum::<usize>() as f64 / STREAMS as f64;
         let early = runs.iter().filter(|&&run| run <= 60).count() as f64 / STREAMS as f64;
-        println!(
-            "{name}, {rule:?}: mean run length {mean:.0} at a promise of {:.0}; {early:.4} within 60",
-            1.0 / alpha
-        );
-        assert!(mean > 1.0 / alpha, "{name}: {mean}");
-        assert!(rule != Rule::Cusum || mean > 5.0 / alpha, "{name}: {mean}");
-        assert!(early <= budget(60.0 * alpha, STREAMS), "{name}: {early}");
+        println!("{name}, {rule:?}: mean run length {mean:.0} at a promise of {promise}; {early:.4} within 60");
+        assert!(mean > promise, "{name}: {mean}");
+        assert!(rule != Rule::Cusum || mean > 5.0 * promise, "{name}: {mean}");
+        assert!(early <= budget(60.0 / promise, STREAMS), "{name}: {early}");
     }
 }
 
@@ -236,8 +232,8 @@ fn the_e_detector_finds_a_rise_soon_and_its_sum_before_its_maximum() {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let values: Vec<f64> =
                 (0..calm + 5000).map(|row| bit(&mut rng, if row < calm { 0.3 } else { 0.3 + rise })).collect();
-            let sum = run_length(e_detector(0.3, 1e-4, Rule::ShiryaevRoberts), values.iter().copied());
-            let maximum = run_length(e_detector(0.3, 1e-4, Rule::Cusum), values.iter().copied());
+            let sum = run_length(e_detector(0.3, 1e4, Rule::ShiryaevRoberts), values.iter().copied());
+            let maximum = run_length(e_detector(0.3, 1e4, Rule::Cusum), values.iter().copied());
             assert!(sum <= maximum, "seed {seed}: {sum} {maximum}");
             delays.push(sum.saturating_sub(calm));
         }
@@ -251,11 +247,51 @@ fn the_e_detector_finds_a_rise_soon_and_its_sum_before_its_maximum() {
 /// one.
 #[test]
 fn the_e_detector_starts_as_the_formula() {
-    let mut detector = e_detector(0.25, 0.01, Rule::ShiryaevRoberts);
+    let mut detector = e_detector(0.25, 100.0, Rule::ShiryaevRoberts);
     assert_eq!(detector.value(), 0.0);
     detector.update(1.0).unwrap();
     let bets = 2.0 * (2.0 - 2.0_f64.powi(1 - i32::try_from(BETS).unwrap()));
     assert!((detector.value() - (1.0 + bets * 0.75 / BETS as f64)).abs() < 1e-12, "{}", detector.value());
     detector.update(0.25).unwrap();
     assert!((detector.value() - (2.0 + bets * 0.75 / BETS as f64)).abs() < 1e-12, "{}", detector.value());
+}
+
+/// A fall is a rise of the values taken from 1, to the last bit where the complement is exact.
+#[test]
+fn a_fall_is_a_rise_of_the_complements() {
+    let mut rise = EProcess::new(e_process::Options::at_most(0.25)).unwrap();
+    let mut fall = EProcess::new(e_process::Options::at_least(0.75)).unwrap();
+    let mut up = e_detector(0.25, 1e3, Rule::Cusum);
+    let down = e_detector::Options { run_length: 1e3, ..e_detector::Options::at_least(0.75) };
+    let mut down = EDetector::new(down).unwrap();
+    for value in draw(SOURCES[0].1, 3).take(LOOKS) {
+        assert_eq!(rise.update(value), fall.update(1.0 - value));
+        assert!((rise.log_value() - fall.log_value()).abs() < 1e-9, "{rise:?} {fall:?}");
+        assert_eq!(up.update(value), down.update(1.0 - value));
+        assert!((up.value() - down.value()).abs() < 1e-9 * (1.0 + up.value()), "{up:?} {down:?}");
+    }
+    assert!(rise.rejects());
+}
+
+/// Both directions together find either change, half as sure at any one time, and keep the level and the run length.
+#[test]
+fn both_directions_find_either_change_within_the_level() {
+    let process = |mean| e_process::Options { direction: Direction::Both, ..e_process::Options::at_most(mean) };
+    let reject = |mean: f64, seed: u64| {
+        let mut both = EProcess::new(process(mean)).unwrap();
+        draw(SOURCES[0].1, seed).take(LOOKS).any(|value| both.update(value).unwrap() == Signal::Drift)
+    };
+    assert!((0..20).all(|seed| reject(0.2, seed) && reject(0.4, seed)));
+    let share = (0..STREAMS).filter(|&seed| reject(MEAN, seed)).count() as f64 / STREAMS as f64;
+    assert!(share <= budget(0.05, STREAMS), "{share}");
+
+    let detector = |mean| {
+        let options =
+            e_detector::Options { direction: Direction::Both, run_length: 100.0, ..e_detector::Options::at_most(mean) };
+        EDetector::new(options).unwrap()
+    };
+    let run = |mean: f64, seed: u64| run_length(detector(mean), draw(SOURCES[0].1, seed).take(5000)).min(5000);
+    assert!((0..20).all(|seed| run(0.1, seed) < 500 && run(0.5, seed) < 500));
+    let mean = (0..STREAMS).map(|seed| run(MEAN, seed)).sum::<usize>() as f64 / STREAMS as f64;
+    assert!(mean > 100.0, "{mean}");
 }

@@ -54,6 +54,16 @@ macro_rules! each {
     }};
 }
 
+/// As [`each!`], with the detectors of two directions that take a constant away from their mean for a change.
+macro_rules! each_two_sided {
+    ($call:ident, $argument:expr) => {{
+        let direction = Direction::Both;
+        $call(EProcess::new(e_process::Options { direction, ..e_process::Options::at_most(0.2) }).unwrap(), $argument);
+        let options = e_detector::Options { direction, ..e_detector::Options::at_most(0.2) };
+        $call(EDetector::new(options).unwrap(), $argument);
+    }};
+}
+
 /// Any double at all, and often enough what the detectors take.
 fn value() -> impl Strategy<Value = f64> {
     prop_oneof![any::<f64>(), -1e100..1e100_f64, 0.0..=1.0_f64, Just(0.0), Just(1.0), Just(f64::MAX), Just(1e-308)]
@@ -80,12 +90,14 @@ proptest! {
     #[test]
     fn no_input_panics_or_leaves_nan(values in proptest::collection::vec(value(), 0..120)) {
         each!(survives, &values);
+        each_two_sided!(survives, &values);
     }
 
     #[test]
     fn bits_neither(bits in proptest::collection::vec(any::<bool>(), 0..300)) {
         let values: Vec<f64> = bits.iter().map(|&bit| f64::from(u8::from(bit))).collect();
         each!(survives, &values);
+        each_two_sided!(survives, &values);
     }
 
     /// The window is the end of the stream, and its mean and squares are those of these values.
@@ -138,6 +150,7 @@ fn restarts<D: Detector>(fresh: D, values: &[f64]) {
 #[test]
 fn a_restart_changes_nothing() {
     each!(restarts, &bits(5, 1500));
+    each_two_sided!(restarts, &bits(5, 1500));
 }
 
 fn finds_the_change<D: Detector>(mut detector: D, values: &[f64]) {
@@ -148,6 +161,7 @@ fn finds_the_change<D: Detector>(mut detector: D, values: &[f64]) {
 #[test]
 fn a_large_change_is_found() {
     each!(finds_the_change, &bits(6, 2000));
+    each_two_sided!(finds_the_change, &bits(6, 2000));
 }
 
 fn is_quiet<D: Detector>(mut detector: D, values: &[f64]) {
@@ -157,6 +171,33 @@ fn is_quiet<D: Detector>(mut detector: D, values: &[f64]) {
 #[test]
 fn a_constant_stream_is_quiet() {
     each!(is_quiet, &[0.0; 3000]);
+    // The mean of a constant is that constant to the last bit, whatever its sum is rounded to.
+    for value in [0.1, 1e10 / 3.0, 1e11 / 3.0, 1e15 / 3.0, 1e20 / 3.0, 1e99, -1e100] {
+        for options in [adwin::Options::default(), adwin::Options::paper()] {
+            let mut detector = Adwin::new(options).unwrap();
+            is_quiet(detector.clone(), &[value; 3000]);
+            signals(&mut detector, &[value; 3000]);
+            assert_eq!((detector.mean(), detector.sum_of_squares()), (Some(value), 0.0));
+        }
+        is_quiet(PageHinkley::new(page_hinkley::Options::default()).unwrap(), &[value; 3000]);
+        is_quiet(Kswin::new(kswin::Options::default()).unwrap(), &[value; 300]);
+    }
+}
+
+#[test]
+fn there_is_no_mean_before_the_first_value() {
+    let mut page_hinkley = PageHinkley::new(page_hinkley::Options::default()).unwrap();
+    let mut ddm = Ddm::new(ddm::Options::default()).unwrap();
+    let mut a = HddmA::new(hddm_a::Options::default()).unwrap();
+    let mut w = HddmW::new(hddm_w::Options::default()).unwrap();
+    let mut adwin = Adwin::new(adwin::Options::default()).unwrap();
+    assert_eq!([page_hinkley.mean(), ddm.error_rate(), a.mean(), w.mean(), adwin.mean()], [None; 5]);
+    page_hinkley.update(1.0).unwrap();
+    ddm.update(1.0).unwrap();
+    a.update(1.0).unwrap();
+    w.update(1.0).unwrap();
+    adwin.update(1.0).unwrap();
+    assert_eq!([page_hinkley.mean(), ddm.error_rate(), a.mean(), w.mean(), adwin.mean()], [Some(1.0); 5]);
 }
 
 #[test]
@@ -276,6 +317,7 @@ fn senseless_options_are_refused() {
     assert!(adwin(adwin::Options { delta: f64::NAN, ..Default::default() }));
     assert!(adwin(adwin::Options { clock: 0, ..Default::default() }));
     assert!(adwin(adwin::Options { max_buckets: 0, ..Default::default() }));
+    assert!(adwin(adwin::Options { max_buckets: usize::MAX, ..Default::default() }));
     assert!(adwin(adwin::Options { min_window_length: 0, ..Default::default() }));
     for (delta, threshold, alpha) in [(-0.1, 50.0, 0.9), (0.1, 0.0, 0.9), (0.1, f64::NAN, 0.9), (0.1, 50.0, 1.1)] {
         let options = page_hinkley::Options { delta, threshold, alpha, ..Default::default() };
@@ -285,7 +327,7 @@ fn senseless_options_are_refused() {
     assert!(Eddm::new(eddm::Options { drift: 0.97, ..Default::default() }).is_err());
     assert!(HddmA::new(hddm_a::Options { drift_confidence: 1.0, ..Default::default() }).is_err());
     assert!(HddmW::new(hddm_w::Options { lambda: 0.0, ..Default::default() }).is_err());
-    for (window_size, stat_size) in [(100, 0), (100, 51), (100, 4), (usize::MAX, usize::MAX / 2)] {
+    for (window_size, stat_size) in [(100, 0), (100, 51), (100, 4), (usize::MAX, usize::MAX / 2), (usize::MAX, 30)] {
         let options = kswin::Options { window_size, stat_size, ..Default::default() };
         assert!(Kswin::new(options).is_err(), "{options:?}");
     }
@@ -297,11 +339,61 @@ fn senseless_options_are_refused() {
         assert!(EProcess::new(e_process::Options::at_most(mean)).is_err());
         assert!(EDetector::new(e_detector::Options::at_most(mean)).is_err());
     }
+    for run_length in [1.0, -5.0, f64::INFINITY, f64::NAN] {
+        assert!(EDetector::new(e_detector::Options { run_length, ..e_detector::Options::at_most(0.2) }).is_err());
+    }
+}
+
+/// The detector after the values, written down, with every one of the texts replaced, and whether it is taken back.
+fn taken_back<D: Detector>(mut detector: D, values: &[f64], changes: &[(&str, &str)]) -> bool {
+    signals(&mut detector, values);
+    let mut written = serde_json::to_string(&detector).unwrap();
+    assert!(serde_json::from_str::<D>(&written).is_ok(), "{written}");
+    for (from, to) in changes {
+        assert!(written.contains(from), "no {from} in {written}");
+        written = written.replace(from, to);
+    }
+    serde_json::from_str::<D>(&written).is_ok()
 }
 
 #[test]
-fn senseless_options_are_refused_when_read_back() {
-    let written = serde_json::to_string(&Adwin::new(adwin::Options::default()).unwrap()).unwrap();
-    assert!(serde_json::from_str::<Adwin>(&written).is_ok());
-    assert!(serde_json::from_str::<Adwin>(&written.replace(r#""clock":32"#, r#""clock":0"#)).is_err());
+fn senseless_options_and_states_are_refused_when_read_back() {
+    let refused = |taken: bool| assert!(!taken);
+    let ones = [1.0; 3];
+    let adwin = || Adwin::new(adwin::Options::default()).unwrap();
+    refused(taken_back(adwin(), &ones, &[(r#""clock":32"#, r#""clock":0"#)]));
+    refused(taken_back(adwin(), &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
+    refused(taken_back(adwin(), &ones, &[(r#""count":3.0"#, r#""count":-3.0"#)]));
+    refused(taken_back(adwin(), &ones, &[(r#""count":3.0"#, r#""count":40.0"#)]));
+    refused(taken_back(adwin(), &ones, &[(r#""count":1.0"#, r#""count":0.0"#)]));
+    refused(taken_back(adwin(), &ones, &[(r#""squares":0.0"#, r#""squares":-1.0"#)]));
+    let kswin = || Kswin::new(kswin::Options::default()).unwrap();
+    refused(taken_back(kswin(), &ones, &[(r#""window_size":100"#, r#""window_size":18446744073709551615"#)]));
+    refused(taken_back(kswin(), &ones, &[(r#""gap":null"#, r#""gap":31"#)]));
+    refused(taken_back(kswin(), &ones, &[(r#""seen":3"#, r#""seen":2"#)]));
+    let page_hinkley = PageHinkley::new(page_hinkley::Options::default()).unwrap();
+    refused(taken_back(page_hinkley, &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
+    let ddm = Ddm::new(ddm::Options::default()).unwrap();
+    refused(taken_back(ddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
+    let eddm = Eddm::new(eddm::Options::default()).unwrap();
+    refused(taken_back(eddm, &ones, &[(r#""last_error":3"#, r#""last_error":4"#)]));
+    let hddm = HddmA::new(hddm_a::Options::default()).unwrap();
+    refused(taken_back(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":-1.0"#)]));
+    let hddm = HddmW::new(hddm_w::Options::default()).unwrap();
+    refused(taken_back(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
+    let sequence = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
+    refused(taken_back(sequence, &ones, &[(r#""bets":1.5"#, r#""bets":0.0"#)]));
+    let process = EProcess::new(e_process::Options::at_most(0.5)).unwrap();
+    refused(taken_back(process, &[], &[(r#""log_peak":0.0"#, r#""log_peak":-1.0"#)]));
+    let detector = EDetector::new(e_detector::Options::at_most(0.5)).unwrap();
+    refused(taken_back(detector, &[], &[(r#""rise":[0.0"#, r#""rise":[-1.0"#)]));
+}
+
+/// What follows from the options is computed again.
+#[test]
+fn kswin_does_not_believe_a_threshold_that_is_written_down() {
+    let written = serde_json::to_string(&Kswin::new(kswin::Options::default()).unwrap()).unwrap();
+    assert!(!written.contains("critical"), "{written}");
+    let told = written.replace(r#""window":"#, r#""critical":0,"window":"#);
+    is_quiet(serde_json::from_str::<Kswin>(&told).unwrap(), &[1.0; 300]);
 }

@@ -6,7 +6,7 @@
 //!
 //! Its Spark engine bins otherwise (Doane), so that one data set has two scores there; this is the pandas one.
 
-use super::{Column, Scores, kolmogorov_smirnov_as_scipy, pooled, scipy};
+use super::{Column, Scores, pooled, scipy};
 use crate::{
     Error,
     error::check_rows,
@@ -35,17 +35,12 @@ const LEAST_DEVIATION: f64 = 0.001;
 /// categories and for numbers of at most five distinct values.
 pub fn scores(column: &Column<'_>) -> Scores {
     let chi_square = if choice::is_discrete(column) { chi_square(column).ok() } else { None };
-    let (wasserstein, ks) = match column {
-        Column::Numeric(reference, window) => {
-            (wasserstein(reference, window).ok(), kolmogorov_smirnov(reference, window).ok())
-        }
-        Column::Categorical(_) => (None, None),
-    };
+    let numbers = column.numbers();
     Scores {
         psi: psi(column).ok(),
         jensen_shannon: jensen_shannon(column).ok(),
-        wasserstein,
-        ks,
+        wasserstein: numbers.and_then(|(reference, window)| wasserstein(reference, window).ok()),
+        ks: numbers.and_then(|(reference, window)| kolmogorov_smirnov(reference, window).ok()),
         chi_square: chi_square.map(|test| Test { statistic: test.statistic, p_value: test.p_value }),
     }
 }
@@ -86,14 +81,14 @@ pub fn kullback_leibler(column: &Column<'_>) -> Result<f64, Error> {
 /// # Errors
 /// A side without rows.
 pub fn hellinger(column: &Column<'_>) -> Result<f64, Error> {
-    let (reference, window) = match column {
-        Column::Numeric(reference, window) => {
+    let (reference, window) = match column.numbers() {
+        Some((reference, window)) => {
             let (reference, window) = finite(reference, window)?;
             let distinct = Sample::from_counts(pooled(&reference, &window)?.values().iter().map(|&value| (value, 1)))?;
-            let edges = binning::sturges_edges(&distinct)?;
+            let edges = edges_of(column)(&distinct)?;
             (binning::count(&reference, &edges).counts, binning::count(&window, &edges).counts)
         }
-        Column::Categorical(_) => counts(column)?,
+        None => counts(column)?,
     };
     divergence::hellinger(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?)
 }
@@ -115,7 +110,7 @@ pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
 /// A side without rows.
 pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, Error> {
     let (reference, window) = finite(reference, window)?;
-    kolmogorov_smirnov_as_scipy(&reference, &window)
+    scipy::kolmogorov_smirnov(&reference, &window)
 }
 
 /// `chisquare`: whether the window fits the reference's counts, scaled to its rows and taken as known. One row of an
@@ -170,23 +165,27 @@ fn shares(column: &Column<'_>) -> Result<(Shares, Shares), Error> {
 
 /// The counts that distances are computed of: Sturges' bins of both samples together, or each value its own bin.
 fn counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let Some((reference, window)) = column.numbers() else { return distinct_counts(column) };
+    let (reference, window) = finite(reference, window)?;
+    if reference.distinct() > BINNED_ABOVE {
+        scipy::binned(&reference, &window, edges_of(column))
+    } else {
+        Ok(each_value(&reference, &window))
+    }
+}
+
+/// Sturges' bins as numpy makes them of the column's type.
+fn edges_of(column: &Column<'_>) -> scipy::Edges {
     match column {
-        Column::Numeric(reference, window) => {
-            let (reference, window) = finite(reference, window)?;
-            if reference.distinct() > BINNED_ABOVE {
-                scipy::binned(&reference, &window)
-            } else {
-                Ok(each_value(&reference, &window))
-            }
-        }
-        Column::Categorical(_) => distinct_counts(column),
+        Column::Integer(..) => binning::sturges_edges_of_integers,
+        Column::Numeric(..) | Column::Categorical(_) => binning::sturges_edges,
     }
 }
 
 /// The counts of every value that occurs, ascending.
 fn distinct_counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let (reference, window) = match column {
-        Column::Numeric(reference, window) => {
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => {
             let (reference, window) = finite(reference, window)?;
             each_value(&reference, &window)
         }

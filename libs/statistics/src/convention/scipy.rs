@@ -1,32 +1,37 @@
 //! The plain functions of scipy and numpy with their defaults, as a notebook would call them:
-//! - `ks_2samp(reference, window)`: exact p-value up to 10,000 rows on the larger side, else asymptotic;
+//! - `ks_2samp(reference, window)`: exact p-value up to 10,000 rows on the larger side, else asymptotic, even against a
+//!   few rows, where that is 0 for a distance of 1;
 //! - `wasserstein_distance(reference, window)`: in the unit of the values;
 //! - `chi2_contingency([reference, window])`: homogeneity, with Yates' correction at one degree of freedom;
 //! - `jensenshannon(reference, window)`: base e, square root taken. Scipy has no binning; for numbers both samples are
-//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, for categories over all names of either.
+//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, as floats also where they are integers; for categories
+//!   over all names of either.
 //!
 //! Scipy has no population stability index: it is absent. Infinite values sort to the ends in the Kolmogorov-Smirnov
 //! test and leave the other statistics of numbers without a value.
 
-use super::{Column, Scores, kolmogorov_smirnov_as_scipy, pooled};
+use super::{Column, Scores, pooled};
 use crate::{
     Error,
     two_sample::{
-        Sample, Test, binning,
+        Method, Sample, Test, binning,
         contingency::{Correction, Statistic, homogeneity},
         divergence::{self, Base, Shares},
-        wasserstein,
+        effective_rows, kolmogorov_survival, ks, p_value_exact, wasserstein,
     },
 };
+
+/// The most rows on the larger side for which `ks_2samp` counts.
+const COUNTS_UP_TO: u64 = 10_000;
 
 /// All statistics of a column that have a value.
 pub fn scores(column: &Column<'_>) -> Scores {
     let distance = jensen_shannon(column).ok();
     match column {
-        Column::Numeric(reference, window) => Scores {
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => Scores {
             jensen_shannon: distance,
             wasserstein: wasserstein(reference, window).ok(),
-            ks: kolmogorov_smirnov_as_scipy(reference, window).ok(),
+            ks: kolmogorov_smirnov(reference, window).ok(),
             ..Scores::default()
         },
         Column::Categorical(categories) => {
@@ -44,14 +49,31 @@ pub fn scores(column: &Column<'_>) -> Scores {
 /// A side without rows; numbers whose range is infinite.
 pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
     let (reference, window) = match column {
-        Column::Numeric(reference, window) => binned(reference, window)?,
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => {
+            binned(reference, window, binning::sturges_edges)?
+        }
         Column::Categorical(categories) => (categories.reference().to_vec(), categories.window().to_vec()),
     };
     divergence::jensen_shannon(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?, Base::E)
 }
 
-/// The counts of both samples over the bins of both together.
-pub(super) fn binned(reference: &Sample, window: &Sample) -> Result<(Vec<u64>, Vec<u64>), Error> {
-    let edges = binning::sturges_edges(&pooled(reference, window)?)?;
+/// `ks_2samp` with its defaults: the p-value is counted up to 10,000 rows on the larger side, and else the limit's.
+///
+/// # Errors
+/// A side without rows.
+pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, Error> {
+    let statistic = ks(reference, window, Method::Asymptotic)?.statistic;
+    let (n, m) = (reference.rows(), window.rows());
+    let counted = (n.max(m) <= COUNTS_UP_TO).then(|| p_value_exact(statistic, n, m)).flatten();
+    let p_value = counted.or_else(|| kolmogorov_survival(statistic, effective_rows(n, m))).unwrap_or(1.0);
+    Ok(Test { statistic, p_value })
+}
+
+/// The counts of both samples over bins of both together.
+pub(super) fn binned(reference: &Sample, window: &Sample, edges: Edges) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let edges = edges(&pooled(reference, window)?)?;
     Ok((binning::count(reference, &edges).counts, binning::count(window, &edges).counts))
 }
+
+/// How a sample is cut into bins.
+pub(super) type Edges = fn(&Sample) -> Result<Vec<f64>, Error>;

@@ -1,14 +1,17 @@
 use super::{PROBABILITY_FLOOR, mean};
 use crate::{Error, error::check_parallel};
 
-/// Mean log loss in nats over `classes` classes: `-mean(ln p[truth])`.
+/// Mean log loss in nats over `classes` classes: `-mean(ln p[truth])` (the logarithmic score of Good 1952, "Rational
+/// decisions", section 8; the cross-entropy).
 ///
 /// `probabilities` is row-major, `classes` to a row; `truth` has the index of each row's class.
-/// The probability is kept [`PROBABILITY_FLOOR`] away from 0 and 1.
+/// The probability is kept [`PROBABILITY_FLOOR`] away from 0 and 1 and else taken as it is: rows are not normalised, where
+/// `sklearn.metrics.log_loss` divides them by their sum.
 ///
 /// # Errors
-/// No rows; `probabilities` not `classes` times as long as `truth`; a probability outside 0 to 1; a class that
-/// does not exist.
+/// No rows; `probabilities` not `classes` times as long as `truth`; a probability outside 0 to 1; a row that does not
+/// add up to 1 to within 1e-6 and 2e-7 for each class, which leaves room for probabilities that were singles kept 1e-7
+/// away from 0; a class that does not exist.
 pub fn multiclass_log_loss(probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<f64, Error> {
     multiclass_log_loss_rows(probabilities, classes, truth).map(|rows| mean(&rows))
 }
@@ -37,11 +40,24 @@ fn most_probable(row: &[f64]) -> usize {
     row.iter().enumerate().fold(0, |best, (class, &p)| if p > row[best] { class } else { best })
 }
 
+/// By how much a row's sum may be off, for the row and for each of its classes.
+const ROW_ROOM: f64 = 1e-6;
+const CLASS_ROOM: f64 = 2e-7;
+
 fn check(what: &'static str, probabilities: &[f64], classes: usize, truth: &[usize]) -> Result<(), Error> {
     check_parallel(what, probabilities.len(), truth.len().saturating_mul(classes))?;
     if let Some(at) = probabilities.iter().position(|p| !(0.0..=1.0).contains(p)) {
         let (row, value) = (at / classes, probabilities[at]);
         return Err(Error::Value { what, row, value, expected: "a probability, 0 to 1" });
+    }
+    let sum = |row: &[f64]| row.iter().sum::<f64>();
+    let room = ROW_ROOM + CLASS_ROOM * classes as f64;
+    let is_off = |row: &[f64]| (sum(row) - 1.0).abs() > room;
+    if let Some((row, probabilities)) =
+        probabilities.chunks_exact(classes.max(1)).enumerate().find(|(_, row)| is_off(row))
+    {
+        let (value, expected) = (sum(probabilities), "probabilities that add up to 1");
+        return Err(Error::Value { what, row, value, expected });
     }
     match truth.iter().position(|&class| class >= classes) {
         Some(row) => Err(Error::Value { what, row, value: truth[row] as f64, expected: "the index of a class" }),

@@ -3,7 +3,8 @@ use crate::{
     error::{check_finite, check_parallel},
 };
 
-/// Mean absolute error, in the target's unit.
+/// Mean absolute error `mean(|p - y|)`, in the target's unit. 0 is perfect; an error counts in
+/// proportion to its size.
 ///
 /// # Errors
 /// Empty or unequal slices; a value, or a difference, that is not finite.
@@ -13,7 +14,8 @@ pub fn mae(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
     Ok(errors.iter().map(|error| error.abs() / rows).sum())
 }
 
-/// Root of the mean squared error, in the target's unit.
+/// Root of the mean squared error `sqrt(mean((p - y)^2))`, in the target's unit (divisor n). 0 is perfect; never below
+/// [`mae`], and the further above it the more uneven the errors are.
 ///
 /// # Errors
 /// As [`mae`].
@@ -23,8 +25,10 @@ pub fn rmse(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
 }
 
 /// Coefficient of determination: one less the squared error as a share of the truth's own
-/// variation about its mean. 1 is perfect, 0 is what the constant mean gets, and there is no lower bound.
-/// `None` if the truth does not vary.
+/// variation about its mean, `1 - sum((y - p)^2) / sum((y - mean(y))^2)` (the first of the eight that Kvalseth 1985,
+/// "Cautionary note about R2", tells apart; as `sklearn.metrics.r2_score`). It is no square: 1 is perfect, 0 is what the
+/// constant mean gets, and there is no lower bound. `None` if the truth does not vary, also where every prediction is
+/// right, and where it varies so little that the share is no finite number.
 ///
 /// # Errors
 /// As [`mae`].

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Signal, check_option, check_size};
+use super::{Checked, LARGEST, Signal, check_option, check_size, check_state, is_within};
 use crate::{Error, error::check_share};
 
 const WHAT: &str = "ADWIN";
+
+/// Memory grows with the logarithm of the window only if few buckets are of one size.
+const MOST_BUCKETS: usize = 1 << 16;
 
 /// ADWIN2 (Bifet and Gavalda 2007, "Learning from time-changing data with adaptive windowing", SDM, Section 4).
 ///
@@ -24,15 +27,16 @@ const WHAT: &str = "ADWIN";
 ///
 /// Memory and time per value are O(max_buckets log W): buckets hold 1, 1, .., 2, 2, .., 4, .. values, at most
 /// `max_buckets` of a size (the exponential histogram of Datar and others 2002; sums of squares are merged by the rule
-/// of Chan, Golub and LeVeque 1979).
+/// of Chan, Golub and LeVeque 1979, means by that of Welford 1962).
 ///
 /// Edge cases. The second term of the bound takes the values to lie in [0, 1]: scale others first, or small changes in
 /// large values are found too readily and changes in small values too late. `delta` bounds no rate over a whole
-/// stream: it is spent anew at every look. A constant stream never alarms. One enormous value raises `v` so far that
+/// stream: it is spent anew at every look. A constant stream never alarms: of equal values the means are equal to
+/// the last bit, whatever their size. One enormous value raises `v` so far that
 /// with few buckets no cut is ever found again: clip such values first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Adwin {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     /// Oldest first, so in descending size.
     buckets: VecDeque<Part>,
@@ -50,7 +54,7 @@ pub struct Options {
     pub delta: f64,
     /// A look every so many values, at least 1.
     pub clock: u64,
-    /// Buckets of one size before two of them are merged, at least 1. More buckets mean more cuts.
+    /// Buckets of one size before two of them are merged, at least 1 and at most 65,536. More buckets mean more cuts.
     pub max_buckets: usize,
     /// The fewest values on either side of a cut, at least 1.
     pub min_window_length: u64,
@@ -80,7 +84,8 @@ impl Checked for Options {
         let (buckets, length) = (self.max_buckets, self.min_window_length);
         check_share("ADWIN delta", self.delta)?;
         check_option("ADWIN clock", self.clock as f64, self.clock >= 1, "at least 1")?;
-        check_option("ADWIN max_buckets", buckets as f64, buckets >= 1, "at least 1")?;
+        let fits = (1..=MOST_BUCKETS).contains(&buckets);
+        check_option("ADWIN max_buckets", buckets as f64, fits, "at least 1 and at most 65,536")?;
         check_option("ADWIN min_window_length", length as f64, length >= 1, "at least 1")
     }
 }
@@ -102,7 +107,7 @@ impl Adwin {
     /// An empty window.
     ///
     /// # Errors
-    /// `delta` outside (0, 1); a clock, bucket count or least length of 0.
+    /// `delta` outside (0, 1); a clock, bucket count or least length of 0; more than 65,536 buckets.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
         Ok(Self::empty(options))
@@ -116,7 +121,7 @@ impl Adwin {
     /// Takes the next value; [`Signal::Drift`] when the window shrank. Never warns.
     ///
     /// # Errors
-    /// A value that is not finite, or larger than [`LARGEST`](super::LARGEST) in size.
+    /// A value that is not finite, or larger than [`LARGEST`] in size.
     pub fn update(&mut self, value: f64) -> Result<Signal, Error> {
         check_size(WHAT, self.seen, value)?;
         if self.last == Signal::Drift && self.options.mode == Mode::River {
@@ -138,7 +143,7 @@ impl Adwin {
 
     /// Mean of the window (river's `estimation`), or `None` before the first value.
     pub fn mean(&self) -> Option<f64> {
-        (self.window.count > 0.0).then(|| self.window.mean())
+        (self.window.count > 0.0).then_some(self.window.mean)
     }
 
     /// Sum of the squared deviations from the window's mean: what river calls `variance`. Divide by the width for the
@@ -162,7 +167,7 @@ impl Adwin {
     }
 
     fn insert(&mut self, value: f64) {
-        let part = Part { count: 1.0, sum: value, squares: 0.0 };
+        let part = Part { count: 1.0, mean: value, squares: 0.0 };
         self.window = self.window.with(part);
         self.buckets.push_back(part);
         self.compress();
@@ -201,20 +206,32 @@ impl Adwin {
         let least = self.options.min_window_length as f64;
         let log = (2.0 * self.window.count.ln() / self.options.delta).ln();
         let spread = 2.0 * self.window.squares / self.window.count * log;
-        let (mut count, mut sum) = (0.0, 0.0);
-        for bucket in self.buckets.iter().take(self.buckets.len().saturating_sub(1)) {
-            (count, sum) = (count + bucket.count, sum + bucket.sum);
-            let (newer, newer_sum) = (self.window.count - count, self.window.sum - sum);
-            if newer < least {
+        let mut older = Part::default();
+        for (&bucket, newer) in self.buckets.iter().zip(self.newer_parts()) {
+            older = older.with(bucket);
+            if newer.count < least {
                 return false;
             }
-            let harmonic = self.reciprocals(count, newer);
+            let harmonic = self.reciprocals(older.count, newer.count);
             let bound = (harmonic * spread).sqrt() + 2.0 / 3.0 * log * harmonic;
-            if count >= least && (sum / count - newer_sum / newer).abs() > bound {
+            if older.count >= least && (older.mean - newer.mean).abs() > bound {
                 return true;
             }
         }
         false
+    }
+
+    /// What is newer than each bucket but the newest, oldest first. Added up from the newest on and not subtracted from the window,
+    /// so that nothing of the older values is left in it.
+    fn newer_parts(&self) -> Vec<Part> {
+        let newest_first = self.buckets.iter().skip(1).rev();
+        let sums = newest_first.scan(Part::default(), |newer, bucket| {
+            *newer = bucket.with(*newer);
+            Some(*newer)
+        });
+        let mut parts: Vec<Part> = sums.collect();
+        parts.reverse();
+        parts
     }
 
     /// The `m` of the mode.
@@ -227,26 +244,45 @@ impl Adwin {
     }
 }
 
-/// Count, sum and squared deviations of neighbouring values. The count is exact up to 2^53.
+/// Count, mean and squared deviations of neighbouring values. The count is exact up to 2^53. The mean, and not the sum,
+/// since that of equal means is the same to the last bit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Part {
     count: f64,
-    sum: f64,
+    mean: f64,
     squares: f64,
 }
 
 impl Part {
-    fn mean(self) -> f64 {
-        self.sum / self.count
-    }
-
     /// Both parts as one.
     fn with(self, other: Part) -> Part {
-        if self.count <= 0.0 {
-            return other;
+        if self.count <= 0.0 || other.count <= 0.0 {
+            return if self.count <= 0.0 { other } else { self };
         }
-        let (count, apart) = (self.count + other.count, self.mean() - other.mean());
+        let (count, apart) = (self.count + other.count, other.mean - self.mean);
         let squares = self.squares + other.squares + apart * apart * (self.count * other.count / count);
-        Part { count, sum: self.sum + other.sum, squares }
+        Part { count, mean: self.mean + apart * (other.count / count), squares }
+    }
+
+    fn is_sound(&self) -> bool {
+        let whole = (0.0..=MOST_VALUES).contains(&self.count) && self.count.fract() == 0.0;
+        whole && is_within(self.mean, LARGEST) && (0.0..=MOST_VALUES * 4.0 * LARGEST * LARGEST).contains(&self.squares)
+    }
+}
+
+/// Up to here a count is exact.
+const MOST_VALUES: f64 = (1_u64 << 53) as f64;
+
+impl Checked for Adwin {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let Self { buckets, window, .. } = self;
+        let all = buckets.iter().fold(Part::default(), |sum, &part| sum.with(part));
+        // Both are sums of the same values, rounded in another order.
+        let largest = buckets.iter().fold(0.0, |largest: f64, part| largest.max(part.mean.abs()));
+        let is_sum = window.count == all.count && is_within(window.mean - all.mean, 1e-6 * largest);
+        let sizes = buckets.iter().zip(buckets.iter().skip(1)).all(|(older, newer)| older.count >= newer.count);
+        let each = buckets.iter().chain([window]).all(Part::is_sound) && buckets.iter().all(|part| part.count >= 1.0);
+        check_state(WHAT, each && sizes && is_sum && self.seen as f64 >= window.count)
     }
 }

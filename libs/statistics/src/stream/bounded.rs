@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{check_option, check_value};
+use super::{check_option, check_value, is_unit};
 use crate::Error;
 
 /// The interval that all values of a stream lie in, by their nature and not by what was seen of them.
@@ -13,6 +13,9 @@ pub struct Bounds {
     pub high: f64,
 }
 
+/// The least scaled mean under a hypothesis: below it the bets would overflow.
+const SMALLEST_MEAN: f64 = 1e-100;
+
 impl Bounds {
     /// Shares, probabilities, zero-one losses.
     pub const UNIT: Bounds = Bounds { low: 0.0, high: 1.0 };
@@ -20,6 +23,19 @@ impl Bounds {
     pub(super) fn check(self) -> Result<(), Error> {
         let width = self.high - self.low;
         check_option("width of the bounds", width, width > 0.0 && width.is_finite(), "a finite number above 0")
+    }
+
+    /// Refuses bounds that are none, and a mean that is not strictly within them.
+    pub(super) fn check_mean(self, mean: f64) -> Result<(), Error> {
+        self.check()?;
+        let scaled = self.scaled_mean(mean);
+        let fits = scaled > SMALLEST_MEAN && scaled < 1.0;
+        check_option("mean under the hypothesis", mean, fits, "a mean strictly within the bounds")
+    }
+
+    /// Where a mean lies between the bounds.
+    pub(super) fn scaled_mean(self, mean: f64) -> f64 {
+        (mean - self.low) / (self.high - self.low)
     }
 
     /// Where a value lies between the bounds, from 0 to 1.
@@ -56,6 +72,11 @@ impl PlugIn {
 
     pub(super) fn variance(&self) -> f64 {
         self.squares / (self.count as f64 + 1.0)
+    }
+
+    /// Whether this may be of values in [0, 1].
+    pub(super) fn is_sound(&self) -> bool {
+        is_unit(self.mean()) && is_unit(self.variance())
     }
 
     pub(super) fn push(&mut self, value: f64) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, Checked, bounded::PlugIn};
+use super::{Bounds, Checked, bounded::PlugIn, check_state};
 use crate::{Error, error::check_share};
 
 /// The predictable plug-in empirical Bernstein confidence sequence (Waudby-Smith and Ramdas 2024, "Estimating means of
@@ -25,8 +25,8 @@ use crate::{Error, error::check_share};
 /// Edge cases. Before the first value, and for some values after, the interval is the bounds. An empty intersection
 /// says that no single mean fits: either the mean has moved, or this is one of the `alpha` unlucky streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct ConfidenceSequence {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     plug_in: PlugIn,
     /// Sum of the bets, of the bets times their values, and of the variance terms.
@@ -71,6 +71,18 @@ pub struct Interval {
 
 /// The largest bet: with it no factor of the martingale comes near 0 (the paper advises 1/2 or 3/4).
 const LARGEST_BET: f64 = 0.5;
+
+impl Checked for ConfidenceSequence {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let Self { bets, weighted, spread, interval, .. } = *self;
+        let sums = [bets, weighted, spread].iter().all(|sum| (0.0..=f64::MAX).contains(sum));
+        // Values without a bet would divide by it; an empty interval has its ends crossed.
+        let has_bet = (bets > 0.0) == (self.plug_in.count > 0);
+        let ends = (0.0..=f64::MAX).contains(&interval.low) && (f64::MIN..=1.0).contains(&interval.high);
+        check_state("confidence sequence", sums && has_bet && ends && self.plug_in.is_sound())
+    }
+}
 
 impl ConfidenceSequence {
     /// Before the first value.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Signal, check_bit, check_option, running::RunningMean};
+use super::{Checked, Signal, check_bit, check_option, check_state, is_unit, running::RunningMean};
 use crate::Error;
 
 /// The drift detection method (Gama, Medas, Castillo and Rodrigues 2004, "Learning with drift detection", SBIA), in
@@ -16,8 +16,8 @@ use crate::Error;
 /// falls, so on a long stream without change the chance of a false alarm does not go to 0. A falling error rate is no
 /// drift.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Ddm {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     state: State,
 }
@@ -64,6 +64,14 @@ struct Level {
     deviation: f64,
 }
 
+impl Checked for Ddm {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let best = self.state.best.is_none_or(|best| is_unit(best.rate) && is_unit(best.deviation));
+        check_state("DDM", best && is_unit(self.state.errors.mean))
+    }
+}
+
 impl Ddm {
     /// Before the first value.
     ///
@@ -90,9 +98,9 @@ impl Ddm {
         Ok(self.state.last)
     }
 
-    /// Share of errors since the last detection.
-    pub fn error_rate(&self) -> f64 {
-        self.state.errors.mean
+    /// Share of errors since the last detection, the value that told it included; `None` before the first value.
+    pub fn error_rate(&self) -> Option<f64> {
+        self.state.errors.get()
     }
 
     fn judge(&mut self) -> Signal {

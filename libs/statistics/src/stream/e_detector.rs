@@ -1,9 +1,9 @@
-//! Evidence that a mean rose above a bound at some time.
+//! Evidence that a mean moved beyond a bound at some time.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Signal, e_process};
-use crate::Error;
+use super::{Bounds, Checked, Direction, Signal, check_state};
+use crate::{Error, error::check_option};
 
 /// An e-detector for the rise of a bounded mean (Shin, Ramdas and Rinaldo 2024, "E-detectors: a nonparametric
 /// framework for sequential change detection", arXiv 2203.03532: a mixture of their e-SR or e-CUSUM detectors).
@@ -11,25 +11,28 @@ use crate::Error;
 /// With `E = 1 + bet (x - m)`, where `x` and `m` are the value and the bound scaled to [0, 1], each of [`BETS`] fixed
 /// bets keeps `M <- E (M + 1)` ([`Rule::ShiryaevRoberts`]) or `M <- E max(M, 1)` ([`Rule::Cusum`]), from 0, and the
 /// value is the mean over the bets: `1 / (2 m)` and its halves, so that some bet suits a rise of any size. Drift when
-/// the value is at least `1 / alpha`; the value after it starts anew.
+/// the value is at least `run_length`; the value after it starts anew.
 ///
 /// As long as every value has a mean of at most the bound given the values before it: the mean number of values to a
-/// false alarm is at least `1 / alpha`, and the chance of one within the first `n` is at most `n alpha`, since `M` has
-/// at most gained 1 per value in expectation when it is stopped. The values need not be independent.
+/// false alarm is at least `run_length`, and the chance of one within the first `n` is at most `n / run_length`, since
+/// `M` has at most gained 1 per value in expectation when it is stopped. The values need not be independent.
+///
+/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: the mean is at
+/// least the bound until it falls. [`Direction::Both`] is the mean of the two: the mean is the bound until it moves.
 ///
 /// The rules share the guarantee, not the behaviour. The sum gains 1 per value from small bets even where nothing
-/// moves, so it alarms about every `1 / alpha` values whatever comes. The maximum does not: on a stream of bits at the
+/// moves, so it alarms about every `run_length` values whatever comes. The maximum does not: on a stream of bits at the
 /// bound, false alarms are some 50 times rarer than promised, and a rise is found after 1.3 times (large) to 2.5 times
 /// (small) as many values.
 ///
-/// Edge cases. There is no guarantee of the kind "never with probability 1 - alpha": a detector that goes on for ever
-/// alarms some time. `alpha` is a rate per value: 1e-4 is at most one false alarm in 10,000 values on average. For
-/// falls negate the values, the mean and the bounds.
+/// Edge cases. There is no guarantee of the kind "never with probability 1 - alpha", as an
+/// [`EProcess`](super::EProcess) has: a detector that goes on for ever alarms some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct EDetector {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
-    values: [f64; BETS],
+    rise: [f64; BETS],
+    fall: [f64; BETS],
     seen: u64,
     last: Signal,
 }
@@ -38,23 +41,36 @@ pub struct EDetector {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// What the mean is at most before the change; `alpha` is 1 over the least mean number of values to a false alarm.
-    pub before: e_process::Options,
+    /// The mean that a rise is above and a fall below, strictly within the bounds.
+    pub mean: f64,
+    /// The least mean number of values to a false alarm, above 1: with 10,000 there is at most one in so many values on
+    /// average.
+    pub run_length: f64,
+    /// Where all values lie.
+    pub bounds: Bounds,
+    /// Which changes count.
+    pub direction: Direction,
     /// How evidence adds up.
     pub rule: Rule,
 }
 
 impl Options {
-    /// Values in [0, 1], at least 10,000 values to a false alarm on average, by the maximum.
+    /// A rise above this mean: values in [0, 1], at least 10,000 values to a false alarm on average, by the maximum.
     pub fn at_most(mean: f64) -> Self {
-        let before = e_process::Options { alpha: 1e-4, ..e_process::Options::at_most(mean) };
-        Self { before, rule: Rule::Cusum }
+        Self { mean, run_length: 1e4, bounds: Bounds::UNIT, direction: Direction::Rise, rule: Rule::Cusum }
+    }
+
+    /// A fall below this mean: values in [0, 1], at least 10,000 values to a false alarm on average, by the maximum.
+    pub fn at_least(mean: f64) -> Self {
+        Self { direction: Direction::Fall, ..Self::at_most(mean) }
     }
 }
 
 impl Checked for Options {
     fn check(&self) -> Result<(), Error> {
-        self.before.check()
+        let length = self.run_length;
+        check_option("e-detector run_length", length, length > 1.0 && length.is_finite(), "a finite number above 1")?;
+        self.bounds.check_mean(self.mean)
     }
 }
 
@@ -71,14 +87,27 @@ pub enum Rule {
 /// Bets in the mixture: they span a factor of 2048.
 pub const BETS: usize = 12;
 
+impl Checked for EDetector {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let values = self.rise.iter().chain(&self.fall);
+        check_state("e-detector", { values }.all(|value| (0.0..=f64::MAX).contains(value)))
+    }
+}
+
 impl EDetector {
     /// Before the first value: the value is 0.
     ///
     /// # Errors
-    /// `alpha` outside (0, 1); bounds that are not finite or not in ascending order; a mean not strictly within them.
+    /// A run length that is not above 1 and finite; bounds that are not finite or not in ascending order; a mean not
+    /// strictly within them.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
-        Ok(Self { options, values: [0.0; BETS], seen: 0, last: Signal::Quiet })
+        Ok(Self::empty(options))
+    }
+
+    fn empty(options: Options) -> Self {
+        Self { options, rise: [0.0; BETS], fall: [0.0; BETS], seen: 0, last: Signal::Quiet }
     }
 
     /// Takes the next value. Never warns.
@@ -86,32 +115,39 @@ impl EDetector {
     /// # Errors
     /// A value outside the bounds, or NaN.
     pub fn update(&mut self, value: f64) -> Result<Signal, Error> {
-        let x = self.options.before.bounds.scale("e-detector", self.seen, value)?;
+        let Options { mean, bounds, rule, .. } = self.options;
+        let x = bounds.scale("e-detector", self.seen, value)?;
         if self.last == Signal::Drift {
-            (self.values, self.seen) = ([0.0; BETS], 0);
+            *self = Self::empty(self.options);
         }
         self.seen = self.seen.saturating_add(1);
-        let mean = self.options.before.scaled_mean();
-        let mut bet = 0.5 / mean;
-        for value in &mut self.values {
-            *value = step(self.options.rule, *value, 1.0 + bet * (x - mean));
-            bet /= 2.0;
-        }
-        self.last = if self.value() >= 1.0 / self.options.before.alpha { Signal::Drift } else { Signal::Quiet };
+        let mean = bounds.scaled_mean(mean);
+        step(rule, &mut self.rise, 0.5 / mean, x - mean);
+        step(rule, &mut self.fall, 0.5 / (1.0 - mean), mean - x);
+        self.last = if self.value() >= self.options.run_length { Signal::Drift } else { Signal::Quiet };
         Ok(self.last)
     }
 
-    /// The e-detector: the evidence that the mean has risen since the start or the last detection.
+    /// The e-detector: the evidence that the mean has moved since the start or the last detection.
     pub fn value(&self) -> f64 {
-        self.values.iter().map(|value| value / BETS as f64).sum()
+        let mean = |values: &[f64; BETS]| values.iter().map(|value| value / BETS as f64).sum::<f64>();
+        match self.options.direction {
+            Direction::Rise => mean(&self.rise),
+            Direction::Fall => mean(&self.fall),
+            Direction::Both => f64::midpoint(mean(&self.rise), mean(&self.fall)),
+        }
     }
 }
 
-/// Kept below the largest number, so that it can be written down.
-fn step(rule: Rule, value: f64, e: f64) -> f64 {
-    let sum = match rule {
-        Rule::ShiryaevRoberts => value + 1.0,
-        Rule::Cusum => value.max(1.0),
-    };
-    (sum * e).min(f64::MAX)
+/// Every value with its bet, each half of the one before, on a deviation from the mean. Values are kept below the
+/// largest number, so that they can be written down.
+fn step(rule: Rule, values: &mut [f64; BETS], mut bet: f64, deviation: f64) {
+    for value in values {
+        let sum = match rule {
+            Rule::ShiryaevRoberts => *value + 1.0,
+            Rule::Cusum => value.max(1.0),
+        };
+        *value = (sum * (1.0 + bet * deviation)).min(f64::MAX);
+        bet /= 2.0;
+    }
 }

@@ -1,8 +1,10 @@
-//! Evidence that a mean is above a bound, which may be looked at after every value.
+//! Evidence that a mean is beyond a bound, which may be looked at after every value.
+
+use std::f64::consts::LN_2;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, Checked, Signal, bounded::PlugIn, check_option};
+use super::{Bounds, Checked, Direction, Signal, bounded::PlugIn, check_state, is_within};
 use crate::{Error, error::check_share};
 
 /// A betting e-process for "the mean is at most `mean`" (Waudby-Smith and Ramdas 2024, "Estimating means of bounded
@@ -14,18 +16,25 @@ use crate::{Error, error::check_share};
 /// nonnegative supermartingale: it ever reaches `1 / alpha` with a chance of at most `alpha` (Ville 1939), whatever
 /// rule decides when to look and stop. The values need not be independent.
 ///
+/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: evidence against
+/// "the mean is at least `mean`". [`Direction::Both`] is the mean of the two, which is a martingale as they are if every value
+/// has the mean `mean` given the values before it: evidence against that, in either direction, a factor of 2 behind the one in
+/// the direction that was right.
+///
 /// The made-up first value of the plug-in mean is the bound itself instead of 1/2, so that nothing is bet before there
 /// is a reason to; any choice made before the value is seen keeps the guarantee.
 ///
 /// Edge cases. The hypothesis is about the mean from the first value on. Values that were below the bound for long are
-/// held against a later rise, so for a change at an unknown time take [`EDetector`](super::EDetector). For "the mean
-/// is at least" negate the values, the mean and the bounds.
+/// held against a later rise, so for a change at an unknown time take [`EDetector`](super::EDetector).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct EProcess {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     plug_in: PlugIn,
-    log_value: f64,
+    /// Natural logarithms of the e-processes against a rise and a fall.
+    log_rise: f64,
+    log_fall: f64,
+    /// Of the one asked for, the largest so far.
     log_peak: f64,
 }
 
@@ -33,38 +42,45 @@ pub struct EProcess {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// The largest mean under the hypothesis, strictly within the bounds.
+    /// The largest, least or only mean under the hypothesis, strictly within the bounds.
     pub mean: f64,
     /// The chance of ever rejecting a true hypothesis, in (0, 1).
     pub alpha: f64,
     /// Where all values lie.
     pub bounds: Bounds,
+    /// On which side of the mean evidence counts.
+    pub direction: Direction,
 }
 
 impl Options {
-    /// Values in [0, 1], at the level 0.05.
+    /// Evidence of a mean above this one: values in [0, 1], at the level 0.05.
     pub fn at_most(mean: f64) -> Self {
-        Self { mean, alpha: 0.05, bounds: Bounds::UNIT }
+        Self { mean, alpha: 0.05, bounds: Bounds::UNIT, direction: Direction::Rise }
     }
 
-    /// The mean scaled to [0, 1].
-    pub(super) fn scaled_mean(&self) -> f64 {
-        (self.mean - self.bounds.low) / (self.bounds.high - self.bounds.low)
+    /// Evidence of a mean below this one: values in [0, 1], at the level 0.05.
+    pub fn at_least(mean: f64) -> Self {
+        Self { direction: Direction::Fall, ..Self::at_most(mean) }
     }
 }
 
 impl Checked for Options {
     fn check(&self) -> Result<(), Error> {
-        check_share("alpha of the e-values", self.alpha)?;
-        self.bounds.check()?;
-        let scaled = self.scaled_mean();
-        let fits = scaled > SMALLEST_MEAN && scaled < 1.0;
-        check_option("mean under the hypothesis", self.mean, fits, "a mean strictly within the bounds")
+        check_share("e-process alpha", self.alpha)?;
+        self.bounds.check_mean(self.mean)
     }
 }
 
-/// The least scaled mean: below it the bets would overflow.
-const SMALLEST_MEAN: f64 = 1e-100;
+/// More than the logarithm of any product of 2^64 factors.
+const LARGEST_LOG: f64 = 1e22;
+
+impl Checked for EProcess {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let logs = [self.log_rise, self.log_fall, self.log_peak].iter().all(|log| is_within(*log, LARGEST_LOG));
+        check_state("e-process", logs && self.log_peak >= self.log_value().max(0.0) && self.plug_in.is_sound())
+    }
+}
 
 impl EProcess {
     /// Before the first value: the value is 1.
@@ -73,7 +89,8 @@ impl EProcess {
     /// `alpha` outside (0, 1); bounds that are not finite or not in ascending order; a mean not strictly within them.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
-        Ok(Self { options, plug_in: PlugIn::new(options.scaled_mean()), log_value: 0.0, log_peak: 0.0 })
+        let plug_in = PlugIn::new(options.bounds.scaled_mean(options.mean));
+        Ok(Self { options, plug_in, log_rise: 0.0, log_fall: 0.0, log_peak: 0.0 })
     }
 
     /// Takes the next value; [`Signal::Drift`] from the value on that takes the e-process to `1 / alpha`. Never warns.
@@ -81,24 +98,33 @@ impl EProcess {
     /// # Errors
     /// A value outside the bounds, or NaN.
     pub fn update(&mut self, value: f64) -> Result<Signal, Error> {
-        let x = self.options.bounds.scale("e-process", self.plug_in.count, value)?;
-        let mean = self.options.scaled_mean();
+        let Options { mean, bounds, .. } = self.options;
+        let x = bounds.scale("e-process", self.plug_in.count, value)?;
+        let mean = bounds.scaled_mean(mean);
         let excess = self.plug_in.mean() - mean;
-        let bet = (excess / (self.plug_in.variance() + excess * excess)).clamp(0.0, 0.5 / mean);
-        self.log_value += (bet * (x - mean)).ln_1p();
-        self.log_peak = self.log_peak.max(self.log_value);
+        let bet = excess / (self.plug_in.variance() + excess * excess);
+        self.log_rise += (bet.clamp(0.0, 0.5 / mean) * (x - mean)).ln_1p();
+        self.log_fall += ((-bet).clamp(0.0, 0.5 / (1.0 - mean)) * (mean - x)).ln_1p();
+        self.log_peak = self.log_peak.max(self.log_value());
         self.plug_in.push(x);
         Ok(if self.rejects() { Signal::Drift } else { Signal::Quiet })
     }
 
     /// Natural logarithm of the e-process: the evidence now.
     pub fn log_value(&self) -> f64 {
-        self.log_value
+        match self.options.direction {
+            Direction::Rise => self.log_rise,
+            Direction::Fall => self.log_fall,
+            Direction::Both => {
+                let (larger, smaller) = (self.log_rise.max(self.log_fall), self.log_rise.min(self.log_fall));
+                larger + (smaller - larger).exp().ln_1p() - LN_2
+            }
+        }
     }
 
     /// The e-process, or the largest number where it is larger still.
     pub fn value(&self) -> f64 {
-        self.log_value.exp().min(f64::MAX)
+        self.log_value().exp().min(f64::MAX)
     }
 
     /// A p-value that holds at all times at once: 1 over the largest value so far.

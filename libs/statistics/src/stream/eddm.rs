@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Signal, check_bit, check_option, running::RunningVariance};
+use super::{Checked, Signal, check_bit, check_option, check_state, running::RunningVariance};
 use crate::{Error, error::check_share};
 
 /// The early drift detection method (Baena-Garcia and others 2006, "Early drift detection method", IWKDDS), in the
@@ -18,8 +18,8 @@ use crate::{Error, error::check_share};
 /// largest leaves the last signal as it was. The ratio takes no account of the number of errors, so a stream without
 /// change alarms often: some 4 to 15 times in 10,000 values at the defaults, depending on the error rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Eddm {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     state: State,
 }
@@ -58,6 +58,18 @@ struct State {
     distances: RunningVariance,
     largest: f64,
     last: Signal,
+}
+
+/// No distance of two values is larger, nor is the largest of their mean and two deviations much.
+const LONGEST: f64 = 2.0 * u64::MAX as f64;
+
+impl Checked for Eddm {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let State { seen, last_error, distances, largest, .. } = self.state;
+        let sound = distances.is_of_values_up_to(LONGEST) && (0.0..=4.0 * LONGEST).contains(&largest);
+        check_state("EDDM", sound && last_error <= seen && distances.mean.count <= seen)
+    }
 }
 
 impl Eddm {

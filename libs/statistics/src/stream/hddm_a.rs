@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Direction, Signal, check_unit, running::RunningMean};
+use super::{Checked, Direction, Signal, check_state, check_unit, is_unit, running::RunningMean};
 use crate::{Error, error::check_share};
 
 /// The A-test (Frias-Blanco and others 2015, "Online and non-parametric drift detection methods based on Hoeffding's
@@ -20,8 +20,8 @@ use crate::{Error, error::check_share};
 /// Edge cases. The bound holds for independent values in [0, 1] of any distribution, for one look; over all looks and
 /// cuts nothing is stated. The cut is chosen by the bound at `drift_confidence` for warnings too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct HddmA {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     state: State,
 }
@@ -60,6 +60,15 @@ struct State {
     last: Signal,
 }
 
+impl Checked for HddmA {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let State { all, lowest, highest, .. } = self.state;
+        let parts = [all, lowest, highest];
+        check_state("HDDM-A", parts.iter().all(|part| is_unit(part.mean) && part.count <= all.count))
+    }
+}
+
 impl HddmA {
     /// Before the first value.
     ///
@@ -90,9 +99,9 @@ impl HddmA {
         Ok(self.state.last)
     }
 
-    /// Mean of the values since the last detection.
-    pub fn mean(&self) -> f64 {
-        self.state.all.mean
+    /// Mean of the values since the last detection, the one that told it included; `None` before the first value.
+    pub fn mean(&self) -> Option<f64> {
+        self.state.all.get()
     }
 
     fn choose_cuts(&mut self) {

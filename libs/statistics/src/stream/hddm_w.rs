@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Direction, Signal, check_unit};
+use super::{Checked, Direction, Signal, check_state, check_unit, is_unit};
 use crate::{Error, error::check_share};
 
 /// The W-test (Frias-Blanco and others 2015, "Online and non-parametric drift detection methods based on Hoeffding's
@@ -17,8 +17,8 @@ use crate::{Error, error::check_share};
 /// squared weights proper. The bound holds for independent values in [0, 1], for one look; over all looks and cuts
 /// nothing is stated. The cut is chosen by the bound at `drift_confidence` for warnings too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct HddmW {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     state: State,
 }
@@ -76,6 +76,17 @@ struct Weighted {
     squares: f64,
 }
 
+impl Checked for HddmW {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let State { all, rise, fall, .. } = self.state;
+        let sound = [all, rise.before, rise.since].iter().all(|part| part.is_sound(1.0))
+            && [fall.before, fall.since].iter().all(|part| part.is_sound(-1.0))
+            && [rise.least, fall.least].into_iter().flatten().all(f64::is_finite);
+        check_state("HDDM-W", sound)
+    }
+}
+
 impl HddmW {
     /// Before the first value.
     ///
@@ -107,7 +118,7 @@ impl HddmW {
         Ok(state.last)
     }
 
-    /// The weighted mean since the last detection; `None` before the first value.
+    /// The weighted mean since the last detection, the value that told it included; `None` before the first value.
     pub fn mean(&self) -> Option<f64> {
         self.state.all.mean
     }
@@ -141,6 +152,11 @@ impl Weighted {
     fn push(&mut self, value: f64, lambda: f64) {
         self.mean = Some(self.mean.map_or(value, |mean| lambda * value + (1.0 - lambda) * mean));
         self.squares = lambda * lambda + (1.0 - lambda) * (1.0 - lambda) * self.squares;
+    }
+
+    /// Whether this may be of values between 0 and `end`, which is 1 or -1.
+    fn is_sound(&self, end: f64) -> bool {
+        is_unit(self.squares) && self.mean.is_none_or(|mean| is_unit(mean * end))
     }
 
     fn negated(self) -> Self {

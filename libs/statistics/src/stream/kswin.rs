@@ -6,13 +6,16 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Signal, check_option, check_value};
+use super::{Checked, Signal, check_option, check_state, check_value};
 use crate::{Error, error::check_share};
 
 const WHAT: &str = "KSWIN";
 
 /// The most values compared: all are sorted at every update.
 const MOST: usize = 1_000_000;
+
+/// The most values remembered: all are copied at every update.
+const MOST_REMEMBERED: usize = 10 * MOST;
 
 /// Kolmogorov-Smirnov windowing (Raab, Heusinger and Schleif 2020, "Reactive soft prototype computing for concept
 /// drift streams", Neurocomputing 416), in the convention of river 0.26.1.
@@ -31,10 +34,11 @@ const MOST: usize = 1_000_000;
 /// constant stream never alarms. The level is spent anew at every value: at the defaults a stream without change
 /// alarms some 10 times in 10,000 values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Kswin {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
-    /// The least distance that alarms, times `stat_size`.
+    /// The least distance that alarms, times `stat_size`: it follows from the options.
+    #[serde(skip)]
     critical: usize,
     window: VecDeque<f64>,
     /// Values since the start or the last detection.
@@ -44,13 +48,34 @@ pub struct Kswin {
     last: Signal,
 }
 
+/// What is written down.
+#[derive(Deserialize)]
+struct Stored {
+    options: Options,
+    window: VecDeque<f64>,
+    seen: u64,
+    gap: Option<usize>,
+    last: Signal,
+}
+
+impl TryFrom<Stored> for Kswin {
+    type Error = Error;
+
+    fn try_from(Stored { options, window, seen, gap, last }: Stored) -> Result<Self, Error> {
+        let Options { window_size, stat_size, .. } = options;
+        let fits = window.len() <= window_size && window.len() as u64 <= seen && gap.is_none_or(|gap| gap <= stat_size);
+        check_state(WHAT, fits && window.iter().all(|value| value.is_finite()))?;
+        Ok(Self { window, seen, gap, last, ..Self::new(options)? })
+    }
+}
+
 /// Sizes, level and seed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Level of each look, in (0, 1).
     pub alpha: f64,
-    /// Values remembered, at least twice `stat_size`.
+    /// Values remembered, at least twice `stat_size` and at most 10,000,000.
     pub window_size: usize,
     /// Values compared, at least 1 and at most 1,000,000.
     pub stat_size: usize,
@@ -72,6 +97,8 @@ impl Checked for Options {
         let fits = (1..=MOST).contains(&stat_size) && stat_size <= window_size / 2;
         let expected = "at least 1, at most 1,000,000 and at most half of window_size";
         check_option("KSWIN stat_size", stat_size as f64, fits, expected)?;
+        let fits = window_size <= MOST_REMEMBERED;
+        check_option("KSWIN window_size", window_size as f64, fits, "at most 10,000,000")?;
         let enough = p_value(stat_size, stat_size) <= alpha;
         check_option("KSWIN stat_size", stat_size as f64, enough, "enough values for a p-value as small as alpha")
     }
@@ -82,7 +109,7 @@ impl Kswin {
     ///
     /// # Errors
     /// `alpha` outside (0, 1); a `stat_size` of 0, above a million or above half the window, or so small that not even
-    /// the largest distance has a p-value of at most `alpha`.
+    /// the largest distance has a p-value of at most `alpha`; a window of more than ten million.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
         let critical = critical_gap(options.alpha, options.stat_size);

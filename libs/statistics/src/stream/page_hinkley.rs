@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Direction, LARGEST, Signal, check_option, check_size, running::RunningMean};
+use super::{
+    Checked, Direction, LARGEST, Signal, check_option, check_size, check_state, is_within, running::RunningMean,
+};
 use crate::Error;
 
 /// The Page-Hinkley test (Page 1954, "Continuous inspection schemes", Biometrika 41; Hinkley 1971), two-sided, with
@@ -16,8 +18,8 @@ use crate::Error;
 /// defaults a stream of standard deviation 1 has many more false alarms than one of 0.3. Standardise first. A constant
 /// stream never alarms. The mean does not fade, so a change late in a long quiet stream stands out longest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct PageHinkley {
-    #[serde(deserialize_with = "super::checked")]
     options: Options,
     state: State,
 }
@@ -70,6 +72,19 @@ struct Sum {
     least: Option<f64>,
 }
 
+/// No sum of 2^64 deviations is larger.
+const LARGEST_SUM: f64 = 1e20 * 4.0 * LARGEST;
+
+impl Checked for PageHinkley {
+    fn check(&self) -> Result<(), Error> {
+        self.options.check()?;
+        let State { mean, rise, fall, .. } = self.state;
+        let sums = [Some(rise.sum), rise.least, Some(fall.sum), fall.least];
+        let sound = sums.into_iter().flatten().all(|sum| is_within(sum, LARGEST_SUM));
+        check_state("Page-Hinkley", sound && is_within(mean.mean, LARGEST))
+    }
+}
+
 impl PageHinkley {
     /// Before the first value.
     ///
@@ -101,9 +116,9 @@ impl PageHinkley {
         Ok(state.last)
     }
 
-    /// Mean of the values since the last detection.
-    pub fn mean(&self) -> f64 {
-        self.state.mean.mean
+    /// Mean of the values since the last detection, the one that told it included; `None` before the first value.
+    pub fn mean(&self) -> Option<f64> {
+        self.state.mean.get()
     }
 }
 

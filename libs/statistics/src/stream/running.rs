@@ -12,6 +12,11 @@ impl RunningMean {
         self.count = self.count.saturating_add(1);
         self.mean += 1.0 / self.count as f64 * (value - self.mean);
     }
+
+    /// The mean; absent before the first value.
+    pub(super) fn get(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.mean)
+    }
 }
 
 /// Mean and variance of the values so far (Welford 1962).
@@ -26,6 +31,12 @@ impl RunningVariance {
         let before = self.mean.mean;
         self.mean.push(value);
         self.squares += (value - before) * (value - self.mean.mean);
+    }
+
+    /// Whether this may be of values of 0 to `most`.
+    pub(super) fn is_of_values_up_to(&self, most: f64) -> bool {
+        let rows = self.mean.count as f64;
+        (0.0..=most).contains(&self.mean.mean) && (0.0..=most * most * rows).contains(&self.squares)
     }
 
     /// The sample standard deviation (divisor n - 1); 0 for fewer than two values.

@@ -53,14 +53,26 @@ pub fn equal_width_edges(sample: &Sample, bins: usize) -> Result<Vec<f64>, Error
 }
 
 /// Edges of `ceil(log2(rows) + 1)` bins of equal width (Sturges 1926), as `numpy.histogram_bin_edges(values,
-/// "sturges")` of an array of floats. Numpy makes no bin of an array of integers narrower than 1; here all values are
-/// floats.
+/// "sturges")` of an array of floats.
 ///
 /// # Errors
 /// No rows; an infinite range, or one too narrow for so many different edges.
 pub fn sturges_edges(sample: &Sample) -> Result<Vec<f64>, Error> {
+    sturges_edges_of_least_width(sample, 0.0)
+}
+
+/// As [`sturges_edges`], but for an array of integers, of which numpy makes no bin narrower than 1: narrower ones would
+/// be empty between two integers.
+///
+/// # Errors
+/// As [`sturges_edges`].
+pub fn sturges_edges_of_integers(sample: &Sample) -> Result<Vec<f64>, Error> {
+    sturges_edges_of_least_width(sample, 1.0)
+}
+
+fn sturges_edges_of_least_width(sample: &Sample, least_width: f64) -> Result<Vec<f64>, Error> {
     let bins = (sample.rows() as f64).log2() + 1.0;
-    equal_width_edges(sample, bins_of(sample, bins))
+    equal_width_edges(sample, bins_of(sample, bins, least_width))
 }
 
 /// Edges of bins of equal width, more of them than Sturges' the more skewed the sample is (Doane 1976, "Aesthetic
@@ -73,7 +85,7 @@ pub fn doane_edges(sample: &Sample) -> Result<Vec<f64>, Error> {
     let rows = sample.rows() as f64;
     let bins = skewness(sample).map_or(1, |skewness| {
         let its_deviation = (6.0 * (rows - 2.0) / ((rows + 1.0) * (rows + 3.0))).sqrt();
-        bins_of(sample, 1.0 + rows.log2() + (1.0 + skewness.abs() / its_deviation).log2())
+        bins_of(sample, 1.0 + rows.log2() + (1.0 + skewness.abs() / its_deviation).log2(), 0.0)
     });
     equal_width_edges(sample, bins)
 }
@@ -124,10 +136,10 @@ impl<'a> Ascending<'a> {
 }
 
 /// The number of bins that numpy makes of an estimator's: by way of the width, which can round it up by one.
-fn bins_of(sample: &Sample, estimate: f64) -> usize {
+fn bins_of(sample: &Sample, estimate: f64, least_width: f64) -> usize {
     let (Some(low), Some(high)) = (sample.values().first(), sample.values().last()) else { return 1 };
     let width = (high - low) / estimate;
-    if width > 0.0 { ((high - low) / width).ceil() as usize } else { 1 }
+    if width > 0.0 { ((high - low) / width.max(least_width)).ceil() as usize } else { 1 }
 }
 
 /// The smallest and largest value, made one apart around a single one, if so many bins of their range are possible.

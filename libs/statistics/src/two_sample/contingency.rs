@@ -71,9 +71,8 @@ pub fn homogeneity(
         let (of_reference, of_window) = ((r + c) * (n / (n + m)), (r + c) * (m / (n + m)));
         [(r, of_reference), (c, of_window)]
     });
-    let sum =
-        cells.map(|(observed, expected)| cell(statistic, corrected(observed, expected, correction), expected)).sum();
-    Ok(chi_square(sum, freedom))
+    let cells = cells.map(|(observed, expected)| cell(statistic, corrected(observed, expected, correction), expected));
+    Ok(chi_square(cells.fold(0.0, |sum, cell| sum + cell), freedom))
 }
 
 /// Whether counts follow an expectation that is taken as known. As `scipy.stats.chisquare(observed, expected)`, and
@@ -100,14 +99,21 @@ pub fn goodness_of_fit(observed: &[u64], expected: &[f64], statistic: Statistic)
         return Err(Error::Totals { what: WHAT, observed: seen, expected: foreseen });
     }
     let cells = observed.iter().zip(expected).map(|(&o, &e)| cell(statistic, o as f64, e));
-    Ok(chi_square(cells.sum(), observed.len() - 1))
+    Ok(chi_square(cells.fold(0.0, |sum, cell| sum + cell), observed.len() - 1))
 }
 
-/// Chance that a chi-square variable of that many degrees of freedom is at least `statistic`. Without freedom the
-/// variable is 0. Relative error below 1e-12 up to 1,000 degrees of freedom and 1e-8 up to 10^6.
-pub fn chi_square_survival(statistic: f64, freedom: usize) -> f64 {
-    if statistic <= 0.0 {
-        return 1.0;
+/// Chance that a chi-square variable of that many degrees of freedom is at least `statistic` (the upper regularised gamma
+/// function of `freedom / 2` at `statistic / 2`). Without freedom the variable is 0. Relative error below 1e-12 up to
+/// 1,000 degrees of freedom and 1e-8 up to 10^6. Absent for NaN.
+pub fn chi_square_survival(statistic: f64, freedom: usize) -> Option<f64> {
+    (!statistic.is_nan()).then(|| upper_tail(statistic, freedom))
+}
+
+/// As [`chi_square_survival`], of a statistic that is a number.
+pub(super) fn upper_tail(statistic: f64, freedom: usize) -> f64 {
+    // Half of a smaller number may be none, of which the gamma function has no value.
+    if statistic < f64::MIN_POSITIVE {
+        return if statistic > 0.0 && freedom == 0 { 0.0 } else { 1.0 };
     }
     if statistic == f64::INFINITY {
         return 0.0;
@@ -118,7 +124,7 @@ pub fn chi_square_survival(statistic: f64, freedom: usize) -> f64 {
 fn chi_square(statistic: f64, freedom: usize) -> ChiSquare {
     // A likelihood ratio of equal rows may come out below zero by rounding; without freedom the rest is rounding too.
     let statistic = if freedom == 0 { 0.0 } else { statistic.max(0.0) };
-    ChiSquare { statistic, freedom, p_value: chi_square_survival(statistic, freedom) }
+    ChiSquare { statistic, freedom, p_value: upper_tail(statistic, freedom) }
 }
 
 fn corrected(observed: f64, expected: f64, correction: Correction) -> f64 {

@@ -15,7 +15,7 @@ use crate::{Error, error::check_rows};
 /// divergence of Kullback and Leibler (1951, their `J`), the name being the credit industry's.
 ///
 /// The shares are not normalised, as tools that replace zeros do not normalise again either. A share that is zero on
-/// one side alone makes the index infinite; zero on both sides adds nothing.
+/// one side alone makes the index infinite, however small the other is; zero on both sides adds nothing.
 ///
 /// # Errors
 /// Sides of different lengths; a share that is negative or not finite.
@@ -24,8 +24,8 @@ pub fn psi_of_shares(reference: &[f64], window: &[f64]) -> Result<f64, Error> {
     check_bins(WHAT, reference.len(), window.len())?;
     check_weights(WHAT, reference)?;
     check_weights(WHAT, window)?;
-    let term = |(&r, &c): (&f64, &f64)| if r == c { 0.0 } else { (r - c) * (r / c).ln() };
-    Ok(reference.iter().zip(window).map(term).sum())
+    let term = |(&r, &c): (&f64, &f64)| if r == c { 0.0 } else { (r - c) * log_ratio(r, c) };
+    Ok(sum(reference.iter().zip(window).map(term)))
 }
 
 /// The relative entropy of the reference to the window, `sum(r log(r / c))` (Kullback and Leibler 1951): not symmetric,
@@ -35,7 +35,7 @@ pub fn psi_of_shares(reference: &[f64], window: &[f64]) -> Result<f64, Error> {
 /// Sides of different lengths.
 pub fn kullback_leibler(reference: &Shares, window: &Shares, base: Base) -> Result<f64, Error> {
     let pairs = reference.beside("Kullback-Leibler divergence", window)?;
-    Ok((pairs.map(|(r, c)| relative_entropy(r, c)).sum::<f64>() / base.ln()).max(0.0))
+    Ok((sum(pairs.map(|(r, c)| relative_entropy(r, c))) / base.ln()).max(0.0))
 }
 
 /// The Jensen-Shannon distance, the square root of [`jensen_shannon_divergence`], which makes it a metric (Endres and
@@ -57,10 +57,11 @@ pub fn jensen_shannon_divergence(reference: &Shares, window: &Shares, base: Base
     let pairs = reference.beside("Jensen-Shannon divergence", window)?;
     let term = |(r, c): (f64, f64)| {
         let middle = f64::midpoint(r, c);
-        relative_entropy(r, middle) + relative_entropy(c, middle)
+        // Of two shares whose mean is rounded to zero there is nothing to tell.
+        if middle == 0.0 { 0.0 } else { relative_entropy(r, middle) + relative_entropy(c, middle) }
     };
     // Rounding may leave the sum a little outside its range.
-    Ok((pairs.map(term).sum::<f64>() / 2.0 / base.ln()).clamp(0.0, LN_2 / base.ln()))
+    Ok((sum(pairs.map(term)) / 2.0 / base.ln()).clamp(0.0, LN_2 / base.ln()))
 }
 
 /// The Hellinger distance `sqrt(sum((sqrt(r) - sqrt(c))^2) / 2)`, from 0 to 1 (Le Cam and Yang 2000, section 3.2, with
@@ -70,20 +71,24 @@ pub fn jensen_shannon_divergence(reference: &Shares, window: &Shares, base: Base
 /// Sides of different lengths.
 pub fn hellinger(reference: &Shares, window: &Shares) -> Result<f64, Error> {
     let pairs = reference.beside("Hellinger distance", window)?;
-    let squares: f64 = pairs.map(|(r, c)| (r.sqrt() - c.sqrt()).powi(2)).sum();
+    let squares = sum(pairs.map(|(r, c)| (r.sqrt() - c.sqrt()).powi(2)));
     Ok((squares / 2.0).sqrt().min(1.0))
 }
 
-/// The total variation distance `sum(|r - c|) / 2`, from 0 to 1: the share of rows that would have to change their bin.
+/// The total variation distance `sum(|r - c|) / 2`, from 0 to 1: the share of rows that would have to change their bin
+/// (Levin and Peres 2017, "Markov chains and mixing times", proposition 4.2). Half of the L1 distance, by which name
+/// some tools give it without the half; Evidently's TVD has it. Bins that are empty on both sides add nothing.
 ///
 /// # Errors
 /// Sides of different lengths.
 pub fn total_variation(reference: &Shares, window: &Shares) -> Result<f64, Error> {
     let pairs = reference.beside("total variation distance", window)?;
-    Ok((pairs.map(|(r, c)| (r - c).abs()).sum::<f64>() / 2.0).min(1.0))
+    Ok((sum(pairs.map(|(r, c)| (r - c).abs())) / 2.0).min(1.0))
 }
 
-/// The largest difference of any one bin's shares, from 0 to 1.
+/// The L-infinity distance, the largest difference of any one bin's shares, `max(|r - c|)`, from 0 to 1 (Chebyshev's; as
+/// TensorFlow Data Validation compares categories, its `infinity_norm`). Many small differences never add up to a
+/// large one, and splitting a bin can only lower it. Bins that are empty on both sides add nothing.
 ///
 /// # Errors
 /// Sides of different lengths.
@@ -165,7 +170,18 @@ pub(super) fn check_bins(what: &'static str, left: usize, right: usize) -> Resul
 
 /// `p ln(p / q)`, with the limits of it: 0 for `p = 0`, infinity for `q = 0` alone.
 fn relative_entropy(p: f64, q: f64) -> f64 {
-    if p == 0.0 { 0.0 } else { p * (p / q).ln() }
+    if p == 0.0 { 0.0 } else { p * log_ratio(p, q) }
+}
+
+/// `ln(p / q)`, also where the ratio itself is no normal float. Elsewhere the ratio is the more precise way.
+fn log_ratio(p: f64, q: f64) -> f64 {
+    let ratio = p / q;
+    if ratio.is_normal() { ratio.ln() } else { p.ln() - q.ln() }
+}
+
+/// From 0.0: the sum of no floats is -0.0.
+fn sum(terms: impl Iterator<Item = f64>) -> f64 {
+    terms.fold(0.0, |sum, term| sum + term)
 }
 
 fn check_weights(what: &'static str, weights: &[f64]) -> Result<(), Error> {

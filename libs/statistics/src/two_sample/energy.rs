@@ -10,10 +10,10 @@ use crate::Error;
 ///
 /// # Errors
 /// A sample without rows; an infinite value.
-pub fn energy(reference: &Sample, window: &Sample) -> Result<f64, Error> {
+pub fn energy_distance(reference: &Sample, window: &Sample) -> Result<f64, Error> {
     wasserstein::check("energy distance", reference, window)?;
     let scale = wasserstein::scale(reference, window);
     let strips = wasserstein::strips(reference, window, scale);
-    let area: f64 = strips.map(|(width, height)| width * height * height).sum();
+    let area = strips.fold(0.0, |area, (width, height)| area + width * height * height);
     Ok((2.0 * area).sqrt() / scale.sqrt())
 }

@@ -4,11 +4,13 @@ use super::{
 };
 use crate::Error;
 
-/// The largest sample for which [`Method::Auto`] counts paths (as scipy's).
-const MAX_AUTO_ROWS: u64 = 10_000;
+/// The most steps for which [`Method::Auto`] counts paths: about a tenth of a second.
+const MAX_AUTO_COST: u64 = 1 << 27;
 
 /// The most steps that the exact p-value takes: about a second.
 const MAX_EXACT_COST: u64 = 1 << 30;
+
+const WHAT: &str = "Kolmogorov-Smirnov test";
 
 /// The test of Kolmogorov and Smirnov.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,25 +25,27 @@ pub struct Ks {
     pub sign: i8,
 }
 
-/// The two-sided two-sample test, with the conventions of `scipy.stats.ks_2samp`.
+/// The two-sided two-sample test (Smirnov 1939), with the statistic, location and sign of `scipy.stats.ks_2samp`.
 ///
 /// Infinities sort like numbers. The statistic is right under ties, the p-value then too large: see [`p_value_exact`].
-/// [`Method::Auto`] is exact up to 10,000 rows on either side; [`Method::Exact`] turns asymptotic where
-/// [`p_value_exact`] is absent.
+/// [`Method::Auto`] is exact where that takes no more than about a tenth of a second: up to 10,000 rows on both sides,
+/// to 100,000 against 1,000, to millions against a few or against as many. Scipy chooses by the larger side alone, and so has p-values
+/// of 0 for a few rows against many; for its choice see [`crate::convention::scipy`].
 ///
 /// # Errors
-/// A sample without rows.
+/// A sample without rows; with [`Method::Exact`], samples for which [`p_value_exact`] is absent.
 pub fn ks(reference: &Sample, window: &Sample, method: Method) -> Result<Ks, Error> {
-    check_samples("Kolmogorov-Smirnov test", 1, reference, window)?;
+    check_samples(WHAT, 1, reference, window)?;
     let (n, m) = (reference.rows(), window.rows());
     let (statistic, location, sign) = largest_distance(reference, window);
     let exact = match method {
-        Method::Exact => true,
-        Method::Auto => n.max(m) <= MAX_AUTO_ROWS,
-        Method::Asymptotic => false,
+        Method::Exact => {
+            Some(p_value_exact(statistic, n, m).ok_or(Error::TooCostly { what: WHAT, left: n, right: m })?)
+        }
+        Method::Auto if exact_cost(n, m) <= MAX_AUTO_COST => p_value_exact(statistic, n, m),
+        Method::Auto | Method::Asymptotic => None,
     };
-    let p_value = exact.then(|| p_value_exact(statistic, n, m)).flatten();
-    let p_value = p_value.or_else(|| p_value_asymptotic(statistic, n, m)).unwrap_or(1.0);
+    let p_value = exact.or_else(|| p_value_asymptotic(statistic, n, m)).unwrap_or(1.0);
     Ok(Ks { statistic, p_value, location, sign })
 }
 
@@ -100,18 +104,39 @@ pub fn p_value_exact(distance: f64, n: u64, m: u64) -> Option<f64> {
     }
 }
 
-/// The large-sample counterpart of [`p_value_exact`]: the one-sample distribution at `n m / (n + m)` rows, rounded (half to
-/// even) but at least one, which is closer than the limiting law of Kolmogorov. Microseconds at any size.
+/// The large-sample counterpart of [`p_value_exact`]: the one-sample distribution at [`effective_rows`], which is closer
+/// than the limiting law of Kolmogorov. It is never below the chance that the samples do not overlap at all, which is
+/// the least that any distance has; so it is 0 only where that chance is below the smallest float. Microseconds at any
+/// size.
 ///
 /// Absent without rows and for a distance outside [0, 1].
 pub fn p_value_asymptotic(distance: f64, n: u64, m: u64) -> Option<f64> {
     if n == 0 || m == 0 || !(0.0..=1.0).contains(&distance) {
         return None;
     }
+    Some(kolmogorov_survival(distance, effective_rows(n, m))?.max(chance_apart(n, m)))
+}
+
+/// The rows of one sample that say as much about a distance as these two: `n m / (n + m)`, rounded (half to even) but at
+/// least one, as scipy has it.
+pub(crate) fn effective_rows(n: u64, m: u64) -> u64 {
     // The larger first: two orders of multiplication could round to different sides.
     let (large, small) = (n.max(m) as f64, n.min(m) as f64);
-    let rows = (large * small / (large + small)).round_ties_even().max(1.0);
-    kolmogorov_survival(distance, rows as u64)
+    (large * small / (large + small)).round_ties_even().max(1.0) as u64
+}
+
+/// Chance that all rows of one sample are below all of the other: 2 of the `C(n + m, n)` orders.
+fn chance_apart(n: u64, m: u64) -> f64 {
+    let (large, small) = (n.max(m) as f64, n.min(m));
+    let mut chance = 2.0;
+    // Every factor is at most one half: the chance vanishes soon.
+    for i in 1..=small {
+        chance *= i as f64 / (large + i as f64);
+        if chance == 0.0 {
+            break;
+        }
+    }
+    chance
 }
 
 fn exact_cost(n: u64, m: u64) -> u64 {
@@ -174,6 +199,21 @@ mod tests {
         // scipy 1.17.1, ks_2samp of 6 and 6 rows at distance 1/2, and of 50 and 40 at distance 1.
         assert!((p_value_exact(0.5, 6, 6).expect("small") - 0.474_025_974_025_974).abs() < 1e-14);
         assert!((p_value_exact(1.0, 50, 40).expect("small") / 3.340_520_538_602_392e-26 - 1.0).abs() < 1e-12);
+    }
+
+    /// By hand: of 2 and of 6 orders two keep the samples apart; of 20,002 two have the single row at an end.
+    #[test]
+    fn samples_entirely_apart_have_the_chance_of_it() {
+        for (n, m, chance) in
+            [(1, 1, 1.0), (2, 2, 1.0 / 3.0), (20_001, 1, 2.0 / 20_002.0), (1, 1 << 50, 2.0_f64.powi(-49))]
+        {
+            for got in [p_value_asymptotic(1.0, n, m), p_value_asymptotic(1.0, m, n)] {
+                assert!((got.expect("rows") / chance - 1.0).abs() < 1e-12, "{n} {m}: {got:?}");
+            }
+        }
+        let (exact, limit) = (p_value_exact(1.0, 300, 200), p_value_asymptotic(1.0, 300, 200));
+        assert!((limit.expect("rows") / exact.expect("few") - 1.0).abs() < 1e-12, "{exact:?} {limit:?}");
+        assert_eq!(p_value_asymptotic(1.0, 1 << 60, 1 << 60), Some(0.0));
     }
 
     #[test]

@@ -1,20 +1,27 @@
+use std::cmp::Ordering;
+
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::moments::Moments;
 use crate::{
     Error,
-    error::{check_finite, check_rows, check_size},
+    error::{check_finite, check_option, check_rows, check_size},
 };
 
 /// The most rows of both samples together: the kernel of every pair is held in memory, 32 MiB for so many.
 pub const MAX_MMD_ROWS: u64 = 2048;
+
+/// The fewest regroupings: with fewer no p-value is as small as 0.05.
+pub const LEAST_PERMUTATIONS: u32 = 19;
 
 const WHAT: &str = "maximum mean discrepancy";
 
 /// How the test is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MmdSettings {
-    /// Random regroupings of the rows that the statistic is compared with. The smallest p-value is 1 / (permutations + 1).
+    /// Random regroupings of the rows that the statistic is compared with, at least [`LEAST_PERMUTATIONS`]. The smallest
+    /// p-value is 1 / (permutations + 1).
     pub permutations: u32,
     /// Seed of the regroupings: the same seed gives the same p-value.
     pub seed: u64,
@@ -43,32 +50,61 @@ pub struct Mmd {
 ///
 /// Both samples are tables in row-major order with the same `columns`. Each column is divided by its standard deviation over
 /// the pooled rows, so that units do not matter; a constant column has no say. The p-value is `(b + 1) / (B + 1)`, b of B
-/// random regroupings being at least as far apart (Phipson and Smyth 2010), and so is never 0 and holds at any size.
+/// random regroupings being at least as far apart (Phipson and Smyth 2010), and so is never 0 and holds at any size. The
+/// result depends neither on the order of the rows nor on which sample comes first: both are put in an order of their
+/// own before anything is drawn.
 ///
-/// Time and memory grow with the square of the rows; of larger tables, give a random subsample.
+/// Edge cases. A single value far beyond all others (1e300 among values of one) makes the deviation of its column so
+/// large that all else in the column is equal: the test is blind to it. Clip such values first. Time and
+/// memory grow with the square of the rows; of larger tables, give a random subsample.
 ///
 /// # Errors
 /// No columns, or values that are not whole rows; fewer than two rows in a sample; more than [`MAX_MMD_ROWS`] together; a value
-/// that is not finite.
+/// that is not finite; fewer than [`LEAST_PERMUTATIONS`].
 pub fn mmd(reference: &[f64], window: &[f64], columns: usize, settings: &MmdSettings) -> Result<Mmd, Error> {
     let (n, m) = (check_table(reference, columns)?, check_table(window, columns)?);
     check_size(WHAT, MAX_MMD_ROWS, (n + m) as u64)?;
-    let pooled = standardised(reference.iter().chain(window).copied().collect(), columns);
+    let permutations = f64::from(settings.permutations);
+    let enough = settings.permutations >= LEAST_PERMUTATIONS;
+    check_option("permutations of the kernel test", permutations, enough, "at least 19")?;
+    let pooled = standardised(in_own_order(reference, window, columns), columns);
     let mut matrix = squared_distances(&pooled, columns, n + m);
     let bandwidth = median_distance(&matrix, n + m);
     matrix.iter_mut().for_each(|distance| *distance = (-*distance / (2.0 * bandwidth * bandwidth)).exp());
     let kernel = Kernel::new(matrix, n + m);
     let mut order: Vec<usize> = (0..n + m).collect();
-    // The smaller sample is the cheaper one to visit.
-    let observed = kernel.discrepancy(if n <= m { &order[..n] } else { &order[n..] });
+    let smaller = n.min(m);
+    let observed = kernel.discrepancy(&order[..smaller]);
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
     let regrouped = (0..settings.permutations).filter(|_| {
-        let (group, _) = order.partial_shuffle(&mut random, n.min(m));
+        let (group, _) = order.partial_shuffle(&mut random, smaller);
         // Equal up to the order of their sums is equal.
         kernel.discrepancy(group) >= observed - 1e-12
     });
-    let p_value = (regrouped.count() as f64 + 1.0) / (f64::from(settings.permutations) + 1.0);
+    let p_value = (regrouped.count() as f64 + 1.0) / (permutations + 1.0);
     Ok(Mmd { statistic: observed, p_value, bandwidth })
+}
+
+/// All rows in one table: those of the smaller sample first, which is the cheaper one to visit, and each sample's
+/// ascending. Of samples of one size the first
+/// is the one whose rows are.
+fn in_own_order(reference: &[f64], window: &[f64], columns: usize) -> Vec<f64> {
+    let [mut first, mut second] = [reference, window].map(|table| {
+        let mut rows: Vec<&[f64]> = table.chunks_exact(columns).collect();
+        rows.sort_unstable_by(|left, right| compare(left, right));
+        rows.concat()
+    });
+    if first.len().cmp(&second.len()).then_with(|| compare(&first, &second)) == Ordering::Greater {
+        std::mem::swap(&mut first, &mut second);
+    }
+    first.append(&mut second);
+    first
+}
+
+/// By the first values that differ; 0.0 and -0.0 do not.
+fn compare(left: &[f64], right: &[f64]) -> Ordering {
+    let pairs = left.iter().zip(right).map(|(left, right)| (left + 0.0).total_cmp(&(right + 0.0)));
+    pairs.fold(Ordering::Equal, Ordering::then)
 }
 
 fn check_table(values: &[f64], columns: usize) -> Result<usize, Error> {
@@ -80,23 +116,13 @@ fn check_table(values: &[f64], columns: usize) -> Result<usize, Error> {
     Ok(values.len() / columns)
 }
 
-/// Each column less its mean, over its standard deviation (divisor n). Columns are first scaled by their largest
-/// magnitude, so that no square overflows.
+/// Each column less its mean, over its standard deviation (divisor n); a constant column is 0.
 fn standardised(mut rows: Vec<f64>, columns: usize) -> Vec<f64> {
     for column in 0..columns {
         let cells = || (column..rows.len()).step_by(columns);
-        let count = (rows.len() / columns) as f64;
-        let largest = cells().map(|cell| rows[cell].abs()).fold(0.0, f64::max);
-        let (low, high) = cells().map(|cell| rows[cell]).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-        // A constant is told by its ends: its deviation may come out as a rounding error.
-        if low == high {
-            cells().for_each(|cell| rows[cell] = 0.0);
-            continue;
-        }
-        let mean = cells().map(|cell| rows[cell] / largest).sum::<f64>() / count;
-        let variance = cells().map(|cell| (rows[cell] / largest - mean).powi(2)).sum::<f64>() / count;
-        let std = variance.sqrt();
-        cells().for_each(|cell| rows[cell] = (rows[cell] / largest - mean) / std);
+        let Some(moments) = Moments::of(cells().map(|cell| (rows[cell], 1.0))) else { continue };
+        let standardise = |value: f64| if moments.vary() { moments.standardised(value) } else { 0.0 };
+        cells().for_each(|cell| rows[cell] = standardise(rows[cell]));
     }
     rows
 }

@@ -1,6 +1,6 @@
 //! Two samples compared by how many of their rows have something: a large-sample test and an exact one.
 
-use super::contingency::chi_square_survival;
+use super::contingency::upper_tail;
 use crate::{Error, error::check_size};
 
 /// Rows of a sample that have something, among all its rows.
@@ -41,7 +41,7 @@ pub fn two_proportions(reference: Part, window: Part) -> Result<ZTest, Error> {
     }
     let statistic = (window.hits as f64 / m - reference.hits as f64 / n) / variance.sqrt();
     // The square of a standard normal variable is chi-square; both tails of the one are the upper tail of the other.
-    Ok(ZTest { statistic, p_value: chi_square_survival(statistic * statistic, 1) })
+    Ok(ZTest { statistic, p_value: upper_tail(statistic * statistic, 1) })
 }
 
 /// Fisher's exact test of a table of two by two.

@@ -19,7 +19,8 @@ pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
     const WHAT: &str = "Wasserstein distance";
     check(WHAT, reference, window)?;
     let scale = scale(reference, window);
-    let area: f64 = strips(reference, window, scale).map(|(width, height)| width * height.abs()).sum();
+    // From 0.0: a single value has no strips, and the sum of no floats is -0.0.
+    let area = strips(reference, window, scale).fold(0.0, |area, (width, height)| area + width * height.abs());
     Ok((area / scale).min(f64::MAX))
 }
 

@@ -123,7 +123,7 @@ fn whylogs_chi_square(reference: &[String], window: &[String]) -> (f64, f64) {
     let expected: Vec<f64> = categories.reference().iter().map(|&rows| (rows as f64 / n * m).trunc()).collect();
     let test = goodness_of_fit(categories.window(), &expected, Statistic::Pearson).expect("two names or more");
     let freedom = categories.window().iter().filter(|rows| **rows > 0).count() - 1;
-    (test.statistic, chi_square_survival(test.statistic, freedom))
+    (test.statistic, chi_square_survival(test.statistic, freedom).expect("a number"))
 }
 
 /// The distance over a bin for every four rows, but 30 at most, of equal widths up to a little above the largest value.

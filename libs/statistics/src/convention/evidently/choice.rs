@@ -52,12 +52,10 @@ pub fn default_test(column: &Column<'_>) -> Result<StatTest, Error> {
 /// # Errors
 /// As the test; a test of numbers asked of categories.
 pub fn score(test: StatTest, column: &Column<'_>) -> Result<f64, Error> {
-    match (test, column) {
-        (StatTest::KolmogorovSmirnov, Column::Numeric(r, w)) => kolmogorov_smirnov(r, w).map(|test| test.p_value),
-        (StatTest::Wasserstein, Column::Numeric(r, w)) => wasserstein(r, w),
-        (StatTest::KolmogorovSmirnov | StatTest::Wasserstein, Column::Categorical(_)) => {
-            Err(Error::NotNumeric { what: test.name() })
-        }
+    match (test, column.numbers()) {
+        (StatTest::KolmogorovSmirnov, Some((r, w))) => kolmogorov_smirnov(r, w).map(|test| test.p_value),
+        (StatTest::Wasserstein, Some((r, w))) => wasserstein(r, w),
+        (StatTest::KolmogorovSmirnov | StatTest::Wasserstein, None) => Err(Error::NotNumeric { what: test.name() }),
         (StatTest::ChiSquare, _) => chi_square(column).map(|test| test.p_value),
         (StatTest::G, _) => g_test(column).map(|test| test.p_value),
         (StatTest::Z, _) => z(column),
@@ -111,7 +109,7 @@ pub(super) fn is_discrete(column: &Column<'_>) -> bool {
 /// Distinct values of both sides together, infinite ones apart.
 fn distinct(column: &Column<'_>) -> usize {
     match column {
-        Column::Numeric(reference, window) => {
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => {
             finite(reference, window).map_or(0, |(reference, window)| each_value(&reference, &window).0.len())
         }
         Column::Categorical(categories) => categories.names().len(),
@@ -120,7 +118,9 @@ fn distinct(column: &Column<'_>) -> usize {
 
 fn reference_rows(column: &Column<'_>) -> Result<u64, Error> {
     match column {
-        Column::Numeric(reference, window) => Ok(finite(reference, window)?.0.rows()),
+        Column::Numeric(reference, window) | Column::Integer(reference, window) => {
+            Ok(finite(reference, window)?.0.rows())
+        }
         Column::Categorical(categories) => {
             let rows = categories.reference().iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
             let some = rows > 0 && categories.window().iter().any(|count| *count > 0);
