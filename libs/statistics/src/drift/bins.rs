@@ -78,6 +78,11 @@ impl Bin {
         )
     }
 
+    /// Whether it is an interval of more than one number.
+    pub(super) fn is_span(&self) -> bool {
+        matches!(self.kind, BinKind::Interval { low, high } if low < high)
+    }
+
     /// Whether it lies below or above all of the reference.
     pub(super) fn is_beyond(&self) -> bool {
         matches!(self.kind, BinKind::Below { .. } | BinKind::Above { .. })

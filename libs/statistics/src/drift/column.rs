@@ -6,7 +6,7 @@ use super::{
     categorical, numeric,
     power::{chance_of_so_little, detectable_effect},
     reason::{self, Suspicion},
-    significance::{MIN_EXPECTED, TESTS, evidence},
+    significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS, evidence},
 };
 use crate::{
     profile::{Categorical, ColumnProfile, Numeric},
@@ -197,7 +197,8 @@ fn values(reference: &ColumnProfile, current: &ColumnProfile, rows: Sides<u64>) 
 fn numbers(reference: &Numeric, current: &Numeric, rows: Sides<u64>) -> Found {
     let smaller = rows.reference.min(rows.current).max(1);
     let buckets = reference.aligned(current);
-    let bins = numeric::bins(&buckets, reference, current, MIN_EXPECTED / smaller as f64);
+    let least_share = (MIN_EXPECTED / smaller as f64).max(MIN_REFERENCE / rows.reference.max(1) as f64);
+    let bins = numeric::bins(&buckets, reference, current, least_share);
     let beyond = bins.iter().filter(|bin| matches!(bin.kind, BinKind::Below { .. } | BinKind::Above { .. }));
     let beyond: u64 = beyond.map(|bin| bin.current).sum();
     Found {

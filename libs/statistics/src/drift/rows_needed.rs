@@ -2,7 +2,7 @@ use super::{
     ColumnDrift, MISS_CHANCE, Sides,
     bins::{Bin, BinKind},
     noncentrality,
-    significance::{MIN_EXPECTED, TESTS},
+    significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS},
 };
 
 /// Rows that it takes to see a shift of the margin's size, in two significant digits.
@@ -43,7 +43,7 @@ fn bins(column: &ColumnDrift, rows: Sides<u64>) -> usize {
     let is_interval = |bin: &&Bin| matches!(bin.kind, BinKind::Interval { .. });
     let intervals = column.bins.iter().filter(is_interval).count();
     if column.kind == "numeric" {
-        let room = (smaller / MIN_EXPECTED) as usize;
+        let room = (smaller / MIN_EXPECTED).min(rows.reference as f64 / MIN_REFERENCE) as usize;
         return intervals.max(NUMERIC_BINS).min(room) + column.bins.len() - intervals + 1;
     }
     let (reference, current) = column.bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.reference, sum.1 + bin.current));

@@ -14,9 +14,13 @@ use crate::two_sample::contingency::{Correction, Statistic, homogeneity};
 /// the approximation with eight rows to a bin. That of Cressie and Read is up to 23 times as likely as it should be where a few bins
 /// are rare beside a large one (to 5e-8), and up to 14 times where the bins are the reference's quantiles and the window is larger
 /// (to 3e-5); the likelihood ratio is up to 2 times as likely among equal bins. They fail in different samples: that both reject
-/// has at most the nominal chance in all of these cases but the quantiles of ten reference rows, where it has 1.4 times that. (Simulated,
+/// has at most the nominal chance in all of these cases but quantiles of less than twenty reference rows, where it has 1.4 times that. (Simulated,
 /// and for one to three rare bins summed over all counts.)
 pub const MIN_EXPECTED: f64 = 8.0;
+
+/// The fewest rows of the reference that an interval cut by it may have: of one with fewer, the part of the window's distribution is too
+/// uncertain for any chi-square approximation, however large the window.
+pub(super) const MIN_REFERENCE: f64 = 20.0;
 
 /// Tests that share a column's level. All three always do, since which of them apply depends on the rows.
 pub(super) const TESTS: f64 = 3.0;
@@ -47,6 +51,9 @@ struct Pooled {
     beyond: Vec<(u64, u64)>,
     /// Whether anything could lie there.
     has_ends: bool,
+    /// Whether the first common bin begins at the reference's smallest value. An interval that ends at the reference's k-th value after
+    /// the one before it spans k of the gaps between them, by which the window's rows fall; the first has one gap less than values.
+    begins_at_minimum: bool,
 }
 
 /// Tests whether the bins' shares are equal: the common ones by both the power divergence of Cressie and Read (1984) and the likelihood
@@ -68,7 +75,10 @@ pub(super) fn evidence(bins: &[Bin], rows: Sides<u64>, other: Option<f64>) -> Ev
 
 impl Pooled {
     fn chi_square(&self) -> Option<f64> {
-        let (reference, current): (Vec<u64>, Vec<u64>) = self.common.iter().copied().unzip();
+        let (mut reference, current): (Vec<u64>, Vec<u64>) = self.common.iter().copied().unzip();
+        if self.begins_at_minimum {
+            reference.first_mut().into_iter().for_each(|rows| *rows -= 1);
+        }
         let p_value = |statistic| {
             let test = homogeneity(&reference, &current, statistic, Correction::None);
             test.ok().filter(|test| test.freedom > 0).map(|test| test.p_value)
@@ -97,18 +107,18 @@ impl Pooled {
 fn pool(bins: &[Bin], rows: Sides<u64>) -> Pooled {
     let (n, m) = (rows.reference as f64, rows.current as f64);
     let expected = |bin: &Bin| match bin.is_cut_by_reference() {
-        true => bin.reference as f64 * (m / n).min(1.0),
+        true => bin.reference as f64 * (m / n).min(MIN_EXPECTED / MIN_REFERENCE),
         false => (bin.reference + bin.current) as f64 * n.min(m) / (n + m),
     };
     let has_ends = bins.iter().any(Bin::is_cut_by_reference);
     let mut pooled = Pooled { has_ends, ..Pooled::default() };
-    let (mut groups, mut open, mut open_expected) = (Vec::new(), (0, 0), 0.0);
+    let (mut specials, mut open, mut open_expected) = (Vec::new(), (0, 0), 0.0);
     for bin in bins {
         let own = (bin.reference, bin.current);
         if !bin.is_ordinary() {
             let apart = match bin.is_beyond() {
                 true => &mut pooled.beyond,
-                false if expected(bin) >= MIN_EXPECTED => &mut pooled.common,
+                false if expected(bin) >= MIN_EXPECTED => &mut specials,
                 false => &mut pooled.rare,
             };
             apart.push(own);
@@ -117,16 +127,18 @@ fn pool(bins: &[Bin], rows: Sides<u64>) -> Pooled {
         open = sum(open, own);
         open_expected += expected(bin);
         if open_expected >= MIN_EXPECTED {
-            groups.push(std::mem::take(&mut open));
+            pooled.common.push(std::mem::take(&mut open));
             open_expected = 0.0;
         }
     }
-    match groups.last_mut() {
+    match pooled.common.last_mut() {
         Some(neighbour) if has_ends => *neighbour = sum(*neighbour, open),
         Some(_) => pooled.rare.extend(Some(open).filter(|left| *left != (0, 0))),
         None => pooled.rare.extend(in_two(bins)),
     }
-    pooled.common.extend(groups);
+    pooled.begins_at_minimum =
+        pooled.common.first().is_some_and(|first| first.0 > 1) && bins.first().is_some_and(Bin::is_span);
+    pooled.common.extend(specials);
     pooled
 }
 

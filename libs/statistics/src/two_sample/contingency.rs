@@ -30,7 +30,8 @@ pub enum Statistic {
     /// It alarms too often where cells are small.
     LikelihoodRatio,
     /// `9/5 observed ((observed / expected)^(2/3) - 1)`: the power divergence that Cressie and Read (1984, section 4) recommend, between
-    /// the two others. Of the three its far tail is closest to the chi-square distribution where cells are small, and not above it.
+    /// the two others. Of the three its far tail is closest to the chi-square distribution where all cells are small alike; where a few
+    /// are small beside a large one it is far above it.
     CressieRead,
 }
 

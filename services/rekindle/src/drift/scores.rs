@@ -61,9 +61,13 @@ pub(super) fn of_usual_size(mut profile: Profile) -> Profile {
 fn score(scores: fn(&Column<'_>) -> Scores, reference: &ColumnProfile, current: &ColumnProfile) -> Scores {
     match (reference, current) {
         (ColumnProfile::Numeric(reference), ColumnProfile::Numeric(current)) => {
+            let are_integers = [reference, current].into_iter().all(are_integers);
             let samples = (Sample::from_counts(reference.values()), Sample::from_counts(current.values()));
             let (Ok(reference), Ok(current)) = samples else { return Scores::default() };
-            scores(&Column::Numeric(&reference, &current))
+            scores(&match are_integers {
+                true => Column::Integer(&reference, &current),
+                false => Column::Numeric(&reference, &current),
+            })
         }
         (ColumnProfile::Categorical(reference), ColumnProfile::Categorical(current))
         | (ColumnProfile::Boolean(reference), ColumnProfile::Boolean(current)) => {
@@ -74,6 +78,12 @@ fn score(scores: fn(&Column<'_>) -> Scores, reference: &ColumnProfile, current: 
         }
         _ => Scores::default(),
     }
+}
+
+/// Whether another tool would read the column as one of integers: it has nothing else, nor a row without.
+fn are_integers(numbers: &Numeric) -> bool {
+    let other = numbers.missing() + numbers.non_finite() + numbers.unreadable();
+    other == 0 && numbers.is_exact() && numbers.values().iter().all(|(value, _)| value.fract() == 0.0)
 }
 
 /// Every value with its rows; `None` where there are too many different ones for each to be counted.
