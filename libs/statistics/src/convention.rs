@@ -57,8 +57,9 @@ pub struct Scores {
 pub enum Column<'a> {
     /// Floats: reference and window.
     Numeric(&'a Sample, &'a Sample),
-    /// Integers: reference and window. Numpy makes no bin of them narrower than 1 where it chooses the number of bins by
-    /// itself, and so Evidently does not either. Pandas has floats of a column of integers from which values are missing.
+    /// Integers: reference and window. Numpy makes no bin of them narrower than 1 where it chooses the number of bins
+    /// by itself, and so Evidently does not either. Pandas has floats of a column of integers from which values are
+    /// missing.
     Integer(&'a Sample, &'a Sample),
     /// Names.
     Categorical(&'a Categories),

@@ -15,10 +15,13 @@
 //! - [`rise`]: whether a window's mean loss lies above a reference.
 //!
 //! Conventions shared by all families:
-//! - an input that has no answer gives an [`Error`] or `None`, never NaN, and never a panic;
+//! - an input that has no answer gives an [`Error`] or `None`. No result is NaN, and none is infinite unless its
+//!   documentation says when (a divergence between shares of which one is zero, an odds ratio); nothing panics on
+//!   numbers of any kind;
 //! - a p-value treats both samples as random, unless its documentation says otherwise: the reference is a sample too;
 //! - "cannot tell" is an answer. It comes with the smallest effect that could have been seen;
-//! - the result does not depend on the order of the rows, save for the last bits of a sum.
+//! - the result does not depend on the order of the rows, save for the last bits of a sum. Where the order is part of
+//!   the question it does: in [`stream`] and in [`paired::improvement_in_order`].
 
 pub mod cause;
 pub mod convention;

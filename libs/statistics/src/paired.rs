@@ -26,12 +26,13 @@ pub struct Improvement {
 /// for any loss of finite variance once rows number some dozens). Pairing takes the difficulty of a row out of the
 /// comparison.
 ///
-/// `confidence` is that of the two-sided interval, e.g. 0.95; the lower end alone then holds with 0.975.
-/// Rows must be independent for the interval to be honest: rows of one event (one storm, one customer) are not. Where all
+/// `confidence` is that of the two-sided interval, e.g. 0.95; the lower end alone then holds with 0.975. Rows must be
+/// independent for the interval to be honest: rows of one event (one storm, one customer) are not. Where all
 /// differences are equal the interval is that value alone. An end beyond the largest float is that float.
 ///
 /// # Errors
-/// Unequal slices; fewer than two rows; a loss, or a difference of two, that is not finite; a confidence outside (0, 1).
+/// Unequal slices; fewer than two rows; a loss, or a difference of two, that is not finite; a confidence
+/// outside (0, 1).
 pub fn improvement(champion: &[f64], challenger: &[f64], confidence: f64) -> Result<Improvement, Error> {
     const WHAT: &str = "paired improvement";
     let differences = differences(WHAT, 2, champion, challenger)?;
@@ -83,17 +84,19 @@ pub(crate) fn moments(what: &'static str, values: &[f64]) -> Result<Moments, Err
     Moments::of_values(values).ok_or(Error::TooFewRows { what, need: 1, got: values.len() })
 }
 
-/// The value that Student's t with `freedom` >= 1 degrees of freedom exceeds with the chance `tail`, in (0, 1). It is found
-/// from the tail and not from the chance of the rest, which cannot be told from 1 where it matters.
+/// The value that Student's t with `freedom` >= 1 degrees of freedom exceeds with the chance `tail`, in [0, 1]. It is
+/// found from the tail and not from the chance of the rest, which cannot be told from 1 where it matters.
 ///
 /// Many degrees of freedom: the expansion about the normal quantile (Fisher and Cornish 1960, "The percentile points
-/// of distributions having known cumulants", section 4), from 10,000 on within 1e-12. Others: by bisection, down to
+/// of distributions having known cumulants"), from 10,000 on within 1e-12. Others: by bisection, down to
 /// neighbouring floats, of the chance itself.
 pub(crate) fn student_tail(tail: f64, freedom: f64) -> f64 {
     const MANY: f64 = 1e4;
     if tail > 0.5 {
         return -student_tail(1.0 - tail, freedom);
     }
+    // 1 less a chance too small to tell leaves a tail of none, whose quantile would be infinite.
+    let tail = tail.max(f64::MIN_POSITIVE);
     if freedom > MANY {
         let z = -Normal::standard().inverse_cdf(tail);
         let z2 = z * z;

@@ -1,7 +1,8 @@
 //! Have losses risen? A window's mean loss against the one measured when the model was made.
 //!
-//! Rows are taken as independent draws, those of the window of one distribution and those of the reference of another. Rows that come in runs
-//! (one storm, one customer, one day) are fewer than they seem, and the bound is then too high: it finds rises that are none.
+//! Rows are taken as independent draws, those of the window of one distribution and those of the reference of
+//! another. Rows that come in runs (one storm, one customer, one day) are fewer than they seem, and the bound is then
+//! too high: it finds rises that are none.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +62,8 @@ const ROUNDING: f64 = 1e-12;
 /// (Welch 1947, "The generalization of Student's problem when several different population variances are involved",
 /// with Satterthwaite's degrees of freedom). Rows are taken as independent; see the [module](self).
 ///
-/// Where neither side deviates from its mean by more than rounding (1e-12 of the larger mean), the rise is its own bound, and one within
-/// rounding is none: the bound is then 0. A bound below the least float is that float.
+/// Where neither side deviates from its mean by more than rounding (1e-12 of the larger mean), the rise is its own
+/// bound, and one within rounding is none: the bound is then 0. A bound below the least float is that float.
 ///
 /// # Errors
 /// Fewer than two rows on either side; a loss or reference that is not finite; a negative deviation; means so far apart

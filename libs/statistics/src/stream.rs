@@ -3,9 +3,9 @@
 //!
 //! Every detector is made by `new(Options)`, which refuses options that make no sense; `Options::default()` has the
 //! defaults of river 0.26.1. `update(value)` takes the next value and answers with a [`Signal`]. A value it refuses
-//! leaves the detector as it was. Means are absent before the first value. All state is plain data: a detector that was
-//! serialised and read back goes on where it stopped, and one whose options make no sense, or whose state no values lead
-//! to, is refused when it is read.
+//! leaves the detector as it was. Means are absent before the first value. All state is plain data: a detector that
+//! was serialised and read back goes on where it stopped, and one whose options make no sense, or whose state no
+//! values lead to, is refused when it is read.
 //!
 //! Heuristic detectors, in the convention of river 0.26.1. Their false-alarm rate depends on the stream, and none
 //! states a guarantee over a whole stream:

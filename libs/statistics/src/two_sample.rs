@@ -1,8 +1,9 @@
 //! Two samples of one column: how far apart are they, and could chance alone have made it so?
 //!
-//! Ordered data come as two [`Sample`]s, the reference first. The distances ([`wasserstein`], [`energy_distance`]) are in the unit of
-//! the column; the tests ([`ks`], [`cramer_von_mises`], [`mmd`]) give a p-value that takes both samples as drawn.
-//! [`mmd`] alone looks at several columns together.
+//! Ordered data come as two [`Sample`]s, the reference first. The distances are in the unit of the column
+//! ([`wasserstein`]) or its square root ([`energy_distance`]), and 0.0, never -0.0, for equal shares; the tests ([`ks`],
+//! [`cramer_von_mises`], [`mmd`]) give a p-value that takes both samples as drawn. [`mmd`] alone looks at several
+//! columns together, and its rows come as tables.
 //!
 //! Where values tie, the p-values of [`ks`] and [`cramer_von_mises`] are those of continuous data, and so rather too large
 //! than too small: the tests alarm less often than they say, and never for samples of equal shares. Heavily rounded

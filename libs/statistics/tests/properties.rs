@@ -13,9 +13,12 @@ use rekindle_statistics::{
     drift::{ColumnDrift, Settings, Verdict, compare, compare_column, histogram, psi, rare_event},
     paired,
     profile::{ColumnProfile, Numeric},
-    quality,
+    quality, rise,
     sketch::{PrefixCounts, key_of},
-    two_sample::contingency::{Correction, Statistic, homogeneity},
+    two_sample::{
+        contingency::{Correction, Statistic, chi_square_survival, homogeneity},
+        divergence::{self, Base, Shares},
+    },
 };
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -181,4 +184,57 @@ proptest! {
         let (one, other) = (paired::improvement(&old, &new, 0.9).unwrap(), paired::improvement(&new, &old, 0.9).unwrap());
         prop_assert!((one.lower + other.upper).abs() < 1e-6 && one.lower <= one.mean && one.mean <= one.upper);
     }
+
+    #[test]
+    fn no_losses_give_an_interval_that_is_none(
+        rows in vec((loss(), loss()), 0..60), mean in loss(), std in loss(), confidence in confidence(), of in any::<u64>(),
+    ) {
+        let (old, new): (Vec<f64>, Vec<f64>) = rows.into_iter().unzip();
+        for compare in [paired::improvement, paired::improvement_in_order] {
+            if let Ok(found) = compare(&old, &new, confidence) {
+                prop_assert!([found.mean, found.lower, found.upper].iter().all(|end| end.is_finite()), "{:?}", found);
+                prop_assert!(found.lower <= found.mean && found.mean <= found.upper, "{:?}", found);
+            }
+        }
+        let references = [Ok(rise::Reference { mean, std, rows: of }), rise::Reference::of(&new)];
+        for found in references.into_iter().flatten().filter_map(|reference| rise::rise(&old, &reference, confidence).ok()) {
+            prop_assert!(found.rise.is_finite() && found.lower_bound.is_finite(), "{:?}", found);
+        }
+    }
+
+    #[test]
+    fn no_shares_give_a_divergence_that_is_none(pairs in vec((weight(), weight()), 0..8)) {
+        let (left, right): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        prop_assert!(divergence::psi_of_shares(&left, &right).is_ok_and(|psi| psi >= 0.0 && psi.is_sign_positive()));
+        if let (Ok(left), Ok(right)) = (Shares::of_weights(&left), Shares::of_weights(&right)) {
+            let bounded = [
+                divergence::jensen_shannon(&left, &right, Base::Two),
+                divergence::hellinger(&left, &right),
+                divergence::total_variation(&left, &right),
+                divergence::l_infinity(&left, &right),
+            ];
+            prop_assert!(bounded.iter().all(|distance| distance.as_ref().is_ok_and(|d| (0.0..=1.0).contains(d))));
+            prop_assert!(divergence::kullback_leibler(&left, &right, Base::E).is_ok_and(|entropy| entropy >= 0.0));
+        }
+    }
+
+    #[test]
+    fn the_chi_square_tail_is_a_chance_or_absent(statistic in any::<f64>(), freedom in 0_usize..2000) {
+        let tail = chi_square_survival(statistic, freedom);
+        prop_assert_eq!(tail.is_none(), statistic.is_nan());
+        prop_assert!(tail.is_none_or(|tail| (0.0..=1.0).contains(&tail)));
+    }
+}
+
+/// Any number at all, and often enough one that others can be told from.
+fn loss() -> impl Strategy<Value = f64> {
+    prop_oneof![2 => any::<f64>(), 4 => -1e3..1e3_f64, 1 => Just(0.1), 1 => Just(f64::MAX), 1 => Just(-f64::MAX), 1 => Just(5e-324)]
+}
+
+fn weight() -> impl Strategy<Value = f64> {
+    prop_oneof![0.0..1.0_f64, 0.0..1e-300_f64, Just(0.0), Just(5e-324), Just(1.0), Just(1e300)]
+}
+
+fn confidence() -> impl Strategy<Value = f64> {
+    prop_oneof![0.5..1.0_f64, Just(5e-324), Just(1.0 - f64::EPSILON / 2.0)]
 }

@@ -82,6 +82,9 @@ fn survives<D: Detector>(mut detector: D, values: &[f64]) {
         let state = format!("{detector:?}");
         assert!(!state.contains("NaN") && !state.contains("inf"), "after {value}: {state}");
     }
+    // Whatever values lead to is read back.
+    let written = serde_json::to_string(&detector).unwrap();
+    assert!(serde_json::from_str::<D>(&written).is_ok(), "{written}");
 }
 
 proptest! {

@@ -1,10 +1,11 @@
 use super::{PROBABILITY_FLOOR, mean};
 use crate::{Error, error::check_parallel};
 
-/// Mean log loss in nats: `-mean(y ln p + (1 - y) ln(1 - p))` (the logarithmic score of Good 1952, "Rational decisions",
-/// section 8; the cross-entropy), `p` being the probability of the positive class, kept [`PROBABILITY_FLOOR`] away from
-/// 0 and 1. `sklearn.metrics.log_loss` keeps it away by the precision of the number's type instead, and so lets one
-/// confident mistake cost 36.0 nats. 0 is perfect, ln 2 is what a constant one half gets, and one class alone will do.
+/// Mean log loss in nats: `-mean(y ln p + (1 - y) ln(1 - p))` (the logarithmic score of Good 1952, "Rational
+/// decisions"; the cross-entropy), `p` being the probability of the positive class, kept
+/// [`PROBABILITY_FLOOR`] away from 0 and 1. `sklearn.metrics.log_loss` keeps it away by the precision of the number's
+/// type instead, and so lets one confident mistake cost 36.0 nats. 0 is perfect, ln 2 is what a constant one half
+/// gets, and one class alone will do.
 ///
 /// # Errors
 /// Empty or unequal slices; a probability outside 0 to 1.
@@ -25,9 +26,9 @@ pub fn log_loss_rows(probabilities: &[f64], truth: &[bool]) -> Result<Vec<f64>, 
     Ok(probabilities.iter().zip(truth).map(loss).collect())
 }
 
-/// Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting
-/// one half. Computed from the rank sum (Mann and Whitney 1947) with midranks, so tied scores need no
-/// order; as `sklearn.metrics.roc_auc_score`. `None` if one of the classes is absent. Any finite score serves, not only a
+/// Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting one half.
+/// Computed from the rank sum (Mann and Whitney 1947) with midranks, so tied scores need no order; as
+/// `sklearn.metrics.roc_auc_score`. `None` if one of the classes is absent. Any finite score serves, not only a
 /// probability.
 ///
 /// # Errors

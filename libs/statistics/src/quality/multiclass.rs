@@ -2,11 +2,10 @@ use super::{PROBABILITY_FLOOR, mean};
 use crate::{Error, error::check_parallel};
 
 /// Mean log loss in nats over `classes` classes: `-mean(ln p[truth])` (the logarithmic score of Good 1952, "Rational
-/// decisions", section 8; the cross-entropy).
+/// decisions"; the cross-entropy).
 ///
-/// `probabilities` is row-major, `classes` to a row; `truth` has the index of each row's class.
-/// The probability is kept [`PROBABILITY_FLOOR`] away from 0 and 1 and else taken as it is: rows are not normalised, where
-/// `sklearn.metrics.log_loss` divides them by their sum.
+/// `probabilities` is row-major, `classes` to a row; `truth` has the index of each row's class. The probability is
+/// kept [`PROBABILITY_FLOOR`] away from 0 and 1 and else taken as it is: rows are not normalised.
 ///
 /// # Errors
 /// No rows; `probabilities` not `classes` times as long as `truth`; a probability outside 0 to 1; a row that does not

@@ -24,11 +24,11 @@ pub fn rmse(predictions: &[f64], truth: &[f64]) -> Result<f64, Error> {
     Ok(norm(&errors) / (errors.len() as f64).sqrt())
 }
 
-/// Coefficient of determination: one less the squared error as a share of the truth's own
-/// variation about its mean, `1 - sum((y - p)^2) / sum((y - mean(y))^2)` (the first of the eight that Kvalseth 1985,
-/// "Cautionary note about R2", tells apart; as `sklearn.metrics.r2_score`). It is no square: 1 is perfect, 0 is what the
-/// constant mean gets, and there is no lower bound. `None` if the truth does not vary, also where every prediction is
-/// right, and where it varies so little that the share is no finite number.
+/// Coefficient of determination: one less the squared error as a share of the truth's own variation about its mean,
+/// `1 - sum((y - p)^2) / sum((y - mean(y))^2)` (the first of the eight that Kvalseth 1985, "Cautionary note about
+/// R2", tells apart; as `sklearn.metrics.r2_score`). It is no square: 1 is perfect, 0 is what the constant mean gets,
+/// and there is no lower bound. `None` if the truth does not vary, also where every prediction is right, and where it
+/// varies so little that the share is no finite number.
 ///
 /// # Errors
 /// As [`mae`].

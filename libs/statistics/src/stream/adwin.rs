@@ -221,8 +221,8 @@ impl Adwin {
         false
     }
 
-    /// What is newer than each bucket but the newest, oldest first. Added up from the newest on and not subtracted from the window,
-    /// so that nothing of the older values is left in it.
+    /// What is newer than each bucket but the newest, oldest first. Added up from the newest on and not subtracted
+    /// from the window, so that nothing of the older values is left in it.
     fn newer_parts(&self) -> Vec<Part> {
         let newest_first = self.buckets.iter().skip(1).rev();
         let sums = newest_first.scan(Part::default(), |newer, bucket| {

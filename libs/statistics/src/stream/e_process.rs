@@ -16,10 +16,10 @@ use crate::{Error, error::check_share};
 /// nonnegative supermartingale: it ever reaches `1 / alpha` with a chance of at most `alpha` (Ville 1939), whatever
 /// rule decides when to look and stop. The values need not be independent.
 ///
-/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: evidence against
-/// "the mean is at least `mean`". [`Direction::Both`] is the mean of the two, which is a martingale as they are if every value
-/// has the mean `mean` given the values before it: evidence against that, in either direction, a factor of 2 behind the one in
-/// the direction that was right.
+/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: evidence
+/// against "the mean is at least `mean`". [`Direction::Both`] is the mean of the two, which is a martingale as they
+/// are if every value has the mean `mean` given the values before it: evidence against that, in either direction, a
+/// factor of 2 behind the one in the direction that was right.
 ///
 /// The made-up first value of the plug-in mean is the bound itself instead of 1/2, so that nothing is bet before there
 /// is a reason to; any choice made before the value is seen keeps the guarantee.

@@ -103,9 +103,9 @@ pub fn goodness_of_fit(observed: &[u64], expected: &[f64], statistic: Statistic)
     Ok(chi_square(cells.fold(0.0, |sum, cell| sum + cell), observed.len() - 1))
 }
 
-/// Chance that a chi-square variable of that many degrees of freedom is at least `statistic` (the upper regularised gamma
-/// function of `freedom / 2` at `statistic / 2`). Without freedom the variable is 0. Relative error below 1e-12 up to
-/// 1,000 degrees of freedom and 1e-8 up to 10^6. Absent for NaN.
+/// Chance that a chi-square variable of that many degrees of freedom is at least `statistic` (the upper regularised
+/// gamma function of `freedom / 2` at `statistic / 2`). Without freedom the variable is 0. Relative error below 1e-12
+/// up to 1,000 degrees of freedom and 1e-8 up to 10^6. Absent for NaN.
 pub fn chi_square_survival(statistic: f64, freedom: usize) -> Option<f64> {
     (!statistic.is_nan()).then(|| upper_tail(statistic, freedom))
 }

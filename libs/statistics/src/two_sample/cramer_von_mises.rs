@@ -32,9 +32,9 @@ pub struct CramerVonMises {
 /// midranks that scipy gives to ties do not have that property: at unequal sizes they make of a constant against the
 /// same constant a difference beyond all doubt.) Infinities sort like numbers.
 ///
-/// [`Method::Auto`] is exact up to [`MAX_EXACT_ROWS`] on either side. There the asymptotic p-value is off by up to 0.006
-/// at 20 rows against 20, and by 0.0030 where the exact one is below 0.1; by 0.014 and 0.0040 at 20 against 10; and by
-/// 0.077 and 0.030 at 20 against 2.
+/// [`Method::Auto`] is exact up to [`MAX_EXACT_ROWS`] on either side. There the asymptotic p-value is off by up to
+/// 0.006 at 20 rows against 20, and by 0.0030 where the exact one is below 0.1; by 0.014 and 0.0040 at 20 against 10;
+/// and by 0.077 and 0.030 at 20 against 2.
 ///
 /// # Errors
 /// Fewer than two rows in a sample; more than [`MAX_EXACT_ROWS`] with [`Method::Exact`].

@@ -86,8 +86,8 @@ pub fn total_variation(reference: &Shares, window: &Shares) -> Result<f64, Error
     Ok((sum(pairs.map(|(r, c)| (r - c).abs())) / 2.0).min(1.0))
 }
 
-/// The L-infinity distance, the largest difference of any one bin's shares, `max(|r - c|)`, from 0 to 1 (Chebyshev's; as
-/// TensorFlow Data Validation compares categories, its `infinity_norm`). Many small differences never add up to a
+/// The L-infinity distance, the largest difference of any one bin's shares, `max(|r - c|)`, from 0 to 1 (Chebyshev's;
+/// as TensorFlow Data Validation compares categories, its `infinity_norm`). Many small differences never add up to a
 /// large one, and splitting a bin can only lower it. Bins that are empty on both sides add nothing.
 ///
 /// # Errors

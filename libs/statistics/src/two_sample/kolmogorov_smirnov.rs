@@ -27,10 +27,11 @@ pub struct Ks {
 
 /// The two-sided two-sample test (Smirnov 1939), with the statistic, location and sign of `scipy.stats.ks_2samp`.
 ///
-/// Infinities sort like numbers. The statistic is right under ties, the p-value then too large: see [`p_value_exact`].
-/// [`Method::Auto`] is exact where that takes no more than about a tenth of a second: up to 10,000 rows on both sides,
-/// to 100,000 against 1,000, to millions against a few or against as many. Scipy chooses by the larger side alone, and so has p-values
-/// of 0 for a few rows against many; for its choice see [`crate::convention::scipy`].
+/// Infinities sort like numbers. The statistic is right under ties, the p-value then too large: see
+/// [`p_value_exact`]. [`Method::Auto`] is exact where that takes no more than about a tenth of a second: up to 10,000
+/// rows on both sides, to 100,000 against 1,000, to millions against a few or against as many. Scipy chooses by the
+/// larger side alone, and so has p-values of 0 for a few rows against many; for its choice see
+/// [`crate::convention::scipy`].
 ///
 /// # Errors
 /// A sample without rows; with [`Method::Exact`], samples for which [`p_value_exact`] is absent.
@@ -104,10 +105,10 @@ pub fn p_value_exact(distance: f64, n: u64, m: u64) -> Option<f64> {
     }
 }
 
-/// The large-sample counterpart of [`p_value_exact`]: the one-sample distribution at [`effective_rows`], which is closer
-/// than the limiting law of Kolmogorov. It is never below the chance that the samples do not overlap at all, which is
-/// the least that any distance has; so it is 0 only where that chance is below the smallest float. Microseconds at any
-/// size.
+/// The large-sample counterpart of [`p_value_exact`]: the one-sample distribution at `n m / (n + m)` rows,
+/// rounded (half to even) but at least one, which is closer than the limiting law of Kolmogorov. It is never below the
+/// chance that the samples do not overlap at all, `2 / C(n + m, n)`, which is the least that any distance has; so it is
+/// 0 only where that chance is below the smallest float. Microseconds at any size.
 ///
 /// Absent without rows and for a distance outside [0, 1].
 pub fn p_value_asymptotic(distance: f64, n: u64, m: u64) -> Option<f64> {
@@ -117,8 +118,8 @@ pub fn p_value_asymptotic(distance: f64, n: u64, m: u64) -> Option<f64> {
     Some(kolmogorov_survival(distance, effective_rows(n, m))?.max(chance_apart(n, m)))
 }
 
-/// The rows of one sample that say as much about a distance as these two: `n m / (n + m)`, rounded (half to even) but at
-/// least one, as scipy has it.
+/// The rows of one sample that say as much about a distance as these two: `n m / (n + m)`, rounded (half to even) but
+/// at least one, as scipy has it.
 pub(crate) fn effective_rows(n: u64, m: u64) -> u64 {
     // The larger first: two orders of multiplication could round to different sides.
     let (large, small) = (n.max(m) as f64, n.min(m) as f64);

@@ -20,8 +20,8 @@ const WHAT: &str = "maximum mean discrepancy";
 /// How the test is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MmdSettings {
-    /// Random regroupings of the rows that the statistic is compared with, at least [`LEAST_PERMUTATIONS`]. The smallest
-    /// p-value is 1 / (permutations + 1).
+    /// Random regroupings of the rows that the statistic is compared with, at least [`LEAST_PERMUTATIONS`]. The
+    /// smallest p-value is 1 / (permutations + 1).
     pub permutations: u32,
     /// Seed of the regroupings: the same seed gives the same p-value.
     pub seed: u64,
@@ -48,11 +48,11 @@ pub struct Mmd {
 /// (their lemma 6) with a Gaussian kernel whose bandwidth is the median distance between pooled rows (their section 8).
 /// It finds a change of dependence between columns that no single column shows.
 ///
-/// Both samples are tables in row-major order with the same `columns`. Each column is divided by its standard deviation over
-/// the pooled rows, so that units do not matter; a constant column has no say. The p-value is `(b + 1) / (B + 1)`, b of B
-/// random regroupings being at least as far apart (Phipson and Smyth 2010), and so is never 0 and holds at any size. The
-/// result depends neither on the order of the rows nor on which sample comes first: both are put in an order of their
-/// own before anything is drawn.
+/// Both samples are tables in row-major order with the same `columns`. Each column is divided by its standard
+/// deviation over the pooled rows, so that units do not matter; a constant column has no say. The p-value is `(b + 1)
+/// / (B + 1)`, b of B random regroupings being at least as far apart (Phipson and Smyth 2010), and so is never 0 and
+/// holds at any size. The result depends neither on the order of the rows nor on which sample comes first: both are
+/// put in an order of their own before anything is drawn.
 ///
 /// Edge cases. A single value far beyond all others (1e300 among values of one) makes the deviation of its column so
 /// large that all else in the column is equal: the test is blind to it. Clip such values first. Time and

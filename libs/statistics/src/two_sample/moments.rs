@@ -1,5 +1,5 @@
-/// A power of two that brings numbers of at most this magnitude to where no sum and no square overflows or loses digits: 1
-/// unless it is needed. Multiplying by it changes no digit that counts.
+/// A power of two that brings numbers of at most this magnitude to where no sum and no square overflows or loses
+/// digits: 1 unless it is needed. Multiplying by it changes no digit that counts.
 fn scale(largest: f64) -> f64 {
     const FAR: f64 = 1e120;
     match largest {
