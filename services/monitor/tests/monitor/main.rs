@@ -267,8 +267,8 @@ async fn rows_that_the_watch_takes_may_still_be_too_few_to_tell() {
     stage.predictions(&replica.log(&last, 0)).await;
     let [report] = <[_; 1]>::try_from(stage.reported(1, 1).await).expect("one report");
     let (of_window, of_columns) = said(&report);
-    assert_eq!((report.drift(), of_window), (Verdict::Unknown, "30 rows are too few to tell"));
-    assert_eq!(of_columns.len(), 3);
+    assert_eq!((report.drift(), of_columns.len()), (Verdict::Unknown, 3));
+    assert!(of_window.starts_with("30 rows are too few"), "{of_window}");
     for (verdict, reason) in of_columns {
         assert_eq!(verdict, Verdict::Unknown);
         assert!(reason.starts_with("30 rows are too few: only an effect of "), "{reason}");

@@ -54,8 +54,8 @@ fn verdict(comparison: &Comparison) -> String {
     let (all, unknown) = (counted(columns.len() as u64, "column"), count(comparison, Verdict::Unknown));
     let untold = match unknown {
         0 => String::new(),
-        1 => "; 1 has too few rows to tell".to_owned(),
-        unknown => format!("; {} have too few rows to tell", rows(unknown)),
+        1 => "; 1 cannot be told".to_owned(),
+        unknown => format!("; {} cannot be told", rows(unknown)),
     };
     match comparison.report.verdict {
         Verdict::Drifted => {
@@ -64,7 +64,7 @@ fn verdict(comparison: &Comparison) -> String {
         Verdict::Stable => format!("no shift that matters in any of {all}."),
         Verdict::Unknown if columns.is_empty() => "there are no columns to compare.".to_owned(),
         Verdict::Unknown => match count(comparison, Verdict::Stable) {
-            0 => format!("too few rows to tell about any of {all}."),
+            0 => format!("nothing can be told of any of {all}."),
             stable => format!("no shift that matters in {} of {all}{untold}.", rows(stable)),
         },
     }
@@ -145,12 +145,12 @@ fn convention(convention: Convention) -> &'static str {
 
 fn weighting(weighting: Weighting) -> &'static str {
     match weighting {
-        Weighting::Effect => "A column's share of the shift is its part of the effects of all columns.",
+        Weighting::Effect => "A column's share of the shift is its part of the effects of those that drifted.",
         Weighting::Importance => {
-            "A column's share of the shift is its part of the effects of all columns, each weighted by the importance given."
+            "A column's share of the shift is its part of the effects of those that drifted, each weighted by the importance given."
         }
         Weighting::Prediction => {
-            "A column's share of the shift is how far its shift alone moves the mean prediction, of all columns together."
+            "A column's share of the shift is how far its shift alone moves the mean prediction, of all that drifted together."
         }
     }
 }
