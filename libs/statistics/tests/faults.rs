@@ -199,6 +199,21 @@ fn columns_that_have_changed_places() {
     expect(&report.columns[2], Stable, &[]);
     assert_eq!(report.columns[0].suspicion, Some(Suspicion::Swapped { with: "price".to_owned() }));
     assert_eq!(report.verdict, Drifted);
+    for rows in [100, 500] {
+        let (height, price) = of(rows, 7);
+        let few = self::report(
+            &reference,
+            &table([("height", numbers(&price)), ("price", numbers(&height)), ("colour", colour(rows, 8))]),
+        );
+        expect(&few.columns[0], Drifted, &["\"price\"", "changed places"]);
+    }
+    let both_moved = |seed: u64| {
+        let (height, price) = of(500, seed);
+        let moved = |values: Vec<f64>| numbers(&values.iter().map(|value| value + 500.0).collect::<Vec<_>>());
+        table([("height", moved(height)), ("price", moved(price)), ("colour", colour(500, 9))])
+    };
+    let moved = self::report(&reference, &both_moved(11));
+    assert!(moved.columns.iter().all(|column| !column.reason.contains("changed places")), "{moved:#?}");
 }
 
 #[test]

@@ -8,17 +8,24 @@ const MAX_TRIED: usize = 40;
 
 /// Where of two drifted columns each now looks as the other did, says so in the reasons of both.
 pub(super) fn point_out(columns: &mut [ColumnDrift], reference: &Profile, current: &Profile, level: f64, margin: f64) {
-    let drifted = |column: &&ColumnDrift| column.verdict == Verdict::Drifted;
-    let names: Vec<String> = columns.iter().filter(drifted).map(|column| column.name.clone()).take(MAX_TRIED).collect();
-    let looks_like = |now: &str, then: &str| match (reference.column(then), current.column(now)) {
-        (Some(then), Some(now)) => compare_column("", then, now, level, margin).verdict == Verdict::Stable,
+    let drifted = columns.iter().filter(|column| column.verdict == Verdict::Drifted);
+    let tried: Vec<(String, f64)> =
+        drifted.map(|column| (column.name.clone(), column.effect)).take(MAX_TRIED).collect();
+    // In few rows much looks alike: a difference as large as the shift that is to be explained must have been visible.
+    let looks_like = |(now, shift): &(String, f64), then: &str| match (reference.column(then), current.column(now)) {
+        (Some(then), Some(now)) => {
+            let found = compare_column("", then, now, level, margin);
+            found.verdict != Verdict::Drifted
+                && found.is_large_enough(*shift)
+                && found.effect <= margin.max(shift / 10.0)
+        }
         _ => false,
     };
-    for (index, one) in names.iter().enumerate() {
-        for other in &names[index + 1..] {
-            if looks_like(one, other) && looks_like(other, one) {
-                note(columns, one, other);
-                note(columns, other, one);
+    for (index, one) in tried.iter().enumerate() {
+        for other in &tried[index + 1..] {
+            if looks_like(one, &other.0) && looks_like(other, &one.0) {
+                note(columns, &one.0, &other.0);
+                note(columns, &other.0, &one.0);
             }
         }
     }
