@@ -1,3 +1,5 @@
+use crate::profile::ColumnKind;
+
 /// Why a statistic has no value for the input given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -115,9 +117,9 @@ pub enum Error {
     #[error("one profile is of a {profile} column, the other of a {values} one")]
     Kind {
         /// The kind of the first.
-        profile: &'static str,
+        profile: ColumnKind,
         /// The kind of the second.
-        values: &'static str,
+        values: ColumnKind,
     },
     /// A statistic of numbers asked of a column of names.
     #[error("{what} is of numbers, the column is of names")]

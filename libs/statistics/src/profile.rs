@@ -12,7 +12,7 @@ mod moments;
 mod numeric;
 mod timestamp;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,30 @@ pub enum ColumnProfile {
     Boolean(Categorical),
     /// A point in time.
     Timestamp(Timestamp),
+}
+
+/// What a column's values are, in a word where it is displayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColumnKind {
+    /// Quantities.
+    Numeric,
+    /// Some of a set of values, or text.
+    Categorical,
+    /// True or false.
+    Boolean,
+    /// Points in time.
+    Timestamp,
+}
+
+impl fmt::Display for ColumnKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Numeric => "numeric",
+            Self::Categorical => "categorical",
+            Self::Boolean => "boolean",
+            Self::Timestamp => "timestamp",
+        })
+    }
 }
 
 impl Profile {
@@ -196,13 +220,13 @@ impl ColumnProfile {
         }
     }
 
-    /// The kind in a word.
-    pub fn kind(&self) -> &'static str {
+    /// What the values are.
+    pub fn kind(&self) -> ColumnKind {
         match self {
-            Self::Numeric(_) => "numeric",
-            Self::Categorical(_) => "categorical",
-            Self::Boolean(_) => "boolean",
-            Self::Timestamp(_) => "timestamp",
+            Self::Numeric(_) => ColumnKind::Numeric,
+            Self::Categorical(_) => ColumnKind::Categorical,
+            Self::Boolean(_) => ColumnKind::Boolean,
+            Self::Timestamp(_) => ColumnKind::Timestamp,
         }
     }
 

@@ -8,6 +8,7 @@ mod figures;
 mod html;
 mod importance;
 mod json;
+mod notes;
 mod output_file;
 mod prediction;
 mod profile;

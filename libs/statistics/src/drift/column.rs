@@ -9,7 +9,7 @@ use super::{
     significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS, evidence},
 };
 use crate::{
-    profile::{Categorical, ColumnProfile, Numeric},
+    profile::{Categorical, ColumnKind, ColumnProfile, Numeric},
     two_sample::{Test, divergence},
 };
 
@@ -34,8 +34,8 @@ pub struct Sides<T = f64> {
 pub struct ColumnDrift {
     /// The column.
     pub name: String,
-    /// `numeric`, `categorical`, `boolean` or `timestamp`: the reference's.
-    pub kind: &'static str,
+    /// What the reference's values are.
+    pub kind: ColumnKind,
     /// The answer.
     pub verdict: Verdict,
     /// Why, in words.

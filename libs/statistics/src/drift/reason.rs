@@ -7,7 +7,7 @@ use super::{
     bins::{Bin, BinKind, Short},
     column::{ColumnDrift, MAX_NEW_VALUES},
 };
-use crate::profile::{ColumnProfile, Numeric};
+use crate::profile::{ColumnKind, ColumnProfile, Numeric};
 
 /// Quantiles by which a change of unit is told.
 const QUANTILES: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
@@ -113,14 +113,14 @@ fn multiple(factor: f64) -> String {
     format!("the values are about {} times as {size} as before", Short(times))
 }
 
-fn moved(bin: &Bin, kind: &str, rows: (f64, f64)) -> String {
+fn moved(bin: &Bin, kind: ColumnKind, rows: (f64, f64)) -> String {
     let (before, now) = (Percent(bin.reference as f64 / rows.0), Percent(bin.current as f64 / rows.1));
     match &bin.kind {
         BinKind::OtherKind => {
             let none = match kind {
-                "numeric" => "are no number",
-                "boolean" => "are neither true nor false",
-                _ => "are no point in time",
+                ColumnKind::Numeric => "are no number",
+                ColumnKind::Boolean => "are neither true nor false",
+                ColumnKind::Categorical | ColumnKind::Timestamp => "are no point in time",
             };
             format!("values that {none} went from {before} to {now} of the rows")
         }

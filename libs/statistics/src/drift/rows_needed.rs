@@ -4,6 +4,7 @@ use super::{
     noncentrality,
     significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS},
 };
+use crate::profile::ColumnKind;
 
 /// Rows that it takes to see a shift of the margin's size, in two significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ fn bins(column: &ColumnDrift, rows: Sides<u64>) -> usize {
     let smaller = rows.reference.min(rows.current) as f64;
     let is_interval = |bin: &&Bin| matches!(bin.kind, BinKind::Interval { .. });
     let intervals = column.bins.iter().filter(is_interval).count();
-    if column.kind == "numeric" {
+    if column.kind == ColumnKind::Numeric {
         let room = (smaller / MIN_EXPECTED).min(rows.reference as f64 / MIN_REFERENCE) as usize;
         return intervals.max(NUMERIC_BINS).min(room) + column.bins.len() - intervals + 1;
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use rekindle_statistics::{
     convention::Convention,
     drift::{ColumnDrift, Settings, Sides, Suspicion, Verdict},
+    profile::ColumnKind,
     two_sample::Test,
 };
 use serde::Serialize;
@@ -100,8 +101,8 @@ pub(super) fn of(comparison: &Comparison) -> Result<String> {
 /// Values are either quantities or names: a point in time is one, true and false are two of the other.
 pub(super) fn kind(column: &ColumnDrift) -> &'static str {
     match column.kind {
-        "numeric" | "timestamp" => "numeric",
-        _ => "categorical",
+        ColumnKind::Numeric | ColumnKind::Timestamp => "numeric",
+        ColumnKind::Categorical | ColumnKind::Boolean => "categorical",
     }
 }
 

@@ -86,7 +86,7 @@ fn line(column: &Column) -> Vec<String> {
         ColumnProfile::Timestamp(timestamp) => (String::new(), span(timestamp.span())),
     };
     let missing = column.profile.missing_share().map(percent).unwrap_or_default();
-    vec![printable(&column.name), column.profile.kind().to_owned(), missing, different, values]
+    vec![printable(&column.name), column.profile.kind().to_string(), missing, different, values]
 }
 
 fn numbers(numeric: &Numeric) -> (String, String) {

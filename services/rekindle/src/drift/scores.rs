@@ -4,7 +4,7 @@ use super::figures::percent;
 use rekindle_statistics::{
     convention::{Categories, Column, Convention, Scores, evidently, scipy},
     drift::ColumnDrift,
-    profile::{self, BUCKETS, Categorical, ColumnProfile, Numeric, Profile},
+    profile::{self, BUCKETS, Categorical, ColumnKind, ColumnProfile, Numeric, Profile},
     two_sample::Sample,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn buckets(convention: Convention) -> usize {
 
 /// The statistics that the verdict rests on. Points in time are not compared by their values, so there are none of these.
 pub(super) fn of_verdict(column: &ColumnDrift) -> Scores {
-    let any = column.minimum_detectable_effect.is_some() && column.kind != "timestamp";
+    let any = column.minimum_detectable_effect.is_some() && column.kind != ColumnKind::Timestamp;
     Scores {
         psi: any.then_some(column.psi),
         jensen_shannon: any.then_some(column.jensen_shannon),

@@ -9,11 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
-use rekindle_dataset::{Kind, Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Stray};
-use rekindle_statistics::profile::{Column, ColumnProfile, Profile};
+use rekindle_dataset::{Kind, Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason};
+use rekindle_statistics::profile::{ColumnProfile, Profile};
 
 use super::{
     comparison::{Skipped, Source, WhySkipped},
+    notes,
     selection::Selection,
 };
 
@@ -60,7 +61,7 @@ impl Reader<'_> {
         let mut scan = self.open(path, None)?;
         let mut skipped = skipped(&scan);
         let mut notes: Vec<String> =
-            scan.strays().iter().filter(|stray| selection.takes(&stray.column)).map(stray).collect();
+            scan.strays().iter().filter(|stray| selection.takes(&stray.column)).map(notes::of_stray).collect();
         if !selection.is_all() {
             let own = kinds_of(&scan);
             let kinds = selection.kinds(&own, &name)?;
@@ -93,7 +94,7 @@ impl Reader<'_> {
             let (known, new): (Vec<_>, Vec<_>) =
                 columns.into_iter().partition(|column| reference.column(&column.name).is_some());
             source.profile.columns = known;
-            source.notes.extend(of_other_kinds(&source, reference));
+            source.notes.extend(notes::of_other_kinds(&source, reference));
             return Ok((source, new.into_iter().map(|column| column.name).collect()));
         }
         self.in_kinds(path, kinds(reference))
@@ -150,7 +151,13 @@ impl Reader<'_> {
             Ok(())
         })?;
         let profile = profiler.finish();
-        notes.extend(profile.columns.iter().zip(examples).filter_map(|(column, example)| unreadable(column, example?)));
+        notes.extend(
+            profile
+                .columns
+                .iter()
+                .zip(examples)
+                .filter_map(|(column, example)| notes::of_unreadable(column, &example?)),
+        );
         Ok(profile)
     }
 
@@ -236,38 +243,6 @@ fn skipped(scan: &Scan) -> Vec<Skipped> {
 
 fn deselected(name: String) -> Skipped {
     Skipped { name, reason: WhySkipped::Deselected }
-}
-
-/// That a column of numbers has a value for which it is taken for text.
-fn stray(stray: &Stray) -> String {
-    let Stray { column, value } = stray;
-    format!(
-        "{column:?} is taken for text, as not all of its values are numbers: {value:?} is one; if that means that there is none, say so \
-         with --missing"
-    )
-}
-
-/// That a column has values of another kind than its own, with one of them.
-fn unreadable(column: &Column, example: String) -> Option<String> {
-    let Column { name, profile } = column;
-    let rows = profile.unreadable();
-    (rows > 0).then(|| format!("{name:?} is {}, and {rows} of its values are not, such as {example:?}", profile.kind()))
-}
-
-/// Of a profile that was made without knowing the reference, and has columns in other kinds for it.
-fn of_other_kinds(current: &Source, reference: &Profile) -> Vec<String> {
-    let kind = |profile: Option<&ColumnProfile>| profile.map(ColumnProfile::kind);
-    let differs = |column: &&Column| kind(reference.column(&column.name)) != Some(column.profile.kind());
-    let told = |column: &Column| {
-        format!(
-            "{:?} is {} in the profile {}, and {} in the reference; `rekindle profile FILE --like REFERENCE` takes the reference's kinds",
-            column.name,
-            column.profile.kind(),
-            current.name,
-            kind(reference.column(&column.name)).unwrap_or_default()
-        )
-    };
-    current.profile.columns.iter().filter(differs).map(told).collect()
 }
 
 fn size(path: &Path) -> u64 {

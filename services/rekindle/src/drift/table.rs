@@ -33,7 +33,7 @@ pub(super) fn ordered(columns: &[ColumnDrift]) -> Vec<&ColumnDrift> {
 fn line(column: &ColumnDrift, has_drifted: bool) -> Vec<String> {
     vec![
         printable(&column.name),
-        column.kind.to_owned(),
+        column.kind.to_string(),
         verdict(column.verdict).to_owned(),
         format!("{:.3}", column.effect),
         column.minimum_detectable_effect.map(|least| format!("{least:.3}")).unwrap_or_default(),

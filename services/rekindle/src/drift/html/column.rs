@@ -3,7 +3,7 @@
 use rekindle_statistics::{
     convention::Scores,
     drift::{ColumnDrift, Sides, Verdict},
-    profile::{ColumnProfile, Numeric},
+    profile::{ColumnKind, ColumnProfile, Numeric},
 };
 
 use super::{
@@ -11,11 +11,11 @@ use super::{
     chart::{self, Chart},
     parts::Parts,
 };
-use crate::drift::figures::{chance, number, percent, rows};
 use crate::{
     client::output,
     drift::{
         comparison::Comparison,
+        figures::{chance, number, percent, rows},
         table::{self, printable},
     },
 };
@@ -25,7 +25,7 @@ pub(super) struct Column {
     /// Its place in the reference, by which the page links to it.
     pub id: usize,
     pub name: String,
-    pub kind: &'static str,
+    pub kind: String,
     pub tag: Tag,
     pub reason: String,
     pub advice: String,
@@ -88,7 +88,7 @@ impl Column {
         Some(Self {
             id,
             name: printable(&column.name),
-            kind: column.kind,
+            kind: column.kind.to_string(),
             tag: Tag::of(column.verdict),
             reason: sentence(&printable(&column.reason)),
             advice: advice::of(column, comparison),
@@ -189,7 +189,7 @@ fn sides(column: &ColumnDrift, reference: &ColumnProfile, current: &ColumnProfil
     let numeric =
         |name, value: fn(&Numeric) -> Option<f64>| row(name, &|side| numbers(side).and_then(value).map(number));
     let mut lines = vec![row("Rows", &|side| Some(rows(side.rows()))), shares("Missing", column.missing)];
-    lines.extend((column.kind == "numeric").then(|| shares("Not finite", column.non_finite)));
+    lines.extend((column.kind == ColumnKind::Numeric).then(|| shares("Not finite", column.non_finite)));
     lines.extend(of_current("Out of range", column.out_of_range_share));
     lines.extend(of_current("Unseen values", column.unseen_share));
     lines.extend([
