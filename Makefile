@@ -42,7 +42,7 @@ bench: build ## Start-up, idle memory, serving beside a bare echo, drift beside 
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
 	scripts/bench-drift.sh $(PROGRAM)
 
-calibrate: ## How often the drift verdict cries wolf, and how soon it tells a wolf: simulated, half an hour on two cores.
+calibrate: ## How often the drift verdict cries wolf, and how soon it tells a wolf: simulated, some 40 minutes on two cores.
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
 
 fuzz: ## What reads profiles and files, fuzzed for five minutes each; needs a nightly compiler and cargo-fuzz.
