@@ -65,7 +65,7 @@ pub struct ColumnDrift {
     pub p_value: f64,
     /// The smallest index that this window could have told from none.
     pub minimum_detectable_psi: f64,
-    /// Share of the sum of all columns' effects, in [0, 1]; an effect is an index less what chance alone would make it.
+    /// Share of the effects of the columns that drifted, in [0, 1], 0 if it did not; an effect is an index less what chance alone would make it.
     pub cause_share: f64,
     /// Share of missing values in the reference.
     pub missing_reference: f64,

@@ -29,6 +29,13 @@ pub struct Sides<T = f64> {
     pub current: T,
 }
 
+impl Sides<u64> {
+    /// `1/n + 1/m`: what an index of samples with so many rows scatters by, for each degree of freedom; infinite without rows on a side.
+    pub(super) fn noise(&self) -> f64 {
+        1.0 / self.reference as f64 + 1.0 / self.current as f64
+    }
+}
+
 /// One column of a window against the reference. No number is NaN or infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnDrift {
@@ -76,7 +83,7 @@ pub struct ColumnDrift {
     /// Share of the window's different values that the reference may not have, at most; present where they were too many to be counted
     /// one by one.
     pub new_values_share: Option<f64>,
-    /// The column's part of all columns' effects, in [0, 1].
+    /// The column's part of the effects of all that drifted, in [0, 1]; 0 where it did not.
     pub cause_share: f64,
     /// The parts of the column's values, as compared.
     pub bins: Vec<Bin>,
@@ -141,8 +148,8 @@ pub fn compare_column(
         cause_share: 0.0,
         bins: found.bins,
     };
-    let so_little = chance_of_so_little(evidence.psi, margin, evidence.bins, rows);
-    column.verdict = verdict(&column, level, margin, so_little <= MISS_CHANCE);
+    let is_surely_within = || chance_of_so_little(evidence.psi, margin, evidence.bins, rows) <= MISS_CHANCE;
+    column.verdict = verdict(&column, level, margin, is_surely_within);
     column.suspicion = reason::suspicion(&column, reference, current);
     column.reason = reason::of(&column, reference, current, margin);
     column
@@ -157,12 +164,11 @@ pub(super) fn absent(name: &str, reference: &ColumnProfile, rows: u64, level: f6
     column
 }
 
-/// `surely_within`: whether an effect of the margin's size would have shown as a larger one.
-fn verdict(column: &ColumnDrift, level: f64, margin: f64, surely_within: bool) -> Verdict {
-    let could_tell = column.is_large_enough(margin) && column.is_comparable() && surely_within;
+/// `is_surely_within`: whether an effect of the margin's size would have shown as a larger one.
+fn verdict(column: &ColumnDrift, level: f64, margin: f64, is_surely_within: impl FnOnce() -> bool) -> Verdict {
     if column.p_value < level && column.effect > margin {
         Verdict::Drifted
-    } else if could_tell {
+    } else if column.is_large_enough(margin) && column.is_comparable() && is_surely_within() {
         Verdict::Stable
     } else {
         Verdict::Unknown
@@ -199,8 +205,7 @@ fn numbers(reference: &Numeric, current: &Numeric, rows: Sides<u64>) -> Found {
     let buckets = reference.aligned(current);
     let least_share = (MIN_EXPECTED / smaller as f64).max(MIN_REFERENCE / rows.reference.max(1) as f64);
     let bins = numeric::bins(&buckets, reference, current, least_share);
-    let beyond = bins.iter().filter(|bin| matches!(bin.kind, BinKind::Below { .. } | BinKind::Above { .. }));
-    let beyond: u64 = beyond.map(|bin| bin.current).sum();
+    let beyond: u64 = bins.iter().filter(|bin| bin.is_beyond()).map(|bin| bin.current).sum();
     Found {
         wasserstein: numeric::wasserstein(&buckets, reference),
         ks: numeric::kolmogorov_smirnov(&buckets),

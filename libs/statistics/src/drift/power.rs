@@ -12,7 +12,7 @@ pub(super) fn detectable_effect(bins: usize, level: f64, rows: Sides<u64>) -> Op
     }
     // A single bin leaves no freedom, yet one new value would open a second.
     let freedom = bins.saturating_sub(1).max(1);
-    Some(noncentrality(freedom, level, MISS_CHANCE) * (1.0 / rows.reference as f64 + 1.0 / rows.current as f64))
+    Some(noncentrality(freedom, level, MISS_CHANCE) * rows.noise())
 }
 
 /// The noncentrality of a chi-square statistic that exceeds its `level` critical value with probability
@@ -42,8 +42,7 @@ pub fn noncentrality(freedom: usize, level: f64, miss_chance: f64) -> f64 {
 
 /// The chance of an index of at most `psi` in so many bins and rows if the true one, over what chance makes it, were `margin`.
 pub(super) fn chance_of_so_little(psi: f64, margin: f64, bins: usize, rows: Sides<u64>) -> f64 {
-    let noise = 1.0 / rows.reference as f64 + 1.0 / rows.current as f64;
-    let freedom = bins.saturating_sub(1).max(1);
+    let (noise, freedom) = (rows.noise(), bins.saturating_sub(1).max(1));
     let (x, lambda) = (psi / noise, margin / noise);
     if lambda <= MANY_ROWS {
         return 1.0 - noncentral_survival(x, freedom, lambda);

@@ -1,7 +1,7 @@
 use super::{
-    ColumnDrift, MISS_CHANCE, Sides,
+    ColumnDrift, Sides,
     bins::{Bin, BinKind},
-    noncentrality,
+    power::detectable_effect,
     significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS},
 };
 use crate::profile::ColumnKind;
@@ -24,18 +24,12 @@ const NUMERIC_BINS: usize = 11;
 /// How many rows a column would need to be called stable or drifted: the verdict's own condition, solved for the rows. The number of bins
 /// grows with the rows and is estimated from the column as it is, rather too high than too low. `None` where no number will do.
 pub fn rows_needed(column: &ColumnDrift, rows: Sides<u64>, level: f64, margin: f64) -> Option<RowsNeeded> {
-    let enough = |rows| detectable(column, rows, level) <= margin;
+    let enough = |rows| detectable_effect(bins(column, rows), level / TESTS, rows).is_some_and(|least| least <= margin);
     let window = |current| Sides { reference: rows.reference, current };
     if rows.reference > 0 && enough(window(MAX_ROWS)) {
         return least(|current| enough(window(current))).map(RowsNeeded::InWindow);
     }
     least(|both| enough(Sides { reference: both, current: both })).map(RowsNeeded::InBoth)
-}
-
-fn detectable(column: &ColumnDrift, rows: Sides<u64>, level: f64) -> f64 {
-    let bins = bins(column, rows);
-    let noise = 1.0 / rows.reference as f64 + 1.0 / rows.current as f64;
-    noncentrality(bins.saturating_sub(1).max(1), level / TESTS, MISS_CHANCE) * noise
 }
 
 /// Bins that so many rows would be compared by.

@@ -176,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_falls_by_the_gaps_between_the_values_is_no_surprise() {
+        let span = |low: u32, reference| {
+            Bin::new(BinKind::Interval { low: f64::from(low), high: f64::from(low) + 0.9 }, reference, 20_000)
+        };
+        // The first interval begins at the smallest value, so that 21 values have 20 gaps between them.
+        let found = pooled(&[span(0, 21), span(1, 20), span(2, 20)]).chi_square().expect("three bins");
+        assert!((found - 1.0).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
     fn what_holds_no_ordinary_value_stands_alone() {
         let bins = [
             interval(1, 990, 180),

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -27,13 +27,15 @@ async fn a_swap_under_load_loses_no_request() {
     replica.ready().await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            let (stop, client) = (Arc::clone(&stop), replica.client.clone());
+    let last_answers: Arc<[AtomicU32; 8]> = Arc::default();
+    let clients: Vec<_> = (0..last_answers.len())
+        .map(|place| {
+            let (stop, client, last_answers) = (Arc::clone(&stop), replica.client.clone(), Arc::clone(&last_answers));
             tokio::spawn(async move {
                 let (mut answered, mut versions) = (0u32, BTreeSet::new());
                 while !stop.load(Relaxed) {
                     let answer = client.clone().model_infer(request(1)).await.expect("no request is lost").into_inner();
+                    last_answers[place].store(answer.model_version.parse().expect("a number"), Relaxed);
                     versions.insert(answer.model_version);
                     answered += 1;
                 }
@@ -45,6 +47,12 @@ async fn a_swap_under_load_loses_no_request() {
         let version = versions[usize::try_from(generation % 2).unwrap()];
         world.desire(generation, version).await;
         world.reports("the swap", is_served(generation, version)).await;
+        // However busy the machine is, each client is in the middle of its requests when the next swap comes.
+        eventually("every client is answered by the version that was swapped in", async || {
+            let last: Vec<u32> = last_answers.iter().map(|answer| answer.load(Relaxed)).collect();
+            if last.iter().all(|answer| *answer == version.version) { Ok(()) } else { Err(format!("{last:?}")) }
+        })
+        .await;
     }
     stop.store(true, Relaxed);
     for client in clients {
