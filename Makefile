@@ -1,6 +1,5 @@
-# The front door. `make` alone lists what there is.
-#
-# Everything is built in one profile (release), so that dependencies are compiled once for tests, demo and production.
+# `make` lists the targets. All targets build with the release profile, so that dependencies are compiled once for tests, demo and
+# production.
 
 CARGO ?= cargo
 PROGRAM := target/release/rekindle
@@ -15,40 +14,42 @@ help: ## Lists the targets.
 build: ## Builds the program to target/release/rekindle.
 	$(CARGO) build --release --locked --package rekindle
 
-demo: build ## Runs the whole loop on a year of real flights; ends with target/demo/report.html.
+demo: build ## Runs the whole loop on a year of real flights and writes target/demo/report.html.
 	scripts/install-tools.sh nats
 	$(PROGRAM) demo --data deploy/demo/flights_2013.parquet --target late --time timestamp \
 	  --train-until 2013-05-01T00:00:00Z --ignore flight_id,flight_no,arr_delay --replicas 3 --out $(DEMO_OUT)
 
-up: build ## Starts the platform on this machine, with its state in ./rekindle-data.
+up: build ## Starts the platform on this machine with its state in ./rekindle-data.
 	scripts/install-tools.sh nats
 	$(PROGRAM) up --data-dir rekindle-data
 
-test: tools ## Formatting, lints, and every test, on servers that it installs and starts itself.
+test: tools ## Runs lints and all tests, on servers that it installs and starts.
 	$(MAKE) lint
-	# The program and the tests in one build: apart, their dependencies would be compiled with different features, twice.
+	# One build of the program and the tests: two builds would compile their dependencies twice, with different features.
 	$(CARGO) build --release --locked --workspace --bins --tests
 	$(CARGO) nextest run --release --locked --workspace
 
-lint: ## rustfmt and clippy; a warning is an error.
+lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; a warning is an error.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- --deny warnings
+	python3 scripts/check-dependencies.py
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: build ## Start-up, idle memory, serving beside a bare echo, drift beside Evidently, alibi-detect and whylogs.
+bench: build ## Measures start-up time, idle memory, memory of registering large files, serving against a bare echo server, and drift against Evidently, alibi-detect and whylogs.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
+	CARGO="$(CARGO)" scripts/bench-register.sh $(PROGRAM)
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
 	scripts/bench-drift.sh $(PROGRAM)
 
-calibrate: ## How often the drift verdict cries wolf, and how soon it tells a wolf: simulated, some 40 minutes on two cores.
+calibrate: ## Simulates the false-alarm rate and the detection delay of the drift verdict (about 40 minutes on two cores).
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
 
-fuzz: ## What reads profiles and files, fuzzed for five minutes each; needs a nightly compiler and cargo-fuzz.
+fuzz: ## Fuzzes the readers of profiles and files for five minutes each; needs a nightly compiler and cargo-fuzz.
 	cd libs/dataset/fuzz && for target in profile files; do mkdir -p corpus/$$target && \
 	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
 	    -max_total_time=300 -max_len=16384 -rss_limit_mb=3000 -timeout=10 || exit 1; done
 
-tools: ## Installs the servers and clients that the tests run against, into .tools (PostgreSQL from Debian's packages).
+tools: ## Installs the servers and clients that the tests need into .tools (PostgreSQL with apt-get).
 	scripts/install-tools.sh

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks what can be checked of compose.yaml and its proxy without starting them (needs PyYAML).
+"""Checks compose.yaml and the proxy's configuration statically (needs PyYAML).
 
-Every service has a health check; nothing is published but the proxy and the broker, and those to this machine; every port,
-package and file that one file names exists in the other.
+Every service has a health check; only the proxy and the broker publish ports, on the loopback interface; every port, package and
+file that one configuration refers to exists.
 """
 
 import pathlib
@@ -49,7 +49,7 @@ def check_proxy(proxy, services):
             yield f"proxy: no route for package {package}"
     for prefix, cluster in prefixes.items():
         if cluster not in clusters:
-            yield f"proxy: {prefix} leads to {cluster}, which is not there"
+            yield f"proxy: {prefix} is routed to {cluster}, which is not a cluster"
     for name, cluster in clusters.items():
         for endpoint in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
             address = endpoint["endpoint"]["address"]["socket_address"]

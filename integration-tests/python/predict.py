@@ -1,9 +1,9 @@
-"""Asks a running platform for predictions with the unmodified Triton client.
+"""Sends a prediction request to a running platform with the unmodified Triton client.
 
 usage: predict.py HOST:PORT MODEL < rows.json > answers.json
 
-Reads a list of rows (objects from feature name to value), sends them as one request whose tensors are typed by the
-model's own metadata, and prints what came back.
+Reads a list of rows (objects from feature name to value), sends them as one request whose tensors have the types of the
+model's metadata, and prints the response.
 """
 
 import json

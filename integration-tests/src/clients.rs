@@ -1,30 +1,22 @@
-//! Clients of a running platform, whichever way it was started.
+//! Clients of a running platform, however it was started.
 
 use std::time::Duration;
 
-use rekindle_proto::{
-    client::channel,
-    inference::grpc_inference_service_client::GrpcInferenceServiceClient as InferenceClient,
-    monitor::monitor_client::MonitorClient,
-    orchestrator::orchestrator_client::OrchestratorClient,
-    registry::{
-        artifacts_client::ArtifactsClient, datasets_client::DatasetsClient, models_client::ModelsClient,
-        runs_client::RunsClient,
-    },
-    trainer::trainer_client::TrainerClient,
-};
-use tonic::transport::Channel;
+use rekindle_client::{Connection, Inference, Monitor, Orchestrator, Registry, Trainer};
 
-/// Where each service of a platform answers.
+/// The principal of every call.
+pub const PRINCIPAL: &str = "tester";
+
+/// The addresses of a platform.
 #[derive(Debug, Clone)]
 pub struct Clients {
     /// `http://host:port` of the registry.
     pub registry: String,
-    /// The trainer's.
+    /// That of the trainer.
     pub trainer: String,
-    /// The monitor's.
+    /// That of the monitor.
     pub monitor: String,
-    /// The orchestrator's.
+    /// That of the orchestrator.
     pub orchestrator: String,
     /// `host:port` of each replica.
     pub inference: Vec<String>,
@@ -32,48 +24,35 @@ pub struct Clients {
     pub nats: String,
 }
 
-fn open(address: &str) -> Channel {
-    channel(address, Duration::from_secs(60)).expect("an address made by the harness")
+/// A connection to one of the addresses.
+pub fn open(address: &str) -> Connection {
+    let connection = Connection::open(address, Duration::from_secs(60)).expect("an address of the platform");
+    connection.with_principal(PRINCIPAL.parse().expect("a principal"))
 }
 
 impl Clients {
-    /// Blobs.
-    pub fn artifacts(&self) -> ArtifactsClient<Channel> {
-        ArtifactsClient::new(open(&self.registry))
-    }
-
-    /// Datasets.
-    pub fn datasets(&self) -> DatasetsClient<Channel> {
-        DatasetsClient::new(open(&self.registry))
-    }
-
-    /// Runs.
-    pub fn runs(&self) -> RunsClient<Channel> {
-        RunsClient::new(open(&self.registry))
-    }
-
-    /// Models.
-    pub fn models(&self) -> ModelsClient<Channel> {
-        ModelsClient::new(open(&self.registry))
+    /// Blobs, datasets, runs and models.
+    pub fn registry(&self) -> Registry {
+        Registry::new(open(&self.registry))
     }
 
     /// Jobs.
-    pub fn trainer(&self) -> TrainerClient<Channel> {
-        TrainerClient::new(open(&self.trainer))
+    pub fn trainer(&self) -> Trainer {
+        Trainer::new(open(&self.trainer))
     }
 
     /// Reports and outcomes.
-    pub fn monitor(&self) -> MonitorClient<Channel> {
-        MonitorClient::new(open(&self.monitor))
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(open(&self.monitor))
     }
 
     /// Policies, workflows and deployments.
-    pub fn orchestrator(&self) -> OrchestratorClient<Channel> {
-        OrchestratorClient::new(open(&self.orchestrator))
+    pub fn orchestrator(&self) -> Orchestrator {
+        Orchestrator::new(open(&self.orchestrator))
     }
 
     /// One replica.
-    pub fn replica(&self, index: usize) -> InferenceClient<Channel> {
-        InferenceClient::new(open(&format!("http://{}", self.inference[index])))
+    pub fn replica(&self, index: usize) -> Inference {
+        Inference::new(open(&format!("http://{}", self.inference[index])))
     }
 }

@@ -1,27 +1,29 @@
-//! Each service as a process of its own, as on a cluster, so that a test can take one away.
+//! Each service as a process of its own, as on a cluster, so that a test can kill or suspend one.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use rekindle_testkit::{NatsServer, eventually, free_port};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Clients, Wiring, process::Process, wiring::to_toml};
-use rekindle_proto::client::channel;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use crate::{
+    Clients, Wiring, clients,
+    process::Process,
+    wiring::{merge, to_toml},
+};
 
 /// One process of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
-    /// Datasets, runs, models.
+    /// Datasets, runs and models.
     Registry,
     /// The worker.
     Trainer,
-    /// Windows and reports.
-    Monitor,
-    /// Workflows and deployments.
-    Orchestrator,
-    /// The replica of that number.
+    /// The instance of the monitor with that number.
+    Monitor(usize),
+    /// The instance of the orchestrator with that number. It calls the instance of the monitor with the same number.
+    Orchestrator(usize),
+    /// The replica with that number.
     Inference(usize),
 }
 
@@ -31,9 +33,17 @@ impl Service {
         match self {
             Self::Registry => "registry",
             Self::Trainer => "trainer",
-            Self::Monitor => "monitor",
-            Self::Orchestrator => "orchestrator",
+            Self::Monitor(_) => "monitor",
+            Self::Orchestrator(_) => "orchestrator",
             Self::Inference(_) => "inference",
+        }
+    }
+
+    /// The name of the instance in its settings, by which it holds leases; `None` for a service that has one process.
+    pub fn instance(self) -> Option<String> {
+        match self {
+            Self::Monitor(n) | Self::Orchestrator(n) => Some(format!("{}-{n}", self.name())),
+            Self::Registry | Self::Trainer | Self::Inference(_) => None,
         }
     }
 }
@@ -43,46 +53,44 @@ impl Service {
 pub struct Cluster {
     processes: BTreeMap<Service, Process>,
     ports: BTreeMap<Service, u16>,
+    settings: Value,
     folder: TempDir,
-    /// Where it answers.
+    /// Clients of the first instances.
     pub clients: Clients,
     /// The bus.
     pub nats: NatsServer,
-    _wiring: Wiring,
+    /// Databases and object store.
+    pub wiring: Wiring,
 }
 
 impl Cluster {
     /// Starts the bus, the four services and `replicas` replicas, and waits until all are ready.
     pub async fn start(wiring: Wiring, replicas: usize) -> Self {
+        Self::start_with(wiring, replicas, json!({})).await
+    }
+
+    /// The same with further settings, by section.
+    pub async fn start_with(wiring: Wiring, replicas: usize, further: Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let nats = NatsServer::start().await;
-        let services = [Service::Registry, Service::Trainer, Service::Monitor, Service::Orchestrator];
+        let services = [Service::Registry, Service::Trainer, Service::Monitor(0), Service::Orchestrator(0)];
         let all: Vec<Service> = services.into_iter().chain((0..replicas).map(Service::Inference)).collect();
         let ports: BTreeMap<Service, u16> = all.iter().map(|&service| (service, free_port())).collect();
-        let url = |service| format!("http://127.0.0.1:{}", ports[&service]);
         let clients = Clients {
-            registry: url(Service::Registry),
-            trainer: url(Service::Trainer),
-            monitor: url(Service::Monitor),
-            orchestrator: url(Service::Orchestrator),
+            registry: url(&ports, Service::Registry),
+            trainer: url(&ports, Service::Trainer),
+            monitor: url(&ports, Service::Monitor(0)),
+            orchestrator: url(&ports, Service::Orchestrator(0)),
             inference: (0..replicas).map(|n| format!("127.0.0.1:{}", ports[&Service::Inference(n)])).collect(),
             nats: nats.url(),
         };
         let mut settings = wiring.settings();
-        settings["bus"] = json!({ "url": clients.nats });
-        settings["peers"] =
-            json!({ "registry": clients.registry, "trainer": clients.trainer, "monitor": clients.monitor });
-        let shared = folder.path().join("shared");
+        merge(&mut settings, json!({ "bus": { "url": clients.nats } }));
         if settings.get("artifacts").is_none() {
-            settings["artifacts"] = json!({ "url": format!("file://{}/objects", shared.display()) });
-            for service in ["registry", "monitor", "orchestrator"] {
-                let file = shared.join(format!("{service}.db"));
-                settings[service] = json!({ "database": { "url": format!("sqlite://{}", file.display()) } });
-            }
-            std::fs::create_dir_all(&shared).expect("a folder");
+            merge(&mut settings, files_in(&folder));
         }
-        std::fs::write(folder.path().join("settings.toml"), to_toml(&settings)).expect("a settings file");
-        let mut cluster = Self { processes: BTreeMap::new(), ports, folder, clients, nats, _wiring: wiring };
+        merge(&mut settings, further);
+        let mut cluster = Self { processes: BTreeMap::new(), ports, settings, folder, clients, nats, wiring };
         for &service in &all {
             cluster.launch(service);
         }
@@ -92,17 +100,42 @@ impl Cluster {
         cluster
     }
 
-    /// Ends a service at once, as a lost machine would.
+    /// Starts a further instance, and waits until it is ready.
+    pub async fn add(&mut self, service: Service) {
+        self.ports.insert(service, free_port());
+        self.restart(service).await;
+    }
+
+    /// Clients of the instances with that number.
+    pub fn clients_of(&self, instance: usize) -> Clients {
+        Clients {
+            monitor: url(&self.ports, Service::Monitor(instance)),
+            orchestrator: url(&self.ports, Service::Orchestrator(instance)),
+            ..self.clients.clone()
+        }
+    }
+
+    /// Kills a service.
     pub fn kill(&mut self, service: Service) {
         self.processes.get_mut(&service).expect("it was started").kill();
     }
 
-    /// Stops a service where it is, so that whatever is asked of it from now on is under way when it is killed.
-    pub fn freeze(&self, service: Service) {
-        self.processes[&service].freeze();
+    /// Suspends a service: calls to it remain in progress until it is resumed or killed.
+    pub fn suspend(&self, service: Service) {
+        self.processes[&service].suspend();
     }
 
-    /// Starts a killed service again, at its old address and with its old state.
+    /// Resumes a suspended service.
+    pub fn resume(&self, service: Service) {
+        self.processes[&service].resume();
+    }
+
+    /// What a service has logged.
+    pub fn log(&self, service: Service) -> String {
+        self.processes[&service].log()
+    }
+
+    /// Starts a killed service again, at the same address and with the same state.
     pub async fn restart(&mut self, service: Service) {
         self.launch(service);
         self.ready(service).await;
@@ -110,7 +143,9 @@ impl Cluster {
 
     fn launch(&mut self, service: Service) {
         let address = format!("127.0.0.1:{}", self.ports[&service]);
-        let settings = self.folder.path().join("settings.toml").display().to_string();
+        let file = self.folder.path().join(format!("{service:?}.toml"));
+        std::fs::write(&file, to_toml(&self.settings_of(service))).expect("a settings file");
+        let settings = file.display().to_string();
         let mut arguments: Vec<String> = ["serve", service.name(), "--config", &settings, "--listen", &address]
             .into_iter()
             .map(str::to_owned)
@@ -125,21 +160,49 @@ impl Cluster {
         self.processes.insert(service, Process::start(&arguments, &log));
     }
 
+    fn settings_of(&self, service: Service) -> Value {
+        let monitor = match service {
+            Service::Orchestrator(n) if self.ports.contains_key(&Service::Monitor(n)) => Service::Monitor(n),
+            _ => Service::Monitor(0),
+        };
+        let (registry, trainer) = (&self.clients.registry, &self.clients.trainer);
+        let mut settings = self.settings.clone();
+        let peers = json!({ "registry": registry, "trainer": trainer, "monitor": url(&self.ports, monitor) });
+        merge(&mut settings, json!({ "peers": peers }));
+        if let Some(instance) = service.instance() {
+            merge(&mut settings, json!({ service.name(): { "instance": instance } }));
+        }
+        settings
+    }
+
     async fn ready(&mut self, service: Service) {
-        let address = format!("http://127.0.0.1:{}", self.ports[&service]);
+        let connection = clients::open(&url(&self.ports, service));
         let process = self.processes.get_mut(&service).expect("it was started");
-        eventually(&format!("{service:?} is ready"), async || {
+        eventually(&format!("{service:?} to be ready"), async || {
             process.assert_running();
-            health(&address).await
+            match connection.is_serving().await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("not serving".to_owned()),
+                Err(error) => Err(format!("{error:?}")),
+            }
         })
         .await;
     }
 }
 
-/// Asks a service whether it is ready.
-async fn health(address: &str) -> Result<(), String> {
-    let channel = channel(address, std::time::Duration::from_secs(5)).map_err(|error| error.to_string())?;
-    let request = HealthCheckRequest { service: String::new() };
-    let status = HealthClient::new(channel).check(request).await.map_err(|status| status.to_string())?.into_inner();
-    if status.status() == ServingStatus::Serving { Ok(()) } else { Err(format!("{:?}", status.status())) }
+fn url(ports: &BTreeMap<Service, u16>, service: Service) -> String {
+    format!("http://127.0.0.1:{}", ports[&service])
+}
+
+/// Objects and SQLite files in a folder that all processes share.
+fn files_in(folder: &TempDir) -> Value {
+    let shared = folder.path().join("shared");
+    std::fs::create_dir_all(&shared).expect("a folder");
+    let database = |name: &str| json!({ "database": { "url": format!("sqlite://{}/{name}.db", shared.display()) } });
+    json!({
+        "artifacts": { "url": format!("file://{}/objects", shared.display()) },
+        "registry": database("registry"),
+        "monitor": database("monitor"),
+        "orchestrator": database("orchestrator"),
+    })
 }

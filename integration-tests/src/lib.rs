@@ -1,13 +1,13 @@
-//! Whole platforms for tests: the real program, started as an operator would, on free ports and in a temporary folder.
+//! Whole platforms for tests: the program itself, started as an operator starts it, on free ports and in a temporary folder.
 //!
-//! [`Platform`] is `rekindle up`; [`Cluster`] is each service as a process of its own. Both hand out the same [`Clients`], so a
-//! story is told once and runs on every wiring. Both end what they started when dropped.
+//! [`Platform`] is `rekindle up`; [`Cluster`] is one process per service. Both have the same [`Clients`], so that a [`scenario`] runs on
+//! every [`Wiring`]. Both end what they started when dropped.
 
 pub mod clients;
 pub mod cluster;
 pub mod platform;
 pub mod process;
-pub mod story;
+pub mod scenario;
 pub mod table;
 pub mod wiring;
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{Clients, Wiring, process::Process, process::program};
 
-/// What `up` writes into its data folder once it listens.
+/// The addresses that `up` writes into its data folder once it listens.
 #[derive(Debug, serde::Deserialize)]
 struct Endpoints {
     control: String,
@@ -22,7 +22,7 @@ pub struct Platform {
     wiring: Wiring,
     replicas: usize,
     folder: TempDir,
-    /// Where it answers.
+    /// Its clients.
     pub clients: Clients,
 }
 
@@ -35,7 +35,7 @@ impl Platform {
         Self { process, wiring, replicas, folder, clients }
     }
 
-    /// Kills it and starts it again on the same folder.
+    /// Kills it, and starts it again with the same state.
     pub async fn kill_and_restart(&mut self) {
         self.process.kill();
         let (process, clients) = launch(self.folder.path(), self.replicas).await;
@@ -43,14 +43,14 @@ impl Platform {
         self.clients = clients;
     }
 
-    /// Runs a client command against it and returns what it printed, parsed; fails the test unless it exits with 0.
+    /// Runs a client command against it and returns its output, parsed; fails the test unless it exits with code 0.
     pub async fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let (code, out, err) = self.command(arguments).await;
         assert_eq!(code, 0, "rekindle {arguments:?}\n{out}\n{err}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("rekindle {arguments:?}: {error}\n{out}"))
     }
 
-    /// Runs a client command with `--json`: its exit code, and what it printed to the two outputs.
+    /// Runs a client command with `--json`: its exit code, standard output and standard error.
     pub async fn command(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = tokio::process::Command::new(program())
             .arg("--json")
@@ -64,12 +64,12 @@ impl Platform {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// Where it keeps its state.
+    /// The folder of its state.
     pub fn data_dir(&self) -> PathBuf {
         data_dir(self.folder.path())
     }
 
-    /// How it is wired.
+    /// Its databases and object store.
     pub fn wiring(&self) -> &Wiring {
         &self.wiring
     }
@@ -94,7 +94,7 @@ async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
         folder.join("settings.toml").display().to_string(),
     ];
     let mut process = Process::start(&arguments, &folder.join("up.log"));
-    let endpoints: Endpoints = eventually("the platform tells where it listens", async || {
+    let endpoints: Endpoints = eventually("the platform to write its addresses", async || {
         process.assert_running();
         let text = std::fs::read_to_string(&endpoints_file).map_err(|error| error.to_string())?;
         serde_json::from_str(&text).map_err(|error| error.to_string())

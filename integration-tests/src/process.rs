@@ -12,9 +12,9 @@ use nix::{
     unistd::Pid,
 };
 
-/// The program that this build made; tests lie one folder below it.
+/// The program of this build, one folder above its tests.
 pub fn program() -> PathBuf {
-    let test = env::current_exe().expect("a test knows where it is");
+    let test = env::current_exe().expect("the path of this test");
     let found = test.ancestors().map(|folder| folder.join("rekindle")).find(|path| path.is_file());
     found.expect("target/release/rekindle must be built first: make build")
 }
@@ -27,7 +27,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the program with `arguments`; what it prints goes to the end of `log`.
+    /// Starts the program with `arguments`; its output is appended to `log`.
     pub fn start(arguments: &[String], log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log file");
         let child = Command::new(program())
@@ -41,27 +41,33 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    /// Ends it at once, as a lost machine would.
+    /// Kills it.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }
 
-    /// Stops it where it is: it holds what it holds and answers nobody, until it is killed.
-    pub fn freeze(&self) {
+    /// Suspends it with SIGSTOP: it keeps its connections and does not answer.
+    pub fn suspend(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Resumes it after [`suspend`](Self::suspend).
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Ends it with SIGTERM, suspended or not, and waits until it has exited.
     pub fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(Signal::SIGTERM);
+        self.signal(Signal::SIGCONT);
         self.child.wait().expect("a child can be waited for")
     }
 
-    /// Fails the test with the end of the log where the process is gone.
+    /// Fails the test with the end of the log if the process has exited.
     pub fn assert_running(&mut self) {
         if let Ok(Some(status)) = self.child.try_wait() {
-            panic!("{status}; its last words:\n{}", self.last_words());
+            panic!("{status}; the end of its log:\n{}", self.end_of_log());
         }
     }
 
@@ -70,9 +76,13 @@ impl Process {
         self.child.id()
     }
 
-    /// The end of what it printed.
-    pub fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+    /// Its output.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn end_of_log(&self) -> String {
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
@@ -89,7 +99,7 @@ impl Drop for Process {
             self.stop();
         }
         if std::thread::panicking() {
-            eprintln!("--- {} ---\n{}", self.log.display(), self.last_words());
+            eprintln!("--- {} ---\n{}", self.log.display(), self.end_of_log());
         }
     }
 }

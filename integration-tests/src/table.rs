@@ -1,11 +1,11 @@
-//! A small world with a change in it, for stories: what a shop sells per customer, in which the relation between inputs and label turns
-//! over at a known hour. Every value follows from the row's number, so each run sees the same rows.
+//! Synthetic rows for scenarios: visits to a shop, whose inputs shift and whose relation between inputs and label reverses at a known hour.
+//! Every value is a function of the number of the row, so each run has the same rows.
 
 use std::fmt::Write as _;
 
 /// Milliseconds of an hour.
 pub const HOUR_MS: i64 = 3_600_000;
-/// Of a day.
+/// Milliseconds of a day.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
 /// 2024-01-01T00:00:00Z.
 pub const EPOCH_MS: i64 = 1_704_067_200_000;
@@ -17,17 +17,17 @@ pub const ROWS_PER_HOUR: u64 = 60;
 pub struct Row {
     /// Milliseconds since 1970.
     pub time_ms: i64,
-    /// A number around 20, from the change on around 32.
+    /// Around 20; around 32 after the shift.
     pub temperature: f64,
-    /// A number that does not change, sometimes missing.
+    /// Does not shift; sometimes missing.
     pub basket: Option<f64>,
-    /// A text that does not change.
+    /// Does not shift.
     pub region: &'static str,
-    /// The truth: "1" or "0".
+    /// The label: "1" or "0".
     pub bought: &'static str,
 }
 
-/// A number in [0, 1) that looks random and follows from its arguments alone (splitmix64's finaliser).
+/// A pseudo-random number in [0, 1) from its arguments (the finaliser of splitmix64).
 fn unit(row: u64, stream: u64) -> f64 {
     let mut z = row.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -37,18 +37,18 @@ fn unit(row: u64, stream: u64) -> f64 {
     unit
 }
 
-/// Rows of the hours `hours`; from hour `change` on the world is another.
-pub fn rows(hours: std::ops::Range<u64>, change: u64) -> Vec<Row> {
+/// Rows of the hours `hours`, shifted from hour `shift` on.
+pub fn rows(hours: std::ops::Range<u64>, shift: u64) -> Vec<Row> {
     (hours.start * ROWS_PER_HOUR..hours.end * ROWS_PER_HOUR)
         .map(|row| {
             let hour = row / ROWS_PER_HOUR;
-            let changed = hour >= change;
+            let shifted = hour >= shift;
             let noise = (0..6).map(|stream| unit(row, stream)).sum::<f64>() - 3.0;
-            let temperature = 20.0 + 4.0 * noise + if changed { 12.0 } else { 0.0 };
+            let temperature = 20.0 + 4.0 * noise + if shifted { 12.0 } else { 0.0 };
             let region = ["north", "south", "east", "west"][(unit(row, 10) * 4.0) as usize];
             let basket = (unit(row, 11) > 0.05).then(|| 10.0 + 30.0 * unit(row, 12));
-            let direction = if changed { -0.35 } else { 0.35 };
-            let score = direction * (temperature - if changed { 32.0 } else { 20.0 })
+            let direction = if shifted { -0.35 } else { 0.35 };
+            let score = direction * (temperature - if shifted { 32.0 } else { 20.0 })
                 + if region == "north" { 0.8 } else { -0.2 }
                 + basket.map_or(0.0, |basket| (basket - 25.0) * 0.05);
             let probability = 1.0 / (1.0 + (-score).exp());
@@ -66,7 +66,7 @@ pub fn csv(rows: &[Row]) -> String {
         let time = row.time_ms.div_euclid(1000);
         let basket = row.basket.map(|basket| basket.to_string()).unwrap_or_default();
         writeln!(text, "{},{},{basket},{},{}", timestamp(time), row.temperature, row.region, row.bought)
-            .expect("a String takes all");
+            .expect("a String accepts everything");
     }
     text
 }

@@ -1,4 +1,4 @@
-//! What a platform stands on: nothing but files, or PostgreSQL and an S3 store.
+//! The databases and the object store of a platform: files, or PostgreSQL and an S3 store.
 
 use std::path::Path;
 
@@ -19,8 +19,17 @@ pub enum Wiring {
 pub struct Servers {
     databases: [(&'static str, String); 3],
     artifacts: Value,
+    /// The object store.
+    pub s3: S3,
     _postgres: Postgres,
-    _s3: S3,
+}
+
+impl Servers {
+    /// The URL of the database of a service.
+    pub fn database(&self, service: &str) -> &str {
+        let found = self.databases.iter().find(|(name, _)| *name == service);
+        &found.expect("a service with a database").1
+    }
 }
 
 impl Wiring {
@@ -41,10 +50,21 @@ impl Wiring {
             "secret_access_key": bucket.secret_access_key,
             "allow_http": bucket.allow_http,
         });
-        Self::Servers(Box::new(Servers { databases, artifacts, _postgres: postgres, _s3: s3 }))
+        Self::Servers(Box::new(Servers { databases, artifacts, _postgres: postgres, s3 }))
     }
 
-    /// The settings that say so, by section.
+    /// The servers.
+    ///
+    /// # Panics
+    /// When there are none.
+    pub fn as_servers(&self) -> &Servers {
+        match self {
+            Self::Servers(servers) => servers,
+            Self::Embedded => panic!("the platform uses files"),
+        }
+    }
+
+    /// The settings, by section.
     pub fn settings(&self) -> Value {
         match self {
             Self::Embedded => json!({}),
@@ -58,7 +78,7 @@ impl Wiring {
         }
     }
 
-    /// Writes them as a TOML file.
+    /// Writes the settings as a TOML file.
     pub fn write_settings(&self, file: &Path) {
         std::fs::write(file, to_toml(&self.settings())).expect("a settings file");
     }
@@ -73,7 +93,19 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Settings as TOML: tables of scalars, nested by dotted keys. JSON's texts, numbers and booleans are TOML's too.
+/// Adds settings to others; of a key that both have, the new value applies.
+pub(crate) fn merge(settings: &mut Value, further: Value) {
+    match (settings, further) {
+        (Value::Object(settings), Value::Object(further)) => {
+            for (key, value) in further {
+                merge(settings.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (settings, further) => *settings = further,
+    }
+}
+
+/// Settings as TOML: scalars under dotted keys. Texts, numbers and booleans are spelled as in JSON.
 pub(crate) fn to_toml(settings: &Value) -> String {
     fn walk(path: &str, value: &Value, out: &mut String) {
         match value {

@@ -1,4 +1,4 @@
-//! `rekindle demo` on files of one's own: it ends with a report and a summary of the promised shape.
+//! `rekindle demo` on a file of the user: it writes a report and a summary of the documented form.
 
 use rekindle_integration_tests::{
     process::program,
@@ -6,7 +6,7 @@ use rekindle_integration_tests::{
 };
 use serde_json::Value;
 
-/// Runs the demonstration on three days of learning and four of living, and returns its summary and its report.
+/// Runs the demonstration on three days of training rows and four of traffic; returns its summary and its report.
 async fn demo(target: &str, ignore: &str) -> (Value, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("shop visits.csv");
@@ -40,14 +40,14 @@ fn check(summary: &Value, report: &str, scores: [&str; 2]) {
         assert!(workflows.iter().all(|workflow| workflow.get(key).is_some()), "{key}: {workflows:?}");
     }
     let succeeded = workflows.iter().any(|workflow| workflow["state"] == "SUCCEEDED");
-    assert!(succeeded, "the world turned over, and the model followed: {summary}");
+    assert!(succeeded, "the rows shifted, and a workflow replaced the model: {summary}");
     assert!(summary["time_to_respond_s"].is_number());
     for score in scores {
         assert!(summary["live"][score].is_number() && summary["static"][score].is_number(), "{score}: {summary}");
     }
     let (live, unchanged) = (summary["live"][scores[0]].as_f64(), summary["static"][scores[0]].as_f64());
-    assert!(live < unchanged, "{live:?} live, {unchanged:?} had the first model been kept");
-    for heading in ["Quality per window", "Drift per feature over time", "Workflows", "Versions", "What happened"] {
+    assert!(live < unchanged, "{live:?} live, {unchanged:?} with the first model");
+    for heading in ["Quality per window", "Drift per feature over time", "Workflows", "Versions", "Timeline"] {
         assert!(report.contains(heading), "{heading}");
     }
     for fetched in ["<script", "src=\"http", "href=\"http", "@import", "url(http"] {
@@ -56,13 +56,13 @@ fn check(summary: &Value, report: &str, scores: [&str; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_class_to_predict() {
+async fn classification() {
     let (summary, report) = demo("bought", "").await;
     check(&summary, &report, ["log_loss", "auc"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_number_to_predict() {
+async fn regression() {
     let (summary, report) = demo("temperature", "bought").await;
     check(&summary, &report, ["mae", "rmse"]);
 }

@@ -1,34 +1,29 @@
-//! Each service is taken away in the middle of a workflow and comes back: the workflow ends once, with the result of an undisturbed one.
+//! Each service is killed in the middle of a workflow and restarted: the workflow ends once, with the result of an undisturbed one.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rekindle_client::PageRequest;
+use rekindle_domain::{
+    Digest, RunId, WorkflowState, model_version::VersionSelector, rollout::Strategy, workflow::WorkflowStatus,
+};
 use rekindle_integration_tests::{
     Clients, Cluster, Service, Wiring,
-    story::{self, MODEL, has_ended},
+    scenario::{self, described},
     table::{self, csv},
-};
-use rekindle_proto::{
-    orchestrator::{
-        GetWorkflowRequest, RollbackRequest, RolloutStrategy, StartWorkflowRequest, Workflow, WorkflowState,
-        WorkflowStep,
-    },
-    registry::{
-        DownloadRequest, GetModelVersionRequest, GetRunRequest, GetVersionRequest, ListModelVersionsRequest,
-        ListVersionsRequest, get_model_version_request::Which,
-    },
-    time::from_wire,
 };
 use rekindle_testkit::eventually;
 use serde_json::Value;
 
-const CHANGE: u64 = 72;
-/// Enough passes for a training of a second or more, so that it can be interrupted.
+const SHIFT: u64 = 72;
+/// Enough for a training of a second or more, so that it can be interrupted.
 const EPOCHS: u32 = 150;
 
-/// What a workflow made, without what differs from one to the next by its nature (ids, numbers and times).
+/// The result of a workflow, without ids, numbers and times.
 #[derive(Debug, PartialEq)]
 struct Made {
     state: WorkflowState,
-    dataset: String,
+    dataset: Digest,
     weights: Value,
     pipeline: Value,
     improvement: Value,
@@ -36,29 +31,29 @@ struct Made {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_service_may_die_and_the_result_is_the_same() {
+async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
     let mut cluster = Cluster::start(Wiring::Embedded, 2).await;
     let clients = cluster.clients.clone();
-    a_world_that_has_changed(&clients).await;
+    capture_shifted_rows(&clients).await;
 
     let undisturbed = finish(&clients, start(&clients, "undisturbed").await).await;
     let expected = made(&clients, &undisturbed).await;
     assert_eq!(expected.state, WorkflowState::Succeeded, "{}", undisturbed.reason);
-    back_to_the_first(&clients, "undisturbed").await;
+    return_to_the_first(&clients, "undisturbed").await;
 
     let moments = [
-        (Service::Monitor, WorkflowState::Assembling),
+        (Service::Monitor(0), WorkflowState::Assembling),
         (Service::Registry, WorkflowState::Training),
         (Service::Trainer, WorkflowState::Training),
-        (Service::Orchestrator, WorkflowState::Training),
-        (Service::Orchestrator, WorkflowState::RollingOut),
+        (Service::Orchestrator(0), WorkflowState::Training),
+        (Service::Orchestrator(0), WorkflowState::RollingOut),
         (Service::Inference(0), WorkflowState::RollingOut),
     ];
     for (service, state) in moments {
         let name = format!("{service:?}-{state:?}");
         if state == WorkflowState::Assembling {
-            // It takes moments only: with the service frozen, the kill falls into the middle of its call.
-            cluster.freeze(service);
+            // It takes moments only: while the service is suspended, the call to it is in progress when it is killed.
+            cluster.suspend(service);
         }
         let workflow = start(&clients, &name).await;
         is_in_the_middle_of(&clients, &workflow, state).await;
@@ -68,119 +63,105 @@ async fn each_service_may_die_and_the_result_is_the_same() {
         let ended = finish(&clients, workflow).await;
         assert!(left(&ended, state) > killed_at, "{name}: {state:?} was over when the service was killed");
         assert_eq!(made(&clients, &ended).await, expected, "{name}: {}", ended.reason);
-        back_to_the_first(&clients, &name).await;
+        return_to_the_first(&clients, &name).await;
     }
-    nothing_was_made_twice(&clients, moments.len() + 1).await;
+    each_workflow_has_one_effect(&clients, moments.len() + 1).await;
 }
 
-/// Each workflow left one workflow, one dataset version and one model version behind, besides the first dataset and the first model.
-async fn nothing_was_made_twice(clients: &Clients, workflows: usize) {
-    assert_eq!(story::workflows(clients).await.len(), workflows);
-    let request = ListVersionsRequest { name: story::DATASET.into(), page_size: 100, ..Default::default() };
-    let datasets = clients.datasets().list_versions(request).await.expect("listed").into_inner().versions;
+/// Each workflow has one dataset version and one model version, beside the first of both.
+async fn each_workflow_has_one_effect(clients: &Clients, workflows: usize) {
+    assert_eq!(scenario::workflows(clients).await.len(), workflows);
+    let (registry, page) = (clients.registry(), PageRequest::first(100));
+    let datasets = registry.dataset_versions(&scenario::dataset(), page.clone()).await.expect("listed").items;
     assert_eq!(datasets.len(), workflows + 1);
-    let request = ListModelVersionsRequest { model: MODEL.into(), page_size: 100, ..Default::default() };
-    let models = clients.models().list_model_versions(request).await.expect("listed").into_inner().versions;
+    let models = registry.model_versions(&scenario::model(), page).await.expect("listed").items;
     assert_eq!(models.len(), workflows + 1);
 }
 
-async fn a_world_that_has_changed(clients: &Clients) {
-    story::register(clients, csv(&table::rows(0..CHANGE, CHANGE)), "learn").await;
-    let (_, version) = story::train(clients, "01890000-0000-7000-8000-000000000001").await;
-    story::promote_and_deploy(clients, version.version).await;
-    story::set_policy(clients, |policy| {
-        policy.on_drift = false;
-        policy.on_degradation = false;
-        policy.recipe_json = story::recipe_of(7, EPOCHS);
-        let half_a_second = Some(prost_types::Duration { seconds: 0, nanos: 500_000_000 });
-        policy.rollout = Some(RolloutStrategy { bake: half_a_second, observe: half_a_second, ..Default::default() });
+async fn capture_shifted_rows(clients: &Clients) {
+    scenario::register(clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
+    let (_, version) = scenario::train(clients, "01890000-0000-7000-8000-000000000001").await;
+    scenario::promote_and_deploy(clients, version.version).await;
+    scenario::set_policy(clients, |policy| {
+        policy.triggers.clear();
+        policy.recipe = scenario::recipe_of(7, EPOCHS);
+        let half_a_second = Duration::from_millis(500);
+        policy.rollout = Strategy { bake: half_a_second, observe: half_a_second, ..Strategy::default() };
     })
     .await;
-    let lived = table::rows(CHANGE..CHANGE + 48, CHANGE);
-    story::live_through(clients, &lived).await;
-    story::captured(clients, lived.len() as u64).await;
+    let traffic = table::rows(SHIFT..SHIFT + 48, SHIFT);
+    scenario::send_day_by_day(clients, &traffic).await;
+    scenario::captured(clients, traffic.len() as u64).await;
 }
 
-async fn start(clients: &Clients, name: &str) -> Workflow {
-    let request =
-        StartWorkflowRequest { idempotency_key: name.into(), model: MODEL.into(), why: format!("kill test: {name}") };
-    clients.orchestrator().start_workflow(request).await.expect("started").into_inner()
+async fn start(clients: &Clients, name: &str) -> WorkflowStatus {
+    let started = clients.orchestrator().start_workflow(&scenario::model(), format!("kill test: {name}"), name).await;
+    started.expect("started")
 }
 
-async fn get(clients: &Clients, id: &str) -> Result<Workflow, String> {
-    let request = GetWorkflowRequest { id: id.into() };
-    Ok(clients.orchestrator().get_workflow(request).await.map_err(|status| status.to_string())?.into_inner())
-}
-
-/// Waits until the workflow is in `state`, and where that is the training, until its first passes are over.
-async fn is_in_the_middle_of(clients: &Clients, workflow: &Workflow, state: WorkflowState) {
-    eventually(&format!("the workflow is in {state:?}"), async || {
-        let workflow = get(clients, &workflow.id).await?;
-        if !workflow.steps.iter().any(|step| step.state() == state) {
-            return Err(format!("{:?}: {}", workflow.state(), workflow.reason));
+/// Waits until the workflow is in `state`; if that is the training, until its first epochs are logged.
+async fn is_in_the_middle_of(clients: &Clients, workflow: &WorkflowStatus, state: WorkflowState) {
+    let orchestrator = clients.orchestrator();
+    eventually(&format!("the workflow to be {}", state.name()), async || {
+        let workflow = orchestrator.workflow(workflow.id).await.map_err(described)?;
+        if !workflow.steps.iter().any(|step| step.state == state) {
+            return Err(format!("{}: {}", workflow.state.name(), workflow.reason));
         }
-        if state == WorkflowState::Training { under_way(clients, &workflow.train_run_id).await } else { Ok(()) }
+        if state != WorkflowState::Training {
+            return Ok(());
+        }
+        let run = workflow.train_run.ok_or_else(|| "no run".to_owned())?;
+        has_metrics(clients, run).await
     })
     .await;
 }
 
-async fn under_way(clients: &Clients, run: &str) -> Result<(), String> {
-    let request = GetRunRequest { id: run.into() };
-    let run = clients.runs().get_run(request).await.map_err(|status| status.to_string())?.into_inner();
-    if run.metrics.is_empty() { Err(format!("{:?}", run.status())) } else { Ok(()) }
+async fn has_metrics(clients: &Clients, run: RunId) -> Result<(), String> {
+    let run = clients.registry().run(run).await.map_err(described)?;
+    if run.metrics.is_empty() { Err(run.status.name().to_owned()) } else { Ok(()) }
 }
 
-/// When the workflow went on from `state`.
-fn left(workflow: &Workflow, state: WorkflowState) -> DateTime<Utc> {
-    let place = workflow.steps.iter().rposition(|step| step.state() == state).expect("it was in that state");
-    let next = workflow.steps.get(place + 1).expect("it went on");
-    next.entered_at.and_then(from_wire).expect("a time")
+/// When the workflow left `state`.
+fn left(workflow: &WorkflowStatus, state: WorkflowState) -> DateTime<Utc> {
+    let index = workflow.steps.iter().rposition(|step| step.state == state).expect("it was in that state");
+    workflow.steps.get(index + 1).expect("it went on").entered_at
 }
 
-async fn finish(clients: &Clients, workflow: Workflow) -> Workflow {
-    eventually("the workflow ends", async || {
-        let workflow = get(clients, &workflow.id).await?;
-        if has_ended(&workflow) { Ok(workflow) } else { Err(format!("{:?}: {}", workflow.state(), workflow.reason)) }
+async fn finish(clients: &Clients, workflow: WorkflowStatus) -> WorkflowStatus {
+    let orchestrator = clients.orchestrator();
+    eventually("the workflow to end", async || {
+        let workflow = orchestrator.workflow(workflow.id).await.map_err(described)?;
+        let state = workflow.state;
+        if state.is_terminal() { Ok(workflow) } else { Err(format!("{}: {}", state.name(), workflow.reason)) }
     })
     .await
 }
 
-async fn made(clients: &Clients, workflow: &Workflow) -> Made {
-    let which = Some(Which::Version(workflow.to_version));
-    let request = GetModelVersionRequest { model: MODEL.into(), which };
-    let version = clients.models().get_model_version(request).await.expect("registered").into_inner();
-    let manifest = json_blob(clients, &version.bundle_digest).await;
-    let evaluation = json_blob(clients, &workflow.evaluation_digest).await;
+async fn made(clients: &Clients, workflow: &WorkflowStatus) -> Made {
+    let registry = clients.registry();
+    let number = workflow.to_version.expect("a challenger");
+    let version = registry.model_version(&scenario::model(), &VersionSelector::Number(number)).await;
+    let manifest = json_blob(clients, version.expect("registered").bundle).await;
+    let evaluation = json_blob(clients, workflow.evaluation.expect("evaluated")).await;
     let (name, number) = workflow.dataset_version.split_once('/').expect("name/version");
-    let request = GetVersionRequest { name: name.into(), version: number.parse().expect("a number") };
-    let dataset = clients.datasets().get_version(request).await.expect("registered").into_inner();
+    let dataset = registry.dataset(&name.parse().expect("a name"), Some(number.parse().expect("a number"))).await;
     Made {
-        state: workflow.state(),
-        dataset: dataset.content_digest,
+        state: workflow.state,
+        dataset: dataset.expect("registered").content,
         weights: manifest["blobs"]["weights"]["digest"].clone(),
         pipeline: manifest["blobs"]["pipeline"]["digest"].clone(),
         improvement: evaluation["improvement"].clone(),
-        states: workflow.steps.iter().map(WorkflowStep::state).collect(),
+        states: workflow.steps.iter().map(|step| step.state).collect(),
     }
 }
 
-async fn json_blob(clients: &Clients, digest: &str) -> Value {
-    let request = DownloadRequest { digest: digest.into() };
-    let mut chunks = clients.artifacts().download(request).await.expect("stored").into_inner();
-    let mut bytes = Vec::new();
-    while let Some(message) = chunks.message().await.expect("whole") {
-        bytes.extend_from_slice(&message.chunk);
-    }
-    serde_json::from_slice(&bytes).expect("JSON")
+async fn json_blob(clients: &Clients, digest: Digest) -> Value {
+    serde_json::from_slice(&scenario::download(clients, digest).await).expect("JSON")
 }
 
-async fn back_to_the_first(clients: &Clients, name: &str) {
-    let request = RollbackRequest {
-        idempotency_key: format!("back-{name}"),
-        model: MODEL.into(),
-        by: "story".into(),
-        why: "the next one begins where this one did".into(),
-    };
-    clients.orchestrator().rollback(request).await.expect("accepted");
-    story::deployed(clients, 1).await;
+async fn return_to_the_first(clients: &Clients, name: &str) {
+    let rolled_back =
+        clients.orchestrator().rollback(&scenario::model(), "for the next one", format!("back-{name}")).await;
+    rolled_back.expect("accepted");
+    scenario::deployed(clients, 1).await;
 }

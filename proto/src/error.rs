@@ -1,7 +1,5 @@
 //! Errors on the wire: a status whose details say which field, what was expected, what came, and how to mend it.
 
-use std::error::Error as _;
-
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -27,17 +25,6 @@ pub fn refusal(
     Status::with_error_details(code, message.into(), details)
 }
 
-/// Whether the same call may succeed if made again a little later.
-pub fn is_transient(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => true,
-        // A connection that broke during the call, for example because the server died, is no answer: tonic makes such a status on this
-        // side and names its source. One that was received has none.
-        Code::Unknown | Code::Internal => status.source().is_some(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,14 +35,6 @@ mod tests {
         assert_eq!(status.message(), "name: must not be empty");
         let request = status.get_error_details().bad_request().cloned().expect("details");
         assert_eq!(request.field_violations[0].field, "name");
-    }
-
-    #[test]
-    fn a_broken_connection_passes_and_an_answer_stays() {
-        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
-        assert_eq!(broken.code(), Code::Unknown);
-        assert!(is_transient(&broken) && is_transient(&Status::unavailable("")));
-        assert!(!is_transient(&Status::unknown("")) && !is_transient(&Status::internal("")));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct InvalidJson {
     pub reason: String,
 }
 
-/// A message that knows its own name: every generated one.
+/// A message with a full name: every generated one.
 pub trait Named: Message + Default {
     /// The full name, e.g. `rekindle.events.v1.AliasMoved`.
     fn full_name() -> String;
@@ -37,17 +37,24 @@ fn dynamic<M: Named>() -> DynamicMessage {
     DynamicMessage::new(descriptor)
 }
 
-/// The message as a JSON value. Zero numbers, empty texts and empty lists are written out, so that a
-/// reader need not know the defaults; 64-bit integers are strings, as the mapping has it.
+/// The message as a JSON value. Zero numbers, empty texts and empty lists are written out, so that
+/// readers do not depend on the defaults; 64-bit integers are strings, as the mapping has it.
+///
+/// # Panics
+///
+/// If a timestamp or duration is outside of the range for which it is defined: use [`received_to_value`] for a message that was received.
 pub fn to_value<M: Named>(message: &M) -> serde_json::Value {
+    received_to_value(message).expect("every message that is valid has a JSON form")
+}
+
+/// As [`to_value`]; fails if a timestamp or duration is outside of the range for which it is defined.
+pub fn received_to_value<M: Named>(message: &M) -> Result<serde_json::Value, serde_json::Error> {
     let mut dynamic = dynamic::<M>();
     dynamic.transcode_from(message).expect("same message");
-    dynamic
-        .serialize_with_options(
-            serde_json::value::Serializer,
-            &SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true),
-        )
-        .expect("every message has a JSON form")
+    dynamic.serialize_with_options(
+        serde_json::value::Serializer,
+        &SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true),
+    )
 }
 
 /// Reads a message; unknown fields are errors.

@@ -1,13 +1,11 @@
-//! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping used by events and by
-//! the command line, error details, channels that carry the caller's context, and traces between processes.
+//! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping of events, and trace context between
+//! processes.
 //!
-//! Nothing here decides anything. Wire types end in the `rpc.rs` of a service, where they are parsed
-//! into `rekindle_domain`'s types.
+//! Nothing is decided here. Messages are named in this crate, in `rekindle-client` (which converts them to and from domain types) and in
+//! the rpc layer of each service.
 
-pub mod client;
 pub mod error;
 pub mod json;
-pub mod time;
 pub mod trace;
 
 /// Files of every package, for the reflection service.

@@ -31,7 +31,7 @@ pub fn continue_call(span: &Span, headers: &HeaderMap) {
 }
 
 /// Writes the current span into the metadata of a call that is about to be made. Without traces it writes nothing.
-pub(crate) fn inject(metadata: &mut MetadataMap) {
+pub fn inject(metadata: &mut MetadataMap) {
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Metadata(metadata));
 }
 

@@ -1,13 +1,13 @@
-"""Runs `rekindle drift` and the Python tools on the same files, and prints medians and ratios beside their bars.
+"""Runs `rekindle drift` and the Python tools on the same files, and prints medians, and ratios with their targets.
 
 usage: compare.py PROGRAM --tools FOLDER --data FOLDER [--rows N...] [--only TOOL...] [--large]
 
-What is compared is not quite alike, always in favour of the Python tools: rekindle's figures are those of its whole
-process, start and output included; theirs leave importing and a first small call out (see measure_tool.py). Whoever
-calls this has confined it to one core; the processes started here inherit that.
+The comparison favours the Python tools: rekindle's figures are of its whole process, start and output included; theirs
+exclude imports and a first small call (see measure_tool.py). The caller restricts this script to one core; child
+processes inherit the restriction.
 
-Only the standard library is imported: the kernel starts a child's peak memory at what its parent held when it started
-the program, so that a large parent would hide a small child. What this one held is printed as the floor.
+Only the standard library is imported: the kernel initialises the peak memory of a child with that of its parent, so a
+large parent would hide a small child. The memory of this script is printed as the floor.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def python(options, tool):
 
 
 def run(command):
-    """Runs a command to its end and returns what it printed and what it used; a failure ends everything."""
+    """Runs a command and returns its output, its resource usage and its wall time; exits if the command fails."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=output, stderr=errors)
@@ -52,8 +52,8 @@ def run(command):
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
-            said = errors.read().decode(errors="replace")[-4000:]
-            sys.exit(f"{' '.join(map(str, command))}: ended with {process.returncode}\n{said}")
+            log = errors.read().decode(errors="replace")[-4000:]
+            sys.exit(f"{' '.join(map(str, command))}: exited with {process.returncode}\n{log}")
         return output.read(), usage, wall
 
 
@@ -72,7 +72,7 @@ def measure_ours(options, rows):
 def measure_other(options, tool, rows):
     files = [*pair(options, rows), *pair(options, WARM_ROWS)]
     output, _, _ = run([python(options, tool), HERE / "measure_tool.py", tool, *files])
-    # The tools may print too; the figures are the last line.
+    # The tools may print lines of their own; the figures are the last line.
     return json.loads(output.splitlines()[-1])
 
 
@@ -84,7 +84,7 @@ def measure(options, tool, rows):
 
 
 def repetitions(options, tool, rows):
-    """How often a tool is run on a size: 0 leaves it out."""
+    """The number of runs of a tool on a size; 0 leaves it out."""
     if tool == OURS:
         return REPETITIONS
     if rows >= LARGE_ROWS:
@@ -93,7 +93,7 @@ def repetitions(options, tool, rows):
 
 
 def measure_size(options, rows):
-    """The medians by tool. The rounds go through all tools, so that a busy minute of the machine falls on each alike."""
+    """The medians by tool. Each round runs all tools, so that other load on the machine affects them equally."""
     plan = {tool: repetitions(options, tool, rows) for tool in options.only}
     runs = {tool: [] for tool, times in plan.items() if times > 0}
     for turn in range(max(plan.values())):
@@ -121,7 +121,7 @@ def print_table(results):
                 f"{rows / figures['cpu_s']:>12,.0f}{figures['peak_rss_mb']:>9.0f}{figures['drifted']:>9.0f}"
             )
     print("read, drift, both: CPU seconds, user and system, on one core. rows/s: rows of one file by CPU seconds of both.")
-    print(f"flagged: columns of {COLUMNS} that the tool's defaults call drifted; in truth none is.")
+    print(f"flagged: columns of {COLUMNS} that the tool reports as drifted with its defaults; none has drifted.")
 
 
 def print_left_out(options, results):
@@ -144,8 +144,8 @@ def print_left_out(options, results):
 
 def print_ratio(rows, name, other, ours, bar):
     print(
-        f"{rows:>12,} rows: {name} takes {other['cpu_s'] / ours['cpu_s']:.1f} times the CPU of {OURS} (bar {bar}); "
-        f"its drift call alone, the files read, {other['drift_cpu_s'] / ours['cpu_s']:.1f} times"
+        f"{rows:>12,} rows: {name} takes {other['cpu_s'] / ours['cpu_s']:.1f} times the CPU of {OURS} (target {bar}); "
+        f"its drift call alone, without reading, {other['drift_cpu_s'] / ours['cpu_s']:.1f} times"
     )
 
 
@@ -164,17 +164,17 @@ def print_ratios(results):
         print(f"peak memory of {OURS}: " + ", ".join(f"{peak:.1f} MB at {rows:,}" for rows, peak in peaks.items()))
     if {SLOW_ROWS, LARGE_ROWS} <= peaks.keys():
         ratio = peaks[LARGE_ROWS] / peaks[SLOW_ROWS]
-        print(f"from {SLOW_ROWS:,} to {LARGE_ROWS:,} rows it grows {ratio:.2f} times (bar: flat, 1)")
+        print(f"from {SLOW_ROWS:,} to {LARGE_ROWS:,} rows it grows {ratio:.2f} times (target: 1)")
 
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="the rekindle program")
     parser.add_argument("--tools", type=pathlib.Path, required=True, help="the folder of the Python environments")
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder of the files, written when missing")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder of the files, which are written if missing")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, SLOW_ROWS, LARGE_ROWS], help="rows in each file")
     parser.add_argument("--only", nargs="+", choices=[OURS, *OTHERS], default=[OURS, *OTHERS], help="the tools to run")
-    parser.add_argument("--large", action="store_true", help="alibi-detect and whylogs at 10,000,000 rows too")
+    parser.add_argument("--large", action="store_true", help="also run alibi-detect and whylogs at 10,000,000 rows")
     return parser.parse_args()
 
 
@@ -189,7 +189,7 @@ def main():
     print_left_out(options, results)
     print_ratios(results)
     floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(f"peaks below {floor:.0f} MB, what this script holds itself, would read as that")
+    print(f"peaks below the memory of this script, {floor:.0f} MB, are reported as that")
 
 
 main()

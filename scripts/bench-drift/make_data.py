@@ -1,11 +1,11 @@
-"""Writes the pair of files that the drift tools are compared on: 16 numeric and 4 categorical columns, no drift.
+"""Writes the pair of files for the comparison of drift tools: 16 numeric and 4 categorical columns without drift.
 
-usage: make_data.py FOLDER ROWS    writes FOLDER/ROWS-reference.parquet and FOLDER/ROWS-current.parquet, unless they are there
+usage: make_data.py FOLDER ROWS    writes FOLDER/ROWS-reference.parquet and FOLDER/ROWS-current.parquet, unless they exist
 
 Four numeric columns each are normal, lognormal, uniform and integers with many ties; the categories have 20 levels of
-unequal shares. Both files have the same distribution and different seeds. They are what `DataFrame.to_parquet` writes by
-default: snappy, row groups of 2^20 rows, plain strings. A row group is drawn and written at a time, so that memory does
-not grow with the rows.
+unequal shares. Both files have the same distribution and different seeds. Their format is the default of
+`DataFrame.to_parquet`: snappy, row groups of 2^20 rows, plain strings. Row groups are drawn and written one at a time, so
+that memory does not grow with the rows.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ ROW_GROUP = 1 << 20
 LEVELS = numpy.array([f"level-{n:02}" for n in range(20)])
 SHARES = 1 / numpy.arange(3, 23)
 SHARES /= SHARES.sum()
-# Enters the seeds. Whoever changes what a column holds changes it and removes the old files.
+# Part of the seeds. A change of the columns must change it, and the old files must be removed.
 SEED = 20130101
 
 NUMERIC = {
@@ -43,7 +43,7 @@ def row_group(random, size):
 
 def write(path, rows, side):
     random = numpy.random.default_rng([SEED, rows, side])
-    # A file that was cut short must not be taken for a whole one by the next run.
+    # An interrupted run must not leave an incomplete file under the final name.
     unfinished = path.with_suffix(".unfinished")
     writer = None
     for start in range(0, rows, ROW_GROUP):

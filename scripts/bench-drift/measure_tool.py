@@ -1,10 +1,10 @@
-"""Runs one Python drift tool on a pair of files, the way its documentation does, and prints what it cost as JSON.
+"""Runs one Python drift tool on a pair of files, as in its documentation, and prints its costs as JSON.
 
 usage: measure_tool.py TOOL REFERENCE CURRENT WARM_REFERENCE WARM_CURRENT
 
-CPU seconds are user and system of this process. Importing is not counted, and neither is a first call on the small warm
-pair, in which the tools import the rest and build their caches: this is the cost to a process that already stands, the
-kindest reading for the tool. Peak memory is of the whole process, imports and data included.
+CPU seconds are user and system time of this process. Imports are excluded, and so is a first call on the small warm-up
+pair, in which the tools complete their imports and fill their caches: this is the cost in a running process, the most
+favourable measurement for the tool. Peak memory is of the whole process, imports and data included.
 """
 
 import importlib.metadata
@@ -34,7 +34,7 @@ def alibi_detect():
     from alibi_detect.cd import ChiSquareDrift, KSDrift
 
     def codes(frame, levels):
-        """The categories as integers: ChiSquareDrift takes strings too, at several times the cost."""
+        """The categories as integers: ChiSquareDrift also accepts strings, at several times the cost."""
         return pandas.DataFrame({name: pandas.Categorical(frame[name], levels[name]).codes for name in levels}).to_numpy()
 
     def compare(reference, current):
@@ -51,7 +51,7 @@ def alibi_detect():
             ),
         ]
         results = [detector.predict(rows)["data"] for detector, rows in detectors]
-        # The threshold is Bonferroni's, by default.
+        # The default threshold has the Bonferroni correction.
         return (
             sum(len(result["p_val"]) for result in results),
             int(sum((result["p_val"] < result["threshold"]).sum() for result in results)),
@@ -83,7 +83,7 @@ def cpu_seconds():
 
 
 def peak_mb():
-    """The most that was resident so far, in MB of 10^6 bytes (Linux counts in KiB)."""
+    """The peak resident memory so far in MB of 10^6 bytes (Linux reports KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 

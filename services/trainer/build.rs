@@ -1,4 +1,4 @@
-//! Tells the crate which revision it is built from, so that every run and every bundle can name it.
+//! Sets the revision that the crate is built from, so that every run and every bundle can name it.
 
 use std::process::Command;
 
@@ -21,7 +21,7 @@ fn head() -> Option<String> {
     is_commit.then_some(revision)
 }
 
-/// What git answers, where there is git and it knows this tree.
+/// The output of git; `None` without git or outside of a repository.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())

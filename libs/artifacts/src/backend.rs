@@ -1,4 +1,4 @@
-//! Opening a store, and blobs by digest.
+//! Opening a store, and content-addressed blobs.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use object_store::{
     local::LocalFileSystem,
     path::Path,
 };
-use rekindle_domain::Digest;
+use rekindle_domain::{Digest, validation::Violations};
 use uuid::Uuid;
 
-use crate::{BlobWriter, Config, Error, object};
+use crate::{BlobWriter, Config, Error, config::Address, object};
 
-/// An open store; clones share its connections.
+/// An open store. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The same store where it is a folder, since only there bytes must be synced by us.
+    /// The same store if it is a local folder, where this crate must sync what it writes.
     pub(crate) folder: Option<Arc<LocalFileSystem>>,
     pub(crate) prefix: String,
     pub(crate) limit: u64,
 }
 
-/// Whether a create-only put made the object or found one there.
+/// Whether a conditional put created the object or found an existing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Created {
     New,
@@ -32,58 +32,55 @@ pub(crate) enum Created {
 }
 
 impl Artifacts {
-    /// Opens the store and proves that it honours create-only puts. A local folder is made; a bucket must exist.
+    /// Opens the store and verifies that it supports conditional puts. A local folder is created; a bucket must exist.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for an invalid or empty address, [`Error::NoConditionalCreate`] for a store that overwrites, and the
+    /// errors of the first requests.
     pub async fn open(config: &Config) -> Result<Self, Error> {
-        let artifacts = match (config.url.strip_prefix("file://"), config.url.strip_prefix("s3://")) {
-            (Some(folder), _) => Self::open_folder(folder, config)?,
-            (_, Some(bucket)) => Self::open_bucket(bucket, config)?,
-            _ => return Err(invalid_url(config, "expected file:///absolute/folder or s3://bucket/prefix")),
+        config.validate().map_err(invalid)?;
+        let artifacts = match Address::parse(&config.url).map_err(|problem| invalid(Violations::of("url", problem)))? {
+            Address::Folder(folder) => Self::open_folder(folder, config)?,
+            Address::Bucket { bucket, prefix } => Self::open_bucket(bucket, prefix, config)?,
         };
         artifacts.probe(&config.url).await?;
         Ok(artifacts)
     }
 
     fn open_folder(folder: &str, config: &Config) -> Result<Self, Error> {
-        if !folder.starts_with('/') {
-            return Err(invalid_url(config, "the folder must be absolute: file:///var/lib/rekindle/blobs"));
-        }
         std::fs::create_dir_all(folder).map_err(|source| Error::Io {
-            operation: "make the folder",
+            operation: "create the folder",
             path: folder.to_owned(),
             source,
         })?;
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| invalid_url(config, error.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| invalid(Violations::of("url", error)))?;
         let folder = Arc::new(store);
         Ok(Self { store: folder.clone(), folder: Some(folder), prefix: String::new(), limit: config.max_blob_bytes })
     }
 
-    fn open_bucket(bucket: &str, config: &Config) -> Result<Self, Error> {
-        let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
-        let store = s3(bucket, config).build().map_err(|error| invalid_url(config, error.to_string()))?;
-        let prefix = match prefix.trim_matches('/') {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        };
+    fn open_bucket(bucket: &str, prefix: &str, config: &Config) -> Result<Self, Error> {
+        let store = s3(bucket, config).build().map_err(|error| invalid(Violations::of("url", error)))?;
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         Ok(Self { store: Arc::new(store), folder: None, prefix, limit: config.max_blob_bytes })
     }
 
-    /// Stores a blob and returns its digest. A blob that is there already is left, unless it is corrupt: then it is mended.
+    /// Stores a blob and returns its digest. An existing blob is kept, unless it is corrupt: then it is repaired.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
         let key = self.blob_key(&digest)?;
         self.check_size(&key, bytes.len() as u64)?;
         if self.create(&key, bytes.clone()).await? == Created::Existed {
-            self.mend(&key, &digest, bytes).await?;
+            self.repair(&key, &digest, bytes).await?;
         }
         Ok(digest)
     }
 
-    /// The bytes of a digest, hashed while they are read.
+    /// The bytes of a blob, hashed while they are read.
     pub async fn get(&self, digest: &Digest) -> Result<Bytes, Error> {
         self.read_verified(&self.blob_key(digest)?, digest).await
     }
 
-    /// Whether a blob is stored; says nothing of its health.
+    /// Whether a blob exists; its bytes are not verified.
     pub async fn contains(&self, digest: &Digest) -> Result<bool, Error> {
         let key = self.blob_key(digest)?;
         match self.store.head(&key).await {
@@ -93,7 +90,7 @@ impl Artifacts {
         }
     }
 
-    /// Starts a blob whose size is not known yet and whose bytes come piece by piece.
+    /// Starts a blob of unknown size that is written in chunks.
     pub async fn writer(&self) -> Result<BlobWriter, Error> {
         BlobWriter::new(self.clone())
     }
@@ -101,6 +98,10 @@ impl Artifacts {
     pub(crate) fn blob_key(&self, digest: &Digest) -> Result<Path, Error> {
         let hex = digest.hex();
         self.key(&format!("blobs/sha256/{}/{hex}", &hex[..2]))
+    }
+
+    pub(crate) fn staged_key(&self, digest: &Digest) -> Result<Path, Error> {
+        self.key(&format!("{}sha256/{}", object::STAGING, digest.hex()))
     }
 
     pub(crate) fn staging_key(&self) -> Result<Path, Error> {
@@ -119,7 +120,7 @@ impl Artifacts {
         Err(Error::TooLarge { key: key.to_string(), size, limit: self.limit })
     }
 
-    /// A create-only put, durable when it returns.
+    /// A put conditional on absence, durable when it returns.
     pub(crate) async fn create(&self, key: &Path, bytes: Bytes) -> Result<Created, Error> {
         let created = match self.store.put_opts(key, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
             Ok(_) => Created::New,
@@ -130,15 +131,18 @@ impl Artifacts {
         Ok(created)
     }
 
-    /// Replaces a blob that does not match its own name, e.g. one torn by a power loss before it was synced.
-    async fn mend(&self, key: &Path, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
+    /// Replaces a blob that does not match its digest, e.g. one truncated by a power loss before it was synced.
+    async fn repair(&self, key: &Path, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
         match self.read_verified(key, digest).await {
             Ok(_) => return Ok(()),
-            Err(Error::Corrupt { actual, .. }) => tracing::warn!(%key, %actual, "mending a corrupt blob"),
-            Err(Error::NotFound { .. } | Error::TooLarge { .. }) => tracing::warn!(%key, "mending a damaged blob"),
+            Err(Error::Corrupt { actual, .. }) => tracing::warn!(%key, %actual, "repairing a corrupt blob"),
+            Err(Error::NotFound { .. } | Error::TooLarge { .. }) => tracing::warn!(%key, "repairing a damaged blob"),
             Err(error) => return Err(error),
         }
-        self.store.put(key, PutPayload::from_bytes(bytes)).await.map_err(|source| Error::store("mend", key, source))?;
+        self.store
+            .put(key, PutPayload::from_bytes(bytes))
+            .await
+            .map_err(|source| Error::store("repair", key, source))?;
         self.sync(key).await
     }
 
@@ -178,6 +182,7 @@ fn s3(bucket: &str, config: &Config) -> AmazonS3Builder {
     builder
 }
 
-fn invalid_url(config: &Config, reason: impl Into<String>) -> Error {
-    Error::InvalidUrl { url: config.url.clone(), reason: reason.into() }
+/// Names the fields by their section of the configuration.
+fn invalid(violations: Violations) -> Error {
+    Error::Configuration(violations.within("artifacts"))
 }

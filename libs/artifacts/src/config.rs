@@ -1,34 +1,35 @@
-//! Where the bytes are kept.
+//! Configuration of the object store.
 
 use std::{fmt, path::Path, time::Duration};
 
+use rekindle_domain::validation::{Checks, Violations};
 use serde::Deserialize;
 
-/// Address, credentials and bounds of the object store.
+/// Address, credentials and limits of the object store.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// `file:///absolute/folder` (taken literally, no percent-encoding) or `s3://bucket/prefix`.
+    /// `file:///absolute/folder` (literal, without percent-encoding) or `s3://bucket/prefix`. Empty: not set, and cannot be opened.
     pub url: String,
-    /// Address of an S3-compatible server; absent for Amazon's own.
+    /// Address of an S3-compatible server; without it, Amazon's.
     pub endpoint: Option<String>,
-    /// The bucket's region.
+    /// Region of the bucket; without it, `us-east-1`.
     pub region: Option<String>,
-    /// With `secret_access_key`; both absent: the ambient identity of the machine.
+    /// Together with `secret_access_key`; without both, the identity of the machine.
     pub access_key_id: Option<String>,
-    /// See `access_key_id`.
+    /// Together with `access_key_id`.
     pub secret_access_key: Option<String>,
-    /// Whether an `http://` endpoint is acceptable.
+    /// Whether `endpoint` may be an `http://` address.
     pub allow_http: bool,
-    /// Largest blob or object, in bytes, written or read.
+    /// Largest blob or object that is written or read, in bytes.
     pub max_blob_bytes: u64,
-    /// Longest single request to the store. Below the deadlines of the calls that wait for it.
+    /// Deadline of one request to the store; below the deadlines of the calls that depend on it.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// How long after its first try a failed request may still be tried again.
+    /// How long after its first attempt a failed request may be retried.
     #[serde(with = "humantime_serde")]
     pub retry_timeout: Duration,
-    /// Most tries after the first one.
+    /// Retries of a failed request.
     pub max_retries: usize,
 }
 
@@ -50,9 +51,63 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A store in a folder of this machine; the folder is made when opened.
+    /// A store in a local folder, which is created when the store is opened.
     pub fn local(folder: &Path) -> Self {
         Self { url: format!("file://{}", folder.display()), ..Self::default() }
+    }
+
+    /// Validates every field and reports all violations. An empty `url` is valid, but cannot be opened.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        if !self.url.is_empty() {
+            checks.parsed("url", Address::parse(&self.url));
+        }
+        if let Some(endpoint) = &self.endpoint {
+            let is_allowed = endpoint.starts_with("https://") || (self.allow_http && endpoint.starts_with("http://"));
+            checks.require(
+                is_allowed,
+                "endpoint",
+                endpoint,
+                "https://host:port, or http://host:port with allow_http = true",
+            );
+        }
+        match (&self.access_key_id, &self.secret_access_key) {
+            (Some(_), None) => {
+                checks.violation("secret_access_key", "is not set: expected together with access_key_id")
+            }
+            (None, Some(_)) => {
+                checks.violation("access_key_id", "is not set: expected together with secret_access_key")
+            }
+            _ => {}
+        }
+        checks.at_least("max_blob_bytes", self.max_blob_bytes, 1);
+        checks.positive("request_timeout", self.request_timeout);
+        checks.finish()
+    }
+}
+
+/// A parsed `url`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Address<'a> {
+    /// An absolute folder.
+    Folder(&'a str),
+    /// A bucket, and a prefix without slashes at its ends.
+    Bucket { bucket: &'a str, prefix: &'a str },
+}
+
+impl<'a> Address<'a> {
+    /// The address, or what is expected instead.
+    pub(crate) fn parse(url: &'a str) -> Result<Self, String> {
+        let expected = |expected: &str| Err(format!("is {url:?}: expected {expected}"));
+        match (url.strip_prefix("file://"), url.strip_prefix("s3://")) {
+            (Some(folder), _) if folder.starts_with('/') => Ok(Self::Folder(folder)),
+            (Some(_), _) => expected("an absolute folder such as file:///var/lib/rekindle/blobs"),
+            (_, Some(path)) => match path.split_once('/').unwrap_or((path, "")) {
+                ("", _) => expected("a bucket: s3://bucket/prefix"),
+                (bucket, prefix) => Ok(Self::Bucket { bucket, prefix: prefix.trim_matches('/') }),
+            },
+            _ => expected("file:///absolute/folder or s3://bucket/prefix"),
+        }
     }
 }
 

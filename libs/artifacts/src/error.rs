@@ -1,92 +1,85 @@
-//! What can go wrong with a blob.
+//! Errors of the object store.
 
-use rekindle_domain::Digest;
+use rekindle_domain::{Digest, validation::Violations};
 
-/// Why an operation on stored bytes failed.
+/// Errors of an operation on blobs and objects.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes under the key are not those that the digest names.
+    /// The stored bytes do not match the digest.
     #[error("{key} is corrupt: expected {expected}, read {actual}")]
     Corrupt {
         /// The object's key.
         key: String,
-        /// What was asked for.
+        /// The requested digest.
         expected: Digest,
-        /// What is stored.
+        /// The digest of the stored bytes.
         actual: Digest,
     },
-    /// Nothing is stored under the key.
+    /// No object has the key.
     #[error("{key} does not exist")]
     NotFound {
         /// The object's key.
         key: String,
     },
-    /// Something else is stored under the key, and nothing is ever overwritten.
-    #[error("{key} already holds other bytes: {existing} instead of {offered}")]
+    /// The key has an object with other bytes; objects are never overwritten.
+    #[error("{key} already exists with different content: {existing} instead of {offered}")]
     Exists {
         /// The object's key.
         key: String,
-        /// What is stored.
+        /// The digest of the stored bytes.
         existing: Digest,
-        /// What was offered.
+        /// The digest of the given bytes.
         offered: Digest,
     },
     /// More bytes than `artifacts.max_blob_bytes` allows.
-    #[error("{key} has {size} bytes or more, the limit artifacts.max_blob_bytes is {limit}")]
+    #[error("{key} is too large: {size} bytes or more, the limit is artifacts.max_blob_bytes = {limit}")]
     TooLarge {
-        /// The object's key, or what it was to become.
+        /// The object's key, or its staging key.
         key: String,
-        /// Bytes seen so far.
+        /// The size so far in bytes.
         size: u64,
         /// The configured limit in bytes.
         limit: u64,
     },
-    /// A key that is not a plain relative path, or one inside the space of blobs.
-    #[error("{key:?} cannot be an object's key: {reason}")]
+    /// A key that is not a plain relative path, or that is reserved.
+    #[error("invalid object key {key:?}: {reason}")]
     InvalidKey {
         /// The key as given.
         key: String,
-        /// What is wrong with it.
+        /// The cause.
         reason: String,
     },
-    /// The address cannot be used.
-    #[error("artifacts.url {url:?}: {reason}")]
-    InvalidUrl {
-        /// The address as given.
-        url: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The store accepted a create-only put of a key that was there: it cannot be trusted with rekindle's data.
-    #[error(
-        "the store at {url} overwrites although asked to create only; rekindle needs conditional puts (If-None-Match)"
-    )]
+    /// The configuration is not valid.
+    #[error("invalid configuration: {0}")]
+    Configuration(Violations),
+    /// The store overwrote an object although the put was conditional on its absence.
+    #[error("the store at {url} ignores conditional puts (If-None-Match), which rekindle requires")]
     NoConditionalCreate {
         /// The store's address.
         url: String,
     },
-    /// A file or folder of the local store could not be made or synced.
+    /// A file or folder of the local store could not be created or synced.
     #[error("cannot {operation} {path}")]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: String,
         source: std::io::Error,
     },
-    /// The store failed or could not be reached, after the configured retries.
+    /// The store failed or was unreachable, after the configured retries.
     #[error("cannot {operation} {key}")]
     Store {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On which key.
+        /// The object's key.
         key: String,
         source: object_store::Error,
     },
 }
 
 impl Error {
-    /// Whether the same call may succeed if made again a little later.
+    /// Whether the same call may succeed when it is retried later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Io { .. })
             || matches!(self, Self::Store { source, .. } if matches!(source, object_store::Error::Generic { .. }))

@@ -1,6 +1,6 @@
-//! Named objects (log segments), verified reads, and durability on the local file system.
+//! Named objects, verified reads, and durability on the local file system.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -11,13 +11,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Artifacts, Error, backend::Created};
 
-/// Folder of uploads in the making.
+/// Prefix of incomplete uploads.
 pub(crate) const STAGING: &str = "staging/";
-/// Folder of content-addressed blobs; named objects stay out of it.
+/// Prefix of content-addressed blobs, reserved for them.
 const BLOBS: &str = "blobs/";
 
 impl Artifacts {
-    /// Stores a named object. Offering the same bytes again is fine; other bytes under the same key are refused.
+    /// Stores a named object. Idempotent for the same bytes; other bytes for an existing key fail with [`Error::Exists`].
     pub async fn put_object(&self, key: &str, bytes: Bytes) -> Result<Digest, Error> {
         let path = self.object_key(key)?;
         self.check_size(&path, bytes.len() as u64)?;
@@ -34,17 +34,17 @@ impl Artifacts {
         }
     }
 
-    /// A named object as it is stored; [`Self::get_object_verified`] where its digest is known.
+    /// A named object, unverified; see [`Self::get_object_verified`].
     pub async fn get_object(&self, key: &str) -> Result<Bytes, Error> {
         Ok(self.read(&self.object_key(key)?).await?.0)
     }
 
-    /// A named object that must have the given digest.
+    /// A named object that must match `digest`.
     pub async fn get_object_verified(&self, key: &str, digest: &Digest) -> Result<Bytes, Error> {
         self.read_verified(&self.object_key(key)?, digest).await
     }
 
-    /// Removes what uploads left behind that were last touched before `before`. Returns how many.
+    /// Removes staged objects of abandoned uploads that were last modified before `before`. Returns their number.
     pub async fn sweep_staging(&self, before: DateTime<Utc>) -> Result<usize, Error> {
         let folder = self.key(STAGING.trim_end_matches('/'))?;
         let failed = |source| Error::store("list", &folder, source);
@@ -57,12 +57,17 @@ impl Artifacts {
                 removed += 1;
             }
         }
+        if let Some(store) = &self.folder {
+            let path = store.path_to_filesystem(&folder).map_err(failed)?;
+            let swept = tokio::task::spawn_blocking(move || sweep_partial(&path, before.into())).await;
+            removed += swept.map_err(|error| Error::store("list", &folder, error.into()))??;
+        }
         Ok(removed)
     }
 
     fn object_key(&self, key: &str) -> Result<Path, Error> {
         if key.starts_with(BLOBS) || key.starts_with(STAGING) {
-            let reason = format!("{BLOBS} and {STAGING} are the store's own");
+            let reason = format!("{BLOBS} and {STAGING} are reserved");
             return Err(Error::InvalidKey { key: key.to_owned(), reason });
         }
         self.key(key)
@@ -80,7 +85,7 @@ impl Artifacts {
         let failed = |source| Error::store("read", key, source);
         let found = self.store.get(key).await.map_err(failed)?;
         self.check_size(key, found.meta.size)?;
-        // The announced size is bounded above, so reserving it is safe; 32-bit machines take what fits.
+        // The size from the store is checked above, so the allocation is bounded.
         let mut bytes = BytesMut::with_capacity(usize::try_from(found.meta.size).unwrap_or_default());
         let mut hasher = Sha256::new();
         let mut chunks = found.into_stream();
@@ -93,8 +98,8 @@ impl Artifacts {
         Ok((bytes.freeze(), Digest::from_bytes(hasher.finalize().into())))
     }
 
-    /// Makes an object durable on the local file system: its file, then every folder up to the root, since each may be new.
-    /// Elsewhere an acknowledged put is durable already.
+    /// Syncs an object of the local file system: its file, then every folder up to the root, since each may be new. In other stores an
+    /// acknowledged put is durable.
     pub(crate) async fn sync(&self, key: &Path) -> Result<(), Error> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let failed = |source| Error::store("find", key, source);
@@ -104,6 +109,31 @@ impl Artifacts {
             .await
             .map_err(|error| Error::store("sync", key, error.into()))?
     }
+}
+
+/// Removes the files of incomplete multipart uploads that a crash has left in a folder. The local store names them `KEY#NUMBER`, and
+/// does not list them. Returns how many.
+fn sweep_partial(folder: &std::path::Path, before: SystemTime) -> Result<usize, Error> {
+    let failed = |operation, path: &std::path::Path| {
+        let path = path.display().to_string();
+        move |source| Error::Io { operation, path, source }
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(failed("list", folder))?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(failed("list", folder))?;
+        let path = entry.path();
+        let metadata = entry.metadata().map_err(failed("inspect", &path))?;
+        let is_partial = metadata.is_file() && entry.file_name().to_string_lossy().contains('#');
+        if is_partial && metadata.modified().map_err(failed("inspect", &path))? < before {
+            std::fs::remove_file(&path).map_err(failed("delete", &path))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 fn sync_up(file: PathBuf, folders: usize) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Blobs written piece by piece: small ones in one create-only put, large ones by way of a staging key.
+//! Blobs written in chunks: small ones with one conditional put, large ones through a staging key.
 
 use bytes::{Bytes, BytesMut};
 use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload, path::Path};
@@ -7,13 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Artifacts, Error};
 
-/// Size of an uploaded part: above the 5 MiB that S3 demands of all but the last.
+/// Size of an uploaded part in bytes: above the 5 MiB that S3 requires of all parts but the last.
 const PART: usize = 8 << 20;
 
-/// A blob in the making. Holds at most one part of 8 MiB and one written piece in memory.
+/// An incomplete blob. Buffers at most one part of 8 MiB and one chunk in memory.
 ///
-/// Dropped before [`finish`](Self::finish), nothing becomes visible; what was staged is removed by
-/// [`abort`](Self::abort), or later by [`Artifacts::sweep_staging`] and the bucket's own rule for incomplete uploads.
+/// If it is dropped before [`finish`](Self::finish), the blob does not exist. Staged parts are removed by [`abort`](Self::abort), or
+/// later by [`Artifacts::sweep_staging`] and the bucket's lifecycle rule for incomplete uploads.
 #[derive(Debug)]
 pub struct BlobWriter {
     artifacts: Artifacts,
@@ -30,7 +30,7 @@ impl BlobWriter {
         Ok(Self { artifacts, staging, upload: None, buffer: BytesMut::new(), hasher: Sha256::new(), size: 0 })
     }
 
-    /// Adds bytes; [`Error::TooLarge`] beyond the configured size, after which the writer is good for nothing but dropping.
+    /// Appends bytes. Above the configured size it fails with [`Error::TooLarge`], after which the writer must be dropped or aborted.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.size += bytes.len() as u64;
         self.artifacts.check_size(&self.staging, self.size)?;
@@ -43,7 +43,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Makes the blob visible under its digest. Returns the digest and the size in bytes.
+    /// Publishes the blob under its digest. Returns the digest and the size in bytes.
     pub async fn finish(mut self) -> Result<(Digest, u64), Error> {
         let rest = self.buffer.split().freeze();
         if self.upload.is_none() {
@@ -57,7 +57,29 @@ impl BlobWriter {
         Ok((digest, self.size))
     }
 
-    /// Gives up and removes what was staged.
+    /// Stages the bytes under their digest, apart from the blobs, for [`Artifacts::staged_reader`]. They exist until
+    /// [`Artifacts::discard_staged`], or until [`Artifacts::sweep_staging`] finds them too old. Staging the same bytes again
+    /// renews them. Returns the digest and the size in bytes.
+    pub async fn finish_staged(mut self) -> Result<(Digest, u64), Error> {
+        let rest = self.buffer.split().freeze();
+        let digest = Digest::from_bytes(std::mem::take(&mut self.hasher).finalize().into());
+        let key = self.artifacts.staged_key(&digest)?;
+        if self.upload.is_none() {
+            let put = self.artifacts.store.put(&key, PutPayload::from_bytes(rest)).await;
+            put.map_err(|source| Error::store("stage", &key, source))?;
+        } else {
+            if !rest.is_empty() {
+                self.upload_part(rest).await?;
+            }
+            self.complete().await?;
+            let renamed = self.artifacts.store.rename(&self.staging, &key).await;
+            renamed.map_err(|source| Error::store("stage", &key, source))?;
+        }
+        self.artifacts.sync(&key).await?;
+        Ok((digest, self.size))
+    }
+
+    /// Discards the blob and removes its staged parts.
     pub async fn abort(mut self) -> Result<(), Error> {
         let Some(mut upload) = self.upload.take() else { return Ok(()) };
         upload.abort().await.map_err(|source| Error::store("abort", &self.staging, source))
@@ -74,21 +96,33 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Completes the staged upload and gives it its final name if nobody else has. A blob that is there is kept: equal digests are
-    /// equal bytes, and every read verifies.
-    async fn publish(&mut self, digest: &Digest) -> Result<(), Error> {
-        let (staging, store) = (&self.staging, &self.artifacts.store);
+    async fn complete(&mut self) -> Result<(), Error> {
         if let Some(mut upload) = self.upload.take() {
-            upload.complete().await.map_err(|source| Error::store("complete", staging, source))?;
+            upload.complete().await.map_err(|source| Error::store("complete", &self.staging, source))?;
         }
+        Ok(())
+    }
+
+    /// Completes the staged upload and copies it to its final key. An existing blob is kept, unless it is corrupt: then it is replaced.
+    async fn publish(&mut self, digest: &Digest) -> Result<(), Error> {
+        self.complete().await?;
+        let (staging, store) = (&self.staging, &self.artifacts.store);
         let key = self.artifacts.blob_key(digest)?;
         match store.copy_if_not_exists(staging, &key).await {
-            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
+            Ok(()) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => match self.artifacts.verify(digest).await {
+                Ok(_) => {}
+                Err(Error::Corrupt { actual, .. }) => {
+                    tracing::warn!(%key, %actual, "repairing a corrupt blob");
+                    store.copy(staging, &key).await.map_err(|source| Error::store("repair", &key, source))?;
+                }
+                Err(error) => return Err(error),
+            },
             Err(source) => return Err(Error::store("create", &key, source)),
         }
         self.artifacts.sync(&key).await?;
         if let Err(error) = store.delete(staging).await {
-            tracing::warn!(key = %staging, %error, "left a staged upload behind");
+            tracing::warn!(key = %staging, %error, "failed to delete a staged upload");
         }
         Ok(())
     }

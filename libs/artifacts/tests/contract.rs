@@ -1,22 +1,27 @@
-//! One contract, kept by every kind of store: a folder, and a real S3-compatible server.
+//! One contract suite for every kind of store: a local folder and a real S3-compatible server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
-use rekindle_artifacts::{Artifacts, Config, Error};
+use rekindle_artifacts::{Artifacts, BlobReader, Config, Error};
 use rekindle_domain::Digest;
 use rekindle_testkit::s3::S3;
 
-/// Larger than two parts of an upload, and nothing like its own repetition.
+/// Larger than two parts of an upload, without repetition.
 fn large() -> Bytes {
     (0..(20u32 << 20) / 4).flat_map(|n| n.wrapping_mul(0x9E37_79B1).to_le_bytes()).collect()
 }
 
-async fn keeps_the_contract(config: &Config) {
+async fn check_contract(config: &Config) {
     let artifacts = Artifacts::open(config).await.expect("open");
     blobs(&artifacts).await;
     streams(&artifacts).await;
+    chunked_reads(&artifacts).await;
+    staged_objects(&artifacts).await;
     named_objects(&artifacts).await;
     concurrent_writers_agree(&artifacts).await;
     sizes_are_bounded(config).await;
@@ -55,6 +60,51 @@ async fn streams(artifacts: &Artifacts) {
     assert_eq!(left, 0, "finished and aborted uploads leave nothing behind");
 }
 
+async fn read_all(mut reader: BlobReader) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.chunk().await? {
+        assert!(!chunk.is_empty() && chunk.len() <= 4 << 20);
+        bytes.extend_from_slice(&chunk);
+    }
+    assert_eq!(reader.size(), bytes.len() as u64);
+    assert!(reader.chunk().await?.is_none(), "the end stays the end");
+    Ok(bytes)
+}
+
+async fn chunked_reads(artifacts: &Artifacts) {
+    for bytes in [Bytes::new(), Bytes::from_static(b"small"), large().slice(..8 << 20), large()] {
+        let digest = artifacts.put(bytes.clone()).await.expect("put");
+        let read = read_all(artifacts.reader(&digest).await.expect("reader")).await.expect("read");
+        assert!(read == bytes);
+        assert_eq!(artifacts.verify(&digest).await.expect("verified"), bytes.len() as u64);
+    }
+    let absent = artifacts.reader(&Digest::of(b"absent")).await;
+    assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
+}
+
+async fn staged_objects(artifacts: &Artifacts) {
+    for bytes in [Bytes::from_static(b"a few rows"), large().slice(3..)] {
+        let digest = Digest::of(&bytes);
+        for _ in 0..2 {
+            let mut writer = artifacts.writer().await.expect("writer");
+            writer.write(bytes.clone()).await.expect("write");
+            assert_eq!(writer.finish_staged().await.expect("staged"), (digest, bytes.len() as u64));
+        }
+        assert!(!artifacts.contains(&digest).await.expect("contains"), "a staged object is no blob");
+        let read = read_all(artifacts.staged_reader(&digest).await.expect("reader")).await.expect("read");
+        assert!(read == bytes);
+        artifacts.discard_staged(&digest).await.expect("discarded");
+        artifacts.discard_staged(&digest).await.expect("discarded again");
+        assert!(matches!(artifacts.staged_reader(&digest).await, Err(Error::NotFound { .. })));
+    }
+    let mut writer = artifacts.writer().await.expect("writer");
+    writer.write(Bytes::from_static(b"abandoned")).await.expect("write");
+    let (digest, _) = writer.finish_staged().await.expect("staged");
+    assert_eq!(artifacts.sweep_staging(Utc::now() - TimeDelta::hours(1)).await.expect("sweep"), 0, "it is recent");
+    assert_eq!(artifacts.sweep_staging(Utc::now() + TimeDelta::hours(1)).await.expect("sweep"), 1);
+    assert!(matches!(artifacts.staged_reader(&digest).await, Err(Error::NotFound { .. })));
+}
+
 async fn named_objects(artifacts: &Artifacts) {
     let key = "captures/flight-delay/2013-01-01/segment.parquet";
     let digest = artifacts.put_object(key, Bytes::from_static(b"rows")).await.expect("put");
@@ -72,21 +122,21 @@ async fn named_objects(artifacts: &Artifacts) {
 }
 
 async fn concurrent_writers_agree(artifacts: &Artifacts) {
-    let bytes = Bytes::from_static(b"the same from everyone");
+    let bytes = Bytes::from_static(b"the same from every writer");
     let puts = (0..8).map(|_| artifacts.put(bytes.clone()));
     for digest in futures::future::join_all(puts).await {
         assert_eq!(artifacts.get(&digest.expect("put")).await.expect("get"), bytes);
     }
     let offers = [b"a", b"b", b"c", b"d"].map(|offer| artifacts.put_object("outcomes/race", Bytes::from_static(offer)));
     let winners = futures::future::join_all(offers).await.into_iter().filter(Result::is_ok).count();
-    assert_eq!(winners, 1, "exactly one of different offers is kept");
+    assert_eq!(winners, 1, "exactly one of the different writes succeeds");
 }
 
 async fn sizes_are_bounded(config: &Config) {
     let narrow = Artifacts::open(&Config { max_blob_bytes: 10, ..config.clone() }).await.expect("open");
     let eleven = Bytes::from_static(b"12345678901");
     let refused = narrow.put(eleven.clone()).await.expect_err("too large");
-    assert!(refused.to_string().contains("artifacts.max_blob_bytes is 10"), "{refused}");
+    assert!(refused.to_string().contains("artifacts.max_blob_bytes = 10"), "{refused}");
     let mut writer = narrow.writer().await.expect("writer");
     writer.write(eleven.slice(..6)).await.expect("fits");
     assert!(matches!(writer.write(eleven.slice(..6)).await, Err(Error::TooLarge { size: 12, .. })));
@@ -95,15 +145,29 @@ async fn sizes_are_bounded(config: &Config) {
 }
 
 #[tokio::test]
-async fn a_folder_keeps_the_contract() {
+async fn a_local_folder_fulfils_the_contract() {
     let folder = tempfile::tempdir().expect("folder");
-    keeps_the_contract(&Config::local(&folder.path().join("made/when/opened"))).await;
+    check_contract(&Config::local(&folder.path().join("created/when/opened"))).await;
 }
 
 #[tokio::test]
-async fn an_s3_store_keeps_the_contract() {
+async fn an_s3_store_fulfils_the_contract() {
     let s3 = S3::start().await;
-    keeps_the_contract(&s3.fresh_bucket()).await;
+    check_contract(&s3.fresh_bucket()).await;
+}
+
+#[tokio::test]
+async fn incomplete_uploads_of_a_crashed_process_are_swept() {
+    let folder = tempfile::tempdir().expect("folder");
+    let artifacts = Artifacts::open(&Config::local(folder.path())).await.expect("open");
+    let mut writer = artifacts.writer().await.expect("writer");
+    writer.write(large()).await.expect("write");
+    std::mem::forget(writer);
+    let files = || std::fs::read_dir(folder.path().join("staging")).expect("a folder").count();
+    assert_eq!(files(), 1, "a crash leaves the parts written");
+    assert_eq!(artifacts.sweep_staging(Utc::now() - TimeDelta::hours(1)).await.expect("sweep"), 0, "they are recent");
+    assert_eq!(artifacts.sweep_staging(Utc::now() + TimeDelta::hours(1)).await.expect("sweep"), 1);
+    assert_eq!(files(), 0);
 }
 
 fn blob_file(folder: &Path, digest: &Digest) -> PathBuf {
@@ -111,7 +175,7 @@ fn blob_file(folder: &Path, digest: &Digest) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_corrupted_blob_is_detected_and_mended_by_the_next_put() {
+async fn a_corrupt_blob_is_detected_and_repaired_by_the_next_put() {
     let folder = tempfile::tempdir().expect("folder");
     let artifacts = Artifacts::open(&Config::local(folder.path())).await.expect("open");
     let good = Bytes::from_static(b"0123456789");
@@ -122,23 +186,47 @@ async fn a_corrupted_blob_is_detected_and_mended_by_the_next_put() {
             Err(Error::Corrupt { expected, actual, .. }) => {
                 assert_eq!((expected, actual), (digest, Digest::of(bad)));
             }
-            other => panic!("corruption went unnoticed: {other:?}"),
+            other => panic!("corruption was not detected: {other:?}"),
         }
-        artifacts.put(good.clone()).await.expect("put mends");
-        assert_eq!(artifacts.get(&digest).await.expect("mended"), good);
+        artifacts.put(good.clone()).await.expect("put repairs");
+        assert_eq!(artifacts.get(&digest).await.expect("repaired"), good);
     }
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_work_are_refused_with_a_hint() {
-    for (url, hint) in [("", "file:///"), ("file://relative", "absolute"), ("https://bucket", "s3://bucket/prefix")] {
+async fn a_corrupt_large_blob_is_detected_in_chunks_and_repaired_by_the_next_write() {
+    let folder = tempfile::tempdir().expect("folder");
+    let artifacts = Artifacts::open(&Config::local(folder.path())).await.expect("open");
+    let digest = artifacts.put(large()).await.expect("put");
+    let mut bad = large().to_vec();
+    *bad.last_mut().expect("bytes") ^= 1;
+    std::fs::write(blob_file(folder.path(), &digest), &bad).expect("flip");
+    let mut reader = artifacts.reader(&digest).await.expect("reader");
+    let mut read = 0;
+    let error = loop {
+        match reader.chunk().await {
+            Ok(chunk) => read += chunk.expect("the last chunk is withheld").len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Corrupt { .. }) && read < bad.len(), "{error}");
+    let mut writer = artifacts.writer().await.expect("writer");
+    writer.write(large()).await.expect("write");
+    writer.finish().await.expect("finish repairs");
+    assert_eq!(artifacts.verify(&digest).await.expect("repaired"), bad.len() as u64);
+}
+
+#[tokio::test]
+async fn an_invalid_url_is_refused_with_the_expected_form() {
+    for (url, expected) in [("", "file:///"), ("file://relative", "absolute"), ("https://bucket", "s3://bucket/prefix")]
+    {
         let error = Artifacts::open(&Config { url: url.to_owned(), ..Config::default() }).await.expect_err(url);
-        assert!(error.to_string().contains(hint), "{error}");
+        assert!(error.to_string().contains("artifacts.url: is ") && error.to_string().contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_a_transient_error_within_the_time_given() {
+async fn an_unreachable_store_is_a_transient_error() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address");
     let config = Config {
         url: "s3://bucket".to_owned(),
@@ -149,8 +237,27 @@ async fn a_store_that_is_away_is_a_transient_error_within_the_time_given() {
         max_retries: 1,
         ..Config::default()
     };
-    let error = Artifacts::open(&config).await.expect_err("nobody listens");
+    let error = Artifacts::open(&config).await.expect_err("the port is closed");
     assert!(error.is_transient(), "{error:?}");
+}
+
+#[test]
+fn all_violations_of_the_configuration_are_reported_at_once() {
+    let config = Config {
+        url: "s3:///prefix".to_owned(),
+        endpoint: Some("http://store:9000".to_owned()),
+        access_key_id: Some("a".to_owned()),
+        max_blob_bytes: 0,
+        request_timeout: Duration::ZERO,
+        ..Config::default()
+    };
+    let violations = config.validate().expect_err("five violations");
+    let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["url", "endpoint", "secret_access_key", "max_blob_bytes", "request_timeout"]);
+    assert_eq!(
+        Config { allow_http: true, ..Config { endpoint: config.endpoint, ..Config::default() } }.validate(),
+        Ok(())
+    );
 }
 
 #[test]

@@ -8,33 +8,37 @@ use async_nats::{
     jetstream::{
         self,
         context::{PublishAckFuture, PublishErrorKind},
-        kv,
         message::PublishMessage,
     },
 };
+use backon::{ConstantBuilder, Retryable as _};
 use bytes::Bytes;
+use rekindle_domain::{
+    ReplicaState, Routes,
+    validation::{Checks, Violations},
+};
 use rekindle_proto::trace;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, streams, streams::Limits};
+use crate::{Bucket, Error, consumer::Backoff, streams, streams::Limits};
 
-/// How to reach the bus, and what it may hold.
+/// Address, deadlines and storage limits of the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `nats://host:4222`, several separated by commas; a user and a password may stand before the host.
+    /// `nats://host:4222` or `nats://user:password@host:4222`; several servers are separated by commas.
     pub url: String,
-    /// A credentials file, where the server asks for one.
+    /// A NATS credentials file (`.creds`), if the server requires one.
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
-    /// How long the first connection may take.
+    /// Deadline of the first connection, retries included.
     #[serde(default = "default_connect_timeout", with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a publish may wait for its acknowledgement, a lost connection included.
+    /// Deadline of a publish and its acknowledgement, reconnection included.
     #[serde(default = "default_publish_timeout", with = "humantime_serde")]
     pub publish_timeout: Duration,
-    /// What the streams may hold.
+    /// Storage limits of streams and buckets.
     #[serde(default)]
     pub limits: Limits,
 }
@@ -47,7 +51,7 @@ fn default_publish_timeout() -> Duration {
 }
 
 impl Config {
-    /// The defaults, for a server.
+    /// The default configuration with a URL.
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -57,9 +61,24 @@ impl Config {
             limits: Limits::default(),
         }
     }
+
+    /// Validates every field and reports all violations.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (n, server) in self.url.split(',').enumerate() {
+            if let Err(error) = server.trim().parse::<ServerAddr>() {
+                // The value is not printed, since it may contain a password.
+                checks.violation("url", format!("server {} is invalid ({error}): expected nats://host:4222", n + 1));
+            }
+        }
+        checks.positive("connect_timeout", self.connect_timeout);
+        checks.positive("publish_timeout", self.publish_timeout);
+        checks.nested("limits", self.limits.validate());
+        checks.finish()
+    }
 }
 
-/// The bus, with its streams and buckets in place. Clones share one connection, which comes back by itself whenever it is lost.
+/// The bus, with its streams and buckets. Clones share one connection, which is re-established automatically.
 #[derive(Debug, Clone)]
 pub struct Bus {
     jetstream: jetstream::Context,
@@ -67,7 +86,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Connects, trying again for `connect_timeout` at most, and makes or updates every stream and bucket.
+    /// Connects, retrying for up to `connect_timeout`, and creates or updates every stream and bucket.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let client = connect(config).await?;
         let jetstream = jetstream::context::ContextBuilder::new()
@@ -89,26 +108,36 @@ impl Bus {
         self.jetstream.client()
     }
 
-    /// Whether the connection stands at this moment.
+    /// Whether the connection is established at this moment.
     pub fn is_connected(&self) -> bool {
         self.client().connection_state() == State::Connected
     }
 
-    /// Desired state of every deployment; the key is the model's name.
-    pub async fn deployments(&self) -> Result<kv::Store, Error> {
+    /// The desired state of every deployment: its routes. The key is the model's name.
+    pub async fn routes(&self) -> Result<Bucket<Routes>, Error> {
         self.bucket(streams::DEPLOYMENTS).await
     }
 
-    /// Actual state of every replica; the key is the replica's id. A value that is not renewed within the lease is gone.
-    pub async fn replicas(&self) -> Result<kv::Store, Error> {
+    /// The actual state of every replica. The key is the replica's id. A state that is not renewed expires.
+    pub async fn replica_states(&self) -> Result<Bucket<ReplicaState>, Error> {
         self.bucket(streams::REPLICAS).await
     }
 
-    /// Publishes, and returns when the server has stored the message, or already had one with this id. The current span's trace
-    /// goes along, unless the headers name another.
+    /// A bucket by its name, with values of type `T`.
+    pub async fn bucket<T: Serialize + DeserializeOwned>(&self, name: &'static str) -> Result<Bucket<T>, Error> {
+        let store = self.jetstream.get_key_value(name).await.map_err(|error| Error::Unavailable {
+            operation: format!("open the bucket {name}"),
+            waited: self.publish_timeout,
+            source: Some(error.into()),
+        })?;
+        Ok(Bucket::new(store))
+    }
+
+    /// Publishes, and returns when the server has stored the message, or already has one with this id. The trace context of the current
+    /// span is added, unless the headers have one.
     ///
-    /// While the bus is away this waits `publish_timeout` at most and then gives [`Error::Unavailable`]; the message may still
-    /// arrive afterwards, so whoever tries again must use the same `message_id`.
+    /// While the bus is unreachable, waits up to `publish_timeout` and then returns [`Error::Unavailable`]. The message may still
+    /// be stored afterwards, so a retry must use the same `message_id`.
     pub async fn publish(
         &self,
         subject: String,
@@ -160,7 +189,7 @@ impl Bus {
         self.publish_timeout
     }
 
-    /// What is sent while the connection is lost would lie in the client's buffer, with nobody knowing whether it left.
+    /// What is sent while the connection is lost stays in the client's buffer, and it is unknown whether it is ever sent.
     async fn wait_until_connected(&self, subject: &str, deadline: Instant) -> Result<(), Error> {
         while !self.is_connected() {
             if Instant::now() >= deadline {
@@ -184,25 +213,21 @@ impl Bus {
         Error::Unavailable { operation: format!("publish on {subject}"), waited: self.publish_timeout, source }
     }
 
-    async fn bucket(&self, name: &'static str) -> Result<kv::Store, Error> {
-        self.jetstream.get_key_value(name).await.map_err(|error| Error::Unavailable {
-            operation: format!("open the bucket {name}"),
-            waited: self.publish_timeout,
-            source: Some(error.into()),
-        })
-    }
-
-    /// JetStream may still be recovering its streams when the connection already stands, so this tries again for a while.
+    /// JetStream may still be recovering its streams when the connection is established, so this retries.
     async fn set_up(&self, config: &Config) -> Result<(), Error> {
         let deadline = Instant::now() + config.connect_timeout;
-        loop {
-            match self.set_up_once(&config.limits).await {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() >= deadline || self.answers().await => return Err(error),
-                Err(error) => tracing::debug!(%error, "jetstream is not ready yet"),
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        // An error is final if JetStream answers other requests.
+        let attempt = async || {
+            let result = self.set_up_once(&config.limits).await;
+            let is_final = result.is_err() && self.answers().await;
+            result.map_err(|error| (error, is_final))
+        };
+        attempt
+            .retry(every(Duration::from_millis(100)))
+            .when(|(_, is_final)| !is_final && Instant::now() < deadline)
+            .notify(|(error, _), _| tracing::debug!(%error, "jetstream is not ready, retrying"))
+            .await
+            .map_err(|(error, _)| error)
     }
 
     async fn answers(&self) -> bool {
@@ -228,25 +253,26 @@ impl Bus {
     }
 }
 
-/// Tries until `connect_timeout` has passed; from then on the client reconnects for ever.
+/// Retries until `connect_timeout` has passed. Once connected, the client reconnects without a limit.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let servers = parse(&config.url)?;
     let deadline = Instant::now() + config.connect_timeout;
-    loop {
-        let error = match options(config).await?.connect(servers.clone()).await {
-            Ok(client) => return Ok(client),
-            Err(error) => error,
-        };
-        if Instant::now() >= deadline {
-            return Err(Error::Unavailable {
-                operation: "connect".to_owned(),
-                waited: config.connect_timeout,
-                source: Some(error.into()),
-            });
-        }
-        tracing::debug!(%error, "the bus is not there yet");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let unavailable = |error: async_nats::ConnectError| Error::Unavailable {
+        operation: "connect".to_owned(),
+        waited: config.connect_timeout,
+        source: Some(error.into()),
+    };
+    let attempt = async || options(config).await?.connect(servers.clone()).await.map_err(unavailable);
+    attempt
+        .retry(every(Duration::from_millis(50)))
+        .when(|error| error.is_transient() && Instant::now() < deadline)
+        .notify(|error, _| tracing::debug!(error = error as &dyn std::error::Error, "bus unreachable, retrying"))
+        .await
+}
+
+/// The same pause between all attempts; the caller bounds their number by a deadline.
+fn every(pause: Duration) -> ConstantBuilder {
+    ConstantBuilder::default().with_delay(pause).without_max_times()
 }
 
 fn parse(url: &str) -> Result<Vec<ServerAddr>, Error> {
@@ -273,23 +299,26 @@ async fn options(config: &Config) -> Result<ConnectOptions, Error> {
         .ping_interval(Duration::from_secs(10))
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay)
-        .event_callback(|event| async move { tell(&event) }))
+        .event_callback(|event| async move { log_event(&event) }))
 }
 
-/// At once, then doubling from 20 ms to 1 s.
+/// None at first, then doubling from 20 ms to 1 s.
 fn reconnect_delay(attempts: usize) -> Duration {
+    const DELAYS: Backoff = Backoff { first: Duration::from_millis(20), last: Duration::from_secs(1) };
     match attempts {
         0 | 1 => Duration::ZERO,
-        more => Duration::from_millis(10 << more.min(7)).min(Duration::from_secs(1)),
+        more => DELAYS.after(more as u64 - 1),
     }
 }
 
-fn tell(event: &Event) {
+fn log_event(event: &Event) {
     match event {
         Event::Connected => tracing::info!("connected to the bus"),
-        Event::Disconnected => tracing::warn!("lost the connection to the bus, reconnecting"),
-        Event::LameDuckMode => tracing::info!("the bus is about to shut down"),
-        Event::SlowConsumer(subscription) => tracing::warn!(subscription, "reading from the bus too slowly"),
-        other => tracing::debug!(event = %other, "bus connection"),
+        Event::Disconnected => tracing::warn!("connection to the bus lost, reconnecting"),
+        Event::LameDuckMode => tracing::info!("bus is shutting down"),
+        Event::SlowConsumer(subscription) => {
+            tracing::warn!(subscription, "slow consumer: messages from the bus are dropped")
+        }
+        other => tracing::debug!(event = %other, "event of the bus connection"),
     }
 }

@@ -1,4 +1,4 @@
-//! Durable consumers: each message is handled at least once, acknowledged after that, and never without end.
+//! Durable consumers: each message is processed at least once, acknowledged afterwards, and redelivered a bounded number of times.
 
 mod puller;
 
@@ -13,44 +13,44 @@ use tracing::{Instrument as _, Span};
 pub use self::puller::Puller;
 use crate::{Bus, Delivery, Error, Message};
 
-/// A durable consumer: who reads what, and with how much patience.
+/// A durable consumer: its name, its subjects, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {
-    /// Its durable name, which is also the last token of its dead letters' subject. Several processes with the same name share
-    /// the messages among them.
+    /// Its durable name, which is also the last token of its dead letters' subject. Processes with the same name share
+    /// the messages.
     pub name: String,
     /// The stream to read.
     pub stream: &'static str,
     /// Which subjects of it; empty: all.
     pub subjects: Vec<String>,
-    /// How long a delivered message may go without a sign of life before it is delivered again. While a handler runs, signs are
-    /// given every third of it.
+    /// How long a delivered message may go without an acknowledgement before it is redelivered. While a handler runs, the time is extended
+    /// every third of it.
     pub ack_wait: Duration,
-    /// How often a message is delivered before it is a dead letter.
+    /// Deliveries of a message before it becomes a dead letter.
     pub max_deliveries: u64,
-    /// Messages delivered but not acknowledged at most, over all processes.
+    /// Largest number of messages that are delivered and not acknowledged, in all processes.
     pub max_ack_pending: u32,
-    /// Messages handled at the same time by this process at most; 1 keeps the order of the stream.
+    /// Largest number of messages that this process handles concurrently; 1 keeps the order of the stream.
     pub concurrency: usize,
-    /// How long a message that is to be retried rests: doubling from `first` to `last`.
+    /// Delays of redelivery: doubling from `first` to `last`.
     pub backoff: Backoff,
-    /// Whether messages are to come in the order of the stream even after a crash or a lost connection. What was delivered and
-    /// not acknowledged then comes again at once and before what is newer, together with acknowledged messages in between.
-    /// For one process at a time, which knows repeated messages and takes them with [`Puller::next_batch`].
+    /// Whether messages are delivered in the order of the stream even after a crash or a lost connection. Messages that were delivered and
+    /// not acknowledged are then redelivered at once and before newer ones, together with acknowledged messages in between.
+    /// For one process at a time, which detects repeated messages and reads them with [`Puller::next_batch`].
     pub in_order: bool,
 }
 
-/// A pause that doubles.
+/// A delay that doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// After the first attempt.
+    /// The delay after the first attempt.
     pub first: Duration,
-    /// At most.
+    /// The longest delay.
     pub last: Duration,
 }
 
 impl Backoff {
-    /// The pause after the given attempt, from 1.
+    /// The delay after the given attempt, from 1.
     pub fn after(&self, attempt: u64) -> Duration {
         let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
         self.first.saturating_mul(1 << doublings).min(self.last)
@@ -58,7 +58,7 @@ impl Backoff {
 }
 
 impl Consumer {
-    /// One message at a time, 30 s without a sign of life, 12 deliveries resting from 200 ms to 30 s in between.
+    /// One message at a time, 30 s for the acknowledgement, 12 deliveries with delays from 200 ms to 30 s.
     pub fn new(name: impl Into<String>, stream: &'static str, subjects: impl IntoIterator<Item = String>) -> Self {
         Self {
             name: name.into(),
@@ -73,7 +73,7 @@ impl Consumer {
         }
     }
 
-    /// The consumer as the server is to have it, beginning at a sequence or with the first message.
+    /// The configuration for the server, beginning at a sequence or with the first message.
     fn config(&self, begin: Option<u64>) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
@@ -82,7 +82,7 @@ impl Consumer {
                 .map_or(DeliverPolicy::All, |start_sequence| DeliverPolicy::ByStartSequence { start_sequence }),
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait,
-            // Deliveries are counted here: a message that the server gives up on by itself would lie in a work queue for ever.
+            // Deliveries are limited here: a message that reaches the limit of the server would stay in a work queue for ever.
             max_deliver: -1,
             max_ack_pending: i64::from(self.max_ack_pending),
             ..pull::Config::default()
@@ -90,24 +90,24 @@ impl Consumer {
     }
 }
 
-/// What a handler made of a message.
+/// How a message is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done, durably.
+pub enum Disposition {
+    /// It was processed, durably.
     Ack,
-    /// Not now; deliver it again later. The reason is kept if it never works out.
-    Retry(String),
-    /// Never; set it aside with the reason.
-    Dead(String),
+    /// It cannot be processed now: redeliver it later. After the last delivery the reason is kept with the dead letter.
+    Nak(String),
+    /// It can never be processed: make it a dead letter with the reason.
+    DeadLetter(String),
 }
 
-/// Handles messages until `shutdown`, then finishes those in hand and returns. Lost connections, a restarted server or a deleted
-/// consumer are waited out.
+/// Handles messages until `shutdown`, then finishes those in progress and returns. After a lost connection, a restart of the server or the
+/// deletion of the consumer, it continues.
 ///
-/// The handler runs within this task, `concurrency` times at once; a panic in it ends the task.
+/// The handler runs in this task, up to `concurrency` times at once; a panic in it ends the task.
 pub async fn run<H>(bus: Bus, spec: Consumer, handler: H, shutdown: CancellationToken) -> Result<(), Error>
 where
-    H: AsyncFn(Message) -> Outcome,
+    H: AsyncFn(Message) -> Disposition,
 {
     let mut puller = Puller::new(bus.clone(), spec.clone());
     let mut running = FuturesUnordered::new();
@@ -120,30 +120,30 @@ where
             delivery = puller.next(free), if free > 0 => running.push(handle(&bus, &spec, &handler, delivery)),
         }
     }
-    puller.hand_back().await;
+    puller.nak_untaken().await;
     while running.next().await.is_some() {}
     Ok(())
 }
 
 async fn handle<H>(bus: &Bus, spec: &Consumer, handler: &H, delivery: Delivery)
 where
-    H: AsyncFn(Message) -> Outcome,
+    H: AsyncFn(Message) -> Disposition,
 {
-    let outcome = if delivery.deliveries > spec.max_deliveries {
-        // Whoever had it before fell silent, each time.
-        Outcome::Dead(format!("delivered {} times without an answer", delivery.deliveries - 1))
+    let disposition = if delivery.deliveries > spec.max_deliveries {
+        // No process that got it has acknowledged it in one way or another: each may have crashed.
+        Disposition::DeadLetter(format!("delivered {} times without an acknowledgement", delivery.deliveries - 1))
     } else {
         let work = handler(delivery.message().clone()).instrument(span_of(spec, &delivery));
-        alive_while(&delivery, spec.ack_wait / 3, work).await
+        while_in_progress(&delivery, spec.ack_wait / 3, work).await
     };
-    metrics::counter!("rekindle_bus_consumed_total", "consumer" => spec.name.clone(), "outcome" => outcome.label())
+    metrics::counter!("rekindle_bus_consumed_total", "consumer" => spec.name.clone(), "disposition" => disposition.label())
         .increment(1);
-    if let Err(error) = answer(bus, spec, &delivery, outcome).await {
-        tracing::warn!(consumer = spec.name, sequence = delivery.sequence, %error, "message will be delivered again");
+    if let Err(error) = acknowledge(bus, spec, &delivery, disposition).await {
+        tracing::warn!(consumer = spec.name, sequence = delivery.sequence, %error, "cannot acknowledge a message, it is redelivered");
     }
 }
 
-/// A span that goes on with the trace under which the message was published; where there is none, only for debugging.
+/// A span that continues the trace in which the message was published; without one, at the debug level only.
 fn span_of(spec: &Consumer, message: &Message) -> Span {
     let (consumer, subject) = (&spec.name, message.subject.as_str());
     let Some(traceparent) = message.headers.as_ref().and_then(|headers| headers.get(trace::TRACEPARENT)) else {
@@ -154,46 +154,46 @@ fn span_of(spec: &Consumer, message: &Message) -> Span {
     span
 }
 
-/// Runs `work`, telling the server every `period` that it still runs.
-async fn alive_while<T>(delivery: &Delivery, period: Duration, work: impl Future<Output = T>) -> T {
-    let mut beat = tokio::time::interval(period.max(Duration::from_millis(10)));
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    beat.reset();
+/// Runs `work`, and extends the time for the acknowledgement every `period`.
+async fn while_in_progress<T>(delivery: &Delivery, period: Duration, work: impl Future<Output = T>) -> T {
+    let mut ticks = tokio::time::interval(period.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.reset();
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             result = &mut work => return result,
-            _ = beat.tick() => {
+            _ = ticks.tick() => {
                 if let Err(error) = delivery.in_progress().await {
-                    tracing::debug!(sequence = delivery.sequence, %error, "sign of life was not sent");
+                    tracing::debug!(sequence = delivery.sequence, %error, "cannot extend the acknowledgement deadline");
                 }
             }
         }
     }
 }
 
-async fn answer(bus: &Bus, spec: &Consumer, delivery: &Delivery, outcome: Outcome) -> Result<(), Error> {
-    let reason = match outcome {
-        Outcome::Ack => return delivery.ack().await,
-        Outcome::Retry(reason) if delivery.deliveries < spec.max_deliveries => {
+async fn acknowledge(bus: &Bus, spec: &Consumer, delivery: &Delivery, disposition: Disposition) -> Result<(), Error> {
+    let reason = match disposition {
+        Disposition::Ack => return delivery.ack().await,
+        Disposition::Nak(reason) if delivery.deliveries < spec.max_deliveries => {
             let delay = spec.backoff.after(delivery.deliveries);
-            tracing::info!(consumer = spec.name, sequence = delivery.sequence, reason, ?delay, "message rests");
-            return delivery.retry(delay).await;
+            tracing::info!(consumer = spec.name, sequence = delivery.sequence, reason, ?delay, "redelivery delayed");
+            return delivery.nak(delay).await;
         }
-        Outcome::Retry(reason) => format!("after {} deliveries: {reason}", delivery.deliveries),
-        Outcome::Dead(reason) => reason,
+        Disposition::Nak(reason) => format!("after {} deliveries: {reason}", delivery.deliveries),
+        Disposition::DeadLetter(reason) => reason,
     };
-    tracing::error!(consumer = spec.name, sequence = delivery.sequence, reason, "message set aside as a dead letter");
+    tracing::error!(consumer = spec.name, sequence = delivery.sequence, reason, "message dead-lettered");
     metrics::counter!("rekindle_bus_dead_letters_total", "consumer" => spec.name.clone()).increment(1);
-    delivery.dead(bus, &spec.name, &reason).await
+    delivery.dead_letter(bus, &spec.name, &reason).await
 }
 
-impl Outcome {
+impl Disposition {
     fn label(&self) -> &'static str {
         match self {
             Self::Ack => "ack",
-            Self::Retry(_) => "retry",
-            Self::Dead(_) => "dead",
+            Self::Nak(_) => "nak",
+            Self::DeadLetter(_) => "dead_letter",
         }
     }
 }
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_bound() {
+    fn delays_double_up_to_a_bound() {
         let backoff = Backoff { first: Duration::from_millis(200), last: Duration::from_secs(1) };
         let pauses: Vec<_> = (1..=5).map(|attempt| backoff.after(attempt).as_millis()).collect();
         assert_eq!(pauses, [200, 400, 800, 1000, 1000]);

@@ -1,21 +1,21 @@
-//! One message in a consumer's hands, until it is acknowledged, handed back, or set aside.
+//! A delivered message, until it is acknowledged, negatively acknowledged (nak), or becomes a dead letter.
 
 use std::{ops::Deref, time::Duration};
 
 use async_nats::jetstream::{self, AckKind, message::Acker};
 use chrono::{DateTime, Utc};
 
-use crate::{Bus, Error, streams::dead_letter_subject};
+use crate::{Bus, Error, subject};
 
-/// A message of a stream, as a handler sees it: subject, headers, payload, and where it stands.
+/// A message of a stream: subject, headers, payload, and its JetStream metadata.
 #[derive(Debug, Clone)]
 pub struct Message {
     message: async_nats::Message,
-    /// The stream it lies in.
+    /// Its stream.
     pub stream: String,
-    /// Its sequence there.
+    /// Its sequence in the stream.
     pub sequence: u64,
-    /// How often it was delivered, this time included.
+    /// How often it has been delivered, including this delivery.
     pub deliveries: u64,
     /// When the server stored it.
     pub stored_at: DateTime<Utc>,
@@ -29,7 +29,7 @@ impl Deref for Message {
     }
 }
 
-/// A message and the duty to answer for it.
+/// A message that must be acknowledged in one way or another.
 pub struct Delivery {
     message: Message,
     acker: Acker,
@@ -60,24 +60,24 @@ impl Delivery {
         &self.message
     }
 
-    /// Says that the message is done with, and waits until the server has taken note.
+    /// Acknowledges the message, and waits until the server has confirmed.
     pub async fn ack(&self) -> Result<(), Error> {
-        self.answer(AckKind::Ack).await
+        self.acknowledge(AckKind::Ack).await
     }
 
-    /// Hands the message back, to be delivered again after `delay`.
-    pub async fn retry(&self, delay: Duration) -> Result<(), Error> {
-        self.answer(AckKind::Nak(Some(delay))).await
+    /// Requests redelivery after `delay`.
+    pub async fn nak(&self, delay: Duration) -> Result<(), Error> {
+        self.acknowledge(AckKind::Nak(Some(delay))).await
     }
 
-    /// Says that the message is still being worked on, so that it is not delivered to anybody else.
+    /// Extends the time for the acknowledgement, so that the message is not redelivered while it is processed.
     pub async fn in_progress(&self) -> Result<(), Error> {
         self.acker.ack_with(AckKind::Progress).await.map_err(|source| self.failed(source))
     }
 
-    /// Copies the message to the dead letters of `consumer` with the reason, then ends its delivery. When the copy cannot be made the
-    /// message stays, and is delivered again.
-    pub async fn dead(&self, bus: &Bus, consumer: &str, reason: &str) -> Result<(), Error> {
+    /// Copies the message to the dead letters of `consumer` with the reason, then ends its delivery. If the copy fails, the message is
+    /// redelivered.
+    pub async fn dead_letter(&self, bus: &Bus, consumer: &str, reason: &str) -> Result<(), Error> {
         let mut headers = self.headers.clone().unwrap_or_default();
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(1000).collect();
         headers.insert("Rekindle-Dead-Reason", reason.as_str());
@@ -87,11 +87,11 @@ impl Delivery {
         headers.insert("Rekindle-Dead-Subject", self.subject.as_str());
         headers.insert("Rekindle-Dead-Deliveries", self.deliveries.to_string().as_str());
         let id = format!("{consumer}/{}/{}/{}", self.stream, self.sequence, self.stored_at.timestamp_micros());
-        bus.publish(dead_letter_subject(consumer), &id, headers, self.payload.clone()).await?;
-        self.answer(AckKind::Term).await
+        bus.publish(subject::dead_letters(consumer), &id, headers, self.payload.clone()).await?;
+        self.acknowledge(AckKind::Term).await
     }
 
-    async fn answer(&self, kind: AckKind) -> Result<(), Error> {
+    async fn acknowledge(&self, kind: AckKind) -> Result<(), Error> {
         self.acker.double_ack_with(kind).await.map_err(|source| self.failed(source))
     }
 

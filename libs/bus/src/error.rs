@@ -1,75 +1,95 @@
-//! What can go wrong with the bus.
+//! Errors of the bus.
 
 use std::time::Duration;
 
-/// Whatever a library said.
+/// The error of a library.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why something could not be done on the bus.
+/// Why an operation on the bus failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration names no server that could be connected to.
-    #[error("the bus cannot be configured with {what}")]
+    /// A field of the configuration is invalid.
+    #[error("invalid configuration of the bus: {what}")]
     Config {
         /// The field and its value.
         what: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         source: Source,
     },
-    /// The bus does not answer; the same may succeed later.
-    #[error("the bus did not answer within {waited:?} while trying to {operation}")]
+    /// The bus does not respond; a retry may succeed.
+    #[error("cannot {operation}: the bus did not respond within {waited:?}")]
     Unavailable {
-        /// What was tried.
+        /// What was tried, as a verb.
         operation: String,
-        /// How long.
+        /// For how long.
         waited: Duration,
-        /// The last error, where there was one.
+        /// The last error, if there was one.
         source: Option<Source>,
     },
-    /// A stream or bucket cannot be made as it should be.
+    /// A stream, bucket or consumer cannot be created or updated.
     #[error("cannot set up {what}")]
     Setup {
         /// The stream, bucket or consumer.
         what: String,
-        /// What the server said.
+        /// What the server reported.
         source: Source,
     },
-    /// The server refuses a message: no stream takes the subject, the stream is full, or the message is too large.
-    #[error("the bus refused a message on {subject}")]
+    /// The server rejects a message: no stream has the subject, the stream is full, or the message is too large.
+    #[error("the bus rejected a message on {subject}")]
     Refused {
         /// The subject.
         subject: String,
-        /// What the server said.
+        /// What the server reported.
         source: Source,
     },
     /// The relay cannot read the outbox.
     #[error("cannot read or update the outbox")]
     Outbox {
-        /// What the database said.
+        /// What the database reported.
         #[from]
         source: rekindle_store::sea_orm::DbErr,
     },
-    /// A message is not the CloudEvent that it should be.
-    #[error("not an event of rekindle: {problem}")]
+    /// A bucket cannot be read or written; a retry may succeed.
+    #[error("cannot {operation} {key:?} of the bucket {bucket}")]
+    Bucket {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// The key, or `>` for all.
+        key: String,
+        /// What the server reported.
+        source: Source,
+    },
+    /// A subject does not name what it should.
+    #[error("invalid subject {subject:?}: expected {expected}")]
+    InvalidSubject {
+        /// The subject, cut to 200 characters.
+        subject: String,
+        /// Its expected form.
+        expected: String,
+    },
+    /// A message is not a CloudEvent of rekindle.
+    #[error("invalid event: {problem}")]
     InvalidEvent {
         /// The header or the data, and what is wrong with it.
         problem: String,
     },
-    /// A message could not be acknowledged; it will be delivered again.
+    /// A message cannot be acknowledged; it is redelivered.
     #[error("cannot acknowledge message {sequence} of {stream}")]
     Acknowledge {
         /// The stream.
         stream: String,
         /// The message's sequence in it.
         sequence: u64,
-        /// What went wrong.
+        /// What the server reported.
         source: Source,
     },
 }
 
 impl Error {
-    /// Whether the same may succeed a little later.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Acknowledge { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Acknowledge { .. } | Self::Bucket { .. })
     }
 }

@@ -1,24 +1,28 @@
-//! The bus: NATS JetStream with rekindle's streams and buckets, the relay from the outbox to it, consumers that lose nothing and
-//! repeat nothing visibly, and the CloudEvents form of facts.
+//! The bus: NATS JetStream with rekindle's streams, subjects and buckets, the relay from the outbox, consumers with at-least-once delivery and
+//! dead letters, and events as CloudEvents.
 //!
-//! This crate knows no service and decides nothing about what an event means.
+//! This crate depends on no service and does not interpret events.
 //!
-//! Invariants kept here:
-//! - a publish is done when the server has acknowledged that it is stored;
-//! - a message is acknowledged after its handler is done, and the acknowledgement is itself confirmed;
-//! - a message that cannot be handled ends in `REKINDLE_DEAD_LETTERS` with the reason, and is delivered no more;
-//! - everything that waits has a bound, and everything that runs ends at its cancellation token;
-//! - when the bus is away, connections come back by themselves; nobody waits for it unboundedly.
+//! Invariants:
+//! - a publish returns when the server has acknowledged that the message is stored;
+//! - a message is acknowledged after its handler has returned, and the acknowledgement is itself confirmed;
+//! - a message that cannot be processed ends in `REKINDLE_DEAD_LETTERS` with the reason, and is not redelivered;
+//! - every wait has a deadline, and every loop ends at its cancellation token;
+//! - a lost connection is re-established automatically;
+//! - subjects are built and parsed in [`subject`] only, and values of buckets in [`bucket`] only.
 
+pub mod bucket;
 pub mod cloudevent;
 pub mod consumer;
 pub mod relay;
 pub mod streams;
+pub mod subject;
 
 mod connection;
 mod delivery;
 pub mod error;
 
+pub use bucket::Bucket;
 pub use connection::{Bus, Config};
 pub use delivery::{Delivery, Message};
 pub use error::Error;

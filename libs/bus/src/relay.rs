@@ -1,67 +1,76 @@
-//! From the outbox to the bus: what was committed is published, in order, and taken out once the server has stored it.
+//! From the outbox to the bus: committed events are published in order, and deleted from the outbox once the server has stored them.
 //!
-//! A crash between the two leaves the row, and the event is published again with the same id: within the duplicate window the server
-//! drops it, after that every consumer's inbox does.
+//! A crash between the two leaves the row, and the event is published again with the same id: the server discards it within the duplicate
+//! window, and every consumer's inbox after that.
 
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishAckFuture;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_store::{outbox, retention, sea_orm::DatabaseConnection};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Error, cloudevent::CloudEvent};
+use crate::{Bus, Error, cloudevent::CloudEvent, consumer::Backoff};
 
-/// Events in flight at most.
+/// Largest number of events in flight.
 const BATCH: u64 = 256;
-/// How often the outbox is looked at when nobody rings: for events of other processes, and for a bell that was missed.
+/// Time between two reads of the outbox without a wake-up: for events of other processes, and for missed wake-ups.
 const POLL: Duration = Duration::from_millis(500);
-/// How long the last events may take at shutdown; what remains is published at the next start.
-const LAST_CALL: Duration = Duration::from_secs(2);
-/// How often old inbox and idempotency rows are removed, and how old they may get: as old as the event stream's longest memory.
+/// How long publishing may take at shutdown; what remains is published at the next start.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two deletions of old inbox and idempotency rows.
 const SWEEP: Duration = Duration::from_secs(60 * 60);
-const KEEP: chrono::TimeDelta = chrono::TimeDelta::days(365);
+/// Retention of inbox and idempotency rows in a service that consumes events alone: that of the event stream.
+pub const RETENTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Publishes the events of `db` until `shutdown`. `source` is `/rekindle/<service>/<instance>`. A bus or a database that is away is
-/// waited for.
-pub async fn run(db: DatabaseConnection, bus: Bus, source: String, shutdown: CancellationToken) -> Result<(), Error> {
+/// Publishes the events of `db` until `shutdown`, and deletes inbox and idempotency rows older than `retention`. `source` is
+/// `/rekindle/<service>/<instance>`. While the bus or the database is unreachable, retries.
+pub async fn run(
+    db: DatabaseConnection,
+    bus: Bus,
+    source: String,
+    retention: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let mut pace = Pace::default();
-    let mut next_sweep = Instant::now() + SWEEP;
+    let mut next_sweep = Instant::now();
     while !shutdown.is_cancelled() {
-        let awoken = outbox::awoken();
-        let mut awoken = std::pin::pin!(awoken);
-        awoken.as_mut().enable();
+        let woken = outbox::woken();
+        let mut woken = std::pin::pin!(woken);
+        woken.as_mut().enable();
         let wait = pace.after(publish_some(&db, &bus, &source).await);
         if Instant::now() >= next_sweep {
-            next_sweep += SWEEP;
-            sweep(&db).await;
+            next_sweep = Instant::now() + SWEEP;
+            sweep(&db, retention).await;
         }
         match wait {
             Wait::No => {}
-            Wait::Rest(pause) => until(&shutdown, tokio::time::sleep(pause)).await,
-            Wait::Bell => {
+            Wait::Pause(pause) => until(&shutdown, tokio::time::sleep(pause)).await,
+            Wait::WakeUp => {
                 until(&shutdown, async {
-                    timeout(POLL, awoken).await.ok();
+                    timeout(POLL, woken).await.ok();
                 })
                 .await;
             }
         }
     }
-    if bus.is_connected() && timeout(LAST_CALL, publish_all(&db, &bus, &source)).await.is_err() {
+    if bus.is_connected() && timeout(FLUSH_TIMEOUT, publish_all(&db, &bus, &source)).await.is_err() {
         tracing::info!("events remain in the outbox; they are published at the next start");
     }
     Ok(())
 }
 
-/// What to do before the next look at the outbox.
+/// What to wait for before the next read of the outbox.
 enum Wait {
     No,
-    Bell,
-    Rest(Duration),
+    WakeUp,
+    Pause(Duration),
 }
 
-/// Rests longer after each failure in a row, and logs the first.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), last: Duration::from_secs(2) };
+
+/// Pauses longer after each consecutive failure, and logs the first.
 #[derive(Default)]
 struct Pace {
     failures: u32,
@@ -72,17 +81,17 @@ impl Pace {
         match result {
             Ok(published) => {
                 if self.failures > 0 {
-                    tracing::info!(failures = self.failures, "events are published again");
+                    tracing::info!(failures = self.failures, "publishing events again");
                 }
                 self.failures = 0;
-                if published == 0 { Wait::Bell } else { Wait::No }
+                if published == 0 { Wait::WakeUp } else { Wait::No }
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == 1 {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "events wait in the outbox");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot publish events, retrying");
                 }
-                Wait::Rest(Duration::from_millis(50 << self.failures.min(6)).min(Duration::from_secs(2)))
+                Wait::Pause(RETRY.after(self.failures.into()))
             }
         }
     }
@@ -97,7 +106,7 @@ async fn publish_all(db: &DatabaseConnection, bus: &Bus, source: &str) -> Result
     Ok(())
 }
 
-/// Publishes the oldest events, all in flight at once, and takes out those that were stored. An event that failed ends the batch:
+/// Publishes the oldest events, all in flight at once, and deletes those that are stored. An event that fails ends the batch:
 /// the next attempt starts with it.
 async fn publish_some(db: &DatabaseConnection, bus: &Bus, source: &str) -> Result<usize, Error> {
     let rows = outbox::claim(db, source, BATCH).await?;
@@ -120,7 +129,7 @@ async fn publish_some(db: &DatabaseConnection, bus: &Bus, source: &str) -> Resul
 
 type Sent = (i64, String, PublishAckFuture);
 
-/// Sends until one cannot be sent.
+/// Sends until one fails.
 async fn send_all(bus: &Bus, rows: Vec<outbox::Row>, deadline: Instant) -> (Vec<Sent>, Option<Error>) {
     let mut sent = Vec::with_capacity(rows.len());
     for row in rows {
@@ -138,7 +147,7 @@ async fn send_all(bus: &Bus, rows: Vec<outbox::Row>, deadline: Instant) -> (Vec<
 fn to_cloudevent(row: outbox::Row) -> CloudEvent {
     let outbox::Row { source, traceparent, event, .. } = row;
     CloudEvent {
-        recorded_time: written_down(&event),
+        recorded_time: enqueued_at(&event),
         id: event.id,
         source,
         kind: event.kind,
@@ -151,18 +160,22 @@ fn to_cloudevent(row: outbox::Row) -> CloudEvent {
     }
 }
 
-/// An event's id is a UUIDv7, made when it was written down.
-fn written_down(event: &outbox::NewEvent) -> DateTime<Utc> {
-    let made = event.id.get_timestamp().and_then(|made| {
-        let (seconds, nanos) = made.to_unix();
+/// An event's id is a UUIDv7, generated when it was enqueued.
+fn enqueued_at(event: &outbox::NewEvent) -> DateTime<Utc> {
+    let generated = event.id.get_timestamp().and_then(|timestamp| {
+        let (seconds, nanos) = timestamp.to_unix();
         DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
     });
-    made.unwrap_or(event.time)
+    generated.unwrap_or(event.time)
 }
 
-async fn sweep(db: &DatabaseConnection) {
-    match retention::forget(db, Utc::now() - KEEP).await {
-        Ok(rows) => tracing::debug!(rows, "old inbox and idempotency rows removed"),
-        Err(error) => tracing::warn!(%error, "old inbox and idempotency rows were not removed"),
+async fn sweep(db: &DatabaseConnection, age: Duration) {
+    // An age that reaches back before the first representable time deletes nothing.
+    let Some(before) = TimeDelta::from_std(age).ok().and_then(|age| Utc::now().checked_sub_signed(age)) else {
+        return;
+    };
+    match retention::forget(db, before).await {
+        Ok(rows) => tracing::debug!(rows, "old inbox and idempotency rows deleted"),
+        Err(error) => tracing::warn!(%error, "cannot delete old inbox and idempotency rows"),
     }
 }

@@ -1,4 +1,4 @@
-//! What lies on the bus: the streams and key-value buckets, by name, and how much each may hold.
+//! The streams and key-value buckets: their names, and how much each may store.
 
 use std::time::Duration;
 
@@ -7,63 +7,60 @@ use async_nats::jetstream::{
     kv,
     stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType},
 };
+use humantime_serde::re::humantime::format_duration;
+use rekindle_domain::validation::{Checks, Violations};
 use serde::Deserialize;
 
-use crate::{Bus, Error};
+use crate::{Bus, Error, subject::of_stream};
 
-/// Facts: `rekindle.events.<service>.<noun>.<past-verb>.<name>`.
+/// Events.
 pub const EVENTS: &str = "REKINDLE_EVENTS";
-/// Work: `rekindle.jobs.<pool>`.
+/// Jobs: a work queue.
 pub const JOBS: &str = "REKINDLE_JOBS";
-/// What was predicted: `rekindle.predictions.<model>`.
+/// Logged predictions.
 pub const PREDICTIONS: &str = "REKINDLE_PREDICTIONS";
-/// What turned out to be true: `rekindle.outcomes.<model>`.
+/// Reported outcomes.
 pub const OUTCOMES: &str = "REKINDLE_OUTCOMES";
-/// What consumers gave up on: `rekindle.dead.<consumer>`.
+/// Dead letters of consumers.
 pub const DEAD_LETTERS: &str = "REKINDLE_DEAD_LETTERS";
-/// Desired state: one key per deployment.
+/// Desired state: the routes of each deployment, by model.
 pub const DEPLOYMENTS: &str = "rekindle-deployments";
-/// Actual state: one key per replica, gone when it is not renewed.
+/// Actual state: the state of each replica, which expires unless it is renewed.
 pub const REPLICAS: &str = "rekindle-replicas";
 
-/// Where dead letters of a consumer go.
-pub fn dead_letter_subject(consumer: &str) -> String {
-    format!("rekindle.dead.{consumer}")
-}
-
-/// How much the bus may hold. Sizes are in bytes on the server's disk, and reserved there.
+/// Storage limits of streams and buckets. Sizes are in bytes on the server's disk, which reserves them; ages are greater than zero.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Facts, oldest go first.
+    /// Size of the events stream; the oldest events are discarded.
     pub events_bytes: i64,
-    /// How long facts are kept.
+    /// Retention of events.
     #[serde(with = "humantime_serde")]
     pub events_age: Duration,
-    /// Jobs; above it, new jobs are refused.
+    /// Size of the job queue; further jobs are refused.
     pub jobs_bytes: i64,
-    /// Predictions, oldest go first; whoever reads them sees from their sequence that some are missing.
+    /// Size of the prediction log; the oldest messages are discarded, which readers detect by their sequence.
     pub predictions_bytes: i64,
-    /// How long predictions are kept.
+    /// Retention of the prediction log.
     #[serde(with = "humantime_serde")]
     pub predictions_age: Duration,
-    /// Outcomes that nobody has captured yet; above it, new ones are refused until some are.
+    /// Size of the outcomes stream; further outcomes are refused until some are captured.
     pub outcomes_bytes: i64,
-    /// How long outcomes wait to be captured.
+    /// Retention of outcomes that are not captured.
     #[serde(with = "humantime_serde")]
     pub outcomes_age: Duration,
-    /// Dead letters, oldest go first.
+    /// Size of the dead-letter stream; the oldest dead letters are discarded.
     pub dead_letters_bytes: i64,
-    /// How long dead letters are kept.
+    /// Retention of dead letters.
     #[serde(with = "humantime_serde")]
     pub dead_letters_age: Duration,
-    /// How long the id of a published message is remembered.
+    /// Time within which a message with the same id is discarded as a duplicate; at most the shortest age.
     #[serde(with = "humantime_serde")]
     pub duplicate_window: Duration,
-    /// How long a replica's state stands without being renewed.
+    /// Time after which the state of a replica expires unless it is renewed.
     #[serde(with = "humantime_serde")]
     pub replica_lease: Duration,
-    /// Copies of each stream; more than one needs a cluster.
+    /// Copies of each stream, 1 to 5; more than one needs a NATS cluster.
     pub replicas: usize,
 }
 
@@ -90,11 +87,45 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Every stream as it should be.
+    /// Validates every field and reports all violations.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (field, bytes) in [
+            ("events_bytes", self.events_bytes),
+            ("jobs_bytes", self.jobs_bytes),
+            ("predictions_bytes", self.predictions_bytes),
+            ("outcomes_bytes", self.outcomes_bytes),
+            ("dead_letters_bytes", self.dead_letters_bytes),
+        ] {
+            // To the server, zero and less are no limit.
+            checks.at_least(field, bytes, 1);
+        }
+        let ages = [
+            ("events_age", self.events_age),
+            ("predictions_age", self.predictions_age),
+            ("outcomes_age", self.outcomes_age),
+            ("dead_letters_age", self.dead_letters_age),
+        ];
+        for (field, age) in ages {
+            checks.positive(field, age);
+        }
+        let shortest = ages.map(|(_, age)| age).into_iter().min().unwrap_or_default();
+        let (window, expected) = (
+            self.duplicate_window,
+            format!("greater than 0s and at most the shortest age, {}", format_duration(shortest)),
+        );
+        let is_valid = !window.is_zero() && window <= shortest;
+        checks.require(is_valid, "duplicate_window", format_duration(window), &expected);
+        checks.positive("replica_lease", self.replica_lease);
+        checks.require((1..=5).contains(&self.replicas), "replicas", self.replicas, "1 to 5");
+        checks.finish()
+    }
+
+    /// The configuration of every stream.
     pub(crate) fn streams(&self) -> Vec<StreamConfig> {
-        let stream = |name: &str, subjects: &str, bytes: i64, age: Duration, discard: DiscardPolicy| StreamConfig {
+        let stream = |name: &str, subjects: &[&str], bytes: i64, age: Duration, discard: DiscardPolicy| StreamConfig {
             name: name.to_owned(),
-            subjects: vec![subjects.to_owned()],
+            subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
             max_bytes: bytes,
             max_age: age,
             discard,
@@ -105,29 +136,35 @@ impl Limits {
             allow_direct: true,
             ..StreamConfig::default()
         };
-        let jobs = stream(JOBS, "rekindle.jobs.>", self.jobs_bytes, Duration::ZERO, DiscardPolicy::New);
+        let jobs = stream(JOBS, of_stream::JOBS, self.jobs_bytes, Duration::ZERO, DiscardPolicy::New);
         vec![
-            stream(EVENTS, "rekindle.events.>", self.events_bytes, self.events_age, DiscardPolicy::Old),
+            stream(EVENTS, of_stream::EVENTS, self.events_bytes, self.events_age, DiscardPolicy::Old),
             StreamConfig { retention: RetentionPolicy::WorkQueue, ..jobs },
             stream(
                 PREDICTIONS,
-                "rekindle.predictions.*",
+                of_stream::PREDICTIONS,
                 self.predictions_bytes,
                 self.predictions_age,
                 DiscardPolicy::Old,
             ),
-            stream(OUTCOMES, "rekindle.outcomes.*", self.outcomes_bytes, self.outcomes_age, DiscardPolicy::New),
-            stream(DEAD_LETTERS, "rekindle.dead.*", self.dead_letters_bytes, self.dead_letters_age, DiscardPolicy::Old),
+            stream(OUTCOMES, of_stream::OUTCOMES, self.outcomes_bytes, self.outcomes_age, DiscardPolicy::New),
+            stream(
+                DEAD_LETTERS,
+                of_stream::DEAD_LETTERS,
+                self.dead_letters_bytes,
+                self.dead_letters_age,
+                DiscardPolicy::Old,
+            ),
         ]
     }
 
-    /// Every bucket as it should be.
+    /// The configuration of every bucket.
     pub(crate) fn buckets(&self) -> Vec<kv::Config> {
         let bucket = |name: &str, description: &str| kv::Config {
             bucket: name.to_owned(),
             description: description.to_owned(),
             history: 1,
-            // In memory, a restarted server would have forgotten not only the values but the bucket.
+            // A restarted server would have lost a bucket in memory, not only its values.
             storage: StorageType::File,
             max_bytes: 16 * MIB,
             num_replicas: self.replicas,
@@ -143,53 +180,53 @@ impl Limits {
     }
 }
 
-/// How far a durable consumer has come in its stream; sequences of the stream.
+/// The progress of a durable consumer, as sequences of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Of the last message that the stream took, whether it is still there or not.
+    /// The last message that the stream has stored, deleted or not.
     pub last: u64,
-    /// Up to here nothing is left to come: each message was acknowledged, set aside, or left the stream by its bounds.
+    /// Up to here every message was acknowledged, became a dead letter, or was discarded by the limits of the stream.
     pub done: u64,
 }
 
 impl Progress {
-    /// Whether nothing up to `sequence` is left to come. Of a stream that was made anew and counts from its beginning again,
-    /// all that it holds is asked for, and not what only its predecessor had.
+    /// Whether no message up to `sequence` is left to process. For a stream that was recreated, and counts from its beginning again, that means all
+    /// of its messages.
     pub fn has_passed(&self, sequence: u64) -> bool {
         self.done >= sequence.min(self.last)
     }
 }
 
 impl Bus {
-    /// How far a durable consumer has come; while there is none, as far as messages have left the stream.
+    /// The progress of a durable consumer; if it does not exist, that of the limits of the stream.
     pub async fn progress(&self, stream: &'static str, consumer: &str) -> Result<Progress, Error> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable {
-            operation: format!("ask how far {consumer} has come in {stream}"),
+            operation: format!("read the progress of {consumer} in {stream}"),
             waited: Duration::ZERO,
             source: Some(source),
         };
         let stream = self.jetstream().get_stream(stream).await.map_err(|error| failed(error.into()))?;
         let state = &stream.cached_info().state;
-        let gone = state.first_sequence.saturating_sub(1);
+        let discarded = state.first_sequence.saturating_sub(1);
         let acknowledged = match stream.consumer_info(consumer).await {
             Ok(info) => info.ack_floor.stream_sequence,
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => 0,
             Err(error) => return Err(failed(error.into())),
         };
-        Ok(Progress { last: state.last_sequence, done: gone.max(acknowledged) })
+        Ok(Progress { last: state.last_sequence, done: discarded.max(acknowledged) })
     }
 
-    /// Removes the messages that a durable consumer has acknowledged from the beginning of its stream on, and says how many. For
-    /// streams with one consumer that keeps elsewhere what it takes; what it has not acknowledged stays, also while it is away.
+    /// Deletes the messages up to the first that a durable consumer has not acknowledged, and returns how many. For streams with one
+    /// consumer, which stores elsewhere what it acknowledges.
     pub async fn purge_acknowledged(&self, stream: &'static str, consumer: &str) -> Result<u64, Error> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unavailable {
-            operation: format!("purge what {consumer} has taken from {stream}"),
+            operation: format!("purge what {consumer} has acknowledged in {stream}"),
             waited: Duration::ZERO,
             source: Some(source),
         };
         let stream = self.jetstream().get_stream_no_info(stream).await.map_err(|error| failed(error.into()))?;
         let info = stream.consumer_info(consumer).await.map_err(|error| failed(error.into()))?;
-        // The sequence is the first that stays.
+        // The sequence is that of the first message that stays.
         let purge = stream.purge().sequence(info.ack_floor.stream_sequence + 1);
         Ok(purge.await.map_err(|error| failed(error.into()))?.purged)
     }

@@ -1,4 +1,4 @@
-//! From one canonical type to another, where no value changes its meaning.
+//! Conversions between canonical types that keep the meaning of every value.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     schema::type_name,
 };
 
-/// Integers up to this magnitude have an exact `f64`; a whole `f64` below it stands for one integer alone.
+/// Integers up to this magnitude have an exact `f64`; a whole `f64` below it represents exactly one integer.
 pub(crate) const EXACT_INTEGER: i64 = 1 << 53;
 
 /// One value of a canonical column.
@@ -48,7 +48,7 @@ pub(crate) fn value_at(array: &ArrayRef, row: usize) -> Option<Value<'_>> {
 }
 
 impl Value<'_> {
-    /// The value as a person would write it; times in RFC 3339.
+    /// The value as text; times in RFC 3339.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Int(v) => v.to_string(),
@@ -92,7 +92,7 @@ impl Value<'_> {
         }
     }
 
-    /// Whole floats are written as the integer they stand for, since a column of whole numbers with gaps is often
+    /// Whole floats become the text of their integer, since a column of whole numbers with missing values is often
     /// stored as floats; a fraction is not a category.
     fn category(self) -> Option<String> {
         match self {
@@ -115,7 +115,7 @@ fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < EXACT_INTEGER as f64).then_some(value as i64)
 }
 
-/// Brings a canonical column to another canonical type, missing values staying missing.
+/// Converts a canonical column to another canonical type. Missing values stay missing.
 ///
 /// # Errors
 /// The first value that the type cannot hold unchanged.

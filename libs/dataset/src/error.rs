@@ -1,16 +1,16 @@
 use arrow::error::ArrowError;
 
-/// Why data was refused. Lines count from 1 and include the header; rows count from 0 and do not.
+/// Why data was refused. Lines count from 1 and include the header; rows count from 0 and exclude it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No bytes, or a header alone.
-    #[error("the CSV file has {what}; give a header line and at least one row")]
+    /// A CSV file without content, or with a header only.
+    #[error("the CSV file has {what}; provide a header line and at least one row")]
     Empty {
-        /// What was missing.
+        /// E.g. `no content`.
         what: &'static str,
     },
-    /// Bytes that are not text.
+    /// Bytes that are not UTF-8.
     #[error("line {line} is not UTF-8 (byte {offset} of the file); save the file as UTF-8")]
     NotUtf8 {
         /// The line.
@@ -18,37 +18,37 @@ pub enum Error {
         /// Offset in the file of the first bad byte.
         offset: usize,
     },
-    /// A row with more or fewer fields than the header.
+    /// A record with more or fewer fields than the header.
     #[error(
         "line {line} has {got} fields, the header has {expected}; quote fields that contain commas, and keep one \
          field per column (empty for a missing value)"
     )]
     Ragged {
-        /// The line on which the row begins.
+        /// The line on which the record begins.
         line: usize,
         /// Fields in the header.
         expected: usize,
-        /// Fields in the row.
+        /// Fields in the record.
         got: usize,
     },
-    /// A header that seems to be parted by something else.
-    #[error("the header {header:?} is one field; if {found:?} parts the fields, say that it is the separator")]
+    /// A header that appears to use another delimiter.
+    #[error("the header {header:?} is one field; if {found:?} is the field delimiter, set it")]
     Separator {
-        /// What stands in it.
+        /// The delimiter found in it.
         found: char,
         /// The header.
         header: String,
     },
-    /// A file that has to be read twice, or not from its start, but can only be read on.
+    /// A pipe where a file is needed, which can be read twice or from its end.
     #[error("a pipe cannot {operation}; save it to a file")]
     Pipe {
-        /// What was being done.
+        /// What was attempted.
         operation: &'static str,
     },
-    /// A file in a format that is none of those read.
+    /// A file compressed with gzip.
     #[error("the file is compressed with gzip; decompress it first, or save it as Parquet, which is compressed itself")]
     Compressed,
-    /// A quote where none may stand, or one that never ends.
+    /// A quote inside an unquoted field, text after a closing quote, or an unterminated quote.
     #[error("line {line}, field {field}: {problem}; enclose the whole field in quotes and double those inside it")]
     Quote {
         /// The line on which the field begins.
@@ -59,7 +59,7 @@ pub enum Error {
         problem: &'static str,
     },
     /// A record longer than a scan may hold in memory.
-    #[error("line {line}: the record is longer than {limit} bytes; is a quote left open?")]
+    #[error("line {line}: the record is longer than {limit} bytes; check for an unterminated quote")]
     LongRecord {
         /// The line on which the record begins.
         line: usize,
@@ -69,23 +69,35 @@ pub enum Error {
     /// A file that could not be opened or read.
     #[error("cannot {operation}")]
     File {
-        /// What was being done.
+        /// What was attempted.
         operation: &'static str,
-        /// The system's reason.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// A file that was not the same when it was read a second time.
-    #[error("the file changed while it was read; run again when nothing writes to it")]
+    /// A file that changed between two passes.
+    #[error("the file changed while it was read; retry when no process writes to it")]
     Changed,
-    /// A column name that cannot be used.
+    /// A temporary file could not be written or read.
+    #[error("cannot {operation} a temporary file")]
+    Scratch {
+        /// What was attempted.
+        operation: &'static str,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A written Parquet file that does not read back as it was written.
+    #[error("verification of the written Parquet file failed: {0}")]
+    Unverified(String),
+    /// An unusable column name.
     #[error("column {position} is named {name:?}: {problem}")]
     ColumnName {
         /// The column, counted from 1.
         position: usize,
         /// Its name.
         name: String,
-        /// What is wrong and what to do.
+        /// The problem and its remedy.
         problem: &'static str,
     },
     /// Two columns of one name.
@@ -98,36 +110,36 @@ pub enum Error {
         /// The second.
         second: usize,
     },
-    /// A column that the table does not have.
-    #[error("there is no column {name:?}; the table has {}", have.join(", "))]
+    /// A column that does not exist.
+    #[error("column {name:?} does not exist; the columns are {}", have.join(", "))]
     NoColumn {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names of the columns.
         have: Vec<String>,
     },
-    /// A type that no canonical type can stand for.
+    /// A type without canonical form.
     #[error("column {column:?} has type {found}, which is not supported; {fix}")]
     Unsupported {
         /// The column.
         column: String,
         /// Its Arrow type.
         found: String,
-        /// What to do.
+        /// The remedy.
         fix: &'static str,
     },
-    /// A column of another type than the operation needs.
+    /// A column of another type than the operation requires.
     #[error("column {column:?} is {found}; expected {expected}")]
     Type {
         /// The column.
         column: String,
-        /// The type it has.
+        /// Its type.
         found: &'static str,
-        /// The type needed.
+        /// The required type.
         expected: &'static str,
     },
-    /// A value that would change if it were brought to the type wanted.
-    #[error("column {column:?}, row {row}: {value} cannot become {to} without loss")]
+    /// A value that another type cannot hold unchanged.
+    #[error("column {column:?}, row {row}: {value} cannot be converted to {to} without loss")]
     Lossy {
         /// The column.
         column: String,
@@ -135,29 +147,29 @@ pub enum Error {
         row: usize,
         /// The value.
         value: String,
-        /// The type wanted.
+        /// The target type.
         to: &'static str,
     },
-    /// A missing value where none may be.
-    #[error("column {column:?}, row {row}: the time is missing; remove the row or fill it in")]
+    /// A missing event time.
+    #[error("column {column:?}, row {row}: the time is missing; remove the row or set its time")]
     MissingTime {
         /// The column.
         column: String,
         /// The row.
         row: usize,
     },
-    /// Tables that have nothing in common, or none at all.
-    #[error("cannot put tables one after the other: {0}")]
+    /// No tables, or tables without a common column.
+    #[error("cannot concatenate: {0}")]
     Concat(&'static str),
     /// More than the limits allow.
-    #[error("the table has more than {limit} {what}; split it")]
+    #[error("more than {limit} {what}; split the data")]
     TooLarge {
         /// Rows, columns or bytes.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
-    /// A file that is not Parquet, or a damaged one.
+    /// A file that is damaged or not Parquet.
     #[error("cannot read the Parquet file")]
     Parquet(#[source] parquet::errors::ParquetError),
     /// Parquet that could not be written.
@@ -166,35 +178,50 @@ pub enum Error {
     /// Arrow refused an operation on well-formed data, e.g. text beyond 2 GiB in one column.
     #[error("cannot {operation}")]
     Arrow {
-        /// What was being done.
+        /// What was attempted.
         operation: &'static str,
         /// Arrow's reason.
         #[source]
         source: ArrowError,
     },
-    /// A prediction log message that is not one.
-    #[error("not a prediction log message: {0}")]
+    /// An invalid prediction log message.
+    #[error("invalid prediction log message: {0}")]
     Log(String),
-    /// A prediction log message over the bus's bound.
-    #[error("{rows} rows make a prediction log message of {bytes} bytes, over the {limit} allowed; send fewer rows")]
+    /// A prediction log message larger than the bus accepts.
+    #[error("a prediction log message of {rows} rows has {bytes} bytes, the limit is {limit}; send fewer rows")]
     LogTooLarge {
-        /// Rows given.
+        /// Rows of the message.
         rows: usize,
         /// Encoded size.
         bytes: usize,
-        /// The bound.
+        /// The limit.
         limit: usize,
     },
 }
 
 impl Error {
-    /// Wraps Arrow's error with what was being done; for `map_err`.
+    /// Adds the operation to Arrow's error; for `map_err`.
     pub(crate) fn arrow(operation: &'static str) -> impl FnOnce(ArrowError) -> Self {
         move |source| Self::Arrow { operation, source }
     }
 
-    /// Wraps the system's error with what was being done; for `map_err`.
+    /// Adds the operation to an I/O error of an input file; for `map_err`.
     pub(crate) fn file(operation: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { operation, source }
+    }
+
+    /// Adds the operation to an I/O error of a temporary file; for `map_err`.
+    pub(crate) fn scratch(operation: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Scratch { operation, source }
+    }
+
+    /// Counts rows from the start of the data, where they were counted from row `start`.
+    pub(crate) fn after_rows(self, start: u64) -> Self {
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        match self {
+            Self::Lossy { column, row, value, to } => Self::Lossy { column, row: row.saturating_add(start), value, to },
+            Self::MissingTime { column, row } => Self::MissingTime { column, row: row.saturating_add(start) },
+            other => other,
+        }
     }
 }

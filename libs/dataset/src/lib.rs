@@ -1,48 +1,53 @@
-//! Tabular data: a CSV or Parquet file in, one typed [`Table`] out.
+//! Tabular data: CSV and Parquet files, and typed [`Table`]s.
 //!
 //! A table is one Arrow record batch whose columns have one of five canonical types: `Int64`, `Float64`,
-//! `Boolean`, `Utf8`, and `Timestamp(Millisecond, None)` holding milliseconds since 1970 in UTC. Readers
-//! bring everything to these, so that no later stage needs to know what a file looked like.
+//! `Boolean`, `Utf8`, and `Timestamp(Millisecond, None)` with milliseconds since 1970 in UTC. Readers
+//! convert to these, so that no later stage depends on the file format.
 //!
-//! - [`read_csv`], [`read_parquet`], [`write_parquet`]: files. Bad input is an [`Error`] that names line or row,
+//! - [`Scan`]: the one reader of CSV and of Parquet, batch by batch, for files of any size; [`Profiler`]: the profile of a scan, which
+//!   drift is computed from;
+//! - [`read_csv`], [`read_parquet`], [`write_parquet`]: whole files as tables. Bad input is an [`Error`] that names line or row,
 //!   column and remedy;
-//! - [`Scan`]: files larger than memory, batch by batch, in types that cost least to read; [`Profiler`]: what drift is told
-//!   by, of such a file;
-//! - [`content_digest`]: what a table is called by what it holds;
-//! - [`summarise`]: a summary of every column, for people;
-//! - [`prediction_log`]: the messages in which inference tells the monitor what it answered.
+//! - [`ingest()`]: from files of any size to one sorted, verified and described Parquet file;
+//! - [`content_digest`]: the digest of a table's content;
+//! - [`summarise`]: summary statistics of every column;
+//! - [`prediction_log`]: the messages in which inference reports its predictions to the monitor.
 //!
-//! It refuses to guess: no type is inferred from a sample, no row is skipped, and no value is changed to fit a type
-//! that cannot hold it. But for [`Scan::open`], which reads a file, it does no I/O of its own; bytes come from and go to
-//! the caller.
+//! It does not guess: no type is inferred from a sample, no row is skipped, and no value is changed to fit a type
+//! that cannot hold it. It does no I/O except in [`Scan::open`], which reads a file, and in [`ingest()`], which reads files and
+//! writes temporary ones.
 //!
-//! Invariants: a column's [`Kind`] follows from its type; names are unique and not empty; the same
+//! Invariants: a column's kind follows from its type; names are unique and not empty; the same
 //! table always gives the same Parquet bytes and the same digest.
 
 mod cast;
 mod content;
 mod csv;
 mod error;
+mod ingest;
 mod normalise;
-mod parquet_file;
 pub mod prediction_log;
 mod profiler;
+mod read;
 mod scan;
 mod schema;
+mod size;
 mod summary;
 mod table;
+mod write;
 
 pub use content::content_digest;
-pub use csv::{read_csv, read_csv_within};
 pub use error::Error;
-pub use parquet_file::{read_parquet, read_parquet_within, write_parquet};
+pub use ingest::{IngestError, IngestOptions, Ingested, Part, Section, ingest, scratch_file};
 pub use profiler::Profiler;
-pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray};
-pub use schema::{Column, Kind, Schema, canonical_timestamp, parse_type, type_name};
-pub use summary::{ColumnSummary, ValueCount, summarise};
+pub use read::{read_csv, read_csv_within, read_parquet, read_parquet_within};
+pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray, Types};
+pub use schema::{Column, Schema, canonical_timestamp, parse_type, type_name};
+pub use summary::summarise;
 pub use table::{Table, TimeRange};
+pub use write::write_parquet;
 
-/// What a file may at most hold. All three bound memory before it is taken.
+/// Limits of a table or file, checked before the memory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -50,7 +55,7 @@ pub struct Limits {
     pub rows: usize,
     /// Columns of a table.
     pub columns: usize,
-    /// Bytes of a table in memory, and of a file.
+    /// Bytes of a table's values, and of a CSV file.
     pub bytes: usize,
 }
 

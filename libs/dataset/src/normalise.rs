@@ -1,4 +1,4 @@
-//! Other people's Arrow types to the five canonical ones.
+//! From any Arrow type to one of the five canonical types.
 
 use std::sync::Arc;
 
@@ -13,28 +13,41 @@ use arrow::{
 
 use crate::{Error, schema::canonical_timestamp};
 
-/// Brings a column to its canonical type. Integers widen to `Int64`, floats to `Float64` exactly; text of any layout,
-/// dictionaries included, becomes `Utf8`; dates are midnight; of a timestamp the instant is kept and what
-/// is finer than a millisecond is cut off (towards the past).
+/// The canonical type of a column of type `found`.
+///
+/// # Errors
+/// It has none; the error names the remedy.
+pub(crate) fn canonical_type(name: &str, found: &DataType) -> Result<DataType, Error> {
+    use DataType as T;
+    match found {
+        T::Int64 | T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => Ok(T::Int64),
+        T::Float64 | T::Float16 | T::Float32 => Ok(T::Float64),
+        T::Boolean => Ok(T::Boolean),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Null => Ok(T::Utf8),
+        T::Dictionary(_, values) => canonical_type(name, values),
+        T::Date32 | T::Date64 | T::Timestamp(..) => Ok(canonical_timestamp()),
+        other => Err(unsupported(name, other)),
+    }
+}
+
+/// Converts a column to its canonical type. Integers widen to `Int64`, floats to `Float64` exactly; text of any layout,
+/// dictionaries included, becomes `Utf8`; dates become midnight in UTC; timestamps keep their instant, truncated to
+/// milliseconds (towards the past).
 pub(crate) fn normalise(name: &str, array: &ArrayRef) -> Result<ArrayRef, Error> {
     use DataType as T;
     match array.data_type() {
         T::Int64 | T::Float64 | T::Boolean | T::Utf8 => Ok(array.clone()),
-        T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 | T::UInt32 => cast(array, &T::Int64),
         T::UInt64 => unsigned(name, array),
-        T::Float16 | T::Float32 => cast(array, &T::Float64),
-        T::LargeUtf8 | T::Utf8View | T::Null => cast(array, &T::Utf8),
         T::Dictionary(_, values) => normalise(name, &cast(array, values)?),
-        T::Date32 | T::Date64 => cast(array, &canonical_timestamp()),
         T::Timestamp(unit, _) => timestamp(name, array, *unit),
-        other => Err(unsupported(name, other)),
+        other => cast(array, &canonical_type(name, other)?),
     }
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Error> {
     // A "safe" cast would turn what does not fit into a missing value.
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    compute::cast_with_options(array, to, &options).map_err(Error::arrow("bring a column to its canonical type"))
+    compute::cast_with_options(array, to, &options).map_err(Error::arrow("convert a column to its canonical type"))
 }
 
 fn unsigned(name: &str, array: &ArrayRef) -> Result<ArrayRef, Error> {
@@ -85,7 +98,7 @@ fn unsupported(name: &str, found: &DataType) -> Error {
     Error::Unsupported { column: name.to_owned(), found: found.to_string(), fix }
 }
 
-/// NaN in one spelling, so that equal content has equal bits.
+/// The bits of a float, the same for every NaN, so that equal content has equal bits.
 pub(crate) fn canonical_bits(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
 }

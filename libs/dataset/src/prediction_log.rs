@@ -1,19 +1,18 @@
-//! What a replica answered, as it travels on `rekindle.predictions.<model>`.
+//! The messages of the prediction log: the predictions of a replica, published on `rekindle.predictions.<model>`.
 //!
-//! One message is one Arrow IPC stream with one record batch, and who answered is in the schema's
-//! metadata ([`Header`]). The columns are, in order:
+//! One message is one Arrow IPC stream with one record batch. The metadata of its schema are the [`Header`]. The columns are, in order:
 //!
 //! | column | type | |
 //! |---|---|---|
-//! | `prediction_id` | FixedSizeBinary(16) | the answered request (a UUID) |
+//! | `prediction_id` | FixedSizeBinary(16) | the prediction request (a UUID) |
 //! | `row` | UInt32 | row of the request, from 0 |
-//! | `event_time` | Timestamp(ms, UTC) | when what was predicted for happened |
-//! | `answered_at` | Timestamp(us, UTC) | when the answer was given |
-//! | `in.<feature>` | Int64, Float64, Utf8 or Boolean | the input as the model took it; may be missing |
-//! | `out.<output>` | Float32, FixedSizeList of Float32, or Utf8 | the answer |
+//! | `event_time` | Timestamp(ms, UTC) | the event time of the row |
+//! | `answered_at` | Timestamp(us, UTC) | when the prediction was made |
+//! | `in.<feature>` | Int64, Float64, Utf8 or Boolean | the input of the model; may be missing |
+//! | `out.<output>` | Float32, FixedSizeList of Float32, or Utf8 | the output of the model |
 //!
-//! `lost_before` counts rows that this life of the replica answered but had to drop since its previous message, so that
-//! logged and declared lost together are what was answered.
+//! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, so that
+//! logged and declared lost rows together are the predicted ones.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
@@ -40,32 +39,32 @@ pub const ROW: &str = "row";
 pub const EVENT_TIME: &str = "event_time";
 /// Name of the column of answer times.
 pub const ANSWERED_AT: &str = "answered_at";
-/// What the name of an input's column begins with.
+/// Prefix of the columns of inputs.
 pub const INPUT_PREFIX: &str = "in.";
-/// What the name of an output's column begins with.
+/// Prefix of the columns of outputs.
 pub const OUTPUT_PREFIX: &str = "out.";
 
-/// Who answered, and which message of theirs this is.
+/// The origin of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// The model asked.
+    /// The model.
     pub model: ModelName,
-    /// The version that answered.
+    /// Its version.
     pub model_version: u32,
-    /// The bundle that answered.
+    /// The bundle of the version.
     pub bundle_digest: Digest,
     /// The replica.
     pub replica: ReplicaId,
-    /// One life of the replica; `sequence` and `lost_before` begin anew with it.
+    /// The incarnation of the replica: a new one at every start. `sequence` and `lost_before` count within it.
     pub incarnation: Uuid,
-    /// The number of this message, from 1.
+    /// The number of this message within the incarnation, from 1.
     pub sequence: u64,
-    /// Rows answered since the previous message that had to be dropped.
+    /// Rows predicted since the previous message that were dropped.
     pub lost_before: u64,
 }
 
 impl Header {
-    /// What the bus and the monitor know a message by: `<replica>/<incarnation>/<sequence>`.
+    /// The id of the message for the bus and the monitor: `<replica>/<incarnation>/<sequence>`.
     pub fn message_id(&self) -> String {
         format!("{}/{}/{}", self.replica, self.incarnation, self.sequence)
     }
@@ -97,11 +96,11 @@ impl Header {
 }
 
 fn entry<T: FromStr>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Error> {
-    let text = metadata.get(key).ok_or_else(|| Error::Log(format!("the metadata has no {key}")))?;
-    text.parse().map_err(|_| Error::Log(format!("the metadata's {key} is {text:?}")))
+    let text = metadata.get(key).ok_or_else(|| Error::Log(format!("its metadata have no {key}")))?;
+    text.parse().map_err(|_| Error::Log(format!("its metadata have an invalid {key}: {text:?}")))
 }
 
-/// The columns for a model's inputs and outputs, named without prefix.
+/// The columns for the inputs and outputs of a model, which are given without prefix.
 pub fn schema<'a>(
     inputs: impl IntoIterator<Item = (&'a str, DataType)>,
     outputs: impl IntoIterator<Item = (&'a str, DataType)>,
@@ -112,7 +111,7 @@ pub fn schema<'a>(
     Arc::new(Schema::new(fields))
 }
 
-/// The type of an output column with `width` numbers to a row.
+/// The type of an output column with `width` numbers per row.
 pub fn output_type(width: usize) -> DataType {
     match i32::try_from(width) {
         Ok(width) if width > 1 => {
@@ -131,14 +130,14 @@ fn fixed_fields() -> Vec<Field> {
     ]
 }
 
-/// Makes a message of a batch that has the columns of [`schema`].
+/// Encodes a batch with the columns of [`schema`] as a message.
 ///
 /// # Errors
-/// Other columns; a message over [`MAX_BYTES`], in which case fewer rows have to be sent at a time.
+/// Other columns; a message larger than [`MAX_BYTES`], in which case fewer rows must be sent at a time.
 pub fn encode(header: &Header, batch: &RecordBatch) -> Result<Bytes, Error> {
     check_columns(&batch.schema())?;
     let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(header.metadata()));
-    let batch = batch.clone().with_schema(schema.clone()).map_err(Error::arrow("name the sender"))?;
+    let batch = batch.clone().with_schema(schema.clone()).map_err(Error::arrow("set the header"))?;
     let mut bytes = Vec::new();
     let mut writer = StreamWriter::try_new(&mut bytes, &schema).map_err(Error::arrow("encode predictions"))?;
     writer.write(&batch).map_err(Error::arrow("encode predictions"))?;
@@ -150,18 +149,18 @@ pub fn encode(header: &Header, batch: &RecordBatch) -> Result<Bytes, Error> {
     Ok(bytes.into())
 }
 
-/// Reads a message. The batch comes without the header's metadata, so that batches of one model can be put together.
+/// Decodes a message. The batch has no metadata, so that batches of one model can be concatenated.
 ///
 /// # Errors
-/// Anything but one batch of the right columns with a whole header.
+/// Anything but one batch of the expected columns with a complete header.
 pub fn decode(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
-    // Arrow's decoder checks most of what it reads and panics at the rest. A publisher's bytes must not end a consumer.
+    // Arrow's decoder checks most of its input and panics at the rest. A publisher's bytes must not crash a consumer.
     let (schema, batch) = std::panic::catch_unwind(|| read_stream(bytes))
         .unwrap_or_else(|_| Err(Error::Log("the Arrow stream is damaged".to_owned())))?;
     let header = Header::from_metadata(schema.metadata())?;
     check_columns(&schema)?;
     let plain = Arc::new(schema.as_ref().clone().with_metadata(HashMap::new()));
-    // Not `with_schema`, which lets metadata be added but not taken away.
+    // Not `with_schema`, which can add metadata but not remove them.
     let batch = RecordBatch::try_new(plain, batch.columns().to_vec());
     Ok((header, batch.map_err(|error| Error::Log(error.to_string()))?))
 }
@@ -169,13 +168,13 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, RecordBatch), Error> {
 /// The schema and the only batch of an IPC stream.
 fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, RecordBatch), Error> {
     let damaged = |error: arrow::error::ArrowError| Error::Log(error.to_string());
-    // Not a StreamReader: that takes as much memory as the bytes claim they will need.
+    // Not a StreamReader, which allocates as much memory as the bytes declare.
     let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from(bytes));
     let batch = decoder.decode(&mut rest).map_err(damaged)?;
-    let schema = decoder.schema().ok_or_else(|| Error::Log("there is no schema".to_owned()))?;
-    let batch = batch.ok_or_else(|| Error::Log("there is no batch".to_owned()))?;
+    let schema = decoder.schema().ok_or_else(|| Error::Log("it has no schema".to_owned()))?;
+    let batch = batch.ok_or_else(|| Error::Log("it has no batch".to_owned()))?;
     if decoder.decode(&mut rest).map_err(damaged)?.is_some() {
-        return Err(Error::Log("there is more than one batch".to_owned()));
+        return Err(Error::Log("it has more than one batch".to_owned()));
     }
     decoder.finish().map_err(damaged)?;
     Ok((schema, batch))
@@ -184,16 +183,12 @@ fn read_stream(bytes: &[u8]) -> Result<(SchemaRef, RecordBatch), Error> {
 fn check_columns(schema: &Schema) -> Result<(), Error> {
     let fixed = fixed_fields();
     if schema.fields().len() < fixed.len() {
-        return Err(Error::Log(format!(
-            "there are {} columns; expected at least {}",
-            schema.fields().len(),
-            fixed.len()
-        )));
+        return Err(Error::Log(format!("it has {} columns; expected at least {}", schema.fields().len(), fixed.len())));
     }
     for (position, (found, expected)) in schema.fields().iter().zip(&fixed).enumerate() {
         if found.name() != expected.name() || found.data_type() != expected.data_type() || found.is_nullable() {
             return Err(Error::Log(format!(
-                "column {position} is {} {}; expected {} {}, never missing",
+                "column {position} is {} {}; expected {} {}, not nullable",
                 found.name(),
                 found.data_type(),
                 expected.name(),
@@ -262,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read_again_without_its_metadata() {
+    fn a_message_decodes_to_its_rows_without_metadata() {
         let bytes = encode(&header(), &batch()).expect("encodes");
         let (again, rows) = decode(&bytes).expect("decodes");
         assert_eq!((again, rows.clone()), (header(), batch()));
@@ -270,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_rows_still_declares_what_was_lost() {
+    fn a_message_without_rows_declares_lost_rows() {
         let bytes = encode(&header(), &batch().slice(0, 0)).expect("encodes");
         let (again, rows) = decode(&bytes).expect("decodes");
         assert_eq!((again.lost_before, rows.num_rows()), (41, 0));

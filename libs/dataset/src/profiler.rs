@@ -5,24 +5,26 @@ use arrow::{
     },
     datatypes::{DataType, Float32Type, Float64Type, Int32Type, TimestampMillisecondType},
 };
+use rekindle_domain::ColumnKind;
 use rekindle_statistics::profile::{
     BUCKETS, Categorical, Column, ColumnProfile, Numeric, Profile, Timestamp, flag_name,
 };
 
-use crate::{Kind, ScanBatch, ScanColumn};
+use crate::{ScanBatch, ScanColumn};
 
-/// Makes a [`Profile`] of a [`Scan`](crate::Scan), batch by batch. Its memory depends on the columns, not on their rows.
+/// Makes the [`Profile`] of a [`Scan`](crate::Scan) in [`Types::Stored`](crate::Types::Stored), batch by batch. Its memory depends on
+/// the columns, not on their rows.
 ///
-/// A missing value counts as missing. One that is there, but does not read as its column's expected kind
-/// ([`ScanBatch::unparsable`]), is neither dropped nor missing: it counts as unreadable. Any value is a category.
+/// A missing value counts as missing. A value that does not parse as the expected kind of its column
+/// ([`ScanBatch::unparsable`]) counts as unreadable. Any value is a category.
 ///
-/// Integers are counted as the nearest float, so beyond 2^53 neighbours may count as one.
+/// Integers are counted as the nearest float, so beyond 2^53 adjacent integers may count as one.
 pub struct Profiler {
     rows: u64,
     columns: Vec<(String, Counter)>,
 }
 
-/// What is counted of a column so far.
+/// The counts of a column so far.
 enum Counter {
     Numbers(Numbers),
     Texts(Texts),
@@ -36,8 +38,8 @@ impl Profiler {
         Self::with_buckets(columns, BUCKETS)
     }
 
-    /// For the columns of a scan, with room for another number of different values in columns of numbers: statistics of
-    /// up to that many are exact, at some 60 bytes each.
+    /// For the columns of a scan, with another number of buckets for numeric columns: statistics are exact up to that many distinct
+    /// values, which take about 60 bytes each.
     pub fn with_buckets(columns: &[ScanColumn], buckets: usize) -> Self {
         let counter = |column: &ScanColumn| (column.name.clone(), Counter::new(column.kind, buckets));
         Self { rows: 0, columns: columns.iter().map(counter).collect() }
@@ -60,12 +62,14 @@ impl Profiler {
 }
 
 impl Counter {
-    fn new(kind: Kind, buckets: usize) -> Self {
+    fn new(kind: ColumnKind, buckets: usize) -> Self {
         match kind {
-            Kind::Numeric => Self::Numbers(Numbers { numeric: Numeric::with_buckets(buckets), buffer: Vec::new() }),
-            Kind::Categorical => Self::Texts(Texts::new()),
-            Kind::Boolean => Self::Flags(Categorical::new()),
-            Kind::Timestamp => Self::Times(Timestamp::new()),
+            ColumnKind::Numeric => {
+                Self::Numbers(Numbers { numeric: Numeric::with_buckets(buckets), buffer: Vec::new() })
+            }
+            ColumnKind::Categorical => Self::Texts(Texts::new()),
+            ColumnKind::Boolean => Self::Flags(Categorical::new()),
+            ColumnKind::Timestamp => Self::Times(Timestamp::new()),
         }
     }
 
@@ -109,7 +113,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// Counts the values that are there.
+    /// Counts the values that are not null.
     fn add(&mut self, array: &ArrayRef) {
         if let Some(floats) = array.as_primitive_opt::<Float64Type>()
             && floats.null_count() == 0
@@ -121,13 +125,13 @@ impl Numbers {
             array => gather(array, &mut self.buffer, |value| value as f64),
             DataType::Float64 => gather(array.as_primitive::<Float64Type>(), &mut self.buffer, |value| value),
             DataType::Float32 => gather(array.as_primitive::<Float32Type>(), &mut self.buffer, f64::from),
-            other => unreachable!("{other} is not a type that numbers come in"),
+            other => unreachable!("{other} is not a numeric type of a scan"),
         );
         self.numeric.add_all(&self.buffer);
     }
 }
 
-/// Appends the values that are not null, run by run.
+/// Appends the values that are not null, slice by slice.
 fn gather<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, into: &mut Vec<f64>, float: impl Fn(T::Native) -> f64) {
     let values = array.values();
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
@@ -139,7 +143,7 @@ fn gather<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, into: &mut Vec<f64>,
     }
 }
 
-/// Dictionary-encoded text. Rows are counted by their keys, and the texts looked at once the dictionary changes.
+/// Dictionary-encoded text. Rows are counted by key, and by text once the dictionary changes.
 struct Texts {
     categorical: Categorical,
     /// The texts that `rows` counts.
@@ -157,14 +161,14 @@ impl Texts {
         self.categorical.add(None, missing);
         let array = array.as_dictionary::<Int32Type>();
         if !self.dictionary.as_ref().is_some_and(|last| is_same(last, array.values())) {
-            self.look_up();
+            self.count_texts();
             self.rows.clear();
             self.rows.resize(array.values().len(), 0);
             self.dictionary = Some(array.values().clone());
         }
         let keys = array.keys();
         let rows = &mut self.rows;
-        // A key that is there is within the dictionary: arrow checks it.
+        // Arrow checks that valid keys are within the dictionary.
         let mut count = |keys: &[i32]| keys.iter().for_each(|&key| rows[key as usize] += 1);
         match keys.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => count(keys.values()),
@@ -172,8 +176,8 @@ impl Texts {
         }
     }
 
-    /// Counts by text what was counted by key.
-    fn look_up(&mut self) {
+    /// Adds the counts by key to those by text.
+    fn count_texts(&mut self) {
         let Some(dictionary) = self.dictionary.take() else { return };
         let texts = dictionary.as_string::<i32>();
         for (key, &rows) in self.rows.iter().enumerate().filter(|(_, rows)| **rows > 0) {
@@ -182,12 +186,12 @@ impl Texts {
     }
 
     fn finish(mut self) -> Categorical {
-        self.look_up();
+        self.count_texts();
         self.categorical
     }
 }
 
-/// Whether two dictionaries lie in the same memory. The first one is still held, so that no other can have taken its place.
+/// Whether two dictionaries are the same memory. The first is still referenced, so its memory cannot have been reused.
 fn is_same(last: &ArrayRef, next: &ArrayRef) -> bool {
     let (last, next) = (last.as_string::<i32>(), next.as_string::<i32>());
     let is_same_nulls = match (last.nulls(), next.nulls()) {

@@ -1,11 +1,12 @@
-//! Files of any size, batch by batch.
+//! Reading files of any size, batch by batch.
 //!
-//! Memory is bounded by [`ScanOptions`], not by the file: of a CSV file one block of text and one batch are held, of
-//! Parquet one page of each column and one batch.
+//! Memory is bounded by [`ScanOptions`], not by the file: a CSV scan holds one block of text and one batch, a Parquet scan
+//! one page of each column and one batch.
 
 mod blocks;
 mod builder;
 mod csv;
+mod pages;
 mod parquet;
 
 use std::{
@@ -23,36 +24,37 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use bytes::Bytes;
+use rekindle_domain::{ColumnKind, dataset::FileFormat};
 
+pub(crate) use self::blocks::Input;
 use self::{
-    blocks::Input,
     builder::Built,
     csv::{Choice, CsvScan},
     parquet::ParquetScan,
 };
-use crate::{Error, Kind, csv::COMMA};
+use crate::{Error, csv::COMMA};
 
-/// A file being read from its first row to its last, as an iterator over [`ScanBatch`]es. After an error it is over.
+/// A file being read from its first row to its last, as an iterator over [`ScanBatch`]es. It ends after an error.
 ///
-/// Columns come in the types that cost least to read, one for each [`Kind`] but the first:
+/// With [`Types::Stored`] columns have the types that are cheapest to read, with [`Types::Canonical`] one of five:
 ///
-/// | kind | Parquet | CSV |
-/// |---|---|---|
-/// | numeric | `Int8` to `Int64`, `UInt8` to `UInt64`, `Float32`, `Float64`, as stored; half floats as `Float32` and decimals as the nearest `Float64` | `Int64` or `Float64`; `Float64` if the kind was expected |
-/// | categorical | `Dictionary(Int32, Utf8)` | the same |
-/// | timestamp | `Timestamp(Millisecond, None)` in UTC | the same |
-/// | boolean | `Boolean` | the same |
+/// | kind | Parquet | CSV | canonical |
+/// |---|---|---|---|
+/// | numeric | `Int8` to `Int64`, `UInt8` to `UInt64`, `Float32`, `Float64`, as stored; half floats as `Float32` and decimals as the nearest `Float64` | `Int64` or `Float64`; `Float64` if the kind was expected | `Int64` or `Float64` |
+/// | categorical | `Dictionary(Int32, Utf8)` | the same | `Utf8` |
+/// | timestamp | `Timestamp(Millisecond, None)` in UTC | the same | the same |
+/// | boolean | `Boolean` | the same | the same |
 ///
-/// A missing value is null. NaN and the infinities are values. In a dictionary array a value may be there without a row
-/// that has it, or twice; only the keys of valid rows count. Consecutive batches of a Parquet file mostly share one
+/// A missing value is null. NaN and the infinities are values. A dictionary may contain a value that no row
+/// has, or one value twice; only the keys of valid rows count. Consecutive batches of a Parquet file mostly share one
 /// dictionary, which may be larger than the batch.
 ///
-/// Without expected kinds a column gets what [`read_csv`](crate::read_csv) or [`read_parquet`](crate::read_parquet)
-/// would give it. For CSV this takes a pass of its own over the file, which must therefore not be a pipe.
+/// Without expected kinds the types are inferred from all values of a CSV file. This takes a separate pass over the file, which
+/// must therefore not be a pipe.
 ///
-/// With expected kinds a column always comes in the kind expected. Where the file has another, or is CSV, each value
-/// counts as it is written in text: one that does not read as the kind is null, and counted in
-/// [`ScanBatch::unparsable`]. What reads as a number is what [`read_csv`](crate::read_csv) takes for one, integers
+/// With expected kinds a column always has the kind expected. Where the file has another, or is CSV, each value
+/// is parsed from its text: one that does not parse is null, and counted in
+/// [`ScanBatch::unparsable`]. Numbers parse as [`read_csv`](crate::read_csv) parses them, integers
 /// beyond 2^53 being rounded to the nearest `Float64`. Any value is a category.
 pub struct Scan {
     columns: Vec<ScanColumn>,
@@ -72,13 +74,13 @@ enum Source {
 pub struct ScanBatch {
     /// At least one row, with the columns of [`Scan::columns`] in their order.
     pub rows: RecordBatch,
-    /// For every column the values that do not read as the kind expected; they are among the nulls of `rows`.
+    /// For every column the number of values that do not parse as the expected kind; they are among the nulls of `rows`.
     pub unparsable: Vec<u64>,
     /// For every column the first of those values, cut to 40 characters.
     pub examples: Vec<Option<String>>,
 }
 
-/// A value that made text of a column of numbers.
+/// A value because of which a nearly numeric column is text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     /// The column.
@@ -92,13 +94,13 @@ pub struct Stray {
 pub struct ScanColumn {
     /// Unique in the file, and not empty.
     pub name: String,
-    /// What its values mean: the kind expected, if any was.
-    pub kind: Kind,
-    /// The type in which it comes, one of those listed at [`Scan`].
+    /// The expected kind, if there is one, else the column's own.
+    pub kind: ColumnKind,
+    /// The type of its arrays, one of those listed at [`Scan`].
     pub data_type: DataType,
 }
 
-/// A column of the file that is left out.
+/// A column of the file that is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Its name.
@@ -107,15 +109,15 @@ pub struct Skipped {
     pub reason: SkipReason,
 }
 
-/// Why a column is left out.
+/// Why a column is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkipReason {
-    /// No [`Kind`] stands for its type: lists, structs, bytes, times of day and the like.
+    /// No [`ColumnKind`] fits its type: lists, structs, bytes, times of day and the like.
     Unsupported {
         /// The Arrow type.
         found: String,
     },
-    /// Kinds were expected, and none of it.
+    /// Kinds were expected, and this column is not among them.
     Unexpected,
 }
 
@@ -128,34 +130,50 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// How far a file has been read. Only the ratio means something: rows are counted in Parquet, in CSV bytes, twice
+/// How far a file has been read. Only the ratio is meaningful: the unit is rows for Parquet and bytes for CSV, which count twice
 /// if the file is read twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What has been read.
+    /// Units read.
     pub done: u64,
-    /// What there is; 0 if that is not known, as of a pipe.
+    /// All units; 0 if unknown, as for a pipe.
     pub total: u64,
 }
 
-/// What to read, and how much of it at a time.
+/// The types in which a scan returns columns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Types {
+    /// The cheapest to read. Columns of other types are skipped, and unnamed CSV columns named by their position.
+    #[default]
+    Stored,
+    /// The canonical types of a [`Table`](crate::Table). Columns of other types and unnamed columns are an error, and so is a value
+    /// that the canonical type cannot hold.
+    Canonical,
+}
+
+/// What to read, and how much at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOptions {
-    /// The kinds that columns are to have, by name; others are skipped. `None` reads every column in its own kind.
-    pub expected: Option<BTreeMap<String, Kind>>,
-    /// What parts the fields of a CSV file: an ASCII character.
+    /// The expected kinds, by column; other columns are skipped. `None` reads every column in its own kind.
+    pub expected: Option<BTreeMap<String, ColumnKind>>,
+    /// The types of the arrays returned.
+    pub types: Types,
+    /// The field delimiter of a CSV file: an ASCII character.
     pub separator: u8,
-    /// Texts that stand for a missing value in CSV, as the empty one always does.
+    /// Texts that stand for a missing value in CSV, in addition to the empty text.
     pub missing: BTreeSet<String>,
     /// Rows of a batch, at most.
     pub batch_rows: usize,
-    /// Bytes after which a batch ends early: of the text in CSV, on average over a row group in Parquet.
+    /// Bytes after which a batch ends: of its text for CSV; for Parquet of its values in canonical types, else the average
+    /// over a row group.
     pub batch_bytes: usize,
-    /// Bytes that one record of a CSV file may have, the blank lines before it included.
+    /// Bytes of one CSV record, at most, including blank lines before it.
     pub record_bytes: usize,
+    /// Bytes of one Parquet page, at most, uncompressed. A page is decompressed as a whole.
+    pub page_bytes: usize,
     /// Bytes of a CSV file read at a time.
     pub block_bytes: usize,
-    /// Columns that a file may have.
+    /// Columns of a file, at most.
     pub columns: usize,
 }
 
@@ -163,11 +181,13 @@ impl Default for ScanOptions {
     fn default() -> Self {
         Self {
             expected: None,
+            types: Types::Stored,
             separator: COMMA,
             missing: BTreeSet::new(),
             batch_rows: 8 * 1024,
             batch_bytes: 32 << 20,
             record_bytes: 16 << 20,
+            page_bytes: 1 << 30,
             block_bytes: 256 << 10,
             columns: 4096,
         }
@@ -175,13 +195,13 @@ impl Default for ScanOptions {
 }
 
 impl Scan {
-    /// Opens a file: Parquet if it begins like one, else CSV. `watch` is told from time to time how far the pass over a
-    /// CSV file is that determines its kinds.
+    /// Opens a file: as Parquet if it begins like one, else as CSV. `watch` is called from time to time with the progress of the
+    /// pass that infers the types of a CSV file.
     ///
     /// # Errors
-    /// The file cannot be read, or is a pipe that would have to be read twice; damaged Parquet; malformed CSV, found here if kinds are not expected and else when the
-    /// row is reached; names unusable or duplicate; too many columns. A file without rows is none, one
-    /// of no bytes is.
+    /// A file that cannot be read, or a pipe that would have to be read twice; damaged Parquet; malformed CSV, found here without
+    /// expected kinds and otherwise when the row is reached; unusable or duplicate names; too many columns. A file without
+    /// rows is no error, an empty one is.
     pub fn open(path: &Path, options: &ScanOptions, watch: &mut dyn FnMut(Progress)) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::file("open the file"))?;
         let metadata = file.metadata().map_err(Error::file("open the file"))?;
@@ -189,10 +209,10 @@ impl Scan {
         let opening = reader.fill_buf().map_err(Error::file("read the file"))?;
         match (is_parquet(opening), metadata.is_file()) {
             (true, true) => return Self::open_parquet(reader.into_inner(), options),
-            (true, false) => return Err(Error::Pipe { operation: "be read from its end, as Parquet takes" }),
+            (true, false) => return Err(Error::Pipe { operation: "be read as Parquet, whose metadata is at the end" }),
             (false, false) if options.expected.is_none() => {
                 return Err(Error::Pipe {
-                    operation: "be read twice, as finding out the kinds of a CSV file's columns takes",
+                    operation: "be read twice, which inferring the types of a CSV file requires",
                 });
             }
             (false, _) if opening.starts_with(GZIP) => return Err(Error::Compressed),
@@ -201,16 +221,38 @@ impl Scan {
         Self::open_csv(Box::new(reader), metadata.len(), options, watch)
     }
 
-    /// Reads what [`open`](Self::open) would find in a file of these bytes.
+    /// Reads bytes as [`open`](Self::open) reads a file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn of_bytes(bytes: Bytes, options: &ScanOptions) -> Result<Self, Error> {
-        if is_parquet(&bytes) {
-            return Self::open_parquet(bytes, options);
-        }
+        let format = if is_parquet(&bytes) { FileFormat::Parquet } else { FileFormat::Csv };
+        Self::of_bytes_in(bytes, format, options)
+    }
+
+    /// Reads bytes in a known format.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_bytes_in(bytes: Bytes, format: FileFormat, options: &ScanOptions) -> Result<Self, Error> {
         let size = bytes.len() as u64;
-        Self::open_csv(Box::new(Cursor::new(bytes)), size, options, &mut |_| ())
+        match format {
+            FileFormat::Parquet => Self::open_parquet(bytes, options),
+            FileFormat::Csv => Self::open_csv(Box::new(Cursor::new(bytes)), size, options, &mut |_| ()),
+        }
+    }
+
+    /// Reads an input in a known format.
+    pub(crate) fn of_input(
+        input: impl Input + ChunkReader + 'static,
+        format: FileFormat,
+        options: &ScanOptions,
+    ) -> Result<Self, Error> {
+        let size = input.len();
+        match format {
+            FileFormat::Parquet => Self::open_parquet(input, options),
+            FileFormat::Csv => Self::open_csv(Box::new(input), size, options, &mut |_| ()),
+        }
     }
 
     /// The columns that are read, in the order of the file.
@@ -218,14 +260,23 @@ impl Scan {
         &self.columns
     }
 
-    /// The columns that are not, in the order of the file.
+    /// The columns that are not read, in the order of the file.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// Values that made text of CSV columns which are numbers nearly throughout, one of each column.
+    /// Values because of which nearly numeric CSV columns are text, one of each column.
     pub fn strays(&self) -> &[Stray] {
         &self.strays
+    }
+
+    /// The number of rows, if it is known before they are read: as the metadata of a Parquet file declares it, or as the pass that
+    /// inferred the types of a CSV file counted it.
+    pub fn declared_rows(&self) -> Option<u64> {
+        match &self.source {
+            Source::Parquet(scan) => Some(scan.progress().total),
+            Source::Csv(scan) => scan.declared_rows(),
+        }
     }
 
     /// How far the file has been read.
@@ -269,17 +320,17 @@ impl Iterator for Scan {
     }
 }
 
-/// How a file compressed with gzip begins.
+/// The magic number of gzip.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// Whether the magic bytes of Parquet come first, those of an encrypted file included, and bytes of no text among those after them.
-/// The name of a CSV column may begin with the same letters.
+/// Whether bytes begin with the magic number of Parquet, or of an encrypted Parquet file, and are not text. The name of a CSV column
+/// may begin with the same letters.
 fn is_parquet(bytes: &[u8]) -> bool {
     let is_binary = |byte: &u8| byte.is_ascii_control() && !b"\t\r\n".contains(byte);
     (bytes.starts_with(b"PAR1") || bytes.starts_with(b"PARE")) && bytes.iter().any(is_binary)
 }
 
-/// The kind a column named `name` is to have, if the options expect any kinds.
+/// The kind that the options expect of a column.
 fn expectation(options: &ScanOptions, name: &str) -> Expectation {
     match &options.expected {
         None => Expectation::Own,
@@ -287,13 +338,13 @@ fn expectation(options: &ScanOptions, name: &str) -> Expectation {
     }
 }
 
-/// What is wanted of a column.
+/// How a column is to be read.
 enum Expectation {
-    /// The kind it has.
+    /// In its own kind.
     Own,
-    /// This kind.
-    Kind(Kind),
-    /// Nothing.
+    /// In this kind.
+    Kind(ColumnKind),
+    /// Not at all.
     Skip,
 }
 
@@ -302,10 +353,10 @@ fn schema_of(columns: &[ScanColumn]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn put_together(schema: &SchemaRef, built: Vec<Built>, rows: usize) -> Result<ScanBatch, Error> {
+fn assemble(schema: &SchemaRef, built: Vec<Built>, rows: usize) -> Result<ScanBatch, Error> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let unparsable = built.iter().map(|column| column.unparsable).collect();
     let (arrays, examples) = built.into_iter().map(|column| (column.array, column.example)).unzip();
     let rows = RecordBatch::try_new_with_options(schema.clone(), arrays, &options);
-    Ok(ScanBatch { rows: rows.map_err(Error::arrow("put the columns together"))?, unparsable, examples })
+    Ok(ScanBatch { rows: rows.map_err(Error::arrow("assemble the columns"))?, unparsable, examples })
 }

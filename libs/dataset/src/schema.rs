@@ -1,22 +1,7 @@
 use arrow::datatypes::{DataType, TimeUnit};
-use serde::{Deserialize, Serialize};
+use rekindle_domain::ColumnKind;
 
 use crate::Error;
-
-/// What a column means to a model. It follows from the type: integers and floats are numeric,
-/// text is categorical.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A quantity: `Int64` or `Float64`.
-    Numeric,
-    /// One of a set of values without order: `Utf8`.
-    Categorical,
-    /// A point in time.
-    Timestamp,
-    /// True or false.
-    Boolean,
-}
 
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +10,9 @@ pub struct Column {
     pub name: String,
     /// One of the five canonical types.
     pub data_type: DataType,
-    /// What it means; follows from the type.
-    pub kind: Kind,
-    /// Whether a value is missing in the rows at hand.
+    /// Follows from the type: integers and floats are numeric, text is categorical.
+    pub kind: ColumnKind,
+    /// Whether the table has a row without a value in this column.
     pub nullable: bool,
 }
 
@@ -50,23 +35,23 @@ impl Schema {
     }
 }
 
-/// The canonical type of a point in time: milliseconds since 1970 in UTC.
+/// The canonical type of an instant: milliseconds since 1970 in UTC.
 pub fn canonical_timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, None)
 }
 
-/// The kind that a canonical type stands for; `None` for any other type.
-pub(crate) fn kind_of(data_type: &DataType) -> Option<Kind> {
+/// The kind of a canonical type; `None` for any other type.
+pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnKind> {
     match data_type {
-        DataType::Int64 | DataType::Float64 => Some(Kind::Numeric),
-        DataType::Utf8 => Some(Kind::Categorical),
-        DataType::Boolean => Some(Kind::Boolean),
-        DataType::Timestamp(TimeUnit::Millisecond, None) => Some(Kind::Timestamp),
+        DataType::Int64 | DataType::Float64 => Some(ColumnKind::Numeric),
+        DataType::Utf8 => Some(ColumnKind::Categorical),
+        DataType::Boolean => Some(ColumnKind::Boolean),
+        DataType::Timestamp(TimeUnit::Millisecond, None) => Some(ColumnKind::Timestamp),
         _ => None,
     }
 }
 
-/// The name that a canonical type goes by on the wire and in messages, e.g. `Timestamp(ms)`.
+/// The name of a canonical type on the wire and in messages, e.g. `Timestamp(ms)`.
 pub fn type_name(data_type: &DataType) -> &'static str {
     match data_type {
         DataType::Int64 => "Int64",
@@ -78,7 +63,7 @@ pub fn type_name(data_type: &DataType) -> &'static str {
     }
 }
 
-/// Reads what [`type_name`] writes.
+/// Parses what [`type_name`] writes.
 pub fn parse_type(name: &str) -> Option<DataType> {
     match name {
         "Int64" => Some(DataType::Int64),
@@ -90,7 +75,7 @@ pub fn parse_type(name: &str) -> Option<DataType> {
     }
 }
 
-/// Refuses names that are empty, padded, contain control characters, or occur twice.
+/// Refuses column names that are empty, have surrounding space, contain control characters, or occur twice.
 pub(crate) fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     let mut seen = std::collections::HashMap::new();
     for (index, name) in names.enumerate() {

@@ -6,20 +6,21 @@ use arrow::{
     datatypes::{DataType, Field, TimestampMillisecondType},
 };
 use chrono::{DateTime, Utc};
+use rekindle_domain::ColumnKind;
 
 use crate::{
     Error,
     cast::lossless,
     normalise::normalise,
-    schema::{Column, Kind, Schema, canonical_timestamp, check_names, kind_of, type_name},
+    schema::{Column, Schema, canonical_timestamp, check_names, kind_of, type_name},
 };
 
-/// The first and the last of some times.
+/// The earliest and the latest time.
 pub type TimeRange = (DateTime<Utc>, DateTime<Utc>);
 
 /// Rows in memory, in canonical types.
 ///
-/// `schema` describes `batch` column for column; make tables with [`Table::from_batch`] so that they agree.
+/// `schema` describes `batch` column by column; [`Table::from_batch`] makes them agree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// The columns.
@@ -29,10 +30,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Takes over a batch, bringing every column to its canonical type.
+    /// Converts every column of a batch to its canonical type.
     ///
     /// # Errors
-    /// Unusable or duplicate names; a type without canonical form; an unsigned integer beyond `i64`.
+    /// Unusable or duplicate names; a type without canonical form; an unsigned integer above `i64::MAX`.
     pub fn from_batch(batch: &RecordBatch) -> Result<Self, Error> {
         let fields = batch.schema();
         let columns = fields
@@ -44,7 +45,7 @@ impl Table {
         Self::from_columns(columns, batch.num_rows())
     }
 
-    /// Puts together named columns of canonical type and equal length.
+    /// Assembles named columns of canonical type and equal length.
     pub(crate) fn from_columns(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<Self, Error> {
         check_names(columns.iter().map(|(name, _)| name.as_str()))?;
         let mut schema = Schema::default();
@@ -54,7 +55,7 @@ impl Table {
             let kind = kind_of(array.data_type()).ok_or_else(|| Error::Unsupported {
                 column: name.clone(),
                 found: array.data_type().to_string(),
-                fix: "normalise it first",
+                fix: "convert it to a canonical type first",
             })?;
             let nullable = array.null_count() > 0;
             fields.push(Field::new(&name, array.data_type().clone(), nullable));
@@ -64,7 +65,7 @@ impl Table {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch =
             RecordBatch::try_new_with_options(Arc::new(arrow::datatypes::Schema::new(fields)), arrays, &options)
-                .map_err(Error::arrow("put the columns together"))?;
+                .map_err(Error::arrow("assemble the columns"))?;
         Ok(Self { schema, batch })
     }
 
@@ -84,13 +85,13 @@ impl Table {
         })
     }
 
-    /// Gives columns the kinds named, changing their type where need be: an `Int64` column marked
+    /// Changes the kinds of columns, and their types where the kind requires it: an `Int64` column marked
     /// categorical becomes text, text marked numeric is parsed, integers marked timestamp are milliseconds
-    /// since 1970. Columns not named stay as they are.
+    /// since 1970. Other columns are unchanged.
     ///
     /// # Errors
     /// No such column; a value that the new type cannot hold unchanged.
-    pub fn with_kinds(&self, kinds: &BTreeMap<String, Kind>) -> Result<Self, Error> {
+    pub fn with_kinds(&self, kinds: &BTreeMap<String, ColumnKind>) -> Result<Self, Error> {
         for name in kinds.keys() {
             self.column(name)?;
         }
@@ -100,7 +101,7 @@ impl Table {
         })
     }
 
-    /// The columns named, in the order named.
+    /// These columns, in this order.
     ///
     /// # Errors
     /// No such column; a name given twice.
@@ -109,7 +110,7 @@ impl Table {
         Self::from_columns(columns.collect::<Result<_, Error>>()?, self.rows())
     }
 
-    /// Every column but those named; naming one that is absent is allowed.
+    /// Every column except these, some of which may not exist.
     pub fn without(&self, names: &[&str]) -> Result<Self, Error> {
         let kept: Vec<&str> = self.schema.names().filter(|name| !names.contains(name)).collect();
         self.project(&kept)
@@ -144,22 +145,15 @@ impl Table {
         self.filter(&self.times(column)?.iter().map(|&time| Some(inside(time))).collect())
     }
 
-    /// The first and the last time, or `None` without rows. The rows may be in any order.
+    /// The earliest and the latest time, or `None` without rows. The rows may be in any order.
     ///
     /// # Errors
-    /// As [`sort_by_time`](Self::sort_by_time), and a time outside the years that [`DateTime`] can tell.
+    /// As [`sort_by_time`](Self::sort_by_time), and a time out of the range of [`DateTime`].
     pub fn time_range(&self, column: &str) -> Result<Option<TimeRange>, Error> {
         let times = self.times(column)?;
         let (Some(&min), Some(&max)) = (times.iter().min(), times.iter().max()) else { return Ok(None) };
-        let date = |millis: i64| {
-            DateTime::from_timestamp_millis(millis).ok_or_else(|| Error::Lossy {
-                column: column.to_owned(),
-                row: times.iter().position(|&time| time == millis).unwrap_or_default(),
-                value: millis.to_string(),
-                to: "a date",
-            })
-        };
-        Ok(Some((date(min)?, date(max)?)))
+        let row = |millis: i64| times.iter().position(|&time| time == millis).unwrap_or_default();
+        Ok(Some((date(column, row(min), min)?, date(column, row(max), max)?)))
     }
 
     /// The times of a timestamp column, in milliseconds since 1970 in UTC.
@@ -178,42 +172,42 @@ impl Table {
         }
     }
 
-    /// The rows where `keep` is true.
+    /// The rows for which `keep` is true.
     ///
     /// # Errors
-    /// `keep` is not as long as the table.
+    /// `keep` has another length than the table.
     pub fn filter(&self, keep: &BooleanArray) -> Result<Self, Error> {
-        self.rebatch(compute::filter_record_batch(&self.batch, keep).map_err(Error::arrow("choose rows"))?)
+        self.rebatch(compute::filter_record_batch(&self.batch, keep).map_err(Error::arrow("select rows"))?)
     }
 
     /// The rows at `rows`, in that order.
     ///
     /// # Errors
-    /// A row that does not exist; more text in one column than 2 GiB.
+    /// A row that does not exist; more than 2 GiB of text in one column.
     pub fn take(&self, rows: &UInt32Array) -> Result<Self, Error> {
-        self.rebatch(compute::take_record_batch(&self.batch, rows).map_err(Error::arrow("choose rows"))?)
+        self.rebatch(compute::take_record_batch(&self.batch, rows).map_err(Error::arrow("select rows"))?)
     }
 
-    /// `rows` rows from `offset` on, without a copy; cut to what there is.
+    /// `rows` rows from `offset` on, or as many as there are, without copying.
     pub fn slice(&self, offset: usize, rows: usize) -> Self {
         let offset = offset.min(self.rows());
         let batch = self.batch.slice(offset, rows.min(self.rows() - offset));
         self.rebatch(batch).expect("a slice has the columns of its table")
     }
 
-    /// The tables one after the other: the columns that all have, in the order and types of the first.
+    /// Concatenates tables: the columns that all of them have, in the order and types of the first.
     ///
-    /// A column of another type is brought to the first's where every value survives: `Float64` to `Int64` if
-    /// whole, text that spells a number to that number, integers to a timestamp as milliseconds since 1970.
+    /// A column of another type is converted to that of the first: `Float64` to `Int64` if
+    /// whole, text to the number it spells, integers to a timestamp as milliseconds since 1970.
     ///
     /// # Errors
-    /// No tables; no common column; a value that the first's type cannot hold unchanged.
+    /// No tables; no common column; a value that the type of the first cannot hold unchanged.
     pub fn concat(tables: &[Self]) -> Result<Self, Error> {
-        let (first, rest) = tables.split_first().ok_or(Error::Concat("there are none"))?;
+        let (first, rest) = tables.split_first().ok_or(Error::Concat("there are no tables"))?;
         let everywhere = |name: &&str| rest.iter().all(|table| table.schema.column(name).is_some());
         let shared: Vec<&str> = first.schema.names().filter(everywhere).collect();
         if shared.is_empty() {
-            return Err(Error::Concat("no column is in all of them"));
+            return Err(Error::Concat("they have no column in common"));
         }
         let columns = shared.iter().map(|name| Ok(((*name).to_owned(), concat_column(tables, name)?)));
         Self::from_columns(columns.collect::<Result<_, Error>>()?, tables.iter().map(Self::rows).sum())
@@ -225,7 +219,7 @@ impl Table {
         Self::from_columns(changed.collect::<Result<_, Error>>()?, self.rows())
     }
 
-    /// A batch of the same columns, whose nullability may have changed with the rows.
+    /// A table of the same columns, whose nullability depends on the rows.
     fn rebatch(&self, batch: RecordBatch) -> Result<Self, Error> {
         let rows = batch.num_rows();
         let names = self.schema.names().map(str::to_owned);
@@ -237,15 +231,35 @@ fn row_count(rows: usize) -> Result<u32, Error> {
     u32::try_from(rows).map_err(|_| Error::TooLarge { what: "rows", limit: u32::MAX as usize })
 }
 
-fn to_kind(name: &str, array: &ArrayRef, kind: Kind) -> Result<ArrayRef, Error> {
+/// A time as a date.
+///
+/// # Errors
+/// It is out of the range of [`DateTime`].
+pub(crate) fn date(column: &str, row: usize, millis: i64) -> Result<DateTime<Utc>, Error> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| Error::Lossy {
+        column: column.to_owned(),
+        row,
+        value: millis.to_string(),
+        to: "a date",
+    })
+}
+
+/// Converts a column to a type of the kind. Text that becomes numeric is `Int64` if every value is an integer, else `Float64`.
+fn to_kind(name: &str, array: &ArrayRef, kind: ColumnKind) -> Result<ArrayRef, Error> {
+    match type_of_kind(array.data_type(), kind) {
+        Some(data_type) => lossless(name, array, &data_type),
+        None => lossless(name, array, &DataType::Int64).or_else(|_| lossless(name, array, &DataType::Float64)),
+    }
+}
+
+/// The type of a column of type `found` and another kind once it has kind `kind`; `None` if that depends on its values.
+pub(crate) fn type_of_kind(found: &DataType, kind: ColumnKind) -> Option<DataType> {
     match kind {
-        Kind::Numeric if array.data_type() == &DataType::Utf8 => {
-            lossless(name, array, &DataType::Int64).or_else(|_| lossless(name, array, &DataType::Float64))
-        }
-        Kind::Numeric => lossless(name, array, &DataType::Int64),
-        Kind::Categorical => lossless(name, array, &DataType::Utf8),
-        Kind::Timestamp => lossless(name, array, &canonical_timestamp()),
-        Kind::Boolean => lossless(name, array, &DataType::Boolean),
+        ColumnKind::Numeric if found == &DataType::Utf8 => None,
+        ColumnKind::Numeric => Some(DataType::Int64),
+        ColumnKind::Categorical => Some(DataType::Utf8),
+        ColumnKind::Timestamp => Some(canonical_timestamp()),
+        ColumnKind::Boolean => Some(DataType::Boolean),
     }
 }
 
@@ -254,5 +268,5 @@ fn concat_column(tables: &[Table], name: &str) -> Result<ArrayRef, Error> {
     let parts = tables.iter().map(|table| lossless(name, table.column(name)?, &target));
     let parts = parts.collect::<Result<Vec<_>, Error>>()?;
     let arrays: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
-    compute::concat(&arrays).map_err(Error::arrow("put the tables one after the other"))
+    compute::concat(&arrays).map_err(Error::arrow("concatenate a column"))
 }

@@ -1,9 +1,10 @@
-//! CSV files: what types they get, and what is refused with which words.
+//! CSV files: inferred types, and error messages.
 
 use arrow::{array::AsArray as _, datatypes::Int64Type};
 use bytes::Bytes;
 use proptest::prelude::*;
-use rekindle_dataset::{Error, Kind, Limits, Table, read_csv, read_csv_within};
+use rekindle_dataset::{Error, Limits, Table, read_csv, read_csv_within};
+use rekindle_domain::ColumnKind;
 
 fn csv(text: &str) -> Result<Table, Error> {
     read_csv(Bytes::copy_from_slice(text.as_bytes()))
@@ -28,14 +29,14 @@ fn every_type_is_inferred_from_all_rows() {
     assert_eq!(types(&table), ["Int64", "Float64", "Boolean", "Timestamp(ms)", "Utf8", "Utf8"]);
     assert!(table.schema.columns[..5].iter().all(|column| column.nullable));
     assert!(!table.schema.columns[5].nullable);
-    assert_eq!(table.schema.column("b").unwrap().kind, Kind::Boolean);
+    assert_eq!(table.schema.column("b").unwrap().kind, ColumnKind::Boolean);
     assert_eq!(table.column("s").unwrap().as_string::<i32>().value(2), "y, z");
     let times = table.slice(2, 1).times("t").unwrap().to_vec();
     assert_eq!(times, [1_357_038_000_250]);
 }
 
 #[test]
-fn a_value_of_another_type_in_the_last_of_many_rows_decides() {
+fn the_last_of_many_rows_can_change_the_type() {
     let mut text = "n\n".to_owned() + &"1\n".repeat(20_000);
     text.push_str("one\n");
     assert_eq!(types(&csv(&text).unwrap()), ["Utf8"]);
@@ -56,7 +57,7 @@ fn codes_and_numbers_that_would_be_rounded_stay_text() {
 }
 
 #[test]
-fn line_ends_quotes_and_a_byte_order_mark_are_understood() {
+fn line_ends_quotes_and_a_byte_order_mark_are_parsed() {
     let table = csv("\u{feff}a,\"b \"\"quoted\"\"\"\r\n1,\"two\r\nlines\"\r\n2,\"\"\r\n\r\n\n").unwrap();
     assert_eq!(table.schema.names().collect::<Vec<_>>(), ["a", "b \"quoted\""]);
     assert_eq!(table.rows(), 2);
@@ -74,8 +75,8 @@ fn a_trailing_comma_is_a_missing_last_field() {
 #[test]
 fn malformed_files_are_refused_with_line_and_remedy() {
     for (text, words) in [
-        ("", vec!["nothing in it"]),
-        ("\n\n  \n", vec!["nothing in it"]),
+        ("", vec!["no content"]),
+        ("\n\n  \n", vec!["no content"]),
         ("a,b\n", vec!["no rows"]),
         ("a,b,a\n1,2,3\n", vec!["columns 1 and 3", "\"a\"", "rename"]),
         ("a,,c\n1,2,3\n", vec!["column 2", "give it a name"]),
@@ -97,7 +98,7 @@ fn malformed_files_are_refused_with_line_and_remedy() {
 }
 
 #[test]
-fn limits_are_kept_and_named() {
+fn errors_name_the_limit() {
     let text = Bytes::from_static(b"a,b\n1,2\n3,4\n");
     let within = |limits: Limits| read_csv_within(text.clone(), &limits).map_err(|error| error.to_string());
     let limits = Limits::default();
@@ -116,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn quoted_text_comes_back(values in proptest::collection::vec("[a-c,\"\r\n é]{1,8}", 1..20)) {
+    fn quoted_text_is_unquoted(values in proptest::collection::vec("[a-c,\"\r\n é]{1,8}", 1..20)) {
         let lines: Vec<String> = values.iter().map(|v| format!("x,\"{}\"\n", v.replace('"', "\"\""))).collect();
         let table = csv(&format!("k,v\n{}", lines.concat())).unwrap();
         let column = table.column("v").unwrap().as_string::<i32>();

@@ -1,21 +1,22 @@
-//! The files that come with the project.
+//! The files of the project.
 
 use std::path::Path;
 
 use bytes::Bytes;
-use rekindle_dataset::{Kind, content_digest, read_csv, read_parquet, summarise, write_parquet};
+use rekindle_dataset::{content_digest, read_csv, read_parquet, summarise, write_parquet};
+use rekindle_domain::ColumnKind;
 
 fn file(path: &str) -> Bytes {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read(root.join(path)).expect("the file comes with the project").into()
+    std::fs::read(root.join(path)).expect("the file is in the repository").into()
 }
 
 #[test]
 fn a_year_of_flights() {
     let table = read_parquet(file("deploy/demo/flights_2013.parquet")).unwrap();
     assert_eq!((table.rows(), table.schema.columns.len()), (327_346, 25));
-    assert_eq!(table.schema.column("carrier").unwrap().kind, Kind::Categorical);
-    assert_eq!(table.schema.column("timestamp").unwrap().kind, Kind::Timestamp);
+    assert_eq!(table.schema.column("carrier").unwrap().kind, ColumnKind::Categorical);
+    assert_eq!(table.schema.column("timestamp").unwrap().kind, ColumnKind::Timestamp);
     let (first, last) = table.time_range("timestamp").unwrap().unwrap();
     assert_eq!(first.to_rfc3339(), "2013-01-01T10:15:00+00:00");
     assert_eq!(last.date_naive().to_string(), "2014-01-01");
@@ -34,5 +35,5 @@ fn a_year_of_flights() {
 fn handwritten_digits() {
     let table = read_csv(file("integration-tests/data/digits_8x8.csv")).unwrap();
     assert_eq!((table.rows(), table.schema.columns.len()), (1797, 65));
-    assert!(table.schema.columns.iter().all(|column| column.kind == Kind::Numeric && !column.nullable));
+    assert!(table.schema.columns.iter().all(|column| column.kind == ColumnKind::Numeric && !column.nullable));
 }

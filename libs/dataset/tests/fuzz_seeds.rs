@@ -1,4 +1,4 @@
-//! What the fuzz target `files` starts from, without a fuzzer.
+//! The seeds of the fuzz target `files`, without a fuzzer.
 
 #[path = "../fuzz/src/files.rs"]
 mod files;

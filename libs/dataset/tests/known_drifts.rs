@@ -1,9 +1,13 @@
-//! Drifts of real files that are known, and are found; and the same files with their rows shuffled, in which nothing is.
+//! Known drifts of real files are detected, and none is in the same files with their rows shuffled.
 //!
-//! The flights are part of the repository. The other files are not ours to copy: they are looked for in the folder that `REKINDLE_SHARED_DATA`
-//! names, or in `shared/data` beside the checkout, and a test without its file says that it was skipped.
+//! The flights are part of the repository. The licences of the other files do not allow copying: the tests named `or_skipped` read them from
+//! the folder `REKINDLE_SHARED_DATA`, or from `shared/data` beside the checkout. Without its file such a test prints that it was skipped, and
+//! fails if the environment variable `CI` is `true`, because CI must have the files.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int64Array, UInt32Array},
@@ -29,15 +33,55 @@ fn flights() -> Table {
     read_parquet(fs::read(path).expect("the flights are in the repository").into()).expect("they are Parquet")
 }
 
-/// A file that only some checkouts have beside them.
+/// What the environment requires of files outside of the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shared {
+    Required,
+    Optional,
+}
+
+impl Shared {
+    fn of_ci(variable: Option<&str>) -> Self {
+        if variable == Some("true") { Self::Required } else { Self::Optional }
+    }
+}
+
+/// A file outside of the repository; `None` if it may be absent, and is.
+fn find(folder: &Path, name: &str, shared: Shared) -> Result<Option<bytes::Bytes>, String> {
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => Ok(Some(bytes.into())),
+        Err(error) if shared == Shared::Required => {
+            let folder = folder.display();
+            Err(format!("{name} in {folder}: {error}; CI must have it: set REKINDLE_SHARED_DATA to its folder"))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// A file outside of the repository. Says so if the test is skipped without it.
 fn shared(name: &str) -> Option<bytes::Bytes> {
     let beside = || PathBuf::from(MANIFEST).join("../../../shared/data");
     let folder = std::env::var_os("REKINDLE_SHARED_DATA").map_or_else(beside, PathBuf::from);
-    let bytes = fs::read(folder.join(name)).ok();
+    let found = find(&folder, name, Shared::of_ci(std::env::var("CI").ok().as_deref()));
+    let bytes = found.unwrap_or_else(|missing| panic!("{missing}"));
     if bytes.is_none() {
         println!("SKIPPED: {name} is not in {}", folder.display());
     }
-    bytes.map(Into::into)
+    bytes
+}
+
+#[test]
+fn a_missing_file_skips_a_test_but_fails_it_in_ci() {
+    assert_eq!(
+        [None, Some("false"), Some("true")].map(Shared::of_ci),
+        [Shared::Optional, Shared::Optional, Shared::Required]
+    );
+    let absent = Path::new(MANIFEST).join("absent");
+    assert_eq!(find(&absent, "file.parquet", Shared::Optional), Ok(None));
+    let failed = find(&absent, "file.parquet", Shared::Required).expect_err("it is required");
+    assert!(failed.contains("file.parquet") && failed.contains("REKINDLE_SHARED_DATA"), "{failed}");
+    let present = find(Path::new(MANIFEST), "Cargo.toml", Shared::Required).expect("it is in the repository");
+    assert!(present.is_some());
 }
 
 fn profile(table: &Table, from: usize, until: usize) -> Profile {
@@ -86,7 +130,7 @@ fn months(table: &Table, reference_from: (i32, u32), months: &[(i32, u32)]) -> B
     std::iter::once(first(reference_from)).chain(months.iter().map(|&month| first(month))).collect()
 }
 
-/// What was known beforehand of a column: not yet drifted in the window before `onset`, and found within `patience` windows.
+/// A known drift of a column: detected within `patience` windows from `onset` on, and with `calm_before` not in the window before.
 struct Known {
     column: &'static str,
     onset: usize,
@@ -105,7 +149,7 @@ fn finds(file: &str, table: &Table, bounds: &Bounds, expected: &[Known]) {
             assert_ne!(
                 verdict(&compared(table, bounds, onset - 1), column),
                 Verdict::Drifted,
-                "{file} {column} too soon"
+                "{file} {column} drifts too early"
             );
         }
         let windows = *onset..(onset + patience).min(bounds.len() - 1);
@@ -114,17 +158,17 @@ fn finds(file: &str, table: &Table, bounds: &Bounds, expected: &[Known]) {
         let found = found.unwrap_or_else(|| panic!("{file}: no drift of {column} in windows {windows:?}"));
         let rows = bounds[found + 1] - bounds[*onset];
         let reported = compared(table, bounds, found);
-        let told = reported.columns.iter().find(|drift| drift.name == *column).expect("a column of the file");
+        let drift = reported.columns.iter().find(|drift| drift.name == *column).expect("a column of the file");
         println!(
-            "{file}: {column} found in window {} after the onset ({rows} rows), effect {:.3}: {}",
+            "{file}: {column} drifted in window {} after the onset ({rows} rows), effect {:.3}: {}",
             found - onset + 1,
-            told.effect,
-            told.reason
+            drift.effect,
+            drift.reason
         );
     }
 }
 
-/// Shuffles the rows many times and counts the shuffles in which any window or column is called drifted.
+/// Shuffles the rows many times and counts the shuffles in which any window has drifted.
 #[track_caller]
 fn finds_nothing_when_shuffled(file: &str, table: &Table, bounds: &Bounds, shuffles: u64) {
     let rows = u32::try_from(table.rows()).expect("few rows");
@@ -135,13 +179,13 @@ fn finds_nothing_when_shuffled(file: &str, table: &Table, bounds: &Bounds, shuff
         (1..bounds.len() - 1).any(|window| compared(&shuffled, bounds, window).verdict == Verdict::Drifted)
     });
     let alarms = alarmed.count() as u64;
-    // Each shuffle looks fewer than 30 times, so that an alarm has a chance of less than the budget.
+    // Each shuffle has fewer than 30 windows, so that the probability of a false alarm is below the budget.
     let bound = most_with(shuffles, Settings::default().false_alarms);
-    println!("{file}: {alarms} of {shuffles} shuffles raise an alarm; with 99 % at most {bound} would");
+    println!("{file}: {alarms} of {shuffles} shuffles raise a false alarm; the 99 % quantile is {bound}");
     assert!(alarms <= bound, "{file}: {alarms} alarms in {shuffles} shuffles, at most {bound} expected");
 }
 
-/// The most of `trials` that succeed with a chance of `rate` each, but for 1 %.
+/// The 99 % quantile of the successes in `trials` with probability `rate` each.
 fn most_with(trials: u64, rate: f64) -> u64 {
     let mut probability = (1.0 - rate).powi(i32::try_from(trials).expect("few trials"));
     let (mut sum, mut successes) = (probability, 0);
@@ -153,7 +197,8 @@ fn most_with(trials: u64, rate: f64) -> u64 {
     successes
 }
 
-/// January to April against each later month: weather by season, and the share of late flights from June, September and December.
+/// January to April against each later month: the weather drifts with the season, the share of late flights in June, September and
+/// December.
 #[test]
 fn flights_2013() {
     let table = flights();
@@ -184,16 +229,16 @@ fn flights_2013() {
     finds_nothing_when_shuffled("flights", &table, &bounds, 10);
 }
 
-/// The midnight after the day that a row lies in, in UTC.
+/// The midnight after the day of a row, in UTC.
 fn day_after(table: &Table, row: usize) -> i64 {
     let time = table.times("timestamp").expect("times")[row];
     let day = DateTime::from_timestamp_millis(time).expect("a time of 2013").date_naive();
     (day + chrono::Days::new(1)).and_hms_opt(0, 0, 0).expect("midnight").and_utc().timestamp_millis()
 }
 
-/// Slowly more trips are paid by card, and more tips are large.
+/// A growing share of trips is paid by card, and of tips is large.
 #[test]
-fn chicago_taxi_tips() {
+fn chicago_taxi_tips_or_skipped() {
     let Some(bytes) = shared("chicago_taxi_tips.parquet") else { return };
     let table = read_parquet(bytes).expect("Parquet");
     let ends = [(2014, 4), (2014, 10), (2015, 4), (2015, 10), (2016, 4), (2017, 1)];
@@ -207,9 +252,9 @@ fn chicago_taxi_tips() {
     finds_nothing_when_shuffled("taxi", &table, &bounds, 40);
 }
 
-/// Seasons, and growth from year to year that no input shows.
+/// Seasons, and growth from year to year that no input explains.
 #[test]
-fn bike_hourly() {
+fn bike_hourly_or_skipped() {
     let Some(bytes) = shared("bike_hourly.parquet") else { return };
     let table = read_parquet(bytes).expect("Parquet");
     let ends: Vec<(i32, u32)> =
@@ -225,7 +270,7 @@ fn bike_hourly() {
 
 /// More ink from image 5,000 on: other writers.
 #[test]
-fn mnist_10k() {
+fn mnist_10k_or_skipped() {
     let Some(bytes) = shared("mnist_10k.parquet") else { return };
     let table = ink(bytes);
     let bounds: Bounds = [0].into_iter().chain((4_000..=10_000).step_by(500)).collect();
@@ -248,9 +293,9 @@ fn ink(bytes: bytes::Bytes) -> Table {
     Table::from_batch(&batch).expect("two columns of canonical types")
 }
 
-/// No time order and no drift: the digits.
+/// Without order in time and without drift.
 #[test]
-fn digits_8x8() {
+fn digits_8x8_or_skipped() {
     let Some(bytes) = shared("digits_8x8.parquet") else { return };
     let table = read_parquet(bytes).expect("Parquet");
     finds_nothing_when_shuffled("digits", &table, &vec![0, 1_000, 1_400, 1_797], 40);

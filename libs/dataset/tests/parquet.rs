@@ -1,4 +1,4 @@
-//! Parquet files: other tools' types, stable bytes, and the digest of their content.
+//! Parquet files: types of other tools, deterministic bytes, and the content digest.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -37,7 +37,7 @@ fn sample() -> Table {
 }
 
 #[test]
-fn narrow_and_exotic_types_become_canonical() {
+fn types_of_other_tools_become_canonical() {
     let dictionary: DictionaryArray<Int8Type> = ["jfk", "lga", "jfk"].into_iter().collect();
     let made = batch(vec![
         ("i8", Arc::new(Int8Array::from(vec![Some(-1), None, Some(3)]))),
@@ -58,12 +58,12 @@ fn narrow_and_exotic_types_become_canonical() {
     assert_eq!(types, [&int, &int, &int, &float, &text, &text, &text, &time, &time, &time, &time]);
     assert_eq!(table.times("date").unwrap(), [0, 86_400_000, -86_400_000]);
     assert_eq!(table.times("s").unwrap(), [0, 1000, -1000]);
-    assert_eq!(table.times("us").unwrap(), [0, 1, -1], "cut towards the past");
+    assert_eq!(table.times("us").unwrap(), [0, 1, -1], "truncated towards the past");
     assert_eq!(table.times("ns").unwrap(), [0, 1, -1]);
 }
 
 #[test]
-fn what_has_no_canonical_form_is_refused_by_name() {
+fn a_column_without_canonical_form_is_refused_by_name() {
     let made = batch(vec![("pixels", Arc::new(BinaryArray::from_vec(vec![b"x"])))]);
     let message = read_parquet(file(&made)).unwrap_err().to_string();
     assert!(message.contains("\"pixels\"") && message.contains("Binary") && message.contains("drop"), "{message}");
@@ -82,7 +82,7 @@ fn damaged_files_are_errors() {
 }
 
 #[test]
-fn limits_are_kept() {
+fn files_beyond_the_limits_are_refused() {
     let bytes = write_parquet(&sample()).unwrap();
     let limits = Limits::default();
     assert!(read_parquet_within(bytes.clone(), &Limits { rows: 3, columns: 5, ..limits }).is_ok());
@@ -92,7 +92,7 @@ fn limits_are_kept() {
 }
 
 #[test]
-fn bytes_repeat_and_content_survives() {
+fn bytes_are_deterministic_and_the_content_survives() {
     let table = sample();
     let bytes = write_parquet(&table).unwrap();
     assert_eq!(bytes, write_parquet(&table.clone()).unwrap());
@@ -111,21 +111,25 @@ fn a_table_without_rows_keeps_its_columns() {
     assert_eq!(summarise(&back).len(), 5);
 }
 
-/// The documented bytes, hashed by another implementation of SHA-256.
+/// Computed from the documented bytes by another implementation of SHA-256.
 #[test]
-fn the_digest_is_the_documented_one() {
+fn the_digest_is_of_the_documented_bytes() {
     let table = read_csv(Bytes::from_static(b"n,s\n1,a\n,bc\n")).unwrap();
     let expected = "sha256:50f1e7f34c5a97f7c355b78fc5856acb47f051e0f3ab9c8d916de8196630cf94";
     assert_eq!(content_digest(&table).to_string(), expected);
 }
 
 #[test]
-fn the_digest_tells_content_apart_and_nothing_else() {
+fn the_digest_depends_on_the_content_only() {
     let table = sample();
     let digest = content_digest(&table);
     let halves = [table.slice(0, 1), table.slice(1, 2)];
-    assert_eq!(content_digest(&Table::concat(&halves).unwrap()), digest, "chunks do not count");
-    assert_ne!(content_digest(&table.project(&["f", "i", "b", "t", "s"]).unwrap()), digest, "order of columns does");
+    assert_eq!(content_digest(&Table::concat(&halves).unwrap()), digest, "chunks do not matter");
+    assert_ne!(
+        content_digest(&table.project(&["f", "i", "b", "t", "s"]).unwrap()),
+        digest,
+        "the order of columns matters"
+    );
     assert_ne!(content_digest(&table.slice(0, 2)), digest);
     let of = |text: &'static str| content_digest(&read_csv(Bytes::from_static(text.as_bytes())).unwrap());
     assert_ne!(of("a\n1\n"), of("b\n1\n"));

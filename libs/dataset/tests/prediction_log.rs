@@ -61,7 +61,7 @@ fn raw(batch: &RecordBatch, metadata: HashMap<String, String>, batches: usize) -
 }
 
 #[test]
-fn a_message_comes_back_as_it_was() {
+fn a_message_decodes_to_what_was_encoded() {
     let bytes = encode(&header(), &batch(5)).unwrap();
     let (who, rows) = decode(&bytes).unwrap();
     assert_eq!(who, header());
@@ -70,7 +70,7 @@ fn a_message_comes_back_as_it_was() {
 }
 
 #[test]
-fn an_oversized_message_says_how_large_it_is() {
+fn the_error_of_an_oversized_message_names_its_size() {
     let Err(Error::LogTooLarge { rows, bytes, limit }) = encode(&header(), &batch(20_000)) else {
         panic!("it should be refused")
     };
@@ -78,7 +78,7 @@ fn an_oversized_message_says_how_large_it_is() {
 }
 
 #[test]
-fn what_is_not_a_message_is_refused() {
+fn invalid_messages_are_refused() {
     let good = encode(&header(), &batch(3)).unwrap();
     for bytes in [&b""[..], b"hello", &good[..good.len() / 2], &good[..40]] {
         assert!(matches!(decode(bytes), Err(Error::Log(_))));
@@ -98,7 +98,7 @@ fn what_is_not_a_message_is_refused() {
     assert!(decode(&raw(&batch(3), wrong, 1)).unwrap_err().to_string().contains("No Such Name"));
 }
 
-/// Whatever a few bytes are changed to, the answer is a message or an error.
+/// After any change of a few bytes the result is a message or an error.
 #[test]
 fn corrupted_messages_never_panic() {
     let good = encode(&header(), &batch(3)).unwrap();

@@ -1,4 +1,4 @@
-//! Scans summed up: the same profile whatever the file looks like, and no value lost.
+//! The profile of a scan does not depend on the file format, and counts every value.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -14,7 +14,8 @@ use arrow::{
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
-use rekindle_dataset::{Kind, Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
+use rekindle_dataset::{Profiler, Scan, ScanBatch, ScanColumn, ScanOptions, read_csv, write_parquet};
+use rekindle_domain::ColumnKind;
 use rekindle_statistics::profile::{ColumnProfile, Numeric, Profile};
 
 fn profile_of(bytes: Bytes, options: &ScanOptions) -> Profile {
@@ -24,8 +25,8 @@ fn profile_of(bytes: Bytes, options: &ScanOptions) -> Profile {
     profiler.finish()
 }
 
-fn expecting(kinds: &[(&str, Kind)]) -> ScanOptions {
-    let kinds: BTreeMap<String, Kind> = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
+fn expecting(kinds: &[(&str, ColumnKind)]) -> ScanOptions {
+    let kinds: BTreeMap<String, ColumnKind> = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
     ScanOptions { expected: Some(kinds), ..ScanOptions::default() }
 }
 
@@ -39,9 +40,14 @@ fn parquet_of(columns: Vec<(&str, ArrayRef)>) -> Bytes {
 }
 
 #[test]
-fn every_value_is_counted_as_what_it_is() {
+fn values_missing_and_unreadable_ones_are_counted() {
     let csv = "n,c,b,t\n1.5,x,true,2013-01-01\n,,,\nwhat,y,perhaps,later\nnan,x,false,2013-01-03\n";
-    let kinds = [("n", Kind::Numeric), ("c", Kind::Categorical), ("b", Kind::Boolean), ("t", Kind::Timestamp)];
+    let kinds = [
+        ("n", ColumnKind::Numeric),
+        ("c", ColumnKind::Categorical),
+        ("b", ColumnKind::Boolean),
+        ("t", ColumnKind::Timestamp),
+    ];
     let profile = profile_of(Bytes::from_static(csv.as_bytes()), &expecting(&kinds));
     assert_eq!(profile.rows, 4);
     assert!(profile.columns.iter().all(|column| column.profile.rows() == 4 && column.profile.missing() == 1));
@@ -56,7 +62,7 @@ fn every_value_is_counted_as_what_it_is() {
     assert_eq!((times.unreadable(), times.span()), (1, Some((1_356_998_400_000, 1_357_171_200_000))));
 }
 
-/// The profile of numbers that were counted together, as those of a batch are.
+/// The profile of numbers that are counted as one batch.
 fn counted_together(values: &[f64], missing: u64) -> ColumnProfile {
     let mut numeric = Numeric::new();
     numeric.add_all(values);
@@ -65,7 +71,7 @@ fn counted_together(values: &[f64], missing: u64) -> ColumnProfile {
 }
 
 #[test]
-fn numbers_of_any_width_are_the_numbers_they_stand_for() {
+fn numbers_of_every_width_have_the_same_profile() {
     let wide = [Some(7), None, Some(-3), Some(7), None, Some(100)];
     let expected = counted_together(&[7.0, -3.0, 7.0, 100.0], 2);
     let file = parquet_of(vec![
@@ -93,7 +99,7 @@ fn numbers_of_any_width_are_the_numbers_they_stand_for() {
 }
 
 #[test]
-fn a_dictionary_is_looked_up_once_it_changes_and_its_nulls_are_missing() {
+fn changing_dictionaries_and_their_nulls_are_counted() {
     let batch = |keys: Vec<Option<i32>>, values: &ArrayRef| {
         let array = DictionaryArray::<Int32Type>::new(Int32Array::from(keys), values.clone());
         let rows = RecordBatch::try_from_iter_with_nullable([("c", Arc::new(array) as ArrayRef, true)]).unwrap();
@@ -108,21 +114,21 @@ fn a_dictionary_is_looked_up_once_it_changes_and_its_nulls_are_missing() {
         batch(vec![Some(0)], &first),
     ];
     let data_type = batches[0].rows.column(0).data_type().clone();
-    let mut profiler = Profiler::new(&[ScanColumn { name: "c".into(), kind: Kind::Categorical, data_type }]);
+    let mut profiler = Profiler::new(&[ScanColumn { name: "c".into(), kind: ColumnKind::Categorical, data_type }]);
     batches.iter().for_each(|batch| profiler.add(batch));
     let expected = ["a", "a", "a", "b", "a", "a"].map(Some).into_iter().chain([None, None]);
     assert_eq!(profiler.finish().columns[0].profile, ColumnProfile::of_texts(expected));
 }
 
 #[test]
-fn a_file_without_rows_has_a_profile_of_its_columns() {
+fn the_profile_of_a_file_without_rows_has_its_columns() {
     let profile = profile_of(Bytes::from_static(b"a,b\n"), &ScanOptions::default());
     assert_eq!((profile.rows, profile.columns.len()), (0, 2));
     assert_eq!(Profile::from_bytes(&profile.to_bytes()).unwrap(), profile);
 }
 
 #[test]
-fn more_buckets_keep_more_numbers_apart() {
+fn more_buckets_count_more_numbers_exactly() {
     let csv = (0..10_000).fold("x\n".to_owned(), |csv, i| csv + &format!("{}\n", f64::from(i) / 7.0));
     let scan = || Scan::of_bytes(csv.clone().into(), &ScanOptions::default()).unwrap();
     let exact = |mut profiler: Profiler| {
@@ -149,7 +155,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn the_profile_does_not_depend_on_the_file_s_format_nor_on_the_batches(
+    fn the_profile_does_not_depend_on_batches(
         rows in prop::collection::vec(row(), 1..300),
         batch_rows in 1..100_usize,
     ) {
@@ -168,7 +174,7 @@ proptest! {
         let profile = profile_of(parquet_of(columns), &cut);
         for (column, expected) in profile.columns.iter().zip(expected) {
             match (&column.profile, &expected) {
-                // Sums differ in their last bits with the batches.
+                // The last bits of sums depend on the batches.
                 (ColumnProfile::Numeric(found), ColumnProfile::Numeric(expected)) => {
                     prop_assert_eq!(found.values(), expected.values());
                     prop_assert_eq!((found.missing(), found.non_finite()), (expected.missing(), expected.non_finite()));
@@ -180,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn csv_and_parquet_of_the_same_rows_have_one_profile() {
+fn csv_and_parquet_of_the_same_rows_have_the_same_profile() {
     let csv = Bytes::from_static(
         b"n,i,c,b,t\n0.5,1,x,true,2013-01-01\n,,,,\n-1.25,3,y,false,2014-01-01\n1e9,3,x,true,2013-06-01\n",
     );

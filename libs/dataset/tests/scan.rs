@@ -1,4 +1,4 @@
-//! Files read batch by batch: the same rows as at once, wherever the pieces are cut.
+//! Files read batch by batch give the same rows, wherever blocks and batches end.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -23,9 +23,10 @@ use parquet::{
 };
 use proptest::prelude::*;
 use rekindle_dataset::{
-    Error, Kind, Progress, Scan, ScanBatch, ScanOptions, SkipReason, Table, canonical_timestamp, read_csv,
-    read_parquet, write_parquet,
+    Error, Progress, Scan, ScanBatch, ScanOptions, SkipReason, Table, canonical_timestamp, read_csv, read_parquet,
+    write_parquet,
 };
+use rekindle_domain::ColumnKind;
 
 fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -35,8 +36,8 @@ fn with_block(block_bytes: usize) -> ScanOptions {
     ScanOptions { block_bytes, ..ScanOptions::default() }
 }
 
-fn expecting(kinds: &[(&str, Kind)]) -> ScanOptions {
-    let kinds: BTreeMap<String, Kind> = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
+fn expecting(kinds: &[(&str, ColumnKind)]) -> ScanOptions {
+    let kinds: BTreeMap<String, ColumnKind> = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
     ScanOptions { expected: Some(kinds), ..ScanOptions::default() }
 }
 
@@ -65,7 +66,7 @@ fn sample() -> Table {
     read_csv(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-/// A file of its own in the directory that cargo sets aside for tests.
+/// A file in the directory of cargo for tests.
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -75,7 +76,7 @@ fn assert_same_as_read_csv(csv: &str, options: &ScanOptions) {
     match (read_csv(text(csv)), whole(&text(csv), options)) {
         (Ok(read), Ok(scanned)) => assert_eq!(scanned, read, "{csv:?} {options:?}"),
         (Err(_), Err(_)) if csv.trim().is_empty() => {}
-        // A table is to be learnt from, and takes no column that nobody named.
+        // A table refuses a column without a name, where a scan names it by its position.
         (Err(Error::ColumnName { name, .. }), _) if name.is_empty() => {}
         (Err(read), Err(scanned)) => assert_eq!(scanned.to_string(), read.to_string(), "{csv:?} {options:?}"),
         (read, scanned) => panic!("{csv:?} {options:?}: {scanned:?} instead of {read:?}"),
@@ -83,7 +84,7 @@ fn assert_same_as_read_csv(csv: &str, options: &ScanOptions) {
 }
 
 #[test]
-fn a_csv_file_may_be_cut_anywhere() {
+fn a_csv_block_may_end_anywhere() {
     for csv in [
         "a,b\n1,x\n2,\"y\"\n",
         "\u{feff}a,\"b \"\"quoted\"\"\"\r\n1,\"two\r\nlines, \"\"é\"\"\"\r\n2,\"\"\r\n\r\n\n",
@@ -112,7 +113,7 @@ fn a_csv_file_may_be_cut_anywhere() {
 }
 
 #[test]
-fn bytes_that_are_not_text_are_found_wherever_the_file_is_cut() {
+fn invalid_utf8_is_located_wherever_blocks_end() {
     for bytes in [&b"a\nok\n\xffx\n"[..], b"\xef\xbb\xbfa\nok\n\xc3", b"a\nok\n\xe2\x82\n"] {
         let bytes = Bytes::from_static(bytes);
         let expected = read_csv(bytes.clone()).unwrap_err().to_string();
@@ -123,11 +124,11 @@ fn bytes_that_are_not_text_are_found_wherever_the_file_is_cut() {
 }
 
 #[test]
-fn a_file_without_rows_has_columns_all_the_same() {
+fn a_file_without_rows_has_columns() {
     let mut scan = Scan::of_bytes(text("a,b\n"), &ScanOptions::default()).unwrap();
     assert_eq!(
         scan.columns().iter().map(|c| (c.name.as_str(), c.kind)).collect::<Vec<_>>(),
-        [("a", Kind::Categorical), ("b", Kind::Categorical)]
+        [("a", ColumnKind::Categorical), ("b", ColumnKind::Categorical)]
     );
     assert!(scan.next().is_none());
     let none = write_parquet(&sample().slice(0, 0)).unwrap();
@@ -138,7 +139,7 @@ fn a_file_without_rows_has_columns_all_the_same() {
 }
 
 #[test]
-fn batches_end_at_rows_and_at_bytes() {
+fn batches_are_bounded_by_rows_and_by_bytes() {
     let csv = text(&("n,s\n".to_owned() + &"1,abcdefgh\n".repeat(1000)));
     let sizes = |options: &ScanOptions| -> Vec<usize> {
         batches(&csv, options).unwrap().iter().map(|batch| batch.rows.num_rows()).collect()
@@ -156,7 +157,7 @@ fn batches_end_at_rows_and_at_bytes() {
 }
 
 #[test]
-fn a_record_has_a_limit_that_is_named() {
+fn the_error_of_a_long_record_names_the_limit() {
     let options = ScanOptions { record_bytes: 1000, block_bytes: 100, ..ScanOptions::default() };
     let open = text(&("a,b\n1,2\n3,\"".to_owned() + &"x\n".repeat(5000)));
     let message = whole(&open, &options).unwrap_err().to_string();
@@ -166,16 +167,16 @@ fn a_record_has_a_limit_that_is_named() {
 }
 
 #[test]
-fn expected_kinds_are_kept_and_what_does_not_parse_is_counted() {
+fn columns_have_the_expected_kinds_and_unparsable_values_are_counted() {
     let csv = text(
         "n,c,b,t,extra\n1.5,07,true,2013-01-01,x\n,,,,x\nx1,1.0,yes,12,x\n12345678901234567,a,FALSE,never,x\nnan,b,0,1,x\n007,,,,\n",
     );
     let kinds = [
-        ("n", Kind::Numeric),
-        ("c", Kind::Categorical),
-        ("b", Kind::Boolean),
-        ("t", Kind::Timestamp),
-        ("absent", Kind::Numeric),
+        ("n", ColumnKind::Numeric),
+        ("c", ColumnKind::Categorical),
+        ("b", ColumnKind::Boolean),
+        ("t", ColumnKind::Timestamp),
+        ("absent", ColumnKind::Numeric),
     ];
     let mut scan = Scan::of_bytes(csv, &expecting(&kinds)).unwrap();
     assert_eq!(
@@ -187,14 +188,14 @@ fn expected_kinds_are_kept_and_what_does_not_parse_is_counted() {
     assert_eq!(batch.unparsable, [2, 0, 2, 3]);
     let numbers = batch.rows.column(0).as_primitive::<Float64Type>();
     assert_eq!((numbers.null_count(), numbers.value(0), numbers.value(3)), (3, 1.5, 12_345_678_901_234_567_i64 as f64));
-    assert!(numbers.is_valid(4) && numbers.value(4).is_nan(), "a NaN that was written is a value");
+    assert!(numbers.is_valid(4) && numbers.value(4).is_nan(), "a written NaN is a value");
     let codes = batch.rows.column(1).as_dictionary::<Int32Type>().downcast_dict::<StringArray>().unwrap();
     assert_eq!(codes.into_iter().flatten().collect::<Vec<_>>(), ["07", "1.0", "a", "b"]);
     assert!(scan.next().is_none());
 }
 
 #[test]
-fn parquet_columns_of_another_kind_than_expected_are_reread_as_text() {
+fn parquet_columns_of_another_kind_than_expected_are_parsed_from_text() {
     let made = parquet_of(vec![
         ("number", Arc::new(Float32Array::from(vec![Some(1.0), Some(0.5), None]))),
         ("big", Arc::new(UInt64Array::from(vec![Some(u64::MAX), Some(7), None]))),
@@ -204,12 +205,12 @@ fn parquet_columns_of_another_kind_than_expected_are_reread_as_text() {
         ("same", Arc::new(Int16Array::from(vec![Some(1), Some(0), None]))),
     ]);
     let kinds = [
-        ("number", Kind::Categorical),
-        ("big", Kind::Categorical),
-        ("text", Kind::Numeric),
-        ("void", Kind::Timestamp),
-        ("flag", Kind::Boolean),
-        ("same", Kind::Numeric),
+        ("number", ColumnKind::Categorical),
+        ("big", ColumnKind::Categorical),
+        ("text", ColumnKind::Numeric),
+        ("void", ColumnKind::Timestamp),
+        ("flag", ColumnKind::Boolean),
+        ("same", ColumnKind::Numeric),
     ];
     let batch = batches(&made, &expecting(&kinds)).unwrap().remove(0);
     assert_eq!(batch.unparsable, [0, 0, 1, 0, 2, 0]);
@@ -222,11 +223,11 @@ fn parquet_columns_of_another_kind_than_expected_are_reread_as_text() {
     assert_eq!(batch.rows.column(2).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [Some(2.5), None, None]);
     assert_eq!((batch.rows.column(3).data_type(), batch.rows.column(3).null_count()), (&canonical_timestamp(), 3));
     assert_eq!(batch.rows.column(4).null_count(), 3);
-    assert_eq!(batch.rows.column(5).data_type(), &DataType::Int16, "numbers stay as narrow as they are stored");
+    assert_eq!(batch.rows.column(5).data_type(), &DataType::Int16, "numbers keep their stored width");
 }
 
 #[test]
-fn parquet_types_cost_no_more_than_they_must() {
+fn parquet_columns_have_the_cheapest_types() {
     let dictionary: DictionaryArray<Int8Type> = ["jfk", "lga", "jfk"].into_iter().collect();
     let numbers: DictionaryArray<Int8Type> =
         DictionaryArray::new(vec![0_i8, 1, 0].into(), Arc::new(Float32Array::from(vec![0.5, 1.5])));
@@ -270,9 +271,9 @@ fn half(value: f32) -> <arrow::datatypes::Float16Type as arrow::datatypes::Arrow
     <arrow::datatypes::Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native::from_f32(value)
 }
 
-/// Julian day 2,440,588 is 1970-01-01; nanoseconds since 1970 would not reach the other.
+/// Julian day 2,440,588 is 1970-01-01; nanoseconds since 1970 end before the other day.
 #[test]
-fn old_timestamps_reach_beyond_nanoseconds() {
+fn int96_timestamps_beyond_the_range_of_nanoseconds_are_read() {
     let schema = Arc::new(parse_message_type("message m { required int96 t; }").unwrap());
     let mut bytes = Vec::new();
     let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::default())).unwrap();
@@ -294,7 +295,7 @@ fn old_timestamps_reach_beyond_nanoseconds() {
 }
 
 #[test]
-fn many_row_groups_give_what_reading_at_once_does() {
+fn row_groups_of_any_size_give_the_same_rows() {
     let names = (0..5000_i64).map(|i| if i % 7 == 0 { String::new() } else { format!("{i},v{}\n", i * i % 97) });
     let rows: Vec<String> = names.map(|row| if row.is_empty() { ",\n".to_owned() } else { row }).collect();
     let table = read_csv(text(&("n,s\n".to_owned() + &rows.concat()))).unwrap();
@@ -310,8 +311,8 @@ fn many_row_groups_give_what_reading_at_once_does() {
 }
 
 #[test]
-fn the_texts_of_row_groups_are_not_written_out_row_by_row() {
-    // A few long texts in several row groups: each group has a dictionary, and no batch needs more than one of them.
+fn texts_stay_dictionary_encoded_across_row_groups() {
+    // A few long texts in several row groups: each group has its own dictionary, and no batch spans two groups.
     let texts = ["a", "b", "c"].map(|letter| letter.repeat(32 << 10));
     let mut bytes = Vec::new();
     let rows: StringArray = (0..2400).map(|row| Some(texts[row % 3].as_str())).collect();
@@ -320,7 +321,7 @@ fn the_texts_of_row_groups_are_not_written_out_row_by_row() {
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
-    for options in [ScanOptions::default(), expecting(&[("long", Kind::Numeric)])] {
+    for options in [ScanOptions::default(), expecting(&[("long", ColumnKind::Numeric)])] {
         for batch in batches(&bytes.clone().into(), &options).unwrap() {
             let size = batch.rows.get_array_memory_size();
             assert!(size < 1 << 20, "{size} bytes for {} rows", batch.rows.num_rows());
@@ -329,7 +330,7 @@ fn the_texts_of_row_groups_are_not_written_out_row_by_row() {
 }
 
 #[test]
-fn parquet_comes_compressed_in_whatever_way() {
+fn parquet_is_read_in_every_compression() {
     let table = sample();
     for compression in [
         Compression::UNCOMPRESSED,
@@ -349,26 +350,26 @@ fn parquet_comes_compressed_in_whatever_way() {
 }
 
 #[test]
-fn what_parts_fields_and_what_stands_for_nothing_can_be_said() {
+fn the_delimiter_and_the_missing_texts_are_options() {
     let options =
         ScanOptions { separator: b';', missing: ["NA", "-"].map(str::to_owned).into(), ..ScanOptions::default() };
     let scanned = whole(&text("n;s\n1;x\nNA;\"y;z\"\n-3;-\n"), &options).unwrap();
     assert_eq!(scanned, read_csv(text("n,s\n1,x\n,y;z\n-3,\n")).unwrap());
     for (header, found) in [("a;b", ';'), ("a\tb", '\t'), ("a|b", '|')] {
         let error = batches(&text(&format!("{header}\n1\n")), &ScanOptions::default()).unwrap_err();
-        assert!(matches!(error, Error::Separator { found: told, .. } if told == found), "{error}");
+        assert!(matches!(error, Error::Separator { found: reported, .. } if reported == found), "{error}");
     }
     assert_eq!(batches(&text("a;b,c\n1,2\n"), &ScanOptions::default()).unwrap().len(), 1);
 }
 
 #[test]
-fn a_column_without_a_name_is_called_by_its_place() {
+fn a_column_without_a_name_is_named_by_its_position() {
     let scan = Scan::of_bytes(text(",a\n0,x\n1,y\n"), &ScanOptions::default()).unwrap();
     assert_eq!(scan.columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["column 1", "a"]);
 }
 
 #[test]
-fn what_makes_text_of_numbers_is_told() {
+fn non_numeric_values_of_nearly_numeric_columns_are_reported() {
     let strays = |csv: &str| -> Vec<(String, String)> {
         let scan = Scan::of_bytes(text(csv), &ScanOptions::default()).unwrap();
         scan.strays().iter().map(|stray| (stray.column.clone(), stray.value.clone())).collect()
@@ -377,13 +378,13 @@ fn what_makes_text_of_numbers_is_told() {
     assert_eq!(strays(&rows("n/a")), [("n".to_owned(), "n/a".to_owned())]);
     assert_eq!(strays(&(rows("7") + "?,c\n")), [("n".to_owned(), "?".to_owned())]);
     assert_eq!(strays(&rows("7")), []);
-    assert_eq!(strays("n,s\nx,1\n1,y\nz,2\n"), [], "half of it is no number");
-    assert_eq!(strays(&rows("09967")), [], "codes are text with good reason");
+    assert_eq!(strays("n,s\nx,1\n1,y\nz,2\n"), [], "half of the values are not numeric");
+    assert_eq!(strays(&rows("09967")), [], "codes are text by intent");
 }
 
 #[test]
-fn large_whole_numbers_are_rounded_where_numbers_are_expected() {
-    let options = expecting(&[("n", Kind::Numeric)]);
+fn large_whole_numbers_are_rounded_where_the_numeric_kind_is_expected() {
+    let options = expecting(&[("n", ColumnKind::Numeric)]);
     let csv = text("n\n18446744073709551615\n12345678901234567890123\n0123\n1.5\n");
     let batch = batches(&csv, &options).unwrap().remove(0);
     let numbers = batch.rows.column(0).as_primitive::<Float64Type>();
@@ -395,13 +396,13 @@ fn large_whole_numbers_are_rounded_where_numbers_are_expected() {
 }
 
 #[test]
-fn gzip_is_told_from_text() {
+fn gzip_is_recognised() {
     let file = path("scan.csv.gz");
     std::fs::write(&file, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
     assert!(matches!(Scan::open(&file, &ScanOptions::default(), &mut |_| ()), Err(Error::Compressed)));
 }
 
-/// So that one file can be decoded while another is looked at.
+/// One file can be decoded while another is profiled.
 #[test]
 fn a_scan_may_move_to_another_thread() {
     let scan = Scan::of_bytes(text("a\n1\n"), &ScanOptions::default()).unwrap();
@@ -419,7 +420,7 @@ fn damaged_files_are_errors() {
 }
 
 #[test]
-fn a_file_is_opened_by_what_it_begins_with_and_progress_reaches_its_end() {
+fn the_format_follows_from_the_content_and_progress_reaches_the_end() {
     let parquet = path("scan.csv");
     std::fs::write(&parquet, write_parquet(&sample()).unwrap()).unwrap();
     let mut scan = Scan::open(&parquet, &ScanOptions::default(), &mut |_| ()).unwrap();
@@ -443,7 +444,7 @@ fn a_file_is_opened_by_what_it_begins_with_and_progress_reaches_its_end() {
 }
 
 #[test]
-fn a_file_that_changes_between_two_passes_is_noticed() {
+fn a_file_that_changes_between_two_passes_is_an_error() {
     let csv = path("changes.csv");
     std::fs::write(&csv, "n\n".to_owned() + &"1\n".repeat(20_000)).unwrap();
     let mut scan = Scan::open(&csv, &ScanOptions { batch_rows: 20_000, ..with_block(4) }, &mut |_| ()).unwrap();
@@ -459,7 +460,7 @@ fn a_file_that_changes_between_two_passes_is_noticed() {
 }
 
 #[test]
-fn the_project_s_files_come_as_they_do_at_once() {
+fn scans_of_the_project_s_files_give_their_tables() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let flights: Bytes = std::fs::read(root.join("deploy/demo/flights_2013.parquet")).unwrap().into();
     assert_eq!(whole(&flights, &ScanOptions::default()).unwrap(), read_parquet(flights).unwrap());
@@ -481,7 +482,7 @@ fn field() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Tables whose columns are mostly of one type: each draws from few different fields.
+/// Tables whose columns are mostly of one type: each draws from a few fields.
 fn csv_text() -> impl Strategy<Value = String> {
     let column = (1_usize..3).prop_flat_map(|kinds| prop::collection::vec(field(), kinds));
     let line_end = prop::sample::select(vec!["\n", "\r\n"]);
@@ -498,18 +499,18 @@ fn csv_text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_csv_is_read_as_it_is_at_once(csv in csv_text(), block in 1_usize..80, batch_rows in 1_usize..10) {
+    fn any_csv_gives_the_same_rows_wherever_blocks_end(csv in csv_text(), block in 1_usize..80, batch_rows in 1_usize..10) {
         assert_same_as_read_csv(&csv, &ScanOptions { batch_rows, ..with_block(block) });
     }
 
     #[test]
-    fn any_text_is_read_as_it_is_at_once(csv in "[a-c0-9,\"\r\n. é-]{0,60}", block in 1_usize..80) {
+    fn any_text_gives_the_same_result_wherever_blocks_end(csv in "[a-c0-9,\"\r\n. é-]{0,60}", block in 1_usize..80) {
         assert_same_as_read_csv(&csv, &with_block(block));
-        let _ = batches(&text(&csv), &ScanOptions { block_bytes: block, ..expecting(&[("a", Kind::Numeric)]) });
+        let _ = batches(&text(&csv), &ScanOptions { block_bytes: block, ..expecting(&[("a", ColumnKind::Numeric)]) });
     }
 
     #[test]
-    fn damage_is_an_error_or_goes_unnoticed(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_damaged_byte_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = write_parquet(&sample()).unwrap().to_vec();
         *at.get_mut(&mut bytes) = byte;
         if let Ok(batches) = batches(&bytes.into(), &ScanOptions::default()) {

@@ -1,4 +1,4 @@
-//! Tables: kinds, order in time, and putting them together.
+//! Tables: kinds, sorting and slicing by time, concatenation, and summaries.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use arrow::{array::AsArray as _, datatypes::Int64Type};
 use bytes::Bytes;
 use chrono::DateTime;
-use rekindle_dataset::{ColumnSummary, Error, Kind, Table, read_csv, summarise, type_name};
+use rekindle_dataset::{Error, Table, read_csv, summarise, type_name};
+use rekindle_domain::{ColumnKind, dataset::ColumnSummary};
 
 fn csv(text: &str) -> Table {
     read_csv(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-fn kinds(pairs: &[(&str, Kind)]) -> BTreeMap<String, Kind> {
+fn kinds(pairs: &[(&str, ColumnKind)]) -> BTreeMap<String, ColumnKind> {
     pairs.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()
 }
 
@@ -26,29 +27,29 @@ fn texts(table: &Table, column: &str) -> Vec<Option<String>> {
 }
 
 #[test]
-fn kinds_change_types_where_nothing_is_lost() {
+fn kinds_change_types_without_loss() {
     let table = csv("area,code,flag,at,half\n7,01,1,1000,0.5\n,2,0,2000,1.5\n");
     let changed = table
         .with_kinds(&kinds(&[
-            ("area", Kind::Categorical),
-            ("code", Kind::Numeric),
-            ("flag", Kind::Boolean),
-            ("at", Kind::Timestamp),
-            ("half", Kind::Numeric),
+            ("area", ColumnKind::Categorical),
+            ("code", ColumnKind::Numeric),
+            ("flag", ColumnKind::Boolean),
+            ("at", ColumnKind::Timestamp),
+            ("half", ColumnKind::Numeric),
         ]))
         .unwrap();
     let types: Vec<_> = changed.schema.columns.iter().map(|column| type_name(&column.data_type)).collect();
     assert_eq!(types, ["Utf8", "Int64", "Boolean", "Timestamp(ms)", "Float64"]);
     assert_eq!(texts(&changed, "area"), [Some("7".to_owned()), None]);
     assert_eq!(changed.times("at").unwrap(), [1000, 2000]);
-    let message = table.with_kinds(&kinds(&[("half", Kind::Categorical)])).unwrap_err().to_string();
-    assert_eq!(message, "column \"half\", row 0: 0.5 cannot become Utf8 without loss");
-    let message = table.with_kinds(&kinds(&[("nope", Kind::Numeric)])).unwrap_err().to_string();
+    let message = table.with_kinds(&kinds(&[("half", ColumnKind::Categorical)])).unwrap_err().to_string();
+    assert_eq!(message, "column \"half\", row 0: 0.5 cannot be converted to Utf8 without loss");
+    let message = table.with_kinds(&kinds(&[("nope", ColumnKind::Numeric)])).unwrap_err().to_string();
     assert!(message.contains("\"nope\"") && message.contains("area, code"), "{message}");
 }
 
 #[test]
-fn time_sorts_stably_slices_half_open_and_ranges() {
+fn sorting_by_time_is_stable_and_slices_are_half_open() {
     let table = csv("t,n\n2013-01-03,1\n2013-01-01,2\n2013-01-03,3\n2013-01-02,4\n");
     let sorted = table.sort_by_time("t").unwrap();
     assert_eq!(ints(&sorted, "n"), [Some(2), Some(4), Some(1), Some(3)]);
@@ -64,10 +65,10 @@ fn time_sorts_stably_slices_half_open_and_ranges() {
 }
 
 #[test]
-fn concat_takes_the_first_types_and_the_shared_columns() {
+fn concat_keeps_common_columns_in_the_types_of_the_first() {
     let base = csv("n,label,flag,at,only\n1,1,true,2013-01-01T00:00:00Z,x\n,0,false,2013-01-02T00:00:00Z,y\n");
     let captured = csv("at,flag,label,n,extra\n1357171200000,1,1,3.0,z\n1357171200001,0,\"0\",,z\n");
-    let label_text = captured.with_kinds(&kinds(&[("label", Kind::Categorical)])).unwrap();
+    let label_text = captured.with_kinds(&kinds(&[("label", ColumnKind::Categorical)])).unwrap();
     let both = Table::concat(&[base.clone(), label_text]).unwrap();
     assert_eq!(both.schema.names().collect::<Vec<_>>(), ["n", "label", "flag", "at"]);
     assert_eq!(ints(&both, "n"), [Some(1), None, Some(3), None]);
@@ -75,27 +76,27 @@ fn concat_takes_the_first_types_and_the_shared_columns() {
     assert_eq!(both.times("at").unwrap()[2..], [1_357_171_200_000, 1_357_171_200_001]);
     assert!(!both.column("flag").unwrap().as_boolean().value(3));
     let message = Table::concat(&[base, csv("n\n3.0\n3.5\n")]).unwrap_err().to_string();
-    assert_eq!(message, "column \"n\", row 1: 3.5 cannot become Int64 without loss");
+    assert_eq!(message, "column \"n\", row 1: 3.5 cannot be converted to Int64 without loss");
 }
 
 #[test]
-fn concat_refuses_what_it_cannot_join() {
+fn concat_refuses_incompatible_tables() {
     assert!(Table::concat(&[]).is_err());
     assert!(Table::concat(&[csv("a\n1\n"), csv("b\n1\n")]).is_err());
     let message = Table::concat(&[csv("a\n1\n"), csv("a\nx\n")]).unwrap_err().to_string();
-    assert!(message.contains("row 0: x cannot become Int64"), "{message}");
+    assert!(message.contains("row 0: x cannot be converted to Int64"), "{message}");
     let wide = Table::concat(&[csv("a\n0.5\n"), csv("a\n9007199254740993\n")]).unwrap_err().to_string();
-    assert!(wide.contains("9007199254740993 cannot become Float64"), "{wide}");
+    assert!(wide.contains("9007199254740993 cannot be converted to Float64"), "{wide}");
 }
 
 #[test]
-fn all_missing_joins_anything() {
+fn a_column_without_values_concatenates_with_any_type() {
     let joined = Table::concat(&[csv("a,b\n1,1\n"), csv("a,b\n,2\n")]).unwrap();
     assert_eq!(ints(&joined, "a"), [Some(1), None]);
 }
 
 #[test]
-fn columns_are_projected_and_left_out() {
+fn columns_are_projected_and_removed() {
     let table = csv("a,b,c\n1,2,3\n");
     assert_eq!(table.project(&["c", "a"]).unwrap().schema.names().collect::<Vec<_>>(), ["c", "a"]);
     assert_eq!(table.without(&["b", "nope"]).unwrap().schema.names().collect::<Vec<_>>(), ["a", "c"]);
@@ -105,7 +106,7 @@ fn columns_are_projected_and_left_out() {
 }
 
 #[test]
-fn profile_summarises_every_column() {
+fn every_column_has_a_summary() {
     let columns = summarise(&csv("n,s,big,void\n1,a,1e308,\n2,b,-1e308,\n2,b,inf,\n,,0,\n"));
     let find = |name: &str| columns.iter().find(|column| column.name == name).unwrap();
     let n = find("n");

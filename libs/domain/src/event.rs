@@ -1,12 +1,65 @@
-//! What a fact is called on the bus: CloudEvents 1.0 attributes and the NATS subject, derived from one
-//! another so that they cannot disagree.
+//! Events: facts as CloudEvents 1.0 on NATS. The `type` and the subject of an event are derived from one another, so that they cannot
+//! disagree.
 
 use std::fmt;
 
-/// What happened, to what kind of thing, as told by which service.
+use crate::{Trigger, report::WindowHeader};
+
+/// On whose behalf something happens; carried through calls into the events that they cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventContext {
+    /// The workflow, or another id by which the caller groups; empty if there is none.
+    pub correlation_id: String,
+    /// The id of the event that led here; empty if there is none.
+    pub causation_id: String,
+}
+
+impl EventContext {
+    /// The context of a workflow.
+    pub fn correlated(correlation_id: impl Into<String>) -> Self {
+        Self { correlation_id: correlation_id.into(), causation_id: String::new() }
+    }
+}
+
+/// A fact to be published: its kind, the name of its subject, and its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fact<D> {
+    /// What happened.
+    pub kind: EventKind,
+    /// The name of the thing, e.g. of the model.
+    pub name: String,
+    /// The data, in proto3 JSON.
+    pub data: D,
+}
+
+/// An alert of the monitor, as read from its event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// [`Trigger::Drift`] or [`Trigger::Degradation`].
+    pub trigger: Trigger,
+    /// The window.
+    pub window: WindowHeader,
+    /// The drifted columns, largest share first.
+    pub causes: Vec<FeatureCause>,
+    /// Of degradation: mean loss of the window and of the validation rows.
+    pub losses: Option<(f64, f64)>,
+}
+
+/// A drifted column of an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureCause {
+    /// The feature, or `(prediction)`.
+    pub name: String,
+    /// Population stability index.
+    pub psi: f64,
+    /// Share of the total effect of the drifted columns.
+    pub cause_share: f64,
+}
+
+/// What happened to which kind of thing, and which service publishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventKind {
-    /// The service that tells it, e.g. `registry`.
+    /// The service that publishes it, e.g. `registry`.
     pub service: &'static str,
     /// The noun, e.g. `model-version`.
     pub noun: &'static str,
@@ -19,7 +72,7 @@ macro_rules! kinds {
         impl EventKind {
             $($(#[$doc])* pub const $name: Self = Self { service: $service, noun: $noun, verb: $verb };)*
 
-            /// Every kind of event that rekindle tells.
+            /// Every kind of event that rekindle publishes.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
     };
@@ -28,29 +81,29 @@ macro_rules! kinds {
 kinds! {
     /// A dataset version exists.
     DATASET_VERSION_REGISTERED = "registry" "dataset-version" "registered";
-    /// A worker has taken a run.
+    /// A worker started a run.
     RUN_STARTED = "registry" "run" "started";
-    /// A run has ended, in whichever terminal status, or was lost.
+    /// A run ended in a terminal status, or was lost.
     RUN_ENDED = "registry" "run" "ended";
     /// A model version is ready.
     MODEL_VERSION_REGISTERED = "registry" "model-version" "registered";
-    /// An approval was given, refused or withdrawn.
+    /// A model version was reviewed.
     MODEL_VERSION_REVIEWED = "registry" "model-version" "reviewed";
-    /// An alias points elsewhere.
+    /// An alias moved.
     ALIAS_MOVED = "registry" "alias" "moved";
-    /// A window was closed and reported on.
+    /// A window was reported on.
     WINDOW_REPORTED = "monitor" "window" "reported";
-    /// Inputs or predictions moved away from the reference.
+    /// Inputs or predictions drifted from the reference.
     DRIFT_DETECTED = "monitor" "drift" "detected";
-    /// Predictions became worse than the reference.
+    /// Model quality degraded.
     DEGRADATION_DETECTED = "monitor" "degradation" "detected";
     /// A policy was set.
     POLICY_SET = "orchestrator" "policy" "set";
     /// A workflow moved to another state.
     WORKFLOW_ADVANCED = "orchestrator" "workflow" "advanced";
-    /// A replica answers with the version it was asked to move to.
+    /// A replica serves the version that it was assigned.
     REPLICA_UPDATED = "orchestrator" "replica" "updated";
-    /// A deployment's desired state changed.
+    /// A deployment changed.
     DEPLOYMENT_CHANGED = "orchestrator" "deployment" "changed";
 }
 
@@ -58,11 +111,6 @@ impl EventKind {
     /// The CloudEvents `type`: `dev.rekindle.<service>.<noun>.<past-verb>.v1`.
     pub fn ce_type(self) -> String {
         format!("dev.rekindle.{}.{}.{}.v1", self.service, self.noun, self.verb)
-    }
-
-    /// The NATS subject for the thing named `name`: `rekindle.events.<service>.<noun>.<past-verb>.<name>`.
-    pub fn subject(self, name: &str) -> String {
-        format!("rekindle.events.{}.{}.{}.{name}", self.service, self.noun, self.verb)
     }
 
     /// The CloudEvents `subject`: `<noun>/<name>`.
@@ -74,6 +122,15 @@ impl EventKind {
     pub fn from_ce_type(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.ce_type() == text)
     }
+}
+
+/// Validates the name of a service instance, which ends the CloudEvents `source` of its events: `/rekindle/<service>/<instance>`.
+pub fn validate_instance(name: &str) -> Result<(), String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=63).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    Err(format!("is {name:?}: expected 1 to 63 letters, digits, \"-\", \"_\" or \".\""))
 }
 
 impl fmt::Display for EventKind {
@@ -90,8 +147,15 @@ mod tests {
     fn type_and_subject_follow_the_contract() {
         let kind = EventKind::MODEL_VERSION_REGISTERED;
         assert_eq!(kind.ce_type(), "dev.rekindle.registry.model-version.registered.v1");
-        assert_eq!(kind.subject("flight-delay"), "rekindle.events.registry.model-version.registered.flight-delay");
         assert_eq!(kind.ce_subject("flight-delay"), "model-version/flight-delay");
+    }
+
+    #[test]
+    fn an_instance_is_one_segment_of_a_source() {
+        assert_eq!(validate_instance("registry-0.pod_7"), Ok(()));
+        for name in ["", "a/b", "a b", "é", &"x".repeat(64)] {
+            assert!(validate_instance(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

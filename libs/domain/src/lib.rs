@@ -1,32 +1,82 @@
-//! The nouns of rekindle: names, ids, digests, and the lifecycles of runs, model versions,
-//! deployments and workflows, as pure values and total functions.
+//! The nouns of rekindle as pure values: names, ids and digests; datasets, runs, models and their lineage; policies, workflows,
+//! deployments and routes; reports and outcomes; with the lifecycles as total functions.
 //!
-//! This crate does no I/O, knows no async, and never reads a clock or creates an id: times and ids
-//! are inputs. Everything that arrives from outside is parsed into one of these types at the edge, and
-//! from there on is known to be valid.
+//! This crate does no I/O, has no async code, and never reads a clock or creates an id: times and ids are inputs. Whatever arrives from
+//! outside is parsed into one of these types at the edge, and is valid from there on.
 //!
-//! Invariants kept here:
+//! Invariants:
+//! - each noun and its bounds are defined here once; services, clients and the program use them ([`validation`] reports every violation);
 //! - a [`name`] is always safe as a NATS token, an object key and a Kubernetes label;
-//! - every lifecycle ([`run`], [`model_version`], [`workflow`]) has one total transition function;
-//! - the [`rollout`] planner moves at most one replica at a time and never leaves a deployment
-//!   without a stable version.
+//! - every lifecycle ([`run`], [`workflow`]) has one total transition function;
+//! - the [`rollout`] planner moves at most one replica at a time and never leaves a deployment without a stable version.
+//!
+//! # Glossary
+//!
+//! | term | meaning | wire name | type |
+//! |---|---|---|---|
+//! | dataset version | immutable rows with schema, profile and lineage | `registry.v1.DatasetVersion` | [`dataset::DatasetVersion`] |
+//! | run | one training or evaluation | `registry.v1.Run` | [`run::Run`] |
+//! | bundle | a manifest and the blobs it names: what is registered and served | `bundle_digest` | [`Digest`] |
+//! | model version | a registered bundle | `registry.v1.ModelVersion` | [`model_version::ModelVersion`] |
+//! | alias | a named pointer to a model version, e.g. `champion` | `registry.v1.Alias` | [`Alias`] |
+//! | champion, challenger | the version that serves; the version that a workflow evaluates | alias `champion` | [`AliasName`] |
+//! | recipe | what decides the result of a training besides the rows | `trainer.v1.Recipe` | [`Recipe`] |
+//! | gate | the condition under which a challenger replaces the champion | `trainer.v1.Gate` | [`Gate`] |
+//! | retraining policy | when and how a model is retrained and rolled out | `orchestrator.v1.Policy` | [`Policy`] |
+//! | retraining workflow | one retraining, from trigger to rollout | `orchestrator.v1.Workflow` | [`workflow::WorkflowStatus`] |
+//! | deployment | the routes of a model and their rollout | `orchestrator.v1.Deployment` | [`deployment_status::DeploymentStatus`] |
+//! | routes | which versions answer: primary, weighted, shadow | bucket `rekindle-deployments` | [`Routes`] |
+//! | replica | one inference process | `orchestrator.v1.Replica` | [`ReplicaState`] |
+//! | prediction | one answered request; its rows are numbered from 0 | `prediction_id` | [`PredictionId`] |
+//! | outcome, label | the ground truth of a predicted row | `monitor.v1.Outcome` | [`outcome::Outcome`] |
+//! | window | a range of event time that is reported on | `monitor.v1.WindowHeader` | [`report::WindowHeader`] |
+//! | report | what one version answered in one window, compared with its reference | `monitor.v1.WindowReport` | [`report::WindowReport`] |
+//! | slice | a declared part of the rows, by the value of a column | `slices` | [`evaluation::SliceEvaluation`] |
+//! | chunk | a Parquet file of the prediction log or of outcomes | `chunks` | |
+//! | alert | an event of drift or degradation | `events.v1.DriftDetected` | [`event::Alert`] |
+//! | principal | who calls | metadata `rekindle-principal` | [`Principal`] |
+//! | namespace | the tenant of a name | metadata `rekindle-namespace` | [`Namespace`] |
 
-pub mod deployment;
+pub mod alias;
+pub mod column;
+pub mod dataset;
+pub mod deployment_status;
 pub mod digest;
+pub mod evaluation;
 pub mod event;
+pub mod gate;
 pub mod id;
+pub mod job;
+pub mod lineage;
 pub mod model_version;
 pub mod name;
+pub mod namespace;
+pub mod outcome;
 pub mod policy;
+pub mod prediction_log;
+pub mod principal;
 pub mod recipe;
+pub mod replica;
+pub mod report;
 pub mod rollout;
+pub mod routes;
 pub mod run;
+pub mod schema;
+pub mod validation;
+pub mod watch;
 pub mod workflow;
 
-pub use deployment::{Assignment, DesiredState, ReplicaState, ServedModel, VersionRef};
+pub use alias::Alias;
+pub use column::ColumnKind;
 pub use digest::Digest;
+pub use gate::Gate;
 pub use id::{PredictionId, ReportId, RunId, WorkflowId};
 pub use name::{AliasName, DatasetName, ExperimentName, ModelName, ReplicaId};
+pub use namespace::Namespace;
 pub use policy::Policy;
+pub use principal::Principal;
 pub use recipe::{Architecture, Recipe, Task};
+pub use replica::{ReplicaState, ServedModel, ServedVersion};
+pub use routes::{Assignment, Routes, VersionRef};
+pub use watch::{Watch, WatchSettings};
 pub use workflow::{Trigger, WorkflowEvent, WorkflowState};

@@ -1,60 +1,117 @@
-//! The lifecycle and the approval of a model version.
+//! Model versions: registered bundles, their lifecycle and their reviews.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// `PENDING_REGISTRATION --verified--> READY`, or `--refused--> FAILED_REGISTRATION`. The registry owns both arrows:
-/// a version is ready when every blob its bundle names is present and hashes to its name.
+use crate::{Alias, AliasName, Digest, ModelName, RunId, VersionRef};
+
+/// One version of a registered model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelVersion {
+    /// The model.
+    pub model: ModelName,
+    /// From 1.
+    pub version: u32,
+    /// Where it is in its lifecycle.
+    pub status: VersionStatus,
+    /// Reason of the status; empty if there is none.
+    pub status_reason: String,
+    /// The digest of the bundle manifest.
+    pub bundle: Digest,
+    /// The run named by the provenance of the bundle. It may belong to another registry.
+    pub run: Option<RunId>,
+    /// The description given at registration.
+    pub description: String,
+    /// Whether it may be served.
+    pub review: Review,
+    /// Validation metrics, from the bundle.
+    pub metrics: BTreeMap<String, f64>,
+    /// The aliases that point at it.
+    pub aliases: Vec<String>,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// Increases with every change.
+    pub revision: u64,
+}
+
+/// The approval of a version, with its author and reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Whether it may be served.
+    pub approval: Approval,
+    /// The principal that reviewed it; empty before the first review.
+    pub by: String,
+    /// The reason given.
+    pub why: String,
+    /// When; `None` before the first review.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// A registered model: its latest version and its aliases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisteredModel {
+    /// The latest version.
+    pub latest: ModelVersion,
+    /// Its aliases.
+    pub aliases: Vec<Alias>,
+}
+
+/// Which version of a model is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionSelector {
+    /// The one with the highest number.
+    Latest,
+    /// By number, from 1.
+    Number(u32),
+    /// By alias.
+    Alias(AliasName),
+}
+
+impl ModelVersion {
+    /// The version as serving needs it.
+    pub fn reference(&self) -> VersionRef {
+        VersionRef { version: self.version, bundle: self.bundle }
+    }
+}
+
+/// A version is created READY: every blob that its bundle names was read and its digest verified in the same call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum VersionStatus {
-    /// Numbered, its bundle not yet verified.
-    PendingRegistration,
-    /// Verified; may be served.
+    /// Verified; can be served.
     Ready,
-    /// Its bundle is missing, corrupt or not a bundle.
-    FailedRegistration,
+}
+
+/// Whether a version may be served. Any approval may be changed to any other; each change records its author, time and reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Approval {
+    /// Not reviewed.
+    Pending,
+    /// May be served.
+    Approved,
+    /// Must not be served.
+    Rejected,
 }
 
 impl VersionStatus {
-    /// The status after the bundle was verified or refused; a settled version stays as it is.
-    pub fn after_verification(self, verified: bool) -> Self {
-        match (self, verified) {
-            (Self::PendingRegistration, true) => Self::Ready,
-            (Self::PendingRegistration, false) => Self::FailedRegistration,
-            (settled, _) => settled,
+    /// The name in tables and output, e.g. `READY`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "READY",
         }
     }
 }
 
-/// Whether people (or a gate acting for them) let a version serve. Any approval may be changed to any other; who, when and why
-/// are recorded with each change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Approval {
-    /// Nobody has said.
-    Pending,
-    /// May serve.
-    Approved,
-    /// Must not serve.
-    Rejected,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verification_settles_once() {
-        use VersionStatus::{FailedRegistration, PendingRegistration, Ready};
-        for (before, verified, after) in [
-            (PendingRegistration, true, Ready),
-            (PendingRegistration, false, FailedRegistration),
-            (Ready, true, Ready),
-            (Ready, false, Ready),
-            (FailedRegistration, true, FailedRegistration),
-            (FailedRegistration, false, FailedRegistration),
-        ] {
-            assert_eq!(before.after_verification(verified), after);
+impl Approval {
+    /// The name in tables and output, e.g. `APPROVED`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Approved => "APPROVED",
+            Self::Rejected => "REJECTED",
         }
     }
 }

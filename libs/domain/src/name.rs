@@ -22,7 +22,7 @@ pub struct InvalidName {
     pub given: String,
 }
 
-fn check(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+pub(crate) fn check(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
     let valid = matches!((bytes.first(), bytes.last()), (Some(&first), Some(&last)) if edge(first) && edge(last))

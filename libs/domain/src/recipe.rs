@@ -1,6 +1,11 @@
-//! How a model is to be trained: everything that decides the result besides the rows.
+//! Training recipes: everything that decides the result of a training besides the rows.
+
+mod form;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::form::{Architecture, FlatRecipe};
+use crate::validation::{Checks, Violations};
 
 /// What is predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -10,102 +15,97 @@ pub enum Task {
     Binary,
     /// One of several classes; the loss is log loss in nats.
     Multiclass,
-    /// A number; the loss is the squared error in the target's units squared.
+    /// A number; the loss is the squared error in units of the target squared.
     Regression,
 }
 
-/// The family of models.
+/// A training recipe. The same recipe on the same rows gives the same model, bit for bit, on the same kind of machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Architecture {
-    /// Logistic, softmax or linear regression on standardised numbers and one weight (vector) per category.
-    Linear,
-    /// A multi-layer perceptron with entity embeddings for categories (Guo and Berkhahn 2016, section 3).
-    Mlp {
-        /// Widths of the hidden layers.
-        hidden: Vec<usize>,
-        /// Share of hidden activations dropped while training, in [0, 1).
-        dropout: f64,
-    },
-}
-
-impl Default for Architecture {
-    fn default() -> Self {
-        Self::Mlp { hidden: vec![128, 64], dropout: 0.2 }
-    }
-}
-
-/// A training recipe. The same recipe on the same rows gives the same model, bit for bit, on the same
-/// kind of machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "form::AnyForm")]
 pub struct Recipe {
     /// The column to predict.
     pub target: String,
-    /// What kind of prediction; `None` lets the target's values decide.
-    #[serde(default)]
+    /// The task; `None` infers it from the values of the target.
     pub task: Option<Task>,
-    /// Columns that must not become features: identifiers, and whatever is known only with the label.
-    #[serde(default)]
+    /// Columns that are not features: identifiers, and whatever is known only with the label.
     pub ignore: Vec<String>,
-    /// The family of models.
-    #[serde(default)]
-    pub architecture: Architecture,
-    /// Passes over the training rows at most; early stopping usually ends it sooner.
-    #[serde(default = "default_epochs")]
-    pub max_epochs: u32,
-    /// Passes without a better validation loss before training stops.
-    #[serde(default = "default_patience")]
-    pub patience: u32,
-    /// Rows per step.
-    #[serde(default = "default_batch")]
-    pub batch_size: usize,
-    /// Adam's step size.
-    #[serde(default = "default_learning_rate")]
-    pub learning_rate: f64,
-    /// Decoupled weight decay (AdamW).
-    #[serde(default = "default_weight_decay")]
-    pub weight_decay: f64,
-    /// Share of the rows, the latest ones, held out to decide when to stop, in (0, 0.5].
-    #[serde(default = "default_validation_share")]
+    /// Share of the rows, the latest ones, held out for early stopping, in (0, 0.5].
     pub validation_share: f64,
     /// Seed of the initial weights, of dropout and of the order of rows; at most 2^53 - 1.
-    #[serde(default)]
     pub seed: u64,
+    /// The kind of model and its hyperparameters.
+    pub model: ModelRecipe,
 }
 
-/// The recipe travels as JSON, whose numbers are doubles to most readers.
+/// A kind of model with its hyperparameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelRecipe {
+    /// Logistic, softmax or linear regression.
+    Linear(LinearRecipe),
+    /// A multi-layer perceptron.
+    Mlp(MlpRecipe),
+}
+
+/// Logistic, softmax or linear regression on standardised numbers and one weight (vector) per category.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinearRecipe {
+    /// How the weights are fitted.
+    pub optimizer: Optimizer,
+}
+
+/// A multi-layer perceptron with entity embeddings for categories (Guo and Berkhahn 2016, section 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MlpRecipe {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Share of hidden activations dropped while training, in [0, 1).
+    pub dropout: f64,
+    /// How the weights are fitted.
+    pub optimizer: Optimizer,
+}
+
+/// Minibatch AdamW (Loshchilov and Hutter 2019) with early stopping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimizer {
+    /// Passes over the training rows at most; early stopping usually ends it sooner.
+    pub max_epochs: u32,
+    /// Passes without a better validation loss before training stops.
+    pub patience: u32,
+    /// Rows per step.
+    pub batch_size: usize,
+    /// Step size of Adam.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// JSON numbers are doubles to most readers.
 const MAX_SEED: u64 = (1 << 53) - 1;
 
-fn default_epochs() -> u32 {
-    50
-}
-fn default_patience() -> u32 {
-    5
-}
-fn default_batch() -> usize {
-    256
-}
-fn default_learning_rate() -> f64 {
-    1e-3
-}
-fn default_weight_decay() -> f64 {
-    1e-4
-}
 fn default_validation_share() -> f64 {
     0.15
 }
 
-/// Why a recipe cannot be followed, naming the field.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("recipe field {field} is {got}: {expected}")]
-pub struct InvalidRecipe {
-    /// The field's name.
-    pub field: &'static str,
-    /// What it held.
-    pub got: String,
-    /// What it may hold.
-    pub expected: &'static str,
+impl Default for ModelRecipe {
+    fn default() -> Self {
+        Self::Mlp(MlpRecipe::default())
+    }
+}
+
+impl Default for MlpRecipe {
+    fn default() -> Self {
+        Self { hidden: vec![128, 64], dropout: 0.2, optimizer: Optimizer::default() }
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self { max_epochs: 50, patience: 5, batch_size: 256, learning_rate: 1e-3, weight_decay: 1e-4 }
+    }
 }
 
 impl Recipe {
@@ -115,62 +115,91 @@ impl Recipe {
             target: target.into(),
             task: None,
             ignore: Vec::new(),
-            architecture: Architecture::default(),
-            max_epochs: default_epochs(),
-            patience: default_patience(),
-            batch_size: default_batch(),
-            learning_rate: default_learning_rate(),
-            weight_decay: default_weight_decay(),
             validation_share: default_validation_share(),
             seed: 0,
+            model: ModelRecipe::default(),
         }
     }
 
-    /// Checks every bound, and reports the first that does not hold.
-    pub fn validate(&self) -> Result<(), InvalidRecipe> {
-        let require = |held: bool, field, got: String, expected| {
-            if held { Ok(()) } else { Err(InvalidRecipe { field, got, expected }) }
-        };
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        require(!self.target.is_empty(), "target", "empty".into(), "name the column to predict")?;
-        require(!self.ignore.contains(&self.target), "ignore", self.target.clone(), "the target cannot be ignored")?;
-        require((1..=1000).contains(&self.max_epochs), "max_epochs", self.max_epochs.to_string(), "1 to 1000")?;
-        require(self.patience >= 1, "patience", self.patience.to_string(), "at least 1")?;
-        require((1..=65_536).contains(&self.batch_size), "batch_size", self.batch_size.to_string(), "1 to 65536")?;
-        require(positive(self.learning_rate), "learning_rate", self.learning_rate.to_string(), "a positive number")?;
-        require(
-            self.weight_decay.is_finite() && self.weight_decay >= 0.0,
-            "weight_decay",
-            self.weight_decay.to_string(),
-            "zero or more",
-        )?;
-        require(
-            positive(self.validation_share) && self.validation_share <= 0.5,
-            "validation_share",
-            self.validation_share.to_string(),
-            "above 0 and at most 0.5",
-        )?;
-        require(
-            self.seed <= MAX_SEED,
-            "seed",
-            self.seed.to_string(),
-            "at most 2^53 - 1, the largest number that JSON keeps exact",
-        )?;
-        if let Architecture::Mlp { hidden, dropout } = &self.architecture {
-            require(
-                (1..=8).contains(&hidden.len()) && hidden.iter().all(|width| (1..=4096).contains(width)),
-                "architecture.hidden",
-                format!("{hidden:?}"),
-                "1 to 8 layers of 1 to 4096",
-            )?;
-            require(
-                (0.0..1.0).contains(dropout),
-                "architecture.dropout",
-                dropout.to_string(),
-                "zero or more and below 1",
-            )?;
+    /// Checks every bound.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.require(!self.target.is_empty(), "target", "empty", "the name of the column to predict");
+        let ignored = self.ignore.contains(&self.target);
+        checks.require(!ignored, "ignore", format!("{:?}", self.target), "columns other than the target");
+        let share = self.validation_share;
+        checks.require(share > 0.0 && share <= 0.5, "validation_share", share, "above 0 and at most 0.5");
+        checks.require(self.seed <= MAX_SEED, "seed", self.seed, "at most 2^53 - 1");
+        match &self.model {
+            ModelRecipe::Linear(linear) => checks.nested("linear", linear.validate()),
+            ModelRecipe::Mlp(mlp) => checks.nested("mlp", mlp.validate()),
         }
-        Ok(())
+        checks.finish()
+    }
+}
+
+impl ModelRecipe {
+    /// The name of the kind, e.g. `mlp`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Linear(_) => "linear",
+            Self::Mlp(_) => "mlp",
+        }
+    }
+
+    /// The shape of the network, which outlives the training.
+    pub fn architecture(&self) -> Architecture {
+        match self {
+            Self::Linear(_) => Architecture::Linear,
+            Self::Mlp(mlp) => Architecture::Mlp { hidden: mlp.hidden.clone(), dropout: mlp.dropout },
+        }
+    }
+
+    /// The optimizer.
+    pub const fn optimizer(&self) -> &Optimizer {
+        match self {
+            Self::Linear(linear) => &linear.optimizer,
+            Self::Mlp(mlp) => &mlp.optimizer,
+        }
+    }
+
+    /// The optimizer, to be changed.
+    pub const fn optimizer_mut(&mut self) -> &mut Optimizer {
+        match self {
+            Self::Linear(linear) => &mut linear.optimizer,
+            Self::Mlp(mlp) => &mut mlp.optimizer,
+        }
+    }
+}
+
+impl LinearRecipe {
+    fn validate(&self) -> Result<(), Violations> {
+        self.optimizer.validate().map_err(|violations| violations.within("optimizer"))
+    }
+}
+
+impl MlpRecipe {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        let (hidden, dropout) = (&self.hidden, self.dropout);
+        let sized = (1..=8).contains(&hidden.len()) && hidden.iter().all(|width| (1..=4096).contains(width));
+        checks.require(sized, "hidden", format!("{hidden:?}"), "1 to 8 layers of 1 to 4096 units");
+        checks.require((0.0..1.0).contains(&dropout), "dropout", dropout, "at least 0 and below 1");
+        checks.nested("optimizer", self.optimizer.validate());
+        checks.finish()
+    }
+}
+
+impl Optimizer {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.require((1..=1000).contains(&self.max_epochs), "max_epochs", self.max_epochs, "1 to 1000");
+        checks.require(self.patience >= 1, "patience", self.patience, "at least 1");
+        checks.require((1..=65_536).contains(&self.batch_size), "batch_size", self.batch_size, "1 to 65536");
+        let (rate, decay) = (self.learning_rate, self.weight_decay);
+        checks.require(rate.is_finite() && rate > 0.0, "learning_rate", rate, "a number above 0");
+        checks.require(decay.is_finite() && decay >= 0.0, "weight_decay", decay, "a number of at least 0");
+        checks.finish()
     }
 }
 
@@ -178,39 +207,52 @@ impl Recipe {
 mod tests {
     use super::*;
 
+    fn mlp(mlp: MlpRecipe) -> Recipe {
+        Recipe { model: ModelRecipe::Mlp(mlp), ..Recipe::for_target("late") }
+    }
+
+    fn optimizer(optimizer: Optimizer) -> Recipe {
+        Recipe { model: ModelRecipe::Linear(LinearRecipe { optimizer }), ..Recipe::for_target("late") }
+    }
+
     #[test]
     fn the_defaults_are_valid_and_survive_json() {
-        let recipe = Recipe::for_target("late");
-        assert_eq!(recipe.validate(), Ok(()));
-        let json = serde_json::to_string(&recipe).expect("json");
-        assert_eq!(serde_json::from_str::<Recipe>(&json).expect("same"), recipe);
-        assert_eq!(serde_json::from_str::<Recipe>(r#"{"target":"late"}"#).expect("defaults"), recipe);
+        for recipe in [Recipe::for_target("late"), optimizer(Optimizer::default())] {
+            assert_eq!(recipe.validate(), Ok(()));
+            let json = serde_json::to_string(&recipe).expect("json");
+            assert_eq!(serde_json::from_str::<Recipe>(&json).expect("same"), recipe);
+        }
+        let defaults = serde_json::from_str::<Recipe>(r#"{"target":"late"}"#).expect("defaults");
+        assert_eq!(defaults, Recipe::for_target("late"));
+        let kind = serde_json::from_str::<Recipe>(r#"{"target":"late","model":{"kind":"linear"}}"#).expect("a kind");
+        assert_eq!(kind, optimizer(Optimizer::default()));
+        assert!(serde_json::from_str::<Recipe>(r#"{"target":"late","epochs":3}"#).is_err());
     }
 
     #[test]
     fn each_bound_is_named() {
         let base = Recipe::for_target("late");
+        let (network, steps) = (MlpRecipe::default(), Optimizer::default());
         let bad = [
             ("target", Recipe { target: String::new(), ..base.clone() }),
             ("ignore", Recipe { ignore: vec!["late".into()], ..base.clone() }),
-            ("max_epochs", Recipe { max_epochs: 0, ..base.clone() }),
-            ("patience", Recipe { patience: 0, ..base.clone() }),
-            ("batch_size", Recipe { batch_size: 0, ..base.clone() }),
-            ("learning_rate", Recipe { learning_rate: f64::NAN, ..base.clone() }),
-            ("weight_decay", Recipe { weight_decay: -1.0, ..base.clone() }),
-            ("seed", Recipe { seed: 1 << 53, ..base.clone() }),
             ("validation_share", Recipe { validation_share: 0.6, ..base.clone() }),
+            ("validation_share", Recipe { validation_share: f64::NAN, ..base.clone() }),
+            ("seed", Recipe { seed: 1 << 53, ..base }),
+            ("mlp.hidden", mlp(MlpRecipe { hidden: vec![], ..network.clone() })),
+            ("mlp.dropout", mlp(MlpRecipe { dropout: 1.0, ..network.clone() })),
             (
-                "architecture.hidden",
-                Recipe { architecture: Architecture::Mlp { hidden: vec![], dropout: 0.0 }, ..base.clone() },
+                "mlp.optimizer.patience",
+                mlp(MlpRecipe { optimizer: Optimizer { patience: 0, ..steps.clone() }, ..network }),
             ),
-            (
-                "architecture.dropout",
-                Recipe { architecture: Architecture::Mlp { hidden: vec![8], dropout: 1.0 }, ..base },
-            ),
+            ("linear.optimizer.max_epochs", optimizer(Optimizer { max_epochs: 0, ..steps.clone() })),
+            ("linear.optimizer.batch_size", optimizer(Optimizer { batch_size: 0, ..steps.clone() })),
+            ("linear.optimizer.learning_rate", optimizer(Optimizer { learning_rate: f64::NAN, ..steps.clone() })),
+            ("linear.optimizer.weight_decay", optimizer(Optimizer { weight_decay: -1.0, ..steps })),
         ];
         for (field, recipe) in bad {
-            assert_eq!(recipe.validate().expect_err(field).field, field);
+            let violations = recipe.validate().expect_err(field);
+            assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), [field]);
         }
     }
 }

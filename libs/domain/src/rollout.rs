@@ -1,9 +1,9 @@
-//! How a deployment moves from one version to another: a pure planner. From the record, the live
-//! replicas and the time it says what to do next, and applying that gives the next record.
+//! Rolling updates of a deployment: a pure planner. From the record, the live replicas and the time it decides the next action, and
+//! applying the action gives the next record.
 //!
 //! Invariants:
 //! - a deployment always has a stable version;
-//! - a replica is asked to move only when every other one that was asked, and lives, serves the target;
+//! - a replica is assigned the target only when every other live replica that was assigned it serves it;
 //! - after any failure the next record assigns the stable version to every replica.
 
 use std::{
@@ -14,10 +14,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{DesiredState, ModelName, ReplicaId, ReplicaState, ServedModel, VersionRef, deployment::Rollout};
+use crate::{ModelName, ReplicaId, ReplicaState, Routes, ServedModel, VersionRef, routes::Rollout};
 
-/// The next thing to do for a deployment, given what its live replicas report. `live` holds only replicas whose lease has not
-/// run out: the others are not waited for.
+/// The next action for a deployment, given what its live replicas report. `live` has only the replicas whose lease is valid: the planner
+/// does not wait for others.
 pub fn plan(deployment: &Deployment, live: &[ReplicaState], now: DateTime<Utc>, strategy: &Strategy) -> Action {
     let served: BTreeMap<&ReplicaId, Option<&ServedModel>> =
         live.iter().map(|state| (&state.replica, state.models.get(&deployment.model))).collect();
@@ -32,20 +32,20 @@ pub fn plan(deployment: &Deployment, live: &[ReplicaState], now: DateTime<Utc>, 
     }
 }
 
-/// How carefully a rollout goes.
+/// The pace and the limits of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Strategy {
-    /// How long a replica must take over a version, from asked to ready.
+    /// How long a replica may take to serve a version that it was assigned.
     #[serde(with = "humantime_serde")]
     pub replica_deadline: Duration,
-    /// How long each moved replica is watched before the next one moves.
+    /// How long each updated replica is observed before the next one is updated.
     #[serde(with = "humantime_serde")]
     pub bake: Duration,
-    /// How long all replicas are watched before the target becomes the stable version.
+    /// How long all replicas are observed before the target becomes the stable version.
     #[serde(with = "humantime_serde")]
     pub observe: Duration,
-    /// Share of requests that may fail inside the target, in [0, 1]; above it the rollout goes back.
+    /// Share of requests that may fail inside the target version, in [0, 1]. Above it the rollout is rolled back.
     pub max_error_rate: f64,
 }
 
@@ -60,36 +60,36 @@ impl Default for Strategy {
     }
 }
 
-/// What to do next.
+/// The planner's decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing, until time passes or a replica reports.
+    /// Do nothing until time passes or a replica reports.
     Wait,
-    /// Ask one more replica to serve the target.
+    /// Assign the target to one more replica.
     Move(ReplicaId),
-    /// Note that a replica serves the target.
+    /// Record that a replica serves the target.
     Arrive(ReplicaId),
-    /// Note that a replica which had arrived began a new life and has to load the target again.
+    /// Record that a replica which served the target has restarted and loads it again.
     Rejoin(ReplicaId),
-    /// Forget a replica that vanished on its way; should it come back, its turn comes again.
+    /// Remove a replica whose lease expired while it loaded the target. If it returns, it is updated again.
     Drop(ReplicaId),
-    /// Watch the replicas: every live one serves the target, or the first ones have come that a first version is for.
+    /// Start to observe: every live replica serves the target, or the first replicas for a first version are known.
     Observe,
-    /// The target becomes the stable version; the first version, which is that already, is served by every live replica.
+    /// Make the target the stable version. A first version is stable already: every live replica serves it.
     Complete,
-    /// The first version is not served everywhere, and no other could be gone back to. It stays assigned to every replica.
+    /// Record that some replica does not serve the first version. There is no earlier version to return to, so it stays assigned.
     Fail {
-        /// What went wrong.
+        /// Why.
         reason: String,
     },
     /// Assign the stable version to every replica.
     Return {
-        /// What went wrong.
+        /// Why.
         reason: String,
     },
-    /// The way back is over.
+    /// End the return to the stable version.
     Settle {
-        /// Live replicas that did not confirm the stable version in time; they are still assigned it.
+        /// Live replicas that did not report the stable version in time. It stays assigned to them.
         stragglers: Vec<ReplicaId>,
     },
 }
@@ -99,81 +99,82 @@ pub enum Action {
 pub struct Deployment {
     /// The model, and the deployment's name.
     pub model: ModelName,
-    /// Grows by one whenever the desired state changes.
+    /// Increases by one whenever the routes change.
     pub generation: u64,
-    /// What replicas serve unless they were moved.
+    /// The version of replicas that were not updated, and the version to return to.
     pub stable: VersionRef,
-    /// What is going on.
+    /// The current phase.
     pub movement: Movement,
     /// When every live replica first served the latest target.
     pub everywhere_at: Option<DateTime<Utc>>,
-    /// How the latest move ended.
+    /// How the latest rollout ended.
     pub outcome: Outcome,
-    /// Why it is as it is, in words.
+    /// Why it is in this phase, for people.
     pub reason: String,
     /// When it last changed.
     pub changed_at: DateTime<Utc>,
 }
 
-/// What a deployment is doing.
+/// The phase of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Movement {
-    /// Nothing: every replica should serve the stable version.
+    /// No rollout is under way: the stable version is assigned to every replica.
     Settled,
-    /// The first version goes to every replica at once, and not all of them serve it yet.
+    /// The first version is assigned to every replica at once, and not all of them serve it yet.
     First {
-        /// Since when a live replica has been known; `None` before the first.
+        /// When the first live replica was known; `None` before that.
         since: Option<DateTime<Utc>>,
     },
-    /// From the stable version to a target.
+    /// A rollout from the stable version to a target.
     Forward(Forward),
-    /// Back to the stable version.
+    /// A return to the stable version.
     Returning {
         /// Since when.
         since: DateTime<Utc>,
     },
 }
 
-/// A move to a target under way.
+/// A rollout under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
-    /// The version to move to.
+    /// The version to roll out.
     pub target: VersionRef,
-    /// Replicas that were asked to serve it.
+    /// Replicas that were assigned the target.
     pub moved: BTreeMap<ReplicaId, Moved>,
-    /// Since when every live replica is being watched; `None` while some have yet to move.
+    /// When the observation of all live replicas began; `None` while some do not serve the target.
     pub observing_since: Option<DateTime<Utc>>,
 }
 
-/// A replica that was asked to serve the target.
+/// A replica that was assigned the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
-    /// When it was asked.
-    pub asked_at: DateTime<Utc>,
-    /// The generation that asked it.
+    /// When it was assigned.
+    #[serde(alias = "asked_at")]
+    pub assigned_at: DateTime<Utc>,
+    /// The generation that assigned it.
     pub generation: u64,
-    /// When it was seen to serve the target.
+    /// When it first reported that it serves the target.
     pub arrived_at: Option<DateTime<Utc>>,
 }
 
-/// How the latest move ended.
+/// How the latest rollout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is under way.
     UnderWay,
-    /// The target is the stable version.
+    /// The target became the stable version.
     Completed,
-    /// Every replica went back.
+    /// Every replica was assigned the stable version again.
     Returned,
-    /// The first version was not served by every live replica. Once it is after all, this becomes [`Outcome::Completed`].
+    /// Some live replica did not serve the first version. Once every one does, this becomes [`Outcome::Completed`].
     Failed,
 }
 
-/// Why a deployment cannot start to move.
+/// Why a rollout cannot start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("another move is under way")]
+#[error("another rollout is under way")]
 pub struct Busy;
 
 impl Deployment {
@@ -191,8 +192,8 @@ impl Deployment {
         }
     }
 
-    /// Starts to move to `target`. A first version that was never served everywhere is simply replaced: nothing is known of it
-    /// that would make it worth going back to.
+    /// Starts a rollout of `target`. A first version that some replica has never served is replaced at once: it is not a version to
+    /// return to.
     pub fn begin(&self, target: VersionRef, reason: String, now: DateTime<Utc>) -> Result<Self, Busy> {
         let (stable, movement) = match self.movement {
             Movement::First { .. } => (target, Movement::First { since: None }),
@@ -215,22 +216,22 @@ impl Deployment {
         })
     }
 
-    /// The record after `action`. An action that does not fit the movement changes nothing.
+    /// The record after `action`. An action that does not apply to the current phase changes nothing.
     pub fn apply(&self, action: &Action, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         match (action, &mut next.movement) {
             (Action::Move(replica), Movement::Forward(forward)) => {
                 next.generation += 1;
                 forward.observing_since = None;
-                let moved = Moved { asked_at: now, generation: next.generation, arrived_at: None };
+                let moved = Moved { assigned_at: now, generation: next.generation, arrived_at: None };
                 forward.moved.insert(replica.clone(), moved);
             }
             (Action::Arrive(replica), Movement::Forward(forward)) => {
                 forward.moved.entry(replica.clone()).and_modify(|moved| moved.arrived_at = Some(now));
             }
             (Action::Rejoin(replica), Movement::Forward(forward)) => {
-                let again = |moved: &mut Moved| (moved.asked_at, moved.arrived_at) = (now, None);
-                forward.moved.entry(replica.clone()).and_modify(again);
+                let restart = |moved: &mut Moved| (moved.assigned_at, moved.arrived_at) = (now, None);
+                forward.moved.entry(replica.clone()).and_modify(restart);
             }
             (Action::Drop(replica), Movement::Forward(forward)) => {
                 forward.moved.remove(replica);
@@ -252,7 +253,7 @@ impl Deployment {
             }
             (Action::Complete, Movement::Settled) if self.outcome == Outcome::Failed => {
                 next.everywhere_at = Some(now);
-                next.reason = format!("every live replica serves it after all; before: {}", self.reason);
+                next.reason = format!("every live replica now serves the version; earlier failure: {}", self.reason);
                 next.settle(Outcome::Completed);
             }
             (Action::Fail { reason }, Movement::First { .. }) => {
@@ -267,7 +268,11 @@ impl Deployment {
             (Action::Settle { stragglers }, Movement::Returning { .. }) => {
                 if !stragglers.is_empty() {
                     let names: Vec<&str> = stragglers.iter().map(ReplicaId::as_str).collect();
-                    next.reason = format!("{}; not confirmed by {}", next.reason, names.join(", "));
+                    next.reason = format!(
+                        "{}; replicas that did not report the return to the stable version: {}",
+                        next.reason,
+                        names.join(", ")
+                    );
                 }
                 next.settle(Outcome::Returned);
             }
@@ -282,16 +287,16 @@ impl Deployment {
         self.outcome = outcome;
     }
 
-    /// What the replicas are told.
-    pub fn desired(&self) -> DesiredState {
+    /// The routes that carry this record out.
+    pub fn routes(&self) -> Routes {
         let rollout = self.forward().map(|forward| Rollout {
             target: forward.target,
             moved: forward.moved.keys().cloned().collect::<BTreeSet<_>>(),
         });
-        DesiredState { model: self.model.clone(), generation: self.generation, stable: self.stable, rollout }
+        Routes { rollout, ..Routes::to(self.model.clone(), self.generation, self.stable) }
     }
 
-    /// The move to a target, where one is under way.
+    /// The rollout, while one is under way.
     pub fn forward(&self) -> Option<&Forward> {
         match &self.movement {
             Movement::Forward(forward) => Some(forward),
@@ -300,8 +305,8 @@ impl Deployment {
     }
 }
 
-/// The first version is through once every live replica serves it, and has failed once each of them has either done so or said
-/// why not, or has had its time.
+/// A first version is complete once every live replica serves it. It has failed once every live replica serves it, reports a failure
+/// or has exceeded its deadline, and some replica does not serve it.
 fn plan_first(
     deployment: &Deployment,
     since: Option<DateTime<Utc>>,
@@ -320,7 +325,7 @@ fn plan_first(
         match model.and_then(|model| model.failure.as_ref()) {
             Some(why) => problems.push(format!("replica {replica}: {why}")),
             None if late => {
-                problems.push(format!("replica {replica} did not take over within {:?}", strategy.replica_deadline));
+                problems.push(missed_deadline(replica, deployment.stable, strategy));
             }
             None => return Action::Wait,
         }
@@ -328,15 +333,17 @@ fn plan_first(
     if problems.is_empty() { Action::Wait } else { Action::Fail { reason: problems.join("; ") } }
 }
 
-/// Whether replicas live and each of them has carried out the present generation by serving the stable version.
+/// Whether there are live replicas and each of them has reached the current generation and serves the stable version.
 fn all_serve(deployment: &Deployment, live: &BTreeMap<&ReplicaId, Option<&ServedModel>>) -> bool {
     !live.is_empty() && live.values().all(|model| is_at(*model, deployment))
 }
 
-/// Whether a replica serves the stable version, and because the present generation says so.
+/// Whether a replica has reached the current generation and serves the stable version.
 fn is_at(model: Option<&ServedModel>, deployment: &Deployment) -> bool {
     model.is_some_and(|model| {
-        model.serving == Some(deployment.stable) && model.generation >= deployment.generation && model.failure.is_none()
+        model.serving() == Some(deployment.stable)
+            && model.generation >= deployment.generation
+            && model.failure.is_none()
     })
 }
 
@@ -346,22 +353,21 @@ fn plan_forward(
     now: DateTime<Utc>,
     strategy: &Strategy,
 ) -> Action {
-    let mut on_its_way = false;
+    let mut is_loading = false;
     for (replica, moved) in &forward.moved {
-        match (standing(forward.target, *moved, live.get(replica).copied(), now, strategy), moved.arrived_at) {
-            (Standing::Gone, None) => return Action::Drop(replica.clone()),
-            (Standing::Gone, Some(_)) | (Standing::InPlace, Some(_)) => {}
-            (Standing::InPlace, None) => return Action::Arrive(replica.clone()),
-            (Standing::Loading { .. }, Some(_)) => return Action::Rejoin(replica.clone()),
-            (Standing::Loading { late: false }, None) => on_its_way = true,
-            (Standing::Loading { late: true }, None) => {
-                let limit = strategy.replica_deadline;
-                return Action::Return { reason: format!("replica {replica} did not take over within {limit:?}") };
+        match (update_of(forward.target, *moved, live.get(replica).copied(), now, strategy), moved.arrived_at) {
+            (Update::Gone, None) => return Action::Drop(replica.clone()),
+            (Update::Gone, Some(_)) | (Update::Serving, Some(_)) => {}
+            (Update::Serving, None) => return Action::Arrive(replica.clone()),
+            (Update::Loading | Update::Late, Some(_)) => return Action::Rejoin(replica.clone()),
+            (Update::Loading, None) => is_loading = true,
+            (Update::Late, None) => {
+                return Action::Return { reason: missed_deadline(replica, forward.target, strategy) };
             }
-            (Standing::Failed(why), _) => return Action::Return { reason: format!("replica {replica}: {why}") },
+            (Update::Failed(why), _) => return Action::Return { reason: format!("replica {replica}: {why}") },
         }
     }
-    if on_its_way {
+    if is_loading {
         return Action::Wait;
     }
     let next = live.keys().find(|replica| !forward.moved.contains_key(**replica));
@@ -377,34 +383,47 @@ fn plan_forward(
     }
 }
 
-enum Standing {
+/// How far the update of one replica is.
+enum Update {
+    /// Its lease has expired.
     Gone,
-    InPlace,
-    Loading { late: bool },
+    /// It serves the target.
+    Serving,
+    /// It does not serve the target yet.
+    Loading,
+    /// It does not serve the target, and its deadline has passed.
+    Late,
+    /// It does not serve the target, or not well enough.
     Failed(String),
 }
 
-/// Where a replica stands that was asked to serve the target; `model` is `None` for one that does not live.
-fn standing(
+/// The update of a replica that was assigned the target; `model` is `None` for one whose lease has expired.
+fn update_of(
     target: VersionRef,
     moved: Moved,
     model: Option<Option<&ServedModel>>,
     now: DateTime<Utc>,
     strategy: &Strategy,
-) -> Standing {
-    let late = moved.asked_at + strategy.replica_deadline <= now;
-    let Some(model) = model else { return Standing::Gone };
-    let Some(model) = model.filter(|model| model.generation >= moved.generation) else {
-        return Standing::Loading { late };
+) -> Update {
+    let loading = if moved.assigned_at + strategy.replica_deadline <= now { Update::Late } else { Update::Loading };
+    let Some(model) = model else { return Update::Gone };
+    let Some(model) = model.filter(|model| model.generation >= moved.generation) else { return loading };
+    let Some(loaded) = model.loaded(target).filter(|_| model.primary == Some(target.version)) else {
+        return model.failure.as_ref().map_or(loading, |why| Update::Failed(why.clone()));
     };
-    if model.serving != Some(target) {
-        return model.failure.as_ref().map_or(Standing::Loading { late }, |why| Standing::Failed(why.clone()));
+    let requests = loaded.answered.saturating_add(loaded.failed);
+    if loaded.failed as f64 > strategy.max_error_rate * requests as f64 {
+        return Update::Failed(format!(
+            "{} of {requests} requests failed in version {}",
+            loaded.failed, target.version
+        ));
     }
-    let requests = model.answered.saturating_add(model.failed);
-    if model.failed as f64 > strategy.max_error_rate * requests as f64 {
-        return Standing::Failed(format!("{} of {requests} requests failed in the new version", model.failed));
-    }
-    Standing::InPlace
+    Update::Serving
+}
+
+fn missed_deadline(replica: &ReplicaId, version: VersionRef, strategy: &Strategy) -> String {
+    let limit = strategy.replica_deadline;
+    format!("replica {replica} did not start serving version {} within {limit:?}", version.version)
 }
 
 fn plan_return(

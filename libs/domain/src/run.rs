@@ -1,15 +1,19 @@
-//! The lifecycle of a run.
+//! Runs: one training or evaluation each, with its lifecycle.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ExperimentName, RunId};
 
 /// ```text
 /// SCHEDULED --start--> RUNNING --finish--> FINISHED
 ///     |  \                | | \--fail----> FAILED
-///     |   \--kill--> KILLED<  \--lose----> LOST --start--> RUNNING   (its job was delivered again)
+///     |   \--kill--> KILLED<  \--lose----> LOST --start--> RUNNING   (its job was redelivered)
 ///     \------lose-----> LOST
 /// ```
-/// The trainer owns start, finish and fail; a caller owns kill; the registry, seeing a lease run out,
-/// owns lose.
+/// The trainer owns start, finish and fail; a caller owns kill; the registry owns lose, when the lease expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RunStatus {
@@ -23,8 +27,97 @@ pub enum RunStatus {
     Failed,
     /// Ended by a caller.
     Killed,
-    /// Its worker fell silent.
+    /// Its lease expired.
     Lost,
+}
+
+/// One training or evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The experiment it belongs to.
+    pub experiment: ExperimentName,
+    /// Where it is in its lifecycle.
+    pub status: RunStatus,
+    /// Parameters, by name.
+    pub params: BTreeMap<String, String>,
+    /// Tags, by name.
+    pub tags: BTreeMap<String, String>,
+    /// The revision of the code that ran.
+    pub code_revision: String,
+    /// Content digests of the dataset versions used.
+    pub dataset_digests: Vec<Digest>,
+    /// The seed.
+    pub seed: u64,
+    /// The last point of each metric.
+    pub metrics: Vec<Metric>,
+    /// Outputs by name: `bundle`, `model_version`, `evaluation`, `verdict`.
+    pub outputs: BTreeMap<String, String>,
+    /// Reason of the failure; empty if there was none.
+    pub error: String,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When a worker first started it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Increases with every change.
+    pub revision: u64,
+}
+
+/// One point of a metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// The metric, e.g. `validation.log_loss`.
+    pub name: String,
+    /// Finite.
+    pub value: f64,
+    /// Epoch or iteration.
+    pub step: i64,
+    /// When it was measured; `None` takes the time of the call.
+    pub time: Option<DateTime<Utc>>,
+}
+
+/// A run to be created.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRun {
+    /// `None` lets the registry generate one.
+    pub id: Option<RunId>,
+    /// The experiment it belongs to.
+    pub experiment: ExperimentName,
+    /// Parameters, by name.
+    pub params: BTreeMap<String, String>,
+    /// Tags, by name.
+    pub tags: BTreeMap<String, String>,
+    /// The revision of the code that runs.
+    pub code_revision: String,
+    /// Content digests of the dataset versions used.
+    pub dataset_digests: Vec<Digest>,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What a worker or a caller reports about a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunReport {
+    /// Started or in progress; renews the lease.
+    Running,
+    /// Done.
+    Finished {
+        /// Outputs by name.
+        outputs: BTreeMap<String, String>,
+    },
+    /// Ended by an error.
+    Failed {
+        /// The error.
+        error: String,
+    },
+    /// Ended by a caller.
+    Killed {
+        /// Why.
+        error: String,
+    },
 }
 
 /// What can happen to a run.
@@ -34,17 +127,17 @@ pub enum RunEvent {
     Start,
     /// The work is done.
     Finish,
-    /// The work cannot be done.
+    /// The work failed.
     Fail,
-    /// A caller wants it ended.
+    /// A caller ends it.
     Kill,
-    /// The lease ran out.
+    /// The lease expired.
     Lose,
 }
 
 /// An event that a status does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a run that is {from:?} cannot {event:?}")]
+#[error("event {event:?} is not allowed in status {}", .from.name())]
 pub struct RunTransitionRefused {
     /// The status it is in.
     pub from: RunStatus,
@@ -53,6 +146,18 @@ pub struct RunTransitionRefused {
 }
 
 impl RunStatus {
+    /// The name in tables and output, e.g. `FINISHED`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "SCHEDULED",
+            Self::Running => "RUNNING",
+            Self::Finished => "FINISHED",
+            Self::Failed => "FAILED",
+            Self::Killed => "KILLED",
+            Self::Lost => "LOST",
+        }
+    }
+
     /// Every status.
     pub const ALL: [Self; 6] = [Self::Scheduled, Self::Running, Self::Finished, Self::Failed, Self::Killed, Self::Lost];
 

@@ -1,6 +1,9 @@
-//! The lifecycle of a workflow: one trip round the loop, from an alert to a model that serves.
+//! Retraining workflows and their lifecycle: from an alert or a call to a new champion.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ModelName, RunId, WorkflowId};
 
 /// ```text
 /// QUEUED --start--> ASSEMBLING --assembled--> TRAINING --trained--> EVALUATING --pass------------------> ROLLING_OUT
@@ -15,69 +18,69 @@ use serde::{Deserialize, Serialize};
 /// every state that is not terminal: --cancel--> CANCELLED, --fail--> FAILED
 /// ```
 /// The orchestrator owns every arrow; people own `approve`, their `decline` and `cancel`. While replicas
-/// are being moved, `cancel` and `fail` are taken only once every replica is back on the stable version.
-/// Pausing is no state: a paused workflow keeps its state and takes no arrow but `cancel`, `fail` and `returned`.
+/// are being moved, `cancel` and `fail` apply only once every replica has returned to the stable version.
+/// A pause is not a state: a paused workflow keeps its state, and only `cancel`, `fail` and `returned` apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkflowState {
-    /// Accepted, not yet begun.
+    /// Accepted, not started.
     Queued,
-    /// Its training data is being put together.
+    /// The training data is being assembled.
     Assembling,
     /// A challenger is being trained.
     Training,
     /// The challenger is being compared with the champion.
     Evaluating,
-    /// The gate said yes; a person has to as well.
+    /// The challenger passed the gate; a person must approve it.
     AwaitingApproval,
-    /// Replicas are taking over the challenger, one after the other.
+    /// The challenger is being rolled out, one replica at a time.
     RollingOut,
-    /// Every replica serves the challenger and is being watched.
+    /// Every replica serves the challenger and is being observed.
     Observing,
     /// The challenger is the champion.
     Succeeded,
-    /// Too little data, or the gate or a person said no; nothing changed for those who ask for predictions.
+    /// Too little data, or rejected by the gate or a person. Serving is unchanged.
     Rejected,
-    /// The challenger did not hold up in serving; every replica is back on the champion.
+    /// The challenger failed in serving. Every replica serves the champion again.
     RolledBack,
-    /// It could not go on.
+    /// An error that retries did not resolve, or the deadline.
     Failed,
-    /// A caller ended it.
+    /// Cancelled by a caller.
     Cancelled,
 }
 
 /// What can happen to a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WorkflowEvent {
-    /// Its turn has come.
+    /// It starts.
     Start,
     /// The dataset version exists.
     Assembled,
     /// The challenger is registered.
     Trained,
-    /// The gate said yes and the policy asks nobody else.
+    /// The challenger passed the gate and the policy requires no approval.
     Pass,
-    /// The gate said yes and the policy wants a person to agree.
+    /// The challenger passed the gate and the policy requires approval.
     PassAndAsk,
-    /// A person agreed.
+    /// A person approved.
     Approve,
-    /// Too little data, or the gate or a person said no.
+    /// Too little data, or rejected by the gate or a person.
     Decline,
     /// Every live replica serves the challenger.
     AllMoved,
     /// The challenger has become the stable version.
     Proven,
-    /// Every replica is back on the stable version after the challenger failed in serving.
+    /// Every replica has returned to the stable version after the challenger failed in serving.
     Returned,
-    /// It cannot go on.
+    /// An unrecoverable error, or the deadline.
     Fail,
-    /// A caller wants it ended.
+    /// A caller cancels it.
     Cancel,
 }
 
 /// An event that a state does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a workflow that is {from:?} cannot take {event:?}")]
+#[error("event {event:?} is not allowed in state {}", .from.name())]
 pub struct WorkflowTransitionRefused {
     /// The state it is in.
     pub from: WorkflowState,
@@ -86,7 +89,7 @@ pub struct WorkflowTransitionRefused {
 }
 
 impl WorkflowState {
-    /// Every state, in the order of a trip that goes well, then the other ends.
+    /// Every state: those of a successful workflow in order, then the other terminal ones.
     pub const ALL: [Self; 12] = [
         Self::Queued,
         Self::Assembling,
@@ -127,7 +130,7 @@ impl WorkflowState {
         matches!(self, Self::Succeeded | Self::Rejected | Self::RolledBack | Self::Failed | Self::Cancelled)
     }
 
-    /// Whether replicas may be serving the challenger, so that an end has to wait for their return.
+    /// Whether replicas may be serving the challenger, so that the workflow can end only after their return.
     pub const fn is_serving_challenger(self) -> bool {
         matches!(self, Self::RollingOut | Self::Observing)
     }
@@ -156,15 +159,78 @@ impl WorkflowState {
     }
 }
 
-/// What made a workflow begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A workflow as its callers see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkflowStatus {
+    /// Its id, also the correlation id of its events.
+    pub id: WorkflowId,
+    /// The model.
+    pub model: ModelName,
+    /// What started it.
+    pub trigger: Trigger,
+    /// Explanation of the trigger.
+    pub cause: String,
+    /// The state.
+    pub state: WorkflowState,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Reason of the latest transition.
+    pub reason: String,
+    /// The champion when it started; `None` before it started.
+    pub from_version: Option<u32>,
+    /// The challenger; `None` until trained.
+    pub to_version: Option<u32>,
+    /// The assembled dataset version, as `name/version`; empty until assembled.
+    pub dataset_version: String,
+    /// The run of the training; `None` until submitted.
+    pub train_run: Option<RunId>,
+    /// The run of the evaluation; `None` until submitted.
+    pub evaluate_run: Option<RunId>,
+    /// The states it has entered, in order.
+    pub steps: Vec<WorkflowStep>,
+    /// When the window that triggered it closed.
+    pub window_closed_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub queued_at: DateTime<Utc>,
+    /// When every replica served the challenger.
+    pub serving_everywhere_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Increases with every transition.
+    pub epoch: u64,
+    /// The digest of the evaluation; `None` until evaluated.
+    pub evaluation: Option<Digest>,
+}
+
+/// A state that a workflow has entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowStep {
+    /// The state.
+    pub state: WorkflowState,
+    /// When.
+    pub entered_at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+}
+
+/// The decision of a person on a challenger that passed the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Roll it out.
+    Approve,
+    /// Reject it.
+    Decline,
+}
+
+/// What starts a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Trigger {
-    /// Inputs or predictions moved away from the reference.
+    /// Drift of inputs or predictions.
     Drift,
-    /// Predictions became worse than the reference.
+    /// Degradation of model quality.
     Degradation,
-    /// A caller.
+    /// A call.
     Manual,
 }
 

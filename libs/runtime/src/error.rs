@@ -1,37 +1,37 @@
-//! Why a service cannot start, or why it ended.
+//! Why a service cannot start, or why it stopped.
 
 use std::{error::Error as StdError, net::SocketAddr, time::Duration};
 
-/// Failures of the ground that services stand on.
+/// Errors of configuration, telemetry, servers and supervised tasks.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration does not hold together; every problem found, one a line, each with where it comes from.
+    /// The configuration is not valid. Every problem is on a line of its own, with its origin and key.
     #[error("invalid configuration:\n  {}", problems.join("\n  "))]
     Configuration {
-        /// What is wrong.
+        /// The problems.
         problems: Vec<String>,
     },
-    /// Telemetry cannot be set up.
-    #[error("telemetry: {reason}")]
+    /// Telemetry cannot be initialised.
+    #[error("cannot initialise telemetry: {reason}")]
     Telemetry {
-        /// What is wrong.
+        /// The cause.
         reason: String,
     },
-    /// A port cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
         source: std::io::Error,
     },
-    /// The descriptors for reflection cannot be read.
+    /// The protobuf descriptors cannot be read.
     #[error("cannot set up gRPC reflection: {reason}")]
     Reflection {
-        /// What is wrong.
+        /// The cause.
         reason: String,
     },
-    /// A server stopped serving.
-    #[error("cannot go on serving {what}")]
+    /// A server failed.
+    #[error("the {what} server failed")]
     Serve {
         /// Which server.
         what: &'static str,
@@ -49,18 +49,18 @@ pub enum Error {
     Panicked {
         /// The task's name.
         task: String,
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
-    /// Tasks that did not end in time and were cut off.
-    #[error("still running {} after shutdown began, cut off: {}", .after.as_secs_f32(), tasks.join(", "))]
+    /// Tasks that did not stop in time and were aborted.
+    #[error("did not stop within {after:?} of the start of shutdown, aborted: {}", tasks.join(", "))]
     Unfinished {
         /// Their names.
         tasks: Vec<String>,
-        /// How long they were given.
+        /// The deadline, from the start of their phase.
         after: Duration,
     },
-    /// The process cannot listen to signals.
-    #[error("cannot listen to signals")]
+    /// The signal handlers cannot be installed.
+    #[error("cannot install the signal handlers")]
     Signals(#[source] std::io::Error),
 }

@@ -1,14 +1,13 @@
-//! Readiness, told in two languages: the gRPC health service and a flag for HTTP probes.
+//! Readiness of the process, reported by the gRPC health service and by the HTTP probe.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// Whether this process is ready; clones tell the same.
+/// Readiness of this process. Clones share it.
 ///
-/// Every name known to it, and the empty one that stands for the whole server, is NOT_SERVING until
-/// [`set_ready`](Self::set_ready) says otherwise.
+/// Every registered service, and the empty name for the whole server, is NOT_SERVING until [`set_ready`](Self::set_ready).
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -23,17 +22,17 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Not ready, and of no services yet: a server adds the names of those it serves.
+    /// Not ready, and without services: a server adds the names of those that it serves.
     pub fn new() -> Self {
         Self { reporter: HealthReporter::new(), ready: Arc::new(watch::Sender::new(false)), names: Arc::default() }
     }
 
-    /// Follows readiness, e.g. for HTTP probes.
+    /// A receiver of readiness, e.g. for HTTP probes.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Says whether calls should come here. Repeating it changes nothing.
+    /// Sets readiness. Idempotent.
     pub async fn set_ready(&self, ready: bool) {
         if self.ready.send_replace(ready) != ready {
             tracing::info!(ready, "readiness changed");
@@ -41,7 +40,7 @@ impl Health {
         self.announce().await;
     }
 
-    /// Adds services, at the present readiness.
+    /// Adds services with the current readiness.
     pub(crate) async fn add(&self, names: impl IntoIterator<Item = String>) {
         self.known().extend(names);
         self.announce().await;

@@ -1,4 +1,4 @@
-//! The administrative port: metrics and probes over HTTP.
+//! The admin port: metrics and probes over HTTP.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{Error, shutdown::Shutdown, telemetry};
 
-/// How often the recorder folds new samples into its histograms between scrapes, which bounds their memory.
+/// Interval at which the recorder folds new samples into its histograms, which bounds memory between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// `/metrics` in the Prometheus text format; `/healthz/live`, which is fine as long as it is answered; and
-/// `/healthz/ready`, which is 200 or 503 as `ready` has it.
+/// Routes of the admin port: `/metrics` in the Prometheus text format, `/healthz/live`, which is always 200, and
+/// `/healthz/ready`, which is 200 while `ready` and 503 otherwise.
 pub fn admin(ready: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -19,7 +19,7 @@ pub fn admin(ready: watch::Receiver<bool>) -> Router {
         .route("/healthz/ready", get(move || std::future::ready(readiness(*ready.borrow()))))
 }
 
-/// Serves a router until closing begins, then finishes the answers under way.
+/// Serves a router until shutdown enters its last phase, then completes the responses in flight.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<(), Error> {
     let closing = shutdown.work().clone().cancelled_owned();
     let server = axum::serve(listener, router).with_graceful_shutdown(closing);

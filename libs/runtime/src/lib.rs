@@ -1,13 +1,14 @@
-//! What every service runs on: layered configuration, telemetry, health, gRPC and HTTP serving, supervised tasks,
-//! and shutdown in phases.
+//! The process around a service: layered configuration, telemetry, health, gRPC and HTTP servers, supervised tasks, and
+//! shutdown in phases.
 //!
-//! It knows nothing of models, databases or the bus, and keeps no global state but what the `tracing` and
-//! `metrics` facades are by their nature: installed once per process.
+//! The crate does not depend on models, databases or the bus. Its only global state is that of the `tracing` and `metrics`
+//! facades, which are installed once per process.
 //!
 //! Invariants:
-//! - listeners are bound by the caller and passed in, so that port 0 works and a busy port fails at start;
-//! - a service is healthy when it says so: every name starts as NOT_SERVING;
-//! - nothing runs detached: a task that fails or panics ends the process's work in order, and is named.
+//! - the caller binds listeners and passes them in, so that port 0 works and a busy port fails at startup;
+//! - every service starts as NOT_SERVING and is healthy only once it is set ready;
+//! - no task runs detached: a task that fails or panics starts an orderly shutdown, and its name is reported;
+//! - configuration is validated as a whole, and all problems are reported at once.
 
 pub mod config;
 mod error;

@@ -1,4 +1,4 @@
-//! Ending in phases: take nothing new in, finish what is in flight, then close.
+//! Shutdown in phases: stop intake, drain work in flight, then close.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
-/// The two moments of an end; clones are the same end.
+/// The two phases of a shutdown. Clones share them.
 ///
-/// `intake` is cancelled first: servers stop accepting, consumers stop fetching, and both finish what they hold. `work` is
-/// cancelled when they are done or their time is up: relays, reporters and pools close.
+/// `intake` is cancelled first: servers stop accepting, consumers stop fetching, and both complete what they have accepted.
+/// `work` is cancelled when they are done or the drain deadline has passed: relays, reporters and pools close.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     intake: CancellationToken,
     work: CancellationToken,
-    /// The task that waits for signals ends with the last clone.
+    /// Aborts the signal task when the last clone is dropped.
     listener: Option<Arc<Listener>>,
 }
 
 impl Shutdown {
-    /// An end that comes only when [`begin`](Self::begin) is called.
+    /// A shutdown that starts only with [`begin`](Self::begin).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An end that begins upon SIGTERM or SIGINT. A second signal closes at once.
+    /// A shutdown that begins on SIGTERM or SIGINT. A second signal closes immediately.
     pub fn on_signals() -> Result<Self, Error> {
         let terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
         let interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
@@ -38,28 +38,28 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Starts the first phase. Repeating it changes nothing.
+    /// Starts the first phase. Idempotent.
     pub fn begin(&self) {
         self.intake.cancel();
     }
 
-    /// Starts the last phase, and the first if that was left out.
+    /// Starts the last phase, and the first if it has not started. Idempotent.
     pub fn close(&self) {
         self.intake.cancel();
         self.work.cancel();
     }
 
-    /// Cancelled when nothing new may be taken in.
+    /// Cancelled when new work may no longer be accepted.
     pub fn intake(&self) -> &CancellationToken {
         &self.intake
     }
 
-    /// Cancelled when what is in flight is finished, or had its time.
+    /// Cancelled when work in flight is complete or the drain deadline has passed.
     pub fn work(&self) -> &CancellationToken {
         &self.work
     }
 
-    /// Whether the end has begun.
+    /// Whether the first phase has started.
     pub fn has_begun(&self) -> bool {
         self.intake.is_cancelled()
     }

@@ -1,4 +1,4 @@
-//! Tasks that are named, watched, and ended together.
+//! Supervised tasks: named, watched, and stopped together.
 
 use std::{any::Any, collections::HashMap, error::Error as StdError, future::Future, time::Duration};
 
@@ -9,12 +9,12 @@ use tokio::{
 
 use crate::{Error, shutdown::Shutdown};
 
-/// How long tasks of the last phase are given once closing begins.
+/// Deadline of the tasks of the last phase, from the start of closing.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// A group of tasks of which none may die unnoticed: the first that fails or panics ends all.
+/// A group of tasks. The first one that fails or panics shuts all of them down.
 ///
-/// A task of the first phase watches [`Shutdown::intake`]; one of the last phase watches [`Shutdown::work`].
+/// A task of the first phase stops on [`Shutdown::intake`], one of the last phase on [`Shutdown::work`].
 #[derive(Debug, Default)]
 pub struct Tasks {
     taking: Group,
@@ -27,7 +27,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task that ends when intake stops: a server, a consumer, a reconciler.
+    /// Starts a task of the first phase: a server, a consumer, a reconciler.
     pub fn spawn<F, E>(&mut self, name: impl Into<String>, task: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -36,7 +36,7 @@ impl Tasks {
         self.taking.spawn(name.into(), task);
     }
 
-    /// Starts a task that the others need until they are done: an outbox relay, the probes' server.
+    /// Starts a task of the last phase, which the others need until they are done: an outbox relay, the admin server.
     pub fn spawn_until_close<F, E>(&mut self, name: impl Into<String>, task: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -45,8 +45,9 @@ impl Tasks {
         self.closing.spawn(name.into(), task);
     }
 
-    /// Runs until the end begins or a task fails, then ends all in order: tasks of the first phase have `drain` to finish,
-    /// those of the last phase five seconds. Returns the first failure. Tasks that end well are simply gone.
+    /// Runs until shutdown begins or a task fails, then stops the tasks in order: those of the first phase have `drain` to
+    /// complete, those of the last phase five seconds. Returns the first failure. A task may complete early without effect on
+    /// the others.
     pub async fn join(mut self, shutdown: Shutdown, drain: Duration) -> Result<(), Error> {
         let mut outcome = self.run(&shutdown).await;
         shutdown.begin();
@@ -56,7 +57,7 @@ impl Tasks {
         outcome
     }
 
-    /// Until the end begins, a task fails, or none is left.
+    /// Until shutdown begins, a task fails, or none is left.
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), Error> {
         while !(self.taking.is_empty() && self.closing.is_empty()) {
             tokio::select! {
@@ -89,14 +90,14 @@ impl Group {
         self.tasks.is_empty()
     }
 
-    /// The next task to end; `None` when there are none.
+    /// The result of the next task to complete; `None` when there are no tasks.
     async fn next(&mut self) -> Option<Result<(), Error>> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let task = self.names.remove(&id).unwrap_or_default();
         Some(match ended {
             Ok((_, Ok(()))) => {
-                tracing::debug!(task, "task ended");
+                tracing::debug!(task, "task completed");
                 Ok(())
             }
             Ok((_, Err(source))) => Err(Error::Task { task, source }),
@@ -113,7 +114,7 @@ impl Group {
     }
 }
 
-/// Waits for the tasks of a group, at most `limit` or until closing is demanded; cuts off the rest.
+/// Waits for the tasks of a group until `limit` has passed or closing begins; aborts the rest.
 async fn drain_group(group: &mut Group, limit: Duration, shutdown: &Shutdown) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
     let mut outcome = Ok(());
@@ -134,32 +135,19 @@ async fn drain_group(group: &mut Group, limit: Duration, shutdown: &Shutdown) ->
     outcome
 }
 
-/// The first failure is the cause; later ones are mostly its consequences, and are logged.
+/// The first failure is returned; later ones are usually its consequences and are logged.
 fn keep_first(first: &mut Result<(), Error>, next: Result<(), Error>) {
     match next {
-        Err(error) if first.is_err() => tracing::error!(error = %Chain(&error), "also failed while ending"),
+        Err(error) if first.is_err() => {
+            tracing::error!(error = &error as &dyn StdError, "another task failed during shutdown");
+        }
         Err(error) => *first = Err(error),
         Ok(()) => {}
     }
 }
 
-/// An error with its causes on one line.
-struct Chain<'a>(&'a dyn StdError);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// What a panic said, as far as it was text.
+/// The message of a panic, if it is text.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }

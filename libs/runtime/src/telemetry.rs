@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use rekindle_domain::validation::{Checks, Violations};
 use serde::Deserialize;
 use tracing::Subscriber;
 use tracing_subscriber::{
@@ -20,25 +21,25 @@ use tracing_subscriber::{
 
 use crate::Error;
 
-/// What to tell, and to whom.
+/// Logging and trace export.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Which events are logged: a level, or directives such as `info,rekindle_bus=debug`.
+    /// Log filter: a level, or directives such as `info,rekindle_bus=debug`.
     pub log: String,
-    /// How lines look.
+    /// Format of log lines.
     pub format: Format,
-    /// Where traces go by OTLP over gRPC, e.g. `http://collector:4317`; absent: nowhere.
+    /// OTLP endpoint (gRPC) to which traces are exported, e.g. `http://collector:4317`. Without it, traces are not exported.
     pub otlp_endpoint: Option<String>,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people at a terminal.
+    /// Human-readable.
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
@@ -48,9 +49,22 @@ impl Default for Config {
     }
 }
 
-/// Keeps telemetry going; what is buffered is sent when it is dropped.
+impl Config {
+    /// Validates every field and reports all violations.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.parsed("log", EnvFilter::try_new(&self.log).map_err(|error| format!("is {:?}: {error}", self.log)));
+        if let Some(endpoint) = &self.otlp_endpoint {
+            let is_http = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+            checks.require(is_http, "otlp_endpoint", endpoint, "an address such as http://collector:4317");
+        }
+        checks.finish()
+    }
+}
+
+/// Keeps telemetry running; buffered spans are exported when it is dropped.
 #[derive(Debug)]
-#[must_use = "traces are no longer sent once this is dropped"]
+#[must_use = "traces are no longer exported once this is dropped"]
 pub struct Guard {
     traces: Option<SdkTracerProvider>,
 }
@@ -60,24 +74,27 @@ impl Drop for Guard {
         EXPORTING.store(false, Ordering::Relaxed);
         if let Some(Err(error)) = self.traces.take().map(|traces| traces.shutdown_with_timeout(Duration::from_secs(3)))
         {
-            // The subscriber may be what fails, so this goes past it.
-            eprintln!("the last traces could not be sent: {error}");
+            // The subscriber itself may be at fault, so this bypasses it.
+            eprintln!("failed to export the last traces: {error}");
         }
     }
 }
 
-/// Whether spans of calls are worth making although nobody asked for this call's trace.
+/// Whether spans are exported, so that every call needs one even if its caller does not trace it.
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }
 
-/// Sets up logs (on standard error), traces and metrics for the whole process. With an OTLP endpoint it must be called inside of a
-/// tokio runtime. A second call is an error.
+/// Initialises logs (on standard error), traces and metrics for the whole process. With an OTLP endpoint it must be called within
+/// a tokio runtime.
+///
+/// # Errors
+/// [`Error::Telemetry`] for an invalid filter or endpoint, and on a second call.
 pub fn init(service: &str, config: &Config) -> Result<Guard, Error> {
     let failed = |reason: String| Error::Telemetry { reason };
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| failed(format!("telemetry.log: {error}")))?;
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| failed(format!("log {:?}: {error}", config.log)))?;
     let traces = config.otlp_endpoint.as_deref().map(|endpoint| provider(service, endpoint)).transpose()?;
     let export = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer("rekindle")));
     tracing_subscriber::registry()
@@ -108,15 +125,16 @@ fn provider(service: &str, endpoint: &str) -> Result<SdkTracerProvider, Error> {
         .with_endpoint(endpoint)
         .with_timeout(Duration::from_secs(5))
         .build()
-        .map_err(|error| Error::Telemetry { reason: format!("telemetry.otlp_endpoint {endpoint:?}: {error}") })?;
+        .map_err(|error| Error::Telemetry { reason: format!("otlp_endpoint: {error}") })?;
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Upper bounds of the buckets of durations, in seconds: from what a small model takes to what a training step may.
+/// Upper bounds of histogram buckets in seconds: from one prediction of a small model to one step of a training.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// The process's metrics; installed on first use. Histograms whose names end with `_seconds` have buckets, others are summaries.
+/// The metrics of this process; the recorder is installed on first use. Histograms whose names end in `_seconds` have buckets, others
+/// are summaries.
 pub fn prometheus() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(install).clone()
@@ -129,7 +147,7 @@ fn install() -> PrometheusHandle {
         .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
-        tracing::warn!("another metrics recorder is installed; /metrics will be empty");
+        tracing::warn!("another metrics recorder is installed, /metrics stays empty");
     }
     handle
 }

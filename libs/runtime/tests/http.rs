@@ -1,4 +1,4 @@
-//! The administrative port over a real socket.
+//! The admin port over a real socket.
 
 use rekindle_runtime::{health::Health, http, shutdown::Shutdown};
 use tokio::{
@@ -16,7 +16,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn tells_metrics_liveness_and_readiness_until_closing() {
+async fn metrics_liveness_and_readiness_are_served_until_closing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Health::new(), Shutdown::new());
@@ -35,12 +35,12 @@ async fn tells_metrics_liveness_and_readiness_until_closing() {
     assert!(text.contains(r#"test_wait_seconds_bucket{le="0.25"} 1"#), "{text}");
 
     shutdown.begin();
-    assert!(get(address, "/healthz/live").await.starts_with("HTTP/1.1 200"), "probes are answered while draining");
+    assert!(get(address, "/healthz/live").await.starts_with("HTTP/1.1 200"), "probes are served while draining");
     shutdown.close();
     server.await.expect("no panic").expect("a clean end");
 }
 
-/// The health check of the container image, as compose runs it.
+/// The health check of the container image, as compose.yaml runs it.
 async fn check(port: u16) -> bool {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/healthcheck.sh");
     let output = tokio::process::Command::new("bash").args([script, &port.to_string()]).output().await;
@@ -48,15 +48,15 @@ async fn check(port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn the_health_check_of_the_image_tells_ready_from_unready_and_gone() {
+async fn the_health_check_of_the_image_succeeds_only_while_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (health, shutdown) = (Health::new(), Shutdown::new());
     let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
-    assert!(!check(port).await, "not ready yet");
+    assert!(!check(port).await, "not ready");
     health.set_ready(true).await;
     assert!(check(port).await);
     shutdown.close();
     server.await.expect("no panic").expect("a clean end");
-    assert!(!check(port).await, "gone");
+    assert!(!check(port).await, "stopped");
 }

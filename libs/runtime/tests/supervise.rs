@@ -1,4 +1,4 @@
-//! Tasks under supervision: who ends whom, in which order, and what is said of it.
+//! Supervised tasks: propagation of failures, order of the phases, deadlines, signals.
 
 use std::{convert::Infallible, future::pending, time::Duration};
 
@@ -18,7 +18,7 @@ async fn until_closing(shutdown: Shutdown) -> Result<(), Infallible> {
 }
 
 #[tokio::test]
-async fn the_first_failure_ends_all_and_is_named() {
+async fn the_first_failure_stops_all_tasks_and_is_named() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
     tasks.spawn("consumer", until_intake_stops(shutdown.clone()));
     tasks.spawn_until_close("relay", until_closing(shutdown.clone()));
@@ -33,7 +33,7 @@ async fn the_first_failure_ends_all_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_all_and_is_named() {
+async fn a_panic_stops_all_tasks_and_is_named() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
     tasks.spawn("server", until_intake_stops(shutdown.clone()));
     tasks.spawn_until_close("relay", async { panic!("{} is not expected", 42) as Result<(), Infallible> });
@@ -46,32 +46,32 @@ async fn a_panic_ends_all_and_is_named() {
 }
 
 #[tokio::test]
-async fn phases_end_in_order() {
+async fn phases_stop_in_order() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
-    let (said, mut heard) = mpsc::unbounded_channel();
+    let (sent, mut order) = mpsc::unbounded_channel();
     for (name, is_last) in [("relay", true), ("server", false)] {
-        let (shutdown, said) = (shutdown.clone(), said.clone());
+        let (shutdown, sent) = (shutdown.clone(), sent.clone());
         let task = async move {
             let phase = if is_last { shutdown.work() } else { shutdown.intake() };
             phase.cancelled().await;
-            said.send(name)
+            sent.send(name)
         };
         if is_last { tasks.spawn_until_close(name, task) } else { tasks.spawn(name, task) }
     }
     shutdown.begin();
     tasks.join(shutdown, DRAIN).await.expect("a clean end");
-    assert_eq!((heard.recv().await, heard.recv().await), (Some("server"), Some("relay")));
+    assert_eq!((order.recv().await, order.recv().await), (Some("server"), Some("relay")));
 }
 
 #[tokio::test]
-async fn tasks_that_end_well_are_simply_gone() {
+async fn a_task_may_complete_early() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
     tasks.spawn("once", async { Ok::<_, Infallible>(()) });
     tasks.join(shutdown, DRAIN).await.expect("fine");
 }
 
 #[tokio::test]
-async fn those_that_do_not_end_in_time_are_cut_off_and_named() {
+async fn tasks_that_exceed_the_drain_deadline_are_aborted_and_named() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
     for name in ["b", "a"] {
         tasks.spawn(name, pending::<Result<(), Infallible>>());
@@ -86,7 +86,7 @@ async fn those_that_do_not_end_in_time_are_cut_off_and_named() {
 }
 
 #[tokio::test]
-async fn closing_at_once_does_not_wait_for_the_drain() {
+async fn closing_does_not_wait_for_the_drain() {
     let (shutdown, mut tasks) = (Shutdown::new(), Tasks::new());
     tasks.spawn("stuck", pending::<Result<(), Infallible>>());
     shutdown.close();
@@ -94,7 +94,7 @@ async fn closing_at_once_does_not_wait_for_the_drain() {
 }
 
 #[tokio::test]
-async fn signals_begin_and_then_close() {
+async fn the_first_signal_begins_and_the_second_closes() {
     let shutdown = Shutdown::on_signals().expect("signals");
     let raise = || {
         let status = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();

@@ -1,13 +1,12 @@
-//! A trace that a caller began goes on in the server, and reaches a collector by OTLP. One test, since telemetry is the process's.
+//! The server continues a caller's trace and exports it to a collector by OTLP. One test, since telemetry is global to the process.
 
 use std::{
     convert::Infallible,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use rekindle_proto::{
-    client, trace,
+    trace,
     trainer::{
         CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse,
         trainer_client::TrainerClient,
@@ -21,32 +20,31 @@ use rekindle_runtime::{
     telemetry,
 };
 use tokio::sync::mpsc;
-use tonic::{
-    Request, Response, Status, body::Body, codegen::BoxFuture, server::NamedService, service::Interceptor as _,
-};
+use tonic::{Request, Response, Status, body::Body, codegen::BoxFuture, server::NamedService, transport::Endpoint};
 use tower::Service;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// Says under which trace each call runs, as it would tell another service or write into a message.
-struct Telling(mpsc::UnboundedSender<(Option<String>, Option<String>)>);
+/// Reports the trace context of each call, as it would be propagated to another service and to a message.
+struct Reporting(mpsc::UnboundedSender<(Option<String>, Option<String>)>);
 
 #[tonic::async_trait]
-impl Trainer for Telling {
+impl Trainer for Reporting {
     async fn submit_job(&self, _: Request<SubmitJobRequest>) -> Result<Response<SubmitJobResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 
     async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
-        let onward = client::Context::default().call(Request::new(()))?;
+        let mut onward = Request::new(());
+        trace::inject(onward.metadata_mut());
         let onward = onward.metadata().get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
         self.0.send((onward, trace::traceparent())).expect("the test listens");
         Ok(Response::new(CancelJobResponse::default()))
     }
 }
 
-/// A collector that hands over the bytes it is sent.
+/// A collector that forwards the bytes that it receives.
 #[derive(Clone)]
 struct Collector(mpsc::UnboundedSender<Vec<u8>>);
 
@@ -85,7 +83,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trace_goes_on_through_a_call_and_reaches_the_collector() {
+async fn a_trace_continues_through_a_call_and_reaches_the_collector() {
     let shutdown = Shutdown::new();
     let (sent, mut collected) = mpsc::unbounded_channel();
     let mut routes = RoutesBuilder::new();
@@ -95,22 +93,22 @@ async fn a_trace_goes_on_through_a_call_and_reaches_the_collector() {
     let guard = telemetry::init("trainer-under-test", &config).expect("telemetry");
     assert!(telemetry::init("again", &config).is_err(), "once per process");
 
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (report, mut reported) = mpsc::unbounded_channel();
     let mut routes = RoutesBuilder::new();
-    routes.add_service(TrainerServer::new(Telling(tell)));
+    routes.add_service(TrainerServer::new(Reporting(report)));
     let address = serve(routes, &shutdown).await;
-    let mut client = TrainerClient::new(client::channel(&address, Duration::from_secs(30)).expect("an address"));
+    let mut client = TrainerClient::new(Endpoint::from_shared(address).expect("an address").connect_lazy());
     let mut request = Request::new(CancelJobRequest::default());
     request.metadata_mut().insert("traceparent", format!("00-{TRACE}-{CALLER}-01").parse().expect("ascii"));
     client.cancel_job(request).await.expect("fine");
 
-    let (onward, message) = told.recv().await.expect("told");
-    assert_eq!(onward, message, "calls and messages carry the same");
+    let (onward, message) = reported.recv().await.expect("a report");
+    assert_eq!(onward, message, "calls and messages carry the same context");
     let onward = onward.expect("a traceparent");
     assert!(onward.starts_with(&format!("00-{TRACE}-")), "the same trace: {onward}");
-    assert!(!onward.contains(CALLER), "but a span of its own: {onward}");
+    assert!(!onward.contains(CALLER), "with a span of its own: {onward}");
 
-    // Dropping the guard sends what is left; it blocks, so not on a worker that must answer it.
+    // Dropping the guard exports the rest and blocks, so it must not run on a worker that serves the collector.
     tokio::task::spawn_blocking(move || drop(guard)).await.expect("no panic");
     let mut bytes = collected.recv().await.expect("traces arrive");
     let trace: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&TRACE[2 * i..2 * i + 2], 16).expect("hex")).collect();

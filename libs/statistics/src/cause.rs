@@ -1,4 +1,4 @@
-//! Which columns a shift is to be laid to.
+//! Attribution of a shift to columns.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::{
     profile::NAME_BYTES,
 };
 
-/// Gives each drifted column its part of their effects, each weighted: by 1, or by the model's importance of the column. What else
-/// columns differ by is chance, or does not matter, and is no part of the shift.
+/// Sets the share of each drifted column: its weighted effect over the sum of the weighted effects of all drifted columns. The weight is
+/// 1, or the importance of the column for a model. Differences of other columns are chance or do not matter, so their share is 0.
 ///
-/// Weights that are negative or not finite count as 0. Where no weighted effect is above 0, every share is 0.
+/// Weights that are negative or not finite count as 0. If no weighted effect is above 0, every share is 0.
 pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
     let weighted = |column: &ColumnDrift| {
         column.effect * Some(weight(&column.name)).filter(|w| w.is_finite()).unwrap_or(0.0).max(0.0)
@@ -19,8 +19,8 @@ pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
     share_out_parts(columns, &parts);
 }
 
-/// Gives each drifted column its part of how far their shifts move the mean prediction, each by itself as [`PredictionByBin::moved`] has
-/// it, in the order of the columns. Where nothing moves it, every share is 0.
+/// Sets the share of each drifted column by how far its shift alone moves the mean prediction. `moved` is
+/// [`PredictionByBin::moved`] of every column, in the order of the columns. If no column moves the prediction, every share is 0.
 pub fn share_out_moves(columns: &mut [ColumnDrift], moved: &[f64]) {
     share_out_parts(columns, moved);
 }
@@ -34,8 +34,8 @@ fn share_out_parts(columns: &mut [ColumnDrift], parts: &[f64]) {
     }
 }
 
-/// The reference's predictions by the bins of one column: what a shift of the column's values alone does to them, if
-/// within a bin the predictions stay as they were.
+/// The predictions on the reference data by the bins of one column. They estimate how a shift of that column alone changes the
+/// predictions, if the predictions within a bin stay the same.
 #[derive(Debug, Clone)]
 pub struct PredictionByBin<'a> {
     column: &'a ColumnDrift,
@@ -43,14 +43,14 @@ pub struct PredictionByBin<'a> {
     intervals: Vec<(f64, usize)>,
     /// Categories and their bins.
     names: BTreeMap<&'a str, usize>,
-    /// Whether no two long names begin alike for as long as they are kept.
+    /// Whether the stored names, which are cut to a maximum length, are distinct.
     has_names_apart: bool,
     /// Mean and rows of each bin.
     predictions: Vec<(f64, u64)>,
 }
 
 impl<'a> PredictionByBin<'a> {
-    /// Of no rows.
+    /// Without rows.
     pub fn new(column: &'a ColumnDrift) -> Self {
         let (mut intervals, mut names, mut has_names_apart) = (Vec::new(), BTreeMap::new(), true);
         for (index, bin) in column.bins.iter().enumerate() {
@@ -64,8 +64,8 @@ impl<'a> PredictionByBin<'a> {
         Self { column, intervals, names, has_names_apart, predictions: vec![(0.0, 0); column.bins.len()] }
     }
 
-    /// Whether a value's bin can be told: not where categories are counted in groups, or are named alike.
-    pub fn can_tell(&self) -> bool {
+    /// Whether a value determines its bin. It does not if categories are counted in groups, or if cut names are equal.
+    pub fn identifies_bins(&self) -> bool {
         self.has_names_apart && !self.column.bins.iter().any(|bin| matches!(bin.kind, BinKind::Group { .. }))
     }
 
@@ -83,12 +83,12 @@ impl<'a> PredictionByBin<'a> {
         self.names.get(&name[..name.floor_char_boundary(NAME_BYTES)]).copied()
     }
 
-    /// The bin of a row without a value, or of any value where no more is told of them.
+    /// The bin of a kind, such as that of missing values.
     pub fn bin_of(&self, kind: &BinKind) -> Option<usize> {
         self.column.bins.iter().position(|bin| bin.kind == *kind)
     }
 
-    /// Counts a row's prediction, which is finite, in a bin.
+    /// Adds the finite prediction of a row to a bin.
     pub fn add(&mut self, bin: usize, prediction: f64) {
         if let Some((mean, rows)) = self.predictions.get_mut(bin) {
             *rows += 1;
@@ -96,10 +96,9 @@ impl<'a> PredictionByBin<'a> {
         }
     }
 
-    /// How far the mean prediction moves if the column alone is distributed as in the window: `|sum_k (c_k - r_k) m_k|` over the
-    /// shares of the two and the reference's mean prediction in each bin. What lies below or above all of the reference is
-    /// taken to be predicted as the bin next to it, and other values that the reference does not have as its
-    /// mean, since nothing is known of either.
+    /// How far the mean prediction moves if this column alone is distributed as in the window: `|sum_k (c_k - r_k) m_k|` over the
+    /// shares of both sides and the mean prediction on the reference in each bin. Values below or above the range of the reference
+    /// are assumed to have the mean prediction of the nearest bin, and other values without reference rows the overall mean.
     pub fn moved(&self) -> f64 {
         let (reference, current) =
             self.column.bins.iter().fold((0, 0), |sum, bin| (sum.0 + bin.reference, sum.1 + bin.current));
@@ -115,7 +114,7 @@ impl<'a> PredictionByBin<'a> {
         Some(parts.sum::<f64>().abs()).filter(|moved| moved.is_finite()).unwrap_or(0.0)
     }
 
-    /// The mean prediction in a bin, or in the one next to it.
+    /// The mean prediction in a bin, or in the nearest bin with an interval.
     fn prediction(&self, index: usize, bin: &Bin) -> Option<f64> {
         let index = match bin.kind {
             BinKind::Below { .. } => self.intervals.first()?.1,
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_moves_the_prediction_as_far_as_its_shares_say() {
+    fn a_column_moves_the_prediction_by_the_change_of_its_shares() {
         let column = drift(&[Some("a"), Some("a"), Some("b"), None], &[Some("a"), Some("b"), Some("b"), Some("new")]);
         let mut predictions = PredictionByBin::new(&column);
         for (name, prediction) in [("a", 1.0), ("a", 3.0), ("b", 7.0)] {
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_beyond_the_reference_are_predicted_as_those_next_to_them() {
+    fn numbers_out_of_range_have_the_prediction_of_the_nearest_bin() {
         let numbers = |from: u32, to: u32| ColumnProfile::of_numbers((from..to).map(|i| Some(f64::from(i))));
         let column = compare_column("x", &numbers(0, 1000), &numbers(500, 1500), 1e-4, 0.1);
         let mut predictions = PredictionByBin::new(&column);

@@ -1,15 +1,18 @@
-//! Whose binning and normalisation the reported statistics follow.
+//! The binning and normalisation of reported statistics, by tool.
 //!
-//! The same name means different numbers in different tools: a population stability index over ten bins with empty ones
-//! at 2.2e-308 is not one over deciles with half a row in each. Whoever compares a report with one of another tool asks
-//! for that tool's convention; a verdict never depends on it.
+//! Tools compute different numbers under the same name: a population stability index over ten bins with empty ones
+//! at 2.2e-308 differs from one over deciles with half a row added to each. To compare a report with one of another tool, choose
+//! the convention of that tool; the verdict never depends on it.
 //!
 //! - [`Convention::Rekindle`]: what [`crate::drift`] computes, with missing and non-finite values as bins of their own;
 //! - [`Convention::Evidently`]: [`evidently`], the legacy statistical tests of Evidently 0.7 under pandas;
 //! - [`Convention::Scipy`]: [`scipy`], the plain functions of scipy 1.17 and numpy 2.4 with their defaults.
 //!
-//! Evidently and scipy compare the values that are there: missing values are dropped before anything is computed, on
-//! each side by itself. A [`Sample`] holds none, and a [`Categories`] must be given none.
+//! Evidently and scipy compare present values only: missing values are dropped on each side before anything is computed. A [`Sample`]
+//! has no missing values, and a [`Categories`] must be built without them.
+//!
+//! Drift reports show `scores` of either tool. The single tests of [`evidently`] and its default choice of a test serve the migration
+//! of thresholds from Evidently; the reference cases verify them against the tool itself.
 
 pub mod evidently;
 pub mod scipy;
@@ -27,17 +30,17 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Convention {
-    /// Those that the verdict is reached by.
+    /// The statistics that the verdict is based on.
     #[default]
     Rekindle,
-    /// Those of Evidently.
+    /// The statistics of Evidently.
     Evidently,
-    /// Those of scipy.
+    /// The statistics of scipy.
     Scipy,
 }
 
-/// The statistics of one column that a report shows, each absent where it does not apply or has no value. None is NaN.
-/// A chi-square statistic is infinite where the convention says so, which JSON writes as null.
+/// The statistics of one column in a report, absent where they do not apply or are undefined. None is NaN.
+/// A chi-square statistic is infinite where the convention defines it so; JSON has null there.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Scores {
     /// Population stability index, in nats.
@@ -52,21 +55,20 @@ pub struct Scores {
     pub chi_square: Option<Test>,
 }
 
-/// Two samples of one column, as the conventions tell columns apart.
+/// Two samples of one column, by the column types that the conventions distinguish.
 #[derive(Debug, Clone, Copy)]
 pub enum Column<'a> {
     /// Floats: reference and window.
     Numeric(&'a Sample, &'a Sample),
-    /// Integers: reference and window. Numpy makes no bin of them narrower than 1 where it chooses the number of bins
-    /// by itself, and so Evidently does not either. Pandas has floats of a column of integers from which values are
-    /// missing.
+    /// Integers: reference and window. Where numpy chooses the number of bins, no bin of integers is narrower than 1, and so it is in
+    /// Evidently. Pandas converts a column of integers with missing values to floats.
     Integer(&'a Sample, &'a Sample),
-    /// Names.
+    /// Categories.
     Categorical(&'a Categories),
 }
 
 impl<'a> Column<'a> {
-    /// Both samples, of numbers of either kind.
+    /// Both samples, if the column is numeric.
     fn numbers(&self) -> Option<(&'a Sample, &'a Sample)> {
         match *self {
             Column::Numeric(reference, window) | Column::Integer(reference, window) => Some((reference, window)),
@@ -75,7 +77,7 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Two samples of a categorical column, counted over every name that occurs in either of them.
+/// Two samples of a categorical column, counted over the names of both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Categories {
     names: Vec<String>,
@@ -84,9 +86,8 @@ pub struct Categories {
 }
 
 impl Categories {
-    /// Joins the counts of both samples by name, ascending. A name that one side lacks has a count of zero there;
-    /// counts of a name given twice are added up, up to the largest number; a name without rows on both sides is
-    /// dropped.
+    /// Joins the counts of both samples by name, ascending. A name that is absent on one side has a count of zero there;
+    /// counts of a repeated name are added up, saturating; a name without rows on both sides is dropped.
     pub fn new<N: Into<String>>(
         reference: impl IntoIterator<Item = (N, u64)>,
         window: impl IntoIterator<Item = (N, u64)>,
@@ -123,7 +124,7 @@ impl Categories {
     }
 }
 
-/// Both samples as one.
+/// The union of both samples.
 fn pooled(reference: &Sample, window: &Sample) -> Result<Sample, Error> {
     let rows = |sample: &Sample| -> Vec<(f64, u64)> {
         sample.values().iter().copied().zip(sample.counts().iter().copied()).collect()

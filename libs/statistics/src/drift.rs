@@ -1,21 +1,20 @@
-//! Has a table moved away from another?
+//! Data drift between two tables.
 //!
-//! [`compare`] sets a window's [`Profile`] against a reference's and answers for every column with one of three verdicts. It
-//! asks two questions, and drift takes a yes to both:
+//! [`compare`] compares the [`Profile`] of a window with that of the reference and gives every column one of three verdicts. A column has
+//! [drifted](Verdict::Drifted) if the difference is
 //!
-//! - is it real? Tests that take both samples as random find a difference that chance would make, in all columns
-//!   and all windows of a month together, with a probability of at most [`Settings::false_alarms`];
-//! - does it matter? The population stability index, less what chance alone would make it, is above
-//!   [`Settings::margin`], so that a large window does not alarm over a difference that no model feels.
+//! - significant: tests that treat both samples as random raise a false alarm, in all columns and all windows of the budget together,
+//!   with a probability of at most [`Settings::false_alarms`]; and
+//! - relevant: the effect, which is the population stability index minus its expected value without drift, is above
+//!   [`Settings::margin`], so that a large window raises no alarm over a difference that does not affect a model.
 //!
-//! A no is only given where a yes was possible. [`Verdict::Stable`] takes two things, each but for a chance of [`MISS_CHANCE`]: a shift
-//! of the margin's size would have been significant in so many rows, and would have shown a larger index than the one there is (an
-//! equivalence test: Wellek 2010). Else the verdict is [`Verdict::Unknown`], with the smallest effect that would have been significant.
-//! A column that nothing could be seen of, since most of its many values are new or most of its numbers were counted as
-//! one, is unknown however many rows there are.
+//! [`Verdict::Stable`] has two conditions, each with an error probability of [`MISS_CHANCE`]: with this number of rows, a shift of the
+//! size of the margin is significant, and its index is larger than the observed one (an equivalence test: Wellek 2010). Otherwise
+//! the verdict is [`Verdict::Inconclusive`], with the smallest detectable effect. A column that cannot be compared, because most of its
+//! many values are new or because most of its numbers share one bucket, is inconclusive for any number of rows.
 //!
-//! Missing values, numbers that are none, values outside the reference's range and values that the reference never had are mass of
-//! their own in every comparison: a feature that stops arriving has drifted, and one wild value among a thousand good ones has not.
+//! Missing values, numbers that are not finite, values outside of the range of the reference and unseen values are bins of their own in
+//! every comparison: a feature that stops arriving has drifted, and one outlier in a thousand values has not.
 
 mod bins;
 mod categorical;
@@ -44,18 +43,18 @@ pub use significance::MIN_EXPECTED;
 
 use crate::{Error, error::check_share, profile::Profile};
 
-/// The chance with which a shift of the smallest detectable size is not significant, and one of the margin's size is called stable.
+/// Probability that a shift of the smallest detectable size is not significant, and that one of the size of the margin is called stable.
 pub const MISS_CHANCE: f64 = 0.2;
 
-/// How the verdict is reached.
+/// The parameters of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The least population stability index that matters, over what chance makes it. 0.02 is a shift of a normal distribution by
-    /// 0.14 standard deviations, or a share that goes from 50 % to 57 %. By old custom 0.1 (0.3 standard deviations) is a moderate
-    /// shift and 0.25 (0.5) a large one. Where an alarm costs a training, ask for more than where it costs a look.
+    /// The smallest effect that matters: population stability index minus its expected value without drift. 0.02 is a shift of a normal
+    /// distribution by 0.14 standard deviations, or of a share from 50 % to 57 %. By convention 0.1 (0.3 standard deviations) is a
+    /// moderate shift and 0.25 (0.5) a large one. Use a larger margin where an alarm triggers a retraining than where it is reviewed.
     pub margin: f64,
-    /// The budget: the chance of any false alarm in `looks` windows, over all columns together.
+    /// The budget: the probability of any false alarm in `looks` windows, over all columns together.
     pub false_alarms: f64,
     /// Windows that share the budget.
     pub looks: u32,
@@ -69,13 +68,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The level of one column in one window, the budget being shared evenly (Bonferroni): it holds however columns and windows
-    /// depend on each other, and all windows share one reference.
+    /// The significance level of one column in one window: an equal part of the budget (Bonferroni). It is valid for any dependence
+    /// between columns and between windows, which share one reference.
     pub fn level(&self, columns: usize) -> f64 {
         self.false_alarms / (columns.max(1) as f64 * f64::from(self.looks.max(1)))
     }
 
-    /// Refuses a margin that is not above 0, and a budget that is no probability or is shared by no window.
+    /// Checks that the margin is above 0, the budget is a probability, and at least one window shares it.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_share("false_alarms", self.false_alarms)?;
         if self.looks == 0 {
@@ -85,46 +84,47 @@ impl Settings {
     }
 }
 
-/// The answer for a column, or for all.
+/// The result for a column, or for all columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// A shift that matters would have been seen, and was not.
+    /// No shift above the margin, and the rows are enough to detect one.
     Stable,
-    /// A shift that is real and matters.
+    /// A shift that is significant and above the margin.
     Drifted,
-    /// Too few rows to tell.
-    Unknown,
+    /// Neither: most often because of too few rows.
+    #[serde(alias = "unknown")]
+    Inconclusive,
 }
 
 impl Verdict {
-    /// Over several columns: one drifted is enough; stable needs every one, and one at least.
+    /// The verdict over several columns: drifted if any column is, stable if all columns are and there is one.
     pub fn over(columns: impl IntoIterator<Item = Self>) -> Self {
         let both = |all, one| match (all, one) {
             (Self::Drifted, _) | (_, Self::Drifted) => Self::Drifted,
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Inconclusive, _) | (_, Self::Inconclusive) => Self::Inconclusive,
             (Self::Stable, Self::Stable) => Self::Stable,
         };
-        columns.into_iter().reduce(both).unwrap_or(Self::Unknown)
+        columns.into_iter().reduce(both).unwrap_or(Self::Inconclusive)
     }
 }
 
-/// A window against a reference.
+/// A comparison of a window with the reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Over all columns.
     pub verdict: Verdict,
     /// The reference's columns, in order.
     pub columns: Vec<ColumnDrift>,
-    /// Columns that the reference does not have, in order. They are no drift: nothing was learnt from them.
+    /// Columns that the reference does not have, in order. They are not drift: no model was trained on them.
     pub new_columns: Vec<String>,
-    /// Rows of the two.
+    /// Rows of both sides.
     pub rows: Sides<u64>,
-    /// The level that a column's p-value had to stay under.
+    /// The significance level of each column.
     pub level: f64,
 }
 
-/// Compares two tables, column by column by name.
+/// Compares two tables, column by column. Columns are matched by name.
 ///
 /// # Errors
 /// Settings out of range.

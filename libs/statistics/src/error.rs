@@ -1,12 +1,12 @@
 use crate::profile::ColumnKind;
 
-/// Why a statistic has no value for the input given.
+/// Why a statistic is undefined for its input.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Two slices that run in parallel differ in length.
-    #[error("{what}: {left} values against {right}; both must have one per row")]
+    /// Parallel slices of different lengths.
+    #[error("{what}: {left} values and {right} values; expected one of each per row")]
     Lengths {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
         /// Length of the first slice.
         left: usize,
@@ -16,93 +16,93 @@ pub enum Error {
     /// Fewer rows than the statistic needs.
     #[error("{what} needs at least {need} rows, got {got}")]
     TooFewRows {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
-        /// The fewest rows that give an answer.
+        /// The smallest number of rows.
         need: usize,
         /// The rows given.
         got: usize,
     },
-    /// More rows than the statistic can take.
+    /// More rows than the statistic supports.
     #[error("{what} takes at most {most} rows, got {got}")]
     TooManyRows {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
-        /// The most rows that give an answer.
+        /// The largest number of rows.
         most: u64,
-        /// The rows given, or counted until they were too many.
+        /// The rows given, or counted before the limit was exceeded.
         got: u64,
     },
-    /// Samples whose exact p-value would take too long to count.
-    #[error("{what}: counting the orders of {left} and {right} rows takes too long")]
+    /// Samples whose exact p-value takes too long to compute.
+    #[error("{what}: the exact p-value for {left} and {right} rows takes too long; use the asymptotic one")]
     TooCostly {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
         /// The rows of the first sample.
         left: u64,
         /// The rows of the second sample.
         right: u64,
     },
-    /// A table that does not end with a whole row.
-    #[error("{what}: {values} values are not whole rows of {columns} columns")]
+    /// A table with an incomplete last row.
+    #[error("{what}: {values} values are not a multiple of {columns} columns")]
     Ragged {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
         /// The values given.
         values: usize,
-        /// The columns that each row should have.
+        /// The columns of each row.
         columns: usize,
     },
     /// Fewer bins than the statistic needs.
     #[error("{what} needs at least {need} bins, got {got}")]
     TooFewBins {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
-        /// The fewest bins that give an answer.
+        /// The smallest number of bins.
         need: usize,
         /// The bins given.
         got: usize,
     },
-    /// More rows that have something than rows.
-    #[error("{what}: {hits} of {rows} rows; a part cannot exceed the whole")]
+    /// More hits than rows.
+    #[error("{what}: {hits} hits in {rows} rows; expected at most one per row")]
     Part {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
-        /// The rows that have it.
+        /// The hits.
         hits: u64,
         /// All rows.
         rows: u64,
     },
-    /// Counts whose sum is not that of the counts expected.
-    #[error("{what}: {observed} rows against {expected} expected; both must be of the same sum")]
+    /// Observed and expected counts with different sums.
+    #[error("{what}: the observed counts sum to {observed}, the expected ones to {expected}; expected equal sums")]
     Totals {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
-        /// Sum of the counts.
+        /// Sum of the observed counts.
         observed: f64,
-        /// Sum of the counts expected.
+        /// Sum of the expected counts.
         expected: f64,
     },
-    /// A range of values that cannot be cut into bins of equal width.
-    #[error("the range from {low} to {high} cannot be cut into {bins} bins of equal width")]
+    /// A range of values that cannot be divided into bins of equal width.
+    #[error("the range from {low} to {high} cannot be divided into {bins} bins of equal width")]
     Range {
         /// The smallest value.
         low: f64,
         /// The largest value.
         high: f64,
-        /// The bins asked for.
+        /// The bins requested.
         bins: usize,
     },
-    /// A value that the statistic does not take.
+    /// A value outside the domain of the statistic.
     #[error("{what}: row {row} is {value}; expected {expected}")]
     Value {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
         /// The row, counted from 0.
         row: usize,
         /// The value found.
         value: f64,
-        /// What would have been taken.
+        /// The domain.
         expected: &'static str,
     },
     /// A confidence, level or share outside the open interval (0, 1).
@@ -113,18 +113,18 @@ pub enum Error {
         /// The value given.
         value: f64,
     },
-    /// Two profiles of one column that are of different kinds.
-    #[error("one profile is of a {profile} column, the other of a {values} one")]
+    /// Two profiles of one column with different kinds.
+    #[error("one profile is of a {profile} column, the other of a {values} column")]
     Kind {
         /// The kind of the first.
         profile: ColumnKind,
         /// The kind of the second.
         values: ColumnKind,
     },
-    /// A statistic of numbers asked of a column of names.
-    #[error("{what} is of numbers, the column is of names")]
+    /// A numeric statistic of a categorical column.
+    #[error("{what} needs a numeric column; this one is categorical")]
     NotNumeric {
-        /// The statistic asked for.
+        /// The statistic.
         what: &'static str,
     },
     /// A setting outside the range in which the statistic is defined.
@@ -134,35 +134,35 @@ pub enum Error {
         what: &'static str,
         /// The value given.
         value: f64,
-        /// What would have been taken.
+        /// The domain.
         expected: &'static str,
     },
-    /// A detector read back whose state no values lead to.
-    #[error("{what}: the state read back is none that values lead to")]
+    /// A deserialised detector with an impossible state.
+    #[error("{what}: the stored state is invalid")]
     State {
         /// The detector.
         what: &'static str,
     },
-    /// A margin that no effect can be held against.
+    /// A margin that is not a positive number.
     #[error("margin is {0}; expected a finite number above 0")]
     Margin(f64),
-    /// A budget for no windows.
-    #[error("looks is 0: at least one window has to share the budget")]
+    /// A false-alarm budget for zero windows.
+    #[error("looks is 0; expected at least 1 window")]
     Looks,
-    /// A stored profile that cannot be read, or two that do not go together.
-    #[error("not a usable profile: {0}")]
+    /// An invalid stored profile, or two profiles that cannot be merged.
+    #[error("invalid profile: {0}")]
     Profile(String),
     /// A stored profile of another format.
-    #[error("the profile is of format {found}; this program reads format {expected}: make it anew")]
+    #[error("the profile has format {found}, but this version reads format {expected}; make a new profile")]
     ProfileFormat {
         /// Its format.
         found: u32,
-        /// The one that is read.
+        /// The format that this version reads.
         expected: u32,
     },
 }
 
-/// Refuses slices of different lengths, and empty ones.
+/// Checks that slices have equal lengths and are not empty.
 pub(crate) fn check_parallel(what: &'static str, left: usize, right: usize) -> Result<(), Error> {
     if left != right {
         return Err(Error::Lengths { what, left, right });
@@ -170,17 +170,17 @@ pub(crate) fn check_parallel(what: &'static str, left: usize, right: usize) -> R
     check_rows(what, 1, left)
 }
 
-/// Refuses fewer than `need` rows.
+/// Checks for at least `need` rows.
 pub(crate) fn check_rows(what: &'static str, need: usize, got: usize) -> Result<(), Error> {
     if got < need { Err(Error::TooFewRows { what, need, got }) } else { Ok(()) }
 }
 
-/// Refuses more than `most` rows.
+/// Checks for at most `most` rows.
 pub(crate) fn check_size(what: &'static str, most: u64, got: u64) -> Result<(), Error> {
     if got > most { Err(Error::TooManyRows { what, most, got }) } else { Ok(()) }
 }
 
-/// Refuses NaN and the infinities.
+/// Checks that all values are finite.
 pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<(), Error> {
     match values.iter().position(|v| !v.is_finite()) {
         Some(row) => Err(Error::Value { what, row, value: values[row], expected: "a finite number" }),
@@ -188,12 +188,12 @@ pub(crate) fn check_finite(what: &'static str, values: &[f64]) -> Result<(), Err
     }
 }
 
-/// Refuses what is not strictly between 0 and 1.
+/// Checks that a value is strictly between 0 and 1.
 pub(crate) fn check_share(what: &'static str, value: f64) -> Result<(), Error> {
     if value > 0.0 && value < 1.0 { Ok(()) } else { Err(Error::NotAShare { what, value }) }
 }
 
-/// Refuses a setting outside its range. NaN fits no range.
+/// Checks that a setting is in its range. NaN is in no range.
 pub(crate) fn check_option(what: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<(), Error> {
     if fits { Ok(()) } else { Err(Error::Parameter { what, value, expected }) }
 }

@@ -1,16 +1,18 @@
-//! Many tests at once: adjusting p-values for how many there are, so that one level holds for all of them together.
+//! Multiple testing: adjusts p-values for the number of tests, so that one level holds for all of them together.
 //!
-//! | procedure | holds | when |
+//! The monitor will call it for alarms over several columns and slices at once; until then only tests do.
+//!
+//! | procedure | controls | valid |
 //! |---|---|---|
-//! | [`Procedure::Bonferroni`] | chance of any false rejection | always |
-//! | [`Procedure::Holm`] | the same, rejecting no less | always |
-//! | [`Procedure::BenjaminiHochberg`] | expected share of false rejections | independent or positively dependent |
+//! | [`Procedure::Bonferroni`] | probability of any false rejection | always |
+//! | [`Procedure::Holm`] | the same, with at least as many rejections | always |
+//! | [`Procedure::BenjaminiHochberg`] | expected share of false rejections | for independent or positively dependent tests |
 //! | [`Procedure::BenjaminiYekutieli`] | the same | always |
-//! | [`e_benjamini_hochberg`] | the same, from e-values | always, and at any time they are looked at |
+//! | [`e_benjamini_hochberg`] | the same, for e-values | always, and at any stopping time |
 
 use crate::{Error, error::check_share};
 
-/// How p-values are adjusted.
+/// A rule by which p-values are adjusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Procedure {
     /// Times the number of tests (Dunn 1961).
@@ -23,8 +25,8 @@ pub enum Procedure {
     BenjaminiYekutieli,
 }
 
-/// The least level at which each test would be rejected beside the others, in the order given (Yekutieli and Benjamini
-/// 1999). As `scipy.stats.false_discovery_control` for the two of Benjamini. No tests give no values.
+/// The smallest level at which each test is rejected together with the others, in the given order (Yekutieli and Benjamini
+/// 1999). For the two procedures of Benjamini as `scipy.stats.false_discovery_control`. Empty without tests.
 ///
 /// # Errors
 /// A p-value outside [0, 1].
@@ -42,9 +44,9 @@ pub fn adjusted(p_values: &[f64], procedure: Procedure) -> Result<Vec<f64>, Erro
     let mut in_order: Vec<f64> = order.iter().enumerate().map(|(rank, &test)| p_values[test] * factor(rank)).collect();
     match procedure {
         Procedure::Bonferroni => {}
-        // No test is rejected unless all of smaller p-values are.
+        // A test is rejected only if all tests with smaller p-values are.
         Procedure::Holm => running(in_order.iter_mut(), f64::max),
-        // A test is rejected if any of a larger p-value is.
+        // A test is rejected if any test with a larger p-value is.
         Procedure::BenjaminiHochberg | Procedure::BenjaminiYekutieli => running(in_order.iter_mut().rev(), f64::min),
     }
     let mut values = vec![0.0; p_values.len()];
@@ -54,7 +56,7 @@ pub fn adjusted(p_values: &[f64], procedure: Procedure) -> Result<Vec<f64>, Erro
     Ok(values)
 }
 
-/// Which tests are rejected at `level`: those whose adjusted p-value is at most that.
+/// Which tests are rejected at `level`: those with an adjusted p-value of at most `level`.
 ///
 /// # Errors
 /// A p-value outside [0, 1]; a level outside (0, 1).
@@ -63,9 +65,9 @@ pub fn rejected(p_values: &[f64], procedure: Procedure, level: f64) -> Result<Ve
     Ok(adjusted(p_values, procedure)?.into_iter().map(|p| p <= level).collect())
 }
 
-/// Which of the hypotheses are rejected by the e-BH procedure (Wang and Ramdas 2022, "False discovery rate control with
-/// e-values", section 4.1): the `k` largest e-values, for the largest `k` of which the smallest is at least `tests / (k
-/// level)`. It needs no independence. An e-value may be infinite.
+/// Which hypotheses the e-BH procedure rejects (Wang and Ramdas 2022, "False discovery rate control with
+/// e-values", section 4.1): the `k` largest e-values, for the largest `k` for which all of them are at least `tests / (k
+/// level)`. Independence is not required. An e-value may be infinite.
 ///
 /// # Errors
 /// An e-value that is negative or NaN; a level outside (0, 1).
@@ -86,14 +88,14 @@ pub fn e_benjamini_hochberg(e_values: &[f64], level: f64) -> Result<Vec<bool>, E
     Ok(rejected)
 }
 
-/// Indices of the values, smallest first; none is NaN.
+/// Indices of the values in ascending order. No value may be NaN.
 fn ascending(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     order
 }
 
-/// Replaces every value by the extreme of it and all before.
+/// Replaces every value by the extreme of all values up to it.
 fn running<'a>(values: impl Iterator<Item = &'a mut f64>, extreme: fn(f64, f64) -> f64) {
     let mut so_far = None;
     for value in values {

@@ -1,4 +1,4 @@
-//! Is the challenger better? Two models on the same rows.
+//! Paired comparison of two models on the same rows.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
@@ -9,8 +9,7 @@ use crate::{
     two_sample::moments::Moments,
 };
 
-/// How much lower the challenger's loss is, and the interval that holds the true mean with the
-/// confidence asked for. All three are in the loss's own unit; positive is better.
+/// The mean improvement of the challenger, and its confidence interval, in the unit of the loss. Positive is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Improvement {
     /// Mean of champion loss less challenger loss.
@@ -22,13 +21,12 @@ pub struct Improvement {
 }
 
 /// Mean improvement of the challenger over the champion with a two-sided Student interval on the row-wise
-/// differences (the paired t interval, Student 1908, "The probable error of a mean"; by the central limit theorem right
-/// for any loss of finite variance once rows number some dozens). Pairing takes the difficulty of a row out of the
-/// comparison.
+/// differences (the paired t interval, Student 1908, "The probable error of a mean"; by the central limit theorem valid
+/// for any loss of finite variance from some dozens of rows). Pairing removes the difficulty of a row from the comparison.
 ///
-/// `confidence` is that of the two-sided interval, e.g. 0.95; the lower end alone then holds with 0.975. Rows must be
-/// independent for the interval to be honest: rows of one event (one storm, one customer) are not. Where all
-/// differences are equal the interval is that value alone. An end beyond the largest float is that float.
+/// `confidence` is that of the two-sided interval, e.g. 0.95; the lower end alone then has 0.975. Rows must be independent for the
+/// interval to be valid: rows of one event (one storm, one customer) are not. If all differences are equal, the interval is that
+/// single value. An end beyond the largest float is that float.
 ///
 /// # Errors
 /// Unequal slices; fewer than two rows; a loss, or a difference of two, that is not finite; a confidence
@@ -50,21 +48,21 @@ fn differences(what: &'static str, need: usize, champion: &[f64], challenger: &[
     Ok(differences)
 }
 
-/// The Student interval around `mean` from that many values, whose moments these are.
+/// The Student interval around `mean`, from the moments of `values` values.
 fn interval(mean: f64, moments: &Moments, values: usize, confidence: f64) -> Improvement {
     let values = values as f64;
     let half = student_tail((1.0 - confidence) / 2.0, values - 1.0) * (moments.std(values - 1.0) / values.sqrt());
     Improvement { mean, lower: (mean - half).max(f64::MIN), upper: (mean + half).min(f64::MAX) }
 }
 
-/// Batches that rows in order are cut into by [`improvement_in_order`]: within the 10 to 30 that Schmeiser (1982, "Batch size
-/// effects in the analysis of simulation output") finds enough and not too many.
+/// Number of batches of [`improvement_in_order`]: within the 10 to 30 that Schmeiser (1982, "Batch size effects in the analysis of
+/// simulation output") recommends.
 const BATCHES: usize = 20;
 
-/// As [`improvement`], for rows in the order in which they happened, of which neighbours may share a cause (a storm, a
+/// As [`improvement`], for rows in the order of their events, where neighbours may share a cause (a storm, a
 /// holiday): the interval is that of the means of 20 consecutive batches (non-overlapping batch means), which are nearly
-/// independent where the rows are not. It is wider than the row-wise one by as much as the rows depend on their
-/// neighbours, and as wide where they do not, but for the fewer degrees of freedom.
+/// independent even if the rows are not. It is wider than the row-wise interval in proportion to the dependence of neighbouring rows,
+/// and for independent rows only by the fewer degrees of freedom.
 ///
 /// # Errors
 /// As [`improvement`]; fewer than 20 rows.
@@ -79,23 +77,23 @@ pub fn improvement_in_order(champion: &[f64], challenger: &[f64], confidence: f6
     Ok(interval(mean, &moments(WHAT, &means)?, BATCHES, confidence))
 }
 
-/// The moments of at least one finite value.
+/// The moments of finite values, at least one.
 pub(crate) fn moments(what: &'static str, values: &[f64]) -> Result<Moments, Error> {
     Moments::of_values(values).ok_or(Error::TooFewRows { what, need: 1, got: values.len() })
 }
 
-/// The value that Student's t with `freedom` >= 1 degrees of freedom exceeds with the chance `tail`, in [0, 1]. It is
-/// found from the tail and not from the chance of the rest, which cannot be told from 1 where it matters.
+/// The value that Student's t with `freedom` >= 1 degrees of freedom exceeds with probability `tail`, in [0, 1]. It is computed from
+/// the tail, since one minus a small tail rounds to 1.
 ///
 /// Many degrees of freedom: the expansion about the normal quantile (Fisher and Cornish 1960, "The percentile points
-/// of distributions having known cumulants"), from 10,000 on within 1e-12. Others: by bisection, down to
-/// neighbouring floats, of the chance itself.
+/// of distributions having known cumulants"), from 10,000 on within 1e-12. Others: bisection of the tail probability, down to
+/// neighbouring floats.
 pub(crate) fn student_tail(tail: f64, freedom: f64) -> f64 {
     const MANY: f64 = 1e4;
     if tail > 0.5 {
         return -student_tail(1.0 - tail, freedom);
     }
-    // 1 less a chance too small to tell leaves a tail of none, whose quantile would be infinite.
+    // A tail that underflows to 0 would have an infinite quantile.
     let tail = tail.max(f64::MIN_POSITIVE);
     if freedom > MANY {
         let z = -Normal::standard().inverse_cdf(tail);
@@ -106,7 +104,7 @@ pub(crate) fn student_tail(tail: f64, freedom: f64) -> f64 {
         return z + (first + (second + third / freedom) / freedom) / freedom;
     }
     let student = StudentsT::new(0.0, 1.0, freedom).expect("scale is 1 and freedom positive");
-    // The bits of positive floats ascend as the floats do.
+    // The bit patterns of positive floats have the order of the floats.
     let (mut low, mut high) = (0, f64::MAX.to_bits());
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -126,8 +124,8 @@ mod tests {
 
     use super::*;
 
-    /// Share of 400 seeded comparisons of equally good models whose lower bound is above zero, with differences that
-    /// stay the same for `run` rows.
+    /// The share of 400 seeded comparisons of equally good models with a lower bound above zero. Differences are equal within runs of
+    /// `run` rows.
     fn false_alarms(run: usize, compare: impl Fn(&[f64], &[f64], f64) -> Result<Improvement, Error>) -> f64 {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let challenger = vec![1.0; 4000];
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_come_in_runs_do_not_fool_the_ordered_interval() {
+    fn dependent_rows_do_not_raise_the_false_alarm_rate_of_the_ordered_interval() {
         // One-sided 5 %; binomial 99.9 % bound of 400 draws: 0.086.
         assert!(false_alarms(1, improvement_in_order) < 0.086);
         assert!(false_alarms(40, improvement_in_order) < 0.086);
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn both_agree_on_the_mean_and_refuse_the_same() {
+    fn both_have_the_same_mean_and_the_same_errors() {
         let (old, new): (Vec<f64>, Vec<f64>) = (0..100).map(|n| (f64::from(n), f64::from(n) - 0.5)).unzip();
         let (rows, ordered) = (improvement(&old, &new, 0.9), improvement_in_order(&old, &new, 0.9));
         assert!((rows.expect("valid").mean - ordered.expect("valid").mean).abs() < 1e-12);

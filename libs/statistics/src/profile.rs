@@ -1,11 +1,11 @@
-//! What is remembered of a table's columns: enough to compare two of them, and small.
+//! Profiles: summaries of the columns of a table, small, and sufficient for a comparison.
 //!
-//! A [`Profile`] is made of the training data and kept in the model's bundle; another is made of each window that
-//! is watched; [`drift`](crate::drift) compares the two and never needs the rows of either. Profiles of parts merge
-//! into the profile of the whole, in any order.
+//! The [`Profile`] of the training data is part of the model bundle; each monitored window has a profile as well;
+//! [`drift`](crate::drift) compares the two without the rows of either. Profiles of parts merge into the profile of the whole, in any
+//! order.
 //!
-//! No value is dropped: missing values, the numbers that are none (NaN, the infinities), and values that are none of their column's
-//! kind are counted apart.
+//! No value is dropped: missing values, numbers that are not finite, and unreadable values, which are not of the kind of their column,
+//! have counts of their own.
 
 mod categorical;
 mod moments;
@@ -28,17 +28,17 @@ use crate::{Error, two_sample::proportions::MOST_ROWS};
 /// The format that this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// Rows of no honest table: half of what the exact test of a rare event takes from both sides together.
+/// The largest number of rows of a valid profile: half of the limit of the exact test of a rare event, which sums both sides.
 const MAX_ROWS: u64 = MOST_ROWS / 2;
 
-/// Numbers counted at a time: many at once find the resolution they need sooner than one by one.
+/// Numbers that are counted at once: the required resolution is found sooner than one by one.
 const CHUNK: usize = 2 * BUCKETS;
 
-/// What is remembered of a table.
+/// The profile of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// [`FORMAT_VERSION`] when it was written.
+    /// The [`FORMAT_VERSION`] it was written with.
     pub format_version: u32,
     /// Rows of the table.
     pub rows: u64,
@@ -46,40 +46,40 @@ pub struct Profile {
     pub columns: Vec<Column>,
 }
 
-/// A column by name.
+/// A named column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// Unique in its table.
     pub name: String,
-    /// What is remembered of it.
+    /// Its profile.
     pub profile: ColumnProfile,
 }
 
-/// What is remembered of a column.
+/// The profile of a column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ColumnProfile {
     /// A quantity.
     Numeric(Numeric),
-    /// One of a set of values, or text.
+    /// A category, or text.
     Categorical(Categorical),
     /// True or false, under the names `true` and `false`.
     Boolean(Categorical),
-    /// A point in time.
+    /// A timestamp.
     Timestamp(Timestamp),
 }
 
-/// What a column's values are, in a word where it is displayed.
+/// The kind of the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ColumnKind {
     /// Quantities.
     Numeric,
-    /// Some of a set of values, or text.
+    /// Categories, or text.
     Categorical,
     /// True or false.
     Boolean,
-    /// Points in time.
+    /// Timestamps.
     Timestamp,
 }
 
@@ -105,7 +105,7 @@ impl Profile {
         self.columns.iter().find(|column| column.name == name).map(|column| &column.profile)
     }
 
-    /// The profile as it is stored: JSON.
+    /// The stored form: JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a profile has string keys and finite numbers alone")
     }
@@ -113,7 +113,7 @@ impl Profile {
     /// Reads a stored profile.
     ///
     /// # Errors
-    /// Bytes that are no profile, one of another format, or one that contradicts itself.
+    /// Bytes that are not a profile, a profile of another format, or an inconsistent one.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -132,15 +132,15 @@ impl Profile {
     /// Adds the rows of another part of the same table.
     ///
     /// # Errors
-    /// Other columns, or columns of another kind; more rows than are ever counted.
+    /// Different columns or kinds of columns; more rows in total than a profile can count.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
         let names = |profile: &Self| profile.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         if names(self) != names(other) {
-            return Err(Error::Profile("profiles of different columns do not merge".to_owned()));
+            return Err(Error::Profile("profiles with different columns cannot be merged".to_owned()));
         }
         let pairs = || self.columns.iter().zip(&other.columns);
         if let Some((column, _)) = pairs().find(|(mine, theirs)| mine.profile.kind() != theirs.profile.kind()) {
-            return Err(Error::Profile(format!("column {:?} has two kinds", column.name)));
+            return Err(Error::Profile(format!("column {:?} has different kinds in the two profiles", column.name)));
         }
         let rows = self.rows.saturating_add(other.rows);
         if rows > MAX_ROWS {
@@ -152,15 +152,15 @@ impl Profile {
 
     fn check(&self) -> Result<(), Error> {
         if self.rows > MAX_ROWS {
-            return Err(Error::Profile(format!("{} rows are more than anyone has", self.rows)));
+            return Err(Error::Profile(format!("{} rows exceed the limit of a profile", self.rows)));
         }
         let mut names = HashSet::new();
         if let Some(twice) = self.columns.iter().find(|column| !names.insert(column.name.as_str())) {
-            return Err(Error::Profile(format!("column {:?} is there twice", twice.name)));
+            return Err(Error::Profile(format!("column {:?} occurs twice", twice.name)));
         }
         for column in &self.columns {
             if column.profile.checked_rows() != Some(self.rows) {
-                let reason = format!("column {:?} does not have the table's {} rows", column.name, self.rows);
+                let reason = format!("column {:?} does not have {} rows, as the table does", column.name, self.rows);
                 return Err(Error::Profile(reason));
             }
         }
@@ -201,7 +201,7 @@ impl ColumnProfile {
         Self::Boolean(flags)
     }
 
-    /// A column of the same kind with that many rows, none of which has a value.
+    /// The profile of a column of the same kind with `rows` missing values.
     pub fn none_of(&self, rows: u64) -> Self {
         let categorical = || {
             let mut none = Categorical::new();
@@ -220,7 +220,7 @@ impl ColumnProfile {
         }
     }
 
-    /// What the values are.
+    /// The kind of the values.
     pub fn kind(&self) -> ColumnKind {
         match self {
             Self::Numeric(_) => ColumnKind::Numeric,
@@ -244,7 +244,7 @@ impl ColumnProfile {
         }
     }
 
-    /// Rows whose value is there, but is none of the column's kind.
+    /// Rows with a value that is not of the kind of the column.
     pub fn unreadable(&self) -> u64 {
         match self {
             Self::Numeric(numeric) => numeric.unreadable(),
@@ -275,7 +275,7 @@ impl ColumnProfile {
         Ok(())
     }
 
-    /// All rows, unless a forged profile claims more than can be counted.
+    /// All rows; `None` if a forged profile has more than can be counted.
     fn checked_rows(&self) -> Option<u64> {
         match self {
             Self::Numeric(numeric) => numeric.checked_rows(),
@@ -285,12 +285,12 @@ impl ColumnProfile {
     }
 }
 
-/// Counts that are mostly zero are left out of what is stored.
+/// Counts of zero are not stored.
 fn is_zero(rows: &u64) -> bool {
     *rows == 0
 }
 
-/// The name under which a flag is counted.
+/// The name of a boolean value in its profile.
 pub fn flag_name(flag: bool) -> &'static str {
     if flag { "true" } else { "false" }
 }

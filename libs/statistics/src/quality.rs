@@ -1,8 +1,8 @@
-//! How good predictions were, once the truth is known.
+//! Prediction quality, given the labels.
 //!
-//! Every function takes one prediction and one truth per row, in parallel slices. Losses are in nats
-//! (natural logarithm) or in the target's own unit. Empty input is an [`Error`](crate::Error); a value that is
-//! undefined for the rows given (AUC with one class, R2 of a constant truth) is `None`.
+//! Every function takes one prediction and one label per row, in parallel slices. Losses are in nats (natural logarithm) or in the
+//! unit of the target. Empty input is an [`Error`](crate::Error); a value that is undefined for the given rows (AUC with one class, R2
+//! of constant labels) is `None`.
 
 mod binary;
 mod multiclass;
@@ -12,8 +12,8 @@ pub use binary::{accuracy, auc, brier, log_loss, log_loss_rows};
 pub use multiclass::{multiclass_accuracy, multiclass_log_loss, multiclass_log_loss_rows};
 pub use regression::{mae, r2, rmse};
 
-/// Probabilities are held this far from 0 and 1 before a logarithm is taken, so that one confident
-/// mistake costs at most 34.5 nats and never infinity.
+/// Probabilities are clipped at this distance from 0 and 1 before the logarithm, so that one confident mistake costs at most 34.5 nats
+/// and never infinity.
 pub const PROBABILITY_FLOOR: f64 = 1e-15;
 
 /// The arithmetic mean of a non-empty slice.

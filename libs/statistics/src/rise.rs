@@ -1,8 +1,8 @@
-//! Have losses risen? A window's mean loss against the one measured when the model was made.
+//! Degradation: the mean loss of a window compared with the mean loss at validation.
 //!
-//! Rows are taken as independent draws, those of the window of one distribution and those of the reference of
-//! another. Rows that come in runs (one storm, one customer, one day) are fewer than they seem, and the bound is then
-//! too high: it finds rises that are none.
+//! Rows are assumed to be independent draws, from one distribution in the window and from another in the reference. With dependent
+//! rows (of one storm, one customer, one day) the effective number of rows is smaller, so that the bound is too high and false alarms
+//! are more frequent.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,28 +46,28 @@ impl Reference {
     }
 }
 
-/// By how much the mean loss rose.
+/// The rise of the mean loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rise {
-    /// The window's mean loss less the reference's.
+    /// The mean loss of the window minus that of the reference.
     pub rise: f64,
-    /// The true rise is above this, with the confidence asked for. Above 0: losses have risen.
+    /// The lower confidence bound of the rise. Above 0, losses have risen.
     pub lower_bound: f64,
 }
 
-/// Means closer than this share of the larger one are equal where no loss deviates from them: the rest is rounding.
+/// Relative difference up to which the means of constant losses are equal: smaller ones are rounding.
 const ROUNDING: f64 = 1e-12;
 
 /// One-sided comparison of the window's mean loss with the reference, variances unequal and both samples random
 /// (Welch 1947, "The generalization of Student's problem when several different population variances are involved",
-/// with Satterthwaite's degrees of freedom). Rows are taken as independent; see the [module](self).
+/// with Satterthwaite's degrees of freedom). Rows are assumed to be independent; see the [module](self).
 ///
-/// Where neither side deviates from its mean by more than rounding (1e-12 of the larger mean), the rise is its own
-/// bound, and one within rounding is none: the bound is then 0. A bound below the least float is that float.
+/// If the losses of both sides are constant up to rounding (1e-12 of the larger mean), the bound is the rise itself, or 0 if the rise is
+/// within rounding. A bound below the least float is that float.
 ///
 /// # Errors
-/// Fewer than two rows on either side; a loss or reference that is not finite; a negative deviation; means so far apart
-/// that their difference is not finite; a confidence outside (0, 1).
+/// Fewer than two rows on either side; a loss or reference that is not finite; a negative deviation; means whose
+/// difference is not finite; a confidence outside (0, 1).
 pub fn rise(window: &[f64], reference: &Reference, confidence: f64) -> Result<Rise, Error> {
     const WHAT: &str = "rise in loss";
     check_rows(WHAT, 2, window.len())?;

@@ -1,15 +1,14 @@
-//! Summaries of more values than one keeps, mergeable in any order.
+//! Sketches: mergeable summaries of bounded size.
 //!
-//! - [`PrefixCounts`]: how many values fell where. It is the histogram under every profile: exact while there are few
-//!   different values, and coarser by a known amount after that. The same values give the same counts in whatever order
-//!   they come and in whatever tree their parts are merged, to the last bit.
-//! - [`Distinct`]: how many different values there were.
-//! - [`Frequent`]: the values that occur most.
+//! - [`PrefixCounts`]: the histogram of every profile. It is exact for few distinct values and coarser by a known amount for more. Equal
+//!   values give equal counts, to the last bit, for any order of the values and any order of merges.
+//! - [`Distinct`]: the number of distinct values.
+//! - [`Frequent`]: the most frequent values.
 //!
-//! The quantile sketches in use elsewhere were looked at for the first. KLL and REQ (Apache DataSketches) bound the error of
-//! a rank, but flip coins, so that two merges of the same parts differ; a t-digest has no bound; DDSketch is as
-//! deterministic as this one, but its buckets do not adapt, and at a relative error of 1 % a year such as 2013 shares one with some forty others.
-//! For distinct values and frequent ones the sketches of Apache DataSketches are taken as they are.
+//! Other quantile sketches do not serve for the first. KLL and REQ (Apache DataSketches) bound the error of a rank, but are random, so
+//! that two merges of the same parts differ; a t-digest has no bound; DDSketch is deterministic, but its buckets do not adapt: at a
+//! relative error of 1 % a year such as 2013 shares a bucket with about forty others. Distinct and frequent values use the sketches of
+//! Apache DataSketches.
 
 mod bytes;
 mod distinct;

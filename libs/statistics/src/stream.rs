@@ -1,28 +1,28 @@
-//! Has a stream changed? Detectors that take one value at a time, in memory that does not grow with the stream (for
-//! [`Adwin`], by its logarithm).
+//! Change detection on streams. Detectors take one value at a time, in memory that does not grow with the stream (for
+//! [`Adwin`], with its logarithm).
 //!
-//! Every detector is made by `new(Options)`, which refuses options that make no sense; `Options::default()` has the
-//! defaults of river 0.26.1. `update(value)` takes the next value and answers with a [`Signal`]. A value it refuses
-//! leaves the detector as it was. Means are absent before the first value. All state is plain data: a detector that
-//! was serialised and read back goes on where it stopped, and one whose options make no sense, or whose state no
-//! values lead to, is refused when it is read.
+//! The monitor will call them for concept drift on the stream of losses, with [`Adwin`] for the onset of a change and the sequential tests
+//! for its significance; until then only tests do.
 //!
-//! Heuristic detectors, in the convention of river 0.26.1. Their false-alarm rate depends on the stream, and none
-//! states a guarantee over a whole stream:
+//! Every detector is created by `new(Options)`, which rejects invalid options; `Options::default()` has the defaults of river 0.26.1.
+//! `update(value)` takes the next value and returns a [`Signal`]. A rejected value does not change the detector. Means are absent before
+//! the first value. All state is plain data: a deserialised detector continues where the serialised one stopped, and invalid options or
+//! an impossible state are rejected on deserialisation.
 //!
-//! - [`Adwin`]: the mean of any stream whose values lie roughly in [0, 1], with a window that adapts; also as the
-//!   paper has it;
+//! Heuristic detectors, in the convention of river 0.26.1. Their false-alarm rate depends on the stream, and none has a guarantee over a
+//! whole stream:
+//!
+//! - [`Adwin`]: the mean of any stream with values roughly in [0, 1], with an adaptive window; also in the version of the paper;
 //! - [`PageHinkley`]: the mean of any stream, against a threshold in the units of the data;
-//! - [`Ddm`], [`Eddm`]: the error rate of a classifier, from 0 (right) and 1 (wrong);
+//! - [`Ddm`], [`Eddm`]: the error rate of a classifier, from 0 (correct) and 1 (wrong);
 //! - [`HddmA`], [`HddmW`]: the mean of values in [0, 1], with and without forgetting;
 //! - [`Kswin`]: the distribution of any stream.
 //!
-//! Sequential tests. They hold for bounded values however often they are looked at, and the values need not be
-//! independent:
+//! Sequential tests. For bounded values they are valid at any stopping time, and the values need not be independent:
 //!
-//! - [`ConfidenceSequence`]: an interval for the mean that is right at all times at once;
+//! - [`ConfidenceSequence`]: an interval for the mean that is valid at all times simultaneously;
 //! - [`EProcess`]: evidence that the mean is above a bound, or below it;
-//! - [`EDetector`]: evidence that the mean has moved beyond a bound at some time, with a stated mean time between false
+//! - [`EDetector`]: evidence that the mean has moved beyond a bound at some time, with a bound on the mean time between false
 //!   alarms.
 
 pub mod adwin;
@@ -54,24 +54,24 @@ pub use page_hinkley::PageHinkley;
 
 use crate::{Error, error::check_option};
 
-/// What a detector says after a value. The order is that of alarm.
+/// The state of a detector after a value, in ascending order of alarm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
-    /// No sign of a change.
+    /// No change is detected.
     #[default]
     Quiet,
-    /// A change may be under way. Only [`Ddm`], [`Eddm`], [`HddmA`] and [`HddmW`] warn.
+    /// A change is possible. Only [`Ddm`], [`Eddm`], [`HddmA`] and [`HddmW`] warn.
     Warning,
     /// The stream has changed.
     Drift,
 }
 
-/// Which changes of a mean count.
+/// The direction of a change of the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// The mean grows.
+    /// The mean rises.
     Rise,
     /// The mean falls.
     Fall,
@@ -89,18 +89,18 @@ impl Direction {
     }
 }
 
-/// The largest absolute value taken by the detectors that add up squares: with it, no stream of 2^64 values overflows.
+/// The largest absolute value that the detectors with sums of squares accept, so that no stream of 2^64 values overflows.
 pub const LARGEST: f64 = 1e100;
 
-/// What may make no sense: options, by `new`, and whole detectors when they are read back.
+/// Validation: of options by `new`, and of whole detectors on deserialisation.
 trait Checked {
     /// # Errors
-    /// Names the first option outside its range, or the detector whose state no values lead to.
+    /// The first option outside its range, or an impossible state of the detector.
     fn check(&self) -> Result<(), Error>;
 }
 
-/// Reads and writes detectors as derived with `#[serde(remote = "Self")]`, under which the derived functions are
-/// inherent ones, and checks what was read.
+/// Implements serde for detectors derived with `#[serde(remote = "Self")]`, where the derived functions are inherent, and validates what is
+/// read.
 macro_rules! checked_when_read {
     ($($detector:ty),*) => { $(
         impl Serialize for $detector {
@@ -120,32 +120,32 @@ macro_rules! checked_when_read {
 }
 checked_when_read!(Adwin, ConfidenceSequence, Ddm, EDetector, EProcess, Eddm, HddmA, HddmW, PageHinkley);
 
-/// Refuses a state read back that no values lead to.
+/// Rejects an impossible deserialised state.
 fn check_state(what: &'static str, sound: bool) -> Result<(), Error> {
     if sound { Ok(()) } else { Err(Error::State { what }) }
 }
 
-/// Whether a number is in [0, 1] but for rounding.
+/// Whether a number is in [0, 1], up to rounding.
 fn is_unit(value: f64) -> bool {
     (-1e-9..=1.0 + 1e-9).contains(&value)
 }
 
-/// Whether a number is at most `most` in size, and so not NaN either.
+/// Whether the absolute value of a number is at most `most`, which excludes NaN.
 fn is_within(value: f64, most: f64) -> bool {
     value.abs() <= most
 }
 
-/// Refuses what is not a finite number of at most [`LARGEST`] in size.
+/// Rejects numbers that are not finite or larger than [`LARGEST`] in absolute value.
 fn check_size(what: &'static str, seen: u64, value: f64) -> Result<(), Error> {
     check_value(what, seen, value, value.abs() <= LARGEST, "a number between -1e100 and 1e100")
 }
 
-/// Refuses what is not in [0, 1].
+/// Rejects numbers outside [0, 1].
 fn check_unit(what: &'static str, seen: u64, value: f64) -> Result<(), Error> {
     check_value(what, seen, value, (0.0..=1.0).contains(&value), "a number from 0 to 1")
 }
 
-/// Refuses all but 0 and 1.
+/// Rejects numbers other than 0 and 1.
 fn check_bit(what: &'static str, seen: u64, value: f64) -> Result<(), Error> {
     check_value(what, seen, value, value == 0.0 || value == 1.0, "0 or 1")
 }

@@ -1,13 +1,15 @@
-//! Two samples of one column: how far apart are they, and could chance alone have made it so?
+//! Two-sample statistics: distances between two samples of one column, and tests of their significance.
 //!
-//! Ordered data come as two [`Sample`]s, the reference first. The distances are in the unit of the column
+//! Ordered data are two [`Sample`]s, the reference first. The distances are in the unit of the column
 //! ([`wasserstein`]) or its square root ([`energy_distance`]), and 0.0, never -0.0, for equal shares; the tests ([`ks`],
-//! [`cramer_von_mises`], [`mmd`]) give a p-value that takes both samples as drawn. [`mmd`] alone looks at several
-//! columns together, and its rows come as tables.
+//! [`cramer_von_mises`], [`mmd`]) give a p-value that treats both samples as random. Only [`mmd`] compares several
+//! columns jointly; its rows are tables.
 //!
-//! Where values tie, the p-values of [`ks`] and [`cramer_von_mises`] are those of continuous data, and so rather too large
-//! than too small: the tests alarm less often than they say, and never for samples of equal shares. Heavily rounded
-//! columns are better compared as categories.
+//! With ties, the p-values of [`ks`] and [`cramer_von_mises`] are those of continuous data and therefore conservative: the tests alarm
+//! less often than their level, and never for samples of equal shares. Compare heavily rounded columns as categories.
+//!
+//! [`drift`](crate::drift) and [`convention`](crate::convention) call most of these. The monitor will call [`mmd`] for several columns at
+//! once, and [`cramer_von_mises`] and [`energy_distance`] for the distribution of losses; until then only tests do.
 
 pub mod binning;
 pub mod contingency;
@@ -33,23 +35,23 @@ pub use wasserstein::wasserstein;
 
 use serde::{Deserialize, Serialize};
 
-/// A test's result.
+/// The result of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     /// The statistic.
     pub statistic: f64,
-    /// Chance of one at least as extreme if both samples are from one population.
+    /// Probability of a statistic at least as extreme if both samples are from one population.
     pub p_value: f64,
 }
 
-/// How a p-value is found.
+/// The method of a p-value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Exact where that is cheap, else asymptotic.
+    /// Exact if that is cheap, else asymptotic.
     #[default]
     Auto,
-    /// Over all ways in which the rows could have fallen to the two samples; refused where that takes too long.
+    /// Over all assignments of the rows to the two samples; an error if that takes too long.
     Exact,
-    /// From the distribution that large samples tend to.
+    /// From the limiting distribution of large samples.
     Asymptotic,
 }

@@ -1,5 +1,5 @@
-//! A small sample of what `make calibrate` simulates in full: the drift verdict keeps to its budget of false alarms where nothing
-//! moves, and finds at once what is planted in large windows. Draws are seeded, so a failure repeats.
+//! A small part of the simulations of `make calibrate`: without drift, false alarms stay within the budget, and shifts in large windows are
+//! detected at once. Draws are seeded, so a failure is reproducible.
 
 #[path = "../examples/calibrate/simulation.rs"]
 mod simulation;
@@ -8,10 +8,10 @@ use rekindle_statistics::drift::Settings;
 use simulation::{Population, Shift, alarms_without_cause, delay, effect, p_value};
 use statrs::distribution::{Binomial, DiscreteCDF as _};
 
-/// Window sizes, and streams drawn with each.
+/// Window sizes, and the number of streams of each.
 const SIZES: [(usize, u64); 5] = [(50, 15), (100, 15), (200, 15), (500, 15), (10_000, 2)];
 
-/// Streams with a planted shift.
+/// Streams with a shift.
 const PLANTED: u64 = 10;
 
 #[track_caller]
@@ -19,7 +19,7 @@ fn keeps_to_the_budget(population: Population) {
     let settings = Settings::default();
     let streams: u64 = SIZES.iter().map(|(_, streams)| streams).sum();
     let alarms = SIZES.iter().flat_map(|&(rows, streams)| {
-        // Other seeds than those of `make calibrate`.
+        // Different seeds from those of `make calibrate`.
         (0..streams).map(move |stream| alarms_without_cause(population, rows, 1_000_000 + stream, &settings))
     });
     let alarms = alarms.filter(|alarm| *alarm).count() as u64;
@@ -31,8 +31,8 @@ fn keeps_to_the_budget(population: Population) {
 #[track_caller]
 fn finds_at_once(population: Population, shift: Shift) {
     let settings = Settings::default();
-    let truth = effect(population, shift, &settings);
-    assert!(truth > settings.margin, "the shift has an effect of {truth}, within the margin");
+    let effect = effect(population, shift, &settings);
+    assert!(effect > settings.margin, "the shift has an effect of {effect}, within the margin");
     let delays: Vec<Option<usize>> =
         (0..PLANTED).map(|seed| delay(population, 10_000, shift, 1_000_000 + seed, &settings)).collect();
     assert!(delays.iter().all(|delay| *delay == Some(1)), "{population:?} {shift:?}: {delays:?}");
@@ -80,19 +80,19 @@ fn thousand_categories() {
     finds_at_once(Population::Categories(1000), Shift::Share(0.05));
 }
 
-/// What is within the margin is no drift, however many rows show it.
+/// A shift within the margin is not drift for any number of rows.
 #[test]
-fn a_shift_within_the_margin_is_no_drift() {
+fn a_shift_within_the_margin_is_not_drift() {
     let settings = Settings::default();
     let shift = Shift::Deviations(0.1);
     assert!(effect(Population::Normal, shift, &settings) < settings.margin);
     assert!((0..3).all(|seed| delay(Population::Normal, 10_000, shift, seed, &settings).is_none()));
 }
 
-/// Without the margin, which forgives much: a p-value below a level is no more frequent than that, in small references, in windows
-/// larger than the reference, and with rare values.
+/// Without the margin, which hides false alarms: p-values below a level are not more frequent than the level, with small references, with
+/// windows larger than the reference, and with rare values.
 #[test]
-fn p_values_are_no_smaller_than_they_may_be() {
+fn p_values_are_valid() {
     const COLUMNS: u64 = 4000;
     for (population, reference, window) in [
         (Population::Normal, 80, 2000),

@@ -1,4 +1,4 @@
-//! Tests on counts and many tests at once, against values made with scipy 1.17.1 or by hand.
+//! Tests on counts and multiple testing, compared with results of scipy 1.17.1 or by hand.
 
 use rekindle_statistics::{
     Error,
@@ -18,8 +18,8 @@ fn part(hits: u64, misses: u64) -> Part {
     Part { hits, rows: hits + misses }
 }
 
-/// `scipy.stats.fisher_exact(table)` for the small tables; for those of more than 10,000 rows, where scipy has no more
-/// than nine digits, the same sum in arithmetic of 40 digits.
+/// `scipy.stats.fisher_exact(table)` for the small tables; for those of more than 10,000 rows, where scipy has at most
+/// nine digits, the same sum in 40-digit arithmetic.
 #[test]
 fn fisher_keeps_its_digits_from_four_rows_to_twenty_million() {
     let cases = [
@@ -40,10 +40,10 @@ fn fisher_keeps_its_digits_from_four_rows_to_twenty_million() {
 }
 
 #[test]
-fn fisher_at_its_edges() {
+fn fisher_in_extreme_cases() {
     let certain = fisher_exact(part(80, 0), part(20, 0)).expect("one table is possible");
     assert_eq!((certain.odds_ratio, certain.p_value, certain.doubled_tail), (None, 1.0, 1.0));
-    // By hand: two of two hits in the window's four of eight rows have the chance 6/28.
+    // By hand: both hits in the four of eight rows of the window have probability 6/28.
     let small = fisher_exact(part(0, 4), part(2, 2)).expect("a table");
     close(small.p_value, 12.0 / 28.0, 1e-14);
     close(small.doubled_tail, 12.0 / 28.0, 1e-14);
@@ -64,7 +64,7 @@ fn homogeneity_agrees_with_scipy_in_both_statistics() {
         (&[80, 20], &[65, 35], ratio, yates, 4.956_985_366_916_811, 0.025_985_470_696_636_825),
         (&[80, 20], &[65, 35], ratio, none, 5.697_698_427_112_225_5, 0.016_987_174_322_512_413),
         (&[3, 0], &[2, 4], pearson, yates, 1.406_249_999_999_999_8, 0.235_679_913_429_034_24),
-        // The correction goes no further than the expectation.
+        // The correction stops at the expectation.
         (&[10, 10], &[11, 11], pearson, yates, 0.0, 1.0),
     ];
     for (reference, window, statistic, correction, value, p_value) in cases {
@@ -101,7 +101,7 @@ fn cressie_and_read_agree_with_scipy() {
 }
 
 #[test]
-fn homogeneity_leaves_out_empty_bins_and_refuses_empty_sides() {
+fn homogeneity_omits_empty_bins_and_rejects_empty_sides() {
     let test = |r: &[u64], w: &[u64]| homogeneity(r, w, Statistic::Pearson, Correction::Yates);
     assert_eq!(test(&[50, 0, 30], &[40, 0, 40]), test(&[50, 30], &[40, 40]));
     assert_eq!(test(&[50], &[30]).map(|test| (test.statistic, test.freedom, test.p_value)), Ok((0.0, 0, 1.0)));
@@ -123,7 +123,7 @@ fn fit_agrees_with_scipy() {
 }
 
 #[test]
-fn fit_to_what_cannot_be_fitted() {
+fn goodness_of_fit_in_extreme_cases() {
     let fit = |observed: &[u64], expected: &[f64]| goodness_of_fit(observed, expected, Statistic::Pearson);
     let unseen = fit(&[50, 1], &[51.0, 0.0]).expect("a fit");
     assert_eq!((unseen.statistic, unseen.p_value), (f64::INFINITY, 0.0));
@@ -157,7 +157,7 @@ fn chi_square_tail_keeps_its_digits() {
 }
 
 #[test]
-fn chi_square_tail_at_its_edges() {
+fn chi_square_tail_in_extreme_cases() {
     let cases = [
         (0.0, 3, Some(1.0)),
         (-1.0, 3, Some(1.0)),
@@ -175,7 +175,7 @@ fn chi_square_tail_at_its_edges() {
 }
 
 #[test]
-fn z_is_the_root_of_chi_square() {
+fn z_is_the_square_root_of_chi_square() {
     let z = two_proportions(part(20, 80), part(35, 65)).expect("rows");
     let chi_square = homogeneity(&[20, 80], &[35, 65], Statistic::Pearson, Correction::None).expect("rows");
     close(z.statistic * z.statistic, chi_square.statistic, 1e-12);
@@ -186,7 +186,7 @@ fn z_is_the_root_of_chi_square() {
 
 /// As R's `p.adjust`, and `scipy.stats.false_discovery_control`.
 #[test]
-fn adjusted_p_values_in_the_order_given() {
+fn adjusted_p_values_are_in_the_given_order() {
     let p_values = [0.01, 0.04, 0.03, 0.005];
     let cases = [
         (Procedure::Bonferroni, [0.04, 0.16, 0.12, 0.02]),

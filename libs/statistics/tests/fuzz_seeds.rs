@@ -1,4 +1,4 @@
-//! What the fuzz target `profile` starts from, without a fuzzer.
+//! The seeds of the fuzz target `profile`, run without a fuzzer.
 
 #[path = "../../dataset/fuzz/src/profile.rs"]
 mod profile;

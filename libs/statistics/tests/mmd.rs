@@ -1,4 +1,4 @@
-//! The kernel test on several columns: what it finds, what it does not depend on, and the formula written out.
+//! The kernel two-sample test: its power, its invariances, and its formula.
 
 use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -7,7 +7,7 @@ use rekindle_statistics::{
     two_sample::{MmdSettings, mmd},
 };
 
-/// Rows of two columns, the second `dependence` parts the first.
+/// Rows of two columns with a dependence of the second on the first.
 fn rows(seed: u64, count: usize, dependence: f64, shift: f64) -> Vec<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut normal = move || (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
@@ -19,7 +19,7 @@ fn rows(seed: u64, count: usize, dependence: f64, shift: f64) -> Vec<f64> {
 }
 
 #[test]
-fn the_kernel_test_tells_equal_moved_and_otherwise_dependent_rows() {
+fn the_kernel_test_detects_shifts_and_changes_of_dependence() {
     let settings = MmdSettings::default();
     let reference = rows(1, 150, 0.0, 0.0);
     let test = |window: &[f64]| mmd(&reference, window, 2, &settings).unwrap();
@@ -27,7 +27,7 @@ fn the_kernel_test_tells_equal_moved_and_otherwise_dependent_rows() {
     assert!(same.p_value > 0.9 && same.statistic < 0.0, "{same:?}");
     assert!(test(&rows(2, 100, 0.0, 0.0)).p_value > 0.05);
     assert_eq!(test(&rows(3, 100, 0.0, 1.0)).p_value, 1.0 / 200.0);
-    // Each column on its own is as before.
+    // The marginal distributions are unchanged.
     assert!(test(&rows(4, 100, 0.9, 0.0)).p_value <= 2.0 / 200.0);
 }
 
@@ -51,7 +51,7 @@ fn shuffled(rows: &[f64], seed: u64) -> Vec<f64> {
     rows.concat()
 }
 
-/// Also for samples of one size, of which either could be the group that is drawn, and with rows that tie.
+/// Also for samples of equal size, of which either can be the visited group, and for tied rows.
 #[test]
 fn the_kernel_test_does_not_depend_on_the_order_of_rows() {
     let settings = MmdSettings { permutations: 99, seed: 7 };
@@ -63,7 +63,7 @@ fn the_kernel_test_does_not_depend_on_the_order_of_rows() {
     ];
     for (reference, window) in tables {
         let plain = mmd(&reference, &window, 2, &settings).unwrap();
-        assert!(plain.p_value > 0.01 && plain.p_value < 1.0, "{plain:?} could not tell orders apart");
+        assert!(plain.p_value > 0.01 && plain.p_value < 1.0, "{plain:?} cannot distinguish orders");
         for seed in 0..5 {
             let (reference, window) = (shuffled(&reference, seed), shuffled(&window, seed + 100));
             assert_eq!(mmd(&reference, &window, 2, &settings), Ok(plain));
@@ -72,9 +72,9 @@ fn the_kernel_test_does_not_depend_on_the_order_of_rows() {
     }
 }
 
-/// As its documentation says, so that nobody counts on it.
+/// As documented.
 #[test]
-fn one_enormous_value_blinds_the_kernel_test_to_its_column() {
+fn an_outlier_hides_a_shift_of_its_column_from_the_kernel_test() {
     let (mut reference, window) = (rows(1, 60, 0.0, 0.0), rows(2, 60, 0.0, 3.0));
     let settings = MmdSettings::default();
     assert_eq!(mmd(&reference, &window, 2, &settings).unwrap().p_value, 1.0 / 200.0);
@@ -82,7 +82,7 @@ fn one_enormous_value_blinds_the_kernel_test_to_its_column() {
     assert!(mmd(&reference, &window, 2, &settings).unwrap().p_value > 0.05);
 }
 
-/// The estimate written out as in the paper.
+/// The estimate by the formula of the paper.
 #[test]
 fn the_kernel_estimate_is_the_one_defined() {
     let (reference, window) = ([0.0, 1.0, 3.0], [2.0, 7.0]);
@@ -95,12 +95,12 @@ fn the_kernel_estimate_is_the_one_defined() {
     let across = reference.iter().flat_map(|x| window.iter().map(move |y| kernel(*x, *y))).sum::<f64>() / 6.0;
     assert!((test.statistic - (within - 2.0 * across)).abs() < 1e-12, "{test:?}");
     assert!((test.bandwidth - 3.0 / std).abs() < 1e-12);
-    // There are but ten groupings of these five rows, and this one is among 99 drawn many times.
+    // These five rows have only ten groupings, so that 99 draws include the observed one many times.
     assert!(test.p_value > 0.05, "{test:?}");
 }
 
 #[test]
-fn the_kernel_test_refuses_what_it_cannot_hold_and_bears_the_rest() {
+fn the_kernel_test_rejects_too_many_rows_and_accepts_all_others() {
     let settings = MmdSettings { permutations: 19, seed: 0 };
     let few = MmdSettings { permutations: 18, seed: 0 };
     assert!(matches!(mmd(&[1.0; 4], &[1.0; 4], 2, &few), Err(Error::Parameter { .. })));

@@ -1,4 +1,4 @@
-//! What holds of profiles for all inputs: of their merging, their storing, and the errors that they state.
+//! Properties of profiles for all inputs: merging, storage, and stated errors.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -18,7 +18,7 @@ use rekindle_statistics::{
     sketch::{Distinct, Frequent, PrefixCounts},
 };
 
-/// Deals the rows out to parts, profiles each, and merges two at a time, whichever, until one is left.
+/// Distributes the rows over parts, profiles each, and merges random pairs until one is left.
 fn merged<R, P>(rows: &[R], seed: u64, profile: impl Fn(&[&R]) -> P, merge: impl Fn(&mut P, &P)) -> P {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut parts: Vec<Vec<&R>> = (0..rng.random_range(1..9)).map(|_| Vec::new()).collect();
@@ -47,7 +47,7 @@ fn categorical<'a>(values: impl IntoIterator<Item = &'a String>) -> Categorical 
     categorical
 }
 
-/// Equal in all that is counted, and in the moments but for rounding.
+/// Checks equal counts, and equal moments up to rounding.
 fn assert_same_numeric(one: &Numeric, other: &Numeric) {
     assert_eq!(one.values(), other.values());
     assert_eq!(one.range(), other.range());
@@ -93,7 +93,7 @@ fn assert_same(one: &Profile, other: &Profile) {
     }
 }
 
-/// A share of the numbers, and the shares that lie below a value and up to it.
+/// Checks a quantile by the shares of values below it and up to it.
 fn assert_rank(values: &[f64], profile: &Numeric, q: f64) {
     let value = profile.quantile(q).unwrap();
     let share = |is: &dyn Fn(&&f64) -> bool| values.iter().filter(is).count() as f64 / values.len() as f64;
@@ -107,14 +107,14 @@ fn assert_rank(values: &[f64], profile: &Numeric, q: f64) {
 
 proptest! {
     #[test]
-    fn parts_merge_into_the_whole_in_any_tree(rows in rows(), seed in any::<u64>()) {
+    fn parts_merge_into_the_whole_in_any_order(rows in rows(), seed in any::<u64>()) {
         let part = |rows: &[&draws::Row]| table(&rows.iter().map(|row| (*row).clone()).collect::<Vec<_>>());
         let merged = merged(&rows, seed, part, |one, other| one.merge(other).unwrap());
         assert_same(&merged, &table(&rows));
     }
 
     #[test]
-    fn so_do_parts_with_more_numbers_than_buckets(
+    fn parts_with_more_numbers_than_buckets_merge_in_any_order(
         values in vec(number(), 0..600), seed in any::<u64>(), buckets in 2_usize..200
     ) {
         let part = |part: &[&Option<f64>]| numeric(part.iter().copied(), buckets);
@@ -122,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn values_added_at_once_count_as_one_by_one(values in vec(number(), 0..600), buckets in 2_usize..200) {
+    fn values_added_at_once_count_as_values_added_one_by_one(values in vec(number(), 0..600), buckets in 2_usize..200) {
         let present: Vec<f64> = values.iter().copied().flatten().collect();
         let mut at_once = Numeric::with_buckets(buckets);
         at_once.add_all(&present);
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn counts_by_prefix_keep_all_rows_and_no_more_prefixes_than_there_is_room_for(
+    fn prefix_counts_keep_all_rows_within_their_capacity(
         keys in vec(prop_oneof![any::<u64>(), 0..2000_u64, Just(u64::MAX)], 0..500), capacity in 0_usize..50
     ) {
         let mut counts = PrefixCounts::new(capacity);
@@ -146,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn a_profile_survives_storing_and_compares_the_same(rows in rows(), others in rows()) {
+    fn a_stored_profile_gives_the_same_comparison(rows in rows(), others in rows()) {
         let (profile, current) = (table(&rows), table(&others));
         let stored = Profile::from_bytes(&profile.to_bytes()).unwrap();
         prop_assert_eq!(&stored, &profile);
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn no_rank_is_off_by_more_than_stated(
+    fn rank_errors_are_within_the_stated_bound(
         values in vec(prop_oneof![-1e3..1e3, (-20_i32..20).prop_map(f64::from), Just(5e-324), Just(-1e300)], 1..500),
         buckets in 2_usize..300,
         q in 0.0..=1.0
@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_bytes_are_refused_or_make_a_profile(
+    fn mutated_bytes_are_an_error_or_a_valid_profile(
         rows in rows(), at in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4), cut in any::<Option<u16>>()
     ) {
         let mut bytes = table(&rows).to_bytes();
@@ -186,14 +186,14 @@ proptest! {
 
 fn names(distinct: usize, rows: usize, seed: u64) -> Vec<String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    // Skewed, so that some are frequent.
+    // Skewed, so that some values are frequent.
     (0..rows).map(|_| format!("{:x}", (rng.random::<f64>().powi(3) * distinct as f64) as u64 * 0x9e37_79b9)).collect()
 }
 
 #[test]
-fn parts_with_more_categories_than_are_counted_each_merge_in_any_tree() {
+fn parts_with_grouped_categories_merge_in_any_order() {
     for seed in 0..8 {
-        // From fewer than there is room for, through parts with few and a whole with many, to many in all.
+        // Few values everywhere, few in the parts but many in the whole, and many everywhere.
         let distinct = CATEGORIES / 2 + seed as usize * 3000;
         let values = names(distinct, 4 * distinct, seed);
         let whole = categorical(&values);
@@ -212,7 +212,7 @@ fn parts_with_more_categories_than_are_counted_each_merge_in_any_tree() {
 }
 
 #[test]
-fn parts_with_more_numbers_than_buckets_merge_in_any_tree_at_full_size() {
+fn parts_of_full_size_merge_in_any_order() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let values: Vec<Option<f64>> = (0..60_000).map(|_| Some(rng.random::<f64>().powi(7) * 1e6 - 10.0)).collect();
     let of = |values: &[&Option<f64>]| match ColumnProfile::of_numbers(values.iter().map(|value| **value)) {
@@ -225,7 +225,7 @@ fn parts_with_more_numbers_than_buckets_merge_in_any_tree_at_full_size() {
 }
 
 #[test]
-fn the_number_of_different_keys_lies_within_its_bounds() {
+fn the_number_of_distinct_keys_is_within_its_bounds() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let mut misses = 0;
     for keys in [0, 1, 7, 300, 1000, 5000, 20_000, 200_000] {
@@ -250,7 +250,7 @@ fn the_number_of_different_keys_lies_within_its_bounds() {
 }
 
 #[test]
-fn no_frequent_text_is_off_by_more_than_stated() {
+fn frequent_texts_have_errors_within_the_stated_bound() {
     for seed in 0..5 {
         let values = names(20_000, 100_000, seed);
         let mut counts: HashMap<&str, u64> = HashMap::new();

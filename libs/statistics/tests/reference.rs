@@ -1,4 +1,4 @@
-//! Values made with other libraries, under the conventions that this crate shares with them.
+//! Comparison with results of other libraries under common conventions.
 
 use rekindle_statistics::{drift, paired, quality, rise};
 
@@ -7,7 +7,7 @@ fn close(got: f64, expected: f64) {
     assert!((got - expected).abs() <= 1e-9 * expected.abs().max(1.0), "got {got}, expected {expected}");
 }
 
-/// By hand: 2 of 2 events in a window of 4 among 8 rows have the chance 6/28, doubled for the two sides.
+/// By hand: both events in the 4 of 8 rows of the window have probability 6/28, doubled for two sides.
 #[test]
 fn exact_test_of_a_small_table() {
     close(drift::rare_event(0, 4, 2, 4), 2.0 * 6.0 / 28.0);
@@ -15,7 +15,7 @@ fn exact_test_of_a_small_table() {
     assert!(drift::rare_event(0, 300_000, 500, 500) < 1e-100);
 }
 
-/// The noncentrality that power tables give: 7.849 for one degree of freedom and 9.634 for two, at level 0.05 and power 0.8
+/// The noncentrality in power tables: 7.849 for one degree of freedom and 9.634 for two, at level 0.05 and power 0.8
 /// (Cohen 1988, section 7.4).
 #[test]
 fn noncentrality_agrees_with_power_tables() {
@@ -25,38 +25,38 @@ fn noncentrality_agrees_with_power_tables() {
     }
 }
 
-/// Worked by hand from the formulas.
+/// By hand from the formulas.
 #[test]
 fn quality_of_small_examples() {
     let probabilities = [0.9, 0.2, 0.6, 0.5];
-    let truth = [true, false, false, true];
+    let labels = [true, false, false, true];
     close(
-        quality::log_loss(&probabilities, &truth).unwrap(),
+        quality::log_loss(&probabilities, &labels).unwrap(),
         -(0.9_f64.ln() + 0.8_f64.ln() + 0.4_f64.ln() + 0.5_f64.ln()) / 4.0,
     );
-    close(quality::brier(&probabilities, &truth).unwrap(), (0.01 + 0.04 + 0.36 + 0.25) / 4.0);
-    close(quality::accuracy(&probabilities, &truth).unwrap(), 0.75);
-    close(quality::auc(&probabilities, &truth).unwrap().unwrap(), 0.75);
+    close(quality::brier(&probabilities, &labels).unwrap(), (0.01 + 0.04 + 0.36 + 0.25) / 4.0);
+    close(quality::accuracy(&probabilities, &labels).unwrap(), 0.75);
+    close(quality::auc(&probabilities, &labels).unwrap().unwrap(), 0.75);
     close(quality::auc(&[0.5, 0.5, 0.5], &[true, false, false]).unwrap().unwrap(), 0.5);
 
     let rows = [0.7, 0.2, 0.1, 0.1, 0.1, 0.8];
     close(quality::multiclass_log_loss(&rows, 3, &[0, 1]).unwrap(), -(0.7_f64.ln() + 0.1_f64.ln()) / 2.0);
     close(quality::multiclass_accuracy(&rows, 3, &[0, 1]).unwrap(), 0.5);
 
-    let (predicted, truth) = ([1.0, 2.0, 4.0], [1.0, 3.0, 2.0]);
-    close(quality::mae(&predicted, &truth).unwrap(), 1.0);
-    close(quality::rmse(&predicted, &truth).unwrap(), (5.0_f64 / 3.0).sqrt());
-    close(quality::r2(&predicted, &truth).unwrap().unwrap(), 1.0 - 5.0 / 2.0);
+    let (predicted, labels) = ([1.0, 2.0, 4.0], [1.0, 3.0, 2.0]);
+    close(quality::mae(&predicted, &labels).unwrap(), 1.0);
+    close(quality::rmse(&predicted, &labels).unwrap(), (5.0_f64 / 3.0).sqrt());
+    close(quality::r2(&predicted, &labels).unwrap().unwrap(), 1.0 - 5.0 / 2.0);
 }
 
 #[test]
-fn rows_of_probabilities_add_up_to_one() {
+fn rows_of_probabilities_must_sum_to_one() {
     let loss = |row: &[f64], classes| quality::multiclass_log_loss(row, classes, &[0]);
     for row in [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.3, 0.1], [0.5, 0.3, 0.200_01]] {
         assert!(loss(&row, 3).is_err(), "{row:?}");
         assert!(quality::multiclass_accuracy(&row, 3, &[0]).is_err(), "{row:?}");
     }
-    // Singles from a softmax, each kept 1e-7 away from 0 and 1, are rounded but no nonsense.
+    // Single-precision values of a softmax, clipped at 1e-7, are valid up to rounding.
     for classes in [2, 3, 10, 1000, 30_000] {
         for sharpness in [0.0, 1.0, 30.0] {
             let weights: Vec<f64> = (0..classes).map(|class| (-sharpness * f64::from(class % 97)).exp()).collect();
@@ -69,7 +69,7 @@ fn rows_of_probabilities_add_up_to_one() {
 }
 
 #[test]
-fn undefined_quality_is_absent_and_bad_input_an_error() {
+fn undefined_quality_is_absent_and_invalid_input_an_error() {
     assert_eq!(quality::auc(&[0.1, 0.2], &[true, true]), Ok(None));
     assert_eq!(quality::r2(&[1.0, 2.0], &[3.0, 3.0]), Ok(None));
     assert!(quality::log_loss(&[], &[]).is_err());
@@ -107,7 +107,7 @@ fn student_quantile_holds_for_many_rows() {
 }
 
 #[test]
-fn huge_losses_give_finite_answers() {
+fn huge_losses_give_finite_results() {
     let huge = [1e300, -1e300, 5e299];
     assert!(quality::rmse(&huge, &[0.0; 3]).unwrap().is_finite());
     assert!(quality::r2(&[0.0; 3], &huge).unwrap().unwrap().is_finite());
@@ -126,7 +126,7 @@ fn huge_losses_give_finite_answers() {
     assert!(quality::mae(&[f64::MAX], &[f64::MIN]).is_err());
 }
 
-/// The quantile is found from the tail: from one less it, the largest confidence below 1 would ask for that of 1.
+/// The quantile is computed from the tail: one minus the tail of the largest confidence below 1 rounds to 1.
 #[test]
 fn the_largest_confidence_has_an_interval() {
     let confidence = 1.0 - f64::EPSILON / 2.0;
@@ -139,16 +139,16 @@ fn the_largest_confidence_has_an_interval() {
     assert!(rise::rise(&[4.0, 5.0, 6.0], &reference, confidence).unwrap().lower_bound < -100.0);
 }
 
-/// Of many more degrees of freedom than a series for the quantile takes in a lifetime.
+/// With so many degrees of freedom that a series for the quantile would not end.
 #[test]
-fn a_reference_of_very_many_rows_is_compared_at_once() {
+fn a_reference_with_very_many_rows_is_compared_quickly() {
     let reference = rise::Reference { mean: 1.0, std: 1.0, rows: 1 << 60 };
     let got = rise::rise(&[2.0, 2.0, 2.0], &reference, 0.95).unwrap();
     close(got.lower_bound, 1.0 - 1.644_853_626_951_472_2 / 2.0_f64.powi(30));
 }
 
 #[test]
-fn rounding_is_no_rise_where_nothing_deviates() {
+fn rounding_of_constant_losses_is_not_a_rise() {
     let constant = rise::Reference { mean: 0.3, std: 0.0, rows: 10 };
     assert_eq!(rise::rise(&[0.1 + 0.2; 7], &constant, 0.95).unwrap().lower_bound, 0.0);
     let nearly = rise::rise(&[0.1 + 0.2, 0.1 + 0.2, 0.3], &constant, 0.95).unwrap();
@@ -157,7 +157,7 @@ fn rounding_is_no_rise_where_nothing_deviates() {
 }
 
 #[test]
-fn a_rise_without_an_answer_is_refused() {
+fn an_undefined_rise_is_an_error() {
     let reference = |mean: f64, std: f64| rise::Reference { mean, std, rows: 9 };
     let of = |reference: rise::Reference| rise::rise(&[1.7e308; 3], &reference, 0.95);
     assert!(of(reference(-1.7e308, 1.0)).is_err());

@@ -1,5 +1,5 @@
-//! The sequential tests keep their word when they are looked at after every value: simulations with seeded generators,
-//! so that a failure repeats. The budgets are at the binomial 99.9 % bound.
+//! The guarantees of the sequential tests, checked after every value: simulations with seeded generators,
+//! so that a failure is reproducible. The budgets are binomial 99.9 % bounds.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -11,14 +11,14 @@ use rekindle_statistics::stream::{
     e_process,
 };
 
-/// A source of values in [0, 1] of a stated mean, given the number of the value and the value before.
+/// A source of values in [0, 1] with a known mean, by the index of the value and the previous value.
 type Source = fn(&mut ChaCha8Rng, u64, f64) -> f64;
 
 fn bit(rng: &mut ChaCha8Rng, rate: f64) -> f64 {
     f64::from(u8::from(rng.random::<f64>() < rate))
 }
 
-/// Sources of mean 0.3. The last three are not identically distributed, and the last depends on the value before.
+/// Sources of mean 0.3. The last three are not identically distributed, and the last depends on the previous value.
 const SOURCES: [(&str, Source); 5] = [
     ("bits", |rng, _, _| bit(rng, 0.3)),
     ("uniform", |rng, _, _| 0.6 * rng.random::<f64>()),
@@ -28,7 +28,7 @@ const SOURCES: [(&str, Source); 5] = [
 ];
 const MEAN: f64 = 0.3;
 
-/// The next value of a source each time.
+/// The values of a source.
 fn draw(source: Source, seed: u64) -> impl Iterator<Item = f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut last = MEAN;
@@ -38,7 +38,7 @@ fn draw(source: Source, seed: u64) -> impl Iterator<Item = f64> {
     })
 }
 
-/// The share that `streams` at a true rate of `alpha` stay below with 99.9 %, by the normal approximation and one
+/// The 99.9 % bound of the share of `streams` streams at a true rate of `alpha`, by the normal approximation plus one
 /// stream.
 fn budget(alpha: f64, streams: u64) -> f64 {
     alpha + 3.1 * (alpha * (1.0 - alpha) / streams as f64).sqrt() + 1.0 / streams as f64
@@ -47,7 +47,7 @@ fn budget(alpha: f64, streams: u64) -> f64 {
 const STREAMS: u64 = 300;
 const LOOKS: usize = 2000;
 
-/// Whether the interval ever misses the mean, and its width in the end.
+/// Whether the interval ever misses the mean, and its final width.
 fn watch(source: Source, seed: u64, alpha: f64) -> (bool, f64) {
     let options = confidence_sequence::Options { alpha, ..Default::default() };
     let mut sequence = ConfidenceSequence::new(options).unwrap();
@@ -62,7 +62,7 @@ fn watch(source: Source, seed: u64, alpha: f64) -> (bool, f64) {
 }
 
 #[test]
-fn the_confidence_sequence_covers_at_all_times_at_once() {
+fn the_confidence_sequence_covers_at_all_times_simultaneously() {
     for (name, source) in SOURCES {
         for alpha in [0.05, 0.3] {
             let all: Vec<(bool, f64)> = (0..STREAMS).map(|seed| watch(source, seed, alpha)).collect();
@@ -70,14 +70,14 @@ fn the_confidence_sequence_covers_at_all_times_at_once() {
             let width = all.iter().map(|(_, width)| width).sum::<f64>() / STREAMS as f64;
             println!("{name}, alpha {alpha}: missed {missed:.4}, width after {LOOKS} {width:.4}");
             assert!(missed <= budget(alpha, STREAMS), "{name}: {missed} at {alpha}");
-            assert!(width < 0.12, "{name}: an interval this wide ({width}) says nothing");
+            assert!(width < 0.12, "{name}: an interval this wide ({width}) is uninformative");
         }
     }
 }
 
-/// The streams above are long enough to catch an interval that may be looked at only once.
+/// The streams above are long enough to fail an interval that is valid at one time only.
 #[test]
-fn an_interval_for_one_look_would_not_have_passed() {
+fn an_interval_for_a_single_time_fails_the_same_check() {
     let missed = (0..STREAMS).filter(|&seed| {
         let (mut sum, mut squares) = (0.0, 0.0);
         draw(SOURCES[0].1, seed).take(LOOKS).enumerate().any(|(row, value)| {
@@ -88,7 +88,7 @@ fn an_interval_for_one_look_would_not_have_passed() {
         })
     });
     let missed = missed.count() as f64 / STREAMS as f64;
-    println!("normal interval at 0.05, looked at {LOOKS} times: missed {missed:.4}");
+    println!("normal interval at 0.05, checked {LOOKS} times: missed {missed:.4}");
     assert!(missed > 2.0 * budget(0.05, STREAMS), "{missed}");
 }
 
@@ -100,9 +100,9 @@ fn a_moved_mean_leaves_an_empty_interval() {
     assert!(empty.is_some_and(|row| (2000..2500).contains(&row)), "{empty:?}");
 }
 
-/// Against the formula as it stands in the paper, every sum taken from the start.
+/// Compared with the formula of the paper, with every sum computed from the start.
 #[test]
-fn the_confidence_sequence_is_the_formula() {
+fn the_confidence_sequence_equals_its_formula() {
     let values = [1.0, 0.4, 0.7, 0.9, 0.0, 0.6, 0.5, 0.8];
     let repeated: Vec<f64> = values.iter().cycle().take(400).copied().collect();
     let mut sequence = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
@@ -155,14 +155,14 @@ fn bounds_are_a_change_of_scale() {
     assert!((unit_e.log_value() - wide_e.log_value()).abs() < 1e-9 && unit_e.log_value() > 3.0);
 }
 
-/// The number of the value at which the e-process rejects, if it does.
+/// The index of the value at which the e-process rejects, if it does.
 fn rejection(source: Source, seed: u64, mean: f64, alpha: f64) -> Option<usize> {
     let mut process = EProcess::new(e_process::Options { alpha, ..e_process::Options::at_most(mean) }).unwrap();
     draw(source, seed).take(LOOKS).position(|value| process.update(value).unwrap() == Signal::Drift)
 }
 
 #[test]
-fn the_e_process_rejects_the_truth_within_its_level() {
+fn the_e_process_rejects_a_true_hypothesis_within_its_level() {
     for (name, source) in SOURCES {
         for alpha in [0.05, 0.3] {
             let count = (0..STREAMS).filter(|&seed| rejection(source, seed, MEAN, alpha).is_some()).count();
@@ -174,7 +174,7 @@ fn the_e_process_rejects_the_truth_within_its_level() {
 }
 
 #[test]
-fn the_e_process_finds_a_mean_above_the_bound() {
+fn the_e_process_detects_a_mean_above_the_bound() {
     for (name, source, most) in [("bits", SOURCES[0].1, 400), ("uniform", SOURCES[1].1, 150)] {
         let mut delays: Vec<usize> =
             (0..STREAMS).map(|seed| rejection(source, seed, 0.2, 0.05).unwrap_or(LOOKS)).collect();
@@ -186,7 +186,7 @@ fn the_e_process_finds_a_mean_above_the_bound() {
 }
 
 #[test]
-fn the_anytime_p_value_never_grows_and_belongs_to_the_peak() {
+fn the_anytime_p_value_never_increases_and_is_that_of_the_maximum() {
     let mut process = EProcess::new(e_process::Options::at_most(0.25)).unwrap();
     let (mut last, mut peak) = (1.0, 1.0_f64);
     for value in draw(SOURCES[0].1, 9).take(LOOKS) {
@@ -202,13 +202,13 @@ fn e_detector(mean: f64, run_length: f64, rule: Rule) -> EDetector {
     EDetector::new(e_detector::Options { run_length, rule, ..e_detector::Options::at_most(mean) }).unwrap()
 }
 
-/// The number of values up to the first alarm, that one included.
+/// The number of values up to and including the first alarm.
 fn run_length(mut detector: EDetector, values: impl Iterator<Item = f64>) -> usize {
     values.map(|value| detector.update(value).unwrap()).position(|s| s == Signal::Drift).unwrap_or(usize::MAX - 1) + 1
 }
 
 #[test]
-fn the_e_detector_runs_as_long_as_it_says() {
+fn the_e_detector_has_its_guaranteed_run_length() {
     let (promise, cap) = (100.0, 5000);
     for ((name, source), rule) in SOURCES.into_iter().flat_map(|s| [(s, Rule::ShiryaevRoberts), (s, Rule::Cusum)]) {
         let runs: Vec<usize> = (0..STREAMS)
@@ -224,7 +224,7 @@ fn the_e_detector_runs_as_long_as_it_says() {
 }
 
 #[test]
-fn the_e_detector_finds_a_rise_soon_and_its_sum_before_its_maximum() {
+fn the_e_detector_detects_a_rise_early_and_its_sum_before_its_maximum() {
     let calm = 2000;
     for (rise, most) in [(0.05, 2500), (0.1, 900), (0.3, 150)] {
         let mut delays = Vec::new();
@@ -243,10 +243,10 @@ fn the_e_detector_finds_a_rise_soon_and_its_sum_before_its_maximum() {
     }
 }
 
-/// By hand: the first value is the mean over the bets of `1 + bet (x - m)`, and the bets sum to nearly twice the first
+/// By hand: the first value is the mean over the bets of `1 + bet (x - m)`, and the sum of the bets is nearly twice the first
 /// one.
 #[test]
-fn the_e_detector_starts_as_the_formula() {
+fn the_first_value_of_the_e_detector_equals_its_formula() {
     let mut detector = e_detector(0.25, 100.0, Rule::ShiryaevRoberts);
     assert_eq!(detector.value(), 0.0);
     detector.update(1.0).unwrap();
@@ -256,7 +256,7 @@ fn the_e_detector_starts_as_the_formula() {
     assert!((detector.value() - (2.0 + bets * 0.75 / BETS as f64)).abs() < 1e-12, "{}", detector.value());
 }
 
-/// A fall is a rise of the values taken from 1, to the last bit where the complement is exact.
+/// A fall is a rise of the complements, to the last bit where the complement is exact.
 #[test]
 fn a_fall_is_a_rise_of_the_complements() {
     let mut rise = EProcess::new(e_process::Options::at_most(0.25)).unwrap();
@@ -273,9 +273,9 @@ fn a_fall_is_a_rise_of_the_complements() {
     assert!(rise.rejects());
 }
 
-/// Both directions together find either change, half as sure at any one time, and keep the level and the run length.
+/// Both directions together detect either change, with half of the evidence, and keep the level and the run length.
 #[test]
-fn both_directions_find_either_change_within_the_level() {
+fn both_directions_detect_either_change_within_the_level() {
     let process = |mean| e_process::Options { direction: Direction::Both, ..e_process::Options::at_most(mean) };
     let reject = |mean: f64, seed: u64| {
         let mut both = EProcess::new(process(mean)).unwrap();

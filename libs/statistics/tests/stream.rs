@@ -1,5 +1,5 @@
-//! What every detector on a stream keeps to: no panic and no NaN whatever comes, refused values change nothing, a
-//! restart changes nothing; and what each of them promises beside.
+//! Properties of every change detector: no panic and no NaN for any input, no effect of rejected values and of a
+//! restart; and properties of single detectors.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -35,7 +35,7 @@ impl Detector for ConfidenceSequence {
     }
 }
 
-/// Calls a generic function with every detector, small windows and both modes, and a second argument.
+/// Calls a generic function with every detector, with small windows and both modes, and a second argument.
 macro_rules! each {
     ($call:ident, $argument:expr) => {{
         let both = Direction::Both;
@@ -54,7 +54,7 @@ macro_rules! each {
     }};
 }
 
-/// As [`each!`], with the detectors of two directions that take a constant away from their mean for a change.
+/// As [`each!`], for the detectors with two directions, to which a constant other than their mean is a change.
 macro_rules! each_two_sided {
     ($call:ident, $argument:expr) => {{
         let direction = Direction::Both;
@@ -64,7 +64,7 @@ macro_rules! each_two_sided {
     }};
 }
 
-/// Any double at all, and often enough what the detectors take.
+/// Any float, often one that the detectors accept.
 fn value() -> impl Strategy<Value = f64> {
     prop_oneof![any::<f64>(), -1e100..1e100_f64, 0.0..=1.0_f64, Just(0.0), Just(1.0), Just(f64::MAX), Just(1e-308)]
 }
@@ -75,14 +75,14 @@ fn survives<D: Detector>(mut detector: D, values: &[f64]) {
         match detector.next(value) {
             Err(error) => {
                 assert!(matches!(error, Error::Value { .. }), "{error}");
-                assert_eq!(before, detector, "a refused value changed the state");
+                assert_eq!(before, detector, "a rejected value changed the state");
             }
             Ok(_) => assert!(value.is_finite(), "{value} was taken by {detector:?}"),
         }
         let state = format!("{detector:?}");
         assert!(!state.contains("NaN") && !state.contains("inf"), "after {value}: {state}");
     }
-    // Whatever values lead to is read back.
+    // Every reachable state can be deserialised.
     let written = serde_json::to_string(&detector).unwrap();
     assert!(serde_json::from_str::<D>(&written).is_ok(), "{written}");
 }
@@ -91,13 +91,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn no_input_panics_or_leaves_nan(values in proptest::collection::vec(value(), 0..120)) {
+    fn no_values_cause_a_panic_or_nan(values in proptest::collection::vec(value(), 0..120)) {
         each!(survives, &values);
         each_two_sided!(survives, &values);
     }
 
     #[test]
-    fn bits_neither(bits in proptest::collection::vec(any::<bool>(), 0..300)) {
+    fn no_bits_cause_a_panic_or_nan(bits in proptest::collection::vec(any::<bool>(), 0..300)) {
         let values: Vec<f64> = bits.iter().map(|&bit| f64::from(u8::from(bit))).collect();
         each!(survives, &values);
         each_two_sided!(survives, &values);
@@ -129,7 +129,7 @@ proptest! {
     }
 }
 
-/// Bits whose rate moves from 0.1 to 0.6, so that all kinds of signal occur.
+/// Bits whose rate changes from 0.1 to 0.6, so that all signals occur.
 fn bits(seed: u64, rows: usize) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..rows).map(|row| f64::from(u8::from(rng.random::<f64>() < if row < rows / 2 { 0.1 } else { 0.6 }))).collect()
@@ -151,7 +151,7 @@ fn restarts<D: Detector>(fresh: D, values: &[f64]) {
 }
 
 #[test]
-fn a_restart_changes_nothing() {
+fn a_restart_has_no_effect() {
     each!(restarts, &bits(5, 1500));
     each_two_sided!(restarts, &bits(5, 1500));
 }
@@ -162,7 +162,7 @@ fn finds_the_change<D: Detector>(mut detector: D, values: &[f64]) {
 }
 
 #[test]
-fn a_large_change_is_found() {
+fn a_large_change_is_detected() {
     each!(finds_the_change, &bits(6, 2000));
     each_two_sided!(finds_the_change, &bits(6, 2000));
 }
@@ -172,9 +172,9 @@ fn is_quiet<D: Detector>(mut detector: D, values: &[f64]) {
 }
 
 #[test]
-fn a_constant_stream_is_quiet() {
+fn a_constant_stream_never_alarms() {
     each!(is_quiet, &[0.0; 3000]);
-    // The mean of a constant is that constant to the last bit, whatever its sum is rounded to.
+    // The mean of a constant is that constant to the last bit, despite the rounding of its sum.
     for value in [0.1, 1e10 / 3.0, 1e11 / 3.0, 1e15 / 3.0, 1e20 / 3.0, 1e99, -1e100] {
         for options in [adwin::Options::default(), adwin::Options::paper()] {
             let mut detector = Adwin::new(options).unwrap();
@@ -188,7 +188,7 @@ fn a_constant_stream_is_quiet() {
 }
 
 #[test]
-fn there_is_no_mean_before_the_first_value() {
+fn the_mean_is_absent_before_the_first_value() {
     let mut page_hinkley = PageHinkley::new(page_hinkley::Options::default()).unwrap();
     let mut ddm = Ddm::new(ddm::Options::default()).unwrap();
     let mut a = HddmA::new(hddm_a::Options::default()).unwrap();
@@ -204,7 +204,7 @@ fn there_is_no_mean_before_the_first_value() {
 }
 
 #[test]
-fn adwin_needs_memory_of_the_logarithm_of_the_window() {
+fn the_memory_of_adwin_is_logarithmic_in_the_window() {
     let mut detector = Adwin::new(adwin::Options::default()).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for _ in 0..300_000 {
@@ -237,8 +237,8 @@ fn adwin_modes_differ_after_a_detection() {
 }
 
 #[test]
-fn adwin_recovers_from_an_enormous_value() {
-    // With the usual five buckets of a size no cut leaves enough newer values to outweigh it, and it stays.
+fn adwin_recovers_from_an_outlier() {
+    // With the default of five buckets per size, no cut has enough newer values to outweigh the outlier, which then stays.
     let mut detector = Adwin::new(adwin::Options { max_buckets: 40, ..adwin::Options::paper() }).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for row in 0..5000 {
@@ -250,7 +250,7 @@ fn adwin_recovers_from_an_enormous_value() {
 }
 
 #[test]
-fn page_hinkley_minds_the_direction() {
+fn page_hinkley_depends_on_the_direction() {
     let fall: Vec<f64> = (0..600).map(|row| if row < 300 { 1.0 } else { 0.0 }).collect();
     let drifts = |direction| {
         let options = page_hinkley::Options { threshold: 20.0, direction, ..Default::default() };
@@ -260,7 +260,7 @@ fn page_hinkley_minds_the_direction() {
 }
 
 #[test]
-fn two_sided_hddm_finds_a_fall_and_one_sided_does_not() {
+fn two_sided_hddm_detects_a_fall_and_one_sided_does_not() {
     let fall: Vec<f64> = bits(7, 2000).into_iter().rev().collect();
     for direction in [Direction::Rise, Direction::Fall, Direction::Both] {
         let mut a = HddmA::new(hddm_a::Options { direction, ..Default::default() }).unwrap();
@@ -271,7 +271,7 @@ fn two_sided_hddm_finds_a_fall_and_one_sided_does_not() {
 }
 
 #[test]
-fn ddm_alarms_at_the_first_error_after_none() {
+fn ddm_alarms_at_the_first_error_after_a_warm_start_without_errors() {
     let mut detector = Ddm::new(ddm::Options::default()).unwrap();
     is_quiet(detector.clone(), &[0.0; 100]);
     signals(&mut detector, &[0.0; 100]);
@@ -283,7 +283,7 @@ fn ddm_alarms_at_the_first_error_after_none() {
 fn kswin_has_the_exact_p_value() {
     for (gap, expected) in KS_30 {
         let mut detector = Kswin::new(kswin::Options { window_size: 60, ..Default::default() }).unwrap();
-        // The newer half lies `gap` ranks above the older one, value for value.
+        // Each value of the newer half is `gap` ranks above that of the older half.
         let values = (0..30).map(f64::from).chain((0..30).map(|i| f64::from(i + gap) - 0.5));
         let last = values.map(|value| detector.update(value).unwrap()).last().unwrap();
         let p_value = detector.p_value().unwrap();
@@ -301,7 +301,7 @@ const KS_30: [(i32, f64); 5] = [
 ];
 
 #[test]
-fn kswin_depends_on_the_seed_only_where_it_draws() {
+fn kswin_depends_on_the_seed_only_if_it_draws() {
     let values: Vec<f64> =
         bits(8, 1500).iter().enumerate().map(|(i, bit)| bit + (i * 37 % 101) as f64 / 101.0).collect();
     let p_values = |window_size, seed| -> Vec<Option<f64>> {
@@ -314,7 +314,7 @@ fn kswin_depends_on_the_seed_only_where_it_draws() {
 }
 
 #[test]
-fn senseless_options_are_refused() {
+fn invalid_options_are_rejected() {
     let adwin = |options| Adwin::new(options).is_err();
     assert!(adwin(adwin::Options { delta: 0.0, ..Default::default() }));
     assert!(adwin(adwin::Options { delta: f64::NAN, ..Default::default() }));
@@ -347,8 +347,8 @@ fn senseless_options_are_refused() {
     }
 }
 
-/// The detector after the values, written down, with every one of the texts replaced, and whether it is taken back.
-fn taken_back<D: Detector>(mut detector: D, values: &[f64], changes: &[(&str, &str)]) -> bool {
+/// Whether a detector, serialised after the values and changed, is accepted on deserialisation.
+fn is_accepted<D: Detector>(mut detector: D, values: &[f64], changes: &[(&str, &str)]) -> bool {
     signals(&mut detector, values);
     let mut written = serde_json::to_string(&detector).unwrap();
     assert!(serde_json::from_str::<D>(&written).is_ok(), "{written}");
@@ -360,43 +360,43 @@ fn taken_back<D: Detector>(mut detector: D, values: &[f64], changes: &[(&str, &s
 }
 
 #[test]
-fn senseless_options_and_states_are_refused_when_read_back() {
-    let refused = |taken: bool| assert!(!taken);
+fn invalid_options_and_states_are_rejected_on_deserialisation() {
+    let rejected = |accepted: bool| assert!(!accepted);
     let ones = [1.0; 3];
     let adwin = || Adwin::new(adwin::Options::default()).unwrap();
-    refused(taken_back(adwin(), &ones, &[(r#""clock":32"#, r#""clock":0"#)]));
-    refused(taken_back(adwin(), &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
-    refused(taken_back(adwin(), &ones, &[(r#""count":3.0"#, r#""count":-3.0"#)]));
-    refused(taken_back(adwin(), &ones, &[(r#""count":3.0"#, r#""count":40.0"#)]));
-    refused(taken_back(adwin(), &ones, &[(r#""count":1.0"#, r#""count":0.0"#)]));
-    refused(taken_back(adwin(), &ones, &[(r#""squares":0.0"#, r#""squares":-1.0"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""clock":32"#, r#""clock":0"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""count":3.0"#, r#""count":-3.0"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""count":3.0"#, r#""count":40.0"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""count":1.0"#, r#""count":0.0"#)]));
+    rejected(is_accepted(adwin(), &ones, &[(r#""squares":0.0"#, r#""squares":-1.0"#)]));
     let kswin = || Kswin::new(kswin::Options::default()).unwrap();
-    refused(taken_back(kswin(), &ones, &[(r#""window_size":100"#, r#""window_size":18446744073709551615"#)]));
-    refused(taken_back(kswin(), &ones, &[(r#""gap":null"#, r#""gap":31"#)]));
-    refused(taken_back(kswin(), &ones, &[(r#""seen":3"#, r#""seen":2"#)]));
+    rejected(is_accepted(kswin(), &ones, &[(r#""window_size":100"#, r#""window_size":18446744073709551615"#)]));
+    rejected(is_accepted(kswin(), &ones, &[(r#""gap":null"#, r#""gap":31"#)]));
+    rejected(is_accepted(kswin(), &ones, &[(r#""seen":3"#, r#""seen":2"#)]));
     let page_hinkley = PageHinkley::new(page_hinkley::Options::default()).unwrap();
-    refused(taken_back(page_hinkley, &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
+    rejected(is_accepted(page_hinkley, &ones, &[(r#""mean":1.0"#, r#""mean":1e308"#)]));
     let ddm = Ddm::new(ddm::Options::default()).unwrap();
-    refused(taken_back(ddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
+    rejected(is_accepted(ddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
     let eddm = Eddm::new(eddm::Options::default()).unwrap();
-    refused(taken_back(eddm, &ones, &[(r#""last_error":3"#, r#""last_error":4"#)]));
+    rejected(is_accepted(eddm, &ones, &[(r#""last_error":3"#, r#""last_error":4"#)]));
     let hddm = HddmA::new(hddm_a::Options::default()).unwrap();
-    refused(taken_back(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":-1.0"#)]));
+    rejected(is_accepted(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":-1.0"#)]));
     let hddm = HddmW::new(hddm_w::Options::default()).unwrap();
-    refused(taken_back(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
+    rejected(is_accepted(hddm, &ones, &[(r#""mean":1.0"#, r#""mean":2.0"#)]));
     let sequence = ConfidenceSequence::new(confidence_sequence::Options::default()).unwrap();
-    refused(taken_back(sequence, &ones, &[(r#""bets":1.5"#, r#""bets":0.0"#)]));
+    rejected(is_accepted(sequence, &ones, &[(r#""bets":1.5"#, r#""bets":0.0"#)]));
     let process = EProcess::new(e_process::Options::at_most(0.5)).unwrap();
-    refused(taken_back(process, &[], &[(r#""log_peak":0.0"#, r#""log_peak":-1.0"#)]));
+    rejected(is_accepted(process, &[], &[(r#""log_peak":0.0"#, r#""log_peak":-1.0"#)]));
     let detector = EDetector::new(e_detector::Options::at_most(0.5)).unwrap();
-    refused(taken_back(detector, &[], &[(r#""rise":[0.0"#, r#""rise":[-1.0"#)]));
+    rejected(is_accepted(detector, &[], &[(r#""rise":[0.0"#, r#""rise":[-1.0"#)]));
 }
 
-/// What follows from the options is computed again.
+/// Derived state is recomputed from the options.
 #[test]
-fn kswin_does_not_believe_a_threshold_that_is_written_down() {
+fn kswin_ignores_a_serialised_threshold() {
     let written = serde_json::to_string(&Kswin::new(kswin::Options::default()).unwrap()).unwrap();
     assert!(!written.contains("critical"), "{written}");
-    let told = written.replace(r#""window":"#, r#""critical":0,"window":"#);
-    is_quiet(serde_json::from_str::<Kswin>(&told).unwrap(), &[1.0; 300]);
+    let changed = written.replace(r#""window":"#, r#""critical":0,"window":"#);
+    is_quiet(serde_json::from_str::<Kswin>(&changed).unwrap(), &[1.0; 300]);
 }

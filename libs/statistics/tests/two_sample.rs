@@ -1,4 +1,4 @@
-//! What holds for two samples whatever they are, and how the tests compare with counting by hand.
+//! Properties of two-sample statistics for all inputs, and comparison with exhaustive counting.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
@@ -19,19 +19,19 @@ fn sample(values: &[f64]) -> Sample {
     Sample::new(values).unwrap()
 }
 
-/// Small whole numbers, so that there are ties and sums are exact.
+/// Small integers, which have ties and exact sums.
 fn whole() -> impl Strategy<Value = Vec<f64>> {
     vec((-30i32..30).prop_map(f64::from), 1..40)
 }
 
-/// Any number at all, the infinities among them.
-fn wild() -> impl Strategy<Value = Vec<f64>> {
+/// Any number, including the infinities.
+fn any_number() -> impl Strategy<Value = Vec<f64>> {
     let number = any::<f64>().prop_filter("a number", |value| !value.is_nan());
     let end = prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(f64::MAX), Just(-f64::MAX), Just(5e-324)];
     vec(prop_oneof![4 => number, 1 => end], 0..30)
 }
 
-/// All ways to choose the first of two samples among the ranks 0..n + m.
+/// All choices of the first of two samples among the ranks 0..n + m.
 fn all_orders(n: usize, m: usize) -> impl Iterator<Item = (Sample, Sample)> {
     let ranks = move |mask: u32, bit: u32| {
         let chosen = (0..n + m).filter(|rank| mask >> rank & 1 == bit);
@@ -41,7 +41,7 @@ fn all_orders(n: usize, m: usize) -> impl Iterator<Item = (Sample, Sample)> {
     masks.map(move |mask| (ranks(mask, 1), ranks(mask, 0)))
 }
 
-/// Checks each attainable statistic's p-value against the share of all orders that reach it.
+/// Checks the p-value of each possible statistic against the share of the orders with at least that statistic.
 fn agrees_with_counting(n: usize, m: usize, test: impl Fn(&Sample, &Sample) -> (f64, f64)) {
     let results: Vec<(f64, f64)> = all_orders(n, m).map(|(left, right)| test(&left, &right)).collect();
     for (statistic, p_value) in &results {
@@ -69,31 +69,31 @@ fn exact_p_values_are_shares_of_all_orders() {
 
 /// scipy 1.17.1.
 #[test]
-fn agrees_with_scipy_where_samples_are_small() {
+fn small_samples_agree_with_scipy() {
     let close = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got}, expected {expected}");
     let (left, right) = (sample(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), sample(&[3.5, 4.5, 5.5, 6.5, 7.5, 8.5]));
     close(ks(&left, &right, Method::Asymptotic).unwrap().p_value, 0.333_333_333_333_333_3);
     close(cramer_von_mises(&left, &right, Method::Exact).unwrap().statistic, 0.402_777_777_777_777_7);
     close(cramer_von_mises(&left, &right, Method::Asymptotic).unwrap().p_value, 0.072_006_624_668_687_46);
-    // The examples in its documentation of energy_distance.
+    // The examples in the documentation of energy_distance.
     let left = Sample::from_counts([(0.0, 3), (8.0, 1)]).unwrap();
     close(energy_distance(&left, &Sample::from_counts([(0.0, 2), (8.0, 2)]).unwrap()).unwrap(), 1.0);
     close(energy_distance(&sample(&[0.0]), &sample(&[2.0])).unwrap(), 2.0);
     close(wasserstein(&sample(&[0.0, 1.0, 2.0, 3.0]), &sample(&[0.5, 2.5, 9.0])).unwrap(), 2.583_333_333_333_334);
 }
 
-/// Of several places with the same distance the first among the reference's values is told.
+/// Of several locations with the same distance, the first among the values of the reference is reported.
 #[test]
 fn location_and_sign_are_those_of_scipy() {
-    let told = |left: &[f64], right: &[f64]| {
+    let found = |left: &[f64], right: &[f64]| {
         let test = ks(&sample(left), &sample(right), Method::Auto).unwrap();
         (test.location, test.sign)
     };
-    assert_eq!(told(&[1.0, 2.0], &[3.0, 4.0, 5.0]), (2.0, 1));
-    assert_eq!(told(&[3.0, 4.0, 5.0], &[1.0, 2.0]), (2.0, -1));
-    assert_eq!(told(&[2.0, 5.0, 5.0, 5.0], &[1.0, 5.0]), (1.0, -1));
-    assert_eq!(told(&[1.0, 2.0, f64::INFINITY], &[1.0, 2.0, f64::INFINITY]), (1.0, 1));
-    assert_eq!(told(&[f64::NEG_INFINITY], &[0.0]), (f64::NEG_INFINITY, 1));
+    assert_eq!(found(&[1.0, 2.0], &[3.0, 4.0, 5.0]), (2.0, 1));
+    assert_eq!(found(&[3.0, 4.0, 5.0], &[1.0, 2.0]), (2.0, -1));
+    assert_eq!(found(&[2.0, 5.0, 5.0, 5.0], &[1.0, 5.0]), (1.0, -1));
+    assert_eq!(found(&[1.0, 2.0, f64::INFINITY], &[1.0, 2.0, f64::INFINITY]), (1.0, 1));
+    assert_eq!(found(&[f64::NEG_INFINITY], &[0.0]), (f64::NEG_INFINITY, 1));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn large_unequal_samples_are_counted_without_overflow() {
     assert!((got / 0.108_205_147_054_716_8 - 1.0).abs() < 1e-12, "{got}");
     assert_eq!(p_value_exact(1.0, 10_000, 5_000), Some(0.0));
     assert_eq!(p_value_exact(0.0, 10_000, 5_000), Some(1.0));
-    // Beyond counting, the test says so, or turns to the limit if it may choose.
+    // Too large for an exact p-value: an error, or the asymptotic p-value by `Auto`.
     let (left, right) = (Sample::from_counts([(0.0, 1 << 40)]), Sample::from_counts([(0.0, 1 << 20), (1.0, 1)]));
     let (left, right) = (left.unwrap(), right.unwrap());
     assert!(matches!(ks(&left, &right, Method::Exact), Err(Error::TooCostly { .. })));
@@ -111,9 +111,9 @@ fn large_unequal_samples_are_counted_without_overflow() {
     assert_eq!(Some(test.p_value), p_value_asymptotic(test.statistic, 1 << 40, (1 << 20) + 1));
 }
 
-/// Scipy, whose choice is by the larger side, has 0 here.
+/// Scipy, which chooses by the larger side, has 0 here.
 #[test]
-fn a_few_rows_against_many_are_counted() {
+fn a_few_rows_and_many_have_an_exact_p_value() {
     let (many, one) = (Sample::from_counts([(0.0, 20_001)]).unwrap(), sample(&[1.0]));
     let close = |got: f64, expected: f64| assert!((got / expected - 1.0).abs() < 1e-12, "{got}, expected {expected}");
     for method in METHODS {
@@ -121,14 +121,14 @@ fn a_few_rows_against_many_are_counted() {
     }
     let column = Column::Numeric(&many, &one);
     assert_eq!(scipy::scores(&column).ks.map(|test| test.p_value), Some(0.0));
-    // A million against three that lie above all of them.
+    // A million rows, and three above all of them.
     let spread = Sample::from_counts((0..100).map(|value| (f64::from(value), 10_000))).unwrap();
     let test = ks(&spread, &sample(&[200.0, 200.0, 200.0]), Method::Auto).unwrap();
     close(test.p_value, 12.0 / (1_000_001.0 * 1_000_002.0 * 1_000_003.0));
 }
 
 #[test]
-fn huge_values_do_not_overflow_what_has_an_answer() {
+fn huge_values_do_not_overflow() {
     let (low, high) = (sample(&[-1e308, 0.0]), sample(&[1e308, 0.0]));
     assert_eq!(wasserstein(&low, &high), Ok(1e308));
     assert!((energy_distance(&low, &high).unwrap() / 1e154 - 1.0).abs() < 1e-12);
@@ -140,9 +140,9 @@ fn huge_values_do_not_overflow_what_has_an_answer() {
     assert_eq!(wasserstein(&sample(&[5e-324]), &sample(&[0.0])), Ok(5e-324));
 }
 
-/// Written down, -0 would look like a distance in some direction.
+/// A printed -0 would look like a direction.
 #[test]
-fn no_distance_is_a_positive_zero() {
+fn a_zero_distance_is_positive_zero() {
     let (one, two) = (sample(&[1.0]), sample(&[1.0, 1.0]));
     let distances = [wasserstein(&one, &one), energy_distance(&one, &one), wasserstein(&one, &two)];
     let tests = [cramer_von_mises(&two, &two, Method::Exact), cramer_von_mises(&two, &two, Method::Asymptotic)];
@@ -154,7 +154,7 @@ fn no_distance_is_a_positive_zero() {
 }
 
 #[test]
-fn what_has_no_answer_is_refused() {
+fn undefined_statistics_are_errors() {
     let (none, one, some) = (Sample::default(), sample(&[1.0]), sample(&[1.0, 2.0]));
     let endless = sample(&[1.0, 2.0, 2.0, f64::INFINITY, f64::INFINITY]);
     assert!(matches!(ks(&some, &none, Method::Auto), Err(Error::TooFewRows { need: 1, got: 0, .. })));
@@ -168,7 +168,7 @@ fn what_has_no_answer_is_refused() {
 
 #[test]
 fn cramer_von_mises_keeps_its_precision_for_very_many_rows() {
-    // The two parts of Anderson's formula are each near 2e8 here, and their difference 0.
+    // The two parts of Anderson's formula are each about 2e8 here, with a difference of 0.
     let half = Sample::from_counts([(0.0, 1 << 29), (1.0, 1 << 29)]).unwrap();
     let test = cramer_von_mises(&half, &half, Method::Auto).unwrap();
     assert_eq!((test.statistic, test.p_value), (0.0, 1.0));
@@ -181,7 +181,7 @@ fn cramer_von_mises_keeps_its_precision_for_very_many_rows() {
 
 /// Scipy 1.17.1 has a statistic of 157.9 and a p-value of 0 for the first.
 #[test]
-fn equal_shares_are_no_difference_at_any_sizes() {
+fn equal_shares_have_no_difference_at_any_sizes() {
     for (n, m) in [(100, 5), (5, 100), (20, 3), (7, 7), (1 << 40, 2)] {
         let (left, right) = (Sample::from_counts([(0.0, n)]).unwrap(), Sample::from_counts([(0.0, m)]).unwrap());
         for method in [Method::Auto, Method::Asymptotic] {
@@ -191,16 +191,16 @@ fn equal_shares_are_no_difference_at_any_sizes() {
     }
 }
 
-/// By hand: of 2 rows [0, 1] and 3 rows [0, 0, 1] the differences over the five rows, in sixths, go from 0 by three
-/// equal steps to -1 and by two back to 0: `(1/9 + 4/9 + 1 + 1/4) / 36`, times `6 / 25`.
+/// By hand: of 2 rows [0, 1] and 3 rows [0, 0, 1] the differences over the five rows, in sixths, change from 0 in three
+/// equal steps to -1 and in two back to 0: `(1/9 + 4/9 + 1 + 1/4) / 36`, times `6 / 25`.
 #[test]
-fn tied_rows_move_the_difference_in_equal_steps() {
+fn tied_rows_change_the_difference_in_equal_steps() {
     let test = cramer_von_mises(&sample(&[0.0, 1.0]), &sample(&[0.0, 0.0, 1.0]), Method::Exact).unwrap();
     let squares: f64 = 1.0 / 9.0 + 4.0 / 9.0 + 1.0 + 1.0 / 4.0;
     assert!((test.statistic - squares / 36.0 * 6.0 / 25.0).abs() < 1e-15, "{test:?}");
 }
 
-/// The share of rejections at 5 % where both samples are of three values with the same chances, by drawing.
+/// The simulated share of rejections at 5 % for samples of three values with equal probabilities.
 #[test]
 fn ties_at_unequal_sizes_do_not_raise_false_alarms() {
     let mut random = ChaCha8Rng::seed_from_u64(3);
@@ -216,7 +216,7 @@ fn ties_at_unequal_sizes_do_not_raise_false_alarms() {
 
 proptest! {
     #[test]
-    fn a_sample_forgets_the_order_and_the_parts_it_came_in(left in whole(), right in whole()) {
+    fn a_sample_does_not_depend_on_the_order_and_the_parts_of_its_values(left in whole(), right in whole()) {
         let together: Vec<f64> = right.iter().chain(&left).copied().collect();
         let (left, right) = (sample(&left), sample(&right));
         let pairs = [&left, &right].into_iter().flat_map(|part| part.values().iter().copied().zip(part.counts().iter().copied()));
@@ -241,7 +241,7 @@ proptest! {
     }
 
     #[test]
-    fn tests_of_ranks_see_no_strictly_monotone_transform(left in whole(), right in whole()) {
+    fn rank_tests_are_invariant_under_strictly_monotone_transforms(left in whole(), right in whole()) {
         let bend = |value: f64| (value / 7.0).exp() - 3.0;
         let bent = |values: &[f64]| sample(&values.iter().copied().map(bend).collect::<Vec<_>>());
         let (plain, after) = ((sample(&left), sample(&right)), (bent(&left), bent(&right)));
@@ -254,12 +254,12 @@ proptest! {
     }
 
     #[test]
-    fn a_sample_is_no_distance_from_itself(values in whole(), by in 1i32..100) {
+    fn the_distance_of_a_sample_from_itself_is_zero(values in whole(), by in 1i32..100) {
         let still = sample(&values);
         prop_assert_eq!(wasserstein(&still, &still), Ok(0.0));
         prop_assert_eq!(energy_distance(&still, &still), Ok(0.0));
         prop_assert_eq!(ks(&still, &still, Method::Auto).unwrap().p_value, 1.0);
-        // Twice the rows with the same shares is the same distribution.
+        // Twice the rows with the same shares are the same distribution.
         let doubled = Sample::from_counts(still.values().iter().copied().zip(still.counts().iter().map(|count| 2 * count)));
         let doubled = doubled.unwrap();
         prop_assert_eq!(wasserstein(&still, &doubled), Ok(0.0));
@@ -269,15 +269,15 @@ proptest! {
                 prop_assert_eq!((test.statistic, test.p_value), (0.0, 1.0));
             }
         }
-        // Moved as a whole, it is as far as it was moved.
+        // A shifted sample has the distance of the shift.
         let moved = sample(&values.iter().map(|value| value + f64::from(by)).collect::<Vec<_>>());
         prop_assert!((wasserstein(&still, &moved).unwrap() - f64::from(by)).abs() < 1e-12 * f64::from(by));
     }
 
     #[test]
-    fn distances_are_what_they_are_defined_as(left in vec(-1e3..1e3, 12), right in vec(-1e3..1e3, 12)) {
+    fn distances_equal_their_definitions(left in vec(-1e3..1e3, 12), right in vec(-1e3..1e3, 12)) {
         let (from, to) = (sample(&left), sample(&right));
-        // Of samples without ties and of one size: the mean distance between the k-th smallest of each.
+        // For samples of equal size without ties: the mean distance between the k-th smallest of each.
         let sorted = from.values().iter().zip(to.values());
         let transport = sorted.map(|(l, r)| (l - r).abs()).sum::<f64>() / 12.0;
         prop_assume!(from.distinct() == 12 && to.distinct() == 12);
@@ -288,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn no_input_gives_nan(left in wild(), right in wild()) {
+    fn no_input_gives_nan(left in any_number(), right in any_number()) {
         let (left, right) = (sample(&left), sample(&right));
         let endless = [&left, &right].into_iter().flat_map(Sample::values).any(|value| value.is_infinite());
         for method in METHODS {
@@ -309,7 +309,7 @@ proptest! {
     }
 
     #[test]
-    fn p_values_of_any_distance_and_size_are_chances(distance in 0.0..=1.0, n in 1u64..300, m in 1u64..300) {
+    fn p_values_of_any_distance_and_size_are_probabilities(distance in 0.0..=1.0, n in 1u64..300, m in 1u64..300) {
         let (exact, limit) = (p_value_exact(distance, n, m).unwrap(), p_value_asymptotic(distance, n, m).unwrap());
         prop_assert!((0.0..=1.0).contains(&exact) && (0.0..=1.0).contains(&limit));
         prop_assert_eq!(p_value_exact(distance, m, n), Some(exact));

@@ -1,24 +1,28 @@
-//! Opening a database, and bringing its schema up to date: the one place that knows SQLite from PostgreSQL.
+//! Opening and migrating a database: what differs between SQLite and PostgreSQL is here.
 
 use std::{path::Path, time::Duration};
 
+use rekindle_domain::validation::{Checks, Violations};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
-    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlx::{
+        Executor as _,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    },
 };
 use sea_orm_migration::MigratorTrait;
 use serde::Deserialize;
 
 use crate::{Error, transaction};
 
-/// Where a service keeps its state.
+/// Address and limits of a service's database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `sqlite:///absolute/path/file.db` (made when missing, with its folder), `sqlite::memory:` or
-    /// `postgres://user:password@host:5432/database`.
+    /// `sqlite:///absolute/path/file.db` (created with its folder if missing), `sqlite::memory:` or
+    /// `postgres://user:password@host:5432/database`. Empty: not set, and cannot be opened.
     pub url: String,
-    /// Connections at most, at least 1. A database in memory has always one.
+    /// Largest number of connections, at least 1. A database in memory always has one.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
 }
@@ -27,41 +31,72 @@ fn default_connections() -> u32 {
     8
 }
 
-/// How long a write waits for the writer before it on SQLite, and a call for a free connection on either.
+impl Config {
+    /// Validates every field and reports all violations. An empty `url` is valid, but cannot be opened.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.require(
+            self.url.is_empty() || is_supported(&self.url),
+            "url",
+            without_credentials(&self.url),
+            "sqlite:///path/to/file.db, sqlite::memory: or postgres://user:password@host:5432/database",
+        );
+        checks.at_least("max_connections", self.max_connections, 1);
+        checks.finish()
+    }
+}
+
+fn is_supported(url: &str) -> bool {
+    ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// How long a write waits for another writer on SQLite, and a call for a free connection on either.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Opens the database. While PostgreSQL refuses connections it is tried again, for 30 s at most.
+/// Opens the database. While PostgreSQL refuses connections, retries for up to 30 s.
 pub async fn connect(config: &Config) -> Result<DatabaseConnection, Error> {
     let url = config.url.as_str();
     let mut options = ConnectOptions::new(url);
     options
-        .max_connections(config.max_connections.max(1))
+        .max_connections(config.max_connections)
         .acquire_timeout(PATIENCE)
         .sqlx_logging(false)
         .record_stmt_in_spans(false);
     if url.starts_with("sqlite:") {
         prepare_sqlite(url, &mut options)?;
-    } else if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+    } else if is_supported(url) {
+        prepare_postgres(&mut options);
+    } else {
         return Err(Error::UnknownDatabase { url: without_credentials(url) });
     }
-    // Boxed, since the driver's future is large and would sit in every caller's.
+    // Boxed, since the driver's future is large and would be part of every caller's.
     Box::pin(Database::connect(options))
         .await
         .map_err(|source| Error::Connect { url: without_credentials(url), source })
 }
 
+/// The transaction of a process that is stopped would keep its locks for ever: no other instance could take over its leases.
+fn prepare_postgres(options: &mut ConnectOptions) {
+    const END_IDLE_TRANSACTIONS: &str = "SET idle_in_transaction_session_timeout = '30s'";
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        pool.after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(END_IDLE_TRANSACTIONS).await.map(drop) })
+        })
+    });
+}
+
 fn prepare_sqlite(url: &str, options: &mut ConnectOptions) -> Result<(), Error> {
     if url.contains(":memory:") || url.contains("mode=memory") {
-        // Every connection would be a database of its own, and closing the last one empties it.
+        // Every connection would have its own database, which is lost when the connection is closed.
         options.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
     } else {
-        make_folder(url)?;
+        create_folder(url)?;
     }
     options.map_sqlx_sqlite_opts(durable);
     Ok(())
 }
 
-/// Write-ahead log with a sync at every commit: readers never wait for the writer, and what was committed survives a power loss.
+/// Write-ahead log with a sync at every commit: readers never wait for the writer, and a committed transaction survives a power loss.
 fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
     options
         .create_if_missing(true)
@@ -71,7 +106,7 @@ fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .busy_timeout(PATIENCE)
 }
 
-fn make_folder(url: &str) -> Result<(), Error> {
+fn create_folder(url: &str) -> Result<(), Error> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = path.split('?').next().unwrap_or_default();
     let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
@@ -85,17 +120,17 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-/// Carries out what `M` has and the database has not, in one transaction: all or nothing, and one process at a time.
+/// Applies the migrations of `M` that the database does not have yet, in one transaction, and in one process at a time.
 pub async fn migrate<M: MigratorTrait>(db: &DatabaseConnection) -> Result<(), Error> {
     let txn = transaction::begin_exclusive(db).await?;
-    lock_out_others(&txn).await?;
+    exclude_others(&txn).await?;
     M::up(&txn, None).await?;
     txn.commit().await?;
     Ok(())
 }
 
-/// SQLite's writer is alone anyway; on PostgreSQL an advisory lock, held to the end of the transaction, stands for it.
-async fn lock_out_others(txn: &DatabaseTransaction) -> Result<(), DbErr> {
+/// SQLite has one writer at a time; on PostgreSQL an advisory lock, held to the end of the transaction, has the same effect.
+async fn exclude_others(txn: &DatabaseTransaction) -> Result<(), DbErr> {
     const MIGRATIONS: i64 = 0x7265_6b69_6e64_6c65;
     if txn.get_database_backend() == DbBackend::Postgres {
         let lock = Statement::from_sql_and_values(
@@ -119,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_database_is_refused_by_name() {
+    async fn an_unsupported_database_is_refused_without_its_password() {
         let config = Config { url: "mysql://root:secret@db/x".into(), max_connections: 1 };
         let error = connect(&config).await.expect_err("not supported").to_string();
         assert!(error.contains("mysql://db/x") && !error.contains("secret"), "{error}");

@@ -2,7 +2,7 @@
 
 #![expect(unreachable_pub, reason = "sea-orm derives public items beside these")]
 
-/// Events committed but not yet acknowledged by the bus.
+/// Events that are committed and not yet acknowledged by the bus.
 pub(crate) mod outbox {
     use sea_orm::entity::prelude::*;
 
@@ -12,7 +12,7 @@ pub(crate) mod outbox {
         #[sea_orm(primary_key)]
         pub sequence: i64,
         pub id: Uuid,
-        /// The relay that took the event on; `None` before any has.
+        /// The relay that claimed the event; `None` until one has.
         pub source: Option<String>,
         pub kind: String,
         pub name: String,
@@ -30,7 +30,7 @@ pub(crate) mod outbox {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// One row: how many events have left the outbox.
+/// One row: how many events have been published.
 pub(crate) mod outbox_total {
     use sea_orm::entity::prelude::*;
 
@@ -48,7 +48,7 @@ pub(crate) mod outbox_total {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Messages that a consumer has acted upon.
+/// Messages that a consumer has processed.
 pub(crate) mod inbox {
     use sea_orm::entity::prelude::*;
 
@@ -68,7 +68,7 @@ pub(crate) mod inbox {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Calls that were answered.
+/// Calls that have been answered.
 pub(crate) mod idempotency {
     use sea_orm::entity::prelude::*;
 
@@ -82,6 +82,29 @@ pub(crate) mod idempotency {
         pub request_digest: String,
         pub response: Json,
         pub answered_at: DateTimeUtc,
+    }
+
+    #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Who holds which lease.
+pub(crate) mod lease {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "leases")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub name: String,
+        /// Empty while the lease is free.
+        pub holder: String,
+        /// Grows with every change of holder.
+        pub epoch: i64,
+        /// Grows while the holder acts.
+        pub renewals: i64,
     }
 
     #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -1,38 +1,38 @@
-//! Why a database cannot be used. Errors of single statements stay `DbErr`, for the services to name.
+//! Why a database cannot be opened or migrated. Errors of single statements stay `DbErr`, for the services to name.
 
 use sea_orm::DbErr;
 
-/// Why a database cannot be opened or brought up to date. Credentials in the URL are never shown.
+/// Why a database cannot be opened or migrated. Credentials in the URL are never shown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL is for no database that is supported.
+    /// The URL names no supported database.
     #[error(
-        "{url:?} is not a database: expected sqlite:///path/to/file.db, sqlite::memory: or postgres://host/database"
+        "invalid database URL {url:?}: expected sqlite:///path/to/file.db, sqlite::memory: or postgres://host/database"
     )]
     UnknownDatabase {
         /// The URL without its credentials.
         url: String,
     },
-    /// The folder of an SQLite file cannot be made.
-    #[error("cannot make the folder {folder:?} for an SQLite database")]
+    /// The folder of an SQLite file cannot be created.
+    #[error("cannot create the folder {folder:?} for an SQLite database")]
     Folder {
         /// The folder.
         folder: std::path::PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: std::io::Error,
     },
-    /// The database does not answer.
+    /// The database cannot be reached.
     #[error("cannot connect to the database {url:?}")]
     Connect {
         /// The URL without its credentials.
         url: String,
-        /// What the driver said.
+        /// The error of the driver.
         source: DbErr,
     },
-    /// The schema cannot be brought up to date; nothing of the attempt remains.
+    /// The schema cannot be migrated; the attempt is rolled back.
     #[error("cannot migrate the database")]
     Migrate {
-        /// What the driver said.
+        /// The error of the driver.
         #[from]
         source: DbErr,
     },

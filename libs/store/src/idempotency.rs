@@ -1,4 +1,4 @@
-//! Calls already answered: the same key with the same request gets the same answer, the same key with another request is refused.
+//! Idempotency keys of calls: the same key with the same request gets the same response, the same key with another request is refused.
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::Digest;
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::entity::idempotency;
 
-/// What is known of a key.
+/// Whether a key has been used.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
-    /// Never used: carry the call out and [`record`] the answer in the same transaction.
+    /// Never used: execute the call and [`record`] the response in the same transaction.
     New,
-    /// Used for this very request; the answer given then.
+    /// Used for the same request; the response to it.
     Same(Value),
     /// Used for another request.
     Different,
@@ -33,8 +33,8 @@ pub async fn look_up(
     })
 }
 
-/// Remembers the answer to a call. Two calls with one key at the same time: [`crate::in_transaction`] runs the loser again, which
-/// then finds the winner's answer.
+/// Records the response to a call. Of two concurrent calls with one key, [`crate::in_transaction`] runs the second one again, which then
+/// finds the response of the first.
 pub async fn record(
     txn: &impl ConnectionTrait,
     scope: &str,

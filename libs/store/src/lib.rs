@@ -1,22 +1,24 @@
-//! What every service with a database shares: connecting, migrating, transactions, and the tables that make effects happen once
-//! — the [`outbox`] of events to tell, the [`inbox`] of messages already acted upon, and the [`idempotency`] keys of
-//! calls already answered.
+//! What every service with a database shares: connection, migration, transactions, and the tables for exactly one effect per intent: the
+//! [`outbox`] of events to publish, the [`inbox`] of processed messages, the [`idempotency`] keys of answered calls, and [`lease`]s with a
+//! fencing epoch.
 //!
-//! A database is SQLite by default and PostgreSQL by URL; nothing outside of [`connect`] and [`migrate`] knows which. This crate
-//! holds no table of a service, and never talks to the bus.
+//! A database is SQLite by default and PostgreSQL by URL; code outside of this crate does not depend on which. This crate has no table of a
+//! service, and does not use the bus.
 //!
-//! Invariants kept here:
+//! Invariants:
 //! - a committed transaction is on the disk (SQLite: write-ahead log with `synchronous = FULL`);
-//! - transactions are serializable on both databases, and one that lost a race runs again, boundedly;
-//! - an event is in the outbox if and only if the transaction that it tells of was committed;
-//! - times and ids are inputs.
+//! - transactions are serializable on both databases, and one that conflicts with another is retried a bounded number of times;
+//! - an event is in the outbox if and only if the transaction that enqueued it is committed;
+//! - a write that is fenced by a lease is committed only under the lease's current epoch;
+//! - times of records and ids of events are inputs.
 
+pub mod health;
 pub mod idempotency;
 pub mod inbox;
+pub mod lease;
 pub mod migrations;
 pub mod outbox;
 pub mod page;
-pub mod pulse;
 pub mod retention;
 
 mod connection;
@@ -26,7 +28,8 @@ mod transaction;
 
 pub use connection::{Config, connect, migrate};
 pub use error::Error;
-pub use pulse::Pulse;
+pub use health::DatabaseHealth;
+pub use lease::{Fence, LeaseError, Leases};
 pub use sea_orm;
 pub use sea_orm_migration;
-pub use transaction::{RetryableError, in_transaction};
+pub use transaction::{RetryableError, in_transaction, is_transient};

@@ -1,4 +1,4 @@
-//! The tables that every service's database has. A service's own migrator lists them first:
+//! The tables that every service's database has. A service's migrator lists them before its own:
 //!
 //! ```ignore
 //! fn migrations() -> Vec<Box<dyn MigrationTrait>> {
@@ -11,8 +11,9 @@
 use sea_orm_migration::MigrationTrait;
 
 mod m20260101_000001_effects_once;
+mod m20261128_000001_leases;
 
 /// The migrations of the shared tables, oldest first.
 pub fn shared() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(m20260101_000001_effects_once::Migration)]
+    vec![Box::new(m20260101_000001_effects_once::Migration), Box::new(m20261128_000001_leases::Migration)]
 }

@@ -1,16 +1,16 @@
-//! Events to tell, committed together with what they tell of. A relay publishes them in the order of their sequence and, once the bus has
-//! acknowledged, takes them out; what remains in the table is what is still to be told.
+//! Events to publish, committed together with the change that they report. A relay publishes them in the order of their sequence and deletes
+//! them once the bus has acknowledged; what is in the table is not yet published.
 //!
 //! ```text
-//! enqueue (with the state, one transaction) -> claim (a relay names itself as the source) -> mark_published (row leaves, total grows)
+//! enqueue (in the transaction of the change) -> claim (a relay sets itself as the source) -> mark_published (row deleted, total incremented)
 //! ```
-//! The source is fixed at the first claim, so that an event that is published again, even by another relay, has the same id on the bus.
+//! The first claim fixes the source, so that an event that is published again, even by another relay, has the same id on the bus.
 
 use std::{cell::Cell, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::event::EventKind;
-use rekindle_proto::{client::Context, trace::traceparent};
+use rekindle_domain::event::{EventContext, EventKind};
+use rekindle_proto::trace::traceparent;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
@@ -25,31 +25,31 @@ use crate::{
     transaction::in_transaction,
 };
 
-/// A fact to tell.
+/// An event to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
     /// Unique among all events; a UUIDv7 made at the edge.
     pub id: Uuid,
     /// What happened.
     pub kind: EventKind,
-    /// To which thing: its name, e.g. the model's.
+    /// To which thing: its name, e.g. the model's, qualified by its namespace.
     pub name: String,
     /// The proto3 JSON form of the kind's message.
     pub data: serde_json::Value,
     /// On whose behalf.
-    pub context: Context,
+    pub context: EventContext,
     /// Events with the same key are consumed in order: the model's name, as a rule.
     pub partition_key: String,
-    /// When it happened; the id tells when it was written down.
+    /// When it happened. The id has the time at which it was enqueued.
     pub time: DateTime<Utc>,
 }
 
-/// An event that waits to be told.
+/// An event that is not yet published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its place in the order.
+    /// Its position in the order of publication.
     pub sequence: i64,
-    /// Which relay tells it, as a CloudEvents source.
+    /// The relay that publishes it, as a CloudEvents source.
     pub source: String,
     /// The trace in which it was enqueued, as W3C `traceparent`.
     pub traceparent: Option<String>,
@@ -57,15 +57,15 @@ pub struct Row {
     pub event: NewEvent,
 }
 
-/// The data of one event at most, in bytes of JSON; the bus would refuse a message much above it, again and again.
+/// Largest data of one event, in bytes of JSON. The bus would refuse much larger messages at every attempt.
 pub const MAX_DATA_BYTES: usize = 512 * 1024;
 
-/// Writes an event down within the transaction that it tells of. An event with more data than [`MAX_DATA_BYTES`] is an error.
+/// Enqueues an event in the transaction of the change that it reports. More data than [`MAX_DATA_BYTES`] is an error.
 pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), DbErr> {
     let size = event.data.to_string().len();
     if size > MAX_DATA_BYTES {
         return Err(DbErr::Custom(format!(
-            "the data of event {} is {size} bytes, at most {MAX_DATA_BYTES}",
+            "the data of event {} is {size} bytes long: expected at most {MAX_DATA_BYTES}",
             event.kind
         )));
     }
@@ -83,12 +83,12 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
         time: Set(event.time),
     };
     outbox::Entity::insert(row).exec_without_returning(txn).await?;
-    // Outside of `in_transaction` there is no mark to set; the relay's own poll finds the row.
-    TOLD.try_with(|told| told.set(true)).ok();
+    // Outside of `in_transaction` there is no flag to set; the relay finds the row when it polls.
+    ENQUEUED.try_with(|enqueued| enqueued.set(true)).ok();
     Ok(())
 }
 
-/// Takes on the oldest waiting events, `limit` at most, in order; those that no relay has taken on before become `source`'s.
+/// Claims the oldest events, `limit` at most, in order. Events that no relay has claimed before get `source`.
 pub async fn claim(db: &DatabaseConnection, source: &str, limit: u64) -> Result<Vec<Row>, DbErr> {
     let mut rows = outbox::Entity::find().order_by_asc(outbox::Column::Sequence).limit(limit).all(db).await?;
     let unclaimed: Vec<i64> = rows.iter().filter(|row| row.source.is_none()).map(|row| row.sequence).collect();
@@ -99,7 +99,7 @@ pub async fn claim(db: &DatabaseConnection, source: &str, limit: u64) -> Result<
             .filter(outbox::Column::Source.is_null())
             .exec(db)
             .await?;
-        // Read again: another relay may have been first, or may have published some already.
+        // Read again, since another relay may have claimed or published some of them in between.
         let sequences: Vec<i64> = rows.iter().map(|row| row.sequence).collect();
         rows = outbox::Entity::find()
             .filter(outbox::Column::Sequence.is_in(sequences))
@@ -110,26 +110,26 @@ pub async fn claim(db: &DatabaseConnection, source: &str, limit: u64) -> Result<
     rows.into_iter().map(Row::try_from).collect()
 }
 
-/// How many events wait.
+/// How many events are not yet published.
 pub async fn pending(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     outbox::Entity::find().count(db).await
 }
 
-/// Takes out events that the bus has acknowledged, and counts each once, however many relays report it.
+/// Deletes events that the bus has acknowledged, and counts each once, however many relays report it.
 pub async fn mark_published(db: &DatabaseConnection, sequences: &[i64]) -> Result<(), DbErr> {
     if sequences.is_empty() {
         return Ok(());
     }
     let sequences = sequences.to_vec();
     in_transaction(db, async move |txn| {
-        let gone = outbox::Entity::delete_many()
+        let deleted = outbox::Entity::delete_many()
             .filter(outbox::Column::Sequence.is_in(sequences.iter().copied()))
             .exec(txn)
             .await?
             .rows_affected;
-        let gone = i64::try_from(gone).unwrap_or(i64::MAX);
+        let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
         outbox_total::Entity::update_many()
-            .col_expr(outbox_total::Column::Published, Expr::col(outbox_total::Column::Published).add(gone))
+            .col_expr(outbox_total::Column::Published, Expr::col(outbox_total::Column::Published).add(deleted))
             .exec(txn)
             .await?;
         Ok(())
@@ -137,29 +137,28 @@ pub async fn mark_published(db: &DatabaseConnection, sequences: &[i64]) -> Resul
     .await
 }
 
-/// How many events have been published since the database was made.
+/// How many events have been published since the database was created.
 pub async fn published_total(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     let row = outbox_total::Entity::find().one(db).await?;
     Ok(row.map_or(0, |row| u64::try_from(row.published).unwrap_or(0)))
 }
 
-/// Rings for every relay of this process. It is only a hint: a relay that misses it finds the rows at its next poll.
-static BELL: LazyLock<Notify> = LazyLock::new(Notify::new);
+/// Wakes every relay of this process. A relay that misses it finds the rows at its next poll.
+static WAKE: LazyLock<Notify> = LazyLock::new(Notify::new);
 
 tokio::task_local! {
     /// Whether the running transaction has enqueued an event.
-    pub(crate) static TOLD: Cell<bool>;
+    pub(crate) static ENQUEUED: Cell<bool>;
 }
 
-/// Tells the relays of this process that there may be something to publish; [`in_transaction`] does it after each commit that
-/// enqueued an event.
+/// Wakes the relays of this process. [`in_transaction`] does it after each commit that enqueued an event.
 pub fn wake() {
-    BELL.notify_waiters();
+    WAKE.notify_waiters();
 }
 
 /// Completes at the next [`wake`] after this call, even if that comes before the first poll.
-pub fn awoken() -> Notified<'static> {
-    BELL.notified()
+pub fn woken() -> Notified<'static> {
+    WAKE.notified()
 }
 
 impl TryFrom<outbox::Model> for Row {
@@ -167,10 +166,10 @@ impl TryFrom<outbox::Model> for Row {
 
     fn try_from(row: outbox::Model) -> Result<Self, DbErr> {
         let kind = EventKind::from_ce_type(&row.kind)
-            .ok_or_else(|| DbErr::Type(format!("outbox row {} is of the unknown kind {:?}", row.sequence, row.kind)))?;
+            .ok_or_else(|| DbErr::Type(format!("outbox row {} has the unknown kind {:?}", row.sequence, row.kind)))?;
         let source = row
             .source
-            .ok_or_else(|| DbErr::Type(format!("outbox row {} has no source though it was claimed", row.sequence)))?;
+            .ok_or_else(|| DbErr::Type(format!("outbox row {} is claimed and has no source", row.sequence)))?;
         Ok(Self {
             sequence: row.sequence,
             source,
@@ -180,7 +179,7 @@ impl TryFrom<outbox::Model> for Row {
                 kind,
                 name: row.name,
                 data: row.data,
-                context: Context { correlation_id: row.correlation_id, causation_id: row.causation_id },
+                context: EventContext { correlation_id: row.correlation_id, causation_id: row.causation_id },
                 partition_key: row.partition_key,
                 time: row.time,
             },

@@ -1,29 +1,29 @@
-//! Pages of a list: a size, and an opaque token that says where the next one starts. The token holds the last key of the page
-//! before, so that rows that come and go in between are neither skipped nor repeated.
+//! Pages of a list: a size, and an opaque token of where the next page begins. The token is the last key of the page before, so that rows that
+//! are added or deleted in between cause no row to be skipped or repeated.
 
-/// Rows of a page when the caller does not say.
+/// Rows of a page if the request does not specify any.
 pub const DEFAULT_SIZE: u32 = 50;
-/// Rows of a page at most; a caller who asks for more gets this many.
+/// Largest number of rows of a page; a request for more gets this many.
 pub const MAX_SIZE: u32 = 500;
 
-/// Which rows to give.
+/// Which rows to return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Rows at most, from 1 to [`MAX_SIZE`].
+    /// Largest number of rows, from 1 to [`MAX_SIZE`].
     pub size: u64,
-    /// Only rows after this key, in the order of the list; `None` from the start.
+    /// Return rows after this key, in the order of the list; `None`: from the beginning.
     pub after: Option<String>,
 }
 
-/// A token that no list has given out.
+/// A token that no list has returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a page token: use next_page_token of the previous answer, or leave it empty")]
+#[error("{given:?} is not a page token: use next_page_token of the previous response, or leave it empty")]
 pub struct InvalidToken {
     /// The token as given, cut to 80 characters.
     pub given: String,
 }
 
-/// Reads `page_size` (0: the default) and `page_token` (empty: from the start) of a request.
+/// Reads `page_size` (0: the default) and `page_token` (empty: from the beginning) of a request.
 pub fn parse(page_size: u32, page_token: &str) -> Result<Page, InvalidToken> {
     let size = if page_size == 0 { DEFAULT_SIZE } else { page_size.min(MAX_SIZE) };
     let invalid = || InvalidToken { given: page_token.chars().take(80).collect() };
@@ -43,12 +43,12 @@ pub fn encode(last_key: &str) -> String {
 }
 
 impl Page {
-    /// How many rows to ask the database for: one more than the page holds tells whether there is another page.
+    /// How many rows to read: one more than the page has, to detect whether there is another page.
     pub fn fetch(&self) -> u64 {
         self.size + 1
     }
 
-    /// Cuts what [`Page::fetch`] brought to the page, and gives the token of the next one: empty on the last page.
+    /// Truncates the rows that [`Page::fetch`] read to the page, and returns the token of the next one: empty on the last page.
     pub fn cut<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, String) {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         if rows.len() <= size {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_lead_through_all_rows_once() {
+    fn tokens_page_through_all_rows_once() {
         let all: Vec<u32> = (0..7).collect();
         let (mut seen, mut token) = (Vec::new(), String::new());
         loop {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_tokens_are_refused() {
+    fn invalid_tokens_are_refused() {
         for token in ["x", "0", "ff"] {
             assert_eq!(parse(0, token).expect_err(token).given, token);
         }

@@ -1,4 +1,4 @@
-//! Transactions that behave alike on both databases: serializable, and run again when another one got in between.
+//! Transactions with the same behaviour on both databases: serializable, and retried on a conflict with another one.
 
 use std::{cell::Cell, error::Error as StdError, time::Duration};
 
@@ -9,26 +9,25 @@ use sea_orm::{
 
 use crate::outbox;
 
-/// How often a transaction is tried before its error is the caller's.
+/// Attempts before the error is returned to the caller.
 const ATTEMPTS: u32 = 12;
 
-/// How often one that met a duplicate key is. PostgreSQL may tell a lost race so, when the rival that wrote the key committed after
-/// this transaction had looked for it: run again, it sees the rival's row. A duplicate that stays is the caller's error.
-const COLLISIONS: u32 = 3;
+/// Attempts after a duplicate key. PostgreSQL may report a conflict as such, when the transaction that wrote the key committed after
+/// this one had searched for it: the next attempt sees the row. A duplicate that stays is returned to the caller.
+const DUPLICATE_ATTEMPTS: u32 = 3;
 
-/// An error that a transaction may end with: anything that can hold, and show as its source, what the database said.
+/// An error that a transaction may end with: it can be made from the database's error, and has it as its source.
 pub trait RetryableError: StdError + From<DbErr> + 'static {}
 impl<E: StdError + From<DbErr> + 'static> RetryableError for E {}
 
 /// Runs `work` in a transaction and commits it; an error of `work` rolls everything back.
 ///
-/// On SQLite the transaction is the only writer from its beginning (`BEGIN IMMEDIATE`), waiting its turn for 30 s; on PostgreSQL it
-/// is serializable. `work` runs again, up to 12 times with growing pauses, when the database says that it lost a
-/// race, so it must have no effect outside of `txn`. Inside of it every statement must go through `txn`: one on the
-/// pool might wait for this very transaction.
+/// On SQLite the transaction is the only writer from its beginning (`BEGIN IMMEDIATE`), and waits up to 30 s for that; on PostgreSQL it
+/// is serializable. If the database reports a conflict, `work` runs again, up to 12 times with growing pauses, so it must have no effect outside of
+/// `txn`. Every statement in it must use `txn`: one on the pool could wait for this transaction.
 ///
-/// Write `work` as an `async move` closure that owns what it uses: where it holds references, today's compiler cannot see that
-/// the future may move between threads, as calls in a server do.
+/// Write `work` as an `async move` closure that owns what it uses: where it holds references, the compiler cannot prove that the
+/// future is `Send`, as a server requires.
 pub async fn in_transaction<T, E, F>(db: &DatabaseConnection, work: F) -> Result<T, E>
 where
     E: RetryableError,
@@ -38,9 +37,10 @@ where
     loop {
         match attempt_once(db, &work).await {
             Err(error)
-                if attempt < ATTEMPTS && (lost_a_race(&error) || (attempt <= COLLISIONS && collided(&error))) =>
+                if attempt < ATTEMPTS
+                    && (is_conflict(&error) || (attempt <= DUPLICATE_ATTEMPTS && is_duplicate(&error))) =>
             {
-                tracing::debug!(attempt, %error, "transaction lost a race, running it again");
+                tracing::debug!(attempt, %error, "transaction conflicted with another, retrying");
                 tokio::time::sleep(pause(attempt)).await;
                 attempt += 1;
             }
@@ -55,16 +55,16 @@ where
     F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
 {
     let txn = begin(db).await?;
-    let (result, told) = outbox::TOLD
+    let (result, enqueued) = outbox::ENQUEUED
         .scope(Cell::new(false), async {
             let result = work(&txn).await;
-            (result, outbox::TOLD.with(Cell::get))
+            (result, outbox::ENQUEUED.with(Cell::get))
         })
         .await;
     match result {
         Ok(value) => {
             txn.commit().await?;
-            if told {
+            if enqueued {
                 outbox::wake();
             }
             Ok(value)
@@ -78,7 +78,7 @@ where
     }
 }
 
-async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(crate) async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let isolation = (db.get_database_backend() == DbBackend::Postgres).then_some(IsolationLevel::Serializable);
     db.begin_with_options(TransactionOptions {
         isolation_level: isolation,
@@ -88,7 +88,7 @@ async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     .await
 }
 
-/// A transaction for migrations: the only writer on SQLite; on PostgreSQL it sees what others committed while it waited for a lock.
+/// A transaction for migrations: the only writer on SQLite; on PostgreSQL it sees what was committed while it waited for a lock.
 pub(crate) async fn begin_exclusive(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     db.begin_with_options(TransactionOptions {
         isolation_level: None,
@@ -98,18 +98,18 @@ pub(crate) async fn begin_exclusive(db: &DatabaseConnection) -> Result<DatabaseT
     .await
 }
 
-/// 2 ms doubling to 128 ms, with jitter so that rivals do not meet again.
+/// 2 ms doubling to 128 ms, with jitter so that the same transactions do not conflict again.
 fn pause(attempt: u32) -> Duration {
     let ceiling = 2_u64 << attempt.min(6);
     Duration::from_millis(ceiling / 2 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * ceiling / 512)
 }
 
-/// Whether a key was there already.
-fn collided(error: &(dyn StdError + 'static)) -> bool {
+/// Whether a unique key exists already.
+fn is_duplicate(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let told = error.downcast_ref::<DbErr>().and_then(DbErr::sql_err);
-        if matches!(told, Some(sea_orm::SqlErr::UniqueConstraintViolation(_))) {
+        let sql_error = error.downcast_ref::<DbErr>().and_then(DbErr::sql_err);
+        if matches!(sql_error, Some(sea_orm::SqlErr::UniqueConstraintViolation(_))) {
             return true;
         }
         next = error.source();
@@ -117,9 +117,9 @@ fn collided(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// Whether the database refused because of another transaction: PostgreSQL's serialization failure (40001) and deadlock (40P01),
+/// Whether the database reports a conflict with another transaction: PostgreSQL's serialization failure (40001) and deadlock (40P01),
 /// SQLite's busy (5, with its extended codes).
-fn lost_a_race(error: &(dyn StdError + 'static)) -> bool {
+fn is_conflict(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(code) = driver_code(error) {
@@ -133,6 +133,32 @@ fn lost_a_race(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
+/// Whether the same statement or transaction may succeed if it is repeated a little later: a conflict with another transaction, or a
+/// database that is not reached, is shutting down, is read-only during a failover, is out of resources, or has no free connection.
+pub fn is_transient(error: &DbErr) -> bool {
+    let runtime = match error {
+        DbErr::ConnectionAcquire(_) => return true,
+        DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime) => runtime,
+        _ => return false,
+    };
+    let RuntimeErr::SqlxError(driver) = runtime else { return false };
+    match driver.as_ref() {
+        SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::PoolTimedOut | SqlxError::PoolClosed => true,
+        SqlxError::Database(database) => database.code().is_some_and(|code| is_outage(&code)) || is_conflict(error),
+        _ => false,
+    }
+}
+
+/// Whether an error code is about the state of the server. PostgreSQL: the server shuts down or does not accept connections yet (57P), a
+/// statement is cancelled (57014), resources such as disk are insufficient (class 53), or the server is a standby (25006). SQLite: the disk
+/// fails (10) or is full (13), with their extended codes.
+fn is_outage(code: &str) -> bool {
+    match code.parse::<u32>() {
+        Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 10 | 13),
+        _ => code.starts_with("57P") || code.starts_with("53") || code == "57014" || code == "25006",
+    }
+}
+
 fn driver_code(error: &(dyn StdError + 'static)) -> Option<String> {
     let runtime = match error.downcast_ref::<DbErr>() {
         Some(DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) => runtime,
@@ -144,5 +170,29 @@ fn driver_code(error: &(dyn StdError + 'static)) -> Option<String> {
             _ => None,
         },
         RuntimeErr::Internal(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_of_the_server_are_known_by_their_codes() {
+        for code in ["57P01", "57P03", "53100", "53300", "57014", "25006", "13", "10", "522", "1034"] {
+            assert!(is_outage(code), "{code}");
+        }
+        for code in ["23505", "42P01", "25P02", "1", "19", "2067", "5"] {
+            assert!(!is_outage(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_unreachable_database_is_transient_and_a_wrong_statement_is_not() {
+        let of = |error: SqlxError| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
+        assert!(is_transient(&of(SqlxError::PoolTimedOut)));
+        assert!(is_transient(&of(SqlxError::Io(std::io::ErrorKind::ConnectionReset.into()))));
+        assert!(!is_transient(&of(SqlxError::RowNotFound)));
+        assert!(!is_transient(&DbErr::Type("column revision".to_owned())));
     }
 }

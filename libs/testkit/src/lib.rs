@@ -1,9 +1,10 @@
-//! What tests need around the thing tested: waiting for facts, and real servers made small — a nats-server, a PostgreSQL, an S3
-//! store — each on a free loopback port, in a temporary folder, gone with the value that stands for it.
+//! Test support: waiting for conditions, data of earlier releases, and real servers (nats-server, PostgreSQL, an S3 store), each on a
+//! free loopback port, in a temporary folder, stopped and removed when its value is dropped.
 //!
-//! Only tests may depend on this crate. What is missing on the machine is a panic that says how to install it
-//! (`scripts/install-tools.sh`), never a test that is skipped.
+//! Only tests may depend on this crate. A server that is not installed is a panic that names the install command
+//! (`scripts/install-tools.sh`), never a skipped test.
 
+pub mod fixture;
 pub mod nats;
 pub mod postgres;
 pub mod s3;
@@ -11,6 +12,7 @@ pub mod s3;
 mod process;
 mod wait;
 
+pub use fixture::Fixture;
 pub use nats::NatsServer;
 pub use postgres::Postgres;
 pub use process::free_port;

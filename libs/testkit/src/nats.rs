@@ -18,7 +18,7 @@ use crate::{
     process::{end, free_port, tool},
 };
 
-/// A running server; ended and removed when dropped.
+/// A running server; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Option<Child>,
@@ -27,11 +27,11 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts a server with an empty store and waits until it takes connections.
+    /// Starts a server with an empty store and waits until it accepts connections.
     ///
     /// # Panics
-    /// When the program is missing (`scripts/install-tools.sh nats` brings it; `REKINDLE_NATS_SERVER` names another) or does not
-    /// come up.
+    /// When the program is not installed (`scripts/install-tools.sh nats`, or `REKINDLE_NATS_SERVER` for another one) or does not
+    /// start.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut server = Self { process: None, port: free_port(), folder };
@@ -39,7 +39,7 @@ impl NatsServer {
         server
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -49,26 +49,26 @@ impl NatsServer {
         self.port
     }
 
-    /// Ends it in order; clients lose their connection, the store stays.
+    /// Stops it with SIGTERM. Clients lose their connection; the store is kept.
     pub fn stop(&mut self) {
         self.end(Signal::SIGTERM);
     }
 
-    /// Ends it at once, as a crash would; the store stays as it is.
+    /// Stops it with SIGKILL, as a crash would. The store is kept as it is.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);
     }
 
-    /// Starts it on the same port with the same store, after ending it where it still runs.
+    /// Stops it if it runs, and starts it on the same port with the same store.
     pub async fn restart(&mut self) {
         self.stop();
         self.process = Some(spawn(self.port, self.folder.path()));
         let port = self.port;
-        eventually("nats-server to take connections", async || {
+        eventually("nats-server to accept connections", async || {
             if let Ok(Some(status)) = self.process.as_mut().expect("it was started").try_wait() {
-                // Somebody took the port in between: it is tried again until it is free.
+                // Another process may have taken the port between its selection and the start: retry until it is free.
                 self.process = Some(spawn(port, self.folder.path()));
-                return Err(format!("it ended with {status}; its log: {}", self.log()));
+                return Err(format!("it exited with {status}; its log: {}", self.log()));
             }
             greeting(port).await.map_err(|error| format!("{error}; its log: {}", self.log()))
         })
@@ -101,10 +101,10 @@ fn spawn(port: u16, folder: &Path) -> Child {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("nats-server starts: is it installed (scripts/install-tools.sh nats)?")
+        .expect("cannot start nats-server: is it installed (scripts/install-tools.sh nats)?")
 }
 
-/// The server speaks first, and says whether JetStream is on.
+/// The server sends the first line, which contains whether JetStream is enabled.
 async fn greeting(port: u16) -> Result<(), String> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
     let mut line = String::new();

@@ -17,27 +17,27 @@ use crate::{
     process::{end, free_port},
 };
 
-/// A running server with durable commits; ended and removed when dropped.
+/// A running server with durable commits; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct Postgres {
     process: Child,
     port: u16,
-    /// Kept for its end: the folder goes with it.
+    /// Removed when dropped.
     _folder: TempDir,
 }
 
 impl Postgres {
-    /// Makes a cluster, starts the server on a free loopback port and waits until it answers. As root it runs as the user `postgres`,
-    /// since the server refuses to run as root.
+    /// Creates a cluster, starts the server on a free loopback port and waits until it accepts connections. Under root it runs as the
+    /// user `postgres`, since the server refuses to run as root.
     ///
     /// # Panics
-    /// When PostgreSQL is missing (`scripts/install-tools.sh postgres` brings it) or does not come up.
+    /// When PostgreSQL is not installed (`scripts/install-tools.sh postgres`) or does not start.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let user = server_user();
         if let Some(user) = &user {
             chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .expect("root may give a folder away");
+                .expect("root may change the owner of a folder");
         }
         let data = folder.path().join("data");
         make_cluster(&data, user.as_ref());
@@ -62,9 +62,9 @@ impl Postgres {
     }
 
     async fn wait_until_up(&mut self) {
-        eventually("PostgreSQL to answer", async || {
+        eventually("PostgreSQL to accept connections", async || {
             if let Ok(Some(status)) = self.process.try_wait() {
-                panic!("PostgreSQL ended with {status}");
+                panic!("PostgreSQL exited with {status}");
             }
             let admin = Box::pin(Database::connect(self.url("postgres"))).await.map_err(|error| error.to_string())?;
             admin.close().await.map_err(|error| error.to_string())
@@ -75,12 +75,12 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Its immediate shutdown: the children go with it, and no shared memory stays behind.
+        // SIGQUIT is PostgreSQL's immediate shutdown: it stops the child processes and frees the shared memory.
         end(&mut self.process, Signal::SIGQUIT);
     }
 }
 
-/// Whom the server runs as, where that must be somebody else.
+/// The user that the server runs as, if not the current one.
 fn server_user() -> Option<User> {
     if !nix::unistd::geteuid().is_root() {
         return None;
@@ -94,7 +94,7 @@ fn make_cluster(data: &Path, user: Option<&User>) {
         .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
         .arg(data)
         .output()
-        .expect("initdb starts: is PostgreSQL installed (scripts/install-tools.sh postgres)?");
+        .expect("cannot start initdb: is PostgreSQL installed (scripts/install-tools.sh postgres)?");
     assert!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
 }
 
@@ -107,7 +107,7 @@ fn spawn(data: &Path, port: u16, folder: &Path, user: Option<&User>) -> Child {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("postgres starts: it lies beside initdb")
+        .expect("cannot start postgres, which is installed beside initdb")
 }
 
 fn command(program: &str, user: Option<&User>) -> Command {
@@ -119,7 +119,7 @@ fn command(program: &str, user: Option<&User>) -> Command {
     command
 }
 
-/// Debian keeps the server's programs off the path, in a folder for each version: the newest is taken.
+/// Debian installs the server's programs outside of `PATH`, in a folder per version: the newest is used.
 fn find(program: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions

@@ -1,4 +1,4 @@
-//! Child processes of a test.
+//! Child processes and ports of a test.
 
 use std::{
     ffi::OsStr,
@@ -12,13 +12,13 @@ use nix::{
     unistd::Pid,
 };
 
-/// A loopback port that nobody listened on just now.
+/// A loopback port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     listener.local_addr().expect("it is bound").port()
 }
 
-/// Where a program of `scripts/install-tools.sh` is: named by the variable, in the workspace's `.tools/bin`, or on the path.
+/// The path of a program of `scripts/install-tools.sh`: from the variable, in the workspace's `.tools/bin`, or on `PATH`.
 pub(crate) fn tool(variable: &str, name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
@@ -27,11 +27,15 @@ pub(crate) fn tool(variable: &str, name: &str) -> PathBuf {
     if installed.exists() { installed } else { OsStr::new(name).into() }
 }
 
-/// Sends a signal and waits until the process is gone.
-pub(crate) fn end(child: &mut Child, signal: Signal) {
+/// Sends a signal. The process may have exited already.
+pub(crate) fn send(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
-        // A process that has ended already is what is wanted.
         kill(Pid::from_raw(pid), signal).ok();
     }
+}
+
+/// Sends a signal and waits until the process has exited.
+pub(crate) fn end(child: &mut Child, signal: Signal) {
+    send(child, signal);
     child.wait().ok();
 }

@@ -1,22 +1,25 @@
-//! A real S3-compatible store for a test: SeaweedFS on loopback ports, in a folder of its own.
+//! A real S3-compatible store: SeaweedFS on loopback ports, in a temporary folder.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use rekindle_artifacts::{Artifacts, Config};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// How long the server may take until it stores and returns an object.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{
+    eventually,
+    process::{end, send, tool},
+};
+
 const ACCESS_KEY: &str = "rekindle";
 const SECRET_KEY: &str = "rekindle-secret";
 
-/// A running store; ended and removed when dropped.
+/// A running store; stopped and removed when dropped.
 #[derive(Debug)]
 pub struct S3 {
     process: Child,
@@ -25,10 +28,10 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Starts the store and waits until it keeps an object.
+    /// Starts the store and waits until it stores an object.
     ///
     /// # Panics
-    /// When the program is missing (`scripts/install-tools.sh s3` brings it) or does not come up.
+    /// When the program is not installed (`scripts/install-tools.sh s3`, or `REKINDLE_WEED` for another one) or does not start.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc] = ports();
@@ -36,7 +39,7 @@ impl S3 {
         std::fs::write(folder.path().join("identities.json"), identities()).expect("the folder is writable");
         let log = std::fs::File::create(folder.path().join("log")).expect("the folder is writable");
         std::fs::create_dir(folder.path().join("data")).expect("the folder is writable");
-        let process = Command::new(program())
+        let process = Command::new(tool("REKINDLE_WEED", "weed"))
             .current_dir(folder.path())
             .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-dir=data", "-master.telemetry=false"])
             .args(["-volume.max=64", "-master.volumeSizeLimitMB=64"])
@@ -49,18 +52,39 @@ impl S3 {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("the S3 server starts: is it installed (scripts/install-tools.sh s3)?");
+            .expect("cannot start the S3 server: is it installed (scripts/install-tools.sh s3)?");
         let mut store = Self { process, port: s3, folder };
         store.wait_until_up().await;
         store
     }
 
-    /// The server's address.
+    /// The address of the server.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How to open a bucket that nobody else uses.
+    /// Suspends the server with SIGSTOP: requests are accepted, and answered once it is resumed.
+    pub fn suspend(&self) {
+        send(&self.process, Signal::SIGSTOP);
+    }
+
+    /// Resumes a suspended server.
+    pub fn resume(&self) {
+        send(&self.process, Signal::SIGCONT);
+    }
+
+    /// Whether a request has arrived that the suspended server has not read, by the receive queues of its connections.
+    pub fn has_unread_request(&self) -> bool {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
+        let address = format!("0100007F:{:04X}", self.port);
+        sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|socket| match socket[..] {
+            // The number, the local and the remote address, the state (1: established), and the lengths of the send and the receive queue.
+            [_, local, _, "01", queues, ..] if local == address => !queues.ends_with(":00000000"),
+            _ => false,
+        })
+    }
+
+    /// The configuration of a new bucket.
     pub fn fresh_bucket(&self) -> Config {
         Config {
             url: format!("s3://test-{}/under/a-prefix", Uuid::new_v4().simple()),
@@ -74,28 +98,24 @@ impl S3 {
     }
 
     async fn wait_until_up(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
         let config = Config { max_retries: 0, request_timeout: Duration::from_secs(5), ..self.fresh_bucket() };
-        loop {
-            let last = match Artifacts::open(&config).await {
-                Ok(_) => return,
-                Err(error) => format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
-            };
-            let exited = self.process.try_wait().expect("the child can be asked");
-            if exited.is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                panic!("the S3 server did not come up ({exited:?}): {last}\n{log}");
+        eventually("the S3 server to store an object", async || {
+            let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            if let Ok(Some(status)) = self.process.try_wait() {
+                panic!("the S3 server exited with {status}; its log: {}", log());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            match Artifacts::open(&config).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{error}: {:?}; its log: {}", std::error::Error::source(&error), log())),
+            }
+        })
+        .await;
     }
 }
 
 impl Drop for S3 {
     fn drop(&mut self) {
-        // It holds nothing worth a clean end, and the folder goes with it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        end(&mut self.process, Signal::SIGKILL);
     }
 }
 
@@ -106,17 +126,8 @@ fn identities() -> String {
     )
 }
 
-/// Free loopback ports, all different because all are held until the last is found.
+/// Free loopback ports. All are bound until the last one is found, so that they differ.
 fn ports<const N: usize>() -> [u16; N] {
     let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     held.map(|listener| listener.local_addr().expect("a bound listener has an address").port())
-}
-
-/// `$REKINDLE_WEED`, else the one that the install script brings, else whatever the path has.
-fn program() -> PathBuf {
-    if let Some(program) = std::env::var_os("REKINDLE_WEED") {
-        return program.into();
-    }
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/bin/weed");
-    installed.canonicalize().unwrap_or_else(|_| "weed".into())
 }

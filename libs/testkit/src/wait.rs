@@ -1,15 +1,15 @@
-//! Waiting for facts instead of for time.
+//! Waiting for conditions instead of sleeping.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// Interval between two probes.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Probes until the fact holds, and gives what the probe found. The bound is 3 min, or `REKINDLE_TEST_PATIENCE_SECONDS`: long, since it
-/// only costs time when something is broken.
+/// Probes until the condition holds, and returns the value of the probe. The deadline is 3 min, or `REKINDLE_TEST_PATIENCE_SECONDS`: it
+/// is long, since it is only reached when a test fails.
 ///
 /// # Panics
-/// When the bound has passed, with what was waited for and what the last probe saw instead.
+/// When the deadline has passed, with `what` and the state that the last probe returned.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
     let patience = patience();
     let start = Instant::now();
@@ -33,11 +33,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn gives_what_the_probe_finds() {
-        let mut looks = 0;
-        let found = eventually("three looks", async || {
-            looks += 1;
-            if looks == 3 { Ok(looks) } else { Err(format!("{looks} looks")) }
+    async fn the_value_of_the_first_successful_probe_is_returned() {
+        let mut probes = 0;
+        let found = eventually("three probes", async || {
+            probes += 1;
+            if probes == 3 { Ok(probes) } else { Err(format!("{probes} probes")) }
         })
         .await;
         assert_eq!(found, 3);

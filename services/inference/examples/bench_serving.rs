@@ -1,8 +1,8 @@
-//! How much of what the transport allows does serving keep?
+//! The throughput and latency of serving, as a share of what the transport allows.
 //!
-//! One replica, complete with metrics, reports and the prediction log on a real bus, beside a bare tonic server that answers the
-//! same requests with an answer made beforehand. Both, and the clients, are in this process; both are driven over loopback by
-//! the same number of connections and requests in flight, in turns, so that a busy machine disturbs both alike.
+//! One replica, with metrics, reports and the prediction log on a nats-server, is compared with a bare tonic server that returns a
+//! prepared answer to the same requests. Both servers and the clients are in this process. Both are driven over loopback by the same
+//! number of connections and requests in flight, in turns, so that a busy machine affects both alike.
 //!
 //! ```text
 //! cargo run --release -p rekindle-inference --example bench_serving [-- SECONDS_PER_TURN]
@@ -21,17 +21,17 @@ use arrow::{
     array::{ArrayRef, Float64Array, RecordBatch, StringArray},
     datatypes::{Field, Schema},
 };
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 use rekindle_artifacts::Artifacts;
+use rekindle_bundle::Bundle;
 use rekindle_bus::Bus;
+use rekindle_client::wire::raw;
 use rekindle_dataset::Table;
-use rekindle_domain::{DesiredState, Recipe, VersionRef};
-use rekindle_inference::{App, Config, DEFAULTS};
-use rekindle_model::{
-    Bundle,
-    train::{Origin, TrainInput, train},
+use rekindle_domain::{
+    Recipe, Routes, VersionRef,
+    recipe::{MlpRecipe, ModelRecipe, Optimizer},
 };
+use rekindle_inference::{App, Config, DEFAULTS};
 use rekindle_proto::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
     ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
@@ -47,6 +47,7 @@ use rekindle_runtime::{
     supervise::Tasks,
 };
 use rekindle_testkit::{NatsServer, eventually};
+use rekindle_training::{Origin, TrainInput, train};
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
@@ -74,7 +75,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Drives both in turns and prints what each did.
+/// Drives both in turns and prints the results.
 async fn compare(
     rows: usize,
     request: &ModelInferRequest,
@@ -99,7 +100,7 @@ async fn compare(
     Ok(())
 }
 
-/// Requests, the time they took together, and each one's latency in microseconds.
+/// The latency of each request in microseconds, and the time that all took.
 struct Measured {
     elapsed: Duration,
     latencies: Histogram<u64>,
@@ -128,7 +129,7 @@ impl std::fmt::Display for Measured {
     }
 }
 
-/// Keeps the server busy for `span`. A request that fails ends the measurement.
+/// Drives the server for `span`. A failed request ends the measurement.
 async fn drive(server: SocketAddr, request: &ModelInferRequest, span: Duration) -> Result<Measured> {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -140,9 +141,9 @@ async fn drive(server: SocketAddr, request: &ModelInferRequest, span: Duration) 
         tasks.spawn(async move {
             let mut measured = Measured::new()?;
             while started.elapsed() < span {
-                let asked = Instant::now();
+                let sent = Instant::now();
                 client.model_infer(request.clone()).await?;
-                measured.latencies.record(u64::try_from(asked.elapsed().as_micros())?.max(1))?;
+                measured.latencies.record(u64::try_from(sent.elapsed().as_micros())?.max(1))?;
             }
             anyhow::Ok(measured)
         });
@@ -189,17 +190,15 @@ fn config(folder: &Path, address: SocketAddr) -> Result<Config> {
         ("inference.cache_dir", folder.join("cache").display().to_string()),
         ("inference.address", address.to_string()),
     ];
-    let overrides = overrides.map(|(key, value)| (key.to_owned(), value));
-    Ok(rekindle_runtime::config::load_from::<File>(DEFAULTS, None, [], &overrides)?.inference)
+    Ok(rekindle_runtime::config::Layers::new(DEFAULTS).overrides(overrides).parse::<File>()?.inference)
 }
 
 async fn deploy(bus: &Bus, artifacts: &Artifacts, bundle: &Bundle) -> Result<()> {
     for part in bundle.parts()? {
         artifacts.put(part).await?;
     }
-    let stable = VersionRef { version: 1, bundle: bundle.digest()? };
-    let desired = DesiredState { model: MODEL.parse()?, generation: 1, stable, rollout: None };
-    bus.deployments().await?.put(MODEL, serde_json::to_vec(&desired)?.into()).await?;
+    let routes = Routes::to(MODEL.parse()?, 1, VersionRef { version: 1, bundle: bundle.digest()? });
+    bus.routes().await?.put(MODEL, &routes).await?;
     Ok(())
 }
 
@@ -221,7 +220,9 @@ fn bundle() -> Result<Bundle> {
         columns.iter().map(|(name, values)| Field::new(name, values.data_type().clone(), true)).collect();
     let values = columns.into_iter().map(|(_, values)| values).collect();
     let table = Table::from_batch(&RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)?;
-    let recipe = Recipe { max_epochs: 1, ..Recipe::for_target("target") };
+    let optimizer = Optimizer { max_epochs: 1, ..Optimizer::default() };
+    let model = ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() });
+    let recipe = Recipe { model, ..Recipe::for_target("target") };
     let origin = Origin { run_id: "bench".into(), dataset_digests: Vec::new(), code_revision: "bench".into() };
     let input = TrainInput { table: &table, time_column: None, recipe: &recipe };
     Ok(train(&input, &origin, |_| ControlFlow::Continue(()))?)
@@ -237,8 +238,8 @@ fn request(rows: usize) -> ModelInferRequest {
     };
     let numbers = (0..NUMBERS).map(|feature| tensor(format!("number{feature}"), "FP64"));
     let categories = (0..CATEGORIES).map(|feature| tensor(format!("category{feature}"), "BYTES"));
-    let doubles: Bytes = (0..rows).flat_map(|row| (row as f64).to_le_bytes()).collect();
-    let texts: Bytes = (0..rows).flat_map(|_| *b"\x02\0\0\0c1").collect();
+    let values: Vec<f64> = (0..rows).map(|row| row as f64).collect();
+    let (doubles, texts) = (raw::encode(&values, f64::to_le_bytes), raw::encode_texts(&vec!["c1"; rows]));
     ModelInferRequest {
         model_name: MODEL.into(),
         id: "0123456789".into(),
@@ -248,7 +249,7 @@ fn request(rows: usize) -> ModelInferRequest {
     }
 }
 
-/// A server that does nothing but decode the request and encode `answer`.
+/// A server that only decodes the request and encodes `answer`.
 async fn start_echo(answer: ModelInferResponse) -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;

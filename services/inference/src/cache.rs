@@ -1,6 +1,6 @@
-//! Blobs on the local disk: verified when written, verified again on every read, bounded.
+//! Blobs on the local disk: bounded in size, and verified on every read.
 //!
-//! A damaged file is the same as none. Files appear whole or not at all: they are written beside and renamed.
+//! A corrupt file is treated as absent. Files are written atomically.
 
 use std::{
     collections::HashSet,
@@ -11,9 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use rekindle_domain::Digest;
-use tokio::task;
 
-use crate::Error;
+use crate::{
+    Error,
+    disk::{failed, off_thread, write_file},
+};
 
 /// A folder of blobs, named by their digests.
 #[derive(Debug, Clone)]
@@ -23,13 +25,13 @@ pub(crate) struct BlobCache {
 }
 
 impl BlobCache {
-    /// The cache in `folder`, which is made if need be.
+    /// The cache in `folder`, which is created if it does not exist.
     pub(crate) fn open(folder: PathBuf, max_bytes: u64) -> Result<Self, Error> {
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         Ok(Self { folder, max_bytes })
     }
 
-    /// The blob, if it is here and intact. A damaged file is deleted.
+    /// The blob, if it is cached and intact. A corrupt file is deleted.
     pub(crate) async fn get(&self, digest: Digest) -> Result<Option<Bytes>, Error> {
         let path = self.path(&digest);
         off_thread(move || {
@@ -42,20 +44,20 @@ impl BlobCache {
                 mark_used(&path);
                 return Ok(Some(bytes));
             }
-            tracing::warn!(%digest, "a cached blob was damaged");
+            tracing::warn!(%digest, "corrupt blob in the cache deleted");
             fs::remove_file(&path).map_err(failed("delete", &path))?;
             Ok(None)
         })
         .await
     }
 
-    /// Keeps bytes that were verified to have this digest.
+    /// Caches bytes that were verified to have this digest.
     pub(crate) async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
         let path = self.path(&digest);
-        off_thread(move || write_whole(&path, &bytes)).await
+        off_thread(move || write_file(&path, &bytes)).await
     }
 
-    /// Deletes what is not in `keep`, longest unused first, until the rest fits.
+    /// Deletes blobs that are not in `keep`, least recently used first, until the cache is within its size.
     pub(crate) async fn prune(&self, keep: HashSet<Digest>) -> Result<(), Error> {
         let (folder, max_bytes) = (self.folder.clone(), self.max_bytes);
         off_thread(move || {
@@ -100,40 +102,13 @@ fn files(folder: &Path) -> io::Result<Vec<File>> {
     Ok(files)
 }
 
-/// The time of change is the time of last use. Not knowing it only makes pruning less apt.
+/// The modification time of a file is the time of its last use, so that the order of use survives a restart. An unmarked file is only
+/// deleted earlier than it should be.
 fn mark_used(path: &Path) {
     let marked = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
     if let Err(error) = marked {
-        tracing::debug!(%error, path = %path.display(), "cannot mark a cached blob as used");
+        tracing::debug!(%error, path = %path.display(), "failed to mark a cached blob as used");
     }
-}
-
-/// Writes a file that is there whole, and durably, or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let beside = path.with_extension("partial");
-    let write = || -> io::Result<()> {
-        let mut file = fs::File::create(&beside)?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-    };
-    write().map_err(failed("write", path))
-}
-
-/// Runs disk work where it holds up no request.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Cache { operation, path, source }
 }
 
 #[cfg(test)]
@@ -147,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_blob_is_the_same_as_none() {
+    async fn a_corrupt_blob_is_treated_as_absent() {
         let (_folder, cache) = cache(1000);
         let digest = Digest::of(b"whole");
         assert_eq!(cache.get(digest).await.expect("reads"), None);
@@ -159,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pruning_keeps_what_is_served_and_what_was_used_last() {
+    async fn pruning_keeps_served_blobs_and_the_most_recently_used() {
         let (_folder, cache) = cache(8);
         let blobs: Vec<_> = [b"aaaa", b"bbbb", b"cccc"].map(|bytes| (Digest::of(bytes), bytes)).into();
         for (age, (digest, bytes)) in (0..3).rev().zip(&blobs) {
@@ -169,7 +144,7 @@ mod tests {
             file.set_modified(used).expect("sets");
         }
         cache.prune(HashSet::from([blobs[0].0])).await.expect("prunes");
-        let here: Vec<_> = blobs.iter().map(|(digest, _)| cache.path(digest).exists()).collect();
-        assert_eq!(here, [true, false, true]);
+        let kept: Vec<_> = blobs.iter().map(|(digest, _)| cache.path(digest).exists()).collect();
+        assert_eq!(kept, [true, false, true]);
     }
 }

@@ -2,15 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rekindle_domain::ReplicaId;
+use rekindle_domain::{
+    ReplicaId,
+    validation::{Checks, Violations},
+};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
-use crate::Error;
-
-/// The commented defaults, section `[inference]`; every key must be here.
+/// The commented defaults of the section `[inference]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The section `[inference]`; each key is explained in [`DEFAULTS`].
+/// The section `[inference]`; [`DEFAULTS`] explains each key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -53,36 +55,117 @@ pub struct LogConfig {
     pub retry_interval: Duration,
 }
 
+/// The largest message of the prediction log, which its stream and its readers rely on.
+const MAX_LOG_MESSAGE_BYTES: usize = 512 * 1024;
+/// A message has headers and the columns' names beside its rows.
+const MIN_LOG_MESSAGE_BYTES: usize = 4 * 1024;
+
 impl Config {
-    /// Checks every bound, and reports all that do not hold.
-    pub fn validate(&self) -> Result<(), Error> {
-        let (limits, log) = (&self.limits, &self.log);
-        let problems: Vec<_> = [
-            (self.address.is_empty(), "inference.address must name the host:port that clients reach"),
-            (self.report_interval.is_zero(), "inference.report_interval must be above 0"),
-            (self.resync_interval.is_zero(), "inference.resync_interval must be above 0"),
-            (self.fetch_attempts == 0, "inference.fetch_attempts must be at least 1"),
-            (limits.max_rows_per_request == 0, "inference.limits.max_rows_per_request must be at least 1"),
-            (limits.max_message_bytes == 0, "inference.limits.max_message_bytes must be at least 1"),
-            (limits.max_concurrent_requests == 0, "inference.limits.max_concurrent_requests must be at least 1"),
-            (log.batch_rows == 0, "inference.log.batch_rows must be at least 1"),
-            (
-                !(4096..=MAX_LOG_MESSAGE_BYTES).contains(&log.batch_bytes),
-                "inference.log.batch_bytes must be 4096 to 524288",
-            ),
-            (
-                log.buffer_bytes < log.batch_bytes,
-                "inference.log.buffer_bytes must be at least inference.log.batch_bytes",
-            ),
-            (log.batch_interval.is_zero(), "inference.log.batch_interval must be above 0"),
-            (log.retry_interval.is_zero(), "inference.log.retry_interval must be above 0"),
-        ]
-        .into_iter()
-        .filter_map(|(wrong, problem)| wrong.then_some(problem))
-        .collect();
-        if problems.is_empty() { Ok(()) } else { Err(Error::Config { problems: problems.join("; ") }) }
+    /// Validates every field and reports all violations. Fields are named within the section.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        if self.address.is_empty() {
+            checks.violation("address", "is empty: expected the host:port that clients connect to");
+        }
+        checks.positive("resync_interval", self.resync_interval);
+        checks.positive("report_interval", self.report_interval);
+        checks.at_least("fetch_attempts", self.fetch_attempts, 1);
+        checks.nested("limits", self.limits.validate());
+        checks.nested("log", self.log.validate());
+        checks.finish()
     }
 }
 
-/// The contract's bound of one message of the prediction log.
-const MAX_LOG_MESSAGE_BYTES: usize = 512 * 1024;
+impl Limits {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.at_least("max_rows_per_request", self.max_rows_per_request, 1);
+        checks.at_least("max_message_bytes", self.max_message_bytes, 1);
+        let (concurrent, most) = (self.max_concurrent_requests, Semaphore::MAX_PERMITS);
+        let expected = format!("1 to {most}");
+        checks.require((1..=most).contains(&concurrent), "max_concurrent_requests", concurrent, &expected);
+        checks.finish()
+    }
+}
+
+impl LogConfig {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.at_least("batch_rows", self.batch_rows, 1);
+        let bounds = MIN_LOG_MESSAGE_BYTES..=MAX_LOG_MESSAGE_BYTES;
+        let expected = format!("{MIN_LOG_MESSAGE_BYTES} to {MAX_LOG_MESSAGE_BYTES}");
+        checks.require(bounds.contains(&self.batch_bytes), "batch_bytes", self.batch_bytes, &expected);
+        let expected = format!("at least batch_bytes = {}", self.batch_bytes);
+        checks.require(self.buffer_bytes >= self.batch_bytes, "buffer_bytes", self.buffer_bytes, &expected);
+        checks.positive("batch_interval", self.batch_interval);
+        checks.positive("retry_interval", self.retry_interval);
+        checks.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults() -> Config {
+        #[derive(Deserialize)]
+        struct File {
+            inference: Config,
+        }
+        rekindle_runtime::config::Layers::new(DEFAULTS).parse::<File>().expect("the defaults load").inference
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(defaults().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_violated_bound_is_reported_at_once_by_the_name_of_its_key() {
+        let zero = Duration::ZERO;
+        let config = Config {
+            address: String::new(),
+            resync_interval: zero,
+            report_interval: zero,
+            fetch_attempts: 0,
+            limits: Limits {
+                max_rows_per_request: 0,
+                max_message_bytes: 0,
+                max_concurrent_requests: 0,
+                inline_rows: 0,
+            },
+            log: LogConfig {
+                buffer_bytes: 1,
+                batch_rows: 0,
+                batch_bytes: MAX_LOG_MESSAGE_BYTES + 1,
+                batch_interval: zero,
+                retry_interval: zero,
+            },
+            ..defaults()
+        };
+        let violations = config.validate().expect_err("every bound is violated");
+        let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "address",
+                "resync_interval",
+                "report_interval",
+                "fetch_attempts",
+                "limits.max_rows_per_request",
+                "limits.max_message_bytes",
+                "limits.max_concurrent_requests",
+                "log.batch_rows",
+                "log.batch_bytes",
+                "log.buffer_bytes",
+                "log.batch_interval",
+                "log.retry_interval",
+            ]
+        );
+        let too_many = Limits { max_concurrent_requests: usize::MAX, ..defaults().limits };
+        assert!(
+            Config { limits: too_many, ..defaults() }.validate().is_err(),
+            "a semaphore does not have that many permits"
+        );
+    }
+}

@@ -1,98 +1,102 @@
-//! What can go wrong in a replica outside of answering; refusals of requests are [`crate::infer::Refusal`].
+//! What can go wrong: in a replica ([`Error`]), and in one prediction request ([`RequestError`]).
 
 use std::{io, path::PathBuf};
 
-use rekindle_domain::{Digest, ModelName};
+use rekindle_domain::{Digest, ModelName, PredictionId, validation::Violations};
 
-/// Everything that can go wrong besides a request.
+use crate::tensor::InvalidInput;
+
+/// An error of the replica, apart from errors of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration is out of bounds.
-    #[error("configuration: {problems}")]
-    Config {
-        /// Every bound that does not hold.
-        problems: String,
-    },
+    /// The configuration is not valid.
+    #[error("invalid configuration: {0}")]
+    Configuration(Violations),
     /// A file of the local cache cannot be used.
     #[error("cannot {operation} {path}")]
     Cache {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
         source: io::Error,
     },
-    /// A blob is neither in the local cache nor to be had.
-    #[error("blob {digest} is not in the local cache and cannot be fetched")]
+    /// A blob is neither in the local cache nor available from the object store.
+    #[error("cannot fetch blob {digest}, which is not in the local cache")]
     Fetch {
-        /// Which blob.
+        /// The blob.
         digest: Digest,
         source: Box<rekindle_artifacts::Error>,
     },
-    /// A blob is not in the local cache, and there is no object store yet.
-    #[error("blob {digest} is not in the local cache and the object store is not connected")]
+    /// A blob is not in the local cache, and the object store is not connected.
+    #[error("blob {digest} is not in the local cache, and the object store is not connected")]
     NoArtifacts {
-        /// Which blob.
+        /// The blob.
         digest: Digest,
     },
-    /// The bundle cannot be loaded: corrupt, malformed, or failing its warm-up.
-    #[error("bundle {bundle} cannot be served")]
+    /// The bundle is corrupt or malformed, or its warm-up failed.
+    #[error("cannot serve bundle {bundle}")]
     Bundle {
-        /// Which bundle.
+        /// The bundle.
         bundle: Digest,
-        source: Box<rekindle_model::Error>,
+        source: Box<rekindle_bundle::Error>,
     },
-    /// The bundle's signature has something that the protocol's tensors cannot carry.
-    #[error("bundle {bundle} cannot be served: {problem}")]
+    /// The protocol's tensors cannot represent the bundle's signature.
+    #[error("cannot serve bundle {bundle}: {problem}")]
     Signature {
-        /// Which bundle.
+        /// The bundle.
         bundle: Digest,
-        /// What cannot be carried.
+        /// The part of the signature.
         problem: String,
     },
-    /// Building or warming up a model panicked.
+    /// Building or warming up the model panicked.
     #[error("loading bundle {bundle} panicked")]
     LoadPanicked {
-        /// Which bundle.
+        /// The bundle.
         bundle: Digest,
     },
-    /// The bus refused or could not be reached.
-    #[error("cannot {operation} on the bus")]
-    Bus {
-        /// What was tried.
+    /// A bucket of the bus cannot be read or written.
+    #[error(transparent)]
+    Bus(Box<rekindle_bus::Error>),
+    /// The bus is not connected.
+    #[error("the bus is not connected")]
+    Disconnected,
+    /// Saved routes cannot be read or written.
+    #[error("cannot {operation} the routes in {path}")]
+    SavedRoutes {
+        /// The operation that failed.
         operation: &'static str,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A desired state is not readable.
-    #[error("desired state of {key:?} is not readable")]
-    DesiredState {
-        /// The key in the bucket, or the file.
-        key: String,
+        /// The file.
+        path: PathBuf,
         source: serde_json::Error,
     },
-    /// Rows could not be written as a message of the prediction log.
+    /// Stored routes are those of another model.
+    #[error("the routes in {key:?} belong to model {model}")]
+    MisplacedRoutes {
+        /// The key in the bucket.
+        key: String,
+        /// The model that the routes name.
+        model: ModelName,
+    },
+    /// Rows cannot be encoded as a message of the prediction log.
     #[error("cannot encode {rows} rows of {model} for the prediction log")]
     LogEncoding {
-        /// The model that answered.
+        /// The model.
         model: ModelName,
-        /// How many rows.
+        /// The number of rows.
         rows: usize,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Error {
-    pub(crate) fn bus(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Bus { operation, source: source.into() }
-    }
-
-    /// Whether the same may succeed if tried again a little later.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Fetch { source, .. } => source.is_transient(),
-            Self::NoArtifacts { .. } | Self::Bus { .. } => true,
+            Self::NoArtifacts { .. } | Self::Bus(_) | Self::Disconnected => true,
             Self::Bundle { source, .. } => match &**source {
-                rekindle_model::Error::Fetch { source, .. } => {
+                rekindle_bundle::Error::Fetch { source, .. } => {
                     source.downcast_ref::<Self>().is_some_and(Self::is_transient)
                 }
                 _ => false,
@@ -100,16 +104,60 @@ impl Error {
             _ => false,
         }
     }
+}
 
-    /// The error and what led to it, in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+impl From<rekindle_bus::Error> for Error {
+    fn from(source: rekindle_bus::Error) -> Self {
+        Self::Bus(source.into())
     }
+}
+
+/// Why a prediction request has no answer. Names no protocol: each protocol maps it to its own status.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// The model is not assigned to this replica.
+    #[error("model {model:?} is not served by this replica: it serves {served}")]
+    ModelNotServed {
+        /// The name in the request, shortened.
+        model: String,
+        /// The models that are.
+        served: String,
+    },
+    /// The model is served, but not the requested version of it.
+    #[error("version {requested:?} of {model} is not served by this replica: request version {served}, or no version")]
+    VersionNotServed {
+        /// The model.
+        model: ModelName,
+        /// The version in the request, shortened.
+        requested: String,
+        /// The loaded versions.
+        served: String,
+    },
+    /// No version of the model is loaded yet.
+    #[error("model {model} is loading: retry later")]
+    ModelLoading {
+        /// The model.
+        model: ModelName,
+    },
+    /// Too many requests are in flight.
+    #[error(
+        "{limit} requests are in flight, which is the limit max_concurrent_requests: retry with back-off, or raise the limit"
+    )]
+    TooManyRequests {
+        /// The limit.
+        limit: usize,
+    },
+    /// The request does not match the model's signature.
+    #[error(transparent)]
+    InvalidInput(#[from] InvalidInput),
+    /// The model failed on rows that its signature allows.
+    #[error("prediction {prediction} by {model} version {version} failed: search the log of the replica for this id")]
+    PredictionFailed {
+        /// The prediction.
+        prediction: PredictionId,
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: u32,
+    },
 }

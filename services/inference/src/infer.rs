@@ -1,85 +1,41 @@
-//! One request: admission, decoding, prediction, the answer, and the rows handed to the log.
+//! Prediction requests, independent of the protocol that carries them: admission, routing, prediction, and the record for the log.
 //!
-//! Nothing here waits for the log, the bus, the registry or the disk. A refused request changes nothing and is not
-//! logged.
+//! A request waits for neither the log, the bus, the registry nor the disk. A refused request changes nothing and is not logged.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Instant,
 };
 
-use arrow::{
-    array::{Array, RecordBatch},
-    datatypes::DataType,
-};
+use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ModelName, PredictionId};
-use rekindle_model::Prediction;
-use rekindle_proto::inference::{ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice};
-use tokio::{sync::Semaphore, task};
+use rekindle_bundle::Prediction;
+use rekindle_domain::PredictionId;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task,
+};
 
 use crate::{
     config::Limits,
-    log::{Answered, EventTimes, Log},
-    serving::{Catalog, Serving, Slot, text_parameter},
-    tensor::{BadInput, shortened},
+    error::RequestError,
+    log::{EventTimes, Log, PredictionRecord},
+    routes,
+    serving::{Catalog, InFlight, LoadedVersion, Slot},
+    tensor::{InvalidInput, output::Selection, shortened},
 };
 
-/// Why a request is not answered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// No model of that name has been assigned here.
-    #[error("model {model:?} is not served here: served are {served}")]
-    UnknownModel {
-        /// The name in the request.
-        model: String,
-        /// The models that are.
-        served: String,
-    },
-    /// Another version than the one asked for answers.
-    #[error("version {asked:?} of {model} is not served here: version {serving} is; ask for it or for none")]
-    VersionNotServed {
-        /// The model.
-        model: ModelName,
-        /// The version in the request.
-        asked: String,
-        /// The version that answers.
-        serving: u32,
-    },
-    /// The model is assigned, and its first version is not warmed up yet.
-    #[error("model {model} is still loading: try again")]
-    NotLoaded {
-        /// The model.
-        model: ModelName,
-    },
-    /// Too many requests at once.
-    #[error(
-        "{limit} requests are being answered, the limit max_concurrent_requests: try again after a pause, or raise it"
-    )]
-    Overloaded {
-        /// The limit.
-        limit: usize,
-    },
-    /// The request is not what the model takes.
-    #[error(transparent)]
-    BadInput(#[from] BadInput),
-    /// The model failed on rows that its signature allows.
-    #[error("model {model} version {version} failed: {reason}")]
-    Failed {
-        /// The model.
-        model: ModelName,
-        /// The version.
-        version: u32,
-        /// What went wrong.
-        reason: String,
-    },
+/// The model and the version that a request names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// The model's name.
+    pub(crate) model: &'a str,
+    /// The version's number, or empty.
+    pub(crate) version: &'a str,
 }
 
-/// What the edge adds to a request: the id of the prediction, and when it arrived.
+/// When a request arrived, and the id of its prediction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     /// A fresh UUIDv7.
@@ -88,13 +44,41 @@ pub(crate) struct Arrival {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Answers requests.
+/// A prediction request for one model version, decoded.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The caller's id of the request, which the answer repeats.
+    pub(crate) id: String,
+    /// One column per input of the version's signature, in its order.
+    pub(crate) rows: RecordBatch,
+    /// The outputs to return.
+    pub(crate) outputs: Selection,
+    /// When the rows occurred, in milliseconds since 1970 UTC. A time input of the model takes precedence.
+    pub(crate) event_time: Option<i64>,
+}
+
+/// The answer to a prediction request.
+pub(crate) struct Answer {
+    /// The prediction's id.
+    pub(crate) id: PredictionId,
+    /// The caller's id of the request.
+    pub(crate) request_id: String,
+    /// The version that answered. The request is in flight until this is dropped.
+    pub(crate) version: InFlight,
+    /// The outputs to return.
+    pub(crate) outputs: Selection,
+    /// Every output, shared with the log.
+    pub(crate) prediction: Arc<Prediction>,
+}
+
+/// Answers prediction requests.
 pub(crate) struct Engine {
     catalog: Arc<Catalog>,
     log: Arc<Log>,
     limits: Limits,
-    admitted: Arc<AtomicUsize>,
-    /// Threads for requests of many rows: as many as there are cores.
+    /// One permit per request that may be in flight.
+    admission: Semaphore,
+    /// One permit per request of many rows that may be predicted at once: as many as there are cores.
     large: Semaphore,
 }
 
@@ -102,179 +86,137 @@ impl Engine {
     /// An engine that answers from `catalog` and logs to `log`.
     pub(crate) fn new(catalog: Arc<Catalog>, log: Arc<Log>, limits: Limits) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
-        Self { catalog, log, limits, admitted: Arc::default(), large: Semaphore::new(cores) }
+        let admission = Semaphore::new(limits.max_concurrent_requests);
+        Self { catalog, log, limits, admission, large: Semaphore::new(cores) }
     }
 
-    /// Answers one request.
+    /// The loaded version that answers requests for `target`.
+    pub(crate) fn find(&self, target: Target<'_>) -> Result<Arc<LoadedVersion>, RequestError> {
+        routes::select(&*self.slot(target.model)?, target.version)
+    }
+
+    /// Answers one request, which `decode` decodes for the version that answers it.
     pub(crate) async fn infer(
         &self,
-        request: ModelInferRequest,
+        target: Target<'_>,
         arrival: Arrival,
-    ) -> Result<ModelInferResponse, Refusal> {
+        decode: impl FnOnce(&LoadedVersion) -> Result<Request, InvalidInput>,
+    ) -> Result<Answer, RequestError> {
         let started = Instant::now();
-        let slot = self.find(&request.model_name)?;
-        let outcome = self.answer(&slot, request, arrival, started).await;
-        slot.meters().record(&outcome, started.elapsed());
+        let slot = self.slot(target.model)?;
+        let outcome = self.answer(&slot, target.version, arrival, started, decode).await;
+        slot.metrics().record_request(&outcome, started.elapsed());
         outcome
     }
 
     async fn answer(
         &self,
-        slot: &Arc<Slot>,
-        request: ModelInferRequest,
+        slot: &Slot,
+        requested: &str,
         arrival: Arrival,
         started: Instant,
-    ) -> Result<ModelInferResponse, Refusal> {
+        decode: impl FnOnce(&LoadedVersion) -> Result<Request, InvalidInput>,
+    ) -> Result<Answer, RequestError> {
         let _admitted = self.admit()?;
-        let _in_flight = slot.enter();
-        let serving = serving_for(slot, &request.model_version)?;
-        let wanted = serving.outputs.select(&request.outputs)?;
-        let rows = serving.inputs.decode(&request, self.limits.max_rows_per_request)?;
-        let event_times = event_times(&request, &serving, &rows, arrival.at)?;
-        let prediction = self.predict(slot, &serving, &rows).await?;
-        let response = respond(request, &serving, &wanted, &prediction, rows.num_rows(), arrival.id);
-        serving.answered.fetch_add(1, Relaxed);
-        slot.meters().rows.increment(rows.num_rows() as u64);
-        self.log.push(Answered {
-            shape: Arc::clone(&serving.log),
+        let version = InFlight::enter(routes::select(slot, requested)?);
+        let Request { id: request_id, rows, outputs, event_time } = decode(&version)?;
+        let prediction = Arc::new(self.predict(&version, &rows, arrival.id).await?);
+        version.count_answered();
+        slot.metrics().record_rows(rows.num_rows());
+        self.log.push(PredictionRecord {
+            schema: Arc::clone(&version.log),
             prediction_id: arrival.id,
             answered_at: arrival.at + started.elapsed(),
-            event_times,
+            event_times: event_times(&version, &rows, event_time, arrival.at),
             rows,
-            prediction,
+            prediction: Arc::clone(&prediction),
         });
-        Ok(response)
+        Ok(Answer { id: arrival.id, request_id, version, outputs, prediction })
     }
 
-    fn admit(&self) -> Result<Admitted, Refusal> {
-        let admitted = Admitted(Arc::clone(&self.admitted));
+    fn admit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
         let limit = self.limits.max_concurrent_requests;
-        // The guard of a refused request gives its place back.
-        if self.admitted.fetch_add(1, Relaxed) < limit { Ok(admitted) } else { Err(Refusal::Overloaded { limit }) }
+        self.admission.try_acquire().map_err(|_| RequestError::TooManyRequests { limit })
     }
 
-    /// The place of a model, by the name in a request.
-    pub(crate) fn find(&self, model: &str) -> Result<Arc<Slot>, Refusal> {
+    fn slot(&self, model: &str) -> Result<Arc<Slot>, RequestError> {
         self.catalog.find(model).ok_or_else(|| {
             let mut served: Vec<_> = self.catalog.slots().iter().map(|slot| slot.model().to_string()).collect();
             served.sort();
-            let served = if served.is_empty() { "none yet".to_owned() } else { served.join(", ") };
-            Refusal::UnknownModel { model: shortened(model), served }
+            let served = if served.is_empty() { "no model yet".to_owned() } else { served.join(", ") };
+            RequestError::ModelNotServed { model: shortened(model), served }
         })
     }
 
-    /// Predicts where the rows belong: few on this thread, many on one of their own.
-    async fn predict(&self, slot: &Slot, serving: &Arc<Serving>, rows: &RecordBatch) -> Result<Prediction, Refusal> {
+    /// Predicts few rows on this thread, and many on another one, so that they do not delay other requests.
+    async fn predict(
+        &self,
+        version: &InFlight,
+        rows: &RecordBatch,
+        id: PredictionId,
+    ) -> Result<Prediction, RequestError> {
         let outcome = if rows.num_rows() <= self.limits.inline_rows {
-            guarded(serving, rows)
+            guarded(version, rows)
         } else {
-            let _thread = self.large.acquire().await.expect("never closed");
-            let (serving, rows) = (Arc::clone(serving), rows.clone());
-            task::spawn_blocking(move || guarded(&serving, &rows)).await.unwrap_or_else(|error| Err(error.to_string()))
+            let _permit = self.large.acquire().await.expect("the semaphore is never closed");
+            let (version, rows) = (version.shared(), rows.clone());
+            task::spawn_blocking(move || guarded(&version, &rows)).await.unwrap_or_else(|error| Err(error.to_string()))
         };
         outcome.map_err(|reason| {
-            serving.failed.fetch_add(1, Relaxed);
-            tracing::error!(reason, model = %slot.model(), version = serving.version.version, "prediction failed");
-            Refusal::Failed { model: slot.model().clone(), version: serving.version.version, reason }
+            version.count_failed();
+            let (model, number) = (version.name.clone(), version.version.version);
+            tracing::error!(reason, %model, version = number, prediction_id = %id, "prediction failed");
+            RequestError::PredictionFailed { prediction: id, model, version: number }
         })
     }
 }
 
-/// A place among the admitted requests, given back when dropped.
-struct Admitted(Arc<AtomicUsize>);
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Predicts; a panicking model fails its request and no other.
-fn guarded(serving: &Serving, rows: &RecordBatch) -> Result<Prediction, String> {
-    match catch_unwind(AssertUnwindSafe(|| serving.model.predict(rows))) {
+/// Predicts. A model that panics fails its request and no other.
+fn guarded(version: &LoadedVersion, rows: &RecordBatch) -> Result<Prediction, String> {
+    match catch_unwind(AssertUnwindSafe(|| version.model.predict(rows))) {
         Ok(Ok(prediction)) => Ok(prediction),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the model panicked".to_owned()),
     }
 }
 
-/// The version that answers, if it is the one asked for or none was.
-pub(crate) fn serving_for(slot: &Slot, asked: &str) -> Result<Arc<Serving>, Refusal> {
-    let serving = slot.serving().ok_or_else(|| Refusal::NotLoaded { model: slot.model().clone() })?;
-    if asked.is_empty() || asked == serving.number {
-        return Ok(serving);
-    }
-    let (model, asked) = (slot.model().clone(), shortened(asked));
-    Err(Refusal::VersionNotServed { model, asked, serving: serving.version.version })
-}
-
-/// When the rows happened: the model's time input, else the parameter `event_time`, else the arrival.
+/// When the rows occurred: the model's time input, else the time that the request states, else its arrival.
 fn event_times(
-    request: &ModelInferRequest,
-    serving: &Serving,
+    version: &LoadedVersion,
     rows: &RecordBatch,
+    stated: Option<i64>,
     arrived_at: DateTime<Utc>,
-) -> Result<EventTimes, BadInput> {
-    if let Some(column) = serving.inputs.time_input()
-        && rows.column(column).data_type() == &DataType::Int64
-        && rows.column(column).null_count() == 0
-    {
-        return Ok(EventTimes::Column(column));
-    }
-    let Some(parameter) = request.parameters.get("event_time") else {
-        return Ok(EventTimes::Same(arrived_at.timestamp_millis()));
-    };
-    let time = match &parameter.parameter_choice {
-        Some(ParameterChoice::StringParam(text)) => {
-            DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
-        }
-        Some(ParameterChoice::Int64Param(millis)) => DateTime::from_timestamp_millis(*millis).map(|_| *millis),
-        _ => None,
-    };
-    time.map(EventTimes::Same).ok_or_else(|| {
-        BadInput::new(
-            "parameters[event_time]",
-            "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC",
-        )
-    })
-}
-
-fn respond(
-    request: ModelInferRequest,
-    serving: &Serving,
-    wanted: &[usize],
-    prediction: &Prediction,
-    rows: usize,
-    id: PredictionId,
-) -> ModelInferResponse {
-    let (outputs, raw_output_contents) = serving.outputs.encode(wanted, prediction, rows);
-    let mut parameters = serving.parameters.clone();
-    parameters.insert("prediction_id".to_owned(), text_parameter(id.to_string()));
-    ModelInferResponse {
-        model_name: request.model_name,
-        model_version: serving.number.clone(),
-        id: request.id,
-        parameters,
-        outputs,
-        raw_output_contents,
+) -> EventTimes {
+    match version.inputs.event_time_column(rows) {
+        Some(column) => EventTimes::Column(column),
+        None => EventTimes::Same(stated.unwrap_or_else(|| arrived_at.timestamp_millis())),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use arrow::datatypes::Schema;
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::LogConfig;
+    use crate::{
+        config::LogConfig,
+        serving::{Progress, fixture},
+    };
+
+    const TARGET: Target<'_> = Target { model: "flight-delay", version: "" };
+    const ARRIVAL: Arrival = Arrival { id: PredictionId::new(Uuid::nil()), at: DateTime::UNIX_EPOCH };
 
     fn engine(max_concurrent_requests: usize) -> Engine {
-        let wait = std::time::Duration::from_millis(1);
+        let interval = Duration::from_millis(1);
         let config = LogConfig {
             buffer_bytes: 1 << 20,
             batch_rows: 1,
             batch_bytes: 1 << 16,
-            batch_interval: wait,
-            retry_interval: wait,
+            batch_interval: interval,
+            retry_interval: interval,
         };
         let log = Log::new(config, "replica-1".parse().expect("a name"), Uuid::nil());
         let limits = Limits { max_rows_per_request: 1, max_message_bytes: 1, max_concurrent_requests, inline_rows: 1 };
@@ -282,16 +224,64 @@ mod tests {
     }
 
     #[test]
-    fn requests_beyond_the_limit_are_refused_until_a_place_is_free() {
+    fn requests_beyond_the_limit_are_refused_until_one_ends() {
         let engine = engine(2);
-        let (first, _second) = (engine.admit().expect("a place"), engine.admit().expect("a place"));
+        let (first, _second) = (engine.admit().expect("admitted"), engine.admit().expect("admitted"));
         for _ in 0..3 {
-            let refused = engine.admit().map(drop).expect_err("full");
-            assert!(matches!(refused, Refusal::Overloaded { limit: 2 }));
-            assert!(refused.to_string().contains("max_concurrent_requests"), "{refused}");
-            assert_eq!(tonic::Status::from(refused).code(), tonic::Code::ResourceExhausted);
+            let refused = engine.admit().map(drop).expect_err("two are in flight");
+            assert!(matches!(refused, RequestError::TooManyRequests { limit: 2 }));
         }
         drop(first);
-        engine.admit().map(drop).expect("a place was given back");
+        engine.admit().map(drop).expect("one has ended");
+    }
+
+    /// A decoded request of one row, which no protocol has encoded.
+    fn request(version: &LoadedVersion, rows: usize) -> Request {
+        let outputs = version.outputs.select([].into_iter()).expect("every output");
+        Request { id: "mine".to_owned(), rows: fixture::rows(rows), outputs, event_time: Some(7) }
+    }
+
+    #[tokio::test]
+    async fn rows_are_predicted_counted_and_logged_without_a_protocol() {
+        let engine = engine(8);
+        let version = fixture::loaded(3);
+        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
+        // One row is predicted inline, two rows on another thread.
+        for rows in [1, 2] {
+            let answer = engine.infer(TARGET, ARRIVAL, |version| Ok(request(version, rows))).await.expect("answered");
+            assert_eq!((answer.request_id.as_str(), answer.version.number.as_str()), ("mine", "3"));
+            assert_eq!((answer.prediction.rows, answer.outputs.len()), (rows, 2));
+            assert_eq!(version.report().in_flight, 1, "until the answer is dropped");
+        }
+        let report = version.report();
+        assert_eq!((report.answered, report.failed, report.in_flight), (2, 0, 0));
+        assert_eq!(engine.log.buffered_rows(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_changes_nothing_and_a_failed_one_counts_as_failed() {
+        let engine = engine(8);
+        let version = fixture::loaded(3);
+        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
+        let refused = engine.infer(TARGET, ARRIVAL, |_| Err(InvalidInput::new("inputs", "is empty"))).await;
+        assert!(matches!(refused, Err(RequestError::InvalidInput(_))));
+        assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 0));
+
+        let broken = |version: &LoadedVersion| {
+            let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
+            Ok(Request { rows: empty, ..request(version, 1) })
+        };
+        let failed = engine.infer(TARGET, ARRIVAL, broken).await.err().expect("the model needs its input");
+        assert!(matches!(failed, RequestError::PredictionFailed { version: 3, .. }), "{failed}");
+        let report = version.report();
+        assert_eq!((report.answered, report.failed, report.in_flight), (0, 1, 0));
+        assert_eq!(engine.log.buffered_rows(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_for_an_unknown_model_is_refused_before_it_is_decoded() {
+        let target = Target { model: "weather", version: "" };
+        let refused = engine(1).infer(target, ARRIVAL, |_| unreachable!("no version")).await.err().expect("refused");
+        assert_eq!(refused.to_string(), "model \"weather\" is not served by this replica: it serves no model yet");
     }
 }

@@ -1,32 +1,35 @@
-//! Serving: the Open Inference Protocol over the models that the desired state assigns to this replica.
+//! Serving: the Open Inference Protocol over the models whose routes this replica carries out.
 //!
-//! A replica follows `rekindle-deployments`, loads what it is assigned beside what answers, and swaps atomically; it writes
-//! what it does to `rekindle-replicas`; every answered row goes to the prediction log. It decides nothing about rollouts,
+//! A replica reads routes from `rekindle-deployments`, loads the assigned versions beside those that answer, and swaps atomically. It
+//! reports its state to `rekindle-replicas`, and every answered row goes to the prediction log. It decides nothing about rollouts,
 //! trains nothing, and has no database.
+//!
+//! A protocol ([`grpc`]) decodes a message into tensors and rows ([`tensor`]), which the engine ([`infer`]) answers with a version
+//! that the routes select ([`routes`]) among those that are loaded ([`serving`]). Only the protocol names wire messages.
 //!
 //! Invariants:
 //! - answering depends on this process's memory alone: never on the log, the bus, the registry or the disk;
 //! - what is served is what was registered: every blob is hashed on every load, from the cache too;
-//! - a swap loses no request: what began on a version ends on it;
-//! - a version that cannot be served leaves the one that answers in place, and is reported;
-//! - one model's trouble is no other's: it takes the replica's readiness only where nothing else is served;
-//! - logged rows + declared lost rows = answered rows, as long as the process ends in order and with the bus in reach;
-//! - bad input is refused with the field's name, and changes nothing.
+//! - a swap loses no request: a request that began on a version ends on it;
+//! - a version that cannot be loaded leaves the earlier one in place, and is reported; so are routes that this build cannot carry out;
+//! - the failure of one model affects no other: it revokes the replica's readiness only if no other model is served;
+//! - logged rows + declared lost rows = answered rows, if the process shuts down in order and the bus is reachable;
+//! - invalid input is refused with the name of the field, and changes nothing.
 
-mod assign;
+mod bus;
 mod cache;
 mod config;
-mod desired;
-mod elements;
+mod disk;
 mod error;
+mod grpc;
 mod infer;
 mod loader;
 mod log;
-mod meters;
-mod output;
-mod refusals;
+mod metrics;
+mod readiness;
+mod reconcile;
 mod report;
-mod rpc;
+mod routes;
 mod serving;
 mod tensor;
 
@@ -34,62 +37,81 @@ use std::{sync::Arc, time::Duration};
 
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
-use rekindle_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use self::{
-    assign::Assigner, cache::BlobCache, desired::Desired, infer::Engine, loader::Loader, log::Log, report::Reporter,
-    rpc::Rpc, serving::Catalog,
+    cache::BlobCache,
+    infer::Engine,
+    loader::Loader,
+    log::Log,
+    readiness::Readiness,
+    reconcile::Reconciler,
+    report::Reporter,
+    routes::{RoutesWatch, SavedRoutes},
+    serving::Catalog,
 };
 pub use self::{
     config::{Config, DEFAULTS, Limits, LogConfig},
     error::Error,
 };
 
-/// How long the log is flushed at the end; below the time that closing tasks are given.
+/// How long the log is flushed at shutdown; shorter than the time that closing tasks have.
 const FLUSH: Duration = Duration::from_secs(4);
 
 /// One replica.
 pub struct App {
-    max_message_bytes: usize,
+    config: Config,
     engine: Arc<Engine>,
-    assigner: Arc<Assigner>,
-    log: Arc<Log>,
+    readiness: Arc<Readiness>,
+    watch: Arc<RoutesWatch>,
+    reconciler: Arc<Reconciler>,
     reporter: Arc<Reporter>,
+    log: Arc<Log>,
     bus: watch::Sender<Option<Bus>>,
     artifacts: watch::Sender<Option<Artifacts>>,
 }
 
 impl App {
-    /// A replica that begins with the desired state and the bundles that its cache holds. Neither bus nor object store
-    /// need be there: [`App::attach_bus`] and [`App::attach_artifacts`] bring them later.
+    /// A replica that starts with the routes and the bundles of its cache. Bus and object store are optional:
+    /// [`App::attach_bus`] and [`App::attach_artifacts`] add them later.
     pub async fn build(
         config: Config,
         bus: impl Into<Option<Bus>>,
         artifacts: impl Into<Option<Artifacts>>,
     ) -> Result<Self, Error> {
-        config.validate()?;
+        config.validate().map_err(|violations| Error::Configuration(violations.within("inference")))?;
+        metrics::describe();
         let (bus, artifacts) = (watch::Sender::new(bus.into()), watch::Sender::new(artifacts.into()));
         let incarnation = Uuid::now_v7();
         let (catalog, changed) = (Arc::new(Catalog::default()), Arc::new(Notify::new()));
-        let log = Arc::new(Log::new(config.log.clone(), config.replica.clone(), incarnation));
+        // The folder has had this name since the first schema of routes.
+        let saved = Arc::new(SavedRoutes::open(config.cache_dir.join("desired"))?);
+        let initial = saved.current();
+        initial.keys().for_each(|model| drop(catalog.slot(model)));
+        let readiness = Arc::new(Readiness::new(Arc::clone(&catalog), &initial));
         let loader = Loader {
             replica: config.replica.clone(),
             cache: BlobCache::open(config.cache_dir.join("blobs"), config.cache_max_bytes)?,
             artifacts: artifacts.subscribe(),
             attempts: config.fetch_attempts,
         };
-        let desired = Desired::open(config.cache_dir.join("desired"))?;
-        let assigner = Assigner::new(
-            config.replica.clone(),
-            Arc::clone(&catalog),
+        let watch = RoutesWatch {
+            saved: Arc::clone(&saved),
+            catalog: Arc::clone(&catalog),
+            readiness: Arc::clone(&readiness),
+            resync: config.resync_interval,
+            changed: Arc::clone(&changed),
+        };
+        let reconciler = Reconciler {
+            replica: config.replica.clone(),
+            catalog: Arc::clone(&catalog),
             loader,
-            desired,
-            config.resync_interval,
-            Arc::clone(&changed),
-        );
+            saved,
+            retry_interval: config.resync_interval,
+            changed: Arc::clone(&changed),
+        };
         let reporter = Reporter {
             replica: config.replica.clone(),
             incarnation,
@@ -98,54 +120,52 @@ impl App {
             changed,
             interval: config.report_interval,
         };
+        let log = Arc::new(Log::new(config.log.clone(), config.replica.clone(), incarnation));
         Ok(Self {
-            max_message_bytes: config.limits.max_message_bytes,
-            engine: Arc::new(Engine::new(catalog, Arc::clone(&log), config.limits)),
-            assigner: Arc::new(assigner),
-            log,
+            engine: Arc::new(Engine::new(catalog, Arc::clone(&log), config.limits.clone())),
+            readiness,
+            watch: Arc::new(watch),
+            reconciler: Arc::new(reconciler),
             reporter: Arc::new(reporter),
+            log,
             bus,
             artifacts,
+            config,
         })
     }
 
-    /// The bus is there: from now on the desired state is followed, and log and reports are published.
+    /// Attaches the bus: from now on routes are watched, and log and state are published.
     pub fn attach_bus(&self, bus: Bus) {
         self.bus.send_replace(Some(bus));
     }
 
-    /// The object store is there: from now on bundles that are not in the cache can be loaded.
+    /// Attaches the object store: from now on bundles that are not in the cache can be loaded.
     pub fn attach_artifacts(&self, artifacts: Artifacts) {
         self.artifacts.send_replace(Some(artifacts));
     }
 
     /// Adds the gRPC service.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        let rpc = Rpc { engine: Arc::clone(&self.engine), assigner: Arc::clone(&self.assigner) };
-        routes.add_service(
-            GrpcInferenceServiceServer::new(rpc)
-                .max_decoding_message_size(self.max_message_bytes)
-                .max_encoding_message_size(usize::MAX),
-        );
+        let (engine, readiness) = (Arc::clone(&self.engine), Arc::clone(&self.readiness));
+        routes.add_service(grpc::service(engine, readiness, &self.config.limits));
     }
 
-    /// Starts following the desired state, reporting and logging. Reports and log go on until closing, so that the
-    /// last answers are told of.
+    /// Starts the background tasks. Reports and log continue until closing, so that they include the last answers.
     pub fn background(&self, tasks: &mut Tasks, shutdown: &Shutdown) {
         let (intake, closing) = (shutdown.intake(), shutdown.work());
-        let (assigner, bus, token) = (Arc::clone(&self.assigner), self.bus.subscribe(), intake.clone());
-        tasks.spawn("inference desired state", async move { assigner.learn(bus, token).await });
-        let (assigner, token) = (Arc::clone(&self.assigner), intake.clone());
-        tasks.spawn("inference reconciler", async move { assigner.reconcile(token).await });
+        let (watch, bus, token) = (Arc::clone(&self.watch), self.bus.subscribe(), intake.clone());
+        tasks.spawn("inference routes watch", async move { watch.run(bus, token).await });
+        let (reconciler, token) = (Arc::clone(&self.reconciler), intake.clone());
+        tasks.spawn("inference reconciler", async move { reconciler.run(token).await });
         let (reporter, bus, token) = (Arc::clone(&self.reporter), self.bus.subscribe(), closing.clone());
         tasks.spawn_until_close("inference reporter", async move { reporter.run(bus, token).await });
         let (log, bus, token) = (Arc::clone(&self.log), self.bus.subscribe(), closing.clone());
         tasks.spawn_until_close("inference prediction log", async move { log.run(bus, token, FLUSH).await });
     }
 
-    /// Whether this replica should get requests: the desired state is known, and the models that it began with are served. One of
-    /// them that cannot be served, and any that is deployed later, is a matter of `ModelReady` and the reports.
+    /// Whether this replica should receive requests: its routes are known, and each model that they named at the start is served or
+    /// has failed to load, with at least one served. Models that are deployed later do not affect it.
     pub fn ready(&self) -> bool {
-        self.assigner.ready()
+        self.readiness.is_ready()
     }
 }

@@ -1,12 +1,11 @@
-//! The actual state, written to `rekindle-replicas` as a lease: each interval, and at once when it changes.
+//! Reports the actual state to the bucket `rekindle-replicas` as a lease: at an interval, and on every change.
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::kv::Store;
-use bytes::Bytes;
 use chrono::Utc;
-use rekindle_bus::Bus;
+use rekindle_bus::{Bucket, Bus};
 use rekindle_domain::{ReplicaId, ReplicaState};
+use rekindle_service::chain;
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -14,18 +13,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Error, log::connected, serving::Catalog};
+use crate::{Error, bus::connected, serving::Catalog};
 
-/// Longest wait for one write; the next one has newer news anyway.
+/// The longest wait for one write. The next report replaces it anyway.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Tells what this replica does.
+/// Reports what this replica serves.
 pub(crate) struct Reporter {
     /// The replica.
     pub(crate) replica: ReplicaId,
-    /// This life of it.
+    /// This start of the replica.
     pub(crate) incarnation: Uuid,
-    /// Where clients reach its gRPC, as `host:port`.
+    /// Where clients connect to its gRPC, as `host:port`.
     pub(crate) address: String,
     /// What is served.
     pub(crate) catalog: Arc<Catalog>,
@@ -50,12 +49,12 @@ impl Reporter {
         if let Some(bucket) = bucket
             && !matches!(timeout(WRITE_TIMEOUT, bucket.delete(self.replica.as_str())).await, Ok(Ok(())))
         {
-            tracing::debug!("the lease was not withdrawn, it will run out");
+            tracing::debug!("failed to withdraw the lease, which will expire");
         }
         Ok(())
     }
 
-    async fn report_forever(&self, bus: &mut watch::Receiver<Option<Bus>>, bucket: &mut Option<Store>) {
+    async fn report_forever(&self, bus: &mut watch::Receiver<Option<Bus>>, bucket: &mut Option<Bucket<ReplicaState>>) {
         let Some(bus) = connected(bus).await else { return };
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,33 +67,28 @@ impl Reporter {
             let written = timeout(WRITE_TIMEOUT, self.write(&bus, bucket)).await;
             let failure = match written {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.chain()),
-                Err(_) => Some("no answer".to_owned()),
+                Ok(Err(error)) => Some(chain(&error)),
+                Err(_) => Some(format!("no response within {WRITE_TIMEOUT:?}")),
             };
             match &failure {
-                Some(error) if !failing => tracing::warn!(error, "cannot report the actual state"),
-                None if failing => tracing::info!("the actual state is reported again"),
+                Some(error) if !failing => tracing::warn!(error, "failed to report the state, retrying"),
+                None if failing => tracing::info!("reporting the state again"),
                 _ => {}
             }
             failing = failure.is_some();
         }
     }
 
-    async fn write(&self, bus: &Bus, bucket: &mut Option<Store>) -> Result<(), Error> {
-        // What is written while the connection is away would arrive late, as stale news.
+    async fn write(&self, bus: &Bus, bucket: &mut Option<Bucket<ReplicaState>>) -> Result<(), Error> {
+        // A write that is queued while the connection is down would arrive late and renew the lease with an outdated state.
         if !bus.is_connected() {
-            return Err(Error::bus("report the actual state", "not connected"));
+            return Err(Error::Disconnected);
         }
-        let store = match bucket {
-            Some(store) => store,
-            None => bucket.insert(bus.replicas().await.map_err(|error| Error::bus("open the replicas", error))?),
+        let bucket = match bucket {
+            Some(bucket) => bucket,
+            None => bucket.insert(bus.replica_states().await?),
         };
-        let state = self.state();
-        let json = serde_json::to_vec(&state).map_err(|error| Error::bus("write the actual state", error))?;
-        store
-            .put(self.replica.as_str(), Bytes::from(json))
-            .await
-            .map_err(|error| Error::bus("report the actual state", error))?;
+        bucket.put(self.replica.as_str(), &self.state()).await?;
         Ok(())
     }
 
@@ -104,7 +98,7 @@ impl Reporter {
             incarnation: self.incarnation,
             address: self.address.clone(),
             reported_at: Utc::now(),
-            models: self.catalog.state(),
+            models: self.catalog.report(),
         }
     }
 }

@@ -1,99 +1,99 @@
-//! Which version of each model answers, and what is counted about it.
+//! The models that this replica serves, and the versions of each that are loaded.
 //!
-//! Lookups take no lock: the catalog and the version behind each model are swapped whole. A request that began on
-//! one version finishes on it; the version is freed when its last request has ended.
+//! Lookups take no lock: the catalog and the state of each slot are replaced as a whole. A request that began on one version ends on
+//! it; the version is freed when its last request has ended.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod version;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use rekindle_domain::{Digest, ModelName, ReplicaId, ServedModel, VersionRef};
-use rekindle_model::{Manifest, Model};
-use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
+use arc_swap::{ArcSwap, Guard};
+use rekindle_domain::{ModelName, ServedModel, VersionRef};
 
-use crate::{log::LogShape, meters::Meters, output::OutputPlan, tensor::InputPlan};
+pub(crate) use self::version::{InFlight, LoadedVersion};
+use crate::metrics::Metrics;
 
-/// One warmed-up version, with everything about its answers that is the same for each.
-pub(crate) struct Serving {
-    /// The version.
-    pub(crate) version: VersionRef,
-    /// The version's number, as answers tell it.
-    pub(crate) number: String,
-    /// Predicts.
-    pub(crate) model: Model,
-    /// How requests are read.
-    pub(crate) inputs: InputPlan,
-    /// How answers are written.
-    pub(crate) outputs: OutputPlan,
-    /// How its rows are logged.
-    pub(crate) log: Arc<LogShape>,
-    /// Response parameters, all but `prediction_id`.
-    pub(crate) parameters: HashMap<String, InferParameter>,
-    /// Every blob of its bundle, the manifest among them.
-    pub(crate) blobs: Vec<Digest>,
-    /// Requests answered.
-    pub(crate) answered: AtomicU64,
-    /// Requests that failed inside the model.
-    pub(crate) failed: AtomicU64,
-}
-
-/// A text as a parameter.
-pub(crate) fn text_parameter(text: String) -> InferParameter {
-    InferParameter { parameter_choice: Some(ParameterChoice::StringParam(text)) }
-}
-
-/// What every answer of a version says about where it came from.
-pub(crate) fn provenance_parameters(
-    manifest: &Manifest,
-    bundle: Digest,
-    replica: &ReplicaId,
-) -> HashMap<String, InferParameter> {
-    let provenance = &manifest.provenance;
-    let datasets: Vec<_> = provenance.dataset_digests.iter().map(ToString::to_string).collect();
-    [
-        ("bundle_digest", bundle.to_string()),
-        ("run_id", provenance.run_id.clone()),
-        ("dataset_digests", datasets.join(",")),
-        ("code_revision", provenance.code_revision.clone()),
-        ("replica", replica.as_str().to_owned()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), text_parameter(value)))
-    .collect()
-}
-
-/// One model's place on this replica.
+/// One model on this replica.
 pub(crate) struct Slot {
     model: ModelName,
-    serving: ArcSwapOption<Serving>,
-    in_flight: AtomicU64,
-    progress: Mutex<Progress>,
-    meters: Meters,
+    snapshot: ArcSwap<Snapshot>,
+    metrics: Metrics,
 }
 
-/// How far the slot has followed the desired state.
+/// What a slot serves, and how far it has carried out its routes. A change replaces it as a whole.
+#[derive(Default, Clone)]
+pub(crate) struct Snapshot {
+    loaded: BTreeMap<u32, Arc<LoadedVersion>>,
+    /// The number of the version that answers requests which name none.
+    primary: Option<u32>,
+    /// Versions that take no new requests and may have some in flight.
+    draining: Vec<Weak<LoadedVersion>>,
+    progress: Progress,
+}
+
+/// How far a slot has carried out its routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// The latest generation that was carried out or refused.
+    /// The latest generation that was carried out or has failed.
     pub(crate) generation: u64,
-    /// Why it was refused.
+    /// Why it was not carried out, or not in full.
     pub(crate) failure: Option<String>,
+}
+
+impl Snapshot {
+    /// The version that answers requests which name none.
+    pub(crate) fn primary(&self) -> Option<&Arc<LoadedVersion>> {
+        self.loaded.get(&self.primary?)
+    }
+
+    /// Whether `version` is the primary version.
+    pub(crate) fn serves(&self, version: VersionRef) -> bool {
+        self.primary().is_some_and(|primary| primary.version == version)
+    }
+
+    /// Every version that takes requests.
+    pub(crate) fn loaded(&self) -> impl Iterator<Item = &Arc<LoadedVersion>> {
+        self.loaded.values()
+    }
+
+    /// How far the routes are carried out.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The snapshot in which these versions replace all others, which drain.
+    fn replaced_by(&self, primary: &Arc<LoadedVersion>, others: &[Arc<LoadedVersion>], progress: Progress) -> Self {
+        let number = |version: &Arc<LoadedVersion>| version.version.version;
+        let loaded: BTreeMap<_, _> =
+            others.iter().chain([primary]).map(|version| (number(version), Arc::clone(version))).collect();
+        let stays = |version: &Arc<LoadedVersion>| {
+            loaded.get(&number(version)).is_some_and(|loaded| Arc::ptr_eq(loaded, version))
+        };
+        let replaced = self.loaded.values().filter(|version| !stays(version)).map(Arc::downgrade);
+        let still_draining = self.draining.iter().filter(|version| version.strong_count() > 0).cloned();
+        let draining = still_draining.chain(replaced).collect();
+        Self { primary: Some(number(primary)), draining, loaded, progress }
+    }
+
+    fn report(&self) -> ServedModel {
+        ServedModel {
+            primary: self.primary,
+            generation: self.progress.generation,
+            failure: self.progress.failure.clone(),
+            versions: self.loaded.iter().map(|(&number, version)| (number, version.report())).collect(),
+            draining: self.draining.iter().filter_map(Weak::upgrade).map(|version| version.report().in_flight).sum(),
+        }
+    }
 }
 
 impl Slot {
     fn new(model: ModelName) -> Self {
-        Self {
-            meters: Meters::new(&model),
-            model,
-            serving: ArcSwapOption::empty(),
-            in_flight: AtomicU64::new(0),
-            progress: Mutex::default(),
-        }
+        Self { metrics: Metrics::new(&model), model, snapshot: ArcSwap::default() }
     }
 
     /// The model's name.
@@ -101,89 +101,47 @@ impl Slot {
         &self.model
     }
 
-    /// Where requests for the model are counted.
-    pub(crate) fn meters(&self) -> &Meters {
-        &self.meters
+    /// The metrics of requests for the model.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
-    /// The version that answers now.
-    pub(crate) fn serving(&self) -> Option<Arc<Serving>> {
-        self.serving.load_full()
+    /// What the slot serves now.
+    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 
-    /// How far the slot has followed the desired state.
-    pub(crate) fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether a version answers, or it is known why none does.
+    /// Whether a version is served, or it is known why none is.
     pub(crate) fn is_settled(&self) -> bool {
-        self.serving.load().is_some() || self.progress().failure.is_some()
+        let snapshot = self.snapshot();
+        snapshot.primary.is_some() || snapshot.progress.failure.is_some()
     }
 
-    /// Puts `serving` in place of whatever answered before, having carried out `generation`.
-    pub(crate) fn swap(&self, serving: Arc<Serving>, generation: u64) {
-        self.serving.store(Some(serving));
-        self.reached(generation);
+    /// Serves `primary` and `others` instead of whatever was served before.
+    pub(crate) fn serve(&self, primary: &Arc<LoadedVersion>, others: &[Arc<LoadedVersion>], progress: &Progress) {
+        self.snapshot.rcu(|snapshot| snapshot.replaced_by(primary, others, progress.clone()));
     }
 
-    /// `generation` asks for what is served already.
-    pub(crate) fn reached(&self, generation: u64) {
-        self.set_progress(Progress { generation, failure: None });
-    }
-
-    /// `generation` cannot be carried out; what was served still is.
-    pub(crate) fn refuse(&self, generation: u64, failure: String) {
-        self.set_progress(Progress { generation, failure: Some(failure) });
-    }
-
-    fn set_progress(&self, progress: Progress) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-
-    /// Counts a request in until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
-    fn state(&self) -> ServedModel {
-        let (serving, progress) = (self.serving(), self.progress());
-        let count = |of: fn(&Serving) -> &AtomicU64| serving.as_deref().map_or(0, |serving| of(serving).load(Relaxed));
-        ServedModel {
-            serving: serving.as_ref().map(|serving| serving.version),
-            generation: progress.generation,
-            failure: progress.failure,
-            answered: count(|serving| &serving.answered),
-            failed: count(|serving| &serving.failed),
-            in_flight: self.in_flight.load(Relaxed),
-        }
+    /// Changes nothing but the progress.
+    pub(crate) fn set_progress(&self, progress: Progress) {
+        self.snapshot.rcu(|snapshot| Snapshot { progress: progress.clone(), ..Snapshot::clone(snapshot) });
     }
 }
 
-/// A request being answered.
-pub(crate) struct InFlight(Arc<Slot>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Every model that this replica has been asked to serve.
+/// Every model that has routes.
 #[derive(Default)]
 pub(crate) struct Catalog {
     slots: ArcSwap<HashMap<String, Arc<Slot>>>,
 }
 
 impl Catalog {
-    /// The place of a model, by the text in a request.
+    /// The slot of a model, by the name in a request.
     pub(crate) fn find(&self, model: &str) -> Option<Arc<Slot>> {
         self.slots.load().get(model).cloned()
     }
 
-    /// The place of a model, made if there is none.
-    pub(crate) fn place(&self, model: &ModelName) -> Arc<Slot> {
+    /// The slot of a model, created if it does not exist.
+    pub(crate) fn slot(&self, model: &ModelName) -> Arc<Slot> {
         if let Some(slot) = self.find(model.as_str()) {
             return slot;
         }
@@ -196,7 +154,7 @@ impl Catalog {
         self.find(model.as_str()).unwrap_or(slot)
     }
 
-    /// Forgets a model: new requests for it are refused, those in flight finish.
+    /// Removes a model: new requests for it are refused, and those in flight end.
     pub(crate) fn remove(&self, model: &ModelName) {
         self.slots.rcu(|slots| {
             let mut slots = HashMap::clone(slots);
@@ -206,17 +164,60 @@ impl Catalog {
     }
 
     /// The actual state of every model.
-    pub(crate) fn state(&self) -> BTreeMap<ModelName, ServedModel> {
-        self.slots.load().values().map(|slot| (slot.model.clone(), slot.state())).collect()
+    pub(crate) fn report(&self) -> BTreeMap<ModelName, ServedModel> {
+        self.slots.load().values().map(|slot| (slot.model.clone(), slot.snapshot().report())).collect()
     }
 
-    /// Every place.
+    /// Every slot.
     pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
         self.slots.load().values().cloned().collect()
     }
 
-    /// Whether any model has a version that answers.
+    /// Whether a version of any model is served.
     pub(crate) fn serves_any(&self) -> bool {
-        self.slots.load().values().any(|slot| slot.serving.load().is_some())
+        self.slots.load().values().any(|slot| slot.snapshot().primary.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fixture::loaded, *};
+
+    fn reached(generation: u64) -> Progress {
+        Progress { generation, failure: None }
+    }
+
+    #[test]
+    fn a_replaced_version_drains_until_its_last_request_has_ended() {
+        let catalog = Catalog::default();
+        let slot = catalog.slot(&fixture::model());
+        let (first, second, third) = (loaded(1), loaded(2), loaded(3));
+        slot.serve(&first, &[], &reached(1));
+        let in_flight = InFlight::enter(Arc::clone(&first));
+        assert_eq!(slot.snapshot().report().in_flight(), 1);
+
+        drop(first);
+        slot.serve(&second, &[], &reached(2));
+        let report = slot.snapshot().report();
+        assert_eq!((report.primary, report.generation, report.draining), (Some(2), 2, 1));
+        assert_eq!(report.versions.keys().copied().collect::<Vec<_>>(), [2], "only loaded versions take requests");
+
+        drop(in_flight);
+        slot.serve(&third, &[], &reached(3));
+        let snapshot = slot.snapshot();
+        assert_eq!(snapshot.report().draining, 0);
+        assert_eq!(snapshot.draining.len(), 1, "the first version is freed");
+    }
+
+    #[test]
+    fn a_version_that_stays_loaded_keeps_its_counters_and_does_not_drain() {
+        let slot = Slot::new(fixture::model());
+        let (stable, canary) = (loaded(1), loaded(2));
+        slot.serve(&stable, &[], &reached(1));
+        stable.count_answered();
+        slot.serve(&canary, &[Arc::clone(&stable)], &reached(2));
+        let report = slot.snapshot().report();
+        assert_eq!((report.versions[&1].answered, report.versions[&2].answered), (1, 0));
+        assert!(slot.snapshot().draining.is_empty());
     }
 }

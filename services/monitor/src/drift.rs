@@ -1,10 +1,13 @@
-//! A window's inputs and answers against the profile in the bundle of the version that answered.
+//! Drift of a window's inputs and predictions from the reference profile in the bundle of the version that answered.
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::Int64Type,
 };
-use rekindle_domain::Task;
+use rekindle_domain::{
+    Task, WatchSettings,
+    report::{ColumnDrift, Drift, PREDICTION, Verdict},
+};
 use rekindle_statistics::{
     cause,
     drift::{self, ColumnDrift as Found},
@@ -13,46 +16,56 @@ use rekindle_statistics::{
 
 use crate::{
     Error,
+    chunk::columns::{self, INPUT, OUTPUT},
     quality::scalar,
     reference::Reference,
-    report::{ColumnDrift, Drift, PREDICTION, Verdict, finite},
-    segment::{self, INPUT, OUTPUT},
-    watch::{LOOKS, Settings},
+    report::finite,
 };
 
-/// Compares every feature that has a profile, and the prediction.
-pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Settings) -> Result<Drift, Error> {
+/// Compares every feature that has a reference profile, and the prediction.
+pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &WatchSettings) -> Result<Drift, Error> {
     let profiles = &reference.profiles;
-    let budget =
-        drift::Settings { margin: settings.drift_margin, false_alarms: settings.false_alarm_rate, looks: LOOKS };
+    let budget = drift::Settings {
+        margin: settings.drift_margin,
+        false_alarms: settings.false_alarm_rate,
+        looks: WatchSettings::WINDOWS,
+    };
     let level = budget.level(profiles.features.len() + 1);
     let compared =
         |name: &str, reference, window: &_| drift::compare_column(name, reference, window, level, budget.margin);
     let mut found = Vec::with_capacity(profiles.features.len() + 1);
     for feature in &profiles.features {
-        let values = segment::column(batch, &format!("{INPUT}{}", feature.name))?;
+        let values = columns::column(batch, &format!("{INPUT}{}", feature.name))?;
         let window = profile(&feature.profile, values, &feature.name)?;
         found.push(compared(&feature.name, &feature.profile, &window));
     }
     found.push(compared(PREDICTION, &profiles.prediction, &profile_predictions(reference, batch)?));
     cause::share_out(&mut found, |_| 1.0);
-    let verdict = drift::Verdict::over(found.iter().map(|found| found.verdict));
+    let over_columns = drift::Verdict::over(found.iter().map(|found| found.verdict));
     let too_few = too_few(batch.num_rows() as u64, settings.min_rows);
-    let verdict = if too_few.is_some() { Verdict::Unknown } else { verdict.into() };
+    let verdict = if too_few.is_some() { Verdict::Inconclusive } else { verdict(over_columns) };
     let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, too_few.as_deref())).collect();
     let prediction = features.pop();
     Ok(Drift { verdict, features, prediction })
 }
 
-/// Why nothing is said of any column of so small a window.
+/// Why every column of a window with fewer rows than the watch requires is inconclusive; `None` if it has enough.
 fn too_few(rows: u64, least: u64) -> Option<String> {
-    (rows < least).then(|| format!("the window has {rows} rows, the watch asks for {least}"))
+    (rows < least).then(|| format!("the window has {rows} rows, min_rows is {least}"))
+}
+
+fn verdict(verdict: drift::Verdict) -> Verdict {
+    match verdict {
+        drift::Verdict::Stable => Verdict::Stable,
+        drift::Verdict::Drifted => Verdict::Drifted,
+        drift::Verdict::Inconclusive => Verdict::Inconclusive,
+    }
 }
 
 fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
     ColumnDrift {
         name: found.name,
-        verdict: if too_few.is_some() { Verdict::Unknown } else { found.verdict.into() },
+        verdict: if too_few.is_some() { Verdict::Inconclusive } else { verdict(found.verdict) },
         reason: too_few.map_or(found.reason, str::to_owned),
         psi: finite(found.psi, 0.0),
         p_value: finite(found.p_value, 1.0),
@@ -68,19 +81,19 @@ fn profile_predictions(reference: &Reference, batch: &RecordBatch) -> Result<Col
         Task::Binary => scalar(batch, "probability")?,
         Task::Regression => scalar(batch, "prediction")?,
         Task::Multiclass => {
-            let labels = segment::column(batch, &format!("{OUTPUT}label"))?;
+            let labels = columns::column(batch, &format!("{OUTPUT}label"))?;
             return profile(&reference.profiles.prediction, labels, PREDICTION);
         }
     };
     Ok(ColumnProfile::of_numbers(numbers))
 }
 
-/// Profiles a column as its reference was. Not-a-number in an input is how a missing value travels.
+/// Profiles a column by the kind of its reference profile. NaN in an input stands for a missing value.
 fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<ColumnProfile, Error> {
     let wrong = |expected| Error::Column { column: name.to_owned(), expected };
     match reference {
         ColumnProfile::Numeric(_) => {
-            let numbers = segment::numbers(values).ok_or_else(|| wrong("numbers"))?;
+            let numbers = columns::numbers(values).ok_or_else(|| wrong("numbers"))?;
             Ok(ColumnProfile::of_numbers(numbers.into_iter().map(|number| number.filter(|number| !number.is_nan()))))
         }
         ColumnProfile::Boolean(_) => {
@@ -94,7 +107,7 @@ fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<
                 Ok(ColumnProfile::of_texts(texts.iter().map(Option::as_deref)))
             }
         },
-        ColumnProfile::Timestamp(_) => Err(wrong("no timestamps: they have no profile")),
+        ColumnProfile::Timestamp(_) => Err(wrong("any type but timestamp")),
     }
 }
 
@@ -103,19 +116,19 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray};
-    use rekindle_model::reference::FeatureProfile;
+    use rekindle_bundle::reference::FeatureProfile;
 
     use super::*;
-    use crate::quality::tests::manifest;
+    use crate::{quality::tests::manifest, report::inconclusive_reason};
 
     const REFERENCE_ROWS: u32 = 10_000;
 
-    /// Compares windows of three columns: a flag, as often set as not in the reference, what `second` is, and an even prediction.
-    fn compared(second: (ColumnProfile, ArrayRef), flags: &[bool], settings: &Settings) -> Drift {
+    /// Compares a window of three columns: a flag that is set in half of the reference rows, `second`, and a uniform prediction.
+    fn compared(second: (ColumnProfile, ArrayRef), flags: &[bool], settings: &WatchSettings) -> Drift {
         let even = |rows: u32| (0..rows).map(move |row| f64::from(row) / f64::from(rows));
         let feature = |name: &str, profile| FeatureProfile { name: name.to_owned(), profile };
         let flag = ColumnProfile::of_flags((0..REFERENCE_ROWS).map(|row| Some(row % 2 == 0)));
-        let profiles = rekindle_model::Reference {
+        let profiles = rekindle_bundle::Reference {
             features: vec![feature("flag", flag), feature("second", second.0)],
             prediction: ColumnProfile::of_numbers(even(REFERENCE_ROWS).map(Some)),
         };
@@ -126,7 +139,7 @@ mod tests {
             (format!("{INPUT}second"), second.1),
             (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
         ]);
-        compare(&reference, &batch.expect("as many rows each"), settings).expect("columns of the profiles")
+        compare(&reference, &batch.expect("columns of one length"), settings).expect("columns of the profiles")
     }
 
     fn texts(kinds: u32, rows: u32) -> Vec<String> {
@@ -139,55 +152,69 @@ mod tests {
         (profile, Arc::new(StringArray::from(texts(kinds, rows))))
     }
 
-    /// 291 flags in 500 where 250 are usual have a p-value of 0.001: a month of three columns leaves each 0.0006, and either of
-    /// the two alone would leave it enough.
+    /// 291 set flags in 500 rows, with 250 expected, have a p-value of 0.001. Thirty windows of three columns leave each test a level of
+    /// 0.0006; thirty windows or three columns alone would leave it more than 0.001.
     #[test]
-    fn a_month_of_windows_and_all_columns_share_the_budget_of_false_alarms() {
+    fn windows_and_columns_share_the_false_alarm_budget() {
         let flags: Vec<bool> = (0..500).map(|row| row < 291).collect();
         let with = |false_alarm_rate| {
-            let settings = Settings { drift_margin: 0.02, false_alarm_rate, ..Settings::default() };
+            let settings = WatchSettings { drift_margin: 0.02, false_alarm_rate, ..WatchSettings::default() };
             compared(kinds(2, 500), &flags, &settings)
         };
         let (budget, columns) = (0.05, 3.0);
         let shared = with(budget);
-        let of_all = budget / (columns * f64::from(LOOKS));
+        let of_all = budget / (columns * f64::from(WatchSettings::WINDOWS));
         let p_value = shared.features[0].p_value;
-        assert!(p_value > of_all && p_value < budget / f64::from(LOOKS) && p_value < budget / columns, "{p_value}");
+        assert!(
+            p_value > of_all && p_value < budget / f64::from(WatchSettings::WINDOWS) && p_value < budget / columns,
+            "{p_value}"
+        );
         assert_eq!(shared.causes(), Vec::<&ColumnDrift>::new(), "{shared:?}");
         assert_ne!(shared.verdict, Verdict::Drifted);
-        // Three times the budget is what one column would have had.
+        // Three times the budget is the budget of one column alone.
         let alone = with(columns * budget);
         let names: Vec<&str> = alone.causes().iter().map(|cause| cause.name.as_str()).collect();
         assert_eq!((alone.verdict, names), (Verdict::Drifted, vec!["flag"]), "{alone:?}");
     }
 
     #[test]
-    fn one_column_that_cannot_be_told_keeps_the_window_from_being_stable_and_is_named() {
+    fn one_inconclusive_column_makes_the_window_inconclusive_and_is_named() {
         let flags: Vec<bool> = (0..2_000).map(|row| row % 2 == 0).collect();
         let with = |number: u32| {
-            let settings = Settings { drift_margin: 0.035, ..Settings::default() };
+            let settings = WatchSettings { drift_margin: 0.035, ..WatchSettings::default() };
             compared(kinds(number, 2_000), &flags, &settings)
         };
         let verdicts = |drift: &Drift| -> Vec<Verdict> {
             drift.features.iter().chain(&drift.prediction).map(|column| column.verdict).collect()
         };
-        let doubtful = with(100);
-        assert_eq!(verdicts(&doubtful), [Verdict::Stable, Verdict::Unknown, Verdict::Stable], "{doubtful:?}");
-        assert_eq!(doubtful.verdict, Verdict::Unknown);
-        assert_eq!(doubtful.doubt(2_000).as_deref(), Some("cannot tell of 1 in 3 columns: second"));
-        let certain = with(2);
-        assert_eq!((certain.verdict, certain.doubt(2_000)), (Verdict::Stable, None), "{certain:?}");
+        let inconclusive = with(100);
+        assert_eq!(
+            verdicts(&inconclusive),
+            [Verdict::Stable, Verdict::Inconclusive, Verdict::Stable],
+            "{inconclusive:?}"
+        );
+        assert_eq!(inconclusive.verdict, Verdict::Inconclusive);
+        assert_eq!(
+            inconclusive_reason(&inconclusive, 2_000).as_deref(),
+            Some("inconclusive for 1 of 3 columns: second")
+        );
+        let conclusive = with(2);
+        assert_eq!(
+            (conclusive.verdict, inconclusive_reason(&conclusive, 2_000)),
+            (Verdict::Stable, None),
+            "{conclusive:?}"
+        );
     }
 
     #[test]
-    fn a_small_window_is_no_drift_and_says_why() {
+    fn a_small_window_is_inconclusive_with_its_reason() {
         let reference = ColumnProfile::of_numbers((0..1000).map(|number| Some(f64::from(number))));
         let window = ColumnProfile::of_numbers((0..100).map(|_| Some(-1.0)));
         let found = || drift::compare_column("x", &reference, &window, 1e-3, 0.1);
-        let (told, untold) = (column(found(), None), column(found(), too_few(100, 200).as_deref()));
-        assert_eq!((told.verdict, untold.verdict), (Verdict::Drifted, Verdict::Unknown));
-        assert!(told.reason.contains("lie below 0"), "{}", told.reason);
-        assert_eq!(untold.reason, "the window has 100 rows, the watch asks for 200");
+        let (large, small) = (column(found(), None), column(found(), too_few(100, 200).as_deref()));
+        assert_eq!((large.verdict, small.verdict), (Verdict::Drifted, Verdict::Inconclusive));
+        assert!(large.reason.contains("are below 0"), "{}", large.reason);
+        assert_eq!(small.reason, "the window has 100 rows, min_rows is 200");
         assert_eq!(too_few(200, 200), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Rows of the prediction log for one window or span, with the truth of each where it was told: segments read one after
-//! another, of each only the columns asked for, and of the outcomes only those of the rows at hand.
+//! Rows of the prediction log for one window or span, with their labels. Chunks are read one after another; of each, only the selected
+//! columns are decoded, and of the outcomes only those of the rows read are kept.
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -7,16 +7,21 @@ use arrow::{
 };
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
+use rekindle_domain::outcome::Label;
 
 use crate::{
     Error,
+    chunk::{
+        self, Chunk,
+        columns::{EVENT_TIME, Keys, PREDICTION_ID, ROW, event_times},
+        outcomes,
+    },
     join::{Join, Sample},
-    outcome::{Key, Truth},
-    segment::{self, Keys, Segment},
+    outcome::Key,
 };
 
-/// Which rows and columns to read.
-pub(crate) struct Wanted {
+/// Which rows and columns a scan returns.
+pub(crate) struct ScanFilter {
     /// First event time, in milliseconds; `None` is open.
     pub(crate) from: Option<i64>,
     /// First event time after the span; `None` is open.
@@ -25,21 +30,21 @@ pub(crate) struct Wanted {
     pub(crate) key: Option<Key>,
     /// Which share of the rows.
     pub(crate) sample: Sample,
-    /// Which columns besides those that name the row and its time.
+    /// Which columns besides the key and the event time.
     pub(crate) columns: fn(&str) -> bool,
 }
 
-impl Wanted {
-    fn takes_time(&self, time: i64) -> bool {
+impl ScanFilter {
+    fn selects_time(&self, time: i64) -> bool {
         self.from.is_none_or(|from| time >= from) && self.until.is_none_or(|until| time < until)
     }
 
-    fn takes_column(&self, name: &str) -> bool {
-        [segment::PREDICTION_ID, segment::ROW, segment::EVENT_TIME].contains(&name) || (self.columns)(name)
+    fn selects_column(&self, name: &str) -> bool {
+        [PREDICTION_ID, ROW, EVENT_TIME].contains(&name) || (self.columns)(name)
     }
 }
 
-/// Rows read, each once. Of rows outside the sample only the number is known: the sample is there because memory would not hold all.
+/// The rows of a scan, each once. Rows outside of the sample are counted and not kept: they would not fit into memory.
 #[derive(Default)]
 pub(crate) struct Frame {
     batches: Vec<RecordBatch>,
@@ -50,27 +55,27 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Reads rows from segments.
-    pub(crate) async fn read(artifacts: &Artifacts, segments: &[Segment], wanted: Wanted) -> Result<Self, Error> {
-        let (mut frame, mut wanted) = (Self::default(), wanted);
-        for segment in segments {
-            let bytes = artifacts.get_object_verified(&segment.object_key, &segment.digest).await?;
-            (frame, wanted) = tokio::task::spawn_blocking(move || {
-                frame.add(bytes, &wanted)?;
-                Ok::<_, Error>((frame, wanted))
+    /// Reads rows from prediction chunks.
+    pub(crate) async fn scan(artifacts: &Artifacts, chunks: &[Chunk], filter: ScanFilter) -> Result<Self, Error> {
+        let (mut frame, mut filter) = (Self::default(), filter);
+        for chunk in chunks {
+            let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
+            (frame, filter) = tokio::task::spawn_blocking(move || {
+                frame.add(bytes, &filter)?;
+                Ok::<_, Error>((frame, filter))
             })
             .await??;
         }
         Ok(frame)
     }
 
-    /// Reads what was told of the rows.
-    pub(crate) async fn tell(mut self, artifacts: &Artifacts, outcomes: &[Segment]) -> Result<Self, Error> {
-        for segment in outcomes {
-            let bytes = artifacts.get_object_verified(&segment.object_key, &segment.digest).await?;
+    /// Joins the labels of the rows from outcome chunks.
+    pub(crate) async fn with_labels(mut self, artifacts: &Artifacts, chunks: &[Chunk]) -> Result<Self, Error> {
+        for chunk in chunks {
+            let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
             self = tokio::task::spawn_blocking(move || {
-                for batch in segment::read(bytes, |_| true)? {
-                    segment::each_outcome(&batch?, |key, told, truth| self.join.tell(key, told, truth))?;
+                for batch in chunk::read(bytes, |_| true)? {
+                    outcomes::visit(&batch?, |key, position, label| self.join.add_outcome(key, position, label))?;
                 }
                 Ok::<_, Error>(self)
             })
@@ -79,14 +84,13 @@ impl Frame {
         Ok(self)
     }
 
-    fn add(&mut self, bytes: Bytes, wanted: &Wanted) -> Result<(), Error> {
-        for batch in segment::read(bytes, |name| wanted.takes_column(name))? {
+    fn add(&mut self, bytes: Bytes, filter: &ScanFilter) -> Result<(), Error> {
+        for batch in chunk::read(bytes, |name| filter.selects_column(name))? {
             let batch = batch?;
-            let (keys, times) = (Keys::of(&batch)?, segment::event_times(&batch)?);
+            let (keys, times) = (Keys::of(&batch)?, event_times(&batch)?);
             let mut kept = Vec::with_capacity(keys.rows());
-            for place in 0..keys.rows() {
-                let (key, time) = (keys.key(place), times.value(place));
-                kept.push(self.takes(key, time, wanted));
+            for index in 0..keys.rows() {
+                kept.push(self.add_row(keys.key(index), times.value(index), filter));
             }
             if kept.contains(&true) {
                 self.batches.push(filter_record_batch(&batch, &BooleanArray::from(kept))?);
@@ -95,14 +99,15 @@ impl Frame {
         Ok(())
     }
 
-    fn takes(&mut self, key: Key, time: i64, wanted: &Wanted) -> bool {
-        if wanted.until.is_some_and(|until| time >= until) {
+    /// Counts a row; `true` if its values are to be kept.
+    fn add_row(&mut self, key: Key, time: i64, filter: &ScanFilter) -> bool {
+        if filter.until.is_some_and(|until| time >= until) {
             self.next_event = Some(self.next_event.map_or(time, |next| next.min(time)));
         }
-        if !wanted.takes_time(time) || wanted.key.is_some_and(|only| only != key) {
+        if !filter.selects_time(time) || filter.key.is_some_and(|only| only != key) {
             return false;
         }
-        if !wanted.sample.takes(key) {
+        if !filter.sample.selects(key) {
             self.rows += 1;
             return false;
         }
@@ -115,13 +120,13 @@ impl Frame {
         is_new
     }
 
-    /// The rows as one batch, in the order of the log; `None` where there are none.
+    /// The rows as one batch, in the order of the log; `None` if there are none.
     pub(crate) fn batch(&self) -> Result<Option<RecordBatch>, Error> {
         let Some(first) = self.batches.first() else { return Ok(None) };
         Ok(Some(concat_batches(&first.schema(), &self.batches)?))
     }
 
-    /// Rows in the span, those left out of the sample included, as often as they were logged.
+    /// Number of rows in the span. Rows outside of the sample are included, as often as they were logged.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -136,14 +141,14 @@ impl Frame {
         self.next_event
     }
 
-    /// The truth of each row of [`Self::batch`].
-    pub(crate) fn truths(&self) -> impl ExactSizeIterator<Item = Option<&Truth>> {
-        self.join.truths()
+    /// The label of each row of [`Self::batch`].
+    pub(crate) fn labels(&self) -> impl ExactSizeIterator<Item = Option<&Label>> {
+        self.join.labels()
     }
 
-    /// Rows of the batch, and how many of them have a truth.
+    /// Rows of the batch, and how many of them have a label.
     pub(crate) fn labelled(&self) -> (usize, usize) {
-        (self.join.truths().len(), self.join.labelled())
+        (self.join.labels().len(), self.join.labelled())
     }
 }
 
@@ -152,13 +157,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_logged_twice_counts_once_where_its_key_is_kept() {
+    fn a_row_logged_twice_counts_once_if_its_key_is_kept() {
         let counted = |of: u64| {
             let sample = Sample { of };
-            let wanted = Wanted { from: None, until: None, key: None, sample, columns: |_| true };
+            let filter = ScanFilter { from: None, until: None, key: None, sample, columns: |_| true };
             let (mut frame, key) = (Frame::default(), Key { prediction: 1, row: 0 });
-            let kept = [(); 2].map(|()| frame.takes(key, 0, &wanted));
-            (sample.takes(key), kept, frame.rows())
+            let kept = [(); 2].map(|()| frame.add_row(key, 0, &filter));
+            (sample.selects(key), kept, frame.rows())
         };
         assert_eq!(counted(1), (true, [true, false], 1));
         assert_eq!(counted(u64::MAX), (false, [false, false], 2));

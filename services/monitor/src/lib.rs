@@ -1,52 +1,54 @@
-//! The monitor: what was predicted, what turned out, and whether the one still follows from the other.
+//! The monitor: captures the prediction log and the outcomes, and reports drift and quality of every model, window by window.
 //!
-//! It captures the prediction log and the outcomes from the bus into Parquet segments, cuts the log into windows of event time,
-//! compares each window with what the model saw when it was made and, once the truth is known, measures how good the answers
-//! were. Drift and degradation are told as events. It hands out labelled rows for retraining. It decides nothing about what is to
-//! be done, trains nothing, and never stands in the way of an answer.
+//! It captures both streams from the bus into Parquet chunks, divides the log into windows of event time, compares each window with the
+//! reference data of the model version and, once the labels are known, measures the quality of the predictions. Drift and degradation
+//! are events. It exports labelled rows for retraining. It decides nothing about retraining, trains nothing, and is never on the path of a
+//! prediction request.
 //!
 //! Invariants:
-//! - a message is acknowledged only when its rows are in a durable segment and the segment is in the index; a message that comes
-//!   again has no second effect;
-//! - there is no state outside of segments, index and reports: killed at any point, the monitor goes on and reports
-//!   the same;
-//! - a report is a function of the log: which rows count follows from the order of segments, not from when somebody looked;
-//! - each window of each version is reported once, with at most one drift alert and one degradation alert, which share a
-//!   correlation id, in the transaction that enters the report;
-//! - a window whose outcomes are waited for no longer is judged by all of them that the bus held when that became so;
-//! - memory follows the rows of one window or one export, both bounded, and not the length of the log.
+//! - a message is acknowledged only after its rows are in a durable chunk and the chunk is in the index; a redelivered message has no
+//!   second effect;
+//! - there is no state outside of chunks, index and reports: after a crash at any point, the monitor continues and reports the same;
+//! - a report is a function of the log: which rows count follows from the order of chunks, not from the time of evaluation;
+//! - each window of each version and slice is reported once, with at most one drift alert and one degradation alert, which share a
+//!   correlation id, in the transaction that inserts the report;
+//! - a window whose label wait is over is measured with every outcome that the bus held by then;
+//! - memory grows with the rows of one window or one export, both bounded, and not with the length of the log;
+//! - one instance captures, and one evaluates a model, at a time: each is the holder of a lease, whose epoch is checked in every
+//!   transaction that writes under it. A former holder writes and acknowledges nothing.
 //!
-//! One instance is active at a time.
+//! Every instance serves every call.
 
 mod alert;
 mod capture;
+pub mod chunk;
 mod config;
 mod drift;
 mod error;
 mod evaluate;
 pub mod export;
-mod followed;
 mod frame;
 pub mod join;
 pub mod lookup;
+mod metrics;
 pub mod outcome;
+mod outcome_watermark;
+mod ownership;
 mod quality;
 mod reference;
 pub mod report;
 mod retention;
 mod rpc;
-pub mod segment;
 pub mod store;
-pub mod watch;
 pub mod window;
 
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::Bus;
-use rekindle_proto::monitor::monitor_server::MonitorServer;
+use rekindle_bus::{Bus, relay};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
+use rekindle_store::{DatabaseHealth, Leases};
 use sea_orm::DatabaseConnection;
 use tokio::sync::Notify;
 
@@ -54,12 +56,12 @@ pub use config::{Config, DEFAULTS};
 pub use error::Error;
 
 use crate::{
-    capture::{Capture, outcomes::Truths, predictions::Logged},
+    capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
     evaluate::Evaluation,
     reference::References,
 };
 
-/// The monitor; clones are the same one.
+/// The monitor; clones share it.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
 
@@ -68,47 +70,56 @@ struct Inner {
     db: DatabaseConnection,
     bus: Bus,
     artifacts: Artifacts,
-    /// Of exports, which may need many; evaluation has its own.
+    leases: Leases,
+    /// For exports, which may need many; evaluation has its own.
     export_references: References,
-    /// Rung when windows may have to be looked at.
+    /// Notified when windows may have become due.
     captured: Arc<Notify>,
-    pulse: rekindle_store::Pulse,
+    health: DatabaseHealth,
 }
 
 impl App {
-    /// Opens the database and brings it up to date.
+    /// Validates the settings, opens the database and migrates it.
     pub async fn build(config: Config, bus: Bus, artifacts: Artifacts) -> Result<Self, Error> {
+        config.validate().map_err(|violations| Error::Configuration(violations.within("monitor")))?;
+        metrics::describe();
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::Migrator>(&db).await?;
+        let leases = Leases::new(db.clone(), config.instance.clone(), config.lease);
+        leases.claim(ownership::CAPTURE);
         let export_references = References::new(artifacts.clone(), config.references);
-        let (captured, pulse) = (Arc::default(), rekindle_store::Pulse::new());
-        Ok(Self(Arc::new(Inner { config, db, bus, artifacts, export_references, captured, pulse })))
+        let (captured, health) = (Arc::default(), DatabaseHealth::new());
+        Ok(Self(Arc::new(Inner { config, db, bus, artifacts, leases, export_references, captured, health })))
     }
 
     /// Adds the gRPC service.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        routes.add_service(MonitorServer::new(self.clone()));
+        let limit = routes.max_request_bytes();
+        routes.add_service(rpc::server(self.clone(), limit));
     }
 
     /// Starts capture of both streams, evaluation, and the relay of events.
     pub fn background(&self, tasks: &mut Tasks, shutdown: Shutdown) {
         let inner = &self.0;
+        // Until the last phase: what is in flight is committed under the leases before they are released.
+        tasks.spawn_until_close("monitor leases", inner.leases.clone().run(shutdown.work().clone()));
         let capture = self.capture();
-        tasks.spawn("monitor predictions", capture.clone().run::<Logged>(shutdown.intake().clone()));
-        tasks.spawn("monitor outcomes", capture.run::<Truths>(shutdown.intake().clone()));
+        tasks.spawn("monitor predictions", capture.clone().run::<PredictionMessage>(shutdown.intake().clone()));
+        tasks.spawn("monitor outcomes", capture.run::<OutcomeMessage>(shutdown.intake().clone()));
         tasks.spawn("monitor evaluation", self.evaluation().run(shutdown.intake().clone()));
-        let pulse = inner.pulse.clone().follow(inner.db.clone(), shutdown.intake().clone().cancelled_owned());
-        tasks.spawn("monitor database", pulse);
-        let forgetting = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
-        tasks.spawn("monitor retention", forgetting);
+        let health = inner.health.clone().run(inner.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("monitor database", health);
+        let retention = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
+        tasks.spawn("monitor retention", retention);
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
-        let relay = rekindle_bus::relay::run(inner.db.clone(), inner.bus.clone(), source, shutdown.work().clone());
+        let relay =
+            relay::run(inner.db.clone(), inner.bus.clone(), source, inner.config.remember, shutdown.work().clone());
         tasks.spawn_until_close("monitor relay", relay);
     }
 
-    /// Whether calls and captures can be served now.
+    /// Whether calls can be served now.
     pub fn ready(&self) -> bool {
-        self.0.bus.is_connected() && self.0.pulse.is_beating()
+        self.0.bus.is_connected() && self.0.health.is_healthy()
     }
 
     fn capture(&self) -> Capture {
@@ -117,6 +128,7 @@ impl App {
             db: inner.db.clone(),
             artifacts: inner.artifacts.clone(),
             bus: inner.bus.clone(),
+            leases: inner.leases.clone(),
             flush_after: inner.config.flush_after,
             flush_rows: inner.config.flush_rows,
             fetch_messages: inner.config.fetch_messages,
@@ -132,11 +144,12 @@ impl App {
             bus: inner.bus.clone(),
             artifacts: inner.artifacts.clone(),
             references: References::new(inner.artifacts.clone(), inner.config.references),
+            leases: inner.leases.clone(),
             captured: inner.captured.clone(),
             every: inner.config.evaluate_every,
             window_rows: inner.config.window_rows,
             labelled_share: inner.config.labelled_share,
-            followed: HashMap::new(),
+            memory: HashMap::new(),
         }
     }
 }

@@ -1,180 +1,207 @@
-//! Single rows of the log, found by the id that the caller was answered with.
+//! Logged rows: one by its prediction id, or a model's latest, page by page.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{Float32Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
+use chrono::DateTime;
 use rekindle_artifacts::Artifacts;
-use rekindle_domain::{ModelName, PredictionId, VersionRef};
+use rekindle_domain::{
+    ModelName, PredictionId, VersionRef,
+    outcome::Label,
+    prediction_log::{LoggedPrediction, Value},
+};
+use rekindle_service::RequestError;
 use sea_orm::DatabaseConnection;
 
 use crate::{
     Error,
-    frame::{Frame, Wanted},
+    chunk::{
+        Chunk,
+        columns::{self, ANSWERED_AT, INPUT, Keys, OUTPUT, REPLICA},
+    },
+    frame::{Frame, ScanFilter},
     join::Sample,
-    outcome::{Key, Truth},
-    segment::{self, ANSWERED_AT, INPUT, Keys, OUTPUT, REPLICA, Segment},
-    store::segments,
+    outcome::Key,
+    store::chunks,
+    window::timestamp,
 };
 
-/// A value of an input.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
-    /// A double.
-    Number(f64),
-    /// A whole number.
-    Integer(i64),
-    /// Text.
-    Text(String),
-    /// A truth value.
-    Boolean(bool),
+/// Index entries of chunks that are read at once.
+const CHUNKS: u64 = 64;
+
+/// The position of a row in the log: its chunk's position in the order of commit, and its index in the chunk. Written `<chunk>/<index>` in
+/// page tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPosition {
+    /// Of the chunk.
+    pub chunk: i64,
+    /// Of the row.
+    pub index: usize,
 }
 
-/// A logged row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Logged {
-    /// Which row.
-    pub key: Key,
-    /// The model.
-    pub model: ModelName,
-    /// The version that answered.
-    pub version: VersionRef,
-    /// The replica that answered.
-    pub replica: String,
-    /// In milliseconds.
-    pub event_time: i64,
-    /// In microseconds.
-    pub answered_at: i64,
-    /// A missing value has no entry.
-    pub inputs: BTreeMap<String, Cell>,
-    /// Elements as they were sent: little-endian singles; text after its length in four bytes.
-    pub outputs: BTreeMap<String, Vec<u8>>,
-    /// The last told truth.
-    pub truth: Option<Truth>,
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.chunk, self.index)
+    }
 }
 
-fn wanted(key: Option<Key>) -> Wanted {
-    Wanted { from: None, until: None, key, sample: Sample { of: 1 }, columns: |_| true }
+/// A text that is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidPosition;
+
+impl FromStr for LogPosition {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let parsed = text
+            .split_once('/')
+            .and_then(|(chunk, index)| Some(Self { chunk: chunk.parse().ok()?, index: index.parse().ok()? }));
+        parsed.ok_or(InvalidPosition)
+    }
 }
 
-/// One row, of whichever model.
+/// One row of any model.
 pub(crate) async fn get(
     db: &DatabaseConnection,
     artifacts: &Artifacts,
     id: PredictionId,
     row: u32,
-) -> Result<Logged, Error> {
+) -> Result<LoggedPrediction, Error> {
     let key = Key { prediction: id.uuid().as_u128(), row };
-    for segment in segments::holding(db, key.prediction).await? {
-        if let Some(found) = rows(db, artifacts, &segment, Some(key)).await?.pop() {
-            return Ok(found);
+    for chunk in chunks::holding(db, key.prediction).await? {
+        let scanned = Scanned::of(db, artifacts, &chunk, Some(key)).await?;
+        if let Some(scanned) = scanned.filter(|scanned| scanned.rows() > 0) {
+            return scanned.row(0);
         }
     }
-    Err(Error::NoPrediction { id, row })
+    Err(RequestError::not_found("logged prediction", format!("{id} row {row}")).into())
 }
 
-/// The latest rows of a model, newest first.
+/// The latest `limit` rows of a model with their positions, newest first, from before `before`.
 pub(crate) async fn latest(
     db: &DatabaseConnection,
     artifacts: &Artifacts,
     model: &ModelName,
+    before: Option<LogPosition>,
     limit: usize,
-) -> Result<Vec<Logged>, Error> {
+) -> Result<Vec<(LogPosition, LoggedPrediction)>, Error> {
     let mut found = Vec::new();
-    for segment in segments::latest(db, model, limit as u64).await? {
-        found.extend(rows(db, artifacts, &segment, None).await?.into_iter().rev());
-        if found.len() >= limit {
-            break;
+    let mut from = before.map(|before| before.chunk);
+    loop {
+        let newest = chunks::newest_first(db, model, from, CHUNKS).await?;
+        let Some(&(oldest, _)) = newest.last() else { return Ok(found) };
+        for (position, chunk) in newest {
+            let Some(scanned) = Scanned::of(db, artifacts, &chunk, None).await? else { continue };
+            let end = match before {
+                Some(before) if before.chunk == position => before.index.min(scanned.rows()),
+                _ => scanned.rows(),
+            };
+            let start = end.saturating_sub(limit - found.len());
+            let rows =
+                (start..end).rev().map(|index| Ok((LogPosition { chunk: position, index }, scanned.row(index)?)));
+            found.extend(rows.collect::<Result<Vec<_>, Error>>()?);
+            if found.len() == limit {
+                return Ok(found);
+            }
         }
+        from = Some(oldest - 1);
     }
-    found.truncate(limit);
-    Ok(found)
 }
 
-async fn rows(
-    db: &DatabaseConnection,
-    artifacts: &Artifacts,
-    segment: &Segment,
-    key: Option<Key>,
-) -> Result<Vec<Logged>, Error> {
-    let Some(bundle) = segment.bundle else { return Ok(Vec::new()) };
-    let frame = Frame::read(artifacts, std::slice::from_ref(segment), wanted(key)).await?;
-    let Some(ids) = frame.ids() else { return Ok(Vec::new()) };
-    let outcomes = segments::outcomes_of(db, &segment.model, ids).await?;
-    let frame = frame.tell(artifacts, &outcomes).await?;
-    let version = VersionRef { version: segment.model_version, bundle };
-    let model = segment.model.clone();
-    tokio::task::spawn_blocking(move || {
-        let Some(batch) = frame.batch()? else { return Ok(Vec::new()) };
-        let truths = frame.truths().enumerate();
-        truths.map(|(place, truth)| logged(&batch, place, model.clone(), version, truth)).collect()
-    })
-    .await?
-}
-
-fn logged(
-    batch: &RecordBatch,
-    place: usize,
+/// Rows of one chunk with their labels.
+struct Scanned {
     model: ModelName,
     version: VersionRef,
-    truth: Option<&Truth>,
-) -> Result<Logged, Error> {
-    let wrong = || Error::Column { column: ANSWERED_AT.to_owned(), expected: "timestamp in microseconds" };
-    let answered = segment::column(batch, ANSWERED_AT)?;
-    let answered = answered.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
-    let (mut inputs, mut outputs) = (BTreeMap::new(), BTreeMap::new());
-    for (field, values) in batch.schema().fields().iter().zip(batch.columns()) {
-        if let Some(name) = field.name().strip_prefix(INPUT) {
-            inputs.extend(cell(values, place).map(|cell| (name.to_owned(), cell)));
-        } else if let Some(name) = field.name().strip_prefix(OUTPUT) {
-            outputs.insert(name.to_owned(), elements(values, place));
-        }
-    }
-    Ok(Logged {
-        key: Keys::of(batch)?.key(place),
-        model,
-        version,
-        replica: segment::texts(batch, REPLICA)?.value(place).to_owned(),
-        event_time: segment::event_times(batch)?.value(place),
-        answered_at: answered.value(place),
-        inputs,
-        outputs,
-        truth: truth.cloned(),
-    })
+    batch: RecordBatch,
+    labels: Vec<Option<Label>>,
 }
 
-fn cell(values: &dyn Array, place: usize) -> Option<Cell> {
-    if values.is_null(place) {
+impl Scanned {
+    /// Reads the row `key` of a chunk, or all; `None` without rows.
+    async fn of(
+        db: &DatabaseConnection,
+        artifacts: &Artifacts,
+        chunk: &Chunk,
+        key: Option<Key>,
+    ) -> Result<Option<Self>, Error> {
+        let Some(bundle) = chunk.bundle else { return Ok(None) };
+        let filter = ScanFilter { from: None, until: None, key, sample: Sample { of: 1 }, columns: |_| true };
+        let frame = Frame::scan(artifacts, std::slice::from_ref(chunk), filter).await?;
+        let Some(ids) = frame.ids() else { return Ok(None) };
+        let outcomes = chunks::outcomes_of(db, &chunk.model, ids).await?;
+        let frame = frame.with_labels(artifacts, &outcomes).await?;
+        let Some(batch) = frame.batch()? else { return Ok(None) };
+        let labels = frame.labels().map(|label| label.cloned()).collect();
+        let version = VersionRef { version: chunk.model_version, bundle };
+        Ok(Some(Self { model: chunk.model.clone(), version, batch, labels }))
+    }
+
+    fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    fn row(&self, index: usize) -> Result<LoggedPrediction, Error> {
+        let batch = &self.batch;
+        let wrong = || Error::Column { column: ANSWERED_AT.to_owned(), expected: "timestamp in microseconds" };
+        let answered = columns::column(batch, ANSWERED_AT)?;
+        let answered = answered.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
+        let key = Keys::of(batch)?.key(index);
+        let (mut inputs, mut outputs) = (BTreeMap::new(), BTreeMap::new());
+        for (field, values) in batch.schema().fields().iter().zip(batch.columns()) {
+            if let Some(name) = field.name().strip_prefix(INPUT) {
+                inputs.extend(value(values, index).map(|value| (name.to_owned(), value)));
+            } else if let Some(name) = field.name().strip_prefix(OUTPUT) {
+                outputs.insert(name.to_owned(), elements(values, index));
+            }
+        }
+        Ok(LoggedPrediction {
+            prediction: key.prediction_id(),
+            row: key.row,
+            model: self.model.clone(),
+            version: self.version,
+            replica: columns::texts(batch, REPLICA)?.value(index).to_owned(),
+            event_time: Some(timestamp(columns::event_times(batch)?.value(index))),
+            answered_at: DateTime::from_timestamp_micros(answered.value(index)),
+            inputs,
+            outputs,
+            label: self.labels.get(index).cloned().flatten(),
+        })
+    }
+}
+
+fn value(values: &dyn Array, index: usize) -> Option<Value> {
+    if values.is_null(index) {
         return None;
     }
     if let Some(values) = values.as_primitive_opt::<Float64Type>() {
-        return Some(Cell::Number(values.value(place)));
+        return Some(Value::Number(values.value(index)));
     }
     if let Some(values) = values.as_primitive_opt::<Int64Type>() {
-        return Some(Cell::Integer(values.value(place)));
+        return Some(Value::Integer(values.value(index)));
     }
     if let Some(values) = values.as_boolean_opt() {
-        return Some(Cell::Boolean(values.value(place)));
+        return Some(Value::Boolean(values.value(index)));
     }
-    values.as_string_opt::<i32>().map(|values| Cell::Text(values.value(place).to_owned()))
+    values.as_string_opt::<i32>().map(|values| Value::Text(values.value(index).to_owned()))
 }
 
-fn elements(values: &dyn Array, place: usize) -> Vec<u8> {
-    if values.is_null(place) {
+fn elements(values: &dyn Array, index: usize) -> Vec<u8> {
+    if values.is_null(index) {
         return Vec::new();
     }
     if let Some(values) = values.as_primitive_opt::<Float32Type>() {
-        return values.value(place).to_le_bytes().to_vec();
+        return values.value(index).to_le_bytes().to_vec();
     }
     if let Some(texts) = values.as_string_opt::<i32>() {
-        let text = texts.value(place).as_bytes();
+        let text = texts.value(index).as_bytes();
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         return [&length.to_le_bytes(), text].concat();
     }
     let Some(lists) = values.as_fixed_size_list_opt() else { return Vec::new() };
-    let row = lists.value(place);
+    let row = lists.value(index);
     let numbers = row.as_primitive_opt::<Float32Type>();
     numbers.map(|numbers| numbers.values().iter().flat_map(|number| number.to_le_bytes()).collect()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! How good the answers of a window were, once their truth is known.
+//! The quality of a window's predictions against their labels.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,12 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::Float32Type,
 };
-use rekindle_domain::Task;
-use rekindle_model::{Manifest, target::Targets};
+use rekindle_bundle::{Manifest, target::Targets};
+use rekindle_domain::{
+    Task, WatchSettings,
+    outcome::Label,
+    report::{Quality, Verdict},
+};
 use rekindle_statistics::{
     quality,
     rise::{Reference, rise},
@@ -15,37 +19,35 @@ use rekindle_statistics::{
 
 use crate::{
     Error,
-    outcome::Truth,
-    report::{Quality, Verdict, finite},
-    segment::{self, OUTPUT},
-    watch::{LOOKS, Settings},
+    chunk::columns::{self, OUTPUT},
+    report::finite,
 };
 
-/// Squared errors above this are slips of whoever told the truth; their variance would be beyond a double.
+/// Labels with a greater squared error are invalid: the variance of such errors exceeds the range of a double.
 const MAX_SQUARED_ERROR: f64 = 1e100;
 
-/// Answers and truths of the rows that have a usable truth.
+/// Losses and metrics of the rows with a valid label.
 struct Scored {
     losses: Vec<f64>,
     metrics: BTreeMap<String, f64>,
-    /// Truths that are no class of the model, or no number.
+    /// Labels that are no class of the model, or no number.
     invalid: u64,
 }
 
-/// Judges the answers in `batch` by `truths`, one per row.
+/// Evaluates the predictions in `batch` against `labels`, one per row.
 ///
-/// Degraded means that the mean loss rose by more than the margin, relative to the reference, with confidence
-/// one less the window's part of the false-alarm budget. Fewer than `min_rows` usable truths cannot tell.
-pub(crate) fn judge<'a>(
+/// Degraded means that the mean loss rose by more than the margin, relative to the reference, at the confidence level
+/// 1 - (the window's share of the false-alarm budget). With fewer than `min_rows` valid labels the verdict is inconclusive.
+pub(crate) fn evaluate<'a>(
     manifest: &Manifest,
     batch: &RecordBatch,
-    truths: impl Iterator<Item = Option<&'a Truth>>,
-    settings: &Settings,
+    labels: impl Iterator<Item = Option<&'a Label>>,
+    settings: &WatchSettings,
 ) -> Result<Quality, Error> {
     let scored = match manifest.task {
-        Task::Binary => binary(manifest, batch, truths)?,
-        Task::Multiclass => multiclass(manifest, batch, truths)?,
-        Task::Regression => regression(batch, truths)?,
+        Task::Binary => binary(manifest, batch, labels)?,
+        Task::Multiclass => multiclass(manifest, batch, labels)?,
+        Task::Regression => regression(batch, labels)?,
     };
     let reference = Reference {
         mean: manifest.reference.loss_mean,
@@ -54,7 +56,7 @@ pub(crate) fn judge<'a>(
     };
     let labelled = scored.losses.len() as u64;
     let mut quality = Quality {
-        verdict: Verdict::Unknown,
+        verdict: Verdict::Inconclusive,
         labelled_rows: labelled,
         invalid_outcomes: scored.invalid,
         metrics: scored.metrics,
@@ -64,7 +66,8 @@ pub(crate) fn judge<'a>(
         rise_lower_bound: 0.0,
     };
     if labelled >= settings.min_rows && labelled >= 2 && reference.rows >= 2 {
-        let found = rise(&scored.losses, &reference, 1.0 - settings.false_alarm_rate / f64::from(LOOKS))?;
+        let found =
+            rise(&scored.losses, &reference, 1.0 - settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS))?;
         let degraded = found.lower_bound > settings.degradation_margin * reference.mean.abs();
         quality.verdict = if degraded { Verdict::Drifted } else { Verdict::Stable };
         quality.rise_lower_bound = finite(found.lower_bound, 0.0);
@@ -77,52 +80,53 @@ fn mean(losses: &[f64]) -> f64 {
 }
 
 fn output<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, Error> {
-    segment::column(batch, &format!("{OUTPUT}{name}"))
+    columns::column(batch, &format!("{OUTPUT}{name}"))
 }
 
-/// The numbers that an answer of one number per row holds.
+/// An output of one number per row.
 pub(crate) fn scalar(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, Error> {
-    segment::numbers(output(batch, name)?)
+    columns::numbers(output(batch, name)?)
         .ok_or_else(|| Error::Column { column: format!("{OUTPUT}{name}"), expected: "numbers" })
 }
 
-/// Answers that are none, such as not-a-number, are left out like those that are missing.
-fn is_probability(answer: &f64) -> bool {
-    (0.0..=1.0).contains(answer)
+/// Outputs that are no probability, such as NaN, are ignored like missing ones.
+fn is_probability(output: &f64) -> bool {
+    (0.0..=1.0).contains(output)
 }
 
-fn wire(truth: &Truth) -> rekindle_model::Truth<'_> {
-    match truth {
-        Truth::Label(label) => rekindle_model::Truth::Label(label),
-        Truth::Number(number) => rekindle_model::Truth::Number(*number),
+/// The label as the bundle's target encoding takes it.
+pub(crate) fn as_target(label: &Label) -> rekindle_bundle::Label<'_> {
+    match label {
+        Label::Class(class) => rekindle_bundle::Label::Class(class),
+        Label::Number(number) => rekindle_bundle::Label::Number(*number),
     }
 }
 
-/// Places of the rows with a known class, the classes, and how many truths were none.
+/// Row indices and classes of the labels that are a class of the model, and the number of labels that are not.
 fn classes<'a>(
     manifest: &Manifest,
-    truths: impl Iterator<Item = Option<&'a Truth>>,
+    labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<(Vec<(usize, usize)>, u64), Error> {
-    let told: Vec<(usize, &Truth)> =
-        truths.enumerate().filter_map(|(place, truth)| truth.map(|truth| (place, truth))).collect();
+    let labelled: Vec<(usize, &Label)> =
+        labels.enumerate().filter_map(|(index, label)| label.map(|label| (index, label))).collect();
     let names = manifest.classes.as_deref().unwrap_or_default();
-    let targets = Targets::from_truths(told.iter().map(|(_, truth)| wire(truth)), Some(names))?;
-    let Targets::Classes(classes) = targets else { return Ok((Vec::new(), told.len() as u64)) };
+    let targets = Targets::from_labels(labelled.iter().map(|(_, label)| as_target(label)), Some(names))?;
+    let Targets::Classes(classes) = targets else { return Ok((Vec::new(), labelled.len() as u64)) };
     let invalid = classes.iter().filter(|class| class.is_none()).count() as u64;
-    let known = told.iter().zip(classes).filter_map(|((place, _), class)| class.map(|class| (*place, class)));
+    let known = labelled.iter().zip(classes).filter_map(|((index, _), class)| class.map(|class| (*index, class)));
     Ok((known.collect(), invalid))
 }
 
 fn binary<'a>(
     manifest: &Manifest,
     batch: &RecordBatch,
-    truths: impl Iterator<Item = Option<&'a Truth>>,
+    labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<Scored, Error> {
-    let (known, invalid) = classes(manifest, truths)?;
-    let answers = scalar(batch, "probability")?;
+    let (known, invalid) = classes(manifest, labels)?;
+    let outputs = scalar(batch, "probability")?;
     let (mut probabilities, mut positive) = (Vec::new(), Vec::new());
-    for (place, class) in known {
-        if let Some(probability) = answers[place].filter(is_probability) {
+    for (index, class) in known {
+        if let Some(probability) = outputs[index].filter(is_probability) {
             probabilities.push(probability);
             positive.push(class == 1);
         }
@@ -142,48 +146,48 @@ fn binary<'a>(
 fn multiclass<'a>(
     manifest: &Manifest,
     batch: &RecordBatch,
-    truths: impl Iterator<Item = Option<&'a Truth>>,
+    labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<Scored, Error> {
     let width = manifest.classes.as_ref().map_or(0, Vec::len);
-    let (known, invalid) = classes(manifest, truths)?;
+    let (known, invalid) = classes(manifest, labels)?;
     let wrong = || Error::Column { column: format!("{OUTPUT}probabilities"), expected: "one number per class" };
     let lists = output(batch, "probabilities")?.as_fixed_size_list_opt().ok_or_else(wrong)?;
     let values = lists.values().as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
     if usize::try_from(lists.value_length()).ok() != Some(width) {
         return Err(wrong());
     }
-    let (mut probabilities, mut truth) = (Vec::new(), Vec::new());
-    for (place, class) in known.into_iter().filter(|&(place, _)| lists.is_valid(place)) {
-        let row = values.values()[place * width..(place + 1) * width].iter().copied().map(f64::from);
+    let (mut probabilities, mut actual) = (Vec::new(), Vec::new());
+    for (index, class) in known.into_iter().filter(|&(index, _)| lists.is_valid(index)) {
+        let row = values.values()[index * width..(index + 1) * width].iter().copied().map(f64::from);
         if row.clone().all(|probability| is_probability(&probability)) {
             probabilities.extend(row);
-            truth.push(class);
+            actual.push(class);
         }
     }
     let mut metrics = BTreeMap::new();
-    if truth.is_empty() {
+    if actual.is_empty() {
         return Ok(Scored { losses: Vec::new(), metrics, invalid });
     }
-    let losses = quality::multiclass_log_loss_rows(&probabilities, width, &truth)?;
+    let losses = quality::multiclass_log_loss_rows(&probabilities, width, &actual)?;
     metrics.insert("log_loss".to_owned(), mean(&losses));
-    metrics.insert("accuracy".to_owned(), quality::multiclass_accuracy(&probabilities, width, &truth)?);
+    metrics.insert("accuracy".to_owned(), quality::multiclass_accuracy(&probabilities, width, &actual)?);
     Ok(Scored { losses, metrics, invalid })
 }
 
-fn regression<'a>(batch: &RecordBatch, truths: impl Iterator<Item = Option<&'a Truth>>) -> Result<Scored, Error> {
-    let answers = scalar(batch, "prediction")?;
+fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Scored, Error> {
+    let outputs = scalar(batch, "prediction")?;
     let (mut predictions, mut numbers, mut losses, mut invalid) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for (answer, truth) in answers.into_iter().zip(truths) {
-        let Some(truth) = truth else { continue };
-        let number = match Targets::from_truths([wire(truth)], None) {
+    for (output, label) in outputs.into_iter().zip(labels) {
+        let Some(label) = label else { continue };
+        let number = match Targets::from_labels([as_target(label)], None) {
             Ok(Targets::Numbers(numbers)) => numbers.first().copied(),
             _ => None,
         };
-        let answer = answer.filter(|answer| answer.is_finite());
-        let loss = number.map(|number| answer.map_or(0.0, |answer| (answer - number).powi(2)));
-        match (number, answer, loss.filter(|&loss| loss <= MAX_SQUARED_ERROR)) {
-            (Some(number), Some(answer), Some(loss)) => {
-                predictions.push(answer);
+        let output = output.filter(|output| output.is_finite());
+        let loss = number.map(|number| output.map_or(0.0, |output| (output - number).powi(2)));
+        match (number, output, loss.filter(|&loss| loss <= MAX_SQUARED_ERROR)) {
+            (Some(number), Some(output), Some(loss)) => {
+                predictions.push(output);
                 numbers.push(number);
                 losses.push(loss);
             }
@@ -209,11 +213,11 @@ pub(crate) mod tests {
         array::{ArrayRef, FixedSizeListArray, Float32Array},
         datatypes::{DataType, Field},
     };
-    use rekindle_domain::{Architecture, Recipe};
-    use rekindle_model::{
+    use rekindle_bundle::{
         Signature,
         manifest::{Provenance, ReferenceLoss},
     };
+    use rekindle_domain::{Architecture, Recipe};
 
     use super::*;
 
@@ -221,6 +225,7 @@ pub(crate) mod tests {
         let recipe = Recipe::for_target("y");
         Manifest {
             format_version: 1,
+            backend: rekindle_bundle::Backend::Network,
             task,
             classes: classes.map(|classes| classes.iter().map(|&class| class.to_owned()).collect()),
             target: "y".to_owned(),
@@ -248,20 +253,23 @@ pub(crate) mod tests {
     fn probabilities(rows: &[[f32; 3]]) -> RecordBatch {
         let item = Arc::new(Field::new_list_field(DataType::Float32, true));
         let values = Arc::new(Float32Array::from(rows.concat()));
-        batch("probabilities", Arc::new(FixedSizeListArray::try_new(item, 3, values, None).expect("three to a row")))
+        batch(
+            "probabilities",
+            Arc::new(FixedSizeListArray::try_new(item, 3, values, None).expect("three values per row")),
+        )
     }
 
     fn numbers(output: &str, values: &[f32]) -> RecordBatch {
         batch(output, Arc::new(Float32Array::from(values.to_vec())))
     }
 
-    fn label(label: &str) -> Option<Truth> {
-        Some(Truth::Label(label.to_owned()))
+    fn label(class: &str) -> Option<Label> {
+        Some(Label::Class(class.to_owned()))
     }
 
-    fn judged(manifest: &Manifest, batch: &RecordBatch, truths: &[Option<Truth>], min_rows: u64) -> Quality {
-        let settings = Settings { min_rows, ..Settings::default() };
-        judge(manifest, batch, truths.iter().map(Option::as_ref), &settings).expect("columns of the task")
+    fn evaluated(manifest: &Manifest, batch: &RecordBatch, labels: &[Option<Label>], min_rows: u64) -> Quality {
+        let settings = WatchSettings { min_rows, ..WatchSettings::default() };
+        evaluate(manifest, batch, labels.iter().map(Option::as_ref), &settings).expect("columns of the task")
     }
 
     fn near(found: f64, expected: f64) {
@@ -269,11 +277,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn several_classes_are_scored_over_the_rows_with_a_known_class() {
+    fn multiclass_metrics_cover_the_rows_with_a_known_class() {
         let manifest = manifest(Task::Multiclass, Some(&["a", "b", "c"]), 0.5);
         let rows = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2], [f32::NAN; 3]];
-        let truths = [label("a"), label("c"), None, label("d"), label("a")];
-        let quality = judged(&manifest, &probabilities(&rows), &truths, 2);
+        let labels = [label("a"), label("c"), None, label("d"), label("a")];
+        let quality = evaluated(&manifest, &probabilities(&rows), &labels, 2);
         assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (2, 1));
         near(quality.metrics["log_loss"], (0.5f64.ln() + 0.25f64.ln()) / -2.0);
         near(quality.metrics["accuracy"], 0.5);
@@ -282,31 +290,31 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn another_number_of_classes_is_an_error_and_no_verdict() {
+    fn a_mismatch_in_the_number_of_classes_is_an_error() {
         let manifest = manifest(Task::Multiclass, Some(&["a", "b"]), 0.5);
-        let truths = [label("a")];
-        let judged = judge(
+        let labels = [label("a")];
+        let evaluated = evaluate(
             &manifest,
             &probabilities(&[[1.0, 0.0, 0.0]]),
-            truths.iter().map(Option::as_ref),
-            &Settings::default(),
+            labels.iter().map(Option::as_ref),
+            &WatchSettings::default(),
         );
-        assert!(matches!(judged, Err(Error::Column { .. })));
+        assert!(matches!(evaluated, Err(Error::Column { .. })));
     }
 
     #[test]
-    fn a_regression_is_scored_by_its_squared_error() {
+    fn the_loss_of_a_regression_is_its_squared_error() {
         let manifest = manifest(Task::Regression, None, 1.0);
-        // A word and a number beyond all measure are no truths; an answer that is not a number says nothing of the truth.
-        let truths = [
-            Some(Truth::Number(2.0)),
+        // A text and a number out of range are invalid labels; a label is not invalid because its prediction is NaN.
+        let labels = [
+            Some(Label::Number(2.0)),
             label("4"),
             label("four"),
-            Some(Truth::Number(-1e300)),
-            Some(Truth::Number(3.0)),
+            Some(Label::Number(-1e300)),
+            Some(Label::Number(3.0)),
             None,
         ];
-        let quality = judged(&manifest, &numbers("prediction", &[1.0, 6.0, 0.0, 0.0, f32::NAN, 0.0]), &truths, 2);
+        let quality = evaluated(&manifest, &numbers("prediction", &[1.0, 6.0, 0.0, 0.0, f32::NAN, 0.0]), &labels, 2);
         assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (2, 2));
         near(quality.metrics["mae"], 1.5);
         near(quality.metrics["rmse"], 2.5f64.sqrt());
@@ -315,37 +323,39 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_loss_far_above_the_reference_is_degraded_and_one_like_it_is_not() {
+    fn only_a_loss_far_above_the_reference_is_degraded() {
         let manifest = manifest(Task::Regression, None, 1.0);
-        let truths: Vec<_> = (0..300).map(|_| Some(Truth::Number(0.0))).collect();
-        let answers = |size: f32| (0u8..150).flat_map(|_| [size, -size * 1.01]).collect::<Vec<_>>();
-        let verdict = |size| judged(&manifest, &numbers("prediction", &answers(size)), &truths, 200).verdict;
+        let labels: Vec<_> = (0..300).map(|_| Some(Label::Number(0.0))).collect();
+        let outputs = |size: f32| (0u8..150).flat_map(|_| [size, -size * 1.01]).collect::<Vec<_>>();
+        let verdict = |size| evaluated(&manifest, &numbers("prediction", &outputs(size)), &labels, 200).verdict;
         assert_eq!(verdict(1.0), Verdict::Stable);
         assert_eq!(verdict(1.2), Verdict::Drifted);
     }
 
-    /// The mean loss is 1.26 with a deviation of 1: above the margin by 2.25 standard errors, which a thirtieth of one half asks for
-    /// and a thirtieth of a twentieth does not give.
+    /// The mean loss is 1.26 with a standard deviation of 1, which exceeds the margin by 2.25 standard errors: enough for the level
+    /// 0.5 / 30, and not enough for 0.05 / 30.
     #[test]
-    fn a_month_of_windows_shares_the_budget_of_false_alarms() {
+    fn thirty_windows_share_the_false_alarm_budget() {
         let manifest = manifest(Task::Regression, None, 1.0);
-        let truths: Vec<_> = (0..200).map(|_| Some(Truth::Number(0.0))).collect();
-        let answers: Vec<f32> = (0..100).flat_map(|_| [0.26f32.sqrt(), 2.26f32.sqrt()]).collect();
+        let labels: Vec<_> = (0..200).map(|_| Some(Label::Number(0.0))).collect();
+        let outputs: Vec<f32> = (0..100).flat_map(|_| [0.26f32.sqrt(), 2.26f32.sqrt()]).collect();
         let verdict = |false_alarm_rate| {
-            let settings = Settings { min_rows: 2, false_alarm_rate, ..Settings::default() };
-            let answers = numbers("prediction", &answers);
-            judge(&manifest, &answers, truths.iter().map(Option::as_ref), &settings).expect("a number a row").verdict
+            let settings = WatchSettings { min_rows: 2, false_alarm_rate, ..WatchSettings::default() };
+            let outputs = numbers("prediction", &outputs);
+            evaluate(&manifest, &outputs, labels.iter().map(Option::as_ref), &settings)
+                .expect("one number per row")
+                .verdict
         };
         assert_eq!((verdict(0.05), verdict(0.5)), (Verdict::Stable, Verdict::Drifted));
     }
 
     #[test]
-    fn too_few_truths_are_scored_but_cannot_tell() {
+    fn too_few_labels_have_metrics_and_an_inconclusive_verdict() {
         let manifest = manifest(Task::Binary, Some(&["no", "yes"]), 0.1);
         let batch = numbers("probability", &[0.9, 0.1]);
-        let quality = judged(&manifest, &batch, &[label("no"), label("yes")], 3);
-        assert_eq!((quality.verdict, quality.labelled_rows), (Verdict::Unknown, 2));
+        let quality = evaluated(&manifest, &batch, &[label("no"), label("yes")], 3);
+        assert_eq!((quality.verdict, quality.labelled_rows), (Verdict::Inconclusive, 2));
         near(quality.metrics["accuracy"], 0.0);
-        assert_eq!(judged(&manifest, &batch, &[None, None], 0).metrics, BTreeMap::new());
+        assert_eq!(evaluated(&manifest, &batch, &[None, None], 0).metrics, BTreeMap::new());
     }
 }

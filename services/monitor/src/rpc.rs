@@ -1,225 +1,244 @@
-//! The gRPC service: decode, call, encode. The only place that knows the wire.
-
-mod wire;
+//! The gRPC service: decode, call, encode. The only module that names wire messages.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use rekindle_domain::{Digest, ModelName, PredictionId};
-use rekindle_proto::{
-    error::invalid_argument,
-    monitor::{
-        CaptureStatus, ExportLabelledRequest, ExportLabelledResponse, GetCaptureStatusRequest, GetPredictionRequest,
-        GetWatchRequest, ListPredictionsRequest, ListPredictionsResponse, ListReportsRequest, ListReportsResponse,
-        LoggedPrediction, ReportOutcomesRequest, ReportOutcomesResponse, SetWatchRequest, Watch,
-        monitor_server::Monitor,
-    },
+use rekindle_bus::subject;
+use rekindle_client::{
+    NAMESPACE,
+    wire::{self, outcome::from_wire},
 };
-use rekindle_store::{in_transaction, page};
+use rekindle_domain::{
+    Digest, ModelName, PredictionId, Watch,
+    prediction_log::CaptureStatus,
+    validation::{Checks, Violations},
+};
+use rekindle_proto::monitor::{
+    self as proto,
+    monitor_server::{Monitor, MonitorServer},
+};
+use rekindle_service::{Call, RequestError};
+use rekindle_store::{
+    in_transaction,
+    page::{self, Page},
+};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
     App, Error,
-    alert::wire_time,
     capture::outcomes::OWN_IDS,
-    export, lookup, outcome,
-    store::{logs, reports, segments, watches},
+    export,
+    lookup::{self, LogPosition},
+    outcome,
+    store::{chunks, logs, reports, watches},
+    window::{Timing, timestamp},
 };
 
 /// Outcomes of one call at most.
 const MAX_OUTCOMES: usize = 10_000;
 /// Bytes of one message of outcomes at most.
 const MESSAGE_BYTES: usize = 512 * 1024;
-/// Messages of outcomes on their way to the bus at once.
+/// Concurrent publications of outcome messages.
 const PUBLISHES: usize = 8;
-/// Bytes of an idempotency key at most.
+/// Longest idempotency key, in bytes.
 const MAX_KEY: usize = 200;
 
-fn model(field: &'static str, name: &str) -> Result<ModelName, Status> {
-    name.parse().map_err(|error| invalid_argument(field, format!("{error}")))
+/// The service on an app, for requests of at most `max_request_bytes`.
+pub(crate) fn server(app: App, max_request_bytes: usize) -> MonitorServer<App> {
+    MonitorServer::new(app).max_decoding_message_size(max_request_bytes)
 }
 
-fn time(field: &'static str, time: Option<prost_types::Timestamp>) -> Result<Option<i64>, Status> {
-    let out_of_range = || invalid_argument(field, "is outside of the times that can be told");
-    time.map(|time| rekindle_proto::time::from_wire(time).ok_or_else(out_of_range))
-        .transpose()
-        .map(|time| time.map(|time| time.timestamp_millis()))
-}
-
-fn column(field: &'static str, name: &str) -> Result<String, Status> {
-    if name.trim().is_empty() {
-        return Err(invalid_argument(field, "must not be empty: name the column, e.g. as in the dataset trained on"));
+/// The context and message of a request in the namespace `default`, the only one that the monitor's log has.
+fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
+    let (call, message) = Call::open(request)?;
+    if !call.namespace.is_default() {
+        let problem = format!("is {}: the monitor serves the namespace default only", call.namespace);
+        return Err(RequestError::invalid(NAMESPACE, problem));
     }
-    Ok(name.to_owned())
+    Ok((call, message))
 }
 
-#[tonic::async_trait]
-impl Monitor for App {
-    async fn set_watch(&self, request: Request<SetWatchRequest>) -> Result<Response<Watch>, Status> {
-        let request = request.into_inner();
-        let given = request.watch.ok_or_else(|| invalid_argument("watch", "is missing: say how to watch the model"))?;
-        let model = model("watch.model", &given.model)?;
-        let settings = wire::settings(&given)?;
-        let expected = request.expected_revision;
+fn model(name: &str) -> Result<ModelName, RequestError> {
+    name.parse().map_err(|error| RequestError::invalid("model", error))
+}
+
+/// The page of a list, and the position after which it begins.
+fn paged<T>(size: u32, token: &str, parse: impl Fn(&str) -> Option<T>) -> Result<(Page, Option<T>), RequestError> {
+    let page = page::parse(size, token).map_err(|error| RequestError::invalid("page_token", error))?;
+    let unknown =
+        || RequestError::invalid("page_token", page::InvalidToken { given: token.chars().take(80).collect() });
+    let after = page.after.as_deref().map(|after| parse(after).ok_or_else(unknown)).transpose()?;
+    Ok((page, after))
+}
+
+fn outcomes(request: &proto::ReportOutcomesRequest) -> Result<Vec<rekindle_domain::outcome::Outcome>, Violations> {
+    let mut checks = Checks::new();
+    let given = request.outcomes.len();
+    if !(1..=MAX_OUTCOMES).contains(&given) {
+        checks.violation("outcomes", format!("has {given} outcomes: expected 1 to {MAX_OUTCOMES}"));
+    }
+    let length = request.idempotency_key.len();
+    if length > MAX_KEY {
+        checks.violation("idempotency_key", format!("has {length} bytes: expected at most {MAX_KEY}"));
+    }
+    checks.finish()?;
+    let mut checks = Checks::new();
+    let parsed = request.outcomes.iter().enumerate();
+    let parsed =
+        parsed.filter_map(|(index, given)| checks.taken(&format!("outcomes[{index}]"), from_wire(given.clone())));
+    let parsed = parsed.collect();
+    checks.finish().map(|()| parsed)
+}
+
+impl App {
+    async fn set(&self, watch: Watch, expected: u64) -> Result<Watch, Error> {
         let set = in_transaction(&self.0.db, async move |txn| {
-            if watches::set(txn, &model, &settings, expected).await? {
-                return watches::get(txn, &model).await.map_err(Error::from);
+            if watches::set(txn, &watch.model, &watch.settings, expected).await? {
+                return Ok::<_, Error>(watches::get(txn, &watch.model).await?);
             }
-            let is = watches::get(txn, &model).await?.revision;
-            Err(Error::StaleRevision { model: model.clone(), expected, is })
+            let actual = watches::get(txn, &watch.model).await?.revision;
+            let resource = format!("watch of {}", watch.model);
+            Err(RequestError::StaleRevision { resource, expected, actual }.into())
         })
         .await?;
         self.0.captured.notify_one();
         tracing::info!(model = %set.model, revision = set.revision, "watch set");
-        Ok(Response::new(wire::watch(&set)))
+        Ok(set)
     }
 
-    async fn get_watch(&self, request: Request<GetWatchRequest>) -> Result<Response<Watch>, Status> {
-        let model = model("model", &request.get_ref().model)?;
-        let watch = watches::get(&self.0.db, &model).await.map_err(Error::from)?;
-        Ok(Response::new(wire::watch(&watch)))
-    }
-
-    async fn report_outcomes(
+    /// Publishes outcomes. The same key gives the same message ids, which capture recognises.
+    async fn publish(
         &self,
-        request: Request<ReportOutcomesRequest>,
-    ) -> Result<Response<ReportOutcomesResponse>, Status> {
-        let request = request.into_inner();
-        let model = model("model", &request.model)?;
-        let given = request.outcomes.len();
-        if given == 0 || given > MAX_OUTCOMES {
-            let problem = format!("holds {given} outcomes: expected 1 to {MAX_OUTCOMES} in one call");
-            return Err(invalid_argument("outcomes", problem));
-        }
-        if request.idempotency_key.len() > MAX_KEY {
-            let problem = format!("is {} bytes long: at most {MAX_KEY} are taken", request.idempotency_key.len());
-            return Err(invalid_argument("idempotency_key", problem));
-        }
-        let outcomes = request.outcomes.into_iter().enumerate();
-        let outcomes = outcomes.map(|(place, outcome)| wire::outcome(place, outcome)).collect::<Result<Vec<_>, _>>()?;
-        let key = match request.idempotency_key.as_str() {
-            "" => Uuid::now_v7().to_string(),
-            // Any text may be a key, and a header takes only some.
+        call: &Call,
+        model: &ModelName,
+        outcomes: &[rekindle_domain::outcome::Outcome],
+        key: &str,
+    ) -> Result<(), Error> {
+        let key = match key {
+            "" => call.id.to_string(),
+            // A key is any text, and a header accepts only some.
             key => Digest::of(key.as_bytes()).hex(),
         };
-        let subject = format!("rekindle.outcomes.{model}");
-        let messages = outcome::encode(&outcomes, MESSAGE_BYTES).into_iter().enumerate().map(|(part, message)| {
+        let subject = subject::outcomes(&call.namespace, model);
+        let messages = outcome::encode(outcomes, MESSAGE_BYTES).into_iter().enumerate().map(|(part, message)| {
             let (subject, id) = (subject.clone(), format!("{OWN_IDS}{model}/{key}/{part}"));
             async move { self.0.bus.publish(subject, &id, async_nats::HeaderMap::new(), message.into()).await }
         });
         let publishes: Vec<_> = messages.collect();
-        let published = stream::iter(publishes).buffer_unordered(PUBLISHES).try_collect::<Vec<_>>().await;
-        published.map_err(Error::from)?;
-        Ok(Response::new(ReportOutcomesResponse { accepted: given as u64 }))
+        stream::iter(publishes).buffer_unordered(PUBLISHES).try_collect::<Vec<_>>().await?;
+        Ok(())
+    }
+
+    async fn status(&self, model: ModelName) -> Result<CaptureStatus, Error> {
+        let db = &self.0.db;
+        let log = logs::get(db, &model).await?;
+        let timing = Timing::of(&watches::get(db, &model).await?.settings);
+        let begin = chunks::next_event(db, &model, log.reported_until).await?;
+        Ok(CaptureStatus {
+            predictions: log.predictions,
+            lost: log.lost,
+            lost_messages: log.lost_messages,
+            outcomes: log.outcomes,
+            watermark: log.latest_event.map(|latest| timestamp(timing.watermark(latest))),
+            chunks: chunks::count(db, &model).await?,
+            open_windows: begin.zip(log.latest_event).map_or(0, |(begin, latest)| timing.open(begin, latest)),
+            model,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Monitor for App {
+    async fn set_watch(&self, request: Request<proto::SetWatchRequest>) -> Result<Response<proto::Watch>, Status> {
+        let (_, request) = open(request)?;
+        let given = request.watch.ok_or_else(|| RequestError::invalid("watch", "is missing: specify the settings"))?;
+        let watch = wire::watch::from_wire(given).map_err(|violations| Error::from(violations.within("watch")))?;
+        let set = self.set(watch, request.expected_revision).await?;
+        Ok(Response::new(wire::watch::to_wire(&set)))
+    }
+
+    async fn get_watch(&self, request: Request<proto::GetWatchRequest>) -> Result<Response<proto::Watch>, Status> {
+        let (_, request) = open(request)?;
+        let watch = watches::get(&self.0.db, &model(&request.model)?).await.map_err(Error::from)?;
+        Ok(Response::new(wire::watch::to_wire(&watch)))
+    }
+
+    async fn report_outcomes(
+        &self,
+        request: Request<proto::ReportOutcomesRequest>,
+    ) -> Result<Response<proto::ReportOutcomesResponse>, Status> {
+        let (call, request) = open(request)?;
+        let (model, outcomes) = (model(&request.model)?, outcomes(&request).map_err(Error::from)?);
+        self.publish(&call, &model, &outcomes, &request.idempotency_key).await?;
+        Ok(Response::new(proto::ReportOutcomesResponse { accepted: outcomes.len() as u64 }))
     }
 
     async fn list_reports(
         &self,
-        request: Request<ListReportsRequest>,
-    ) -> Result<Response<ListReportsResponse>, Status> {
-        let request = request.get_ref();
-        let model = model("model", &request.model)?;
-        let bad_token = |problem: String| invalid_argument("page_token", problem);
-        let page = page::parse(request.page_size, &request.page_token).map_err(|error| bad_token(error.to_string()))?;
-        let after = page.after.as_deref().map(|after| {
+        request: Request<proto::ListReportsRequest>,
+    ) -> Result<Response<proto::ListReportsResponse>, Status> {
+        let (_, request) = open(request)?;
+        let model = model(&request.model)?;
+        let cursor = |after: &str| {
             let (until, id) = after.split_once('/')?;
             Some((until.parse::<i64>().ok()?, id.parse::<Uuid>().ok()?))
-        });
-        let after = match after {
-            Some(None) => return Err(bad_token("is not a page token of ListReports: leave it empty".to_owned())),
-            after => after.flatten(),
         };
+        let (page, after) = paged(request.page_size, &request.page_token, cursor)?;
         let found = reports::list(&self.0.db, &model, after, page.fetch()).await.map_err(Error::from)?;
-        let (found, next_page_token) = page.cut(found, |report| format!("{}/{}", report.window.until, report.id));
-        Ok(Response::new(ListReportsResponse { reports: found.iter().map(wire::report).collect(), next_page_token }))
+        let (found, next_page_token) = page.cut(found, |report| {
+            let (until, id) = reports::cursor(report);
+            format!("{until}/{id}")
+        });
+        let reports = found.iter().map(|report| wire::report::to_wire(&report.content)).collect();
+        Ok(Response::new(proto::ListReportsResponse { reports, next_page_token }))
     }
 
     async fn get_prediction(
         &self,
-        request: Request<GetPredictionRequest>,
-    ) -> Result<Response<LoggedPrediction>, Status> {
-        let request = request.get_ref();
+        request: Request<proto::GetPredictionRequest>,
+    ) -> Result<Response<proto::LoggedPrediction>, Status> {
+        let (_, request) = open(request)?;
         let id: PredictionId =
-            request.prediction_id.parse().map_err(|error| invalid_argument("prediction_id", format!("{error}")))?;
+            request.prediction_id.parse().map_err(|error| RequestError::invalid("prediction_id", error))?;
         let found = lookup::get(&self.0.db, &self.0.artifacts, id, request.row).await?;
-        Ok(Response::new(wire::logged(found)))
+        Ok(Response::new(wire::prediction_log::to_wire(&found)))
     }
 
     async fn list_predictions(
         &self,
-        request: Request<ListPredictionsRequest>,
-    ) -> Result<Response<ListPredictionsResponse>, Status> {
-        let request = request.get_ref();
-        let model = model("model", &request.model)?;
-        let limit = match request.page_size {
-            0 => page::DEFAULT_SIZE,
-            size => size.min(page::MAX_SIZE),
-        };
-        let found = lookup::latest(&self.0.db, &self.0.artifacts, &model, limit as usize).await?;
-        Ok(Response::new(ListPredictionsResponse { predictions: found.into_iter().map(wire::logged).collect() }))
+        request: Request<proto::ListPredictionsRequest>,
+    ) -> Result<Response<proto::ListPredictionsResponse>, Status> {
+        let (_, request) = open(request)?;
+        let model = model(&request.model)?;
+        let position = |after: &str| after.parse::<LogPosition>().ok();
+        let (page, before) = paged(request.page_size, &request.page_token, position)?;
+        let limit = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
+        let found = lookup::latest(&self.0.db, &self.0.artifacts, &model, before, limit).await?;
+        let (found, next_page_token) = page.cut(found, |(position, _)| position.to_string());
+        let predictions = found.iter().map(|(_, row)| wire::prediction_log::to_wire(row)).collect();
+        Ok(Response::new(proto::ListPredictionsResponse { predictions, next_page_token }))
     }
 
     async fn export_labelled(
         &self,
-        request: Request<ExportLabelledRequest>,
-    ) -> Result<Response<ExportLabelledResponse>, Status> {
-        let request = request.into_inner();
-        let span = export::Span {
-            model: model("model", &request.model)?,
-            from: time("from", request.from)?,
-            until: time("until", request.until)?,
-            target: column("target", &request.target)?,
-            time_column: column("time_column", &request.time_column)?,
-            holdout_share: request.holdout_share,
-        };
-        if !(0.0..1.0).contains(&span.holdout_share) {
-            let problem = format!("is {}: expected zero or more and less than 1", span.holdout_share);
-            return Err(invalid_argument("holdout_share", problem));
-        }
-        if span.target == span.time_column {
-            return Err(invalid_argument("time_column", "is the target too: two columns need two names"));
-        }
-        if let (Some(from), Some(until)) = (span.from, span.until)
-            && from >= until
-        {
-            return Err(invalid_argument("until", "must lie after from"));
+        request: Request<proto::ExportLabelledRequest>,
+    ) -> Result<Response<proto::ExportLabelledResponse>, Status> {
+        let (_, request) = open(request)?;
+        let request = wire::prediction_log::export_from_wire(request).map_err(Error::from)?;
+        if request.target == request.time_column {
+            return Err(RequestError::invalid("time_column", "is the target: expected another name").into());
         }
         let inner = &self.0;
-        let done =
-            export::run(&inner.db, &inner.artifacts, &inner.export_references, inner.config.export_rows, &span).await?;
-        let (rows, segments, left_out) = (done.rows, done.segments, done.rows_left_out);
-        tracing::info!(model = %span.model, rows, segments, left_out, "labelled rows exported");
-        Ok(Response::new(ExportLabelledResponse {
-            blob_digest: done.blob.map(|digest| digest.to_string()).unwrap_or_default(),
-            rows: done.rows,
-            time_min: done.times.and_then(|(min, _)| wire_time(min)),
-            time_max: done.times.and_then(|(_, max)| wire_time(max)),
-            holdout_from: done.holdout_from.and_then(wire_time),
-            manifest_digest: done.manifest.map(|digest| digest.to_string()).unwrap_or_default(),
-            rows_left_out: done.rows_left_out,
-        }))
+        let (references, rows) = (&inner.export_references, inner.config.export_rows);
+        let exported = export::run(&inner.db, &inner.artifacts, references, rows, &request).await?;
+        Ok(Response::new(wire::prediction_log::exported_to_wire(&exported)))
     }
 
     async fn get_capture_status(
         &self,
-        request: Request<GetCaptureStatusRequest>,
-    ) -> Result<Response<CaptureStatus>, Status> {
-        let model = model("model", &request.get_ref().model)?;
-        let db = &self.0.db;
-        let status = async {
-            let log = logs::get(db, &model).await?;
-            let timing = watches::get(db, &model).await?.settings.timing();
-            let begin = segments::next_event(db, &model, log.reported_until).await?;
-            Ok::<_, Error>(CaptureStatus {
-                model: model.to_string(),
-                predictions: log.predictions,
-                lost: log.lost,
-                lost_messages: log.lost_messages,
-                outcomes: log.outcomes,
-                watermark: log.latest_event.and_then(|latest| wire_time(timing.watermark(latest))),
-                segments: segments::count(db, &model).await?,
-                open_windows: begin.zip(log.latest_event).map_or(0, |(begin, latest)| timing.open(begin, latest)),
-            })
-        };
-        Ok(Response::new(status.await?))
+        request: Request<proto::GetCaptureStatusRequest>,
+    ) -> Result<Response<proto::CaptureStatus>, Status> {
+        let (_, request) = open(request)?;
+        let status = self.status(model(&request.model)?).await?;
+        Ok(Response::new(wire::prediction_log::status_to_wire(&status)))
     }
 }

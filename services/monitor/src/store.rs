@@ -1,16 +1,17 @@
-//! The monitor's database: the index of segments, the state of each model's log, reports and settings. The only sea-orm code.
+//! The monitor's database: the index of chunks, the state of each model's log, reports and watches. The only sea-orm code.
 
+pub(crate) mod chunks;
 pub(crate) mod entities;
-pub(crate) mod lives;
+pub(crate) mod incarnations;
 pub(crate) mod logs;
 pub mod migrations;
+pub(crate) mod record;
 pub(crate) mod reports;
-pub(crate) mod segments;
 pub(crate) mod watches;
 
 pub use migrations::Migrator;
 
-/// Unsigned counts lie in signed 64-bit columns; no count here comes near the difference.
+/// Unsigned counts are stored in signed 64-bit columns; no count comes near the difference.
 fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -19,7 +20,7 @@ fn counted(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
 }
 
-/// A value that this service wrote and can no longer read.
+/// A stored value that cannot be read back.
 fn unreadable(what: &str, why: impl std::fmt::Display) -> sea_orm::DbErr {
     sea_orm::DbErr::Type(format!("{what}: {why}"))
 }

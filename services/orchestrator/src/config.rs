@@ -1,46 +1,72 @@
-//! Settings of the service; `default.toml` explains each.
+//! Configuration of the orchestrator.
 
 use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
+use rekindle_domain::{
+    event,
+    validation::{Checks, Violations},
+};
 use serde::Deserialize;
 
-/// The defaults, to be overlaid.
+/// The commented defaults of the section `[orchestrator]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// Settings of the orchestrator.
+/// The section `[orchestrator]`; [`DEFAULTS`] explains each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Told in the source of every event, and the holder of the lease.
+    /// Name of this instance in the source of its events, and as holder of the lease.
     pub instance: String,
     /// The orchestrator's own database.
     pub database: rekindle_store::Config,
-    /// Longest time between two looks at workflows and deployments.
+    /// Longest interval between two reconciliations of workflows and deployments.
     #[serde(with = "humantime_serde")]
     pub tick: Duration,
-    /// Time between two looks at a run that is under way.
+    /// Interval at which an active run is polled.
     #[serde(with = "humantime_serde")]
     pub poll: Duration,
-    /// First pause after a passing failure.
+    /// First delay after a transient failure.
     #[serde(with = "humantime_serde")]
     pub retry_first: Duration,
-    /// Longest pause after a passing failure.
+    /// Longest delay after a transient failure.
     #[serde(with = "humantime_serde")]
     pub retry_longest: Duration,
-    /// How long an instance may be silent and still be the one that acts.
+    /// Lease of the active instance.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
-    /// How long a replica may be silent and still be waited for.
+    /// Time without a heartbeat after which a replica counts as lost.
     #[serde(with = "humantime_serde")]
     pub replica_lease: Duration,
-    /// How often a training or an evaluation is tried in one workflow.
+    /// Attempts of a training or an evaluation in one workflow.
     pub attempts: u32,
-    /// How long a lost run is given to be taken by another worker.
+    /// Time that a lost run may take to be resumed by another worker.
     #[serde(with = "humantime_serde")]
     pub lost_grace: Duration,
-    /// How long a deployment made by hand may take.
+    /// Deadline of a manual deployment.
     #[serde(with = "humantime_serde")]
     pub deploy_deadline: Duration,
     /// Concurrent WatchWorkflow calls.
     pub watchers: usize,
+}
+
+impl Config {
+    /// Validates every field and reports all violations. Fields are named within the section.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.parsed("instance", event::validate_instance(&self.instance));
+        checks.nested("database", self.database.validate());
+        checks.positive("tick", self.tick);
+        checks.positive("poll", self.poll);
+        checks.positive("retry_first", self.retry_first);
+        let expected = format!("at least retry_first = {}", format_duration(self.retry_first));
+        let is_ordered = self.retry_longest >= self.retry_first;
+        checks.require(is_ordered, "retry_longest", format_duration(self.retry_longest), &expected);
+        checks.positive("lease", self.lease);
+        checks.positive("replica_lease", self.replica_lease);
+        checks.at_least("attempts", self.attempts, 1);
+        checks.positive("deploy_deadline", self.deploy_deadline);
+        checks.at_least("watchers", self.watchers, 1);
+        checks.finish()
+    }
 }

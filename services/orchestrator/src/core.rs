@@ -1,10 +1,10 @@
-//! What the reconcilers, the consumers and the calls share, and every change of a record that more than one of them makes.
+//! The state that reconcilers, consumers and calls share, and the changes of records that more than one of them makes.
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_domain::{ModelName, WorkflowId, rollout::Action};
-use rekindle_store::in_transaction;
+use rekindle_store::{Fence, in_transaction};
 use sea_orm::DatabaseConnection;
 use tokio::sync::watch;
 
@@ -13,15 +13,15 @@ use crate::{
     clients::Peers,
     deployment::{self, Record, Request},
     fleet::Fleet,
-    leader::Leadership,
+    leader::{Leadership, Writer},
     store::{deployments, workflows},
     workflow::{self, Workflow},
 };
 
-/// How often a change that lost a race is decided anew before its caller hears of it.
+/// How often a change that lost a race is repeated before its caller gets the error.
 const RACES: usize = 8;
 
-/// The service's insides.
+/// The shared state of the service.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub config: Config,
@@ -31,17 +31,17 @@ pub(crate) struct Core {
     pub peers: Peers,
     pub fleet: Fleet,
     pub leadership: Leadership,
-    /// Counts what happened; whoever waits looks again when it grows.
+    /// Counts notifications; waiters read the database again when it increases.
     pub happened: watch::Sender<u64>,
 }
 
-/// The time, as precise as every database keeps it.
+/// The time in microseconds, the precision that every database keeps.
 pub(crate) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
 impl Core {
-    /// Wakes everything that waits for something to happen.
+    /// Notifies every waiter.
     pub(crate) fn wake(&self) {
         self.happened.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -54,13 +54,17 @@ impl Core {
     /// Writes a workflow over what was read.
     pub(crate) async fn change_workflow(
         &self,
+        writer: Writer,
         before: &Workflow,
         after: Workflow,
         now: DateTime<Utc>,
     ) -> Result<Workflow, Error> {
         let read = before.clone();
-        let after =
-            in_transaction(&self.db, async move |txn| workflow::change(txn, &read, after.clone(), now).await).await?;
+        let after = in_transaction(&self.db, async move |txn| {
+            writer.check(txn).await?;
+            workflow::change(txn, &read, after.clone(), now).await
+        })
+        .await?;
         if after.state != before.state {
             tracing::info!(
                 workflow = %after.id, model = %after.model, from = before.state.name(), to = after.state.name(),
@@ -72,8 +76,8 @@ impl Core {
         Ok(after)
     }
 
-    /// Reads a workflow, decides on a change, and writes it; decides anew where the workflow changed meanwhile. `decide` may
-    /// return the workflow as it is, and then nothing is written.
+    /// Reads a workflow, decides on a change, and writes it; repeats both if the workflow changed concurrently. If `decide` returns the
+    /// workflow unchanged, nothing is written.
     pub(crate) async fn decide_workflow(
         &self,
         id: WorkflowId,
@@ -87,16 +91,17 @@ impl Core {
             if after == before {
                 return Ok(before);
             }
-            match Box::pin(self.change_workflow(&before, after, now)).await {
+            match Box::pin(self.change_workflow(Writer::Caller, &before, after, now)).await {
                 Err(Error::Raced { .. }) if attempt < RACES => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    /// Starts to move a model.
+    /// Starts a rollout.
     pub(crate) async fn begin_deployment(
         &self,
+        fence: Fence,
         model: &ModelName,
         current: Option<&Record>,
         request: Request,
@@ -104,6 +109,7 @@ impl Core {
     ) -> Result<Record, Error> {
         let (model, current) = (model.clone(), current.cloned());
         let record = in_transaction(&self.db, async move |txn| {
+            fence.check(txn).await?;
             deployment::begin(txn, &model, current.as_ref(), request.clone(), now).await
         })
         .await?;
@@ -111,21 +117,41 @@ impl Core {
         Ok(record)
     }
 
-    /// Carries out the planner's action on a deployment's record.
-    pub(crate) async fn apply(&self, record: &Record, action: &Action, now: DateTime<Utc>) -> Result<Record, Error> {
+    /// Applies an action of the planner to a deployment.
+    pub(crate) async fn apply(
+        &self,
+        fence: Fence,
+        record: &Record,
+        action: &Action,
+        now: DateTime<Utc>,
+    ) -> Result<Record, Error> {
         let next = {
             let (record, action) = (record.clone(), action.clone());
-            in_transaction(&self.db, async move |txn| deployment::apply(txn, &record, &action, now).await).await?
+            in_transaction(&self.db, async move |txn| {
+                fence.check(txn).await?;
+                deployment::apply(txn, &record, &action, now).await
+            })
+            .await?
         };
         self.deployment_changed(&next);
         Ok(next)
     }
 
-    /// Sends every replica back to the stable version.
-    pub(crate) async fn turn_back(&self, record: &Record, reason: &str, now: DateTime<Utc>) -> Result<Record, Error> {
+    /// Returns every replica to the stable version.
+    pub(crate) async fn turn_back(
+        &self,
+        fence: Fence,
+        record: &Record,
+        reason: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Record, Error> {
         let next = {
             let (record, reason) = (record.clone(), reason.to_owned());
-            in_transaction(&self.db, async move |txn| deployment::turn_back(txn, &record, &reason, now).await).await?
+            in_transaction(&self.db, async move |txn| {
+                fence.check(txn).await?;
+                deployment::turn_back(txn, &record, &reason, now).await
+            })
+            .await?
         };
         self.deployment_changed(&next);
         Ok(next)
@@ -134,7 +160,7 @@ impl Core {
     pub(crate) fn deployment_changed(&self, record: &Record) {
         let deployment = &record.deployment;
         tracing::info!(
-            model = %deployment.model, phase = deployment::phase(&deployment.movement),
+            model = %deployment.model, phase = deployment::phase(&deployment.movement).name(),
             generation = deployment.generation, stable = deployment.stable.version,
             target = record.request.target.version, reason = deployment.reason, "deployment changed"
         );

@@ -1,195 +1,190 @@
-//! Deployments asked for by callers: to a version, and back.
+//! Deployments that callers request: to a version, and back.
 
-use chrono::{DateTime, Utc};
 use rekindle_domain::{
     AliasName, ModelName, VersionRef,
+    event::EventContext,
+    model_version::{Approval, VersionSelector},
     rollout::{Movement, Outcome, Strategy},
 };
-use rekindle_proto::{
-    client::Context,
-    orchestrator::{DeployRequest, Deployment, RollbackRequest},
-    registry::{Approval, ModelVersion, VersionStatus, get_model_version_request::Which},
-};
+use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::in_transaction;
 use sea_orm::DatabaseTransaction;
 
 use crate::{
     Error,
-    clients::version_ref,
     core::Core,
     deployment::{self, Origin, Record, Request},
-    intent::Intent,
     store::{deployments, policies, workflows},
-    wire::{deployment_to_wire, model_from_wire},
     workflow::{self, Ending, EndingKind, Workflow},
 };
 
-/// Starts to move a model to a version; the answer tells how it stands, not that it is through.
-pub(crate) async fn deploy(
-    core: &Core,
-    request: DeployRequest,
-    context: Context,
-    now: DateTime<Utc>,
-) -> Result<Deployment, Error> {
-    let intent = Intent::of("Deploy", &request.idempotency_key, &request)?;
-    if let Some(earlier) = intent.earlier(&core.db).await? {
-        return Ok(earlier);
+/// A deployment that a caller requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Deploy {
+    pub model: ModelName,
+    /// `None` is the version that `champion` points at.
+    pub version: Option<u32>,
+    /// `None` is any revision.
+    pub expected_revision: Option<u64>,
+    pub why: String,
+}
+
+/// A rollback that a caller requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Rollback {
+    pub model: ModelName,
+    pub why: String,
+}
+
+/// Starts the rollout of a version, once per intent. The result is the deployment in progress.
+pub(crate) async fn deploy(core: &Core, call: &Call, intent: Intent, deploy: Deploy) -> Result<Record, Error> {
+    if intent.earlier::<ModelName, Error>(&core.db).await?.is_some() {
+        return current(core, &deploy.model).await;
     }
-    let model = model_from_wire("model", &request.model)?;
-    let target = deployable(core, &model, request.version, context).await?;
-    tracing::info!(%model, version = target.version, by = request.by, why = request.why, "deployment asked for");
-    let deadline_at = now + core.config.deploy_deadline;
-    let answer = in_transaction(&core.db, async move |txn| {
-        if let Some(earlier) = intent.earlier(txn).await? {
-            return Ok::<_, Error>(earlier);
+    let model = deploy.model.clone();
+    let target = deployable(core, &deploy, call.context.clone()).await?;
+    let (version, by) = (target.version, &call.principal);
+    tracing::info!(%model, version, %by, why = deploy.why, "deployment requested");
+    let (call, deadline_at) = (call.clone(), call.now + core.config.deploy_deadline);
+    in_transaction(&core.db, async move |txn| {
+        if intent.earlier::<ModelName, Error>(txn).await?.is_some() {
+            return Ok::<_, Error>(());
         }
-        let current = deployments::get(txn, &model).await?;
-        must_have_revision(&model, current.as_ref(), request.expected_revision)?;
-        let wanted = Request {
+        let present = deployments::get(txn, &deploy.model).await?;
+        must_have_revision(&deploy, present.as_ref())?;
+        let request = Request {
             target,
             origin: Origin::Call,
-            by: request.by.clone(),
-            why: request.why.clone(),
-            strategy: strategy(txn, &model).await?,
+            by: call.principal.to_string(),
+            why: deploy.why.clone(),
+            strategy: strategy(txn, &deploy.model).await?,
             deadline_at,
         };
-        let record = begin(txn, &model, current, wanted, now).await?;
-        let answer = deployment_to_wire(&record);
-        intent.remember(txn, &answer, now).await?;
-        Ok(answer)
+        begin(txn, &deploy.model, present, request, call.now).await?;
+        Ok(intent.record(txn, &deploy.model, call.now).await?)
     })
     .await?;
     core.wake();
-    Ok(answer)
+    current(core, &model).await
 }
 
-/// Goes back to the stable version before this one. Where a move to a target is under way, that is ended instead, and the
-/// workflow that asked for it is cancelled. A rollback that is under way goes on.
-pub(crate) async fn rollback(core: &Core, request: RollbackRequest, now: DateTime<Utc>) -> Result<Deployment, Error> {
-    let intent = Intent::of("Rollback", &request.idempotency_key, &request)?;
-    let model = model_from_wire("model", &request.model)?;
-    tracing::info!(%model, by = request.by, why = request.why, "rollback asked for");
-    let deadline_at = now + core.config.deploy_deadline;
-    let answer = in_transaction(&core.db, async move |txn| {
-        if let Some(earlier) = intent.earlier(txn).await? {
-            return Ok::<_, Error>(earlier);
+/// Returns to the previous stable version, once per intent. A rollout in progress is ended instead, and the workflow that started it is
+/// cancelled; a rollback in progress continues.
+pub(crate) async fn rollback(core: &Core, call: &Call, intent: Intent, rollback: Rollback) -> Result<Record, Error> {
+    let model = rollback.model.clone();
+    tracing::info!(%model, by = %call.principal, why = rollback.why, "rollback requested");
+    let (call, deadline_at) = (call.clone(), call.now + core.config.deploy_deadline);
+    in_transaction(&core.db, async move |txn| {
+        if intent.earlier::<ModelName, Error>(txn).await?.is_some() {
+            return Ok::<_, Error>(());
         }
-        let current = deployments::get(txn, &model).await?;
-        let current = current.ok_or_else(|| Error::not_found("deployment of", &model))?;
-        let record = match current.deployment.movement {
-            Movement::Forward(_) if current.request.origin == Origin::Rollback => current,
-            Movement::Forward(_) => end_move(txn, &current, &request, now).await?,
-            Movement::Returning { .. } => current,
-            Movement::First { .. } | Movement::Settled => go_back(txn, current, &request, deadline_at, now).await?,
-        };
-        let answer = deployment_to_wire(&record);
-        intent.remember(txn, &answer, now).await?;
-        Ok(answer)
+        let present = deployments::get(txn, &rollback.model).await?;
+        let present = present.ok_or_else(|| Error::not_found("deployment of", &rollback.model))?;
+        match present.deployment.movement {
+            Movement::Forward(_) if present.request.origin != Origin::Rollback => {
+                end_rollout(txn, &present, &call, &rollback.why).await?;
+            }
+            Movement::Forward(_) | Movement::Returning { .. } => {}
+            Movement::First { .. } | Movement::Settled => {
+                go_back(txn, present, &call, &rollback.why, deadline_at).await?;
+            }
+        }
+        Ok(intent.record(txn, &rollback.model, call.now).await?)
     })
     .await?;
     core.wake();
-    Ok(answer)
+    current(core, &model).await
 }
 
-/// The version that may be deployed: registered, verified, and not refused by anybody.
-async fn deployable(core: &Core, model: &ModelName, version: u32, context: Context) -> Result<VersionRef, Error> {
-    let which = match version {
-        0 => Which::Alias(AliasName::champion().to_string()),
-        number => Which::Version(number),
+async fn current(core: &Core, model: &ModelName) -> Result<Record, Error> {
+    core.deployment(model).await?.ok_or_else(|| Error::not_found("deployment of", model))
+}
+
+/// The version to deploy: registered, and not rejected.
+async fn deployable(core: &Core, deploy: &Deploy, context: EventContext) -> Result<VersionRef, Error> {
+    let selector = match deploy.version {
+        None => VersionSelector::Alias(AliasName::champion()),
+        Some(number) => VersionSelector::Number(number),
     };
-    let version = core.peers.on_behalf_of(context).model_version(model, which).await?;
-    let number = version.version.to_string();
-    if version.status() != VersionStatus::Ready {
-        let status = version.status().as_str_name().trim_start_matches("VERSION_STATUS_").to_owned();
-        let message = format!("version {number} of {model} is {status}: only one that is READY can be deployed");
-        return Err(refused("NOT_READY", message, vec![("version", number), ("status", status)]));
+    let version = core.peers.on_behalf_of(context).model_version(&deploy.model, selector).await?;
+    if version.review.approval == Approval::Rejected {
+        let (model, number) = (&deploy.model, version.version.to_string());
+        let message = format!("version {number} of {model} is rejected: approve it first, or deploy another version");
+        return Err(Error::refused("REJECTED", message, [("version", number)]));
     }
-    if approval(&version) == Approval::Rejected {
-        let message = format!("version {number} of {model} was rejected: approve it first, or deploy another");
-        return Err(refused("REJECTED", message, vec![("version", number)]));
-    }
-    version_ref(&version)
+    Ok(version.reference())
 }
 
-fn approval(version: &ModelVersion) -> Approval {
-    version.review.as_ref().map_or(Approval::Pending, |review| review.approval())
-}
-
-fn must_have_revision(model: &ModelName, current: Option<&Record>, expected: u64) -> Result<(), Error> {
-    let actual = current.map_or(0, |record| record.revision);
-    if expected == 0 || expected == actual {
-        return Ok(());
+fn must_have_revision(deploy: &Deploy, present: Option<&Record>) -> Result<(), RequestError> {
+    let actual = present.map_or(0, |record| record.revision);
+    match deploy.expected_revision {
+        Some(expected) if expected != actual => {
+            let resource = format!("deployment of {}", deploy.model);
+            Err(RequestError::StaleRevision { resource, expected, actual })
+        }
+        _ => Ok(()),
     }
-    Err(Error::Stale { what: format!("the deployment of {model}"), expected, actual })
 }
 
 async fn strategy(txn: &DatabaseTransaction, model: &ModelName) -> Result<Strategy, Error> {
     Ok(policies::get(txn, model).await?.map_or_else(Strategy::default, |revised| revised.policy.rollout))
 }
 
-/// Starts the move, unless the version is the stable one already; one that failed is tried anew.
+/// Starts the rollout, unless the version is the stable one already; one that failed is repeated.
 async fn begin(
     txn: &DatabaseTransaction,
     model: &ModelName,
-    current: Option<Record>,
-    wanted: Request,
-    now: DateTime<Utc>,
-) -> Result<Record, Error> {
-    match current {
-        Some(current) if current.has_or_gets(wanted.target) => Ok(current),
-        current => deployment::begin(txn, model, current.as_ref(), wanted, now).await,
+    present: Option<Record>,
+    request: Request,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
+    if !present.as_ref().is_some_and(|present| present.has_or_gets(request.target)) {
+        deployment::begin(txn, model, present.as_ref(), request, now).await?;
     }
+    Ok(())
 }
 
-async fn end_move(
-    txn: &DatabaseTransaction,
-    current: &Record,
-    request: &RollbackRequest,
-    now: DateTime<Utc>,
-) -> Result<Record, Error> {
-    let reason = reason(request);
-    if let Some(id) = current.workflow() {
+async fn end_rollout(txn: &DatabaseTransaction, present: &Record, call: &Call, why: &str) -> Result<(), Error> {
+    let reason = reason(call, why);
+    if let Some(id) = present.workflow() {
         let workflow = workflows::get(txn, id).await?;
         if let Some(workflow) = workflow.filter(|workflow| !workflow.state.is_terminal() && workflow.ending.is_none()) {
             let ending = Ending { kind: EndingKind::Cancel, reason: reason.clone() };
             let after = Workflow { ending: Some(ending), ..workflow.clone() };
-            workflow::change(txn, &workflow, after, now).await?;
+            workflow::change(txn, &workflow, after, call.now).await?;
         }
     }
-    deployment::turn_back(txn, current, &reason, now).await
+    deployment::turn_back(txn, present, &reason, call.now).await?;
+    Ok(())
 }
 
 async fn go_back(
     txn: &DatabaseTransaction,
-    current: Record,
-    request: &RollbackRequest,
-    deadline_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<Record, Error> {
-    let model = current.deployment.model.clone();
+    present: Record,
+    call: &Call,
+    why: &str,
+    deadline_at: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
+    let model = present.deployment.model.clone();
     let before = deployments::stable_before(txn, &model).await?;
-    let Some(target) = before.filter(|_| current.deployment.outcome != Outcome::UnderWay) else {
-        let message = format!("{model} had no stable version before version {}", current.deployment.stable.version);
-        return Err(refused("NOTHING_BEFORE", message, vec![("model", model.to_string())]));
+    let Some(target) = before.filter(|_| present.deployment.outcome != Outcome::UnderWay) else {
+        let message = format!("{model} had no stable version before version {}", present.deployment.stable.version);
+        return Err(Error::refused("NOTHING_BEFORE", message, [("model", model.to_string())]));
     };
-    let wanted = Request {
+    let request = Request {
         target,
         origin: Origin::Rollback,
-        by: request.by.clone(),
-        why: reason(request),
-        // The way back to a version that held up is not ended by a request that fails on it.
+        by: call.principal.to_string(),
+        why: reason(call, why),
+        // A failing request does not end the return to a version that was stable before.
         strategy: Strategy { max_error_rate: 1.0, ..strategy(txn, &model).await? },
         deadline_at,
     };
-    deployment::begin(txn, &model, Some(&current), wanted, now).await
+    deployment::begin(txn, &model, Some(&present), request, call.now).await?;
+    Ok(())
 }
 
-fn reason(request: &RollbackRequest) -> String {
-    let by = if request.by.is_empty() { "a caller" } else { &request.by };
-    let colon = if request.why.is_empty() { "" } else { ": " };
-    format!("rolled back by {by}{colon}{}", request.why)
-}
-
-fn refused(reason: &'static str, message: String, facts: Vec<(&'static str, String)>) -> Error {
-    Error::Refused { reason, message, facts }
+fn reason(call: &Call, why: &str) -> String {
+    let colon = if why.is_empty() { "" } else { ": " };
+    format!("rolled back by {}{colon}{why}", call.principal)
 }

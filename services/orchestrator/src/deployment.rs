@@ -1,16 +1,13 @@
-//! A deployment: its record, how it is changed, and what the rest of the world is told of that. What to do next is decided by
-//! the planner in [`rekindle_domain::rollout`]; here it is written down.
+//! A deployment: its record, its changes, and the events that they cause. The planner in [`rekindle_domain::rollout`] decides what to do
+//! next; this module records it.
 
 use chrono::{DateTime, Utc};
+use rekindle_client::wire::event::{self, DeploymentChange};
 use rekindle_domain::{
     ModelName, ReplicaId, VersionRef, WorkflowId,
-    event::EventKind,
+    deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
+    event::{EventContext, Fact},
     rollout::{Action, Deployment, Movement, Outcome, Strategy},
-};
-use rekindle_proto::{
-    client::Context,
-    events::{DeploymentChanged, ReplicaUpdated},
-    json::{self, Named},
 };
 use rekindle_store::outbox::{self, NewEvent};
 use sea_orm::ConnectionTrait;
@@ -22,29 +19,29 @@ use crate::{Error, store::deployments, workflow::derived_id};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub deployment: Deployment,
-    /// Grows with every change; the first is 1.
+    /// Increases with every change; the first is 1.
     pub revision: u64,
     pub request: Request,
     pub champion: Champion,
 }
 
-/// Where the registry's `champion` points, as far as is known since the latest move began. Whoever moves the alias by hand and
-/// deploys it is followed or, where the version does not take over, contradicted: it ends at the stable version either way.
+/// Where the alias `champion` points since the latest rollout began. If a caller moved the alias before deploying, it stays when the
+/// rollout completes, and returns to the stable version when it does not: it ends at the stable version either way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Champion {
-    /// It has to be pointed at the stable version once the move is over.
+    /// It must be pointed at the stable version once the rollout has ended.
     Owed,
     /// It points at the stable version.
     Set,
-    /// The registry does not let it point there, and asking again would not help.
+    /// The registry refuses it, and a retry cannot help.
     Refused {
-        /// What the registry said.
+        /// The message of the registry.
         why: String,
     },
 }
 
-/// What a deployment was asked to do.
+/// A requested rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub target: VersionRef,
@@ -52,11 +49,11 @@ pub(crate) struct Request {
     pub by: String,
     pub why: String,
     pub strategy: Strategy,
-    /// When it goes back if it is not through.
+    /// When it is rolled back if it has not completed.
     pub deadline_at: DateTime<Utc>,
 }
 
-/// Who asked.
+/// Who requested a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
@@ -69,7 +66,7 @@ pub(crate) enum Origin {
 }
 
 impl Record {
-    /// The workflow that asked for the latest move.
+    /// The workflow that requested the latest rollout.
     pub(crate) fn workflow(&self) -> Option<WorkflowId> {
         match self.request.origin {
             Origin::Workflow(id) => Some(id),
@@ -83,24 +80,42 @@ impl Record {
         !moving && self.deployment.outcome != Outcome::Failed && self.deployment.stable == version
     }
 
-    /// Whether `champion` has yet to be pointed at the stable version. One that failed is nobody's champion.
+    /// Whether `champion` must still be pointed at the stable version. A version that failed does not become the champion.
     pub(crate) fn owes_champion(&self) -> bool {
         let over = matches!(self.deployment.outcome, Outcome::Completed | Outcome::Returned);
         self.deployment.movement == Movement::Settled && over && self.champion == Champion::Owed
     }
 
     /// What calls and events on its behalf carry.
-    pub(crate) fn context(&self) -> Context {
-        self.workflow().map_or_else(Context::default, |id| Context::correlated(id.to_string()))
+    pub(crate) fn context(&self) -> EventContext {
+        self.workflow().map_or_else(EventContext::default, |id| EventContext::correlated(id.to_string()))
     }
 
-    fn event<M: Named>(&self, kind: EventKind, data: &M, now: DateTime<Utc>) -> NewEvent {
+    /// The deployment as its callers see it.
+    pub(crate) fn status(&self) -> DeploymentStatus {
+        let deployment = &self.deployment;
+        let forward = deployment.forward();
+        DeploymentStatus {
+            model: deployment.model.clone(),
+            generation: deployment.generation,
+            phase: phase(&deployment.movement),
+            stable: deployment.stable,
+            target: forward.map(|forward| forward.target),
+            moved: forward.map_or_else(Vec::new, |forward| forward.moved.keys().cloned().collect()),
+            reason: deployment.reason.clone(),
+            revision: self.revision,
+            changed_at: deployment.changed_at,
+            outcome: outcome(deployment.outcome),
+        }
+    }
+
+    fn event(&self, fact: Fact<serde_json::Value>, now: DateTime<Utc>) -> NewEvent {
         let model = &self.deployment.model;
         NewEvent {
-            id: derived_id(&format!("{kind}/{model}/{}/{}", self.revision, now.timestamp_micros())),
-            kind,
-            name: model.to_string(),
-            data: json::to_value(data),
+            id: derived_id(&format!("{}/{model}/{}/{}", fact.kind, self.revision, now.timestamp_micros())),
+            kind: fact.kind,
+            name: fact.name,
+            data: fact.data,
             context: self.context(),
             partition_key: model.to_string(),
             time: now,
@@ -108,18 +123,18 @@ impl Record {
     }
 }
 
-/// The phase's name in events: STABLE, ROLLING_OUT, OBSERVING or RETURNING.
-pub(crate) fn phase(movement: &Movement) -> &'static str {
+/// The phase of a movement.
+pub(crate) fn phase(movement: &Movement) -> DeploymentPhase {
     match movement {
-        Movement::Settled => "STABLE",
-        Movement::First { .. } => "OBSERVING",
-        Movement::Forward(forward) if forward.observing_since.is_some() => "OBSERVING",
-        Movement::Forward(_) => "ROLLING_OUT",
-        Movement::Returning { .. } => "RETURNING",
+        Movement::Settled => DeploymentPhase::Stable,
+        Movement::First { .. } => DeploymentPhase::Observing,
+        Movement::Forward(forward) if forward.observing_since.is_some() => DeploymentPhase::Observing,
+        Movement::Forward(_) => DeploymentPhase::RollingOut,
+        Movement::Returning { .. } => DeploymentPhase::Returning,
     }
 }
 
-/// Starts to move a model to the target of `request`, within a transaction; without a deployment yet, makes the first.
+/// Starts the rollout of `request`, within a transaction; without a deployment, creates the first.
 pub(crate) async fn begin(
     txn: &impl ConnectionTrait,
     model: &ModelName,
@@ -137,11 +152,11 @@ pub(crate) async fn begin(
     let revision = current.map_or(1, |current| current.revision + 1);
     let record = Record { deployment, revision, request, champion: Champion::Owed };
     deployments::write(txn, &record).await?;
-    tell_change(txn, &record, now).await?;
+    publish_change(txn, &record, now).await?;
     Ok(record)
 }
 
-/// Writes down the planner's action, within a transaction, and tells of what others care about.
+/// Records the action of the planner, within a transaction, with its events.
 pub(crate) async fn apply(
     txn: &impl ConnectionTrait,
     record: &Record,
@@ -153,10 +168,10 @@ pub(crate) async fn apply(
     deployments::write(txn, &next).await?;
     let phases = [record, &next].map(|record| (phase(&record.deployment.movement), record.deployment.outcome));
     if phases[0] != phases[1] {
-        tell_change(txn, &next, now).await?;
+        publish_change(txn, &next, now).await?;
     }
     match action {
-        Action::Arrive(replica) => tell_arrival(txn, &next, replica, now).await?,
+        Action::Arrive(replica) => publish_arrival(txn, &next, replica, now).await?,
         Action::Complete if next.request.origin == Origin::Rollback => {
             deployments::withdraw_newest(txn, &next.deployment.model).await?;
         }
@@ -166,7 +181,7 @@ pub(crate) async fn apply(
     Ok(next)
 }
 
-/// Sends every replica back to the stable version, within a transaction. A deployment that is not moving forward stays as it is.
+/// Returns every replica to the stable version, within a transaction. A deployment without a rollout is left unchanged.
 pub(crate) async fn turn_back(
     txn: &impl ConnectionTrait,
     record: &Record,
@@ -179,7 +194,7 @@ pub(crate) async fn turn_back(
     }
 }
 
-/// Notes what became of `champion`, within a transaction; a refusal is told in the reason, too.
+/// Records where `champion` points, within a transaction; a refusal is part of the reason, too.
 pub(crate) async fn note_champion(
     txn: &impl ConnectionTrait,
     record: &Record,
@@ -196,13 +211,12 @@ pub(crate) async fn note_champion(
     Ok(next)
 }
 
-/// How the latest move ended, as told to callers.
-pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+fn outcome(outcome: Outcome) -> Option<RolloutOutcome> {
     match outcome {
-        Outcome::UnderWay => "",
-        Outcome::Completed => "completed",
-        Outcome::Returned => "returned",
-        Outcome::Failed => "failed",
+        Outcome::UnderWay => None,
+        Outcome::Completed => Some(RolloutOutcome::Completed),
+        Outcome::Returned => Some(RolloutOutcome::Returned),
+        Outcome::Failed => Some(RolloutOutcome::Failed),
     }
 }
 
@@ -210,41 +224,33 @@ fn in_progress(current: &Record, problem: &str) -> Error {
     let model = current.deployment.model.to_string();
     let target = current.request.target.version;
     let whose = current.workflow().map_or_else(String::new, |id| format!(" by workflow {id}"));
-    Error::Refused {
-        reason: "ROLLOUT_IN_PROGRESS",
-        message: format!(
-            "{model} is moving to version {target}{whose}: {problem}; wait until it ends, or roll it back"
-        ),
-        facts: vec![("model", model), ("target_version", target.to_string())],
-    }
+    let message =
+        format!("{model} is being rolled out to version {target}{whose}: {problem}; wait for its end, or roll it back");
+    Error::refused("ROLLOUT_IN_PROGRESS", message, [("model", model), ("target_version", target.to_string())])
 }
 
-async fn tell_change(txn: &impl ConnectionTrait, record: &Record, now: DateTime<Utc>) -> Result<(), Error> {
+async fn publish_change(txn: &impl ConnectionTrait, record: &Record, now: DateTime<Utc>) -> Result<(), Error> {
     let deployment = &record.deployment;
-    let data = DeploymentChanged {
-        model: deployment.model.to_string(),
+    let fact = event::deployment_changed(&DeploymentChange {
+        model: &deployment.model,
         generation: deployment.generation,
-        phase: phase(&deployment.movement).to_owned(),
-        stable_version: deployment.stable.version,
-        target_version: deployment.forward().map_or(0, |forward| forward.target.version),
-        reason: deployment.reason.clone(),
-    };
-    outbox::enqueue(txn, record.event(EventKind::DEPLOYMENT_CHANGED, &data, now)).await?;
+        phase: phase(&deployment.movement),
+        stable: deployment.stable.version,
+        target: deployment.forward().map(|forward| forward.target.version),
+        reason: &deployment.reason,
+    });
+    outbox::enqueue(txn, record.event(fact, now)).await?;
     Ok(())
 }
 
-async fn tell_arrival(
+async fn publish_arrival(
     txn: &impl ConnectionTrait,
     record: &Record,
     replica: &ReplicaId,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let data = ReplicaUpdated {
-        model: record.deployment.model.to_string(),
-        replica: replica.to_string(),
-        version: record.request.target.version,
-        generation: record.deployment.generation,
-    };
-    outbox::enqueue(txn, record.event(EventKind::REPLICA_UPDATED, &data, now)).await?;
+    let (deployment, target) = (&record.deployment, record.request.target.version);
+    let fact = event::replica_updated(&deployment.model, replica, target, deployment.generation);
+    outbox::enqueue(txn, record.event(fact, now)).await?;
     Ok(())
 }

@@ -1,23 +1,24 @@
-//! Facts that the reconcilers wait for: the end of a run, above all.
+//! Events that wake the reconcilers: the ends of runs.
 
 use std::sync::Arc;
 
 use rekindle_bus::{
-    consumer::{self, Consumer, Outcome},
+    consumer::{self, Consumer, Disposition},
     streams::EVENTS,
+    subject,
 };
 use rekindle_domain::event::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, core::Core};
 
-/// Wakes the reconcilers when a run has ended. An event that is lost costs time and nothing else: runs are asked for as well.
+/// Wakes the reconcilers when a run has ended. Runs are polled as well, so a lost event is a delay.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
-    let spec = Consumer::new("orchestrator-wake", EVENTS, [EventKind::RUN_ENDED.subject("*")]);
+    let spec = Consumer::new("orchestrator-wake", EVENTS, [subject::events_of(EventKind::RUN_ENDED)]);
     let bus = core.bus.clone();
     let wake = async move |_: rekindle_bus::Message| {
         core.wake();
-        Outcome::Ack
+        Disposition::Ack
     };
     Ok(consumer::run(bus, spec, wake, shutdown).await?)
 }

@@ -1,16 +1,16 @@
 //! The replicas, as they report themselves in their bucket.
 
-use std::{collections::BTreeMap, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
-use async_nats::jetstream::kv::{Entry, Operation};
-use futures::StreamExt as _;
+use rekindle_bus::bucket::{Change, Entry};
 use rekindle_domain::{ReplicaId, ReplicaState};
+use rekindle_service::chain;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, core::Core, error::chain};
+use crate::{Error, core::Core};
 
-/// How long a replica that fell silent is remembered, so that its last report is not taken for a new one when it is read again.
+/// How long the last report of a lost replica is kept, so that it is not taken for a new one when the bucket is read again.
 const MEMORY: Duration = Duration::from_secs(3600);
 
 /// The last report of each replica. A report renews a lease from the moment it arrives here: no two clocks are compared.
@@ -42,7 +42,7 @@ impl Fleet {
         replicas.values().filter(|report| age(report) < self.lease).map(|report| report.state.clone()).collect()
     }
 
-    /// Takes in what the bucket says. Returns whether anything but the time of the report is new.
+    /// Records a report, or that a replica has left. Returns whether anything but the time of the report is new.
     fn take(&self, key: &str, report: Option<Report>) -> bool {
         let Ok(id) = key.parse::<ReplicaId>() else { return false };
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,14 +56,12 @@ impl Fleet {
     }
 }
 
-/// Follows the bucket until `shutdown`. A bus that is away is waited for.
+/// Watches the bucket until `shutdown`. While the bus is unreachable, retries.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            result = follow(&core) => if let Err(error) = result {
-                tracing::warn!(error = chain(&error), "lost sight of the replicas");
-            },
+            Err(error) = watch(&core) => tracing::warn!(error = chain(&error), "replica watch failed, retrying"),
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -73,32 +71,18 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
     Ok(())
 }
 
-async fn follow(core: &Core) -> Result<(), Error> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Bucket {
-        operation: "follow the replicas".to_owned(),
-        source,
-    };
-    let bucket = core.bus.replicas().await?;
-    let mut entries = bucket.watch_with_history(">").await.map_err(|error| failed(error.into()))?;
-    while let Some(entry) = entries.next().await {
-        let entry = entry.map_err(|error| failed(error.into()))?;
-        let report = match entry.operation {
-            Operation::Put => report(&entry),
-            Operation::Delete | Operation::Purge => None,
+async fn watch(core: &Core) -> Result<Infallible, Error> {
+    let mut changes = core.bus.replica_states().await?.watch().await?;
+    loop {
+        let (key, report) = match changes.next().await? {
+            Change::Put(Entry { key, value, revision }) => {
+                (key, Some(Report { revision, seen_at: Instant::now(), state: value }))
+            }
+            Change::Deleted { key } => (key, None),
+            Change::Complete => continue,
         };
-        if core.fleet.take(&entry.key, report) {
+        if core.fleet.take(&key, report) {
             core.wake();
-        }
-    }
-    Ok(())
-}
-
-fn report(entry: &Entry) -> Option<Report> {
-    match serde_json::from_slice::<ReplicaState>(&entry.value) {
-        Ok(state) => Some(Report { revision: entry.revision, seen_at: Instant::now(), state }),
-        Err(error) => {
-            tracing::warn!(replica = entry.key, %error, "a replica's report cannot be read");
-            None
         }
     }
 }
@@ -114,7 +98,7 @@ mod tests {
             replica: "replica-0".parse().expect("name"),
             incarnation: uuid::Uuid::nil(),
             address: "127.0.0.1:1".into(),
-            // By a clock that is far off.
+            // A clock that is wrong.
             reported_at: chrono::DateTime::UNIX_EPOCH,
             models: BTreeMap::new(),
         };
@@ -122,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_lives_for_its_lease_after_its_last_new_report() {
+    fn a_replica_is_live_for_its_lease_after_its_last_new_report() {
         let fleet = Fleet::new(Duration::from_secs(10));
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
@@ -135,6 +119,6 @@ mod tests {
         assert_eq!((live(21), live(22)), (1, 0));
         fleet.take("replica-0", report(3, after(22)));
         fleet.take("replica-0", None);
-        assert_eq!(live(22), 0, "it took its leave");
+        assert_eq!(live(22), 0, "it has left");
     }
 }

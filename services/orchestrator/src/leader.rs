@@ -1,63 +1,64 @@
-//! Which instance acts: the holder of a lease in the database.
+//! Which instance runs the reconcilers: the holder of a lease in the database.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
-use tokio::{sync::watch, time::Instant};
+use rekindle_store::{Fence, LeaseError, Leases};
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Error,
-    core::{Core, now},
-    error::chain,
-    store::lease,
-};
+use crate::{Config, core::Core};
 
-/// Until when this instance may act.
+const LEASE: &str = "reconciler";
+
+/// Whether this instance runs the reconcilers.
 #[derive(Debug)]
 pub(crate) struct Leadership {
-    until: watch::Sender<Option<Instant>>,
+    leases: Leases,
 }
 
 impl Leadership {
-    pub(crate) fn new() -> Self {
-        Self { until: watch::Sender::new(None) }
+    pub(crate) fn new(db: DatabaseConnection, config: &Config) -> Self {
+        let leases = Leases::new(db, config.instance.clone(), config.lease);
+        leases.claim(LEASE);
+        Self { leases }
     }
 
-    /// Whether this instance may act now.
-    pub(crate) fn is_held(&self) -> bool {
-        self.until.borrow().is_some_and(|until| Instant::now() < until)
+    /// The right to write as the leader, if this instance is the leader now. Take it before reading what a decision depends on.
+    pub(crate) fn fence(&self) -> Option<Fence> {
+        self.leases.fence(LEASE)
     }
 }
 
-/// Takes or renews the lease until `shutdown`, and then gives it up.
-pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
-    let length = core.config.lease;
-    // Two lives of an instance are two holders: the earlier one may still be finishing a step.
-    let holder = format!("{}/{}", core.config.instance, uuid::Uuid::now_v7());
-    loop {
-        let asked = Instant::now();
-        match lease::hold(&core.db, &holder, now(), length).await {
-            Ok(held) => set(&core, held.then(|| asked + length * 9 / 10)),
-            Err(error) => tracing::warn!(error = chain(&error), "cannot renew the lease"),
+/// Who writes a record.
+#[derive(Debug, Clone)]
+pub(crate) enum Writer {
+    /// A call: any instance serves it, and compare-and-set on the record is all that guards it.
+    Caller,
+    /// A reconciler: refused once another instance has become the leader.
+    Leader(Fence),
+}
+
+impl Writer {
+    /// Call it first in the transaction that writes.
+    pub(crate) async fn check(&self, txn: &DatabaseTransaction) -> Result<(), LeaseError> {
+        match self {
+            Self::Caller => Ok(()),
+            Self::Leader(fence) => fence.check(txn).await,
         }
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(pause(length, core.leadership.is_held())) => {}
+    }
+}
+
+/// Holds or waits for the lease until `stop`, and wakes the reconcilers when this instance becomes or ceases to be the leader.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) -> Result<(), Infallible> {
+    let leases = core.leadership.leases.clone();
+    let mut changes = leases.subscribe();
+    let wake = async {
+        while changes.changed().await.is_ok() {
+            core.wake();
         }
+    };
+    tokio::select! {
+        result = leases.run(stop) => result,
+        () = wake => Ok(()),
     }
-    set(&core, None);
-    lease::release(&core.db, &holder, now()).await
-}
-
-fn set(core: &Core, until: Option<Instant>) {
-    let before = core.leadership.until.send_replace(until);
-    if before.is_some() != until.is_some() {
-        tracing::info!(acting = until.is_some(), "leadership changed");
-        core.wake();
-    }
-}
-
-/// The holder renews in good time; the others look often, so that little time is lost when it falls silent.
-fn pause(length: Duration, held: bool) -> Duration {
-    if held { length / 4 } else { (length / 10).min(Duration::from_secs(1)) }
 }

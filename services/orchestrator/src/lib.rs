@@ -1,15 +1,15 @@
-//! The orchestrator decides: when a model is retrained, whether the challenger is better, and which version each replica serves.
+//! The orchestrator: when a model is retrained, whether the challenger replaces the champion, and which version each replica serves.
 //!
-//! It keeps policies, workflows and deployments in a database of its own; it trains nothing, judges no rows, and carries no
-//! request for a prediction. Commands to the registry, the trainer and the monitor go by gRPC, desired state to the replicas by
-//! a bucket on the bus.
+//! It owns policies, workflows and deployments in its own database. It trains nothing, compares no rows, and is not on the path of a
+//! prediction request. It calls the registry, the trainer and the monitor by gRPC, and writes routes for the replicas to a bucket on the bus.
 //!
 //! Invariants:
-//! - a record changes by compare-and-set, in the transaction that also tells of the change;
-//! - a step may be carried out any number of times and has one effect: its ids are made from the workflow's;
+//! - a record changes by compare-and-set, in one transaction with the event of the change;
+//! - a step may be repeated any number of times and has one effect: its ids are derived from that of the workflow;
 //! - a model has one active workflow at most, and every workflow ends, by its deadline if nothing else ends it;
 //! - what [`rekindle_domain::rollout`] plans is what happens: one replica at a time, and back to the stable version upon any failure;
-//! - of several instances on one database one acts, and one that has lost its lease without noticing can do no harm.
+//! - of several instances on one database one runs the reconcilers; what one that has lost its lease still writes is refused by
+//!   the lease's epoch.
 
 mod clients;
 mod config;
@@ -19,7 +19,6 @@ mod deployment;
 mod error;
 mod events;
 mod fleet;
-mod intent;
 mod leader;
 mod manage;
 mod policy;
@@ -28,73 +27,74 @@ mod rpc;
 mod store;
 mod trigger;
 mod watch;
-mod wire;
 mod workflow;
 
 use std::sync::Arc;
 
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, relay};
-use rekindle_proto::orchestrator::orchestrator_server::OrchestratorServer;
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
-use tonic::transport::Channel;
 
-use self::{clients::Peers, core::Core, fleet::Fleet, leader::Leadership, rpc::Rpc};
 pub use self::{
+    clients::Peers,
     config::{Config, DEFAULTS},
     error::Error,
 };
+use self::{core::Core, fleet::Fleet, leader::Leadership};
 
 /// The orchestrator, ready to be served.
 #[derive(Debug, Clone)]
 pub struct App {
     core: Arc<Core>,
-    pulse: rekindle_store::Pulse,
+    health: rekindle_store::DatabaseHealth,
 }
 
 impl App {
-    /// Opens and migrates the database; `peers` are the registry, the trainer and the monitor. Nothing runs until [`background`](Self::background).
-    pub async fn build(config: Config, bus: Bus, artifacts: Artifacts, peers: [Channel; 3]) -> Result<Self, Error> {
+    /// Validates the configuration, opens and migrates the database; `peers` are the registry, the trainer and the monitor. Nothing runs until [`background`](Self::background).
+    pub async fn build(config: Config, bus: Bus, artifacts: Artifacts, peers: Peers) -> Result<Self, Error> {
+        config.validate().map_err(|violations| Error::Configuration(violations.within("orchestrator")))?;
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::Migrator>(&db).await?;
-        let [registry, trainer, monitor] = peers;
         let core = Core {
             fleet: Fleet::new(config.replica_lease),
-            leadership: Leadership::new(),
+            leadership: Leadership::new(db.clone(), &config),
             happened: tokio::sync::watch::Sender::new(0),
-            peers: Peers { registry, trainer, monitor },
+            peers,
             config,
             db,
             bus,
             artifacts,
         };
-        Ok(Self { core: Arc::new(core), pulse: rekindle_store::Pulse::new() })
+        Ok(Self { core: Arc::new(core), health: rekindle_store::DatabaseHealth::new() })
     }
 
     /// Adds the gRPC service.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        routes.add_service(OrchestratorServer::new(Rpc::new(self.core.clone())));
+        let limit = routes.max_request_bytes();
+        routes.add_service(rpc::server(self.core.clone(), limit));
     }
 
     /// Starts the consumers, the reconcilers and the relay.
     pub fn background(&self, tasks: &mut Tasks, shutdown: Shutdown) {
         let core = || self.core.clone();
         let intake = || shutdown.intake().clone();
-        tasks.spawn("orchestrator lease", leader::run(core(), intake()));
         tasks.spawn("orchestrator replicas", fleet::run(core(), intake()));
         tasks.spawn("orchestrator triggers", trigger::run(core(), intake()));
         tasks.spawn("orchestrator wake", events::run(core(), intake()));
         tasks.spawn("orchestrator workflows", reconcile::workflows(core(), intake()));
         tasks.spawn("orchestrator deployments", reconcile::deployments(core(), intake()));
-        let pulse = self.pulse.clone().follow(self.core.db.clone(), shutdown.intake().clone().cancelled_owned());
-        tasks.spawn("orchestrator database", pulse);
+        let health = self.health.clone().run(self.core.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("orchestrator database", health);
         let source = format!("/rekindle/orchestrator/{}", self.core.config.instance);
-        let relay = relay::run(self.core.db.clone(), self.core.bus.clone(), source, shutdown.work().clone());
+        let relay =
+            relay::run(self.core.db.clone(), self.core.bus.clone(), source, relay::RETENTION, shutdown.work().clone());
         tasks.spawn_until_close("orchestrator relay", relay);
+        // Released last: the reconcilers finish their steps under the lease.
+        tasks.spawn_until_close("orchestrator lease", leader::run(core(), shutdown.work().clone()));
     }
 
-    /// Whether it can do its work at this moment.
+    /// Whether bus and database are available.
     pub fn ready(&self) -> bool {
-        self.core.bus.is_connected() && self.pulse.is_beating()
+        self.core.bus.is_connected() && self.health.is_healthy()
     }
 }

@@ -1,86 +1,88 @@
-//! What callers may do with workflows: start, pause, resume, cancel, approve.
+//! What callers do with workflows: start, pause, resume, cancel, and decide on a challenger.
 
-use chrono::{DateTime, Utc};
-use rekindle_domain::{Trigger, WorkflowId, WorkflowState};
-use rekindle_proto::orchestrator::{
-    ApproveWorkflowRequest, ChangeWorkflowRequest, StartWorkflowRequest, Workflow as WireWorkflow,
-};
+use rekindle_domain::{ModelName, Trigger, WorkflowId, WorkflowState, workflow::Decision};
+use rekindle_service::{Call, Intent};
 use rekindle_store::in_transaction;
 use sea_orm::DatabaseTransaction;
-use uuid::Uuid;
+use serde::Deserialize;
 
 use crate::{
     Error,
     core::Core,
-    intent::Intent,
     store::{deployments, policies, workflows},
-    wire::{model_from_wire, workflow_to_wire},
-    workflow::{self, Cause, Ending, EndingKind, Workflow, progress::Decision},
+    workflow::{self, Cause, Ending, EndingKind, Workflow, progress::Reviewed},
 };
 
-/// A workflow by its id as text.
-pub(crate) async fn get(core: &Core, id: &str) -> Result<Workflow, Error> {
-    let id = parse(id)?;
+/// A workflow by its id.
+pub(crate) async fn get(core: &Core, id: WorkflowId) -> Result<Workflow, Error> {
     workflows::get(&core.db, id).await?.ok_or_else(|| Error::not_found("workflow", id))
 }
 
-/// Starts a workflow by hand; neither triggers nor cooldown are asked.
+/// Starts a workflow manually, once per intent. Triggers and cooldown do not apply.
 pub(crate) async fn start(
     core: &Core,
-    request: StartWorkflowRequest,
-    id: Uuid,
-    now: DateTime<Utc>,
-) -> Result<WireWorkflow, Error> {
-    let intent = Intent::of("StartWorkflow", &request.idempotency_key, &request)?;
-    let workflow = in_transaction(&core.db, async move |txn| begin(txn, &intent, &request, id, now).await).await?;
+    call: &Call,
+    intent: Intent,
+    model: ModelName,
+    why: String,
+) -> Result<Workflow, Error> {
+    let call = call.clone();
+    let id = in_transaction(&core.db, async move |txn| begin(txn, &call, &intent, &model, &why).await).await?;
     core.wake();
-    Ok(workflow)
+    get(core, id).await
+}
+
+/// The recorded result of a key: the id of the workflow. Release 0.1.0 recorded the response.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Started {
+    Id(WorkflowId),
+    Response { id: WorkflowId },
 }
 
 async fn begin(
     txn: &DatabaseTransaction,
+    call: &Call,
     intent: &Intent,
-    request: &StartWorkflowRequest,
-    id: Uuid,
-    now: DateTime<Utc>,
-) -> Result<WireWorkflow, Error> {
-    if let Some(earlier) = intent.earlier(txn).await? {
-        return Ok(earlier);
+    model: &ModelName,
+    why: &str,
+) -> Result<WorkflowId, Error> {
+    if let Some(Started::Id(id) | Started::Response { id }) = intent.earlier::<Started, Error>(txn).await? {
+        return Ok(id);
     }
-    let model = model_from_wire("model", &request.model)?;
-    let policy = policies::get(txn, &model).await?.ok_or_else(|| Error::not_found("policy of", &model))?;
-    if deployments::get(txn, &model).await?.is_none() {
-        return Err(refused("NOT_DEPLOYED", format!("{model} is not deployed: deploy a version first"), vec![]));
+    let policy = policies::get(txn, model).await?.ok_or_else(|| Error::not_found("policy of", model))?;
+    // A policy that an earlier release stored may be out of bounds: the trainer would refuse its jobs.
+    policy.policy.validate().map_err(|violations| violations.within("policy"))?;
+    if deployments::get(txn, model).await?.is_none() {
+        return Err(Error::refused("NOT_DEPLOYED", format!("{model} is not deployed: deploy a version first"), []));
     }
-    if let Some(active) = workflows::active_of(txn, &model).await? {
-        let message = format!("workflow {} of {model} has not ended: wait for it, or cancel it", active.id);
-        return Err(refused("WORKFLOW_ACTIVE", message, vec![("workflow_id", active.id.to_string())]));
+    if let Some(active) = workflows::active_of(txn, model).await? {
+        let message = format!("workflow {} of {model} has not ended: wait for its end, or cancel it", active.id);
+        return Err(Error::refused("WORKFLOW_ACTIVE", message, [("workflow_id", active.id.to_string())]));
     }
-    let words = if request.why.is_empty() { "started by hand".to_owned() } else { request.why.clone() };
     let cause = Cause {
-        id: WorkflowId::new(id),
+        id: WorkflowId::new(call.id),
         first: None,
         trigger: Trigger::Manual,
-        words,
+        words: words("started", call, why),
         causation_id: String::new(),
         window_until: None,
         window_closed_at: None,
     };
-    let workflow = Workflow::queued(cause, policy.policy, now);
+    let workflow = Workflow::queued(cause, policy.policy, call.now);
     workflow::add(txn, &workflow).await?;
-    let answer = workflow_to_wire(&workflow, &workflows::steps(txn, workflow.id).await?);
-    intent.remember(txn, &answer, now).await?;
-    Ok(answer)
+    intent.record(txn, &workflow.id, call.now).await?;
+    Ok(workflow.id)
 }
 
-/// Keeps a workflow from starting its next step. What was started goes on.
-pub(crate) async fn pause(core: &Core, request: ChangeWorkflowRequest, now: DateTime<Utc>) -> Result<Workflow, Error> {
-    set_paused(core, &request, Pause::On, now).await
+/// Keeps a workflow from starting its next step. A step in progress continues.
+pub(crate) async fn pause(core: &Core, call: &Call, id: WorkflowId, why: &str) -> Result<Workflow, Error> {
+    set_paused(core, call, id, why, Pause::On).await
 }
 
-/// Lets a paused workflow go on.
-pub(crate) async fn resume(core: &Core, request: ChangeWorkflowRequest, now: DateTime<Utc>) -> Result<Workflow, Error> {
-    set_paused(core, &request, Pause::Off, now).await
+/// Lets a paused workflow continue.
+pub(crate) async fn resume(core: &Core, call: &Call, id: WorkflowId, why: &str) -> Result<Workflow, Error> {
+    set_paused(core, call, id, why, Pause::Off).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,62 +91,56 @@ enum Pause {
     Off,
 }
 
-async fn set_paused(
-    core: &Core,
-    request: &ChangeWorkflowRequest,
-    pause: Pause,
-    now: DateTime<Utc>,
-) -> Result<Workflow, Error> {
+async fn set_paused(core: &Core, call: &Call, id: WorkflowId, why: &str, pause: Pause) -> Result<Workflow, Error> {
     let paused = pause == Pause::On;
     let verb = if paused { "paused" } else { "resumed" };
-    core.decide_workflow(parse(&request.id)?, now, |workflow| {
+    core.decide_workflow(id, call.now, |workflow| {
         must_be_active(workflow)?;
         if workflow.paused == paused {
             return Ok(workflow.clone());
         }
-        Ok(Workflow { paused, reason: words(verb, &request.by, &request.why), ..workflow.clone() })
+        Ok(Workflow { paused, reason: words(verb, call, why), ..workflow.clone() })
     })
     .await
 }
 
-/// Ends a workflow; while replicas are being moved, once they are back. Asking again changes nothing.
-pub(crate) async fn cancel(core: &Core, request: ChangeWorkflowRequest, now: DateTime<Utc>) -> Result<Workflow, Error> {
-    core.decide_workflow(parse(&request.id)?, now, |workflow| {
+/// Ends a workflow, after the return of every replica that serves the challenger. Repeating it has no effect.
+pub(crate) async fn cancel(core: &Core, call: &Call, id: WorkflowId, why: &str) -> Result<Workflow, Error> {
+    core.decide_workflow(id, call.now, |workflow| {
         if workflow.state == WorkflowState::Cancelled || workflow.ending.is_some() {
             return Ok(workflow.clone());
         }
         must_be_active(workflow)?;
-        let ending = Ending { kind: EndingKind::Cancel, reason: words("cancelled", &request.by, &request.why) };
+        let ending = Ending { kind: EndingKind::Cancel, reason: words("cancelled", call, why) };
         Ok(Workflow { ending: Some(ending), ..workflow.clone() })
     })
     .await
 }
 
-/// Records what a person says of a challenger that the gate let through.
-pub(crate) async fn approve(
+/// Records the decision of a person on a challenger that passed the gate.
+pub(crate) async fn decide(
     core: &Core,
-    request: ApproveWorkflowRequest,
-    now: DateTime<Utc>,
+    call: &Call,
+    id: WorkflowId,
+    decision: Decision,
+    why: String,
 ) -> Result<Workflow, Error> {
-    if request.by.is_empty() {
-        return Err(Error::invalid("by", "must say who approves or declines"));
-    }
-    let decision = Decision { approve: request.approve, by: request.by, why: request.why };
-    core.decide_workflow(parse(&request.id)?, now, |workflow| match &workflow.progress.decision {
-        Some(made) if *made == decision => Ok(workflow.clone()),
+    let reviewed = Reviewed { approve: decision == Decision::Approve, by: call.principal.to_string(), why };
+    core.decide_workflow(id, call.now, |workflow| match &workflow.progress.decision {
+        Some(made) if *made == reviewed => Ok(workflow.clone()),
         Some(made) => {
-            let message = format!("{} has decided already: {}", made.by, made.why);
-            Err(refused("ALREADY_DECIDED", message, vec![("by", made.by.clone())]))
+            let message = format!("{} has already decided: {}", made.by, made.why);
+            Err(Error::refused("ALREADY_DECIDED", message, [("by", made.by.clone())]))
         }
         None if workflow.state != WorkflowState::AwaitingApproval => {
             let state = workflow.state.name();
             let message =
-                format!("workflow {} is {state}: only one that is AWAITING_APPROVAL can be decided on", workflow.id);
-            Err(refused("NOT_AWAITING_APPROVAL", message, vec![("state", state.to_owned())]))
+                format!("workflow {} is {state}: a decision requires the state AWAITING_APPROVAL", workflow.id);
+            Err(Error::refused("NOT_AWAITING_APPROVAL", message, [("state", state.to_owned())]))
         }
         None => {
             let mut decided = workflow.clone();
-            decided.progress.decision = Some(decision.clone());
+            decided.progress.decision = Some(reviewed.clone());
             Ok(decided)
         }
     })
@@ -157,18 +153,10 @@ fn must_be_active(workflow: &Workflow) -> Result<(), Error> {
     }
     let state = workflow.state.name();
     let message = format!("workflow {} is {state}: it has ended and cannot be changed", workflow.id);
-    Err(refused("WORKFLOW_ENDED", message, vec![("state", state.to_owned())]))
+    Err(Error::refused("WORKFLOW_ENDED", message, [("state", state.to_owned())]))
 }
 
-fn words(verb: &str, by: &str, why: &str) -> String {
-    let by = if by.is_empty() { "a caller" } else { by };
+fn words(verb: &str, call: &Call, why: &str) -> String {
+    let by = &call.principal;
     if why.is_empty() { format!("{verb} by {by}") } else { format!("{verb} by {by}: {why}") }
-}
-
-fn parse(id: &str) -> Result<WorkflowId, Error> {
-    id.parse().map_err(|error| Error::invalid("id", error))
-}
-
-fn refused(reason: &'static str, message: String, facts: Vec<(&'static str, String)>) -> Error {
-    Error::Refused { reason, message, facts }
 }

@@ -1,51 +1,30 @@
 //! Setting a policy.
 
-use chrono::{DateTime, Utc};
-use rekindle_domain::event::EventKind;
-use rekindle_proto::{client::Context, events::PolicySet, json, orchestrator::SetPolicyRequest};
-use rekindle_store::{
-    in_transaction,
-    outbox::{self, NewEvent},
-};
+use rekindle_client::wire::event;
+use rekindle_domain::Policy;
+use rekindle_service::Call;
+use rekindle_store::{in_transaction, outbox};
 
 use crate::{
     Error,
     core::Core,
     store::policies::{self, Revised},
-    wire::policy_from_wire,
     workflow::derived_id,
 };
 
-/// Sets a model's policy over the revision that the caller has read. The monitor hears of its watch a little later.
-pub(crate) async fn set(
-    core: &Core,
-    request: SetPolicyRequest,
-    context: Context,
-    now: DateTime<Utc>,
-) -> Result<Revised, Error> {
-    let given = request.policy.ok_or_else(|| Error::invalid("policy", "is missing"))?;
-    let policy = policy_from_wire(given)?;
+/// Sets the policy of a model over the expected revision. Its monitoring settings are pushed to the monitor afterwards.
+pub(crate) async fn set(core: &Core, call: &Call, policy: Policy, expected_revision: u64) -> Result<Revised, Error> {
+    let call = call.clone();
     let revised = in_transaction(&core.db, async move |txn| {
-        let revised = policies::set(txn, &policy, request.expected_revision).await?;
-        outbox::enqueue(txn, told(&revised, context.clone(), now)).await?;
+        let revised = policies::set(txn, &policy, expected_revision).await?;
+        let model = &revised.policy.model;
+        let id = derived_id(&format!("policy/{model}/{}", revised.revision));
+        let event = Call { id, ..call.clone() }.event(event::policy_set(model, revised.revision), model);
+        outbox::enqueue(txn, event).await?;
         Ok::<_, Error>(revised)
     })
     .await?;
     tracing::info!(model = %revised.policy.model, revision = revised.revision, "policy set");
     core.wake();
     Ok(revised)
-}
-
-fn told(revised: &Revised, context: Context, now: DateTime<Utc>) -> NewEvent {
-    let model = revised.policy.model.to_string();
-    let data = PolicySet { model: model.clone(), revision: revised.revision };
-    NewEvent {
-        id: derived_id(&format!("policy/{model}/{}", revised.revision)),
-        kind: EventKind::POLICY_SET,
-        name: model.clone(),
-        data: json::to_value(&data),
-        context,
-        partition_key: model,
-        time: now,
-    }
 }

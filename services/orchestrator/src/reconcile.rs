@@ -1,6 +1,5 @@
-//! The two loops that make happen what must: one moves deployments, the other workflows. Both are woken by whatever
-//! happened and by a timer, take no input, and read the truth from the database each time. They act only while this instance
-//! holds the lease.
+//! The two reconcilers: one of deployments, one of workflows. A notification or a timer wakes them, they take no input, and they read the
+//! state from the database each time. They act only while this instance holds the lease.
 
 mod deployments;
 mod workflows;

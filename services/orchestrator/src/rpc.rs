@@ -2,42 +2,64 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
-use rekindle_proto::client::Context;
+use futures::{Stream, StreamExt as _};
+use rekindle_client::wire::{deployment, field, policy as policy_wire, replica, workflow as workflow_wire};
+use rekindle_domain::{ModelName, WorkflowId};
 use rekindle_proto::orchestrator::{
     ApproveWorkflowRequest, ChangeWorkflowRequest, DeployRequest, Deployment, GetDeploymentRequest, GetPolicyRequest,
     GetWorkflowRequest, ListDeploymentsRequest, ListDeploymentsResponse, ListReplicasRequest, ListReplicasResponse,
     ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest, StartWorkflowRequest,
-    Workflow, orchestrator_server::Orchestrator,
+    Workflow,
+    orchestrator_server::{Orchestrator, OrchestratorServer},
 };
+use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::page;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Error,
-    core::{Core, now},
-    deploy, manage, policy, store, watch,
-    wire::{deployment_to_wire, model_from_wire, policy_to_wire, replica_to_wire, workflow_to_wire},
-    workflow,
+    core::Core,
+    deploy::{self, Deploy, Rollback},
+    manage, policy, store, watch, workflow,
 };
 
-/// The service's face.
+/// The gRPC service.
 #[derive(Debug, Clone)]
 pub(crate) struct Rpc {
     core: Arc<Core>,
     watchers: Arc<Semaphore>,
 }
 
-impl Rpc {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        let watchers = Arc::new(Semaphore::new(core.config.watchers));
-        Self { core, watchers }
-    }
+/// The server of the service, for messages of at most `limit` bytes.
+pub(crate) fn server(core: Arc<Core>, limit: usize) -> OrchestratorServer<Rpc> {
+    let watchers = Arc::new(Semaphore::new(core.config.watchers));
+    OrchestratorServer::new(Rpc { core, watchers }).max_decoding_message_size(limit)
+}
 
+/// Splits a request. Names of namespaces other than `default` are refused: the tables do not separate them.
+fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
+    let (call, message) = Call::open(request)?;
+    call.require_default_namespace()?;
+    Ok((call, message))
+}
+
+fn model(text: &str) -> Result<ModelName, Error> {
+    Ok(field::parse("model", text)?)
+}
+
+fn id(text: &str) -> Result<WorkflowId, Error> {
+    Ok(field::parse("id", text)?)
+}
+
+fn page(size: u32, token: &str) -> Result<page::Page, Error> {
+    page::parse(size, token).map_err(|error| Error::invalid("page_token", error))
+}
+
+impl Rpc {
     async fn answer(&self, workflow: &workflow::Workflow) -> Result<Response<Workflow>, Status> {
         let steps = store::workflows::steps(&self.core.db, workflow.id).await?;
-        Ok(Response::new(workflow_to_wire(workflow, &steps)))
+        Ok(Response::new(workflow_wire::to_wire(&workflow.status(steps))))
     }
 }
 
@@ -46,26 +68,32 @@ impl Orchestrator for Rpc {
     type WatchWorkflowStream = Pin<Box<dyn Stream<Item = Result<Workflow, Status>> + Send>>;
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<Policy>, Status> {
-        let context = Context::of(request.metadata());
-        let revised = policy::set(&self.core, request.into_inner(), context, now()).await?;
-        Ok(Response::new(policy_to_wire(&revised)))
+        let (call, request) = open(request)?;
+        let given = field::nested("policy", request.policy, policy_wire::from_wire);
+        let (given, _) = given.map_err(Error::from)?;
+        let revised = policy::set(&self.core, &call, given, request.expected_revision).await?;
+        Ok(Response::new(policy_wire::to_wire(&revised.policy, revised.revision)))
     }
 
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<Policy>, Status> {
-        let model = model_from_wire("model", &request.into_inner().model)?;
+        let (_, request) = open(request)?;
+        let model = model(&request.model)?;
         let revised = store::policies::get(&self.core.db, &model).await?;
         let revised = revised.ok_or_else(|| Error::not_found("policy of", &model))?;
-        Ok(Response::new(policy_to_wire(&revised)))
+        Ok(Response::new(policy_wire::to_wire(&revised.policy, revised.revision)))
     }
 
     async fn start_workflow(&self, request: Request<StartWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let id = uuid::Uuid::now_v7();
-        let workflow = manage::start(&self.core, request.into_inner(), id, now()).await?;
-        Ok(Response::new(workflow))
+        let (call, request) = open(request)?;
+        let intent = Intent::of("StartWorkflow", &call.namespace, &request.idempotency_key, &request)?;
+        let model = model(&request.model)?;
+        let workflow = manage::start(&self.core, &call, intent, model, request.why).await?;
+        self.answer(&workflow).await
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let workflow = manage::get(&self.core, &request.into_inner().id).await?;
+        let (_, request) = open(request)?;
+        let workflow = manage::get(&self.core, id(&request.id)?).await?;
         self.answer(&workflow).await
     }
 
@@ -73,18 +101,15 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
-        let request = request.into_inner();
-        let model = match request.model.as_str() {
-            "" => None,
-            model => Some(model_from_wire("model", model)?),
-        };
+        let (_, request) = open(request)?;
+        let model = field::parse_optional("model", &request.model).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
         let rows = store::workflows::list(&self.core.db, model.as_ref(), &page).await?;
         let (rows, next_page_token) = page.cut(rows, |workflow| workflow.id.to_string());
         let mut workflows = Vec::with_capacity(rows.len());
         for workflow in &rows {
             let steps = store::workflows::steps(&self.core.db, workflow.id).await?;
-            workflows.push(workflow_to_wire(workflow, &steps));
+            workflows.push(workflow_wire::to_wire(&workflow.status(steps)));
         }
         Ok(Response::new(ListWorkflowsResponse { workflows, next_page_token }))
     }
@@ -93,68 +118,98 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<GetWorkflowRequest>,
     ) -> Result<Response<Self::WatchWorkflowStream>, Status> {
-        let id = manage::get(&self.core, &request.into_inner().id).await?.id;
+        let (_, request) = open(request)?;
+        let id = manage::get(&self.core, id(&request.id)?).await?.id;
         let permit = watch::admit(&self.watchers, self.core.config.watchers)?;
-        Ok(Response::new(Box::pin(watch::follow(self.core.clone(), id, permit))))
+        let changes = watch::changes(self.core.clone(), id, permit);
+        let encode =
+            |status: Result<_, Error>| status.map(|status| workflow_wire::to_wire(&status)).map_err(Status::from);
+        Ok(Response::new(Box::pin(changes.map(encode))))
     }
 
     async fn pause_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let workflow = manage::pause(&self.core, request.into_inner(), now()).await?;
+        let (call, request) = open(request)?;
+        let workflow = manage::pause(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn resume_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let workflow = manage::resume(&self.core, request.into_inner(), now()).await?;
+        let (call, request) = open(request)?;
+        let workflow = manage::resume(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn cancel_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let workflow = manage::cancel(&self.core, request.into_inner(), now()).await?;
+        let (call, request) = open(request)?;
+        let workflow = manage::cancel(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn approve_workflow(&self, request: Request<ApproveWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let workflow = manage::approve(&self.core, request.into_inner(), now()).await?;
+        let (call, request) = open(request)?;
+        let decision = workflow_wire::decision_from_wire("decision", request.decision).map_err(Error::from)?;
+        let workflow = manage::decide(&self.core, &call, id(&request.id)?, decision, request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Deployment>, Status> {
-        let context = Context::of(request.metadata());
-        Ok(Response::new(deploy::deploy(&self.core, request.into_inner(), context, now()).await?))
+        let (call, request) = open(request)?;
+        let intent = Intent::of("Deploy", &call.namespace, &request.idempotency_key, &request)?;
+        if request.version == Some(0) {
+            return Err(Error::invalid("version", "is 0: expected a number from 1, or unset for the champion").into());
+        }
+        let deploy = Deploy {
+            model: model(&request.model)?,
+            version: request.version,
+            expected_revision: request.expected_revision,
+            why: request.why,
+        };
+        let record = deploy::deploy(&self.core, &call, intent, deploy).await?;
+        Ok(Response::new(deployment::to_wire(&record.status())))
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
-        Ok(Response::new(deploy::rollback(&self.core, request.into_inner(), now()).await?))
+        let (call, request) = open(request)?;
+        let intent = Intent::of("Rollback", &call.namespace, &request.idempotency_key, &request)?;
+        let rollback = Rollback { model: model(&request.model)?, why: request.why };
+        let record = deploy::rollback(&self.core, &call, intent, rollback).await?;
+        Ok(Response::new(deployment::to_wire(&record.status())))
     }
 
     async fn get_deployment(&self, request: Request<GetDeploymentRequest>) -> Result<Response<Deployment>, Status> {
-        let model = model_from_wire("model", &request.into_inner().model)?;
+        let (_, request) = open(request)?;
+        let model = model(&request.model)?;
         let record = self.core.deployment(&model).await?;
         let record = record.ok_or_else(|| Error::not_found("deployment of", &model))?;
-        Ok(Response::new(deployment_to_wire(&record)))
+        Ok(Response::new(deployment::to_wire(&record.status())))
     }
 
     async fn list_deployments(
         &self,
         request: Request<ListDeploymentsRequest>,
     ) -> Result<Response<ListDeploymentsResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = open(request)?;
         let page = page(request.page_size, &request.page_token)?;
         let rows = store::deployments::list(&self.core.db, &page).await?;
         let (rows, next_page_token) = page.cut(rows, |record| record.deployment.model.to_string());
-        let deployments = rows.iter().map(deployment_to_wire).collect();
+        let deployments = rows.iter().map(|record| deployment::to_wire(&record.status())).collect();
         Ok(Response::new(ListDeploymentsResponse { deployments, next_page_token }))
     }
 
     async fn list_replicas(
         &self,
-        _request: Request<ListReplicasRequest>,
+        request: Request<ListReplicasRequest>,
     ) -> Result<Response<ListReplicasResponse>, Status> {
-        let replicas = self.core.fleet.live(tokio::time::Instant::now()).iter().map(replica_to_wire).collect();
-        Ok(Response::new(ListReplicasResponse { replicas }))
+        let (_, request) = open(request)?;
+        let page = page(request.page_size, &request.page_token)?;
+        let live = self.core.fleet.live(Instant::now());
+        let after = |id: &str| page.after.as_deref().is_none_or(|after| id > after);
+        let size = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
+        let rows = live.into_iter().filter(|state| after(state.replica.as_str())).take(size).collect();
+        let (rows, next_page_token) = page.cut(rows, |state| state.replica.to_string());
+        Ok(Response::new(ListReplicasResponse {
+            replicas: rows.iter().map(replica::to_wire).collect(),
+            next_page_token,
+        }))
     }
-}
-
-fn page(size: u32, token: &str) -> Result<page::Page, Error> {
-    page::parse(size, token).map_err(|error| Error::invalid("page_token", error))
 }

@@ -1,15 +1,20 @@
-//! What starts a workflow without being asked: alerts of the monitor, by the model's policy.
+//! Triggers: alerts of the monitor start workflows, as the policy of the model says.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_bus::{
     cloudevent::{self, CloudEvent},
-    consumer::{self, Consumer, Outcome},
+    consumer::{self, Consumer, Disposition},
     streams::EVENTS,
+    subject,
 };
-use rekindle_domain::{ModelName, Policy, Trigger, WorkflowId, WorkflowState, event::EventKind};
-use rekindle_proto::events::{DegradationDetected, DriftDetected, FeatureCause};
+use rekindle_client::wire;
+use rekindle_domain::{
+    ModelName, Policy, Trigger, WorkflowId, WorkflowState,
+    event::{self, EventKind, FeatureCause},
+};
+use rekindle_service::{Fault as _, chain};
 use rekindle_store::{in_transaction, inbox};
 use sea_orm::DatabaseTransaction;
 use tokio_util::sync::CancellationToken;
@@ -17,16 +22,14 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    clients::time,
     core::{Core, now},
-    error::chain,
     store::{deployments, policies, workflows},
     workflow::{self, Cause, Workflow},
 };
 
 const CONSUMER: &str = "orchestrator-triggers";
 
-/// An alert, read.
+/// An alert of the monitor.
 #[derive(Debug, Clone, PartialEq)]
 struct Alert {
     model: ModelName,
@@ -37,17 +40,19 @@ struct Alert {
 /// Why an alert starts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ignored {
-    /// It was heard before, or its window has a workflow that is under way or has succeeded.
+    /// It is a redelivery, or its window has a workflow that is active or has succeeded.
     Repeated,
     /// The model has no policy.
     NoPolicy,
-    /// The policy does not want this trigger.
-    SwitchedOff,
-    /// It is about a version that is not the stable one any more.
+    /// The policy was stored by a release with other bounds and is not valid.
+    InvalidPolicy,
+    /// The policy does not have this trigger.
+    Disabled,
+    /// It is about a version that is not the stable one.
     OtherVersion,
     /// A workflow of the model has not ended.
     Active,
-    /// The last trip round the loop is too recent, in event time.
+    /// The last training is too recent, in event time.
     CoolingDown,
 }
 
@@ -56,7 +61,8 @@ impl Ignored {
         match self {
             Self::Repeated => "repeated",
             Self::NoPolicy => "no_policy",
-            Self::SwitchedOff => "switched_off",
+            Self::InvalidPolicy => "invalid_policy",
+            Self::Disabled => "disabled",
             Self::OtherVersion => "other_version",
             Self::Active => "active",
             Self::CoolingDown => "cooling_down",
@@ -64,7 +70,7 @@ impl Ignored {
     }
 }
 
-/// What is known of the model when an alert comes.
+/// The state of the model when an alert arrives.
 #[derive(Debug, Clone, Copy, Default)]
 struct Situation<'a> {
     policy: Option<&'a Policy>,
@@ -78,13 +84,11 @@ struct Situation<'a> {
 /// Decides whether an alert starts a workflow.
 fn decide<'a>(alert: &Alert, situation: &Situation<'a>) -> Result<&'a Policy, Ignored> {
     let policy = situation.policy.ok_or(Ignored::NoPolicy)?;
-    let wanted = match alert.cause.trigger {
-        Trigger::Drift => policy.on_drift,
-        Trigger::Degradation => policy.on_degradation,
-        Trigger::Manual => true,
-    };
-    if !wanted {
-        return Err(Ignored::SwitchedOff);
+    if policy.validate().is_err() {
+        return Err(Ignored::InvalidPolicy);
+    }
+    if !policy.triggers.contains(&alert.cause.trigger) {
+        return Err(Ignored::Disabled);
     }
     if situation.active {
         return Err(Ignored::Active);
@@ -100,42 +104,43 @@ fn decide<'a>(alert: &Alert, situation: &Situation<'a>) -> Result<&'a Policy, Ig
     Ok(policy)
 }
 
-/// Who listens to alerts. An alert is told once, so it waits out whatever passes, however long that takes.
+/// The consumer of alerts. An alert is published once, so it is redelivered until transient failures have passed.
 fn listener() -> Consumer {
-    let subjects = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED].map(|kind| kind.subject("*"));
+    let subjects = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED].map(subject::events_of);
     Consumer { max_deliveries: u64::MAX, ..Consumer::new(CONSUMER, EVENTS, subjects) }
 }
 
-/// Listens to alerts until `shutdown`.
+/// Consumes alerts until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let spec = listener();
     let bus = core.bus.clone();
     let handle = async move |message: rekindle_bus::Message| {
         let event = match cloudevent::from_message(&message) {
             Ok(event) => event,
-            Err(error) => return Outcome::Dead(chain(&error)),
+            Err(error) => return Disposition::DeadLetter(chain(&error)),
         };
-        match hear(&core, &event, Uuid::now_v7(), now()).await {
-            Ok(()) => Outcome::Ack,
-            Err(error) => unheard(&error),
+        match process(&core, &event, Uuid::now_v7(), now()).await {
+            Ok(()) => Disposition::Ack,
+            Err(error) => failed(&error),
         }
     };
     Ok(consumer::run(bus, spec, handle, shutdown).await?)
 }
 
-/// Only an alert that can never be heard is set aside.
-fn unheard(error: &Error) -> Outcome {
+/// Only an alert that can never be processed becomes a dead letter.
+fn failed(error: &Error) -> Disposition {
     let reason = chain(error);
-    if error.is_passing() { Outcome::Retry(reason) } else { Outcome::Dead(reason) }
+    if error.is_transient() { Disposition::Nak(reason) } else { Disposition::DeadLetter(reason) }
 }
 
-/// `fresh` becomes the id of the workflow where the alert's own is taken.
-async fn hear(core: &Core, event: &CloudEvent, fresh: Uuid, now: DateTime<Utc>) -> Result<(), Error> {
+/// `fresh` becomes the id of the workflow if that of the alert is in use.
+async fn process(core: &Core, event: &CloudEvent, fresh: Uuid, now: DateTime<Utc>) -> Result<(), Error> {
     let alert = read(event)?;
-    let (identity, told) = (event.identity(), alert.clone());
-    let heard = in_transaction(&core.db, async move |txn| consider(txn, &identity, &told, fresh, now).await).await?;
+    let (identity, given) = (event.identity(), alert.clone());
+    let processed =
+        in_transaction(&core.db, async move |txn| consider(txn, &identity, &given, fresh, now).await).await?;
     let (model, trigger) = (&alert.model, alert.cause.trigger.name());
-    match heard {
+    match processed {
         Ok(workflow) => {
             tracing::info!(%model, trigger, workflow = %workflow.id, cause = workflow.cause, "workflow queued");
             core.wake();
@@ -157,10 +162,10 @@ async fn consider(
     now: DateTime<Utc>,
 ) -> Result<Result<Workflow, Ignored>, Error> {
     let first_time = inbox::first_time(txn, CONSUMER, identity, now).await?;
-    // Drift and degradation of one window share their correlation id, and so make one workflow, unless that came to nothing: upon
-    // drift the truth may not be known yet, and too few labelled rows reject what has enough of them upon degradation.
+    // Drift and degradation of one window share their correlation id, and start one workflow, unless that did not succeed: on drift the
+    // outcomes may not have arrived yet, and a workflow with too few labelled rows is rejected that has enough of them on degradation.
     let first = workflows::get(txn, alert.cause.id).await?;
-    if !first_time || first.as_ref().is_some_and(|first| stands(first.state)) {
+    if !first_time || first.as_ref().is_some_and(|first| settles(first.state)) {
         return Ok(Err(Ignored::Repeated));
     }
     let policy = policies::get(txn, &alert.model).await?;
@@ -184,39 +189,31 @@ async fn consider(
     }
 }
 
-/// Whether a workflow answers every alert of its window: it may still succeed, or has.
-const fn stands(state: WorkflowState) -> bool {
+/// Whether a workflow settles every alert of its window: it may still succeed, or has.
+const fn settles(state: WorkflowState) -> bool {
     !state.is_terminal() || matches!(state, WorkflowState::Succeeded)
 }
 
 fn read(event: &CloudEvent) -> Result<Alert, Error> {
-    const READ: &str = "read an alert";
-    let (trigger, model, model_version, until, closed_at, features) = match event.kind {
-        EventKind::DRIFT_DETECTED => {
-            let alert: DriftDetected = event.decode()?;
-            (Trigger::Drift, alert.model, alert.model_version, alert.until, alert.closed_at, alert.features)
-        }
-        _ => {
-            let alert: DegradationDetected = event.decode()?;
-            (Trigger::Degradation, alert.model, alert.model_version, alert.until, alert.closed_at, alert.features)
-        }
-    };
-    let id: WorkflowId = event.context.correlation_id.parse().map_err(|error| Error::answer(READ, error))?;
-    let until = time(READ, "until", until)?;
+    let alert = wire::event::alert(event.kind, &event.data)?;
+    let event::Alert { trigger, window, causes, .. } =
+        alert.ok_or_else(|| Error::invalid("type", format!("is {}: expected an alert", event.kind)))?;
+    let id: WorkflowId =
+        event.context.correlation_id.parse().map_err(|error| Error::invalid("correlationid", error))?;
     let cause = Cause {
         id,
         first: None,
         trigger,
-        words: words(trigger, until, &features),
+        words: explanation(trigger, window.until, &causes),
         causation_id: event.id.to_string(),
-        window_until: Some(until),
-        window_closed_at: Some(time(READ, "closed_at", closed_at)?),
+        window_until: Some(window.until),
+        window_closed_at: Some(window.closed_at),
     };
-    Ok(Alert { model: model.parse().map_err(|error| Error::answer(READ, error))?, model_version, cause })
+    Ok(Alert { model: window.model, model_version: window.version.version, cause })
 }
 
 /// E.g. `drift in the window until 2013-06-03T00:00:00Z: dep_delay 61%, carrier 20%`.
-fn words(trigger: Trigger, until: DateTime<Utc>, features: &[FeatureCause]) -> String {
+fn explanation(trigger: Trigger, until: DateTime<Utc>, features: &[FeatureCause]) -> String {
     const NAMED: usize = 5;
     let named: Vec<String> = features
         .iter()

@@ -1,4 +1,4 @@
-//! A workflow: its record, how it is changed, and what the rest of the world is told of that.
+//! A workflow: its record, its changes, and the events that they cause.
 
 pub(crate) mod assemble;
 pub(crate) mod evaluate;
@@ -9,8 +9,12 @@ pub(crate) mod steps;
 pub(crate) mod train;
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Digest, ModelName, Policy, Trigger, WorkflowEvent, WorkflowId, WorkflowState, event::EventKind};
-use rekindle_proto::{client::Context, events::WorkflowAdvanced, json};
+use rekindle_client::wire::event::{self, WorkflowTransition};
+use rekindle_domain::{
+    Digest, ModelName, Policy, Trigger, WorkflowEvent, WorkflowId, WorkflowState,
+    event::EventContext,
+    workflow::{WorkflowStatus, WorkflowStep},
+};
 use rekindle_store::outbox::{self, NewEvent};
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
@@ -19,23 +23,23 @@ use uuid::Uuid;
 pub(crate) use self::progress::Progress;
 use crate::{Error, store::workflows};
 
-/// One trip round the loop. It carries the policy as it was when it began, so that a change of policy concerns the next one.
+/// One retraining. It carries the policy as of its start: a change of the policy applies to the next workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Workflow {
     pub id: WorkflowId,
-    /// The first workflow of the same window, which came to nothing: events and calls go on under its id. `None` in the first.
+    /// The first workflow of the same window, which did not succeed: events and calls carry its id. `None` in the first.
     #[serde(default)]
     pub first: Option<WorkflowId>,
     pub model: ModelName,
     pub trigger: Trigger,
-    /// In words: which window, which features, or why somebody started it.
+    /// Explanation of the trigger: which window, which features, or the reason of the caller.
     pub cause: String,
-    /// The id of the event that started it; empty where a caller did.
+    /// The id of the event that started it; empty if a caller did.
     pub causation_id: String,
     pub state: WorkflowState,
     pub paused: bool,
     pub reason: String,
-    /// Grows with every change.
+    /// Increases with every change.
     pub epoch: u64,
     /// End of the window that started it, in event time.
     pub window_until: Option<DateTime<Utc>>,
@@ -43,20 +47,20 @@ pub(crate) struct Workflow {
     pub queued_at: DateTime<Utc>,
     pub deadline_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
-    /// An end that was decided on, and is carried out as soon as no replica serves the challenger.
+    /// The end that was decided; it takes effect once no replica serves the challenger.
     pub ending: Option<Ending>,
     pub progress: Progress,
     pub policy: Policy,
 }
 
-/// A decision to end.
+/// A decision to end a workflow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ending {
     pub kind: EndingKind,
     pub reason: String,
 }
 
-/// How a workflow is to end.
+/// How a workflow ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndingKind {
@@ -64,15 +68,7 @@ pub(crate) enum EndingKind {
     Fail,
 }
 
-/// A state that a workflow entered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub state: WorkflowState,
-    pub entered_at: DateTime<Utc>,
-    pub reason: String,
-}
-
-/// What makes a workflow begin.
+/// What starts a workflow.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cause {
     pub id: WorkflowId,
@@ -85,7 +81,7 @@ pub(crate) struct Cause {
 }
 
 impl Workflow {
-    /// A workflow that has just been accepted.
+    /// A workflow that was accepted.
     pub(crate) fn queued(cause: Cause, policy: Policy, now: DateTime<Utc>) -> Self {
         Self {
             id: cause.id,
@@ -109,27 +105,56 @@ impl Workflow {
         }
     }
 
-    /// The workflow after an event; a refused event is a mistake of this service, and ends in an error.
+    /// The workflow after an event. A refused event is a defect of this service, and an error.
     pub(crate) fn after(
         &self,
         event: WorkflowEvent,
         reason: impl Into<String>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        let state = self.state.after(event).map_err(|refused| Error::Hopeless(refused.to_string()))?;
+        let state = self.state.after(event).map_err(|refused| Error::unrecoverable(refused.to_string()))?;
         let ended_at = state.is_terminal().then_some(now);
         Ok(Self { state, reason: reason.into(), ended_at, ..self.clone() })
     }
 
-    /// An id for one of its jobs, the same whenever it is asked for: a UUID in version 8 made of a hash of the
-    /// workflow's id and the job's name.
+    /// The id of one of its jobs, derived from the id of the workflow and the name of the job.
     pub(crate) fn job_id(&self, name: &str) -> Uuid {
         derived_id(&format!("{}/{name}", self.id))
     }
 
+    /// The workflow as its callers see it, with the states that it has entered.
+    pub(crate) fn status(&self, steps: Vec<WorkflowStep>) -> WorkflowStatus {
+        let progress = &self.progress;
+        let dataset = progress.dataset.as_ref().map(|dataset| format!("{}/{}", dataset.name, dataset.version));
+        WorkflowStatus {
+            id: self.id,
+            model: self.model.clone(),
+            trigger: self.trigger,
+            cause: self.cause.clone(),
+            state: self.state,
+            paused: self.paused,
+            reason: self.reason.clone(),
+            from_version: progress.champion_version(),
+            to_version: progress.challenger_version(),
+            dataset_version: dataset.unwrap_or_default(),
+            train_run: progress.training.run,
+            evaluate_run: progress.evaluation.run,
+            steps,
+            window_closed_at: self.window_closed_at,
+            queued_at: self.queued_at,
+            serving_everywhere_at: progress.serving_everywhere_at,
+            ended_at: self.ended_at,
+            epoch: self.epoch,
+            evaluation: progress.verdict,
+        }
+    }
+
     /// What calls on its behalf carry.
-    pub(crate) fn context(&self) -> Context {
-        Context { correlation_id: self.first.unwrap_or(self.id).to_string(), causation_id: self.causation_id.clone() }
+    pub(crate) fn context(&self) -> EventContext {
+        EventContext {
+            correlation_id: self.first.unwrap_or(self.id).to_string(),
+            causation_id: self.causation_id.clone(),
+        }
     }
 }
 
@@ -141,14 +166,14 @@ pub(crate) fn derived_id(text: &str) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Adds a queued workflow, and tells of it.
+/// Adds a queued workflow, with its event.
 pub(crate) async fn add(txn: &impl ConnectionTrait, workflow: &Workflow) -> Result<(), Error> {
     workflows::insert(txn, workflow).await?;
     outbox::enqueue(txn, advanced(None, workflow, workflow.queued_at)).await?;
     Ok(())
 }
 
-/// Writes `after` over `before`, within a transaction; a move to another state is told of. Returns it with its new epoch.
+/// Writes `after` over `before`, within a transaction; a transition has its event. Returns it with its new epoch.
 pub(crate) async fn change(
     txn: &impl ConnectionTrait,
     before: &Workflow,
@@ -165,22 +190,22 @@ pub(crate) async fn change(
 }
 
 fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>) -> NewEvent {
-    let data = WorkflowAdvanced {
-        workflow_id: workflow.id.to_string(),
-        model: workflow.model.to_string(),
-        from_state: from.map_or("", WorkflowState::name).to_owned(),
-        to_state: workflow.state.name().to_owned(),
-        trigger: workflow.trigger.name().to_owned(),
-        reason: workflow.reason.clone(),
-        from_version: workflow.progress.version_before(),
-        to_version: workflow.progress.to_version(),
+    let fact = event::workflow_advanced(&WorkflowTransition {
+        workflow: workflow.id,
+        model: &workflow.model,
+        from,
+        to: workflow.state,
+        trigger: workflow.trigger,
+        reason: &workflow.reason,
+        from_version: workflow.progress.champion_version(),
+        to_version: workflow.progress.challenger_version(),
         epoch: workflow.epoch,
-    };
+    });
     NewEvent {
         id: workflow.job_id(&format!("advanced/{}", workflow.epoch)),
-        kind: EventKind::WORKFLOW_ADVANCED,
-        name: workflow.model.to_string(),
-        data: json::to_value(&data),
+        kind: fact.kind,
+        name: fact.name,
+        data: fact.data,
         context: workflow.context(),
         partition_key: workflow.model.to_string(),
         time: now,

@@ -1,51 +1,55 @@
-//! The registry's section of the configuration.
+//! Configuration of the registry.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use rekindle_domain::{
+    event,
+    validation::{Checks, Violations},
+};
 use serde::Deserialize;
 
 use crate::{Error, run::Leases};
 
-/// Every setting with its default and what it means.
+/// The commented defaults of the section `[registry]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The section `[registry]`.
+/// The section `[registry]`; [`DEFAULTS`] explains each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Names this instance in the events it tells.
+    /// Name of this instance in the source of its events.
     pub instance: String,
-    /// How long a run may wait for a worker.
+    /// Lease of a run that waits for a worker.
     #[serde(with = "humantime_serde")]
     pub scheduled_lease: Duration,
-    /// How long a worker may be silent.
+    /// Lease of a run that a worker has taken, renewed by its heartbeat.
     #[serde(with = "humantime_serde")]
     pub running_lease: Duration,
-    /// How often leases are looked at.
+    /// Interval at which expired leases are checked.
     #[serde(with = "humantime_serde")]
     pub reap_every: Duration,
-    /// Registrations whose files are read at a time.
+    /// Dataset registrations that read their files at the same time.
     pub readers: usize,
-    /// Where state is kept.
+    /// Folder for temporary files of dataset registrations; empty: the system's.
+    pub scratch: String,
+    /// The registry's database.
     pub database: rekindle_store::Config,
-    /// What one request may hold.
+    /// Limits of one request.
     pub limits: Limits,
 }
 
-/// What one request may hold.
+/// The section `[registry.limits]`: limits of one request.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Params, tags or outputs of a run.
     pub entries: usize,
-    /// Characters of a name in them.
+    /// Characters of a name of a param, tag, output or metric.
     pub name_chars: usize,
     /// Characters of any other text.
     pub text_chars: usize,
     /// Points of one LogMetrics call.
     pub metrics: usize,
-    /// Points of one metric's history.
-    pub history: u64,
     /// Files of one dataset version.
     pub sources: usize,
     /// Parents of one dataset version.
@@ -54,7 +58,7 @@ pub struct Limits {
     pub rows: usize,
     /// Columns of one dataset version.
     pub columns: usize,
-    /// Bytes of one dataset version, and of each of its files.
+    /// Bytes of the values of one dataset version, and of each of its CSV files.
     pub bytes: usize,
 }
 
@@ -63,26 +67,47 @@ impl Config {
         Leases { scheduled: self.scheduled_lease, running: self.running_lease }
     }
 
-    /// Refuses what would stop the registry from doing its work.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let positive = [
-            ("registry.scheduled_lease", self.scheduled_lease),
-            ("registry.running_lease", self.running_lease),
-            ("registry.reap_every", self.reap_every),
-        ];
-        for (field, span) in positive {
-            if span.is_zero() {
-                return Err(Error::invalid(field, "must be longer than nothing"));
-            }
+    /// The folder for temporary files, which is created if it does not exist.
+    pub(crate) fn scratch_folder(&self) -> Result<PathBuf, Error> {
+        if self.scratch.is_empty() {
+            return Ok(std::env::temp_dir());
         }
-        if self.readers == 0 {
-            return Err(Error::invalid("registry.readers", "must be at least 1"));
-        }
-        Ok(())
+        let folder = PathBuf::from(&self.scratch);
+        let created = std::fs::create_dir_all(&folder);
+        let failed = |source| rekindle_dataset::Error::Scratch { operation: "create the folder of", source };
+        created.map_err(|source| Error::Scratch(failed(source)))?;
+        Ok(folder)
+    }
+
+    /// Validates every field and reports all violations. Fields are named within the section.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.parsed("instance", event::validate_instance(&self.instance));
+        checks.positive("scheduled_lease", self.scheduled_lease);
+        checks.positive("running_lease", self.running_lease);
+        checks.positive("reap_every", self.reap_every);
+        checks.at_least("readers", self.readers, 1);
+        checks.nested("database", self.database.validate());
+        checks.nested("limits", self.limits.validate());
+        checks.finish()
     }
 }
 
 impl Limits {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.at_least("entries", self.entries, 1);
+        checks.at_least("name_chars", self.name_chars, 1);
+        checks.at_least("text_chars", self.text_chars, 1);
+        checks.at_least("metrics", self.metrics, 1);
+        checks.at_least("sources", self.sources, 1);
+        checks.at_least("parents", self.parents, 1);
+        checks.at_least("rows", self.rows, 1);
+        checks.at_least("columns", self.columns, 1);
+        checks.at_least("bytes", self.bytes, 1);
+        checks.finish()
+    }
+
     pub(crate) fn table(&self) -> rekindle_dataset::Limits {
         rekindle_dataset::Limits { rows: self.rows, columns: self.columns, bytes: self.bytes }
     }

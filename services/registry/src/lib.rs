@@ -1,17 +1,15 @@
-//! The registry: what exists. Datasets, runs, models, and the blobs they are made of, with their lineage.
+//! The registry: the system of record of datasets, runs, models and their blobs, with lineage.
 //!
-//! It refuses to interpret: it trains nothing, serves nothing and decides nothing. It parses what it is given, keeps it,
-//! tells what happened, and answers.
+//! It trains nothing, serves nothing and decides nothing. It validates what it is given, stores it, and publishes events.
 //!
 //! Invariants:
-//! - a call that creates has one effect however often it comes, by its idempotency key;
-//! - an alias and a review move only from the revision that the caller has read, and every move is kept;
-//! - a model version is READY only when every byte of its bundle was read and matched its digest;
-//! - an event is told if and only if the change it tells of was committed;
-//! - a run whose worker falls silent ends as LOST.
+//! - a creating call has one effect however often it is repeated, by its idempotency key;
+//! - an alias and a review change only from the revision that the caller has read, and the history of aliases is kept;
+//! - a model version is READY only if every byte of its bundle was read and matches its digest;
+//! - an event is published if and only if its change is committed;
+//! - a run whose lease expires ends as LOST.
 
 mod alias;
-mod call;
 mod config;
 mod dataset;
 mod error;
@@ -23,12 +21,14 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{SubsecRound as _, TimeDelta, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::Bus;
-use rekindle_proto::{client::Context, registry as wire};
+use rekindle_bus::{Bus, relay};
+use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
+use rekindle_service::Call;
 use sea_orm::DatabaseConnection;
+use uuid::Uuid;
 
 pub use config::{Config, DEFAULTS, Limits};
 pub use error::Error;
@@ -42,44 +42,42 @@ struct State {
     db: DatabaseConnection,
     bus: Bus,
     artifacts: Artifacts,
-    reader: dataset::Reader,
-    pulse: rekindle_store::Pulse,
+    importer: dataset::Importer,
+    health: rekindle_store::DatabaseHealth,
 }
 
 impl App {
-    /// Opens the database and brings its schema up to date.
+    /// Validates the configuration, opens the database and migrates its schema.
     pub async fn build(config: Config, bus: Bus, artifacts: Artifacts) -> Result<Self, Error> {
-        config.check()?;
+        config.validate().map_err(|violations| Error::Configuration(violations.within("registry")))?;
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
-        let reader = dataset::Reader::new(config.readers, config.limits.table());
-        let pulse = rekindle_store::Pulse::new();
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, reader, pulse })))
+        let scratch = config.scratch_folder()?;
+        let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
+        let health = rekindle_store::DatabaseHealth::new();
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, health })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        routes
-            .add_service(wire::artifacts_server::ArtifactsServer::new(self.clone()))
-            .add_service(wire::datasets_server::DatasetsServer::new(self.clone()))
-            .add_service(wire::runs_server::RunsServer::new(self.clone()))
-            .add_service(wire::models_server::ModelsServer::new(self.clone()));
+        rpc::register(self, routes);
     }
 
     /// Starts the relay of events, which ends last, and the reaper of runs.
     pub fn background(&self, tasks: &mut Tasks, shutdown: Shutdown) {
         let source = format!("/rekindle/registry/{}", self.0.config.instance);
-        let relay = rekindle_bus::relay::run(self.0.db.clone(), self.0.bus.clone(), source, shutdown.work().clone());
+        let relay =
+            relay::run(self.0.db.clone(), self.0.bus.clone(), source, relay::RETENTION, shutdown.work().clone());
         tasks.spawn_until_close("registry relay", relay);
-        let pulse = self.0.pulse.clone().follow(self.0.db.clone(), shutdown.intake().clone().cancelled_owned());
-        tasks.spawn("registry database", pulse);
+        let health = self.0.health.clone().run(self.0.db.clone(), shutdown.intake().clone().cancelled_owned());
+        tasks.spawn("registry database", health);
         tasks.spawn("registry sweeper", sweep(self.0.artifacts.clone(), shutdown.clone()));
         tasks.spawn("registry reaper", self.clone().reap(shutdown));
     }
 
-    /// Whether calls can be answered: the database answers. Events wait in the outbox while the bus is away.
+    /// Whether the database is available. Events wait in the outbox while the bus is unreachable.
     pub fn ready(&self) -> bool {
-        self.0.pulse.is_beating()
+        self.0.health.is_healthy()
     }
 
     async fn reap(self, shutdown: Shutdown) -> Result<(), Error> {
@@ -90,20 +88,31 @@ impl App {
                 () = shutdown.intake().cancelled() => return Ok(()),
                 _ = timer.tick() => {}
             }
-            let now = call::Call::arriving(Context::default()).now;
-            // A database that is away for a while is no reason to end: the next tick finds the same runs.
-            if let Err(error) = run::reap(&self.0.db, now, || call::Call::arriving(Context::default())).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "leases could not be looked at");
+            // A database that is unavailable for a while is no reason to end: the next tick finds the same runs.
+            if let Err(error) = run::reap(&self.0.db, own_call().now, own_call).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to check leases");
             }
         }
     }
 }
 
-/// How often uploads that were broken off are looked for, and how long one may take before it counts as such.
+/// The context of what the registry does by itself.
+fn own_call() -> Call {
+    Call {
+        principal: Principal::service("registry"),
+        namespace: Namespace::default(),
+        context: EventContext::default(),
+        now: Utc::now().trunc_subsecs(6),
+        id: Uuid::now_v7(),
+    }
+}
+
+/// The interval at which abandoned uploads are removed, and the age at which an upload counts as abandoned.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const UPLOAD_AT_MOST: TimeDelta = TimeDelta::hours(24);
 
-/// Removes what uploads that were broken off have left in the object store.
+/// Removes incomplete uploads, and dataset sources that no registration has used, from the object store: at start, and then every
+/// hour.
 async fn sweep(artifacts: Artifacts, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
     let mut timer = tokio::time::interval(SWEEP_EVERY);
     loop {
@@ -113,8 +122,10 @@ async fn sweep(artifacts: Artifacts, shutdown: Shutdown) -> Result<(), std::conv
         }
         match artifacts.sweep_staging(Utc::now() - UPLOAD_AT_MOST).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "broken uploads removed"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "broken uploads could not be swept"),
+            Ok(removed) => tracing::info!(removed, "abandoned uploads removed"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to remove abandoned uploads")
+            }
         }
     }
 }

@@ -1,41 +1,24 @@
-//! Lineage: from a bundle to the versions made from it, the run that made it, and every dataset that went into it.
+//! Lineage: from a bundle to its versions, its run, and the datasets of the run with their ancestors.
 
 use std::collections::BTreeSet;
 
-use rekindle_domain::Digest;
+use rekindle_domain::{Digest, dataset::DatasetVersion, lineage::Lineage};
+use rekindle_service::RequestError;
 use sea_orm::DatabaseConnection;
 
-use crate::{
-    Error,
-    dataset::DatasetVersion,
-    model_version::{self, ModelVersion},
-    run::{self, Run},
-    store,
-};
+use crate::{Error, model_version, run, store};
 
-/// Datasets of one lineage at most. A walk that meets more is refused rather than cut.
+/// Datasets of one lineage at most. A larger one is refused rather than truncated.
 const MAX_DATASETS: usize = 10_000;
 
-/// Where a bundle comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Lineage {
-    /// Every version made from the bundle.
-    pub versions: Vec<ModelVersion>,
-    /// The run that made it; `None` where the bundle names none, or one of another registry.
-    pub run: Option<Run>,
-    /// The datasets that it was made from, then their parents, and so on; each once. Parents that are no dataset versions
-    /// (manifests of captured rows) are named by their children alone.
-    pub datasets: Vec<DatasetVersion>,
-}
-
-/// Walks back from a bundle.
+/// The lineage of a bundle. Parents that are not dataset versions (export manifests) appear only in the `parents` of their children.
 pub(crate) async fn of_bundle(db: &DatabaseConnection, bundle: &Digest) -> Result<Lineage, Error> {
     let versions = store::models::by_bundle(db, bundle).await?;
     let Some(first) = versions.first() else { return Err(Error::not_found("model version of bundle", bundle)) };
-    let run = match first.run {
+    let run = match first.version.run {
         Some(id) => match run::get(db, id).await {
             Ok(run) => Some(run),
-            Err(Error::NotFound { .. }) => None,
+            Err(Error::Request(RequestError::NotFound { .. })) => None,
             Err(error) => return Err(error),
         },
         None => None,
@@ -46,9 +29,9 @@ pub(crate) async fn of_bundle(db: &DatabaseConnection, bundle: &Digest) -> Resul
     Ok(Lineage { versions: model_version::with_aliases(db, versions).await?, run, datasets })
 }
 
-/// Generation by generation, so that one query serves all datasets of one; digests already seen end the walk, also round a circle.
+/// Breadth first, one query per generation. Digests that were visited are not visited again, so that a cycle ends.
 async fn ancestors(db: &DatabaseConnection, roots: BTreeSet<Digest>) -> Result<Vec<DatasetVersion>, Error> {
-    /// Digests of one query: either database binds many more.
+    /// Digests of one query; both databases allow many more parameters.
     const AT_ONCE: usize = 500;
     let (mut seen, mut generation) = (roots.clone(), roots);
     let mut found: Vec<DatasetVersion> = Vec::new();
@@ -66,11 +49,9 @@ async fn ancestors(db: &DatabaseConnection, roots: BTreeSet<Digest>) -> Result<V
             }
         }
         if found.len() > MAX_DATASETS {
-            return Err(Error::Refused {
-                reason: "LINEAGE_TOO_LARGE",
-                message: format!("more than {MAX_DATASETS} dataset versions went into it: walk back from its datasets"),
-                facts: vec![("limit", MAX_DATASETS.to_string())],
-            });
+            let message =
+                format!("the limit of {MAX_DATASETS} dataset versions is exceeded: read the lineage of its datasets");
+            return Err(Error::refused("LINEAGE_TOO_LARGE", message, [("limit", MAX_DATASETS.to_string())]));
         }
     }
     Ok(found)

@@ -1,60 +1,30 @@
-//! Model versions: bundles that were read and verified whole, and what people think of them.
-
-use std::collections::BTreeMap;
+//! Model versions: bundles that were read and verified, and their reviews.
 
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
+use rekindle_bundle::Bundle;
+use rekindle_client::wire::event;
 use rekindle_domain::{
-    AliasName, Digest, ModelName, RunId,
-    event::EventKind,
-    model_version::{Approval, VersionStatus},
+    Alias, Digest, ModelName, RunId,
+    model_version::{Approval, ModelVersion, RegisteredModel, Review, VersionSelector, VersionStatus},
 };
-use rekindle_model::Bundle;
-use rekindle_proto::events::{ModelVersionRegistered, ModelVersionReviewed};
+use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error,
-    alias::{self, AliasMove},
-    call::{Call, Intent},
-    store,
-};
+use crate::{Error, alias, store};
 
-/// One version of a model.
+/// A version as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ModelVersion {
-    pub model: ModelName,
-    pub version: u32,
-    pub status: VersionStatus,
-    /// Why it has its status, where there is something to say.
-    pub status_reason: String,
-    pub bundle: Digest,
-    /// The run that the bundle's provenance names, if it names one. The run may be another registry's.
-    pub run: Option<RunId>,
-    /// The datasets that the bundle's provenance names, by content.
+pub(crate) struct Registered {
+    /// The version. The aliases that point at it are stored apart.
+    pub version: ModelVersion,
+    /// Content digests of the datasets named by the provenance of the bundle.
     pub datasets: Vec<Digest>,
-    pub description: String,
-    pub review: Review,
-    /// Final validation metrics, from the bundle.
-    pub metrics: BTreeMap<String, f64>,
-    /// Aliases that point here; read only for answers.
-    pub aliases: Vec<String>,
-    pub created_at: DateTime<Utc>,
-    pub revision: u64,
 }
 
-/// Whether a version may serve, and who said so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Review {
-    pub approval: Approval,
-    pub by: String,
-    pub why: String,
-    pub at: Option<DateTime<Utc>>,
-}
-
-/// What is to become the next version of a model.
+/// A version to be registered.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub model: ModelName,
@@ -62,40 +32,24 @@ pub(crate) struct Registration {
     pub description: String,
 }
 
-/// A judgement on one version.
+/// A review to be recorded.
 #[derive(Debug, Clone)]
-pub(crate) struct Judgement {
+pub(crate) struct ReviewRequest {
     pub model: ModelName,
     pub version: u32,
     pub approval: Approval,
-    pub by: String,
     pub why: String,
     pub expected_revision: u64,
 }
 
-/// A model with its latest version and its aliases.
-#[derive(Debug, Clone)]
-pub(crate) struct Model {
-    pub latest: ModelVersion,
-    pub aliases: Vec<AliasMove>,
-}
-
-/// How a version is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Which {
-    Latest,
-    Number(u32),
-    Alias(AliasName),
-}
-
-/// Which version a call has made.
+/// The version that a call has created.
 #[derive(Debug, Serialize, Deserialize)]
-struct Made {
+struct Created {
     model: ModelName,
     version: u32,
 }
 
-/// Makes the next version of a model, once per intent. Every blob of the bundle is read and verified first.
+/// Creates the next version of a model, once per intent. Every blob of the bundle is read and verified first.
 pub(crate) async fn register(
     db: &DatabaseConnection,
     artifacts: &Artifacts,
@@ -103,35 +57,30 @@ pub(crate) async fn register(
     intent: Intent,
     registration: Registration,
 ) -> Result<ModelVersion, Error> {
-    if let Some(made) = intent.earlier::<Made>(db).await? {
-        return get(db, &made.model, &Which::Number(made.version)).await;
+    if let Some(created) = intent.earlier::<Created, Error>(db).await? {
+        return get(db, &created.model, &VersionSelector::Number(created.version)).await;
     }
     let verified = verify(artifacts, &registration, call.now).await?;
-    let made = in_transaction(db, async move |txn| {
-        if let Some(made) = intent.earlier::<Made>(txn).await? {
-            return Ok::<_, Error>(made);
+    let created = in_transaction(db, async move |txn| {
+        if let Some(created) = intent.earlier::<Created, Error>(txn).await? {
+            return Ok::<_, Error>(created);
         }
         let number = store::models::take_number(txn, &registration.model, call.now).await?;
-        let version = ModelVersion { version: number, ..verified.clone() };
-        store::models::insert(txn, &version).await?;
-        let made = Made { model: version.model.clone(), version: number };
-        intent.remember(txn, &made, call.now).await?;
-        let data = ModelVersionRegistered {
-            model: version.model.to_string(),
-            version: number,
-            bundle_digest: version.bundle.to_string(),
-            run_id: version.run.map(|run| run.to_string()).unwrap_or_default(),
-        };
-        let event = call.event(EventKind::MODEL_VERSION_REGISTERED, &version.model, &version.model, &data);
-        outbox::enqueue(txn, event).await?;
-        Ok(made)
+        let mut registered = verified.clone();
+        registered.version.version = number;
+        store::models::insert(txn, &registered).await?;
+        let created = Created { model: registration.model.clone(), version: number };
+        intent.record(txn, &created, call.now).await?;
+        let fact = event::model_version_registered(&registered.version);
+        outbox::enqueue(txn, call.event(fact, &registration.model)).await?;
+        Ok(created)
     })
     .await?;
-    get(db, &made.model, &Which::Number(made.version)).await
+    get(db, &created.model, &VersionSelector::Number(created.version)).await
 }
 
-/// Reads the whole bundle; gives the version that it makes, without a number.
-async fn verify(artifacts: &Artifacts, registration: &Registration, now: DateTime<Utc>) -> Result<ModelVersion, Error> {
+/// Reads the whole bundle; returns the version without a number.
+async fn verify(artifacts: &Artifacts, registration: &Registration, now: DateTime<Utc>) -> Result<Registered, Error> {
     let digest = registration.bundle;
     let bundle = Bundle::load(&digest, |digest| async move { artifacts.get(&digest).await })
         .await
@@ -140,32 +89,37 @@ async fn verify(artifacts: &Artifacts, registration: &Registration, now: DateTim
     let run = match provenance.run_id.as_str() {
         "" => None,
         id => Some(
-            id.parse::<RunId>().map_err(|error| Error::invalid("bundle_digest", format!("its provenance: {error}")))?,
+            id.parse::<RunId>()
+                .map_err(|error| Error::invalid("bundle_digest", format!("invalid provenance: {error}")))?,
         ),
     };
-    Ok(ModelVersion {
+    let version = ModelVersion {
         model: registration.model.clone(),
         version: 0,
-        status: VersionStatus::PendingRegistration.after_verification(true),
+        status: VersionStatus::Ready,
         status_reason: String::new(),
         bundle: digest,
         run,
-        datasets: provenance.dataset_digests,
         description: registration.description.clone(),
         review: Review { approval: Approval::Pending, by: String::new(), why: String::new(), at: None },
         metrics: bundle.manifest.metrics,
         aliases: Vec::new(),
         created_at: now,
         revision: 1,
-    })
+    };
+    Ok(Registered { version, datasets: provenance.dataset_digests })
 }
 
 /// One version with the aliases that point at it.
-pub(crate) async fn get(db: &DatabaseConnection, model: &ModelName, which: &Which) -> Result<ModelVersion, Error> {
-    let number = match which {
-        Which::Latest => None,
-        Which::Number(number) => Some(*number),
-        Which::Alias(alias) => Some(alias::get(db, model, alias).await?.version),
+pub(crate) async fn get(
+    db: &DatabaseConnection,
+    model: &ModelName,
+    selector: &VersionSelector,
+) -> Result<ModelVersion, Error> {
+    let number = match selector {
+        VersionSelector::Latest => None,
+        VersionSelector::Number(number) => Some(*number),
+        VersionSelector::Alias(alias) => Some(alias::get(db, model, alias).await?.version),
     };
     let found = store::models::get(db, model, number).await?;
     let version = found.ok_or_else(|| match number {
@@ -175,11 +129,12 @@ pub(crate) async fn get(db: &DatabaseConnection, model: &ModelName, which: &Whic
     Ok(with_aliases(db, vec![version]).await?.remove(0))
 }
 
-/// Fills in the aliases that point at each of these versions.
+/// These versions, each with the aliases that point at it.
 pub(crate) async fn with_aliases(
     db: &DatabaseConnection,
-    mut versions: Vec<ModelVersion>,
+    registered: Vec<Registered>,
 ) -> Result<Vec<ModelVersion>, Error> {
+    let mut versions: Vec<ModelVersion> = registered.into_iter().map(|registered| registered.version).collect();
     let mut models: Vec<ModelName> = versions.iter().map(|version| version.model.clone()).collect();
     models.sort();
     models.dedup();
@@ -190,11 +145,11 @@ pub(crate) async fn with_aliases(
     Ok(versions)
 }
 
-fn pointing_at<'a>(version: &'a ModelVersion, aliases: &'a [AliasMove]) -> impl Iterator<Item = &'a AliasMove> {
+fn pointing_at<'a>(version: &'a ModelVersion, aliases: &'a [Alias]) -> impl Iterator<Item = &'a Alias> {
     aliases.iter().filter(|alias| alias.model == version.model && alias.version == version.version)
 }
 
-/// The versions of one model, newest first, before a version; one more than `limit` where there are.
+/// The versions of one model, newest first, before a version; one more than `limit` if there are more.
 pub(crate) async fn versions(
     db: &DatabaseConnection,
     model: &ModelName,
@@ -208,63 +163,57 @@ pub(crate) async fn versions(
     with_aliases(db, versions).await
 }
 
-/// Models by name after one; one more than `limit` where there are.
-pub(crate) async fn models(db: &DatabaseConnection, after: Option<&str>, limit: u64) -> Result<Vec<Model>, Error> {
+/// Models by name after one; one more than `limit` if there are more.
+pub(crate) async fn models(
+    db: &DatabaseConnection,
+    after: Option<&str>,
+    limit: u64,
+) -> Result<Vec<RegisteredModel>, Error> {
     let latest = with_aliases(db, store::models::latest_of_each(db, after, limit).await?).await?;
     let names: Vec<ModelName> = latest.iter().map(|version| version.model.clone()).collect();
     let aliases = store::aliases::of_models(db, &names).await?;
-    let model = |latest: ModelVersion| Model {
+    let model = |latest: ModelVersion| RegisteredModel {
         aliases: aliases.iter().filter(|alias| alias.model == latest.model).cloned().collect(),
         latest,
     };
     Ok(latest.into_iter().map(model).collect())
 }
 
-/// Writes a judgement down, if the version still has the expected revision. Aliases that point at it stay where they are: moving
-/// what serves is the rollback's business.
-pub(crate) async fn review(db: &DatabaseConnection, call: Call, judgement: Judgement) -> Result<ModelVersion, Error> {
-    let (model, number) = (judgement.model.clone(), judgement.version);
+/// Records a review, if the version has the expected revision. Aliases that point at the version stay: a rollback changes what is
+/// served.
+pub(crate) async fn review(db: &DatabaseConnection, call: Call, request: ReviewRequest) -> Result<ModelVersion, Error> {
+    let (model, number) = (request.model.clone(), request.version);
     in_transaction(db, async move |txn| {
-        let version = store::models::get(txn, &judgement.model, Some(judgement.version)).await?;
-        let version = version
-            .ok_or_else(|| Error::not_found("model version", format!("{}/{}", judgement.model, judgement.version)))?;
-        let stale = |actual| Error::Stale {
-            what: format!("version {} of model {}", judgement.version, judgement.model),
-            expected: judgement.expected_revision,
-            actual,
+        let found = store::models::get(txn, &request.model, Some(request.version)).await?;
+        let missing = || Error::not_found("model version", format!("{}/{}", request.model, request.version));
+        let before = found.ok_or_else(missing)?;
+        let stale = |actual| {
+            let resource = format!("version {} of model {}", request.version, request.model);
+            Error::from(RequestError::StaleRevision { resource, expected: request.expected_revision, actual })
         };
-        if version.revision != judgement.expected_revision {
-            return Err(stale(version.revision));
+        let revision = before.version.revision;
+        if revision != request.expected_revision {
+            return Err(stale(revision));
         }
-        let reviewed = reviewed(&version, &judgement, call.now);
-        if !store::models::update(txn, &reviewed, version.revision).await? {
-            return Err(stale(reviewed.revision));
+        let reviewed = reviewed(&before, &request, &call);
+        if !store::models::update(txn, &reviewed, revision).await? {
+            return Err(stale(revision + 1));
         }
-        let data = ModelVersionReviewed {
-            model: reviewed.model.to_string(),
-            version: reviewed.version,
-            approval: approval_text(judgement.approval).to_owned(),
-            by: judgement.by.clone(),
-            why: judgement.why.clone(),
-        };
-        let event = call.event(EventKind::MODEL_VERSION_REVIEWED, &reviewed.model, &reviewed.model, &data);
-        outbox::enqueue(txn, event).await?;
+        let fact = event::model_version_reviewed(&reviewed.version);
+        outbox::enqueue(txn, call.event(fact, &request.model)).await?;
         Ok::<_, Error>(())
     })
     .await?;
-    get(db, &model, &Which::Number(number)).await
+    get(db, &model, &VersionSelector::Number(number)).await
 }
 
-fn reviewed(version: &ModelVersion, judgement: &Judgement, now: DateTime<Utc>) -> ModelVersion {
-    let review =
-        Review { approval: judgement.approval, by: judgement.by.clone(), why: judgement.why.clone(), at: Some(now) };
-    ModelVersion { review, revision: version.revision + 1, ..version.clone() }
-}
-
-fn approval_text(approval: Approval) -> &'static str {
-    match approval {
-        Approval::Pending => "PENDING",
-        Approval::Approved => "APPROVED",
-        Approval::Rejected => "REJECTED",
-    }
+fn reviewed(before: &Registered, request: &ReviewRequest, call: &Call) -> Registered {
+    let review = Review {
+        approval: request.approval,
+        by: call.principal.to_string(),
+        why: request.why.clone(),
+        at: Some(call.now),
+    };
+    let version = ModelVersion { review, revision: before.version.revision + 1, ..before.version.clone() };
+    Registered { version, ..before.clone() }
 }

@@ -1,82 +1,36 @@
-//! Runs: created, reported on under a lease, and lost when their worker falls silent.
+//! Runs: created, reported on under a lease, and lost when the lease expires.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
+use rekindle_client::wire::event;
 use rekindle_domain::{
-    Digest, ExperimentName, RunId,
-    event::EventKind,
-    run::{RunEvent, RunStatus, RunTransitionRefused},
+    ExperimentName, RunId,
+    event::Fact,
+    run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
 };
-use rekindle_proto::events::{RunEnded, RunStarted};
+use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
+use serde_json::Value;
 
-use crate::{
-    Error,
-    call::{Call, Intent},
-    store,
-};
+use crate::{Error, store};
 
-/// One training or evaluation.
+/// A run as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Run {
-    pub id: RunId,
-    pub experiment: ExperimentName,
-    pub status: RunStatus,
-    pub params: BTreeMap<String, String>,
-    pub tags: BTreeMap<String, String>,
-    pub code_revision: String,
-    pub dataset_digests: Vec<Digest>,
-    pub seed: u64,
-    /// The last point of each metric; read only for answers.
-    pub metrics: Vec<Metric>,
-    pub outputs: BTreeMap<String, String>,
-    pub error: String,
-    pub created_at: DateTime<Utc>,
-    pub started_at: Option<DateTime<Utc>>,
-    pub ended_at: Option<DateTime<Utc>>,
-    /// When silence is taken for death; `None` once nobody holds it.
+pub(crate) struct Leased {
+    /// The run. Its metrics are stored apart.
+    pub run: Run,
+    /// When the run is lost without a heartbeat; `None` once no worker holds it.
     pub lease_until: Option<DateTime<Utc>>,
-    pub revision: u64,
 }
 
-/// One point of a metric.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Metric {
-    pub name: String,
-    pub value: f64,
-    pub step: i64,
-    pub time: DateTime<Utc>,
-}
-
-/// What a caller says of a new run.
-#[derive(Debug, Clone)]
-pub(crate) struct NewRun {
-    pub id: RunId,
-    pub experiment: ExperimentName,
-    pub params: BTreeMap<String, String>,
-    pub tags: BTreeMap<String, String>,
-    pub code_revision: String,
-    pub dataset_digests: Vec<Digest>,
-    pub seed: u64,
-}
-
-/// What a worker or a caller reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Report {
-    Running,
-    Finished { outputs: BTreeMap<String, String> },
-    Failed { error: String },
-    Killed { error: String },
-}
-
-/// How long runs may be silent.
+/// The leases of runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leases {
     /// Of a run that waits for a worker.
     pub scheduled: Duration,
-    /// Of a run that a worker has taken.
+    /// Of a run that a worker has started.
     pub running: Duration,
 }
 
@@ -89,23 +43,26 @@ pub(crate) async fn create(
     leases: Leases,
 ) -> Result<Run, Error> {
     let id = in_transaction(db, async move |txn| {
-        if let Some(id) = intent.earlier::<RunId>(txn).await? {
+        if let Some(id) = intent.earlier::<RunId, Error>(txn).await? {
             return Ok::<_, Error>(id);
         }
-        if store::runs::get(txn, new.id).await?.is_some() {
-            return Err(Error::RunExists { id: new.id.to_string() });
+        let id = new.id.unwrap_or(RunId::new(call.id));
+        if store::runs::get(txn, id).await?.is_some() {
+            let message = format!("run {id} already exists: leave id empty, or read the run");
+            let metadata = vec![("id", id.to_string())];
+            return Err(RequestError::AlreadyExists { reason: "RUN_EXISTS", message, metadata }.into());
         }
-        store::runs::insert(txn, &scheduled(&new, call.now, leases)).await?;
-        intent.remember(txn, &new.id, call.now).await?;
-        Ok(new.id)
+        store::runs::insert(txn, &scheduled(&new, id, call.now, leases)).await?;
+        intent.record(txn, &id, call.now).await?;
+        Ok(id)
     })
     .await?;
     get(db, id).await
 }
 
-fn scheduled(new: &NewRun, now: DateTime<Utc>, leases: Leases) -> Run {
-    let NewRun { id, experiment, params, tags, code_revision, dataset_digests, seed } = new.clone();
-    Run {
+fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Leased {
+    let NewRun { id: _, experiment, params, tags, code_revision, dataset_digests, seed } = new.clone();
+    let run = Run {
         id,
         experiment,
         status: RunStatus::Scheduled,
@@ -120,15 +77,15 @@ fn scheduled(new: &NewRun, now: DateTime<Utc>, leases: Leases) -> Run {
         created_at: now,
         started_at: None,
         ended_at: None,
-        lease_until: Some(now + leases.scheduled),
         revision: 1,
-    }
+    };
+    Leased { run, lease_until: Some(now + leases.scheduled) }
 }
 
 /// One run with the last point of each metric.
 pub(crate) async fn get(db: &DatabaseConnection, id: RunId) -> Result<Run, Error> {
-    let run = store::runs::get(db, id).await?.ok_or_else(|| Error::not_found("run", id))?;
-    Ok(with_metrics(db, vec![run]).await?.remove(0))
+    let leased = store::runs::get(db, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+    Ok(with_metrics(db, vec![leased]).await?.remove(0))
 }
 
 /// Runs, newest first, with the last point of each metric.
@@ -142,7 +99,8 @@ pub(crate) async fn list(
     with_metrics(db, runs).await
 }
 
-async fn with_metrics(db: &DatabaseConnection, mut runs: Vec<Run>) -> Result<Vec<Run>, Error> {
+async fn with_metrics(db: &DatabaseConnection, runs: Vec<Leased>) -> Result<Vec<Run>, Error> {
+    let mut runs: Vec<Run> = runs.into_iter().map(|leased| leased.run).collect();
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     let mut metrics = store::runs::last_metrics(db, &ids).await?;
     for run in &mut runs {
@@ -151,19 +109,19 @@ async fn with_metrics(db: &DatabaseConnection, mut runs: Vec<Run>) -> Result<Vec
     Ok(runs)
 }
 
-/// Moves a run along its lifecycle. A repeated report renews the lease of a running run and changes nothing else.
+/// Moves a run along its lifecycle. A repeated report renews the lease of a running run and has no other effect.
 pub(crate) async fn report(
     db: &DatabaseConnection,
     call: Call,
     id: RunId,
-    report: Report,
+    report: RunReport,
     leases: Leases,
 ) -> Result<Run, Error> {
     in_transaction(db, async move |txn| {
-        let run = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
-        let next = run.status.after(report.event()).map_err(|refused| refuse(&run, refused))?;
-        if next != run.status {
-            return advance(txn, &call, &run, next, &report, leases).await;
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        let next = leased.run.status.after(event_of(&report)).map_err(|refused| refuse(&leased.run, refused))?;
+        if next != leased.run.status {
+            return advance(txn, &call, &leased.run, next, &report, leases).await;
         }
         if next == RunStatus::Running {
             store::runs::renew(txn, id, call.now + leases.running).await?;
@@ -179,157 +137,128 @@ async fn advance(
     call: &Call,
     run: &Run,
     next: RunStatus,
-    report: &Report,
+    report: &RunReport,
     leases: Leases,
 ) -> Result<(), Error> {
     let moved = moved(run, next, report, call.now, leases);
     if !store::runs::update(txn, &moved, run.revision).await? {
         return Err(stale(run));
     }
-    outbox::enqueue(txn, event(call, &moved)).await?;
+    outbox::enqueue(txn, call.event(fact(&moved.run), &run.experiment)).await?;
     Ok(())
 }
 
-/// The run after a report; `next` is what its status becomes.
-fn moved(run: &Run, next: RunStatus, report: &Report, now: DateTime<Utc>, leases: Leases) -> Run {
+/// The run after a report; `next` is its status then.
+fn moved(run: &Run, next: RunStatus, report: &RunReport, now: DateTime<Utc>, leases: Leases) -> Leased {
     let mut moved = Run { status: next, revision: run.revision + 1, ..run.clone() };
     if next == RunStatus::Running {
-        // A run that was lost and is taken again starts anew.
+        // A lost run that is started again begins from the start.
         moved.started_at = Some(now);
         moved.ended_at = None;
         moved.error.clear();
-        moved.lease_until = Some(now + leases.running);
-        return moved;
+        return Leased { run: moved, lease_until: Some(now + leases.running) };
     }
     moved.ended_at = Some(now);
-    moved.lease_until = None;
     match report {
-        Report::Running => {}
-        Report::Finished { outputs } => {
+        RunReport::Running => {}
+        RunReport::Finished { outputs } => {
             moved.outputs = outputs.clone();
             moved.error.clear();
         }
-        Report::Failed { error } | Report::Killed { error } => moved.error = error.clone(),
+        RunReport::Failed { error } | RunReport::Killed { error } => moved.error = error.clone(),
     }
-    moved
+    Leased { run: moved, lease_until: None }
 }
 
-impl Report {
-    fn event(&self) -> RunEvent {
-        match self {
-            Self::Running => RunEvent::Start,
-            Self::Finished { .. } => RunEvent::Finish,
-            Self::Failed { .. } => RunEvent::Fail,
-            Self::Killed { .. } => RunEvent::Kill,
-        }
+fn event_of(report: &RunReport) -> RunEvent {
+    match report {
+        RunReport::Running => RunEvent::Start,
+        RunReport::Finished { .. } => RunEvent::Finish,
+        RunReport::Failed { .. } => RunEvent::Fail,
+        RunReport::Killed { .. } => RunEvent::Kill,
     }
 }
 
-/// A status as events and errors spell it.
-pub(crate) fn status_text(status: RunStatus) -> &'static str {
-    match status {
-        RunStatus::Scheduled => "SCHEDULED",
-        RunStatus::Running => "RUNNING",
-        RunStatus::Finished => "FINISHED",
-        RunStatus::Failed => "FAILED",
-        RunStatus::Killed => "KILLED",
-        RunStatus::Lost => "LOST",
-    }
+fn fact(run: &Run) -> Fact<Value> {
+    if run.status == RunStatus::Running { event::run_started(run) } else { event::run_ended(run) }
 }
 
 fn refuse(run: &Run, refused: RunTransitionRefused) -> Error {
-    let status = status_text(run.status);
-    Error::Refused {
-        reason: "RUN_TRANSITION_REFUSED",
-        message: format!("run {} is {status}: {refused}", run.id),
-        facts: vec![("run_id", run.id.to_string()), ("status", status.to_owned())],
-    }
+    let status = run.status.name();
+    let message = format!("run {}: {refused}", run.id);
+    let metadata = [("run_id", run.id.to_string()), ("status", status.to_owned())];
+    Error::refused("RUN_TRANSITION_REFUSED", message, metadata)
 }
 
 fn stale(run: &Run) -> Error {
-    Error::Stale { what: format!("run {}", run.id), expected: run.revision, actual: run.revision + 1 }
+    let resource = format!("run {}", run.id);
+    RequestError::StaleRevision { resource, expected: run.revision, actual: run.revision + 1 }.into()
 }
 
-fn event(call: &Call, run: &Run) -> outbox::NewEvent {
-    let (id, experiment) = (run.id.to_string(), run.experiment.to_string());
-    if run.status == RunStatus::Running {
-        let data = RunStarted { run_id: id, experiment };
-        return call.event(EventKind::RUN_STARTED, run.id, &run.experiment, &data);
-    }
-    let data = RunEnded {
-        run_id: id,
-        experiment,
-        status: status_text(run.status).to_owned(),
-        outputs: run.outputs.clone().into_iter().collect(),
-        error: run.error.clone(),
-    };
-    call.event(EventKind::RUN_ENDED, run.id, &run.experiment, &data)
-}
-
-/// Adds points to a run that has not ended otherwise than well.
-pub(crate) async fn log_metrics(db: &DatabaseConnection, id: RunId, metrics: Vec<Metric>) -> Result<(), Error> {
+/// Appends points to the metrics of a run.
+pub(crate) async fn log_metrics(
+    db: &DatabaseConnection,
+    id: RunId,
+    metrics: Vec<Metric>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     in_transaction(db, async move |txn| {
         if store::runs::get(txn, id).await?.is_none() {
             return Err(Error::not_found("run", id));
         }
-        Ok(store::runs::put_metrics(txn, id, &metrics).await?)
+        Ok(store::runs::put_metrics(txn, id, &metrics, now).await?)
     })
     .await
 }
 
-/// Every point of one metric, by step; at most `limit`.
+/// The points of one metric, by step, after a step; one more than `limit` if there are more.
 pub(crate) async fn metric_history(
     db: &DatabaseConnection,
     id: RunId,
     name: &str,
+    after: Option<i64>,
     limit: u64,
 ) -> Result<Vec<Metric>, Error> {
     if store::runs::get(db, id).await?.is_none() {
         return Err(Error::not_found("run", id));
     }
-    Ok(store::runs::metric_history(db, id, name, limit).await?)
+    Ok(store::runs::metric_history(db, id, name, after, limit).await?)
 }
 
-/// Marks the run as lost if its lease has run out by the call's time; tells whether it was.
-pub(crate) async fn lose_if_silent(db: &DatabaseConnection, call: Call, id: RunId) -> Result<bool, Error> {
+/// Marks the run as lost if its lease has expired by the time of the call; returns whether it had.
+pub(crate) async fn lose_if_expired(db: &DatabaseConnection, call: Call, id: RunId) -> Result<bool, Error> {
     in_transaction(db, async move |txn| {
-        let Some(run) = store::runs::get(txn, id).await? else { return Ok(false) };
-        if run.lease_until.is_none_or(|until| until >= call.now) {
+        let Some(Leased { run, lease_until: Some(until) }) = store::runs::get(txn, id).await? else { return Ok(false) };
+        let Ok(next) = run.status.after(RunEvent::Lose) else { return Ok(false) };
+        if until >= call.now {
             return Ok(false);
         }
-        let Ok(next) = run.status.after(RunEvent::Lose) else { return Ok(false) };
-        let mut lost = moved(
-            &run,
-            next,
-            &Report::Running,
-            call.now,
-            Leases { scheduled: Duration::ZERO, running: Duration::ZERO },
-        );
-        lost.error = format!("nothing was heard of it since {}", run.lease_until.unwrap_or(call.now).to_rfc3339());
+        let none = Leases { scheduled: Duration::ZERO, running: Duration::ZERO };
+        let mut lost = moved(&run, next, &RunReport::Running, call.now, none);
+        lost.run.error = format!("no heartbeat since {}", until.to_rfc3339());
         if !store::runs::update(txn, &lost, run.revision).await? {
             return Ok(false);
         }
-        outbox::enqueue(txn, event(&call, &lost)).await?;
+        outbox::enqueue(txn, call.event(fact(&lost.run), &run.experiment)).await?;
         Ok::<_, Error>(true)
     })
     .await
 }
 
-/// Marks every run whose lease has run out as lost; returns how many. `new_call` gives each its own time and event id.
+/// Marks every run whose lease has expired as lost; returns how many. `new_call` gives each its event id.
 pub(crate) async fn reap(
     db: &DatabaseConnection,
     now: DateTime<Utc>,
     new_call: impl Fn() -> Call,
 ) -> Result<usize, Error> {
-    const AT_ONCE: u64 = 100;
+    const BATCH: u64 = 100;
     let mut lost = 0;
     loop {
-        let silent = store::runs::silent(db, now, AT_ONCE).await?;
         let mut lost_now = 0;
-        for id in silent {
+        for id in store::runs::expired(db, now, BATCH).await? {
             let call = Call { now, ..new_call() };
-            if lose_if_silent(db, call, id).await? {
-                tracing::warn!(run_id = %id, "run is lost: its lease ran out");
+            if lose_if_expired(db, call, id).await? {
+                tracing::warn!(run_id = %id, "run lost: its lease expired");
                 lost_now += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! The command line: every subcommand, what is global to all, and how an error becomes an exit code.
+//! The command line: subcommands, global options and exit codes.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{client, demo, drift, serve, settings, up};
 
-/// Keeps models true to a changing world.
+/// MLOps platform: train, serve and monitor models, and retrain them when data drifts.
 #[derive(Debug, Parser)]
 #[command(name = "rekindle", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -16,11 +16,15 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-/// What a script may rely on.
+/// The exit codes, which are stable.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a check said no (a workflow that did not succeed, bits that differ,
-drift with --fail-on-drift);
-4 not found; 5 the platform cannot be reached.";
+Exit codes:
+  0  success
+  1  failure
+  2  invalid usage
+  3  negative result: a workflow that did not succeed, a replay that differs, drift with --fail-on-drift
+  4  not found
+  5  the platform is unreachable or unavailable: retry later";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -30,20 +34,20 @@ enum Command {
     Files(drift::Command),
 }
 
-/// What starts the platform, or talks to it.
+/// Commands that start the platform or call it.
 #[derive(Debug, Subcommand)]
 enum Platform {
     /// Run the whole platform in this process
     Up(up::Args),
     /// Run one service
     Serve(serve::Args),
-    /// Show the loop on a file of your own: train on its past, live through its future
+    /// Demonstrate drift detection and retraining on a data file: train on early rows, replay later ones
     Demo(demo::Args),
-    /// Print every setting with its default, as a commented TOML file
+    /// Print every setting with its default as a commented TOML file
     Config,
-    /// Print a completion script for a shell
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
     #[command(flatten)]
@@ -51,15 +55,14 @@ enum Platform {
 }
 
 impl Cli {
-    /// Carries the command out.
+    /// Runs the command.
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
-            // It reads files and nothing else, so nothing else is started for it.
-            Command::Files(command) => ended(drift::run(&command, self.global.format())),
+            Command::Files(command) => exit_code(drift::run(&command, self.global.format())),
             Command::Platform(command) => match tokio::runtime::Runtime::new() {
-                Ok(runtime) => ended(runtime.block_on(command.run(&self.global))),
+                Ok(runtime) => exit_code(runtime.block_on(command.run(&self.global))),
                 Err(error) => {
-                    eprintln!("error: cannot start: {error}");
+                    eprintln!("error: cannot start the async runtime: {error}");
                     ExitCode::FAILURE
                 }
             },
@@ -85,7 +88,7 @@ impl Platform {
     }
 }
 
-fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| client::exit::report(&error))
 }
 

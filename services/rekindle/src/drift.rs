@@ -1,22 +1,14 @@
-//! `rekindle drift` and `rekindle profile`: has a table moved away from another? They need no platform.
+//! `rekindle drift` and `rekindle profile`: compare data files and profile them. Neither needs the platform.
 //!
-//! Files are streamed, so their size does not matter. All judgement is in `rekindle_statistics`; here are the files, the
-//! choice of columns, and the telling.
+//! Files are streamed, so memory does not depend on their size. Verdicts come from `rekindle_statistics`, reports from
+//! `rekindle_drift_report`; this module has the arguments, the files, the progress bar and the exit codes.
 
-mod comparison;
-mod figures;
-mod html;
 mod importance;
-mod json;
 mod notes;
 mod output_file;
-mod prediction;
 mod profile;
-mod scores;
 mod selection;
 mod source;
-mod summary;
-mod table;
 
 use std::{
     fs,
@@ -25,33 +17,28 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use rekindle_domain::ColumnKind;
+use rekindle_drift_report::{DataSource, DriftReport, Options, PredictionScan, printable, profile_buckets};
 use rekindle_statistics::{
-    cause,
     convention::Convention,
-    drift::{ColumnDrift, Settings, Verdict},
-    profile::Profile,
+    drift::{Settings, Verdict},
 };
 
-use self::{
-    comparison::{Comparison, Source, Weighting},
-    importance::Importance,
-    output_file::OutputFile,
-    selection::Selection,
-    source::Reader,
-};
+use self::{importance::Importance, output_file::OutputFile, selection::Selection, source::Reader};
 use crate::client::{exit, output};
 
-/// The commands that need files alone.
+/// The commands that work on files, without the platform.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Compare two files: which columns have drifted, by how much, and whether it can be told
+    /// Detect data drift between two files: the columns that drifted, by how much, and why
     Drift(Args),
-    /// Sum a file up, to compare others with it later
+    /// Profile a file, to compare other files with it later
     Profile(profile::Args),
 }
 
-/// Carries a command out.
+/// Runs a command.
 pub(crate) fn run(command: &Command, format: output::Format) -> Result<ExitCode> {
     match command {
         Command::Drift(args) => drift(args, format),
@@ -59,58 +46,58 @@ pub(crate) fn run(command: &Command, format: output::Format) -> Result<ExitCode>
     }
 }
 
-/// What `rekindle drift` is told.
+/// The arguments of `rekindle drift`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// What the data are held against: Parquet, CSV, or a profile that `rekindle profile` made of one
+    /// Reference data: Parquet, CSV, or a profile made by `rekindle profile`
     reference: PathBuf,
-    /// The data: Parquet, CSV, or a profile
+    /// Current data: Parquet, CSV, or a profile
     current: PathBuf,
-    /// Also write a report for the browser, in one file
+    /// Also write the report as a self-contained HTML file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// End with code 3 if the verdict is drifted, else with 0
+    /// Exit with code 3 if the verdict is drifted
     #[arg(long)]
     fail_on_drift: bool,
-    /// End with code 3 if the verdict is unknown, as it is of a file without rows
-    #[arg(long)]
-    fail_on_unknown: bool,
-    /// Whose binning and normalisation the statistics in the JSON and on the page follow; the verdict is always rekindle's
-    #[arg(long, value_enum, default_value_t, value_name = "WHOSE")]
-    convention: Whose,
+    /// Exit with code 3 if the verdict is inconclusive, for example because a file has no rows
+    #[arg(long, alias = "fail-on-unknown")]
+    fail_on_inconclusive: bool,
+    /// Compute the statistics in JSON and HTML with the binning and normalisation of this tool; the verdict does not change
+    #[arg(long, value_enum, default_value_t, value_name = "TOOL")]
+    convention: Tool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
     csv: source::CsvFormat,
     #[command(flatten)]
     verdict: VerdictArgs,
-    /// What columns count for when the shift is shared out among them: NAME=WEIGHT,.. or a file, either a JSON object
-    /// of numbers or CSV of name and weight; those not named count 0
+    /// Feature importances for attributing the shift to columns: NAME=WEIGHT,.. or a file (a JSON object of numbers, or CSV
+    /// with the columns name and weight); a column without an entry has importance 0
     #[arg(long, value_name = "FILE|NAME=WEIGHT,..")]
     importance: Option<Importance>,
-    /// Share the shift out by how far each column's alone moves the mean of this column of the reference, a model's
-    /// prediction; the reference is read a second time
+    /// Column of the reference data that holds the predictions of a model; attributes the shift by how far each column alone
+    /// moves the mean prediction, and reads the reference data twice
     #[arg(long, value_name = "COL", conflicts_with = "importance")]
     prediction: Option<String>,
-    /// No progress bar and no notes
+    /// Print no progress bar and no notes
     #[arg(long, short)]
     quiet: bool,
 }
 
 const AFTER_HELP: &str = "\
-Drifted means that a difference is real, given the budget for false alarms, and that it matters, being above the margin. \
-Stable is only said where a shift that matters would have been seen; else it is unknown.";
+Drifted: the difference is significant, given the false-alarm rate, and above the margin. \
+Stable: it is not, and the rows are enough to detect a shift above the margin. Inconclusive: neither.";
 
 #[derive(Debug, clap::Args)]
 struct VerdictArgs {
-    /// The least population stability index that matters, over what chance makes it
+    /// Minimum effect that counts as drift; the effect is the population stability index minus its expected value without drift
     #[arg(long, value_name = "PSI", default_value_t = Settings::default().margin, value_parser = positive)]
     margin: f64,
-    /// The chance of any false alarm, over all columns and looks together
+    /// Probability of any false alarm, over all columns and windows together
     #[arg(long, value_name = "SHARE", default_value_t = Settings::default().false_alarms, value_parser = share)]
     false_alarms: f64,
-    /// How many windows are compared with this reference before the budget is used up
+    /// Number of windows that are compared with this reference and share the false-alarm probability
     #[arg(long, value_name = "N", default_value_t = Settings::default().looks, value_parser = clap::value_parser!(u32).range(1..))]
     looks: u32,
 }
@@ -122,114 +109,89 @@ impl VerdictArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Whose {
+enum Tool {
     /// Evidently 0.7 under pandas
     Evidently,
-    /// The plain functions of scipy
+    /// scipy's functions with their defaults
     Scipy,
-    /// Those that the verdict rests on
+    /// The statistics that the verdict is based on
     #[default]
     Rekindle,
 }
 
-impl From<Whose> for Convention {
-    fn from(whose: Whose) -> Self {
-        match whose {
-            Whose::Evidently => Self::Evidently,
-            Whose::Scipy => Self::Scipy,
-            Whose::Rekindle => Self::Rekindle,
+impl From<Tool> for Convention {
+    fn from(tool: Tool) -> Self {
+        match tool {
+            Tool::Evidently => Self::Evidently,
+            Tool::Scipy => Self::Scipy,
+            Tool::Rekindle => Self::Rekindle,
         }
     }
 }
 
-/// Compares two sources, tells what was found, and chooses the exit code.
+/// Compares two sources, prints and writes the report, and chooses the exit code.
 fn drift(args: &Args, format: output::Format) -> Result<ExitCode> {
     let inputs = [args.reference.as_path(), &args.current];
     let page = args.html.as_ref().map(|path| OutputFile::prepare(path, inputs)).transpose()?;
-    let comparison = compare(args)?;
-    let told = match format {
-        output::Format::Json => json::of(&comparison)?,
-        output::Format::Table => table::of(&comparison),
+    let report = compare(args)?;
+    let text = match format {
+        output::Format::Json => report.to_json()?,
+        output::Format::Table => report.to_table(terminal_width()),
     };
-    output::print_all(&format!("{told}\n")).context("cannot print the result")?;
+    output::print_all(&format!("{text}\n")).context("cannot print the report")?;
     if !args.quiet {
-        comparison.notes.iter().for_each(|note| eprintln!("note: {}", table::printable(note)));
+        report.notes().iter().for_each(|note| eprintln!("note: {}", printable(note)));
     }
     if let Some(page) = page {
-        page.write(html::render(&comparison)?.as_bytes())?;
+        page.write(report.to_html()?.as_bytes())?;
     }
-    let fails = match comparison.report.verdict {
+    let fails = match report.verdict() {
         Verdict::Drifted => args.fail_on_drift,
-        Verdict::Unknown => args.fail_on_unknown,
+        Verdict::Inconclusive => args.fail_on_inconclusive,
         Verdict::Stable => false,
     };
-    Ok(if fails { ExitCode::from(exit::SAID_NO) } else { ExitCode::SUCCESS })
+    Ok(if fails { ExitCode::from(exit::NEGATIVE) } else { ExitCode::SUCCESS })
 }
 
-fn compare(args: &Args) -> Result<Comparison> {
+fn compare(args: &Args) -> Result<DriftReport> {
     let convention = Convention::from(args.convention);
-    let again = args.prediction.is_some().then_some(args.reference.as_path());
-    let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(again));
-    let reader = Reader { buckets: scores::buckets(convention), format: &args.csv, bar: &bar };
-    let (reference, current, new_columns) = read(args, reader)?;
-    let mut notes: Vec<String> = reference.notes.iter().chain(&current.notes).cloned().collect();
-    let (scored, of_scores) = scores::by(convention, &reference.profile, &current.profile);
-    notes.extend(of_scores);
-    let (reference, current) = match convention {
-        Convention::Rekindle => (reference, current),
-        _ => (of_usual_size(reference), of_usual_size(current)),
-    };
-    let settings = args.verdict.settings();
-    let mut report = rekindle_statistics::drift::compare(&reference.profile, &current.profile, &settings)?;
-    report.new_columns = new_columns;
-    say_what_is_unsupported(&mut report.columns, &current);
-    let weighting = share_out(args, &reference.profile, &mut report.columns, reader, &mut notes)?;
-    bar.finish_and_clear();
-    let scores = scored.unwrap_or_else(|| report.columns.iter().map(scores::of_verdict).collect());
-    Ok(Comparison { reference, current, report, settings, convention, scores, weighting, notes })
-}
-
-/// A column that is there, but in a type that is not read, is not the same as one that is gone.
-fn say_what_is_unsupported(columns: &mut [ColumnDrift], current: &Source) {
-    for skipped in current.unsupported() {
-        let column = columns.iter_mut().find(|column| column.name == skipped.name);
-        column.into_iter().for_each(|column| column.reason = skipped.reason.to_string());
-    }
-}
-
-/// Both sources, and the names of the columns that only the data have.
-fn read(args: &Args, reader: Reader<'_>) -> Result<(Source, Source, Vec<String>)> {
-    let reference = reader.reference(&args.reference, &args.selection)?;
-    let (current, mut new) = reader.current(&args.current, &reference.profile)?;
-    new.retain(|name| reference.skipped.iter().all(|skipped| skipped.name != *name));
-    args.selection.check_ignored(&reference, &new)?;
-    Ok((reference, current, args.selection.of_new(new)))
-}
-
-/// Shares the shift out among the columns as the arguments say.
-fn share_out(
-    args: &Args,
-    reference: &Profile,
-    columns: &mut [ColumnDrift],
-    reader: Reader<'_>,
-    notes: &mut Vec<String>,
-) -> Result<Weighting> {
+    let second_pass = args.prediction.is_some().then_some(args.reference.as_path());
+    let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(second_pass));
+    let reader = Reader { buckets: profile_buckets(convention), format: &args.csv, bar: &bar };
+    let (reference, current) = read(args, reader)?;
+    let mut kinds = source::kinds(&reference.profile);
+    let options = Options { settings: args.verdict.settings(), convention };
+    let mut report = DriftReport::compare(reference, current, options)?;
     if let Some(importance) = &args.importance {
-        let weights = importance.weights(reference)?;
-        cause::share_out(columns, |name| weights.get(name).copied().unwrap_or(0.0));
-        return Ok(Weighting::Importance);
+        report.attribute_by_importance(importance.by_column()).context("--importance")?;
     }
-    let Some(prediction) = &args.prediction else { return Ok(Weighting::Effect) };
-    notes.extend(prediction::share_out(columns, prediction, &args.reference, reader, source::kinds(reference))?);
-    Ok(Weighting::Prediction)
+    if let Some(prediction) = &args.prediction {
+        let own = kinds.get(prediction).copied().filter(|kind| *kind == ColumnKind::Boolean);
+        kinds.insert(prediction.clone(), own.unwrap_or(ColumnKind::Numeric));
+        let mut scan = PredictionScan::new(&report, prediction);
+        reader.visit(&args.reference, kinds, |batch| scan.add(&batch.rows).context("--prediction"))?;
+        let shifts = scan.finish().with_context(|| format!("--prediction: {}", args.reference.display()))?;
+        report.attribute_by_prediction(shifts);
+    }
+    bar.finish_and_clear();
+    Ok(report)
 }
 
-/// A verdict does not depend on the convention that the statistics beside it follow, nor on the room that takes.
-fn of_usual_size(source: Source) -> Source {
-    Source { profile: scores::of_usual_size(source.profile), ..source }
+/// Reads both sources.
+fn read(args: &Args, reader: Reader<'_>) -> Result<(DataSource, DataSource)> {
+    let reference = reader.reference(&args.reference, &args.selection)?;
+    let mut current = reader.current(&args.current, &reference.profile)?;
+    args.selection.check_ignored(&reference, &current)?;
+    args.selection.retain_new(&mut current);
+    Ok((reference, current))
 }
 
-/// A bar over the bytes of files, of those that have a size.
+/// The width of the terminal, if standard output is one.
+fn terminal_width() -> Option<u16> {
+    Table::new().width()
+}
+
+/// A progress bar over the bytes of the files that have a size.
 fn progress<'a>(quiet: bool, paths: impl IntoIterator<Item = &'a Path>) -> ProgressBar {
     let bytes = paths.into_iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
     let bar = output::bar(bytes, "{msg} [{bar:30}] {bytes} of {total_bytes}, {eta} left");
@@ -242,13 +204,13 @@ fn progress<'a>(quiet: bool, paths: impl IntoIterator<Item = &'a Path>) -> Progr
 fn positive(text: &str) -> Result<f64> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => bail!("give a number above 0"),
+        _ => bail!("expected a number above 0"),
     }
 }
 
 fn share(text: &str) -> Result<f64> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value < 1.0 => Ok(value),
-        _ => bail!("give a number between 0 and 1, neither included"),
+        _ => bail!("expected a number above 0 and below 1"),
     }
 }

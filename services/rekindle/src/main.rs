@@ -1,5 +1,5 @@
-//! `rekindle`: the platform in one program (`up`, `serve`), its client, a demonstration of the loop, and the comparison of files
-//! that needs none of them (`drift`, `profile`).
+//! `rekindle`: the platform in one program (`up`, `serve`), its client, a demonstration, and the comparison of files, which needs no
+//! platform (`drift`, `profile`).
 
 mod cli;
 mod client;

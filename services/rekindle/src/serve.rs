@@ -1,11 +1,12 @@
-//! `rekindle serve SERVICE`: one service alone, as on a cluster.
+//! `rekindle serve SERVICE`: one service in this process, as on a cluster.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
-use rekindle_proto::client::channel;
+use rekindle_client::Connection;
+use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
     grpc::{self, RoutesBuilder},
     health::Health,
@@ -16,16 +17,16 @@ use rekindle_runtime::{
 };
 use tokio::net::TcpListener;
 
-use crate::settings::Settings;
+use crate::settings::{Scope, Settings};
 
-/// Longest call from one service to another; exports and registrations of large datasets are the slow ones.
-pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(300);
-/// Wait between two tries to reach what a replica can do without.
+/// Deadline of a call from one service to another. Exports and registrations of large datasets take longest.
+pub(crate) const PEER_DEADLINE: Duration = Duration::from_secs(300);
+/// Interval between two attempts of a replica to reach the bus or the object store.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often readiness is looked at.
+/// Interval between two checks of readiness.
 const READINESS: Duration = Duration::from_millis(50);
 
-/// Which service.
+/// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Service {
     Registry,
@@ -35,27 +36,28 @@ pub(crate) enum Service {
     Inference,
 }
 
-/// What `serve` can be told.
+/// The arguments of `rekindle serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The service to run
+    /// Service to run
     pub service: Service,
     /// Settings file (TOML); `rekindle config` prints every key with its default
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address of gRPC; by default the service's own port (7010, 7020, 7030, 7040, 8001) on every interface
+    /// gRPC address; by default the port of the service (registry 7010, trainer 7020, monitor 7030, orchestrator 7040,
+    /// inference 8001) on every interface
     #[arg(long, value_name = "ADDR", env = "REKINDLE_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Address of metrics and health (HTTP); by default the port after that of gRPC
+    /// HTTP address of metrics and health; by default the port after the gRPC port
     #[arg(long, value_name = "ADDR", env = "REKINDLE_ADMIN")]
     pub admin: Option<SocketAddr>,
-    /// Inference: this replica's name, unique among all
+    /// Inference: unique name of this replica
     #[arg(long, value_name = "NAME")]
     pub replica: Option<String>,
-    /// Inference: folder of the verified copies that it serves from
+    /// Inference: folder in which model bundles are cached
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Inference: host:port at which clients reach it
+    /// Inference: host:port at which clients reach this replica
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
 }
@@ -84,7 +86,7 @@ impl Args {
     }
 }
 
-/// A part of the program and the question whether it is ready.
+/// The readiness of one server of this process.
 pub(crate) struct Ready {
     health: Health,
     is_ready: Box<dyn Fn() -> bool + Send + Sync>,
@@ -96,44 +98,44 @@ impl Ready {
     }
 }
 
-/// Keeps the health of every part true until shutdown begins.
-pub(crate) async fn readiness(parts: Vec<Ready>, shutdown: Shutdown) -> Result<()> {
+/// Updates the health of every server until shutdown begins.
+pub(crate) async fn readiness(servers: Vec<Ready>, shutdown: Shutdown) -> Result<()> {
     let mut ticks = tokio::time::interval(READINESS);
     loop {
         tokio::select! {
             () = shutdown.intake().cancelled() => return Ok(()),
-            _ = ticks.tick() => for part in &parts {
-                let ready = (part.is_ready)();
-                if *part.health.ready().borrow() != ready {
-                    part.health.set_ready(ready).await;
+            _ = ticks.tick() => for server in &servers {
+                let ready = (server.is_ready)();
+                if *server.health.ready().borrow() != ready {
+                    server.health.set_ready(ready).await;
                 }
             },
         }
     }
 }
 
-/// Runs one service until it is told to end.
+/// Runs one service until a signal ends it.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let settings = Settings::load(args.config.as_deref(), &args.overrides())?;
+    let settings = Settings::load(args.config.as_deref(), args.overrides(), Scope::Service(args.service))?;
     let _telemetry = telemetry::init(&format!("rekindle-{:?}", args.service).to_lowercase(), &settings.telemetry)?;
     let (socket, admin) = (grpc::listen(args.listen()).await?, grpc::listen(args.admin()).await?);
     println!("{:?} listens on {} (gRPC) and {} (HTTP)", args.service, socket.local_addr()?, admin.local_addr()?);
 
     let mut tasks = Tasks::new();
     let drain = settings.shutdown.drain;
-    let part = match args.service {
-        Service::Inference => alone(settings, socket, &mut tasks, &shutdown).await?,
-        service => control(service, settings, socket, &mut tasks, &shutdown).await?,
+    let server = match args.service {
+        Service::Inference => replica(settings, socket, &mut tasks, &shutdown).await?,
+        service => control_plane(service, settings, socket, &mut tasks, &shutdown).await?,
     };
-    tasks.spawn_until_close("admin", http::serve(admin, http::admin(part.health.ready()), shutdown.clone()));
-    tasks.spawn("readiness", readiness(vec![part], shutdown.clone()));
+    tasks.spawn_until_close("admin", http::serve(admin, http::admin(server.health.ready()), shutdown.clone()));
+    tasks.spawn("readiness", readiness(vec![server], shutdown.clone()));
     tasks.join(shutdown, drain).await?;
     Ok(())
 }
 
 /// Builds, starts and serves one service of the control plane.
-async fn control(
+async fn control_plane(
     service: Service,
     settings: Settings,
     socket: TcpListener,
@@ -142,8 +144,8 @@ async fn control(
 ) -> Result<Ready> {
     let bus = Bus::connect(&settings.bus).await?;
     let artifacts = Artifacts::open(&settings.artifacts).await?;
-    let peer = |address: &str| channel(address, PEER_TIMEOUT);
-    let (health, mut routes) = (Health::new(), RoutesBuilder::new());
+    let peer = |address: &str| Connection::open(address, PEER_DEADLINE);
+    let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
     macro_rules! started {
         ($app:expr) => {{
             let app = $app;
@@ -161,7 +163,8 @@ async fn control(
         Service::Monitor => started!(rekindle_monitor::App::build(settings.monitor, bus, artifacts).await?),
         Service::Orchestrator | Service::Inference => {
             let peers = &settings.peers;
-            let peers = [peer(&peers.registry)?, peer(&peers.trainer)?, peer(&peers.monitor)?];
+            let (registry, trainer) = (peer(&peers.registry)?, peer(&peers.trainer)?);
+            let peers = Peers { registry, trainer, monitor: peer(&peers.monitor)? };
             started!(rekindle_orchestrator::App::build(settings.orchestrator, bus, artifacts, peers).await?)
         }
     };
@@ -169,29 +172,29 @@ async fn control(
     Ok(ready)
 }
 
-/// A replica by itself. It serves from its cache at once; the bus and the object store are attached when they can be reached.
-async fn alone(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
+/// Builds, starts and serves a replica. It serves from its cache at once; bus and object store are attached once they are reachable.
+async fn replica(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
     let limits = replica_limits(&settings);
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
-    let found = Arc::clone(&app);
+    let attached = Arc::clone(&app);
     tasks.spawn(
         "bus",
         until(shutdown.clone(), async move {
-            found.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
+            attached.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
         }),
     );
-    let found = Arc::clone(&app);
+    let attached = Arc::clone(&app);
     tasks.spawn(
         "object store",
         until(shutdown.clone(), async move {
-            found.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
+            attached.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
         }),
     );
     Ok(serve_replica(app, socket, limits, tasks, shutdown))
 }
 
-/// Tries until it succeeds.
+/// Opens a connection, retrying until it succeeds.
 async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     what: &str,
     open: impl Fn() -> F,
@@ -199,7 +202,7 @@ async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>
     loop {
         match open().await {
             Ok(opened) => return opened,
-            Err(error) => tracing::warn!(%error, what, "cannot be reached yet"),
+            Err(error) => tracing::warn!(%error, server = what, "unreachable, retrying"),
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -210,12 +213,12 @@ async fn until(shutdown: Shutdown, work: impl Future<Output = ()>) -> Result<()>
     Ok(())
 }
 
-/// The bounds of a replica's server: those of every server, but for the size of a request, which is inference's own.
+/// The limits of a replica's server: those of every server, except for the size of a request, which is a setting of inference.
 pub(crate) fn replica_limits(settings: &Settings) -> grpc::Config {
     grpc::Config { max_request_bytes: settings.inference.limits.max_message_bytes, ..settings.grpc.clone() }
 }
 
-/// Serves one replica, and starts its own work.
+/// Serves a replica and starts its background tasks.
 pub(crate) fn serve_replica(
     app: Arc<rekindle_inference::App>,
     socket: TcpListener,

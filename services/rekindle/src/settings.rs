@@ -1,10 +1,17 @@
-//! Everything that can be configured, in one struct: shared sections and one per service. One file may hold the settings of all; a
-//! service reads what it needs, and a key that nobody knows is an error wherever it stands.
+//! The whole configuration in one struct: shared sections and one section per service. One file may configure all services; an unknown
+//! key and a value out of bounds are errors in every section.
+
+#[cfg(test)]
+mod tests;
 
 use std::{path::Path, time::Duration};
 
-use rekindle_runtime::{config, grpc, telemetry};
+use humantime::format_duration;
+use rekindle_domain::validation::{Checks, Violations};
+use rekindle_runtime::{config::Layers, grpc, telemetry};
 use serde::Deserialize;
+
+use crate::serve::Service;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -15,7 +22,7 @@ pub(crate) struct Settings {
     pub artifacts: rekindle_artifacts::Config,
     pub peers: Peers,
     pub grpc: grpc::Config,
-    pub shutdown: Ending,
+    pub shutdown: Shutdown,
     pub registry: rekindle_registry::Config,
     pub trainer: rekindle_trainer::Config,
     pub monitor: rekindle_monitor::Config,
@@ -23,7 +30,7 @@ pub(crate) struct Settings {
     pub inference: rekindle_inference::Config,
 }
 
-/// Where the other services are.
+/// Addresses of the other services.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Peers {
@@ -32,15 +39,24 @@ pub(crate) struct Peers {
     pub monitor: String,
 }
 
-/// How the program ends.
+/// Shutdown of the program.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Ending {
+pub(crate) struct Shutdown {
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
 }
 
-/// Every commented default there is, as one TOML file: what `rekindle config` prints.
+/// What the settings are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// `rekindle up`, which chooses databases and object store if they are not set.
+    Platform,
+    /// `rekindle serve`: the service's database and the object store must be set.
+    Service(Service),
+}
+
+/// All commented defaults as one TOML file, which `rekindle config` prints.
 pub(crate) fn defaults() -> String {
     [
         include_str!("default.toml"),
@@ -54,40 +70,83 @@ pub(crate) fn defaults() -> String {
 }
 
 impl Settings {
-    /// Defaults, then the file, then `REKINDLE__SECTION__KEY`, then `overrides` (dotted keys).
-    pub(crate) fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, rekindle_runtime::Error> {
-        config::load(&defaults(), file, overrides)
+    /// Reads and validates defaults, then the file, then `REKINDLE__SECTION__KEY`, then `overrides` (dotted keys).
+    pub(crate) fn load(
+        file: Option<&Path>,
+        overrides: Vec<(String, String)>,
+        scope: Scope,
+    ) -> Result<Self, rekindle_runtime::Error> {
+        let defaults = defaults();
+        let layers = Layers::new(&defaults).file(file).process_variables().overrides(overrides);
+        layers.load(|settings: &Self| settings.validate(scope))
+    }
+
+    /// Validates every section, the relations between sections, and what `scope` requires.
+    fn validate(&self, scope: Scope) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (section, result) in [
+            ("telemetry", self.telemetry.validate()),
+            ("bus", self.bus.validate()),
+            ("artifacts", self.artifacts.validate()),
+            ("peers", self.peers.validate()),
+            ("grpc", self.grpc.validate()),
+            ("registry", self.registry.validate()),
+            ("trainer", self.trainer.validate()),
+            ("monitor", self.monitor.validate()),
+            ("orchestrator", self.orchestrator.validate()),
+            ("inference", self.inference.validate()),
+        ] {
+            checks.nested(section, result);
+        }
+        self.check_relations(&mut checks);
+        if let Scope::Service(service) = scope {
+            self.check_required(&mut checks, service);
+        }
+        checks.finish()
+    }
+
+    /// Bounds that one section sets to another.
+    fn check_relations(&self, checks: &mut Checks) {
+        let Self { bus, registry, trainer, monitor, orchestrator, inference, .. } = self;
+        let report_interval = ("inference.report_interval", inference.report_interval);
+        for (field, given, (other, bound)) in [
+            ("bus.limits.replica_lease", bus.limits.replica_lease, report_interval),
+            ("orchestrator.replica_lease", orchestrator.replica_lease, report_interval),
+            ("registry.running_lease", registry.running_lease, ("trainer.report_every", trainer.report_every)),
+            ("monitor.remember", monitor.remember, ("bus.limits.predictions_age", bus.limits.predictions_age)),
+            ("monitor.remember", monitor.remember, ("bus.limits.outcomes_age", bus.limits.outcomes_age)),
+        ] {
+            let expected = format!("greater than {other} = {}", format_duration(bound));
+            checks.require(given > bound, field, format_duration(given), &expected);
+        }
+        let server = self.grpc.linger + self.grpc.drain;
+        let drain = self.shutdown.drain;
+        let expected = format!("at least grpc.linger + grpc.drain = {}", format_duration(server));
+        checks.require(drain >= server, "shutdown.drain", format_duration(drain), &expected);
+    }
+
+    /// What `rekindle serve` cannot choose by itself.
+    fn check_required(&self, checks: &mut Checks, service: Service) {
+        let database = match service {
+            Service::Registry => Some(("registry.database.url", &self.registry.database.url)),
+            Service::Monitor => Some(("monitor.database.url", &self.monitor.database.url)),
+            Service::Orchestrator => Some(("orchestrator.database.url", &self.orchestrator.database.url)),
+            Service::Trainer | Service::Inference => None,
+        };
+        let artifacts = ("artifacts.url", &self.artifacts.url);
+        for (field, _) in database.into_iter().chain([artifacts]).filter(|(_, url)| url.is_empty()) {
+            checks.violation(field, "is not set: `rekindle serve` requires a value, see `rekindle config`");
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_complete() {
-        Settings::load(None, &[]).expect("every key has a default");
-    }
-
-    #[test]
-    fn every_variable_of_the_compose_file_is_a_setting() {
-        let text = include_str!("../../../compose.yaml");
-        let variables = text.lines().filter_map(|line| line.trim().strip_prefix("REKINDLE__")?.split_once(": ")).map(
-            |(key, value)| {
-                (
-                    format!("REKINDLE__{key}"),
-                    value.trim_matches('"').replace("${REKINDLE_PASSWORD:-rekindle}", "secret"),
-                )
-            },
-        );
-        let variables: Vec<_> = variables.collect();
-        assert!(variables.len() > 5, "{variables:?}");
-        config::load_from::<Settings>(&defaults(), None, variables, &[]).expect("every variable is known");
-    }
-
-    #[test]
-    fn an_unknown_key_is_named() {
-        let error = Settings::load(None, &[("registry.databse.url".into(), "x".into())]).expect_err("a typo");
-        assert!(error.to_string().contains("databse"), "{error}");
+impl Peers {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (field, url) in [("registry", &self.registry), ("trainer", &self.trainer), ("monitor", &self.monitor)] {
+            let is_http = url.starts_with("http://") || url.starts_with("https://");
+            checks.require(is_http, field, url, "an address such as http://host:port");
+        }
+        checks.finish()
     }
 }

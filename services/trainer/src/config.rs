@@ -1,47 +1,49 @@
-//! The trainer's section of the configuration.
+//! Configuration of the trainer.
 
 use std::time::Duration;
 
+use humantime_serde::re::humantime::format_duration;
+use rekindle_domain::{
+    event,
+    validation::{Checks, Violations},
+};
 use serde::Deserialize;
 
-use crate::Error;
-
-/// Every setting with its default and what it means.
+/// The commented defaults of the section `[trainer]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The section `[trainer]`.
+/// The section `[trainer]`; [`DEFAULTS`] explains each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Names this instance in logs.
+    /// Name of this instance in its logs.
     pub instance: String,
-    /// Jobs carried out at the same time.
+    /// Concurrent jobs.
     pub workers: usize,
-    /// How long a job may go without a sign of life before another trainer is given it.
+    /// Time without progress after which a job is redelivered to another trainer.
     #[serde(with = "humantime_serde")]
     pub ack_wait: Duration,
-    /// How often a job is taken up before it is set aside.
+    /// Deliveries of a job before it is dead-lettered.
     pub max_deliveries: u64,
-    /// How often a run is reported on while it is carried out.
+    /// Interval of the heartbeat of a run.
     #[serde(with = "humantime_serde")]
     pub report_every: Duration,
 }
 
+/// Shorter intervals would keep the bus and the registry busy with acknowledgements and heartbeats.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
 impl Config {
-    /// Refuses what would stop the trainer from doing its work.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let least = Duration::from_millis(10);
-        for (field, span) in [("trainer.ack_wait", self.ack_wait), ("trainer.report_every", self.report_every)] {
-            if span < least {
-                return Err(Error::invalid(field, format!("must be at least {least:?}")));
-            }
+    /// Validates every field and reports all violations. Fields are named within the section.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.parsed("instance", event::validate_instance(&self.instance));
+        checks.at_least("workers", self.workers, 1);
+        for (field, interval) in [("ack_wait", self.ack_wait), ("report_every", self.report_every)] {
+            let is_valid = interval >= SHORTEST_INTERVAL;
+            checks.require(is_valid, field, format_duration(interval), "at least 10ms");
         }
-        if self.max_deliveries == 0 {
-            return Err(Error::invalid("trainer.max_deliveries", "must be at least 1"));
-        }
-        if self.workers == 0 {
-            return Err(Error::invalid("trainer.workers", "must be at least 1"));
-        }
-        Ok(())
+        checks.at_least("max_deliveries", self.max_deliveries, 1);
+        checks.finish()
     }
 }

@@ -1,127 +1,111 @@
-//! What can go wrong with a job, and what a caller is told.
+//! Errors of the trainer.
 
-use rekindle_proto::error::{invalid_argument, is_transient, refusal};
+use rekindle_client as client;
+use rekindle_domain::validation::Violations;
+use rekindle_service::{Fault, RequestError, chain, fault};
 use tonic::{Code, Status};
 
-/// Everything that the trainer refuses or fails at.
+/// Why a call or a job fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field of a job or a setting does not hold what it should.
-    #[error("{field}: {problem}")]
-    Invalid {
-        /// The field, as the request spells it.
-        field: String,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-    /// A job's id that belongs to another job.
-    #[error("job {id} was submitted before with other contents: take a new id for a new job")]
-    JobReused {
-        /// The id.
-        id: String,
-    },
-    /// The registry refuses, or does not answer.
-    #[error("the registry could not {operation}: {}", source.message())]
-    Registry {
-        /// What it was asked to do.
-        operation: &'static str,
-        /// Its answer.
-        source: Box<Status>,
-    },
-    /// A blob cannot be read or stored.
-    #[error("object storage failed")]
+    /// The request is refused.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The configuration is not valid.
+    #[error("invalid configuration: {0}")]
+    Configuration(Violations),
+    /// The registry refused a call, or was not reached.
+    #[error("call to the registry failed")]
+    Registry(#[from] client::Error),
+    /// The object store failed.
+    #[error("object store failed")]
     Artifacts(#[from] rekindle_artifacts::Error),
-    /// The work queue cannot be reached.
-    #[error("the job could not be put on the work queue")]
+    /// The work queue is not reached.
+    #[error("the job could not be enqueued")]
     Bus(#[from] rekindle_bus::Error),
     /// The rows cannot be read.
     #[error("the dataset cannot be read: {0}")]
     Dataset(#[from] rekindle_dataset::Error),
-    /// The rows cannot be learnt from, or a bundle cannot be used.
+    /// The rows cannot be trained on.
     #[error(transparent)]
-    Model(#[from] rekindle_model::Error),
+    Training(#[from] rekindle_training::Error),
+    /// A bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] rekindle_bundle::Error),
     /// Two models cannot be compared on these rows.
     #[error("cannot be evaluated: {0}")]
     Evaluation(String),
-    /// The run was ended from outside.
-    #[error("the run was ended by a caller")]
+    /// A caller ended the run.
+    #[error("the run was cancelled")]
     Killed,
-    /// This trainer is shutting down; another one will take the job.
+    /// This trainer is shutting down; the job is redelivered to another one.
     #[error("the trainer is shutting down")]
     Stopping,
-    /// The thread that did the work panicked, or could not be started.
-    #[error("the working thread was lost: {0}")]
+    /// The worker thread panicked, or could not be started.
+    #[error("worker thread failed: {0}")]
     Thread(String),
 }
 
 impl Error {
-    pub(crate) fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
-        Self::Invalid { field: field.into(), problem: problem.to_string() }
+    pub(crate) fn invalid(field: impl Into<String>, description: impl ToString) -> Self {
+        RequestError::invalid(field, description).into()
     }
+}
 
-    /// Whether the same may succeed a little later, here or elsewhere.
-    pub(crate) fn is_transient(&self) -> bool {
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        RequestError::Invalid(violations).into()
+    }
+}
+
+impl Fault for Error {
+    fn is_transient(&self) -> bool {
         match self {
-            // A server that broke off says Unknown; one in trouble says Internal, and may have come out of it.
-            Self::Registry { source, .. } => {
-                is_transient(source) || matches!(source.code(), Code::Unknown | Code::Internal)
-            }
+            // An overloaded registry may answer INTERNAL or UNKNOWN and recover; a job is worth another delivery.
+            Self::Registry(error) => error.is_transient() || matches!(error.code(), Code::Unknown | Code::Internal),
             Self::Artifacts(source) => source.is_transient(),
             Self::Bus(source) => source.is_transient(),
-            Self::Model(rekindle_model::Error::Fetch { source, .. }) => {
+            Self::Bundle(rekindle_bundle::Error::Fetch { source, .. }) => {
                 source.downcast_ref::<rekindle_artifacts::Error>().is_some_and(rekindle_artifacts::Error::is_transient)
             }
             Self::Stopping => true,
             _ => false,
         }
     }
-
-    /// The message with those of its sources, for a run's record.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
-        text
-    }
 }
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { field, problem } => invalid_argument(field, problem),
-            Error::JobReused { ref id } => {
-                refusal(Code::AlreadyExists, "JOB_REUSED", error.to_string(), [("job_id", id.clone())])
+            Error::Request(error) => error.into(),
+            // What the registry refuses about datasets and runs is as useful to our caller.
+            Error::Registry(client::Error::Call { status, .. }) if is_refusal(status.code()) => *status,
+            Error::Artifacts(rekindle_artifacts::Error::NotFound { .. }) => {
+                RequestError::not_found("blob", chain(&error)).into()
             }
-            // What the registry says of datasets and runs is as good for our caller.
-            Error::Registry { source, .. } => *source,
-            Error::Artifacts(rekindle_artifacts::Error::NotFound { ref key }) => {
-                refusal(Code::NotFound, "BLOB_NOT_FOUND", error.chain(), [("key", key.clone())])
-            }
-            ref transient if transient.is_transient() => {
-                tracing::warn!(error = error.chain(), "a call could not be answered for now");
-                refusal(Code::Unavailable, "TRY_AGAIN", format!("{error}: try again in a moment"), [])
-            }
-            _ => {
-                tracing::error!(error = error.chain(), "a call could not be answered");
-                refusal(Code::Internal, "INTERNAL", "the trainer failed: its log says why", [])
-            }
+            error => fault("trainer", &error),
         }
     }
+}
+
+/// Whether a code is about the request, and not about the server.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn registry(code: Code) -> Error {
+        client::Error::Call { operation: "read the run", status: Box::new(Status::new(code, "no flights")) }.into()
+    }
+
     #[test]
-    fn only_passing_troubles_are_tried_again() {
-        let registry = |code| Error::Registry { operation: "read the run", source: Box::new(Status::new(code, "x")) };
+    fn only_transient_failures_are_retried() {
         assert!(registry(Code::Unavailable).is_transient());
         assert!(!registry(Code::NotFound).is_transient());
         assert!(Error::Stopping.is_transient());
@@ -129,10 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_refusal_reaches_the_caller_as_it_was() {
-        let error =
-            Error::Registry { operation: "find the dataset", source: Box::new(Status::not_found("no flights")) };
-        let status = Status::from(error);
+    fn a_refusal_of_the_registry_reaches_the_caller_unchanged() {
+        let status = Status::from(registry(Code::NotFound));
         assert_eq!((status.code(), status.message()), (Code::NotFound, "no flights"));
+        assert_eq!(Status::from(registry(Code::Unavailable)).code(), Code::Unavailable);
     }
 }

@@ -1,92 +1,98 @@
-//! The gate: is the challenger better than the champion on rows that neither has seen?
+//! The gate: whether the challenger is better than the champion on rows that neither was trained on.
 //!
-//! Both models answer the same rows; the losses are compared row by row, so that the difficulty of a row counts for
-//! neither. Ties go to the champion: where the rows cannot tell, the answer is no.
+//! Both models predict the same rows, and the losses are compared in pairs, so that the difficulty of a row cancels out. Ties go to the
+//! champion: an inconclusive comparison rejects the challenger.
 
 mod slices;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use rekindle_bundle::{Model, Prediction, target::Targets};
 use rekindle_dataset::Table;
-use rekindle_domain::Digest;
-use rekindle_model::{Model, Prediction, target::Targets};
-use rekindle_proto::{
-    time,
-    trainer::{Evaluation, SliceEvaluation},
+use rekindle_domain::{
+    Digest, Gate,
+    evaluation::{Evaluation, SliceEvaluation},
+    job::Evaluate,
 };
 use rekindle_statistics::paired::{Improvement, improvement_in_order};
 
-use crate::{
-    Error,
-    job::{Evaluate, Gate},
-    watch::Points,
-};
+use crate::{Error, watch::Points};
 
-/// Two models and the rows to judge them by.
-pub(crate) struct Contest<'a> {
+/// Two models and the rows to compare them on.
+pub(crate) struct Comparison<'a> {
     pub table: &'a Table,
     pub time_column: Option<&'a str>,
-    /// Content digest of the rows.
+    /// Content digest of the dataset version.
     pub dataset: Digest,
     pub champion: &'a Model,
     pub challenger: &'a Model,
     pub work: &'a Evaluate,
 }
 
-/// Judges the challenger. That it is not better, or that this cannot be told, is an answer and not an error.
-pub(crate) fn evaluate(contest: &Contest<'_>) -> Result<Evaluation, Error> {
-    check_comparable(contest)?;
-    let from = unseen_from(contest)?;
-    let rows = match (contest.time_column, from) {
-        (Some(column), Some(from)) => contest.table.slice_time(column, Some(from), None)?,
-        _ => contest.table.clone(),
+/// Evaluates the challenger. A challenger that is not better, and an inconclusive comparison, are results and not errors.
+pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error> {
+    check_comparable(comparison)?;
+    let from = unseen_from(comparison)?;
+    let rows = match (comparison.time_column, from) {
+        (Some(column), Some(from)) => comparison.table.slice_time(column, Some(from), None)?,
+        _ => comparison.table.clone(),
+    };
+    let until = match comparison.time_column {
+        Some(column) => rows.time_range(column)?.map(|(_, last)| last),
+        None => None,
     };
     let mut evaluation = Evaluation {
-        champion_bundle: contest.work.champion.to_string(),
-        challenger_bundle: contest.work.challenger.to_string(),
-        dataset_digest: contest.dataset.to_string(),
+        champion: comparison.work.champion,
+        challenger: comparison.work.challenger,
+        dataset: comparison.dataset,
         rows: rows.rows() as u64,
-        from: from.map(time::to_wire),
-        gate: Some(contest.work.gate.to_wire()),
-        ..Evaluation::default()
+        from,
+        until,
+        gate: comparison.work.gate.clone(),
+        pass: false,
+        reason: String::new(),
+        champion_metrics: BTreeMap::new(),
+        challenger_metrics: BTreeMap::new(),
+        improvement: 0.0,
+        improvement_lower_bound: 0.0,
+        slices: Vec::new(),
     };
-    if let Some(column) = contest.time_column {
-        evaluation.until = rows.time_range(column)?.map(|(_, last)| time::to_wire(last));
-    }
-    let least = contest.work.gate.min_rows;
+    let least = comparison.work.gate.min_rows;
     if (rows.rows() as u64) < least {
-        evaluation.reason =
-            format!("cannot tell: {} rows that neither model has seen, the gate's min_rows is {least}", rows.rows());
+        evaluation.reason = format!(
+            "inconclusive: {} rows that neither model was trained on, min_rows of the gate is {least}",
+            rows.rows()
+        );
         return Ok(evaluation);
     }
-    compare(contest, &rows, evaluation)
+    compare(comparison, &rows, evaluation)
 }
 
-/// One model's answers to the rows.
-struct Answered {
+/// The losses and metrics of one model on the rows.
+struct Scored {
     losses: Vec<f64>,
-    metrics: HashMap<String, f64>,
+    metrics: BTreeMap<String, f64>,
 }
 
-fn answer(model: &Model, rows: &Table, targets: &Targets) -> Result<Answered, Error> {
+fn score(model: &Model, rows: &Table, targets: &Targets) -> Result<Scored, Error> {
     let prediction: Prediction = model.score(&rows.batch)?;
-    Ok(Answered {
+    Ok(Scored {
         losses: model.losses(&prediction, targets)?,
         metrics: model.metrics(&prediction, targets)?.into_iter().collect(),
     })
 }
 
-fn compare(contest: &Contest<'_>, rows: &Table, mut evaluation: Evaluation) -> Result<Evaluation, Error> {
-    let gate = &contest.work.gate;
-    // Each model has its own classes: one that appeared later is known to the challenger alone.
-    let champion = answer(contest.champion, rows, &contest.champion.targets(&rows.batch)?)?;
-    let challenger = answer(contest.challenger, rows, &contest.challenger.targets(&rows.batch)?)?;
+fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation) -> Result<Evaluation, Error> {
+    let gate = &comparison.work.gate;
+    // Each model has its own classes: a class that appeared later is known to the challenger only.
+    let champion = score(comparison.champion, rows, &comparison.champion.targets(&rows.batch)?)?;
+    let challenger = score(comparison.challenger, rows, &comparison.challenger.targets(&rows.batch)?)?;
     let found = paired(&champion.losses, &challenger.losses, gate)?;
-    // The margin is taken off the champion's losses row by row, so that the bound covers its uncertainty too.
+    // The margin is deducted from the losses of the champion row by row, so that the bound covers its uncertainty too.
     let handicapped: Vec<f64> = champion.losses.iter().map(|loss| loss * (1.0 - gate.margin)).collect();
     let beyond_margin = paired(&handicapped, &challenger.losses, gate)?;
-    let slices = slices::judge(rows, &champion.losses, &challenger.losses, gate)?;
+    let slices = slices::evaluate(rows, &champion.losses, &challenger.losses, gate)?;
     let worse = slices.iter().find(|slice| slice.improvement_upper_bound < 0.0);
     evaluation.pass = beyond_margin.lower > 0.0 && worse.is_none();
     evaluation.reason = reason(gate, &found, &beyond_margin, mean(&champion.losses), worse);
@@ -98,8 +104,8 @@ fn compare(contest: &Contest<'_>, rows: &Table, mut evaluation: Evaluation) -> R
     Ok(evaluation)
 }
 
-/// The improvement with bounds of which each holds with the gate's one-sided confidence. The rows are in the order of time, and what
-/// happened to one happened to its neighbours.
+/// The improvement with bounds that each hold with the one-sided confidence of the gate. The rows are in order of time, and neighbouring
+/// rows are dependent.
 fn paired(champion: &[f64], challenger: &[f64], gate: &Gate) -> Result<Improvement, Error> {
     let two_sided = 2.0 * gate.confidence - 1.0;
     improvement_in_order(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
@@ -127,8 +133,8 @@ fn reason(
     }
 }
 
-fn check_comparable(contest: &Contest<'_>) -> Result<(), Error> {
-    let (old, new) = (contest.champion.manifest(), contest.challenger.manifest());
+fn check_comparable(comparison: &Comparison<'_>) -> Result<(), Error> {
+    let (old, new) = (comparison.champion.manifest(), comparison.challenger.manifest());
     if old.target == new.target && old.task == new.task {
         return Ok(());
     }
@@ -138,17 +144,17 @@ fn check_comparable(contest: &Contest<'_>) -> Result<(), Error> {
     )))
 }
 
-/// The first instant of which neither model has seen a row.
-fn unseen_from(contest: &Contest<'_>) -> Result<Option<DateTime<Utc>>, Error> {
-    let models = [("champion", contest.champion), ("challenger", contest.challenger)];
-    let mut bounds = vec![contest.work.from];
+/// The first instant after the training rows of both models.
+fn unseen_from(comparison: &Comparison<'_>) -> Result<Option<DateTime<Utc>>, Error> {
+    let models = [("champion", comparison.champion), ("challenger", comparison.challenger)];
+    let mut bounds = vec![comparison.work.from];
     for (name, model) in models {
         match model.manifest().provenance.trained_until {
-            Some(millis) if contest.time_column.is_some() => bounds.push(DateTime::from_timestamp_millis(millis)),
-            None if contest.work.from.is_some() => {}
+            Some(millis) if comparison.time_column.is_some() => bounds.push(DateTime::from_timestamp_millis(millis)),
+            None if comparison.work.from.is_some() => {}
             _ => {
                 return Err(Error::Evaluation(format!(
-                    "it cannot be told which rows the {name} has not seen: train on and evaluate on datasets with a time column"
+                    "the rows that the {name} was not trained on are unknown: train and evaluate on datasets with a time column"
                 )));
             }
         }
@@ -158,7 +164,7 @@ fn unseen_from(contest: &Contest<'_>) -> Result<Option<DateTime<Utc>>, Error> {
 
 /// The metrics of both models, for the run.
 pub(crate) fn points(evaluation: &Evaluation) -> Points {
-    let of = |prefix: &'static str, metrics: &HashMap<String, f64>| -> BTreeMap<String, f64> {
+    let of = |prefix: &'static str, metrics: &BTreeMap<String, f64>| -> BTreeMap<String, f64> {
         metrics.iter().map(|(name, value)| (format!("{prefix}.{name}"), *value)).collect()
     };
     let mut values = of("champion", &evaluation.champion_metrics);

@@ -1,15 +1,14 @@
-//! The trainer: takes jobs from the work queue, trains models and compares them.
+//! The trainer: takes jobs from the work queue, trains models and evaluates challengers.
 //!
-//! It keeps nothing of its own: a job lies in the work queue until it is done, its run in the registry is its record, and what
-//! it makes lies in object storage. It refuses to decide what is trained, or what becomes of a verdict.
+//! It has no state of its own: a job stays in the work queue until it is done, its run in the registry is its record, and its results are
+//! in the object store. It does not decide what is trained, or what follows from an evaluation.
 //!
 //! Invariants:
-//! - what can be found wrong with a job is found before it is queued;
-//! - a job has one effect, however often it is submitted or delivered: the run, the bundle and the model version go by its id
-//!   and content;
+//! - a job is validated in full before it is enqueued;
+//! - a job has one effect, however often it is submitted or delivered: run, bundle and model version are keyed by its id and content;
 //! - a job is acknowledged only after its run has ended;
-//! - a run is reported on while it is carried out, and stops at the next epoch once a caller has ended it;
-//! - learning happens on threads of the lowest priority.
+//! - a run has heartbeats while it is worked on, and stops at the next epoch once a caller has ended it;
+//! - training runs on threads of the lowest scheduling priority.
 
 mod config;
 mod error;
@@ -28,16 +27,15 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bus::{
     Bus,
     consumer::{self, Consumer},
-    streams,
+    streams, subject,
 };
-use rekindle_proto::trainer::trainer_server::TrainerServer;
+use rekindle_client::Connection;
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
-use tonic::transport::Channel;
 
 pub use config::{Config, DEFAULTS};
 pub use error::Error;
 
-/// The revision of the source that this program was built from; `unknown` where that could not be told.
+/// The revision of the source that this program was built from; `unknown` outside of a checkout.
 pub const CODE_REVISION: &str = env!("REKINDLE_REVISION");
 
 /// Durable name of the consumer that all trainers share.
@@ -51,19 +49,20 @@ struct State {
     config: Config,
     bus: Bus,
     artifacts: Artifacts,
-    registry: Channel,
+    registry: Connection,
 }
 
 impl App {
-    /// Checks the configuration. Nothing is connected to: the registry is reached when it is first needed.
-    pub async fn build(config: Config, bus: Bus, artifacts: Artifacts, registry: Channel) -> Result<Self, Error> {
-        config.check()?;
+    /// Validates the configuration. The registry is connected to on first use.
+    pub async fn build(config: Config, bus: Bus, artifacts: Artifacts, registry: Connection) -> Result<Self, Error> {
+        config.validate().map_err(|violations| Error::Configuration(violations.within("trainer")))?;
         Ok(Self(Arc::new(State { config, bus, artifacts, registry })))
     }
 
     /// Adds the service `Trainer`.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        routes.add_service(TrainerServer::new(self.clone()));
+        let limit = routes.max_request_bytes();
+        routes.add_service(rpc::server(self.clone(), limit));
     }
 
     /// Starts taking jobs from the work queue.
@@ -72,7 +71,7 @@ impl App {
         tasks.spawn("trainer jobs", async move { app.take_jobs(shutdown).await });
     }
 
-    /// Whether jobs can be taken and submitted.
+    /// Whether jobs can be submitted and worked on.
     pub fn ready(&self) -> bool {
         self.0.bus.is_connected()
     }
@@ -83,9 +82,9 @@ impl App {
         let spec = Consumer {
             ack_wait: config.ack_wait,
             max_deliveries: config.max_deliveries,
-            // Each trainer takes what it can carry out; a bound over all would leave those that join without work.
+            // A bound over all trainers would leave those that join later without work.
             concurrency: config.workers,
-            ..Consumer::new(CONSUMER, streams::JOBS, [submit::SUBJECT.to_owned()])
+            ..Consumer::new(CONSUMER, streams::JOBS, [subject::jobs(submit::POOL)])
         };
         let worker = Arc::new(work::Worker {
             artifacts: self.0.artifacts.clone(),

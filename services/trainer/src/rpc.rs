@@ -1,40 +1,53 @@
-//! Decode, call, encode.
+//! The gRPC service: decode, call, encode.
 
+use rekindle_client::wire::{field, job};
 use rekindle_domain::RunId;
-use rekindle_proto::{
-    client::Context,
-    trainer::{CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse, trainer_server::Trainer},
+use rekindle_proto::trainer::{
+    CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse,
+    trainer_server::{Trainer, TrainerServer},
 };
+use rekindle_service::{Call, RequestError};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::{App, CODE_REVISION, Error, registry::Registry, submit};
+use crate::{App, CODE_REVISION, Error, registry::Registry, submit::JobSubmission};
+
+/// The server of the service, for messages of at most `limit` bytes.
+pub(crate) fn server(app: App, limit: usize) -> TrainerServer<App> {
+    TrainerServer::new(app).max_decoding_message_size(limit)
+}
 
 #[async_trait]
 impl Trainer for App {
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<SubmitJobResponse>, Status> {
-        let context = Context::of(request.metadata());
-        let mut job = request.into_inner().job.ok_or_else(|| Error::invalid("job", "must be given"))?;
+        let (call, request) = open(request)?;
+        let mut job = field::nested("job", request.job, job::from_wire).map_err(Error::from)?;
         if job.correlation_id.is_empty() {
-            job.correlation_id = context.correlation_id;
+            job.correlation_id = call.context.correlation_id;
         }
-        let registry = Registry::new(self.0.registry.clone(), &job.correlation_id);
-        let desk = submit::Desk {
+        let registry = Registry::new(&self.0.registry, &job.correlation_id);
+        let submission = JobSubmission {
             bus: &self.0.bus,
             artifacts: &self.0.artifacts,
             registry: &registry,
             code_revision: CODE_REVISION,
         };
-        let run = submit::submit(&desk, job).await?;
+        let run = submission.submit(job).await?;
         Ok(Response::new(SubmitJobResponse { run_id: run.to_string() }))
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
-        let context = Context::of(request.metadata());
-        let CancelJobRequest { job_id, why } = request.into_inner();
-        let run: RunId = job_id.parse().map_err(|error| Error::invalid("job_id", error))?;
-        let registry = Registry::new(self.0.registry.clone(), &context.correlation_id);
+        let (call, CancelJobRequest { job_id, why }) = open(request)?;
+        let run: RunId = field::parse("job_id", &job_id).map_err(Error::from)?;
+        let registry = Registry::new(&self.0.registry, &call.context.correlation_id);
         registry.report_killed(run, why).await?;
-        tracing::info!(job = job_id, "job cancelled");
+        tracing::info!(job = job_id, principal = %call.principal, "job cancelled");
         Ok(Response::new(CancelJobResponse {}))
     }
+}
+
+/// Splits a request. Jobs of namespaces other than `default` are refused: the work queue does not separate them.
+fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
+    let (call, message) = Call::open(request)?;
+    call.require_default_namespace()?;
+    Ok((call, message))
 }

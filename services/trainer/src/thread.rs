@@ -15,14 +15,14 @@ pub(crate) fn spawn<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     let body = move || {
         give_way();
-        // Nobody waits any more if the job was dropped; the result is then made again elsewhere.
+        // The receiver is gone if the job was dropped; another worker then repeats the job.
         let _ = sender.send(work());
     };
     std::thread::Builder::new().name(name).spawn(body).map_err(|error| Error::Thread(error.to_string()))?;
     Ok(receiver)
 }
 
-/// Lowers the priority of the calling thread. Elsewhere than on Linux priorities belong to processes, and stay as they are.
+/// Lowers the priority of the calling thread. On other systems than Linux, priorities belong to processes and are not changed.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the priority of one thread can be set by this call alone")]
 fn give_way() {
@@ -31,13 +31,13 @@ fn give_way() {
     let failed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICEST) } != 0;
     if failed {
         let error = std::io::Error::last_os_error();
-        tracing::warn!(%error, "the working thread keeps its priority");
+        tracing::warn!(%error, "cannot lower the priority of the worker thread");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn give_way() {
-    tracing::debug!(NICEST, "threads have no priority of their own here");
+    tracing::debug!(NICEST, "this platform has no priority per thread");
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Watching over a thread that works on a run: its lease is renewed, its metrics are logged, and it is told to stop when a
-//! caller has ended the run or this trainer is shutting down.
+//! Supervision of the thread that works on a run: its lease is renewed, its metrics are logged, and it is stopped when a caller has ended
+//! the run or this trainer is shutting down.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use chrono::Utc;
-use rekindle_domain::RunId;
-use rekindle_proto::{registry as wire, time};
+use rekindle_domain::{RunId, run::Metric};
+use rekindle_service::chain;
 use tokio::{
     sync::{mpsc, oneshot},
     time::MissedTickBehavior,
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, registry::Registry, thread};
 
-/// Sets of points that may wait to be logged before the thread waits.
+/// Sets of points that are queued before the thread blocks.
 const POINTS_WAITING: usize = 256;
 
 /// Values of metrics at one step.
@@ -31,7 +31,7 @@ pub(crate) struct Points {
     pub values: BTreeMap<String, f64>,
 }
 
-/// What the thread has of the outside.
+/// The connection of the thread to its supervisor.
 #[derive(Debug)]
 pub(crate) struct Link {
     points: mpsc::Sender<Points>,
@@ -39,19 +39,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Hands over metrics. Waits where many are waiting to be logged.
+    /// Queues metrics. Blocks while the queue is full.
     pub(crate) fn log(&self, points: Points) {
-        // Nobody listens any more once the job was dropped; then the stop flag is of no use either, and the result is.
+        // The receiver is gone once the job was dropped; the result is then discarded too.
         let _ = self.points.blocking_send(points);
     }
 
-    /// Whether the work should end here.
+    /// Whether the work should stop.
     pub(crate) fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.points.is_closed()
     }
 }
 
-/// Whose work is watched.
+/// The run whose thread is supervised.
 pub(crate) struct Watch<'a> {
     pub registry: &'a Registry,
     pub run: RunId,
@@ -60,7 +60,7 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Carries out `work` on a thread of low priority. Metrics that it hands over are logged before this returns.
+    /// Runs `work` on a thread of low priority. Its metrics are logged before this returns.
     pub(crate) async fn over<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Link) -> Result<T, Error> + Send + 'static,
@@ -81,7 +81,7 @@ impl Watch<'_> {
         }
     }
 
-    /// The thread's result, and why it was told to stop, if it was.
+    /// The result of the thread, and why it was stopped, if it was.
     async fn until_done<T>(
         &self,
         mut done: oneshot::Receiver<Result<T, Error>>,
@@ -108,8 +108,8 @@ impl Watch<'_> {
                             stop.now();
                             reason = Some(error);
                         } else {
-                            // The lease is longer than a few reports.
-                            tracing::warn!(run = %self.run, error = error.chain(), "run could not be reported on");
+                            // The lease outlasts several heartbeats.
+                            tracing::warn!(run = %self.run, error = chain(&error), "heartbeat of the run failed");
                         }
                     }
                 }
@@ -118,7 +118,7 @@ impl Watch<'_> {
     }
 }
 
-/// Tells the thread to stop, also when the watch itself is dropped.
+/// Stops the thread, also when the supervision itself is dropped.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl StopOnDrop {
@@ -133,35 +133,35 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Metrics on their way to the registry.
+/// Metrics that are not logged yet.
 struct Log<'a> {
     watch: &'a Watch<'a>,
     points: mpsc::Receiver<Points>,
-    /// What could not be sent yet: goes along with what comes next.
-    unsent: Vec<wire::Metric>,
+    /// Points that could not be sent yet; sent with the next ones.
+    unsent: Vec<Metric>,
 }
 
 impl Log<'_> {
     async fn take(&mut self, points: Points) {
         self.add(points);
         if let Err(error) = self.send().await {
-            tracing::warn!(run = %self.watch.run, error = error.chain(), "metrics will be logged later");
+            tracing::warn!(run = %self.watch.run, error = chain(&error), "logging metrics failed, retrying with the next points");
         }
     }
 
     fn add(&mut self, points: Points) {
-        self.unsent.extend(wire_points(points));
+        self.unsent.extend(metrics(points));
     }
 
     async fn send(&mut self) -> Result<(), Error> {
         if !self.unsent.is_empty() {
-            self.watch.registry.log_metrics(self.watch.run, self.unsent.clone()).await?;
+            self.watch.registry.log_metrics(self.watch.run, &self.unsent).await?;
             self.unsent.clear();
         }
         Ok(())
     }
 
-    /// Sends all that is left.
+    /// Sends the remaining points.
     async fn finish(mut self) -> Result<(), Error> {
         while let Ok(points) = self.points.try_recv() {
             self.add(points);
@@ -170,9 +170,9 @@ impl Log<'_> {
     }
 }
 
-/// Metrics as the registry takes them. A value that is not finite has no place in a history, and is left out.
-pub(crate) fn wire_points(points: Points) -> impl Iterator<Item = wire::Metric> {
-    let (step, now) = (points.step, time::to_wire(Utc::now()));
+/// Points as the registry takes them. Values that are not finite are left out: a history has no place for them.
+pub(crate) fn metrics(points: Points) -> impl Iterator<Item = Metric> {
+    let (step, now) = (points.step, Utc::now());
     let finite = points.values.into_iter().filter(|(_, value)| value.is_finite());
-    finite.map(move |(name, value)| wire::Metric { name, value, step, time: Some(now) })
+    finite.map(move |(name, value)| Metric { name, value, step, time: Some(now) })
 }

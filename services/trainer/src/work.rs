@@ -1,25 +1,26 @@
-//! Carrying out jobs: from the work queue to the end of the run.
+//! The work of jobs: from the work queue to the end of the run.
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::consumer::Outcome;
+use rekindle_bundle::{Bundle, Model};
+use rekindle_bus::consumer::Disposition;
+use rekindle_client::{Connection, wire};
 use rekindle_dataset::{Table, read_parquet};
-use rekindle_domain::Digest;
-use rekindle_model::{
-    Bundle, Model,
-    train::{Epoch, Origin, TrainInput, train},
+use rekindle_domain::{
+    Digest,
+    job::{Evaluate, Job, Train, Work},
+    run::RunStatus,
 };
-use rekindle_proto::registry as wire;
+use rekindle_service::{Fault as _, chain};
+use rekindle_training::{Epoch, Origin, TrainInput, train};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::{
     CODE_REVISION, Error,
-    evaluation::{self, Contest},
-    job::{Evaluate, Job, Train, Work},
+    evaluation::{self, Comparison},
     registry::Registry,
     watch::{Link, Points, Watch},
 };
@@ -27,48 +28,48 @@ use crate::{
 /// What a worker needs; it keeps nothing between jobs.
 pub(crate) struct Worker {
     pub artifacts: Artifacts,
-    pub registry: Channel,
+    pub registry: Connection,
     pub report_every: Duration,
-    /// Cancelled when jobs are to be handed back.
+    /// Cancelled when jobs must be returned to the queue.
     pub stopping: CancellationToken,
 }
 
 type Outputs = BTreeMap<String, String>;
 
 impl Worker {
-    /// Carries out one delivery of a job, and says what becomes of the message.
-    pub(crate) async fn handle(&self, payload: &[u8]) -> Outcome {
-        let job = match Job::decode(payload) {
+    /// Works on one delivery of a job. Returns what to do with the message.
+    pub(crate) async fn handle(&self, payload: &[u8]) -> Disposition {
+        let job = match wire::job::decode(payload) {
             Ok(job) => job,
-            Err(error) => return Outcome::Dead(error.to_string()),
+            Err(error) => return Disposition::DeadLetter(error.to_string()),
         };
-        let registry = Registry::new(self.registry.clone(), &job.correlation_id);
+        let registry = Registry::new(&self.registry, &job.correlation_id);
         let ended = match self.carry_out(&job, &registry).await {
             Err(error) if error.is_transient() => Err(error),
             Err(Error::Killed) => {
-                tracing::info!(run = %job.id, "run was ended by a caller");
+                tracing::info!(run = %job.id, "the run was cancelled");
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(run = %job.id, error = error.chain(), "run failed");
-                registry.report_failed(job.id, error.chain()).await
+                tracing::warn!(run = %job.id, error = chain(&error), "run failed");
+                registry.report_failed(job.id, chain(&error)).await
             }
             Ok(()) => Ok(()),
         };
         match ended {
-            Ok(()) | Err(Error::Killed) => Outcome::Ack,
-            Err(error) if error.is_transient() => Outcome::Retry(error.chain()),
-            Err(error) => Outcome::Dead(error.chain()),
+            Ok(()) | Err(Error::Killed) => Disposition::Ack,
+            Err(error) if error.is_transient() => Disposition::Nak(chain(&error)),
+            Err(error) => Disposition::DeadLetter(chain(&error)),
         }
     }
 
     async fn carry_out(&self, job: &Job, registry: &Registry) -> Result<(), Error> {
         let Some(run) = registry.run(job.id).await? else {
-            return Err(Error::invalid("job.id", format!("there is no run {}", job.id)));
+            return Err(Error::invalid("job.id", format!("run {} does not exist", job.id)));
         };
-        use wire::RunStatus::{Failed, Finished, Killed};
-        if matches!(run.status(), Finished | Failed | Killed) {
-            // Delivered again after its end: nothing is left to do.
+        use RunStatus::{Failed, Finished, Killed};
+        if matches!(run.status, Finished | Failed | Killed) {
+            // Redelivered after its end.
             return Ok(());
         }
         registry.report_running(job.id).await?;
@@ -78,7 +79,7 @@ impl Worker {
             Work::Evaluate(evaluate) => self.evaluate(job, evaluate, &watch).await?,
         };
         registry.report_finished(job.id, outputs).await?;
-        tracing::info!(run = %job.id, work = job.work.field(), "run finished");
+        tracing::info!(run = %job.id, work = job.work.kind(), "run finished");
         Ok(())
     }
 
@@ -109,7 +110,7 @@ impl Worker {
         let task = work.clone();
         let evaluation = watch
             .over(move |link| {
-                let evaluation = evaluation::evaluate(&Contest {
+                let evaluation = evaluation::evaluate(&Comparison {
                     table: &read_parquet(rows.parquet)?,
                     time_column: rows.time_column.as_deref(),
                     dataset: rows.content,
@@ -121,23 +122,18 @@ impl Worker {
                 Ok(evaluation)
             })
             .await?;
-        let json = serde_json_canonicalizer::to_vec(&rekindle_proto::json::to_value(&evaluation))
+        let json = serde_json_canonicalizer::to_vec(&wire::evaluation::to_json(&evaluation))
             .map_err(|error| Error::Evaluation(error.to_string()))?;
         let digest = self.artifacts.put(Bytes::from(json)).await?;
         let verdict = if evaluation.pass { "pass" } else { "reject" };
-        tracing::info!(run = %job.id, verdict, reason = evaluation.reason, "challenger judged");
+        tracing::info!(run = %job.id, verdict, reason = evaluation.reason, "challenger evaluated");
         Ok(Outputs::from([("evaluation".to_owned(), digest.to_string()), ("verdict".to_owned(), verdict.to_owned())]))
     }
 
     async fn rows(&self, job: &Job, registry: &Registry) -> Result<Rows, Error> {
-        let version = registry.dataset(&job.dataset, job.dataset_version).await?;
-        let digest = |text: &str| text.parse().map_err(|error| Error::invalid("dataset", error));
-        let blob: Digest = digest(&version.blob_digest)?;
-        Ok(Rows {
-            parquet: self.artifacts.get(&blob).await?,
-            content: digest(&version.content_digest)?,
-            time_column: Some(version.time_column).filter(|column| !column.is_empty()),
-        })
+        let version = registry.dataset(&job.dataset).await?;
+        let parquet = self.artifacts.get(&version.blob).await?;
+        Ok(Rows { parquet, content: version.content, time_column: version.time_column })
     }
 
     async fn bundle(&self, digest: &Digest) -> Result<Bundle, Error> {

@@ -1,4 +1,4 @@
-//! Pulling messages, and noticing when nothing comes though something should.
+//! Pulling messages, and detecting a server that delivers nothing while messages are pending.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use async_nats::jetstream::{
 use futures::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Consumer;
+use super::{Backoff, Consumer};
 use crate::{Bus, Delivery, Error};
 
-/// How long one request for messages stands. A request that a dying server took with it is missed for this long at most.
+/// How long one request for messages is valid. A request that a server lost when it crashed delays messages by this time at most.
 const REQUEST: Duration = Duration::from_secs(2);
-/// How much longer than asked the server may take to end a request before it is taken for lost.
+/// How much longer than requested the server may take to end a request before the request is regarded as lost.
 const GRACE: Duration = Duration::from_secs(1);
-/// Silence after which the server is asked whether there is anything to deliver.
+/// Time without a delivery after which the server is queried for pending messages.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The longest pause between attempts to reach the consumer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Delays between attempts to reach the consumer.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), last: Duration::from_secs(2) };
 
-/// Takes messages of a durable consumer one by one or in batches; whoever takes one answers for it. Makes the consumer when it is not
-/// there, and starts over whenever the server falls silent.
+/// Pulls messages of a durable consumer one by one or in batches; the caller acknowledges them. Creates the consumer if it does not exist, and
+/// starts over whenever the server does not respond.
 pub struct Puller {
     bus: Bus,
     spec: Consumer,
@@ -31,29 +31,29 @@ pub struct Puller {
     taken: Vec<Delivery>,
     last_delivery: Instant,
     failures: u32,
-    /// Where an ordered consumer is to go on; `None` until one was found.
+    /// The sequence at which an ordered consumer continues; `None` until one was found.
     resume: Option<u64>,
 }
 
 struct Request {
     messages: Batch,
-    /// When it is taken for lost.
+    /// When it is regarded as lost.
     deadline: Instant,
 }
 
 impl Puller {
-    /// Prepares; the server is first asked by [`Puller::next`] or [`Puller::next_batch`].
+    /// Sends nothing yet: the first request is that of [`Puller::next`] or [`Puller::next_batch`].
     pub fn new(bus: Bus, spec: Consumer) -> Self {
         let (taken, last_delivery) = (Vec::new(), Instant::now());
         Self { bus, spec, consumer: None, request: None, taken, last_delivery, failures: 0, resume: None }
     }
 
-    /// The next message, however long it takes; `ready_for` messages at most are asked for at once, and each must be taken as it
-    /// comes. Nothing is lost when the returned future is dropped.
+    /// The next message, however long it takes. Requests up to `ready_for` messages at once, each of which must be taken as it
+    /// arrives. Nothing is lost when the returned future is dropped.
     pub async fn next(&mut self, ready_for: usize) -> Delivery {
         loop {
             if self.request.is_none()
-                && let Err(error) = self.ask(ready_for.max(1), REQUEST).await
+                && let Err(error) = self.send_request(ready_for.max(1), REQUEST).await
             {
                 self.pause_after(&error).await;
                 continue;
@@ -64,12 +64,12 @@ impl Puller {
         }
     }
 
-    /// Up to `max_messages`, waiting `max_wait` at most after the request; empty when none came. Nothing is lost when the returned
-    /// future is dropped: what had come is in the next batch.
+    /// Up to `max_messages`, waiting up to `max_wait` after the request; empty if none arrived. Nothing is lost when the returned
+    /// future is dropped: what had arrived is in the next batch.
     pub async fn next_batch(&mut self, max_messages: usize, max_wait: Duration) -> Result<Vec<Delivery>, Error> {
         let deadline = Instant::now() + max_wait;
         if self.taken.len() < max_messages && self.request.is_none() {
-            self.ask(max_messages - self.taken.len(), max_wait).await?;
+            self.send_request(max_messages - self.taken.len(), max_wait).await?;
         }
         while self.taken.len() < max_messages && self.request.is_some() {
             match timeout_at(deadline + GRACE, self.receive()).await {
@@ -82,27 +82,29 @@ impl Puller {
         Ok(std::mem::replace(&mut self.taken, rest))
     }
 
-    /// Gives back what was delivered but not taken, so that it need not wait for its time to run out.
-    pub async fn hand_back(&mut self) {
+    /// Requests redelivery of what was delivered and not taken, so that it is not delayed until its acknowledgement times out.
+    pub async fn nak_untaken(&mut self) {
         if let Some(mut request) = self.request.take() {
             while let Ok(Some(Ok(message))) = timeout(Duration::ZERO, request.messages.next()).await {
                 self.taken.extend(Delivery::new(message));
             }
         }
         for delivery in self.taken.drain(..) {
-            if let Err(error) = delivery.retry(Duration::ZERO).await {
-                tracing::debug!(consumer = self.spec.name, %error, "message was not handed back; it comes again later");
+            if let Err(error) = delivery.nak(Duration::ZERO).await {
+                tracing::debug!(consumer = self.spec.name, %error, "cannot request redelivery; it happens later");
             }
         }
     }
 
-    /// Waits on the standing request; `None` once it has ended.
+    /// Waits for a message of the current request; `None` once it has ended.
     async fn receive(&mut self) -> Option<Delivery> {
         let request = self.request.as_mut()?;
         match timeout_at(request.deadline, request.messages.next()).await {
             Ok(Some(Ok(message))) => {
                 self.last_delivery = Instant::now();
-                Delivery::new(message).inspect_err(|error| tracing::warn!(%error, "message without its place")).ok()
+                Delivery::new(message)
+                    .inspect_err(|error| tracing::warn!(%error, "message without JetStream metadata"))
+                    .ok()
             }
             Ok(Some(Err(error))) => {
                 tracing::debug!(consumer = self.spec.name, %error, "request for messages failed, starting over");
@@ -127,19 +129,19 @@ impl Puller {
         self.consumer = None;
     }
 
-    async fn ask(&mut self, messages: usize, expires: Duration) -> Result<(), Error> {
-        self.watch_for_silence().await;
+    async fn send_request(&mut self, messages: usize, expires: Duration) -> Result<(), Error> {
+        self.detect_stall().await;
         if self.consumer.is_none() && self.spec.in_order {
-            self.resume = self.bus.end_consumer(&self.spec).await?.max(self.resume);
+            self.resume = self.bus.delete_consumer(&self.spec).await?.max(self.resume);
         }
         let consumer = match &self.consumer {
             Some(consumer) => consumer,
             None => self.consumer.insert(self.bus.durable_consumer(&self.spec, self.resume).await?),
         };
-        // No heartbeats: they tell of a lost request no earlier than the deadline below does.
+        // No heartbeats: they would detect a lost request no earlier than the deadline below does.
         let batch = consumer.batch().max_messages(messages).expires(expires).messages().await;
         let messages = batch.map_err(|error| Error::Unavailable {
-            operation: format!("ask for messages of {}", self.spec.name),
+            operation: format!("request messages of {}", self.spec.name),
             waited: Duration::ZERO,
             source: Some(error.into()),
         })?;
@@ -148,8 +150,8 @@ impl Puller {
         Ok(())
     }
 
-    /// Servers have been seen to stop delivering while messages wait: then the consumer is looked up anew, and somebody should know.
-    async fn watch_for_silence(&mut self) {
+    /// Some servers stop delivering while messages are pending: then the consumer is opened again, and the stall is logged and counted.
+    async fn detect_stall(&mut self) {
         if self.last_delivery.elapsed() < SILENCE {
             return;
         }
@@ -160,7 +162,7 @@ impl Puller {
             tracing::warn!(
                 consumer = self.spec.name,
                 pending = info.num_pending,
-                "messages wait but none is delivered, starting over"
+                "messages are pending but none is delivered, starting over"
             );
             metrics::counter!("rekindle_bus_stalls_total", "consumer" => self.spec.name.clone()).increment(1);
             self.start_over();
@@ -170,23 +172,22 @@ impl Puller {
     async fn pause_after(&mut self, error: &Error) {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
-            tracing::warn!(consumer = self.spec.name, %error, "cannot ask for messages, trying again");
+            tracing::warn!(consumer = self.spec.name, %error, "cannot request messages, retrying");
         }
-        let pause = Duration::from_millis(50 << self.failures.min(6)).min(LONGEST_PAUSE);
-        sleep(pause).await;
+        sleep(RETRY.after(self.failures.into())).await;
     }
 }
 
 impl Bus {
-    /// Makes a durable consumer, or brings the one of that name up to date.
+    /// Creates or updates a durable consumer.
     async fn durable_consumer(&self, spec: &Consumer, begin: Option<u64>) -> Result<PullConsumer, Error> {
         let consumer = self.jetstream().create_consumer_on_stream(spec.config(begin), spec.stream).await;
         consumer.map_err(|error| setup(spec, error))
     }
 
-    /// Ends a durable consumer and says where the first message lies that it did not acknowledge; `None` where there is no consumer.
-    /// Should the process end before a new one is made, that one begins with the whole stream again.
-    async fn end_consumer(&self, spec: &Consumer) -> Result<Option<u64>, Error> {
+    /// Deletes a durable consumer and returns the sequence of the first message that it did not acknowledge; `None` if it does not exist.
+    /// If the process ends before the next one is created, that one begins with the whole stream.
+    async fn delete_consumer(&self, spec: &Consumer) -> Result<Option<u64>, Error> {
         let stream = self.jetstream().get_stream_no_info(spec.stream).await.map_err(|error| setup(spec, error))?;
         let info = match stream.consumer_info(&spec.name).await {
             Ok(info) => info,

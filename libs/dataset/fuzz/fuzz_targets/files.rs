@@ -1,4 +1,4 @@
-//! CSV and Parquet files as an attacker, or a torn download, would have them.
+//! Malicious and truncated CSV and Parquet files.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ mod files;
 use std::{cell::RefCell, panic};
 
 thread_local! {
-    /// What the last panic said, and where.
+    /// The message and the location of the last panic.
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 

@@ -1,4 +1,4 @@
-//! Stored profiles as an attacker, or a worn disk, would have them.
+//! Malicious and damaged stored profiles.
 
 #![no_main]
 

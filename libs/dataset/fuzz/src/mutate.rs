@@ -1,6 +1,6 @@
-//! Damage to bytes: the same for the same seed, so that what a test finds can be found again.
+//! Reproducible damage to bytes.
 
-/// Numbers that lie at the limits of types and of what is counted.
+/// Numbers at the limits of types and counters.
 const NUMBERS: [&str; 12] = [
     "0",
     "-1",
@@ -16,7 +16,7 @@ const NUMBERS: [&str; 12] = [
     "\"\"",
 ];
 
-/// The seed with one to four pieces of damage, each of which may be a piece of `other`.
+/// The seed with one to four mutations, which may insert pieces of `other`.
 pub(crate) fn mutated(seed: &[u8], other: &[u8], mut state: u64) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..1 + draw(&mut state, 4) {
@@ -43,7 +43,7 @@ pub(crate) fn mutated(seed: &[u8], other: &[u8], mut state: u64) -> Vec<u8> {
     bytes
 }
 
-/// Puts another number in the place of the next one that is written in digits.
+/// Replaces the next number in decimal digits.
 fn replace_number(bytes: &mut Vec<u8>, at: usize, number: &str) {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let Some(start) = bytes[at..].iter().position(is_digit).map(|offset| at + offset) else { return };

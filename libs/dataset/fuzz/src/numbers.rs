@@ -1,8 +1,8 @@
-//! What must hold of the numbers in every report.
+//! Checks of the numbers of a report.
 
 use rekindle_statistics::drift::ColumnDrift;
 
-/// No number of the column's report is NaN or infinite, and each is in its range.
+/// Every number of a column is finite and in its range.
 pub(crate) fn has_numbers_only(column: &ColumnDrift) {
     let tests = [column.ks, column.chi_square].into_iter().flatten();
     let (statistics, p_values): (Vec<f64>, Vec<f64>) = tests.map(|test| (test.statistic, test.p_value)).unzip();

@@ -1,5 +1,5 @@
-//! What must hold of any bytes taken for a profile: no panic in reading, comparing, merging or writing, no number in a report
-//! that is none, and a way back. Included by the fuzz target and by the test that replays its seeds.
+//! Checks of any bytes loaded as a profile: loading, comparing, merging and storing do not panic, reports contain no NaN, and a stored
+//! profile loads. Included by the fuzz target and by the test that replays its seeds.
 
 #[path = "numbers.rs"]
 mod numbers;
@@ -10,11 +10,11 @@ use rekindle_statistics::{
     profile::{Column, ColumnProfile, Profile, Timestamp},
 };
 
-/// Reads the bytes, compares what they hold with itself and with a fixed profile, merges it, and writes it again.
+/// Loads a profile, compares it with itself and with a fixed profile, merges it, and stores it.
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(profile) = Profile::from_bytes(bytes) else { return };
-    let again = Profile::from_bytes(&profile.to_bytes()).expect("what was written is read");
-    assert_eq!(again, profile, "writing and reading change nothing");
+    let again = Profile::from_bytes(&profile.to_bytes()).expect("a stored profile loads");
+    assert_eq!(again, profile, "storing and loading change nothing");
     let itself = compared(&profile, &again);
     assert!(itself.iter().all(|column| column.verdict != Verdict::Drifted && column.psi == 0.0), "{itself:?}");
     let fixed = fixed();
@@ -25,7 +25,7 @@ pub(crate) fn check(bytes: &[u8]) {
     merged(&fixed, &profile);
 }
 
-/// A merge is refused, or gives a profile that holds the rows of both and compares.
+/// A merge is refused, or gives a profile of the rows of both that can be compared.
 fn merged(one: &Profile, other: &Profile) {
     let mut both = one.clone();
     if both.merge(other).is_ok() {
@@ -35,12 +35,12 @@ fn merged(one: &Profile, other: &Profile) {
 }
 
 fn compared(reference: &Profile, current: &Profile) -> Vec<ColumnDrift> {
-    let report = compare(reference, current, &Settings::default()).expect("the settings are sound");
+    let report = compare(reference, current, &Settings::default()).expect("the settings are valid");
     report.columns.iter().for_each(has_numbers_only);
     report.columns
 }
 
-/// One column of each kind, under the names that the seeds have.
+/// One column of each kind, with the names used in the seeds.
 pub(crate) fn fixed() -> Profile {
     let numbers = (0..1000_u32).map(|i| (i % 10 > 0).then(|| f64::from(i * 7919 % 1009) - 300.5));
     let texts = (0..1000_usize).map(|i| (i % 7 > 0).then_some(["red", "green", "blue"][i % 3]));

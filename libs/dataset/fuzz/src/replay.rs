@@ -1,17 +1,17 @@
-//! The seeds of a fuzz target, and damaged copies of them, put through the same checks by a plain test.
+//! Runs the checks of a fuzz target on its seeds and on damaged copies of them, in a plain test.
 
 #[path = "mutate.rs"]
 mod mutate;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// Checks every seed of a target, and `damaged` damaged copies of each. Names the seed and the damage of the first that panics.
+/// Checks every seed of a target, and `damaged` damaged copies of each. A panic names the seed and the damage.
 pub(crate) fn replay(target: &str, damaged: u64, check: fn(&[u8])) {
     let seeds = seeds(target);
     assert!(seeds.len() > 2, "no seeds for {target}");
     let others: Vec<&Vec<u8>> = seeds.values().collect();
     for (index, (name, seed)) in seeds.iter().enumerate() {
-        guarded(name, "as it is", seed, check);
+        guarded(name, "undamaged", seed, check);
         for number in 0..damaged {
             let other = others[(index + number as usize) % others.len()];
             guarded(name, &format!("damage {number}"), &mutate::mutated(seed, other, number), check);

@@ -2,42 +2,10 @@ use std::borrow::Cow;
 
 use crate::Error;
 
-/// The file as text, without a byte order mark.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let offset = error.valid_up_to();
-        let line = 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
-        Error::NotUtf8 { line, offset }
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-/// Every field after the header, column by column; an empty field is `None`.
-pub(super) fn columns<'a>(
-    reader: &mut Records<'a>,
-    width: usize,
-    max_rows: usize,
-) -> Result<Vec<Vec<Option<Cow<'a, str>>>>, Error> {
-    let mut columns: Vec<Vec<Option<Cow<'a, str>>>> = (0..width).map(|_| Vec::new()).collect();
-    let mut fields = Vec::with_capacity(width);
-    while reader.next_into(&mut fields)? {
-        if fields.len() != width {
-            return Err(Error::Ragged { line: reader.record_line, expected: width, got: fields.len() });
-        }
-        if columns[0].len() == max_rows {
-            return Err(Error::TooLarge { what: "rows", limit: max_rows });
-        }
-        for (column, field) in columns.iter_mut().zip(fields.drain(..)) {
-            column.push((!field.is_empty()).then_some(field));
-        }
-    }
-    Ok(columns)
-}
-
-/// What parts fields where nothing else is said.
+/// The default field delimiter.
 pub(crate) const COMMA: u8 = b',';
 
-/// Splits text into records, keeping count of lines.
+/// Splits text into records and counts lines.
 pub(crate) struct Records<'a> {
     text: &'a str,
     separator: u8,
@@ -48,29 +16,23 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self::from_line(text, COMMA, 1)
-    }
-
-    /// Of text whose fields are parted by `separator`, an ASCII character, and which begins, at the start of a record, on `line`
-    /// of its file.
+    /// `separator` is the field delimiter, an ASCII character. The text begins at the start of a record, on line `line` of its file.
     pub(crate) fn from_line(text: &'a str, separator: u8, line: usize) -> Self {
-        // Blank lines at the end carry no row.
+        // Blank lines at the end are no rows.
         Self { text: text.trim_end_matches(['\r', '\n']), separator, at: 0, line, record_line: line }
     }
 
-    /// How far the text has been split: bytes of it, and the line reached.
+    /// The position: bytes of the text that have been split, and the current line.
     pub(crate) fn position(&self) -> (usize, usize) {
         (self.at, self.line)
     }
 
-    /// Whether all of the text was looked at to tell the last record or error, so that either might be another if the
-    /// text went on.
+    /// Whether the last record or error depended on where the text ends, so that more text could change it.
     pub(crate) fn at_end(&self) -> bool {
         self.at >= self.text.len()
     }
 
-    /// Replaces `fields` by those of the next record; false at the end.
+    /// Replaces `fields` with those of the next record; false at the end.
     pub(crate) fn next_into(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Error> {
         fields.clear();
         if self.at >= self.text.len() {
@@ -90,7 +52,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Steps over what ends a field: true for a separator, false for the end of the line or the text.
+    /// Skips the delimiter after a field: true for a separator, false for the end of the line or the text.
     fn separator(&mut self) -> bool {
         let rest = &self.text.as_bytes()[self.at..];
         match rest {

@@ -6,23 +6,23 @@ use std::{
 
 use crate::{Error, ScanOptions, csv::Records};
 
-/// Where text comes from.
-pub(super) trait Input: Read + Seek + Send {}
+/// An input of text.
+pub(crate) trait Input: Read + Seek + Send {}
 
 impl<T: Read + Seek + Send> Input for T {}
 
-/// Text read block by block and split into records, as [`Records`] splits all of it at once.
+/// Text that is read block by block and split into records.
 pub(super) struct Blocks {
     input: Box<dyn Input>,
     separator: u8,
     block_bytes: usize,
     record_bytes: usize,
-    /// Text read; what comes before `at` has been visited.
+    /// Text read. Everything before `at` has been visited.
     text: String,
     at: usize,
     /// The line of the file at `at`.
     line: usize,
-    /// Of the block last read, a character whose rest is in the next.
+    /// The beginning of a character at the end of the last block.
     cut: Vec<u8>,
     read: u64,
     ended: bool,
@@ -44,8 +44,8 @@ impl Blocks {
         }
     }
 
-    /// Shows each record and the line on which it begins to `visit`, until that breaks off or the file ends. Going on
-    /// after a break begins with the next record.
+    /// Calls `visit` with each record and the line on which it begins, until it breaks or the file ends. The next call
+    /// continues with the next record.
     ///
     /// # Errors
     /// Those of the file, of [`Records`], and of `visit`; a record longer than the limit.
@@ -70,7 +70,7 @@ impl Blocks {
         let mut fields = Vec::new();
         loop {
             let more = records.next_into(&mut fields);
-            // What reaches the end of the block may go on in the next: it is read again when that is there.
+            // A record that reaches the end of the block may continue in the next. It is split again once that has been read.
             if !self.ended && records.at_end() || !more? {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -82,20 +82,20 @@ impl Blocks {
         }
     }
 
-    /// Appends at least as much text as is left, so that a long record is not read again too often.
+    /// Appends at least as much text as remains, so that a long record is split only a logarithmic number of times.
     fn read_block(&mut self) -> Result<(), Error> {
         self.text.drain(..self.at);
         self.at = 0;
         if self.text.len() > self.record_bytes {
             return Err(Error::LongRecord { line: self.line, limit: self.record_bytes });
         }
-        let wanted = self.block_bytes.max(self.text.len()) as u64;
+        let length = self.block_bytes.max(self.text.len()) as u64;
         let mut bytes = std::mem::take(&mut self.cut);
-        let read = self.input.by_ref().take(wanted).read_to_end(&mut bytes);
+        let read = self.input.by_ref().take(length).read_to_end(&mut bytes);
         let read = read.map_err(Error::file("read the file"))? as u64;
         let at_start = self.text.is_empty() && self.read == bytes.len() as u64 - read;
         self.read += read;
-        self.ended = read < wanted;
+        self.ended = read < length;
         let whole = self.whole_characters(&bytes)?;
         let text = if at_start { whole.strip_prefix('\u{feff}').unwrap_or(whole) } else { whole };
         self.text.push_str(text);
@@ -103,7 +103,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// The bytes as text, without a character cut off at the end.
+    /// The bytes as text, without an incomplete character at the end.
     fn whole_characters<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, Error> {
         let error = match std::str::from_utf8(bytes) {
             Ok(text) => return Ok(text),
@@ -120,13 +120,13 @@ impl Blocks {
         })
     }
 
-    /// Begins again at the start of the file.
+    /// Goes back to the start of the file and frees the text.
     ///
     /// # Errors
     /// The file is a pipe.
     pub(super) fn rewind(&mut self) -> Result<(), Error> {
-        self.input.rewind().map_err(Error::file("read the file a second time, as finding out its types takes"))?;
-        self.text.clear();
+        self.input.rewind().map_err(Error::file("read the file a second time, which inferring its types requires"))?;
+        self.text = String::new();
         self.cut.clear();
         (self.at, self.line, self.read, self.ended) = (0, 1, 0, false);
         Ok(())
@@ -137,7 +137,7 @@ impl Blocks {
         self.read
     }
 
-    /// Whether all that there is has been read, and is but white space.
+    /// Whether the whole file has been read and is only white space.
     pub(super) fn is_blank(&self) -> bool {
         self.ended && self.text.trim().is_empty()
     }

@@ -2,39 +2,51 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringDictionaryBuilder, TimestampMillisecondBuilder,
+        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, StringDictionaryBuilder,
+        TimestampMillisecondBuilder,
     },
     datatypes::{DataType, Int32Type},
 };
 
+use rekindle_domain::ColumnKind;
+
+use super::Types;
 use crate::{
-    Error, Kind, canonical_timestamp,
+    Error, canonical_timestamp,
     csv::{is_whole_number, parse_boolean, parse_integer, parse_number, parse_timestamp},
 };
 
-/// The type of a text column in a batch.
+/// `Dictionary(Int32, Utf8)`.
 pub(super) fn dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
-/// The type in which values given as text come if their kind was expected.
-pub(super) fn type_of(kind: Kind) -> DataType {
-    match kind {
-        Kind::Numeric => DataType::Float64,
-        Kind::Categorical => dictionary(),
-        Kind::Timestamp => canonical_timestamp(),
-        Kind::Boolean => DataType::Boolean,
+/// The type of a text column.
+pub(super) fn text_type(types: Types) -> DataType {
+    match types {
+        Types::Stored => dictionary(),
+        Types::Canonical => DataType::Utf8,
     }
 }
 
-/// One column of a batch, made from text value by value.
+/// The type of a column that is parsed from text because its kind was expected.
+pub(super) fn type_of(kind: ColumnKind, types: Types) -> DataType {
+    match kind {
+        ColumnKind::Numeric => DataType::Float64,
+        ColumnKind::Categorical => text_type(types),
+        ColumnKind::Timestamp => canonical_timestamp(),
+        ColumnKind::Boolean => DataType::Boolean,
+    }
+}
+
+/// Builds one column of a batch from text, value by value.
 pub(super) struct ColumnBuilder {
     values: Values,
     unparsable: u64,
     example: Option<String>,
 }
 
-/// A column of a batch, and what did not fit into it.
+/// A column of a batch, and the values that did not parse.
 pub(super) struct Built {
     pub(super) array: ArrayRef,
     /// Values that did not parse.
@@ -43,7 +55,7 @@ pub(super) struct Built {
     pub(super) example: Option<String>,
 }
 
-/// Characters of a value that are enough to find it by.
+/// Characters of a reported value.
 const EXAMPLE_CHARS: usize = 40;
 
 enum Values {
@@ -51,23 +63,26 @@ enum Values {
     Numbers(Float64Builder),
     Booleans(BooleanBuilder),
     Times(TimestampMillisecondBuilder),
-    Text(StringDictionaryBuilder<Int32Type>),
+    Text(StringBuilder),
+    Dictionary(StringDictionaryBuilder<Int32Type>),
 }
 
 impl ColumnBuilder {
-    /// Of `Int64`, `Float64`, `Boolean`, the canonical timestamp, or else text.
+    /// For `Int64`, `Float64`, `Boolean`, the canonical timestamp, `Utf8`, or else a dictionary of text. Takes no memory before the
+    /// first value.
     pub(super) fn new(data_type: &DataType) -> Self {
         let values = match data_type {
-            DataType::Int64 => Values::Integers(Int64Builder::new()),
-            DataType::Float64 => Values::Numbers(Float64Builder::new()),
-            DataType::Boolean => Values::Booleans(BooleanBuilder::new()),
-            DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::new()),
-            _ => Values::Text(StringDictionaryBuilder::new()),
+            DataType::Int64 => Values::Integers(Int64Builder::with_capacity(0)),
+            DataType::Float64 => Values::Numbers(Float64Builder::with_capacity(0)),
+            DataType::Boolean => Values::Booleans(BooleanBuilder::with_capacity(0)),
+            DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::with_capacity(0)),
+            DataType::Utf8 => Values::Text(StringBuilder::with_capacity(0, 0)),
+            _ => Values::Dictionary(StringDictionaryBuilder::with_capacity(0, 0, 0)),
         };
         Self { values, unparsable: 0, example: None }
     }
 
-    /// Adds a value, or a missing one. What does not parse is added as missing, and counted.
+    /// Appends a value, or a missing one. A value that does not parse is appended as missing, and counted.
     pub(super) fn push(&mut self, text: Option<&str>) -> Result<(), Error> {
         let parsed = match &mut self.values {
             Values::Integers(values) => {
@@ -91,8 +106,12 @@ impl ColumnBuilder {
                 value.is_some()
             }
             Values::Text(values) => {
+                values.append_option(text);
+                true
+            }
+            Values::Dictionary(values) => {
                 match text {
-                    Some(text) => _ = values.append(text).map_err(Error::arrow("put a text column together"))?,
+                    Some(text) => _ = values.append(text).map_err(Error::arrow("build a text column"))?,
                     None => values.append_null(),
                 }
                 true
@@ -105,7 +124,7 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// The values added since the last time.
+    /// The values appended since the last call.
     pub(super) fn finish(&mut self) -> Built {
         let array: ArrayRef = match &mut self.values {
             Values::Integers(values) => Arc::new(values.finish()),
@@ -113,13 +132,14 @@ impl ColumnBuilder {
             Values::Booleans(values) => Arc::new(values.finish()),
             Values::Times(values) => Arc::new(values.finish()),
             Values::Text(values) => Arc::new(values.finish()),
+            Values::Dictionary(values) => Arc::new(values.finish()),
         };
         Built { array, unparsable: std::mem::take(&mut self.unparsable), example: self.example.take() }
     }
 }
 
-/// A whole number that a float rounds is refused where types are inferred, since it may be a code; in a column
-/// of numbers it is a large number.
+/// A whole number that a float rounds is not a number where types are inferred, since it may be a code; in a column
+/// that is expected to be numeric it is a large number.
 fn number(text: &str) -> Option<f64> {
     parse_number(text).or_else(|| is_whole_number(text).then(|| text.parse().ok()).flatten())
 }

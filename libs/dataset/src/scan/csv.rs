@@ -2,38 +2,40 @@ use std::{borrow::Cow, collections::BTreeSet, ops::ControlFlow};
 
 use arrow::datatypes::SchemaRef;
 
+use rekindle_domain::ColumnKind;
+
 use super::{
-    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray,
+    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray, Types, assemble,
     blocks::{Blocks, Input},
-    builder::{Built, ColumnBuilder, type_of},
-    expectation, put_together, schema_of,
+    builder::{Built, ColumnBuilder, text_type, type_of},
+    expectation, schema_of,
 };
 use crate::{
-    Error, Kind,
+    Error,
     csv::Narrowest,
     schema::{check_names, kind_of},
 };
 
-/// What parts fields in files that are called CSV all the same.
+/// Other delimiters that files named CSV use.
 const SEPARATORS: [char; 3] = [';', '\t', '|'];
 
-/// Characters of a header that show what is meant.
+/// Characters of a reported header.
 const HEADER_CHARS: usize = 80;
 
-/// Rows between two reports of progress while types are determined.
+/// Rows between two reports of progress while types are inferred.
 const WATCH_ROWS: usize = 64 * 1024;
 
-/// A CSV file past its header.
+/// A CSV file.
 pub(super) struct CsvScan {
     blocks: Blocks,
+    /// Of the header; none once the header has been read for the last time.
+    header: Option<Vec<String>>,
     /// Fields of a record.
     width: usize,
-    /// For every column read, its field and what is being made of it.
+    /// For every column read, the index of its field and its builder.
     builders: Vec<(usize, ColumnBuilder)>,
     schema: SchemaRef,
-    missing: BTreeSet<String>,
-    batch_rows: usize,
-    batch_bytes: usize,
+    options: ScanOptions,
     passes: Passes,
     rows_read: u64,
     size: u64,
@@ -43,19 +45,16 @@ pub(super) struct CsvScan {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Passes {
     One,
-    /// The first found so many rows.
     Two {
+        /// Counted by the first pass.
         rows: u64,
     },
 }
 
-/// What is known of a column, or nothing yet.
-type Survey = Vec<Narrowest>;
-
-/// What is read of a file.
+/// The columns of a file that are read.
 #[derive(Default)]
 pub(super) struct Choice {
-    /// The place of each of the columns.
+    /// The field index of each column.
     fields: Vec<usize>,
     pub(super) columns: Vec<ScanColumn>,
     pub(super) skipped: Vec<Skipped>,
@@ -63,7 +62,8 @@ pub(super) struct Choice {
 }
 
 impl CsvScan {
-    /// Of `size` bytes, or 0 if that is not known.
+    /// Opens a file of `size` bytes, or 0 if that is unknown. After the pass that infers types the scan holds no text until the first
+    /// batch is read, so that many files can be open.
     pub(super) fn open(
         input: Box<dyn Input>,
         size: u64,
@@ -71,35 +71,39 @@ impl CsvScan {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<(Self, Choice), Error> {
         let mut blocks = Blocks::new(input, options);
-        let names = header(&mut blocks, options)?;
-        let (passes, surveyed) = if options.expected.is_some() {
-            (Passes::One, vec![Narrowest::new(); names.len()])
+        let names = read_header(&mut blocks, options)?;
+        let width = names.len();
+        let (passes, header, inferred) = if options.expected.is_some() {
+            (Passes::One, None, vec![Narrowest::new(); width])
         } else {
             let watch = |read| watch(Progress { done: read, total: 2 * size });
-            let (rows, surveyed) = survey(&mut blocks, names.len(), options, watch)?;
+            let (rows, inferred) = infer(&mut blocks, width, options, watch)?;
             blocks.rewind()?;
-            if header(&mut blocks, options)? != names {
-                return Err(Error::Changed);
-            }
-            (Passes::Two { rows }, surveyed)
+            (Passes::Two { rows }, Some(names.clone()), inferred)
         };
-        let width = names.len();
-        let choice = choose(names, &surveyed, options);
+        let choice = choose(names, &inferred, options);
         let builders = choice.fields.iter().zip(&choice.columns);
         let builders = builders.map(|(&field, column)| (field, ColumnBuilder::new(&column.data_type)));
         let scan = Self {
             blocks,
+            header,
             width,
             builders: builders.collect(),
             schema: schema_of(&choice.columns),
-            missing: options.missing.clone(),
-            batch_rows: options.batch_rows.max(1),
-            batch_bytes: options.batch_bytes,
+            options: options.clone(),
             passes,
             rows_read: 0,
             size,
         };
         Ok((scan, choice))
+    }
+
+    /// The number of rows that the first of two passes counted.
+    pub(super) fn declared_rows(&self) -> Option<u64> {
+        match self.passes {
+            Passes::One => None,
+            Passes::Two { rows } => Some(rows),
+        }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -112,22 +116,12 @@ impl CsvScan {
 
     /// The next rows, or `None` at the end.
     pub(super) fn batch(&mut self) -> Result<Option<ScanBatch>, Error> {
-        let (mut rows, mut bytes) = (0, 0);
-        let Self { blocks, builders, width, missing, batch_rows, batch_bytes, .. } = self;
-        blocks.visit(|fields, line| {
-            check_width(fields, *width, line)?;
-            for (field, builder) in &mut *builders {
-                let text = &fields[*field];
-                bytes += text.len();
-                builder.push((!is_missing(text, missing)).then_some(text))?;
-            }
-            rows += 1;
-            Ok(if rows == *batch_rows || bytes > *batch_bytes {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        })?;
+        if let Some(names) = self.header.take()
+            && read_header(&mut self.blocks, &self.options)? != names
+        {
+            return Err(Error::Changed);
+        }
+        let rows = self.read_rows()?;
         self.rows_read += rows as u64;
         let built: Vec<Built> = self.builders.iter_mut().map(|(_, builder)| builder.finish()).collect();
         if let Passes::Two { rows: before } = self.passes {
@@ -140,7 +134,28 @@ impl CsvScan {
         if rows == 0 {
             return Ok(None);
         }
-        put_together(&self.schema, built, rows).map(Some)
+        assemble(&self.schema, built, rows).map(Some)
+    }
+
+    /// Reads the rows of a batch into the builders; returns their number.
+    fn read_rows(&mut self) -> Result<usize, Error> {
+        let (mut rows, mut bytes) = (0, 0);
+        let Self { blocks, builders, width, options, .. } = self;
+        blocks.visit(|fields, line| {
+            check_width(fields, *width, line)?;
+            for (field, builder) in &mut *builders {
+                let text = &fields[*field];
+                bytes += text.len();
+                builder.push((!is_missing(text, &options.missing)).then_some(text))?;
+            }
+            rows += 1;
+            Ok(if rows >= options.batch_rows.max(1) || bytes > options.batch_bytes {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(rows)
     }
 }
 
@@ -148,41 +163,43 @@ fn is_missing(text: &str, missing: &BTreeSet<String>) -> bool {
     text.is_empty() || !missing.is_empty() && missing.contains(text)
 }
 
-/// Reads the first record. A column without a name, as table libraries write the index of rows, is called by its place.
-fn header(blocks: &mut Blocks, options: &ScanOptions) -> Result<Vec<String>, Error> {
+/// Reads the first record. Libraries write the index of rows as a column without a name; it is named by its position.
+fn read_header(blocks: &mut Blocks, options: &ScanOptions) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> = Vec::new();
     blocks.visit(|fields, _| {
         names.extend(fields.iter().map(ToString::to_string));
         Ok(ControlFlow::Break(()))
     })?;
     if blocks.is_blank() {
-        return Err(Error::Empty { what: "nothing in it" });
+        return Err(Error::Empty { what: "no content" });
     }
     if names.len() > options.columns {
         return Err(Error::TooLarge { what: "columns", limit: options.columns });
     }
-    check_separator(&names, options.separator)?;
-    let is_blank = names.len() == 1;
-    let unnamed = names.iter_mut().enumerate().filter(|(_, name)| name.is_empty() && !is_blank);
-    unnamed.for_each(|(place, name)| *name = format!("column {}", place + 1));
+    if options.types == Types::Stored {
+        check_separator(&names, options.separator)?;
+        let is_blank = names.len() == 1;
+        let unnamed = names.iter_mut().enumerate().filter(|(_, name)| name.is_empty() && !is_blank);
+        unnamed.for_each(|(index, name)| *name = format!("column {}", index + 1));
+    }
     check_names(names.iter().map(String::as_str))?;
     Ok(names)
 }
 
-/// Refuses a header of one field that has what else parts fields.
+/// Refuses a header of one field that contains another usual delimiter.
 fn check_separator(names: &[String], separator: u8) -> Result<(), Error> {
     let [header] = names else { return Ok(()) };
     let found = header.chars().find(|&found| SEPARATORS.contains(&found) && found != char::from(separator));
     found.map_or(Ok(()), |found| Err(Error::Separator { found, header: header.chars().take(HEADER_CHARS).collect() }))
 }
 
-/// Reads all rows, to count them and to find every column's canonical type, telling `watch` the bytes read.
-fn survey(
+/// Reads all rows to count them and to infer every column's canonical type. `watch` is called with the bytes read.
+fn infer(
     blocks: &mut Blocks,
     width: usize,
     options: &ScanOptions,
     mut watch: impl FnMut(u64),
-) -> Result<(u64, Survey), Error> {
+) -> Result<(u64, Vec<Narrowest>), Error> {
     let mut columns = vec![Narrowest::new(); width];
     let mut all = 0;
     loop {
@@ -206,22 +223,22 @@ fn check_width(fields: &[Cow<'_, str>], width: usize, line: usize) -> Result<(),
     if fields.len() == width { Ok(()) } else { Err(Error::Ragged { line, expected: width, got: fields.len() }) }
 }
 
-/// The fields that are read, as which columns, and the rest.
-fn choose(names: Vec<String>, surveyed: &[Narrowest], options: &ScanOptions) -> Choice {
+/// Chooses the fields that are read, and their types.
+fn choose(names: Vec<String>, inferred: &[Narrowest], options: &ScanOptions) -> Choice {
     let mut choice = Choice::default();
-    for (field, (name, surveyed)) in names.into_iter().zip(surveyed).enumerate() {
-        let own = surveyed.data_type();
-        let own_kind = kind_of(&own).unwrap_or(Kind::Categorical);
+    for (field, (name, inferred)) in names.into_iter().zip(inferred).enumerate() {
+        let own = inferred.data_type();
+        let own_kind = kind_of(&own).unwrap_or(ColumnKind::Categorical);
         let (kind, data_type) = match expectation(options, &name) {
             Expectation::Skip => {
                 choice.skipped.push(Skipped { name, reason: SkipReason::Unexpected });
                 continue;
             }
-            Expectation::Kind(kind) => (kind, type_of(kind)),
-            Expectation::Own if own_kind == Kind::Categorical => (own_kind, type_of(own_kind)),
+            Expectation::Kind(kind) => (kind, type_of(kind, options.types)),
+            Expectation::Own if own_kind == ColumnKind::Categorical => (own_kind, text_type(options.types)),
             Expectation::Own => (own_kind, own),
         };
-        let stray = surveyed.stray().map(|value| Stray { column: name.clone(), value: value.to_owned() });
+        let stray = inferred.stray().map(|value| Stray { column: name.clone(), value: value.to_owned() });
         choice.strays.extend(stray);
         choice.fields.push(field);
         choice.columns.push(ScanColumn { name, kind, data_type });

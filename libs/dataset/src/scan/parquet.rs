@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use ::parquet::{
     arrow::{
@@ -11,60 +11,65 @@ use ::parquet::{
     errors::ParquetError,
     file::{
         metadata::{ParquetStatisticsPolicy, RowGroupMetaData},
-        reader::{ChunkReader, Length},
+        reader::ChunkReader,
     },
     schema::types::Type as ParquetType,
 };
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray, new_null_array},
     compute,
-    datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit},
+    datatypes::{ArrowNativeType as _, DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit},
 };
-
-use bytes::Bytes;
+use rekindle_domain::ColumnKind;
 
 use super::{
-    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped,
+    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types, assemble,
     builder::{Built, ColumnBuilder, dictionary, type_of},
-    expectation, put_together, schema_of,
+    expectation,
+    pages::Pages,
+    schema_of,
 };
 use crate::{
-    Error, Kind, canonical_timestamp,
+    Error, canonical_timestamp,
     cast::{Value, value_at},
-    normalise::normalise,
-    parquet_file::without_panic,
-    schema::check_names,
+    normalise::{canonical_type, normalise},
+    schema::{check_names, kind_of},
 };
 
-/// Fewest rows of a batch, however wide: below this the cost of each column outweighs that of its values.
+/// Fewest rows of a batch, however wide: below this the cost of each column exceeds that of its values.
 const LEAST_ROWS: usize = 64;
 
 /// A Parquet file past its footer.
 pub(super) struct ParquetScan {
-    /// Of the row group at hand.
+    /// Of the current row group.
     reader: Option<ParquetRecordBatchReader>,
-    /// Makes one of the next.
+    /// Makes the readers of the next row groups.
     readers: Box<dyn Iterator<Item = Result<ParquetRecordBatchReader, ParquetError>> + Send>,
+    /// Decoded rows that did not fit into the last batch.
+    rest: Option<RecordBatch>,
     columns: Vec<Reading>,
     schema: SchemaRef,
+    batch_bytes: usize,
     done: u64,
     total: u64,
 }
 
 /// How a column is read.
 struct Reading {
+    /// Its index in the file.
+    root: usize,
     name: String,
-    /// The type asked of the decoder.
+    /// The type requested from the decoder.
     decoded: DataType,
-    /// The type that the decoded values mean something in.
+    /// The type of the column's own kind.
     own: Delivery,
-    /// The one they come in, if their own is of another kind than expected.
+    /// The type returned, if another kind than the column's own is expected.
     expected: Option<Delivery>,
 }
 
 #[derive(Clone)]
 struct Delivery {
-    kind: Kind,
+    kind: ColumnKind,
     data_type: DataType,
 }
 
@@ -87,27 +92,34 @@ impl ParquetScan {
             return Err(Error::TooLarge { what: "columns", limit: options.columns });
         }
         check_names(found.fields().iter().map(|field| field.name().as_str()))?;
-        let (readings, skipped) = choose(&metadata, options);
+        let (readings, skipped) = choose(&metadata, options)?;
         let metadata = with_decoded_types(metadata, &readings)?;
-        let roots = readings.iter().map(|(root, _)| *root);
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), readings.iter().map(|reading| reading.root));
         let total = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
         let rows = rows_of_batch(&metadata, &mask, options);
         let groups = 0..metadata.metadata().num_row_groups();
-        let file = Arc::new(file);
-        // One at a time: a batch over two row groups would have its texts written out, as each group has a dictionary of its own.
+        let (file, page_bytes) = (Arc::new(file), options.page_bytes);
+        // One row group per reader: the decoder expands the texts of a batch over two groups, as each has its own dictionary.
         let readers = groups.map(move |group| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(Shared(file.clone()), metadata.clone())
+            let pages = Pages::new(file.clone(), page_bytes);
+            ParquetRecordBatchReaderBuilder::new_with_metadata(pages, metadata.clone())
                 .with_row_groups(vec![group])
                 .with_batch_size(rows)
                 .with_projection(mask.clone())
                 .build()
         });
-        let readings: Vec<Reading> = readings.into_iter().map(|(_, reading)| reading).collect();
         let columns: Vec<ScanColumn> = readings.iter().map(Reading::column).collect();
-        let schema = schema_of(&columns);
-        let readers = Box::new(readers);
-        Ok((Self { reader: None, readers, columns: readings, schema, done: 0, total }, columns, skipped))
+        let scan = Self {
+            reader: None,
+            readers: Box::new(readers),
+            rest: None,
+            columns: readings,
+            schema: schema_of(&columns),
+            batch_bytes: options.batch_bytes,
+            done: 0,
+            total,
+        };
+        Ok((scan, columns, skipped))
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -120,12 +132,39 @@ impl ParquetScan {
     }
 
     fn batch_trusting(&mut self) -> Result<Option<ScanBatch>, Error> {
-        let Some(decoded) = self.decoded()? else { return Ok(None) };
+        let Some(decoded) = self.fitting()? else { return Ok(None) };
         let arrays = self.columns.iter().zip(decoded.columns());
-        let built = arrays.map(|(column, array)| column.deliver(array).map_err(|error| from_row(self.done, error)));
+        let built = arrays.map(|(column, array)| column.deliver(array).map_err(|error| error.after_rows(self.done)));
         let built = built.collect::<Result<Vec<Built>, Error>>()?;
         self.done += decoded.num_rows() as u64;
-        put_together(&self.schema, built, decoded.num_rows()).map(Some)
+        assemble(&self.schema, built, decoded.num_rows()).map(Some)
+    }
+
+    /// Decoded rows that stay within the bytes of a batch when their texts are expanded from dictionaries; at least one.
+    fn fitting(&mut self) -> Result<Option<RecordBatch>, Error> {
+        let decoded = match self.rest.take() {
+            Some(rest) => rest,
+            None => match self.decoded()? {
+                Some(decoded) => decoded,
+                None => return Ok(None),
+            },
+        };
+        let expanded = self.columns.iter().zip(decoded.columns()).filter(|(column, _)| column.is_expanded());
+        let mut bytes = vec![0; decoded.num_rows()];
+        for (_, array) in expanded {
+            check_dictionary(array)?;
+            add_text_bytes(array, &mut bytes);
+        }
+        let mut total = 0_usize;
+        let fitting = bytes.iter().take_while(|&&row| {
+            total = total.saturating_add(row);
+            total <= self.batch_bytes
+        });
+        let rows = fitting.count().max(1).min(decoded.num_rows());
+        if rows < decoded.num_rows() {
+            self.rest = Some(decoded.slice(rows, decoded.num_rows() - rows));
+        }
+        Ok(Some(decoded.slice(0, rows)))
     }
 
     fn decoded(&mut self) -> Result<Option<RecordBatch>, Error> {
@@ -141,13 +180,28 @@ impl ParquetScan {
     }
 }
 
+/// Runs what decodes Parquet. The decoder asserts much that a damaged file can violate, in its schema above all;
+/// a panic becomes an error like any other. What was being read must not be used afterwards.
+pub(crate) fn without_panic<T>(decode: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    std::panic::catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let reason = said.unwrap_or("the decoder panicked");
+        Err(Error::Parquet(ParquetError::General(format!("the file is damaged: {reason}"))))
+    })
+}
+
 impl Reading {
     fn column(&self) -> ScanColumn {
         let Delivery { kind, data_type } = self.expected.as_ref().unwrap_or(&self.own).clone();
         ScanColumn { name: self.name.clone(), kind, data_type }
     }
 
-    /// The decoded values in the type they are to come in, as far as it can hold them.
+    /// Whether decoded dictionaries are expanded to one text per row.
+    fn is_expanded(&self) -> bool {
+        self.own.data_type == DataType::Utf8 && self.decoded == dictionary()
+    }
+
+    /// The decoded values in the type to return, as far as it can hold them.
     fn deliver(&self, decoded: &ArrayRef) -> Result<Built, Error> {
         let own = self.in_own_type(decoded)?;
         let all = |array| Ok(Built { array, unparsable: 0, example: None });
@@ -165,36 +219,31 @@ impl Reading {
             check_dictionary(decoded)?;
             return Ok(decoded.clone());
         }
-        match decoded.data_type() {
-            DataType::Null => Ok(new_null_array(&self.own.data_type, decoded.len())),
-            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => normalise(&self.name, decoded),
-            _ => compute::cast(decoded, &self.own.data_type).map_err(Error::arrow("bring a column to a float")),
+        match (decoded.data_type(), &self.own.data_type) {
+            (DataType::Null, own) => Ok(new_null_array(own, decoded.len())),
+            // Decimals and half floats, which have no canonical type or a wider one.
+            (DataType::Decimal32(..) | DataType::Decimal64(..), own)
+            | (DataType::Decimal128(..) | DataType::Decimal256(..), own)
+            | (DataType::Float16, own @ DataType::Float32) => {
+                compute::cast(decoded, own).map_err(Error::arrow("convert a column to floats"))
+            }
+            _ => normalise(&self.name, decoded),
         }
     }
 }
 
-/// A file that several readers read from.
-struct Shared<R>(Arc<R>);
-
-impl<R: Length> Length for Shared<R> {
-    fn len(&self) -> u64 {
-        self.0.len()
+/// Adds to `bytes` what the text of each row takes.
+fn add_text_bytes(array: &ArrayRef, bytes: &mut [usize]) {
+    let array = array.as_dictionary::<Int32Type>();
+    let texts = array.values().as_string::<i32>();
+    for (row, bytes) in bytes.iter_mut().enumerate() {
+        if let Some(key) = array.key(row) {
+            *bytes += texts.offsets()[key + 1].as_usize() - texts.offsets()[key].as_usize();
+        }
     }
 }
 
-impl<R: ChunkReader> ChunkReader for Shared<R> {
-    type T = R::T;
-
-    fn get_read(&self, start: u64) -> Result<R::T, ParquetError> {
-        self.0.get_read(start)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.0.get_bytes(start, length)
-    }
-}
-
-/// What scans all rows has no use for statistics, and there may be many.
+/// A scan of all rows needs no statistics, and there may be many.
 fn without_statistics() -> ArrowReaderOptions {
     ArrowReaderOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -202,52 +251,70 @@ fn without_statistics() -> ArrowReaderOptions {
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
 }
 
-/// The columns that are read, with their place in the file, and the rest.
-fn choose(metadata: &ArrowReaderMetadata, options: &ScanOptions) -> (Vec<(usize, Reading)>, Vec<Skipped>) {
+/// Chooses the columns that are read.
+fn choose(metadata: &ArrowReaderMetadata, options: &ScanOptions) -> Result<(Vec<Reading>, Vec<Skipped>), Error> {
     let roots = metadata.parquet_schema().root_schema().get_fields();
     let (mut readings, mut skipped) = (Vec::new(), Vec::new());
     for (root, (field, stored)) in metadata.schema().fields().iter().zip(roots).enumerate() {
         let name = field.name().clone();
-        let wanted = expectation(options, &name);
-        if matches!(wanted, Expectation::Skip) {
+        let expectation = expectation(options, &name);
+        if matches!(expectation, Expectation::Skip) {
             skipped.push(Skipped { name, reason: SkipReason::Unexpected });
             continue;
         }
-        let Some((decoded, own)) = supported(field.data_type(), stored) else {
+        let Some((decoded, own)) = reading(&name, field.data_type(), stored, options.types)? else {
             let found = field.data_type().to_string();
             skipped.push(Skipped { name, reason: SkipReason::Unsupported { found } });
             continue;
         };
-        let expected = match wanted {
-            Expectation::Kind(kind) if kind != own.kind => Some(Delivery { kind, data_type: type_of(kind) }),
+        let expected = match expectation {
+            Expectation::Kind(kind) if kind != own.kind => {
+                Some(Delivery { kind, data_type: type_of(kind, options.types) })
+            }
             _ => None,
         };
-        readings.push((root, Reading { name, decoded, own, expected }));
+        readings.push(Reading { root, name, decoded, own, expected });
     }
-    (readings, skipped)
+    Ok((readings, skipped))
 }
 
-/// The type to decode a column of type `found` in, and the one its values come in; `None` if it has no kind.
+/// How to read a column of type `found`; `None` if it is to be skipped.
+fn reading(
+    name: &str,
+    found: &DataType,
+    stored: &ParquetType,
+    types: Types,
+) -> Result<Option<(DataType, Delivery)>, Error> {
+    let supported = supported(found, stored);
+    if types == Types::Stored {
+        return Ok(supported);
+    }
+    let data_type = canonical_type(name, found)?;
+    let kind = kind_of(&data_type).unwrap_or(ColumnKind::Categorical);
+    Ok(supported.map(|(decoded, _)| (decoded, Delivery { kind, data_type })))
+}
+
+/// The type in which to decode a column of type `found`, and the cheapest type for its values; `None` if no kind fits.
 fn supported(found: &DataType, stored: &ParquetType) -> Option<(DataType, Delivery)> {
     use DataType as T;
     let (decoded, kind, data_type) = match found {
         T::Dictionary(_, values) => return supported(values, stored),
-        T::Utf8 | T::LargeUtf8 | T::Utf8View => (dictionary(), Kind::Categorical, dictionary()),
-        T::Null => (T::Null, Kind::Categorical, dictionary()),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => (dictionary(), ColumnKind::Categorical, dictionary()),
+        T::Null => (T::Null, ColumnKind::Categorical, dictionary()),
         T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => {
-            (found.clone(), Kind::Numeric, found.clone())
+            (found.clone(), ColumnKind::Numeric, found.clone())
         }
-        T::Float32 | T::Float64 => (found.clone(), Kind::Numeric, found.clone()),
-        T::Float16 => (T::Float16, Kind::Numeric, T::Float32),
+        T::Float32 | T::Float64 => (found.clone(), ColumnKind::Numeric, found.clone()),
+        T::Float16 => (T::Float16, ColumnKind::Numeric, T::Float32),
         T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => {
-            (found.clone(), Kind::Numeric, T::Float64)
+            (found.clone(), ColumnKind::Numeric, T::Float64)
         }
-        T::Boolean => (T::Boolean, Kind::Boolean, T::Boolean),
-        // The nanoseconds that these old timestamps decode to by default end in the year 2262.
+        T::Boolean => (T::Boolean, ColumnKind::Boolean, T::Boolean),
+        // By default these old timestamps decode to nanoseconds, which end in the year 2262.
         T::Timestamp(..) if is_int96(stored) => {
-            (T::Timestamp(TimeUnit::Millisecond, None), Kind::Timestamp, canonical_timestamp())
+            (T::Timestamp(TimeUnit::Millisecond, None), ColumnKind::Timestamp, canonical_timestamp())
         }
-        T::Date32 | T::Date64 | T::Timestamp(..) => (found.clone(), Kind::Timestamp, canonical_timestamp()),
+        T::Date32 | T::Date64 | T::Timestamp(..) => (found.clone(), ColumnKind::Timestamp, canonical_timestamp()),
         _ => return None,
     };
     Some((decoded, Delivery { kind, data_type }))
@@ -257,20 +324,17 @@ fn is_int96(stored: &ParquetType) -> bool {
     stored.is_primitive() && stored.get_physical_type() == PhysicalType::INT96
 }
 
-/// The same metadata, by which the columns read decode to the types asked for.
-fn with_decoded_types(
-    metadata: ArrowReaderMetadata,
-    readings: &[(usize, Reading)],
-) -> Result<ArrowReaderMetadata, Error> {
+/// The metadata with the types in which the columns are decoded.
+fn with_decoded_types(metadata: ArrowReaderMetadata, readings: &[Reading]) -> Result<ArrowReaderMetadata, Error> {
     let mut fields: Vec<Field> = metadata.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-    for (root, reading) in readings {
-        fields[*root] = fields[*root].clone().with_data_type(reading.decoded.clone());
+    for reading in readings {
+        fields[reading.root] = fields[reading.root].clone().with_data_type(reading.decoded.clone());
     }
     let options = without_statistics().with_schema(Arc::new(Schema::new(fields)));
     ArrowReaderMetadata::try_new(metadata.metadata().clone(), options).map_err(Error::Parquet)
 }
 
-/// As many rows as the options allow, given what a row takes on average in the row group where it takes most.
+/// As many rows as the options allow, given the row group whose rows take most on average.
 fn rows_of_batch(metadata: &ArrowReaderMetadata, mask: &ProjectionMask, options: &ScanOptions) -> usize {
     let row_bytes = |group: &RowGroupMetaData| {
         let read = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
@@ -282,7 +346,7 @@ fn rows_of_batch(metadata: &ArrowReaderMetadata, mask: &ProjectionMask, options:
     options.batch_rows.min(fitting.max(LEAST_ROWS)).max(1)
 }
 
-/// Values of one kind as values of another: each as it would be written in text.
+/// Converts values to another kind by way of their text.
 fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<Built, Error> {
     let mut builder = ColumnBuilder::new(data_type);
     if let Some(texts) = values.as_dictionary_opt::<Int32Type>().and_then(|keys| keys.downcast_dict::<StringArray>()) {
@@ -290,7 +354,7 @@ fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<Built
         return Ok(builder.finish());
     }
     let canonical = match values.data_type() {
-        // Beyond the canonical integers there are some that have a text.
+        // Some of these are beyond the canonical integers.
         DataType::UInt64 => compute::cast(values, &DataType::Utf8).map_err(Error::arrow("write integers as text"))?,
         _ => normalise(name, values)?,
     };
@@ -304,22 +368,12 @@ fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<Built
     Ok(builder.finish())
 }
 
-/// A decoder that was led astray by a damaged file may answer with keys for which there are no values.
+/// For a damaged file the decoder may return keys without values.
 fn check_dictionary(array: &ArrayRef) -> Result<(), Error> {
     match array.as_any_dictionary_opt() {
         Some(dictionary) if dictionary.values().is_empty() && array.null_count() < array.len() => {
             Err(Error::Parquet(ParquetError::General("a dictionary page has no values".to_owned())))
         }
         _ => Ok(()),
-    }
-}
-
-/// Counts rows from the start of the file instead of the batch's.
-fn from_row(start: u64, error: Error) -> Error {
-    match error {
-        Error::Lossy { column, row, value, to } => {
-            Error::Lossy { column, row: row.saturating_add(usize::try_from(start).unwrap_or(usize::MAX)), value, to }
-        }
-        other => other,
     }
 }

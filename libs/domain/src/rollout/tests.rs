@@ -2,7 +2,7 @@ use proptest::{prelude::prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
 use uuid::Uuid;
 
 use super::*;
-use crate::Digest;
+use crate::{Digest, ServedVersion};
 
 fn version(number: u32) -> VersionRef {
     VersionRef { version: number, bundle: Digest::of(&number.to_le_bytes()) }
@@ -25,7 +25,7 @@ fn settled(model: &str) -> Deployment {
     first.apply(&Action::Complete, at(0))
 }
 
-/// A replica as the tests play it: it takes over whatever it is assigned, unless told otherwise.
+/// A simulated replica: it serves whatever it is assigned, except a version that it refuses.
 #[derive(Debug, Clone)]
 struct Replica {
     id: ReplicaId,
@@ -36,12 +36,11 @@ struct Replica {
 
 impl Replica {
     fn new(number: usize) -> Self {
-        let served = ServedModel { serving: None, generation: 0, failure: None, answered: 0, failed: 0, in_flight: 0 };
-        Self { id: name(number), live: true, refuses: None, served }
+        Self { id: name(number), live: true, refuses: None, served: ServedModel::default() }
     }
 
-    fn follow(&mut self, desired: &DesiredState) {
-        let assigned = desired.assignment(&self.id);
+    fn carry_out(&mut self, routes: &Routes) {
+        let assigned = routes.assignment(&self.id);
         if self.served.generation == assigned.generation {
             return;
         }
@@ -51,7 +50,20 @@ impl Replica {
             return;
         }
         self.served.failure = None;
-        self.served.serving = Some(assigned.version);
+        if self.served.serving() != Some(assigned.version) {
+            let VersionRef { version, bundle } = assigned.version;
+            let loaded = ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0 };
+            self.served.versions = BTreeMap::from([(version, loaded)]);
+            self.served.primary = Some(version);
+        }
+    }
+
+    /// Counts requests of the version that it serves.
+    fn count(&mut self, answered: u64, failed: u64) {
+        for loaded in self.served.versions.values_mut() {
+            loaded.answered += answered;
+            loaded.failed += failed;
+        }
     }
 
     fn state(&self, model: &ModelName) -> ReplicaState {
@@ -69,12 +81,12 @@ fn live(replicas: &[Replica], model: &ModelName) -> Vec<ReplicaState> {
     replicas.iter().filter(|replica| replica.live).map(|replica| replica.state(model)).collect()
 }
 
-/// Runs the planner with replicas that follow at once until it settles; returns the record and the actions.
+/// Runs the planner with replicas that carry out every assignment at once, until it settles. Returns the record and the actions.
 fn run(mut deployment: Deployment, replicas: &mut [Replica]) -> (Deployment, Vec<Action>) {
     let mut actions = Vec::new();
     for second in 0..500 {
         for replica in replicas.iter_mut().filter(|replica| replica.live) {
-            replica.follow(&deployment.desired());
+            replica.carry_out(&deployment.routes());
         }
         let action = plan(&deployment, &live(replicas, &deployment.model), at(second), &strategy());
         deployment = deployment.apply(&action, at(second));
@@ -89,24 +101,24 @@ fn run(mut deployment: Deployment, replicas: &mut [Replica]) -> (Deployment, Vec
 }
 
 #[test]
-fn the_first_deployment_goes_to_all_at_once() {
+fn a_first_version_is_assigned_to_every_replica_at_once() {
     let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
-    assert_eq!(first.desired().rollout, None);
+    assert_eq!(first.routes().rollout, None);
     assert_eq!(plan(&first, &[], at(900), &strategy()), Action::Wait);
     let (done, actions) = run(first, &mut [Replica::new(0), Replica::new(1)]);
     assert_eq!((done.outcome, actions), (Outcome::Completed, vec![Action::Complete]));
 }
 
 #[test]
-fn a_first_version_is_through_only_when_every_live_replica_serves_it() {
+fn a_first_version_is_complete_only_when_every_live_replica_serves_it() {
     let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
     let mut replicas = [Replica::new(0), Replica::new(1)];
-    replicas[0].follow(&first.desired());
+    replicas[0].carry_out(&first.routes());
     let action = plan(&first, &live(&replicas, &first.model), at(1), &strategy());
     assert_eq!(action, Action::Observe);
     let first = first.apply(&action, at(1));
     assert_eq!(plan(&first, &live(&replicas, &first.model), at(60), &strategy()), Action::Wait);
-    replicas[1].follow(&first.desired());
+    replicas[1].carry_out(&first.routes());
     replicas[1].served.generation = 0;
     assert_eq!(
         plan(&first, &live(&replicas, &first.model), at(60), &strategy()),
@@ -128,13 +140,17 @@ fn a_first_version_that_is_refused_or_too_slow_fails_and_says_why() {
 
     let observed = first.apply(&Action::Observe, at(500));
     let slow = [Replica::new(0).state(&first.model)];
-    assert_eq!(plan(&observed, &slow, at(559), &strategy()), Action::Wait, "its time began when replicas came");
+    assert_eq!(
+        plan(&observed, &slow, at(559), &strategy()),
+        Action::Wait,
+        "the deadline counts from the first live replica"
+    );
     assert!(matches!(plan(&observed, &slow, at(560), &strategy()), Action::Fail { reason } if reason.contains("60s")));
-    assert_eq!(plan(&observed, &[], at(560), &strategy()), Action::Wait, "nobody lives: wait");
+    assert_eq!(plan(&observed, &[], at(560), &strategy()), Action::Wait, "no live replica: wait");
 }
 
 #[test]
-fn after_a_failed_first_version_another_can_be_deployed_and_one_that_is_served_after_all_is_through() {
+fn after_a_failed_first_version_another_can_be_deployed_and_one_that_recovers_is_complete() {
     let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
     let failed = first.apply(&Action::Fail { reason: "no room".into() }, at(1));
     let mut replicas = [Replica::new(0), Replica::new(1)];
@@ -148,9 +164,9 @@ fn after_a_failed_first_version_another_can_be_deployed_and_one_that_is_served_a
     assert!(done.reason.contains("no room"), "{}", done.reason);
 }
 
-/// One look of the planner at a deployment at rest, after the replicas have followed it.
+/// One run of the planner over a settled deployment, after the replicas have carried it out.
 fn run_once_settled(deployment: Deployment, replicas: &mut [Replica]) -> (Deployment, Action) {
-    replicas.iter_mut().for_each(|replica| replica.follow(&deployment.desired()));
+    replicas.iter_mut().for_each(|replica| replica.carry_out(&deployment.routes()));
     let action = plan(&deployment, &live(replicas, &deployment.model), at(9), &strategy());
     (deployment.apply(&action, at(9)), action)
 }
@@ -167,25 +183,25 @@ fn replicas_move_one_by_one_and_the_target_becomes_stable() {
 }
 
 #[test]
-fn a_refusal_brings_every_replica_back() {
+fn a_failed_load_returns_every_replica() {
     let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let mut replicas: Vec<Replica> = (0..3).map(Replica::new).collect();
     replicas[1].refuses = Some(version(2));
     let (done, _) = run(started, &mut replicas);
     assert_eq!((done.stable, done.outcome), (version(1), Outcome::Returned));
     assert!(done.reason.contains("replica-1") && done.reason.contains("does not warm up"), "{}", done.reason);
-    assert!(replicas.iter().all(|replica| replica.served.serving == Some(version(1))));
+    assert!(replicas.iter().all(|replica| replica.served.serving() == Some(version(1))));
 }
 
 #[test]
-fn errors_inside_the_target_bring_every_replica_back_even_while_observing() {
+fn failed_requests_return_every_replica_even_during_observation() {
     let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let mut replica = Replica::new(0);
     for action in [Action::Move(name(0)), Action::Arrive(name(0)), Action::Observe] {
         deployment = deployment.apply(&action, at(1));
     }
-    replica.follow(&deployment.desired());
-    (replica.served.answered, replica.served.failed) = (99, 1);
+    replica.carry_out(&deployment.routes());
+    replica.count(99, 1);
     let states = [replica.state(&deployment.model)];
     assert!(matches!(plan(&deployment, &states, at(2), &strategy()), Action::Return { .. }));
     let tolerant = Strategy { max_error_rate: 0.01, ..strategy() };
@@ -193,18 +209,18 @@ fn errors_inside_the_target_bring_every_replica_back_even_while_observing() {
 }
 
 #[test]
-fn a_replica_that_takes_too_long_brings_the_rollout_back_but_one_that_vanished_does_not() {
+fn a_replica_that_misses_its_deadline_ends_the_rollout_but_one_whose_lease_expired_does_not() {
     let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let deployment = started.apply(&Action::Move(name(0)), at(0));
     let slow = [Replica::new(0).state(&deployment.model)];
     assert_eq!(plan(&deployment, &slow, at(59), &strategy()), Action::Wait);
     assert!(matches!(plan(&deployment, &slow, at(60), &strategy()), Action::Return { .. }));
     assert_eq!(plan(&deployment, &[], at(60), &strategy()), Action::Drop(name(0)));
-    assert_eq!(plan(&started, &[], at(9999), &strategy()), Action::Wait, "nobody lives: wait");
+    assert_eq!(plan(&started, &[], at(9999), &strategy()), Action::Wait, "no live replica: wait");
 }
 
 #[test]
-fn a_failure_told_of_an_earlier_generation_does_not_count() {
+fn a_failure_of_an_earlier_generation_does_not_count() {
     let deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let deployment = deployment.apply(&Action::Move(name(0)), at(0));
     let mut replica = Replica::new(0);
@@ -213,7 +229,7 @@ fn a_failure_told_of_an_earlier_generation_does_not_count() {
 }
 
 #[test]
-fn a_moved_replica_that_restarts_gets_its_time_again() {
+fn an_updated_replica_that_restarts_gets_a_new_deadline() {
     let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     for action in [Action::Move(name(0)), Action::Arrive(name(0))] {
         deployment = deployment.apply(&action, at(0));
@@ -225,32 +241,34 @@ fn a_moved_replica_that_restarts_gets_its_time_again() {
 }
 
 #[test]
-fn the_way_back_does_not_wait_for_ever() {
+fn the_return_does_not_wait_for_ever() {
     let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     let returning = started.apply(&Action::Return { reason: "health".into() }, at(0));
     let stuck = [Replica::new(0).state(&returning.model)];
     assert_eq!(plan(&returning, &stuck, at(1), &strategy()), Action::Wait);
     let action = plan(&returning, &stuck, at(60), &strategy());
     assert_eq!(action, Action::Settle { stragglers: vec![name(0)] });
-    assert!(returning.apply(&action, at(60)).reason.contains("not confirmed by replica-0"));
+    assert!(
+        returning.apply(&action, at(60)).reason.contains("did not report the return to the stable version: replica-0")
+    );
 }
 
 #[test]
-fn only_a_settled_or_first_deployment_can_begin_to_move() {
+fn a_rollout_starts_only_from_a_settled_or_first_deployment() {
     let started = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
     assert_eq!(started.begin(version(3), "x".into(), at(0)), Err(Busy));
     let first = Deployment::first("m".parse().expect("name"), version(1), "first".into(), at(0));
-    let replaced = first.begin(version(2), "better".into(), at(1)).expect("nobody serves it");
+    let replaced = first.begin(version(2), "better".into(), at(1)).expect("no replica serves it");
     assert_eq!(
         (replaced.stable, replaced.movement, replaced.generation),
         (version(2), Movement::First { since: None }, 2)
     );
 }
 
-/// What the world does between two looks of the planner.
+/// What happens between two runs of the planner.
 #[derive(Debug, Clone)]
 enum Happening {
-    Follow(usize),
+    CarryOut(usize),
     Vanish(usize),
     Come(usize),
     Refuse(usize),
@@ -261,7 +279,7 @@ enum Happening {
 fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
     let replica = 0..5_usize;
     prop_oneof![
-        8 => replica.clone().prop_map(Happening::Follow),
+        8 => replica.clone().prop_map(Happening::CarryOut),
         1 => replica.clone().prop_map(Happening::Vanish),
         1 => replica.clone().prop_map(Happening::Come),
         1 => replica.clone().prop_map(Happening::Refuse),
@@ -270,14 +288,14 @@ fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
     ]
 }
 
-fn happen(event: &Happening, replicas: &mut [Replica], desired: &DesiredState, second: &mut i64) {
+fn happen(event: &Happening, replicas: &mut [Replica], routes: &Routes, second: &mut i64) {
     match *event {
-        Happening::Follow(n) if replicas[n].live => replicas[n].follow(desired),
-        Happening::Follow(_) => {}
+        Happening::CarryOut(n) if replicas[n].live => replicas[n].carry_out(routes),
+        Happening::CarryOut(_) => {}
         Happening::Vanish(n) => replicas[n] = Replica { live: false, ..Replica::new(n) },
         Happening::Come(n) => replicas[n].live = true,
         Happening::Refuse(n) => replicas[n].refuses = Some(version(2)),
-        Happening::Err(n) => replicas[n].served.failed += 1,
+        Happening::Err(n) => replicas[n].count(0, 1),
         Happening::Pass(seconds) => *second += seconds,
     }
 }
@@ -289,7 +307,7 @@ proptest! {
         let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
         let mut second = 0;
         for event in &events {
-            happen(event, &mut replicas, &deployment.desired(), &mut second);
+            happen(event, &mut replicas, &deployment.routes(), &mut second);
             let states = live(&replicas, &deployment.model);
             let action = plan(&deployment, &states, at(second), &strategy());
             let before = deployment.clone();
@@ -298,12 +316,12 @@ proptest! {
             if let (Action::Move(next), Some(forward)) = (&action, before.forward()) {
                 prop_assert!(replicas.iter().any(|replica| replica.live && replica.id == *next));
                 for replica in replicas.iter().filter(|r| r.live && forward.moved.contains_key(&r.id)) {
-                    prop_assert_eq!(replica.served.serving, Some(version(2)), "{} moves with {}", next, replica.id);
+                    prop_assert_eq!(replica.served.serving(), Some(version(2)), "{} moves with {}", next, replica.id);
                 }
             }
             if matches!(deployment.movement, Movement::Returning { .. } | Movement::Settled) {
                 for replica in &replicas {
-                    prop_assert_eq!(deployment.desired().assignment(&replica.id).version, deployment.stable);
+                    prop_assert_eq!(deployment.routes().assignment(&replica.id).version, deployment.stable);
                 }
             }
             if deployment.outcome == Outcome::Completed {
@@ -311,12 +329,12 @@ proptest! {
             } else {
                 prop_assert_eq!(deployment.stable, version(1));
             }
-            prop_assert_eq!(deployment.generation > before.generation, deployment.desired() != before.desired());
+            prop_assert_eq!(deployment.generation > before.generation, deployment.routes() != before.routes());
         }
     }
 
     #[test]
-    fn a_first_version_always_ends_and_through_means_that_every_live_replica_serves_it(
+    fn a_first_version_always_settles_and_complete_means_that_every_live_replica_serves_it(
         events in prop::collection::vec(happening(), 0..100),
         refused in 1..3_u32,
     ) {
@@ -326,28 +344,28 @@ proptest! {
         let mut second = 0;
         let quiet = (0..20).map(|_| Happening::Pass(60));
         for event in events.iter().cloned().chain([Happening::Come(0)]).chain(quiet) {
-            happen(&event, &mut replicas, &deployment.desired(), &mut second);
+            happen(&event, &mut replicas, &deployment.routes(), &mut second);
             let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy());
             let before = deployment.clone();
             deployment = deployment.apply(&action, at(second));
             if action == Action::Complete {
                 for replica in replicas.iter().filter(|replica| replica.live) {
-                    prop_assert_eq!(replica.served.serving, Some(deployment.stable));
+                    prop_assert_eq!(replica.served.serving(), Some(deployment.stable));
                 }
             }
-            prop_assert_eq!(before.desired(), deployment.desired());
+            prop_assert_eq!(before.routes(), deployment.routes());
         }
         prop_assert_eq!(&deployment.movement, &Movement::Settled);
         prop_assert!(deployment.outcome != Outcome::UnderWay);
     }
 
     #[test]
-    fn once_the_world_is_quiet_every_rollout_ends(events in prop::collection::vec(happening(), 0..100)) {
+    fn every_rollout_settles_once_nothing_else_happens(events in prop::collection::vec(happening(), 0..100)) {
         let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
         let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
         let mut second = 0;
         for event in &events {
-            happen(event, &mut replicas, &deployment.desired(), &mut second);
+            happen(event, &mut replicas, &deployment.routes(), &mut second);
             let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy());
             deployment = deployment.apply(&action, at(second));
         }
@@ -355,7 +373,7 @@ proptest! {
         let shifted = strategy();
         for _ in 0..100 {
             for replica in replicas.iter_mut().filter(|replica| replica.live) {
-                replica.follow(&deployment.desired());
+                replica.carry_out(&deployment.routes());
             }
             second += 5;
             let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &shifted);
@@ -363,8 +381,8 @@ proptest! {
         }
         prop_assert_eq!(&deployment.movement, &Movement::Settled);
         for replica in replicas.iter_mut().filter(|replica| replica.live && replica.refuses.is_none()) {
-            replica.follow(&deployment.desired());
-            prop_assert_eq!(replica.served.serving, Some(deployment.stable));
+            replica.carry_out(&deployment.routes());
+            prop_assert_eq!(replica.served.serving(), Some(deployment.stable));
         }
     }
 }

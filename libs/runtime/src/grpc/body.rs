@@ -1,4 +1,4 @@
-//! The answer on its way out: its end says how the call went.
+//! The response body: its end determines the status that is recorded for the call.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 
 use super::calls::Call;
 
-/// A body that keeps its call open until the last frame.
+/// A body that keeps its call open until its last frame.
 pub(super) struct CallBody {
     inner: Body,
     call: Option<Call>,
@@ -45,7 +45,7 @@ impl CallBody {
         }
     }
 
-    /// Ends the answer here, with a status of ours in the trailers.
+    /// Ends the response with `status` in the trailers.
     fn break_off(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.finish(Err(&status));
         self.inner = Body::empty();
@@ -65,7 +65,7 @@ impl http_body::Body for CallBody {
             Ok(polled) => polled,
             Err(panic) => {
                 let status = this.call.as_ref().map(|call| call.panicked(panic.as_ref()));
-                return this.break_off(status.unwrap_or_else(|| Status::internal("this is a bug")));
+                return this.break_off(status.unwrap_or_else(|| Status::internal("internal error")));
             }
         };
         match &polled {
@@ -74,7 +74,7 @@ impl http_body::Body for CallBody {
             Poll::Ready(None) => this.finish(Ok(())),
             Poll::Pending => {
                 if this.ends_with.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
-                    return this.break_off(Status::unavailable("this server is shutting down"));
+                    return this.break_off(Status::unavailable("the server is shutting down"));
                 }
             }
         }

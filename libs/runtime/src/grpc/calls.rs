@@ -1,7 +1,7 @@
-//! What happens around every call, in one layer: admission, a span, a time limit, panics, metrics.
+//! The layer around every call: admission, span, deadline, panics, metrics.
 //!
-//! This is on the path of every prediction, so it allocates one future and one body per call, takes no lock,
-//! and looks its meters up by path.
+//! It is on the path of every prediction: it allocates one future and one body per call, takes no lock, and looks up its
+//! metrics by path.
 
 use std::{
     convert::Infallible,
@@ -30,14 +30,14 @@ use super::{
 };
 use crate::{supervise::panic_message, telemetry};
 
-/// Bounds that all calls of a server share, and its meters.
+/// Limits and metrics that all calls of a server share.
 pub(super) struct Limits {
     methods: Methods,
     max_calls: usize,
     max_request_bytes: usize,
     timeout: Option<Duration>,
-    under_way: AtomicUsize,
-    /// Cancelled when calls that would never end by themselves must: watches of health.
+    in_flight: AtomicUsize,
+    /// Cancelled when calls without an end of their own must end: watches of health.
     pub(super) draining: CancellationToken,
 }
 
@@ -48,40 +48,39 @@ impl Limits {
             max_calls: config.max_concurrent_calls,
             max_request_bytes: config.max_request_bytes,
             timeout: config.timeout,
-            under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             draining,
         }
     }
 
-    fn refuse(&self) -> Status {
-        self.methods.refused.increment(1);
+    fn reject(&self) -> Status {
+        self.methods.rejected.increment(1);
         let limit = self.max_calls.to_string();
         let message =
-            format!("{limit} calls are under way, the limit is max_concurrent_calls = {limit}: try again later");
+            format!("too many concurrent calls: the limit is max_concurrent_calls = {limit}, retry with back-off");
         refusal(Code::ResourceExhausted, "TOO_MANY_CALLS", message, [("max_concurrent_calls", limit)])
     }
 
-    fn too_slow(&self, limit: Duration) -> Status {
+    fn deadline_exceeded(&self, limit: Duration) -> Status {
         let limit = format!("{limit:?}");
-        let message = format!("no answer within the limit timeout = {limit}: ask for less at once or try again later");
+        let message =
+            format!("deadline exceeded: the limit is timeout = {limit}, send a smaller request or retry later");
         refusal(Code::DeadlineExceeded, "TIMEOUT", message, [("timeout", limit)])
     }
 
-    /// The library names the size but not the setting that bounds it.
+    /// tonic's message names the size but not the setting that limits it.
     fn too_large(&self, status: &Status) -> Option<Status> {
         let is_size = status.code() == Code::OutOfRange && status.message().contains("message length too large");
         is_size.then(|| {
             let limit = self.max_request_bytes.to_string();
-            let message = format!(
-                "{}; this is bounded by max_request_bytes, {limit} by default: send less at once",
-                status.message()
-            );
+            let message =
+                format!("{}: the limit is max_request_bytes = {limit}, send a smaller request", status.message());
             refusal(Code::OutOfRange, "REQUEST_TOO_LARGE", message, [("max_request_bytes", limit)])
         })
     }
 }
 
-/// A call from its admission to the end of its answer. Dropped before that, the client has left: CANCELLED.
+/// A call from its admission to the end of its response. Dropped before that, the client has disconnected: CANCELLED.
 pub(super) struct Call {
     limits: Arc<Limits>,
     method: Arc<Method>,
@@ -102,13 +101,13 @@ impl Call {
         if self.method.is_infrastructure {
             return true;
         }
-        let before = self.limits.under_way.fetch_add(1, Ordering::AcqRel);
+        let before = self.limits.in_flight.fetch_add(1, Ordering::AcqRel);
         self.is_admitted = true;
-        self.limits.methods.under_way.increment(1.0);
+        self.limits.methods.in_flight.increment(1.0);
         before < self.limits.max_calls
     }
 
-    /// Cancelled when an answer that never ends by itself must end.
+    /// Cancelled when a response without an end of its own must end.
     pub(super) fn end_of_watch(&self) -> Option<CancellationToken> {
         self.method.is_infrastructure.then(|| self.limits.draining.clone())
     }
@@ -126,14 +125,14 @@ impl Call {
         }
     }
 
-    /// The status of a call that panicked. The panic's words stay in the log.
+    /// The status of a call that panicked. The panic's message is logged only.
     pub(super) fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Status {
         let (service, method) = (&self.method.service, &self.method.name);
         tracing::error!(parent: &self.span, service, method, panic = panic_message(panic), "call panicked");
-        Status::internal("this is a bug; the server's log has the details")
+        Status::internal("internal error: see the log of the server")
     }
 
-    fn time_limit(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Duration> {
         self.limits.timeout.filter(|_| !self.method.is_infrastructure)
     }
 }
@@ -141,16 +140,17 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if self.is_admitted {
-            self.limits.under_way.fetch_sub(1, Ordering::AcqRel);
-            self.limits.methods.under_way.decrement(1.0);
+            self.limits.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.limits.methods.in_flight.decrement(1.0);
         }
         if !self.is_recorded {
-            self.record(Err(&Status::cancelled("the client left")));
+            self.record(Err(&Status::cancelled("the client disconnected")));
         }
     }
 }
 
-/// A span when the caller traces this call or all are exported, else only when debugging: it costs more than the rest together.
+/// A span if the caller traces the call or all calls are exported, else only at debug level: a span costs more than the rest of the
+/// layer.
 fn span_of(method: &Method, request: &Request<Body>) -> Span {
     let (service, name, path) = (&method.service, &method.name, request.uri().path());
     let is_traced = request.headers().contains_key(trace::TRACEPARENT);
@@ -210,31 +210,31 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = Call::new(&self.limits, &request);
         if !call.admit() {
-            return Box::pin(std::future::ready(Ok(failed(call, self.limits.refuse()))));
+            return Box::pin(std::future::ready(Ok(failed(call, self.limits.reject()))));
         }
         let span = call.span.clone();
-        let answer = span.in_scope(|| self.inner.call(request));
-        Box::pin(run(call, answer).instrument(span))
+        let response = span.in_scope(|| self.inner.call(request));
+        Box::pin(run(call, response).instrument(span))
     }
 }
 
-async fn run<F>(call: Call, answer: F) -> Result<Response<CallBody>, Infallible>
+async fn run<F>(call: Call, response: F) -> Result<Response<CallBody>, Infallible>
 where
     F: Future<Output = Result<Response<Body>, Infallible>>,
 {
-    let answer = AssertUnwindSafe(answer).catch_unwind();
-    let answer = match call.time_limit() {
-        None => answer.await,
-        Some(limit) => match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer,
+    let response = AssertUnwindSafe(response).catch_unwind();
+    let response = match call.deadline() {
+        None => response.await,
+        Some(limit) => match tokio::time::timeout(limit, response).await {
+            Ok(response) => response,
             Err(_) => {
-                let status = call.limits.too_slow(limit);
+                let status = call.limits.deadline_exceeded(limit);
                 return Ok(failed(call, status));
             }
         },
     };
-    Ok(match answer {
-        Ok(Ok(response)) => answered(call, response),
+    Ok(match response {
+        Ok(Ok(response)) => respond(call, response),
         Err(panic) => {
             let status = call.panicked(panic.as_ref());
             failed(call, status)
@@ -242,8 +242,8 @@ where
     })
 }
 
-/// A refusal is known from the headers at once; of any other answer the end is watched.
-fn answered(mut call: Call, response: Response<Body>) -> Response<CallBody> {
+/// A status in the headers ends the call here; any other response is recorded when its body ends.
+fn respond(mut call: Call, response: Response<Body>) -> Response<CallBody> {
     match Status::from_header_map(response.headers()) {
         None => response.map(|body| CallBody::watched(body, call)),
         Some(status) => match call.limits.too_large(&status) {

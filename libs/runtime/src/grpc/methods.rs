@@ -1,4 +1,4 @@
-//! What is counted of each method: looked up once a call, without locks and without making labels.
+//! Metrics per method: looked up once per call, without locks and without building labels.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,14 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-/// Codes of gRPC are 0 to 16.
+/// gRPC status codes are 0 to 16.
 const CODES: usize = 17;
 
-/// Meters of one method, each made when first needed, so that methods never called are not listed.
+/// Metrics of one method, each registered on first use, so that methods without calls are not listed.
 pub(super) struct Method {
     pub(super) service: String,
     pub(super) name: String,
-    /// Health and reflection: they must answer when nothing else does, and say little about load.
+    /// Health and reflection: exempt from limits, since they must answer under overload.
     pub(super) is_infrastructure: bool,
     calls: [OnceLock<Counter>; CODES],
     duration: OnceLock<Histogram>,
@@ -55,10 +55,10 @@ impl Method {
 /// Every method that can be called, by path.
 pub(super) struct Methods {
     known: HashMap<String, Arc<Method>>,
-    /// Paths that nobody serves share one meter, so that strangers cannot make up labels.
+    /// Unknown paths share one entry, so that clients cannot create labels.
     unknown: Arc<Method>,
-    pub(super) refused: Counter,
-    pub(super) under_way: Gauge,
+    pub(super) rejected: Counter,
+    pub(super) in_flight: Gauge,
 }
 
 impl Methods {
@@ -73,8 +73,8 @@ impl Methods {
         Self {
             known: sets.iter().flat_map(|set| methods(set)).collect(),
             unknown: Method::new("unknown", "unknown"),
-            refused: metrics::counter!("rekindle_grpc_refused_total"),
-            under_way: metrics::gauge!("rekindle_grpc_calls_under_way"),
+            rejected: metrics::counter!("rekindle_grpc_requests_rejected_total"),
+            in_flight: metrics::gauge!("rekindle_grpc_requests_in_flight"),
         }
     }
 

@@ -1,7 +1,7 @@
-//! How often the drift verdict cries wolf, and how soon it tells a wolf: simulated on populations where the truth is known.
+//! False-alarm rate and detection delay of the drift verdict, simulated on known populations.
 //!
-//! Run with `make calibrate`. An argument such as `0.1` runs that part of the streams. It ends with 1 if a share of false alarms
-//! is above what a keeper of the budget would show with a probability of 99 %, or small p-values are more frequent than they say.
+//! Run with `make calibrate`. An argument such as `0.1` runs that part of the streams. It exits with 1 if a false-alarm rate is above the
+//! 99 % bound of the budget, or if small p-values are more frequent than their level.
 
 mod simulation;
 
@@ -24,13 +24,13 @@ const POPULATIONS: [(&str, Population); 7] = [
     ("1,000 categories", Population::Categories(1000)),
 ];
 
-/// Rows of a window, and streams drawn with it.
+/// Rows of a window, and the number of streams.
 const WINDOW_SIZES: [(usize, usize); 5] = [(50, 1000), (100, 1000), (200, 1000), (500, 1000), (10_000, 100)];
 
 const DEVIATIONS: [f64; 4] = [0.1, 0.2, 0.5, 1.0];
 const SHARES: [f64; 3] = [0.03, 0.07, 0.15];
 
-/// Levels at which p-values are counted.
+/// Levels below which p-values are counted.
 const P_LEVELS: [f64; 2] = [1e-2, 1e-3];
 
 const P_POPULATIONS: [(&str, Population); 6] = [
@@ -45,10 +45,10 @@ const P_POPULATIONS: [(&str, Population); 6] = [
 /// Rows of the reference and of the window.
 const P_SIZES: [(usize, usize); 6] = [(80, 80), (80, 8000), (200, 2000), (1000, 100), (1000, 1000), (500, 5000)];
 
-/// Pairs drawn of each.
+/// The number of pairs of each size.
 const P_COLUMNS: usize = 20_000;
 
-/// Streams with a planted shift.
+/// The number of streams with a shift.
 const SHIFTED_STREAMS: usize = 100;
 
 fn main() -> ExitCode {
@@ -60,14 +60,14 @@ fn main() -> ExitCode {
         settings.false_alarms, settings.margin
     );
     let kept = no_change(part, &settings);
-    let honest = p_values(part);
+    let valid = p_values(part);
     planted(part, &settings);
-    if kept && honest { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if kept && valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints the shares of streams with any alarm. Says whether all are within the budget.
+/// Prints the shares of streams with any alarm. Returns whether all are within the budget.
 fn no_change(part: f64, settings: &Settings) -> bool {
-    println!("\nnothing moves: streams with any alarm (bound: at most that many with 99 %)");
+    println!("\nno shift: streams with any alarm (bound: at most with 99 %)");
     let mut kept = true;
     for (name, population) in POPULATIONS {
         print!("{name:<18}");
@@ -84,11 +84,11 @@ fn no_change(part: f64, settings: &Settings) -> bool {
     kept
 }
 
-/// Prints how often p-values are below a level where nothing moves, whatever the margin makes of them: small references, windows larger
-/// than the reference, and rare values, where approximations are worst. Says whether none is too often.
+/// Prints the frequency of p-values below a level without drift and without the margin, for small references, windows larger
+/// than the reference, and rare values, where approximations are worst. Returns whether all are within the bound.
 fn p_values(part: f64) -> bool {
-    println!("\nnothing moves: p-values below {P_LEVELS:?} (bound: at most that many with 99.9 %)");
-    let mut honest = true;
+    println!("\nno shift: p-values below {P_LEVELS:?} (bound: at most with 99.9 %)");
+    let mut valid = true;
     for (name, population) in P_POPULATIONS {
         print!("{name:<18}");
         for (reference, window) in P_SIZES {
@@ -96,19 +96,19 @@ fn p_values(part: f64) -> bool {
             let found = P_LEVELS.map(|level| {
                 let below = count(columns, |seed| p_value(population, reference, window, seed) < level);
                 let bound = Binomial::new(level, columns as u64).map_or(0, |below| below.inverse_cdf(0.999) as usize);
-                honest &= below <= bound;
+                valid &= below <= bound;
                 format!("{below} ({bound}){}", if below > bound { "!" } else { "" })
             });
             print!("  {reference}/{window}: {}", found.join(", "));
         }
         println!();
     }
-    honest
+    valid
 }
 
-/// Prints the median delay of planted shifts in windows.
+/// Prints the median detection delay of shifts, in windows.
 fn planted(part: f64, settings: &Settings) {
-    println!("\na shift in one column: median delay in windows (share told in the first window)");
+    println!("\na shift in one column: median delay in windows (share detected in the first window)");
     for (name, population) in POPULATIONS {
         let shifts: Vec<Shift> = match population {
             Population::Categories(_) => SHARES.map(Shift::Share).to_vec(),
@@ -117,14 +117,14 @@ fn planted(part: f64, settings: &Settings) {
         for shift in shifts {
             print!("{name:<18} {shift:?} effect {:.3}:", effect(population, shift, settings));
             for (rows, _) in WINDOW_SIZES {
-                print!("  n={rows}: {}", told(population, rows, shift, scaled(SHIFTED_STREAMS, part), settings));
+                print!("  n={rows}: {}", delays(population, rows, shift, scaled(SHIFTED_STREAMS, part), settings));
             }
             println!();
         }
     }
 }
 
-fn told(population: Population, rows: usize, shift: Shift, streams: usize, settings: &Settings) -> String {
+fn delays(population: Population, rows: usize, shift: Shift, streams: usize, settings: &Settings) -> String {
     let mut delays: Vec<usize> =
         (0..streams as u64).map(|seed| delay(population, rows, shift, seed, settings).unwrap_or(usize::MAX)).collect();
     delays.sort_unstable();
@@ -135,7 +135,7 @@ fn told(population: Population, rows: usize, shift: Shift, streams: usize, setti
     }
 }
 
-/// How many of the streams, each of its own seed, are true, on all cores.
+/// The number of seeds for which `is_true` holds, computed on all cores.
 fn count(streams: usize, is_true: impl Fn(u64) -> bool + Sync) -> usize {
     let (next, found) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -151,7 +151,7 @@ fn count(streams: usize, is_true: impl Fn(u64) -> bool + Sync) -> usize {
     found.into_inner()
 }
 
-/// The most alarms that a rate has in that many streams, but for 1 %.
+/// The 99 % bound of the number of alarms in `streams` streams at a rate.
 fn bound(streams: usize, rate: f64) -> usize {
     Binomial::new(rate, streams as u64).map_or(0, |alarms| alarms.inverse_cdf(0.99) as usize)
 }

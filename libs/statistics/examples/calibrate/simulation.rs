@@ -1,4 +1,4 @@
-//! Streams of windows from known populations, and what the drift verdict makes of them.
+//! Streams of windows from known populations, and their drift verdicts.
 
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -16,16 +16,16 @@ pub(crate) const COLUMNS: usize = 20;
 /// Windows of a stream, which share the budget too.
 pub(crate) const WINDOWS: usize = 30;
 
-/// What a column's values are drawn from.
+/// The distribution of the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Population {
     /// Standard normal.
     Normal,
     /// The exponential of a standard normal.
     LogNormal,
-    /// The same rounded down to whole numbers: a quarter of the rows are 0, and half are one of two values.
+    /// The same, rounded down to integers: a quarter of the rows are 0, and half have one of two values.
     Ties,
-    /// Standard normal, but for 2 % missing and 1 % that are not finite.
+    /// Standard normal, with 2 % missing and 1 % not finite.
     Gaps,
     /// That many categories, the i-th with a share proportional to 1/i.
     Categories(usize),
@@ -33,18 +33,18 @@ pub(crate) enum Population {
     Rare(usize),
 }
 
-/// What is different after the reference.
+/// The shift after the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Shift {
-    /// Nothing.
+    /// No shift.
     None,
     /// Every number is larger by that many standard deviations of the population.
     Deviations(f64),
-    /// That share of all rows goes from the first category to the last.
+    /// This share of all rows moves from the first category to the last.
     Share(f64),
 }
 
-/// A drawer of one population's rows.
+/// A generator of rows of one population.
 pub(crate) struct Source {
     population: Population,
     /// Upper ends of the categories' shares.
@@ -99,7 +99,7 @@ impl Source {
             _ => normal.exp(),
         };
         match shift {
-            // Ties stay ties: the shift is rounded at random, so that its mean is as asked.
+            // The shift is rounded at random, so that ties remain and the mean shift is exact.
             Shift::Deviations(by) if self.population == Population::Ties => {
                 value + (by * self.deviation + rng.random::<f64>()).floor()
             }
@@ -118,7 +118,7 @@ impl Source {
     }
 }
 
-/// Whether a stream in which nothing moves raises any alarm in any of its windows and columns.
+/// Whether a stream without a shift raises an alarm in any window and column.
 pub(crate) fn alarms_without_cause(population: Population, rows: usize, seed: u64, settings: &Settings) -> bool {
     let source = Source::new(population);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -128,7 +128,7 @@ pub(crate) fn alarms_without_cause(population: Population, rows: usize, seed: u6
     })
 }
 
-/// The p-value of one column of a window in which nothing moved.
+/// The p-value of one column of a window without a shift.
 pub(crate) fn p_value(population: Population, reference_rows: usize, window_rows: usize, seed: u64) -> f64 {
     let source = Source::new(population);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -137,11 +137,11 @@ pub(crate) fn p_value(population: Population, reference_rows: usize, window_rows
     compare_column("", &reference, &window, LEVEL, MARGIN).p_value
 }
 
-/// What a verdict, but no p-value, depends on.
+/// The level, on which a verdict depends, but no p-value.
 const LEVEL: f64 = 1e-4;
 const MARGIN: f64 = 0.02;
 
-/// Windows until the shift of one of the columns is told, counted from 1; `None` beyond the last.
+/// The window, counted from 1, in which the shift of one of the columns is detected; `None` if it is not.
 pub(crate) fn delay(
     population: Population,
     rows: usize,
@@ -155,7 +155,7 @@ pub(crate) fn delay(
     (1..=WINDOWS).find(|_| drifted(&reference, &source.profile(&mut rng, rows, shift), settings))
 }
 
-/// The shift's effect where no row is left to chance: from very many rows.
+/// The effect of a shift without sampling error, from very many rows.
 pub(crate) fn effect(population: Population, shift: Shift, settings: &Settings) -> f64 {
     let source = Source::new(population);
     let mut rng = ChaCha8Rng::seed_from_u64(1);

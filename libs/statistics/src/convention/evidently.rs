@@ -1,10 +1,10 @@
-//! The statistical tests of Evidently 0.7.23 (`evidently.legacy.calculations.stattests`, pandas engine), number for
-//! number.
+//! The statistical tests of Evidently 0.7.23 (`evidently.legacy.calculations.stattests`, pandas engine), with equal
+//! results.
 //!
-//! Evidently turns infinite values into missing ones and drops all missing values, on each side by itself; so a column
-//! that is 95 % missing scores as if it were whole. A side with nothing left is an error here, as it is there.
+//! Evidently treats infinite values as missing and drops missing values on each side; a column that is 95 % missing therefore
+//! has the score of a complete one. A side without remaining values is an error, as in Evidently.
 //!
-//! Its Spark engine bins otherwise (Doane), so that one data set has two scores there; this is the pandas one.
+//! The Spark engine of Evidently uses other bins (Doane) and gives other scores; this module has those of pandas.
 
 use super::{Column, Scores, pooled, scipy};
 use crate::{
@@ -24,15 +24,15 @@ pub use choice::{StatTest, default_test, score};
 
 const WHAT: &str = "a column's score";
 
-/// Numbers with more distinct values than this in the reference are cut into bins; others are a bin each.
+/// Numeric columns with more distinct reference values than this are binned; in others each value is a bin.
 const BINNED_ABOVE: usize = 20;
 
-/// The least standard deviation that the Wasserstein distance is divided by, in the unit of the values: a column of a
-/// smaller scale is blind to shifts of any number of its deviations.
+/// The smallest divisor of the Wasserstein distance, in the unit of the values: in a column with a smaller standard deviation, shifts
+/// of several deviations go undetected.
 const LEAST_DEVIATION: f64 = 0.001;
 
-/// All statistics of a column that have a value. The chi-square test is given where Evidently takes it by itself: for
-/// categories and for numbers of at most five distinct values.
+/// All defined statistics of a column. The chi-square test is present where Evidently chooses it by default: for categories and for
+/// numbers with at most five distinct values.
 pub fn scores(column: &Column<'_>) -> Scores {
     let chi_square = if choice::is_discrete(column) { chi_square(column).ok() } else { None };
     let numbers = column.numbers();
@@ -45,8 +45,8 @@ pub fn scores(column: &Column<'_>) -> Scores {
     }
 }
 
-/// `psi`: the population stability index, with a zero share replaced by 0.0001 (or by a millionth of its side's least
-/// other share, where that is no larger than 0.0001), not normalised again.
+/// `psi`: the population stability index. A share of zero is replaced by 0.0001 (or by a millionth of the smallest other share of its
+/// side, if that is at most 0.0001), without a second normalisation.
 ///
 /// # Errors
 /// A side without rows.
@@ -55,7 +55,7 @@ pub fn psi(column: &Column<'_>) -> Result<f64, Error> {
     divergence::psi_of_shares(&filled(&reference), &filled(&window))
 }
 
-/// `jensenshannon`: the distance with natural logarithms, zeros left as they are.
+/// `jensenshannon`: the distance with natural logarithms, without replacing zeros.
 ///
 /// # Errors
 /// A side without rows.
@@ -64,8 +64,8 @@ pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
     divergence::jensen_shannon(&reference, &window, Base::E)
 }
 
-/// `kl_div`: the divergence of the reference from the window in nats, zeros replaced as in [`psi`] and normalised
-/// again.
+/// `kl_div`: the divergence of the reference from the window in nats, with zeros replaced as in [`psi`] and a second
+/// normalisation.
 ///
 /// # Errors
 /// A side without rows.
@@ -93,8 +93,8 @@ pub fn hellinger(column: &Column<'_>) -> Result<f64, Error> {
     divergence::hellinger(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?)
 }
 
-/// `wasserstein`: the first Wasserstein distance in standard deviations of the reference (divisor n), of which 0.001 is
-/// the least.
+/// `wasserstein`: the first Wasserstein distance in standard deviations of the reference (divisor n), or in units of 0.001 if the
+/// deviation is smaller.
 ///
 /// # Errors
 /// A side without rows.
@@ -113,8 +113,8 @@ pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, E
     scipy::kolmogorov_smirnov(&reference, &window)
 }
 
-/// `chisquare`: whether the window fits the reference's counts, scaled to its rows and taken as known. One row of an
-/// unseen value gives p 0.
+/// `chisquare`: goodness of fit of the window to the counts of the reference, scaled to the rows of the window and treated as exact.
+/// One row of an unseen value gives p = 0.
 ///
 /// # Errors
 /// A side without rows; a single distinct value, where Evidently gives NaN.
@@ -125,10 +125,10 @@ pub fn chi_square(column: &Column<'_>) -> Result<ChiSquare, Error> {
     goodness_of_fit(&window, &expected, Statistic::Pearson)
 }
 
-/// `g_test`: the likelihood ratio against the reference's counts, which are not scaled.
+/// `g_test`: the likelihood ratio against the unscaled counts of the reference.
 ///
 /// # Errors
-/// Sides of unequal rows, or none; a single distinct value, where Evidently gives NaN.
+/// Sides with different numbers of rows, or without rows; a single distinct value, where Evidently gives NaN.
 pub fn g_test(column: &Column<'_>) -> Result<ChiSquare, Error> {
     let (reference, window) = distinct_counts(column)?;
     let expected: Vec<f64> = reference.iter().map(|&count| count as f64).collect();
@@ -149,8 +149,7 @@ pub fn z(column: &Column<'_>) -> Result<f64, Error> {
     Ok(two_proportions(part(&reference), part(&window))?.p_value)
 }
 
-/// Shares of which the zeros are replaced by 0.0001, or by a millionth of the least other share if that is no larger
-/// than 0.0001.
+/// Shares with zeros replaced by 0.0001, or by a millionth of the smallest other share if that is at most 0.0001.
 fn filled(shares: &Shares) -> Vec<f64> {
     let shares = shares.as_slice();
     let least = shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min);
@@ -163,7 +162,7 @@ fn shares(column: &Column<'_>) -> Result<(Shares, Shares), Error> {
     Ok((Shares::of_counts(&reference)?, Shares::of_counts(&window)?))
 }
 
-/// The counts that distances are computed of: Sturges' bins of both samples together, or each value its own bin.
+/// The counts behind the distances: over Sturges' bins of the pooled samples, or by distinct value.
 fn counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let Some((reference, window)) = column.numbers() else { return distinct_counts(column) };
     let (reference, window) = finite(reference, window)?;
@@ -174,7 +173,7 @@ fn counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
     }
 }
 
-/// Sturges' bins as numpy makes them of the column's type.
+/// Sturges' bins of numpy for the type of the column.
 fn edges_of(column: &Column<'_>) -> scipy::Edges {
     match column {
         Column::Integer(..) => binning::sturges_edges_of_integers,
@@ -182,7 +181,7 @@ fn edges_of(column: &Column<'_>) -> scipy::Edges {
     }
 }
 
-/// The counts of every value that occurs, ascending.
+/// The counts by distinct value, ascending.
 fn distinct_counts(column: &Column<'_>) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let (reference, window) = match column {
         Column::Numeric(reference, window) | Column::Integer(reference, window) => {

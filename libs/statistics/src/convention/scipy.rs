@@ -1,14 +1,13 @@
-//! The plain functions of scipy and numpy with their defaults, as a notebook would call them:
+//! The functions of scipy and numpy with their defaults:
 //! - `ks_2samp(reference, window)`: exact p-value up to 10,000 rows on the larger side, else asymptotic, even against a
-//!   few rows, where that is 0 for a distance of 1;
+//!   few rows, where it is 0 for a distance of 1;
 //! - `wasserstein_distance(reference, window)`: in the unit of the values;
 //! - `chi2_contingency([reference, window])`: homogeneity, with Yates' correction at one degree of freedom;
-//! - `jensenshannon(reference, window)`: base e, square root taken. Scipy has no binning; for numbers both samples are
-//!   counted over `numpy.histogram_bin_edges(both, "sturges")`, as floats also where they are integers; for categories
-//!   over all names of either.
+//! - `jensenshannon(reference, window)`: base e, with the square root. Scipy has no binning; numbers are counted over
+//!   `numpy.histogram_bin_edges(both, "sturges")`, integers as floats; categories over the names of both samples.
 //!
-//! Scipy has no population stability index: it is absent. Infinite values sort to the ends in the Kolmogorov-Smirnov
-//! test and leave the other statistics of numbers without a value.
+//! Scipy has no population stability index, so it is absent. In the Kolmogorov-Smirnov test infinite values are the extremes; the
+//! other statistics of numbers are undefined with them.
 
 use super::{Column, Scores, pooled};
 use crate::{
@@ -21,10 +20,10 @@ use crate::{
     },
 };
 
-/// The most rows on the larger side for which `ks_2samp` counts.
+/// The most rows on the larger side for which `ks_2samp` computes an exact p-value.
 const COUNTS_UP_TO: u64 = 10_000;
 
-/// All statistics of a column that have a value.
+/// All defined statistics of a column.
 pub fn scores(column: &Column<'_>) -> Scores {
     let distance = jensen_shannon(column).ok();
     match column {
@@ -57,7 +56,7 @@ pub fn jensen_shannon(column: &Column<'_>) -> Result<f64, Error> {
     divergence::jensen_shannon(&Shares::of_counts(&reference)?, &Shares::of_counts(&window)?, Base::E)
 }
 
-/// `ks_2samp` with its defaults: the p-value is counted up to 10,000 rows on the larger side, and else the limit's.
+/// `ks_2samp` with its defaults: an exact p-value up to 10,000 rows on the larger side, else an asymptotic one.
 ///
 /// # Errors
 /// A side without rows.
@@ -69,11 +68,11 @@ pub fn kolmogorov_smirnov(reference: &Sample, window: &Sample) -> Result<Test, E
     Ok(Test { statistic, p_value })
 }
 
-/// The counts of both samples over bins of both together.
+/// The counts of both samples over bins of the pooled samples.
 pub(super) fn binned(reference: &Sample, window: &Sample, edges: Edges) -> Result<(Vec<u64>, Vec<u64>), Error> {
     let edges = edges(&pooled(reference, window)?)?;
     Ok((binning::count(reference, &edges).counts, binning::count(window, &edges).counts))
 }
 
-/// How a sample is cut into bins.
+/// A rule for the bin edges of a sample.
 pub(super) type Edges = fn(&Sample) -> Result<Vec<f64>, Error>;

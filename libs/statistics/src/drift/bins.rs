@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Sides;
 
-/// The rows of one part of a column's values in the reference and in the window.
+/// The rows of one bin in the reference and in the window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
-    /// Which values.
+    /// The values of the bin.
     #[serde(flatten)]
     pub kind: BinKind,
     /// Rows of the reference.
@@ -16,7 +16,7 @@ pub struct Bin {
     pub current: u64,
 }
 
-/// Which values a bin holds.
+/// The values of a bin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "bin", rename_all = "snake_case")]
 pub enum BinKind {
@@ -27,14 +27,14 @@ pub enum BinKind {
         /// The largest.
         high: f64,
     },
-    /// Numbers below all of the reference.
+    /// Numbers below the range of the reference.
     Below {
-        /// The reference's smallest.
+        /// The smallest value of the reference.
         than: f64,
     },
-    /// Numbers above all of the reference.
+    /// Numbers above the range of the reference.
     Above {
-        /// The reference's largest.
+        /// The largest value of the reference.
         than: f64,
     },
     /// One category.
@@ -42,16 +42,16 @@ pub enum BinKind {
         /// Its name.
         name: String,
     },
-    /// Categories that are counted together.
+    /// A group of categories that are counted together.
     Group {
-        /// Their number among the groups, from 0.
+        /// The index of the group, from 0.
         number: usize,
     },
-    /// Any value, of a kind whose values are not compared.
+    /// Any value of a kind whose values are not compared.
     Present,
-    /// Values of another kind than the column's.
+    /// Values that are not of the kind of the column.
     OtherKind,
-    /// No value.
+    /// Missing values.
     Missing,
     /// NaN and the infinities.
     NonFinite,
@@ -62,15 +62,15 @@ impl Bin {
         Self { kind, reference, current }
     }
 
-    /// About its part of the population stability index of samples with so many rows: that of the index over the bins as they are, before
-    /// those with few rows are put together.
+    /// The approximate contribution to the population stability index of samples with `rows` rows: that of the index over the bins before
+    /// bins with few rows are pooled.
     pub fn psi_part(&self, rows: Sides<u64>) -> f64 {
         let share = |count: u64, rows: u64| (count as f64 + 0.5) / rows.max(1) as f64;
         let (r, c) = (share(self.reference, rows.reference), share(self.current, rows.current));
         (r - c) * (r / c).ln()
     }
 
-    /// Whether it holds values as the reference has them, or could.
+    /// Whether its values are in the domain of the reference.
     pub(super) fn is_ordinary(&self) -> bool {
         matches!(
             self.kind,
@@ -83,12 +83,12 @@ impl Bin {
         matches!(self.kind, BinKind::Interval { low, high } if low < high)
     }
 
-    /// Whether it lies below or above all of the reference.
+    /// Whether it is below or above the range of the reference.
     pub(super) fn is_beyond(&self) -> bool {
         matches!(self.kind, BinKind::Below { .. } | BinKind::Above { .. })
     }
 
-    /// Whether its limits were chosen by the reference's own counts, which then are no chance outcome.
+    /// Whether its limits depend on the values of the reference, so that its reference count is not random.
     pub(super) fn is_cut_by_reference(&self) -> bool {
         self.is_beyond() || matches!(self.kind, BinKind::Interval { .. })
     }
@@ -104,14 +104,14 @@ impl fmt::Display for BinKind {
             Self::Category { name } => write!(f, "{name:?}"),
             Self::Group { number } => write!(f, "group {number} of values"),
             Self::Present => write!(f, "any value"),
-            Self::OtherKind => write!(f, "of another kind"),
+            Self::OtherKind => write!(f, "of another type"),
             Self::Missing => write!(f, "missing"),
             Self::NonFinite => write!(f, "not a finite number"),
         }
     }
 }
 
-/// A number in four significant digits.
+/// A number with four significant digits.
 pub(super) struct Short(pub(super) f64);
 
 impl fmt::Display for Short {

@@ -1,4 +1,4 @@
-//! Two columns of categories over the same bins.
+//! Comparison of two categorical columns over the same bins.
 
 use super::{
     bins::{Bin, BinKind},
@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// One bin for each value, or group of values, one for missing and one for unreadable; most rows of both together first, those with equal rows in
-/// an order that does not depend on which of the two has them.
+/// One bin for each value or group of values, one for missing and one for unreadable values; in descending order of the rows of both
+/// sides together, with a tie-break that is symmetric in the two sides.
 pub(super) fn bins(reference: &Categorical, current: &Categorical) -> Vec<Bin> {
     let groups = reference.aligned(current);
     let named = groups.into_iter().enumerate().map(|(number, group)| {
@@ -28,14 +28,14 @@ pub(super) fn bins(reference: &Categorical, current: &Categorical) -> Vec<Bin> {
     bins
 }
 
-/// Pearson's test over all bins, pooled or not.
+/// Pearson's test over all bins, without pooling.
 pub(super) fn chi_square(bins: &[Bin]) -> Option<Test> {
     let (reference, current): (Vec<u64>, Vec<u64>) = bins.iter().map(|bin| (bin.reference, bin.current)).unzip();
     let test = homogeneity(&reference, &current, Statistic::Pearson, Correction::None).ok()?;
     Some(Test { statistic: test.statistic, p_value: test.p_value })
 }
 
-/// The Kolmogorov-Smirnov test over the lengths of texts, where both have too many different ones to compare them by themselves.
+/// The Kolmogorov-Smirnov test over text lengths, if both sides have too many distinct texts for a comparison by value.
 pub(super) fn lengths(reference: &Categorical, current: &Categorical) -> Option<Test> {
     numeric::kolmogorov_smirnov(&reference.lengths()?.aligned(current.lengths()?))
 }

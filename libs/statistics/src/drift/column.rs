@@ -13,24 +13,24 @@ use crate::{
     two_sample::{Test, divergence},
 };
 
-/// The largest share of a column's numbers that may have been counted as one: where they move among themselves, nothing shows.
+/// The largest share of the numbers of a column that may share one bucket: a shift within a bucket is not detectable.
 pub(super) const MAX_BLIND_SHARE: f64 = 0.05;
 
-/// The largest share of new values at which groups of values can still stand for them. A group that holds the old values before and
-/// new ones now looks the same, so that where most values are new, nothing was compared.
+/// The largest share of new values for which groups of values are compared. A group with old values in the reference and new ones in the
+/// window looks unchanged, so that with mostly new values a comparison of groups is meaningless.
 pub(super) const MAX_NEW_VALUES: f64 = 0.5;
 
-/// A number of the reference and the same of the window.
+/// A quantity of the reference and of the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sides<T = f64> {
-    /// Of the reference.
+    /// The quantity of the reference.
     pub reference: T,
-    /// Of the window.
+    /// The quantity of the window.
     pub current: T,
 }
 
 impl Sides<u64> {
-    /// `1/n + 1/m`: what an index of samples with so many rows scatters by, for each degree of freedom; infinite without rows on a side.
+    /// `1/n + 1/m`: the expected index without drift, for each degree of freedom; infinite without rows on a side.
     pub(super) fn noise(&self) -> f64 {
         1.0 / self.reference as f64 + 1.0 / self.current as f64
     }
@@ -41,76 +41,76 @@ impl Sides<u64> {
 pub struct ColumnDrift {
     /// The column.
     pub name: String,
-    /// What the reference's values are.
+    /// The kind of the values in the reference.
     pub kind: ColumnKind,
-    /// The answer.
+    /// The result.
     pub verdict: Verdict,
-    /// Why, in words.
+    /// The reason of the verdict, in words.
     pub reason: String,
-    /// What may have happened to it, where its values give that away.
+    /// A suspected cause, if the values indicate one.
     pub suspicion: Option<Suspicion>,
-    /// The population stability index less what chance makes it, at least 0: what the margin is held against.
+    /// The population stability index minus its expected value without drift, at least 0; it is compared with the margin.
     pub effect: f64,
-    /// The smallest effect that this many rows would show, but for [`MISS_CHANCE`](super::MISS_CHANCE); absent without rows on a side.
+    /// The smallest effect that is significant with this number of rows, with a probability of 1 -
+    /// [`MISS_CHANCE`](super::MISS_CHANCE); absent without rows on a side.
     pub minimum_detectable_effect: Option<f64>,
-    /// Chance of a difference at least this large in this column if nothing had moved: the smallest of its tests', multiplied by their
-    /// number (Bonferroni).
+    /// Probability of a difference at least this large in this column without drift: the smallest p-value of its tests times their number
+    /// (Bonferroni).
     pub p_value: f64,
-    /// Population stability index over the bins, in nats: 0 for equal shares. Bins with too few rows are put together.
+    /// Population stability index over the bins, in nats: 0 for equal shares. Bins with too few rows are pooled.
     pub psi: f64,
     /// Jensen-Shannon distance over the bins, to the base 2: from 0 for equal shares to 1 for none in common.
     pub jensen_shannon: f64,
-    /// Of numbers: how far the window's have to be moved on average to become the reference's, both cut off at the reference's
-    /// range of 99.8 %, in standard deviations of the reference so cut; absent where that is constant.
+    /// Of numbers: the Wasserstein distance, with both sides clipped to the central 99.8 % of the reference, in standard deviations of the
+    /// clipped reference; absent if that is constant.
     pub wasserstein: Option<f64>,
-    /// The Kolmogorov-Smirnov test over the finite values of numbers, or over the lengths of texts that are too many to be compared one
-    /// by one.
+    /// The Kolmogorov-Smirnov test over finite numbers, or over text lengths if the texts are too many for a comparison by value.
     pub ks: Option<Test>,
-    /// Of categories: Pearson's chi-square test of homogeneity over all values, missing among them.
+    /// Of categories: Pearson's chi-square test of homogeneity over all values, including missing ones.
     pub chi_square: Option<Test>,
     /// Shares of rows without a value.
     pub missing: Sides,
-    /// Shares of rows whose number is none.
+    /// Shares of rows with a number that is not finite.
     pub non_finite: Sides,
-    /// Share of the window's rows below or above all of the reference, of numbers; those counted in one bucket with its smallest or its
-    /// largest are not among them.
+    /// Of numbers: share of the rows of the window outside of the range of the reference; without those in one bucket with its smallest or
+    /// largest value.
     pub out_of_range_share: Option<f64>,
-    /// Share of the window's rows whose value the reference does not have, of categories; absent where they were counted in groups.
+    /// Of categories: share of the rows of the window whose value the reference does not have; absent if values are counted in groups.
     pub unseen_share: Option<f64>,
-    /// Of numbers: the largest share of the finite ones that both sides have in one bucket which more than one value may share, so that
-    /// nothing shows of how they lie there. Zero while all are told apart.
+    /// Of numbers: the largest share of the finite ones that both sides have in one bucket of more than one value. A shift within that
+    /// bucket is not detectable. Zero if every value has a bucket of its own.
     pub blind_share: Option<f64>,
-    /// Share of the window's different values that the reference may not have, at most; present where they were too many to be counted
-    /// one by one.
+    /// An upper bound of the share of distinct values of the window that the reference does not have; present if values are too many to be
+    /// counted one by one.
     pub new_values_share: Option<f64>,
-    /// The column's part of the effects of all that drifted, in [0, 1]; 0 where it did not.
+    /// The share of the column in the effects of all drifted columns, in [0, 1]; 0 if it has not drifted.
     pub cause_share: f64,
-    /// The parts of the column's values, as compared.
+    /// The bins that are compared.
     pub bins: Vec<Bin>,
 }
 
 impl ColumnDrift {
-    /// Whether a shift of the margin's size would have been significant.
+    /// Whether the rows are enough for a shift of the size of the margin to be significant.
     pub fn is_large_enough(&self, margin: f64) -> bool {
         self.minimum_detectable_effect.is_some_and(|least| least <= margin)
     }
 
-    /// Whether a shift of the values could have shown at all: not where most of many values are new, nor where too many of the numbers
-    /// were counted as one.
+    /// Whether a shift of the values is detectable at all: not if most of many values are new, or if too many of the numbers share one
+    /// bucket.
     pub fn is_comparable(&self) -> bool {
         self.new_values_share.is_none_or(|share| share <= MAX_NEW_VALUES)
             && self.blind_share.is_none_or(|share| share <= MAX_BLIND_SHARE)
     }
 
-    /// The bin with the largest part in the index, in tables of so many rows. That a value is there says less than what else has
-    /// become of the others.
+    /// The bin with the largest contribution to the index, in tables with `rows` rows. The bin of present values counts only if it is the
+    /// only one, since the others are more informative.
     pub fn moved_most(&self, rows: Sides<u64>) -> Option<&Bin> {
-        let telling = self.bins.iter().filter(|bin| bin.kind != BinKind::Present || self.bins.len() == 1);
-        telling.max_by(|a, b| a.psi_part(rows).total_cmp(&b.psi_part(rows)))
+        let informative = self.bins.iter().filter(|bin| bin.kind != BinKind::Present || self.bins.len() == 1);
+        informative.max_by(|a, b| a.psi_part(rows).total_cmp(&b.psi_part(rows)))
     }
 }
 
-/// Compares a column with its reference. `level` is the chance of a false alarm, `margin` the least effect that matters.
+/// Compares a column with its reference. `level` is the probability of a false alarm, `margin` the smallest effect that matters.
 pub fn compare_column(
     name: &str,
     reference: &ColumnProfile,
@@ -128,7 +128,7 @@ pub fn compare_column(
     let mut column = ColumnDrift {
         name: name.to_owned(),
         kind: reference.kind(),
-        verdict: Verdict::Unknown,
+        verdict: Verdict::Inconclusive,
         reason: String::new(),
         suspicion: None,
         effect: (evidence.psi - evidence.psi_by_chance).max(0.0),
@@ -155,27 +155,27 @@ pub fn compare_column(
     column
 }
 
-/// A column that the window does not have: none of its rows has a value.
+/// The comparison for a column that the window does not have: all its values are missing.
 pub(super) fn absent(name: &str, reference: &ColumnProfile, rows: u64, level: f64, margin: f64) -> ColumnDrift {
     let mut column = compare_column(name, reference, &reference.none_of(rows), level, margin);
     if column.verdict == Verdict::Drifted {
-        column.reason = "the column is not there".to_owned();
+        column.reason = "the column is absent".to_owned();
     }
     column
 }
 
-/// `is_surely_within`: whether an effect of the margin's size would have shown as a larger one.
+/// `is_surely_within`: whether a shift of the size of the margin has a larger index, except with [`MISS_CHANCE`].
 fn verdict(column: &ColumnDrift, level: f64, margin: f64, is_surely_within: impl FnOnce() -> bool) -> Verdict {
     if column.p_value < level && column.effect > margin {
         Verdict::Drifted
     } else if column.is_large_enough(margin) && column.is_comparable() && is_surely_within() {
         Verdict::Stable
     } else {
-        Verdict::Unknown
+        Verdict::Inconclusive
     }
 }
 
-/// What comparing the values of one kind of column gives.
+/// The comparison of the values of one kind of column.
 #[derive(Default)]
 struct Found {
     bins: Vec<Bin>,
@@ -230,7 +230,7 @@ fn categories(reference: &Categorical, current: &Categorical, rows: Sides<u64>) 
     }
 }
 
-/// Values of another kind than the reference's are none of its values.
+/// Two columns of different kinds: no value of the window is a value of the reference.
 fn of_two_kinds(reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Bin> {
     let none = reference.none_of(current.rows());
     let mut bins = present(BinKind::Present, reference, &none);
@@ -241,7 +241,7 @@ fn of_two_kinds(reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Bin> 
     bins
 }
 
-/// Points in time, and values that are none.
+/// Timestamps, and values that are not timestamps.
 fn times(reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Bin> {
     let mut bins = present(BinKind::Present, reference, current);
     let other = Bin::new(BinKind::OtherKind, reference.unreadable(), current.unreadable());
@@ -267,7 +267,7 @@ fn jensen_shannon(bins: &[Bin]) -> f64 {
     let (reference, current): (Vec<u64>, Vec<u64>) = bins.iter().map(|bin| (bin.reference, bin.current)).unzip();
     let sides =
         divergence::Shares::of_counts(&reference).and_then(|r| Ok((r, divergence::Shares::of_counts(&current)?)));
-    // Without rows on a side there are no shares that could differ.
+    // Without rows on a side the shares are undefined.
     sides.and_then(|(r, c)| divergence::jensen_shannon(&r, &c, divergence::Base::Two)).unwrap_or(0.0)
 }
 

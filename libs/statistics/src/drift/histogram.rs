@@ -1,22 +1,22 @@
 use super::bins::{Bin, BinKind};
 use crate::profile::{Bucket, Numeric};
 
-/// The share of the values beyond which a picture is cut off on either side.
+/// The share of the values that a chart leaves out on either side.
 const CUT_SHARE: f64 = 0.005;
 
-/// The middle of the values, as shares, whose width says how far from it a value is worth drawing: of few rows a single wild one is
-/// more than [`CUT_SHARE`].
+/// The central quantiles, whose distance limits how far a drawn value is from them: in few rows a single outlier is more than
+/// [`CUT_SHARE`].
 const MIDDLE: (f64, f64) = (0.05, 0.95);
 
-/// How many widths of the middle are drawn beside it at most.
+/// The largest distance of a drawn value from the central quantiles, in multiples of their distance.
 const REACH: f64 = 1.5;
 
-/// Two columns of numbers over at most about `bins` equally wide bins with round limits, for a picture: what lies beyond them on either
-/// side comes first and last. Empty without a finite value on either side.
+/// A histogram of two numeric columns for a chart: at most about `bins` bins of equal width with round limits; the values below and above
+/// them come first and last. Empty without a finite value on either side.
 ///
-/// Nearly all of both samples is inside: all but half a percent on each side, unless that is far away, so that one wild value
-/// does not flatten the rest. Whole numbers are never split: their bins hold equally many of them, and name the
-/// first and the last. Limits of other bins belong to the bin above.
+/// The bins cover all but half a percent of both samples on each side, or less if those values are far away, so that an outlier does
+/// not compress the chart. Bins of integers contain equally many integers and are named by the first and the last. Limits of other bins
+/// belong to the bin above.
 pub fn histogram(reference: &Numeric, current: &Numeric, bins: usize) -> Vec<Bin> {
     let (low, high) = match (ends(reference), ends(current)) {
         (Some(one), Some(other)) => (one.0.min(other.0), one.1.max(other.1)),
@@ -36,7 +36,7 @@ pub fn histogram(reference: &Numeric, current: &Numeric, bins: usize) -> Vec<Bin
     counted
 }
 
-/// From where to where one column is worth drawing: the outermost values that are not far away.
+/// The drawn range of one column: its outermost values that are not far away.
 fn ends(numeric: &Numeric) -> Option<(f64, f64)> {
     let (low, high) = (numeric.quantile(CUT_SHARE)?, numeric.quantile(1.0 - CUT_SHARE)?);
     let (first, last) = (numeric.quantile(MIDDLE.0)?, numeric.quantile(MIDDLE.1)?);
@@ -54,7 +54,7 @@ fn is_whole(bucket: &Bucket<(u64, u64)>) -> bool {
 
 /// Equally wide bins.
 struct Grid {
-    /// What the bins cover, the upper end not included unless there is but one bin.
+    /// The range of the bins, without the upper end unless there is only one bin.
     low: f64,
     high: f64,
     width: f64,
@@ -71,14 +71,14 @@ impl Grid {
             round_width(width, &[1.0, 2.0, 2.5, 5.0])
         };
         let (first, last) = ((low / width).floor(), (high / width).floor() + 1.0);
-        // Limits that floats cannot tell apart: all in one bin.
+        // Floats cannot distinguish the limits: one bin for all.
         if !(width > 0.0 && width.is_finite()) || first.abs().max(last.abs()) > 1e15 {
             return Self { low, high, width: 1.0, bins: 1, whole: false };
         }
         Self { low: first * width, high: last * width, width, bins: (last - first) as usize, whole }
     }
 
-    /// The place of a value among the bins, of which the first and the last are those beyond the ends.
+    /// The index of the bin of a value; the first and the last bin are those beyond the range.
     fn index(&self, value: f64) -> usize {
         match value {
             _ if value < self.low => 0,
@@ -103,7 +103,7 @@ impl Grid {
     }
 }
 
-/// The next number that is one of the steps times a power of ten.
+/// The smallest number of at least `width` that is one of the steps times a power of ten.
 fn round_width(width: f64, steps: &[f64]) -> f64 {
     let unit = 10_f64.powf(width.log10().floor());
     let step = steps.iter().copied().find(|step| step * unit >= width * (1.0 - 1e-9));
@@ -134,22 +134,22 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_not_split() {
+    fn integers_are_not_split() {
         let bins = histogram(&numbers((1..=12).map(f64::from)), &numbers([3.0; 20]), 24);
         assert_eq!(bins[1].kind, BinKind::Interval { low: 1.0, high: 1.0 });
         assert_eq!((bins[3].reference, bins[3].current), (1, 20));
     }
 
     #[test]
-    fn one_wild_value_among_few_does_not_flatten_the_rest() {
-        let wild = numbers((0..40).map(|i| f64::from(i) / 7.0).chain([1e300]));
-        let bins = histogram(&wild, &wild, 24);
+    fn an_outlier_in_few_rows_does_not_compress_the_chart() {
+        let outlier = numbers((0..40).map(|i| f64::from(i) / 7.0).chain([1e300]));
+        let bins = histogram(&outlier, &outlier, 24);
         assert_eq!(bins.last().map(|bin| (bin.reference, bin.current)), Some((1, 1)));
         assert!(bins.iter().filter(|bin| bin.current > 0).count() > 10);
     }
 
     #[test]
-    fn no_numbers_are_too_strange_to_draw() {
+    fn any_numbers_have_a_histogram() {
         for values in [
             vec![f64::MIN, f64::MAX],
             vec![5e-324, 1e-323],

@@ -1,4 +1,4 @@
-//! Two columns of numbers over the same bins.
+//! Comparison of two numeric columns over the same bins.
 
 use super::bins::{Bin, BinKind};
 use crate::{
@@ -9,24 +9,24 @@ use crate::{
 /// A bucket with the rows of the reference and of the window.
 pub(super) type Both = Bucket<(u64, u64)>;
 
-/// Bins that the reference's values are cut into at most, before ties.
+/// The largest number of quantile bins, not counting frequent values.
 const BINS: f64 = 10.0;
 
-/// A value with at least this share of the reference stands alone.
+/// A value with at least this share of the reference has a bin of its own.
 const ATOM_SHARE: f64 = 0.05;
 
-/// The share of the reference beyond which values are cut off for the distance, on either side.
+/// The quantiles of the reference, from either end, at which values are clipped for the distance.
 const CUT_SHARE: f64 = 0.001;
 
-/// Above this the asymptotic p-value is as good as any: no budget calls it significant.
+/// Above this p-value, the asymptotic one is sufficient: no budget makes it significant.
 const SURELY_NOT_SIGNIFICANT: f64 = 0.01;
 
-/// Products of sample sizes up to which a small p-value is computed exactly.
+/// The largest product of sample sizes for which a small p-value is computed exactly.
 const EXACT_PATHS: u64 = 4_000_000;
 
-/// The bins of the comparison: tenths of the reference's finite values or, where the smaller sample would then expect
-/// too few rows in one, larger parts, each of at least `least_share`; frequent values by themselves; below and above all
-/// of the reference; missing; not finite; no numbers. Empty special bins are left out.
+/// The bins of the comparison: tenths of the finite values of the reference or, if the smaller sample then has too few expected rows in
+/// one, larger parts of at least `least_share`; frequent values; values below and above the range of the reference; missing; not
+/// finite; not numbers. Empty special bins are omitted.
 pub(super) fn bins(buckets: &[Both], reference: &Numeric, current: &Numeric, least_share: f64) -> Vec<Bin> {
     let first = buckets.iter().position(|bucket| bucket.rows.0 > 0).unwrap_or(buckets.len());
     let last = buckets.iter().rposition(|bucket| bucket.rows.0 > 0).map_or(first, |last| last + 1);
@@ -64,7 +64,7 @@ fn intervals(buckets: &[Both], rows: f64, least_share: f64) -> Vec<Bin> {
     bins
 }
 
-/// What is left at the end joins the bin before it, unless it is large enough itself, or that one holds a single value.
+/// Merges the remaining values at the end into the previous bin, unless they are enough for a bin or that bin is a single value.
 fn close(bins: &mut Vec<Bin>, rest: Bin, enough: f64) {
     match bins.last_mut() {
         Some(before) if (rest.reference as f64) < enough / 2.0 && !is_single(before) => {
@@ -103,21 +103,21 @@ fn is_single(bin: &Bin) -> bool {
     low == high
 }
 
-/// The Kolmogorov-Smirnov test over the finite values, at the resolution of the coarser profile. The distance so found is never
-/// larger than that of the values themselves, nor smaller by more than the share that the fullest bucket has of either sample.
+/// The Kolmogorov-Smirnov test over the finite values, at the resolution of the coarser profile. The distance is at most that of the
+/// values themselves, and smaller by at most the share of the fullest bucket in either sample.
 pub(super) fn kolmogorov_smirnov(buckets: &[Both]) -> Option<Test> {
     let (n, m) = totals(buckets);
     if n == 0 || m == 0 {
         return None;
     }
-    let statistic = apart(buckets).map(|(_, apart)| apart).fold(0.0, f64::max).min(1.0);
+    let statistic = cumulative_differences(buckets).map(|(_, apart)| apart).fold(0.0, f64::max).min(1.0);
     let p_value = p_value_asymptotic(statistic, n, m)?;
     let few = n.checked_mul(m).is_some_and(|paths| paths <= EXACT_PATHS);
     let exact = (few && p_value < SURELY_NOT_SIGNIFICANT).then(|| p_value_exact(statistic, n, m));
     Some(Test { statistic, p_value: exact.flatten().unwrap_or(p_value) })
 }
 
-/// The largest share that both sides have in one bucket which more than one value may share: what moves there does not show.
+/// The largest share that both sides have in one bucket of more than one value. A shift within it is not detectable.
 pub(super) fn blind_share(buckets: &[Both]) -> f64 {
     let (n, m) = totals(buckets);
     let share = |rows: u64, all: u64| rows as f64 / all.max(1) as f64;
@@ -125,18 +125,18 @@ pub(super) fn blind_share(buckets: &[Both]) -> f64 {
     shared.map(|bucket| share(bucket.rows.0, n).min(share(bucket.rows.1, m))).fold(0.0, f64::max)
 }
 
-/// The earth mover's distance of the values, both cut off at the reference's quantiles, in standard deviations of the reference so
-/// cut; `None` where it is constant, and nothing is left to measure by. Neither a wild value nor a unit's size makes it explode.
+/// The Wasserstein distance of the values, clipped at quantiles of the reference, in standard deviations of the clipped reference;
+/// `None` if that is constant. Outliers and units have bounded influence.
 pub(super) fn wasserstein(buckets: &[Both], reference: &Numeric) -> Option<f64> {
     let (low, high) = (reference.quantile(CUT_SHARE)?, reference.quantile(1.0 - CUT_SHARE)?);
     let (n, m) = totals(buckets);
     if n == 0 || m == 0 {
         return None;
     }
-    // In parts of the largest value, lest squares leave the range of floats.
+    // Scaled by the largest value, since squares could overflow.
     let scale = Some(f64::max(-low, high)).filter(|&scale| scale > 0.0).unwrap_or(1.0);
     let cut_off = |value: f64| value.clamp(low, high) / scale;
-    let steps = apart(buckets).zip(buckets.iter().skip(1).map(|next| cut_off(next.middle())));
+    let steps = cumulative_differences(buckets).zip(buckets.iter().skip(1).map(|next| cut_off(next.middle())));
     let distance: f64 = steps.map(|((value, apart), next)| apart * (next - cut_off(value))).sum();
     let cut = || buckets.iter().map(|bucket| (cut_off(bucket.middle()), bucket.rows.0 as f64 / n as f64));
     let mean: f64 = cut().map(|(value, share)| value * share).sum();
@@ -144,8 +144,8 @@ pub(super) fn wasserstein(buckets: &[Both], reference: &Numeric) -> Option<f64> 
     Some(distance / variance.sqrt()).filter(|distance| distance.is_finite())
 }
 
-/// The middle of each bucket, and how far the shares of the two samples up to and with it lie apart.
-fn apart(buckets: &[Both]) -> impl Iterator<Item = (f64, f64)> {
+/// The middle of each bucket, and the distance of the cumulative shares of the two samples there.
+fn cumulative_differences(buckets: &[Both]) -> impl Iterator<Item = (f64, f64)> {
     let (n, m) = totals(buckets);
     let mut below = (0, 0);
     buckets.iter().map(move |bucket| {

@@ -1,30 +1,30 @@
-//! What could have been seen.
+//! The power of a comparison.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
 use super::{MISS_CHANCE, Sides};
 
-/// The smallest population stability index, over what chance makes it, that the chi-square test of that many bins finds at
-/// `level` with a probability of at least `1 - MISS_CHANCE`: `noncentrality * (1/n + 1/m)`. `None` without rows on a side.
+/// The smallest effect that the chi-square test over `bins` bins detects at `level` with a probability of at least `1 - MISS_CHANCE`:
+/// `noncentrality * (1/n + 1/m)`. `None` without rows on a side.
 pub(super) fn detectable_effect(bins: usize, level: f64, rows: Sides<u64>) -> Option<f64> {
     if rows.reference == 0 || rows.current == 0 {
         return None;
     }
-    // A single bin leaves no freedom, yet one new value would open a second.
+    // A single bin has no degree of freedom, but a new value would add a second bin.
     let freedom = bins.saturating_sub(1).max(1);
     Some(noncentrality(freedom, level, MISS_CHANCE) * rows.noise())
 }
 
 /// The noncentrality of a chi-square statistic that exceeds its `level` critical value with probability
-/// `1 - miss_chance`: what a shift must amount to for the test to find it.
+/// `1 - miss_chance`: the size of a shift that the test detects.
 ///
 /// With bins that are not rare, a population index `psi` gives a noncentrality of `psi / (1/n + 1/m)`.
-/// The relative error is below 1e-3. It is 0 where the level alone makes for that probability, and infinite where a chance is no
-/// probability strictly between 0 and 1.
+/// The relative error is below 1e-3. It is 0 if the level is at least that probability, and infinite if an argument is not
+/// strictly between 0 and 1.
 pub fn noncentrality(freedom: usize, level: f64, miss_chance: f64) -> f64 {
     let is_share = |share: f64| share > 0.0 && share < 1.0;
     if !is_share(level) || !is_share(miss_chance) || level >= 1.0 - miss_chance {
-        // Found without any shift, or asked for the impossible.
+        // Reached without a shift, or unreachable.
         return if level >= 1.0 - miss_chance { 0.0 } else { f64::INFINITY };
     }
     let critical = critical_value(freedom, level);
@@ -40,7 +40,7 @@ pub fn noncentrality(freedom: usize, level: f64, miss_chance: f64) -> f64 {
     high
 }
 
-/// The chance of an index of at most `psi` in so many bins and rows if the true one, over what chance makes it, were `margin`.
+/// The probability of an index of at most `psi` over `bins` bins and `rows` rows if the true effect is `margin`.
 pub(super) fn chance_of_so_little(psi: f64, margin: f64, bins: usize, rows: Sides<u64>) -> f64 {
     let (noise, freedom) = (rows.noise(), bins.saturating_sub(1).max(1));
     let (x, lambda) = (psi / noise, margin / noise);
@@ -51,15 +51,15 @@ pub(super) fn chance_of_so_little(psi: f64, margin: f64, bins: usize, rows: Side
     if mean.is_finite() { normal_share_below((x - mean) / deviation) } else { 0.0 }
 }
 
-/// The noncentrality beyond which the chi-square distribution is the normal one, but for less than 1e-3 of any share.
+/// The noncentrality above which the normal distribution approximates the chi-square distribution within 1e-3.
 const MANY_ROWS: f64 = 1e6;
 
 fn normal_share_below(z: f64) -> f64 {
     0.5 * statrs::function::erf::erfc(-z / std::f64::consts::SQRT_2)
 }
 
-/// The value that the statistic exceeds with probability `level` if nothing moved, by bisection on the
-/// upper tail, where the distribution function itself has run out of digits.
+/// The value that the statistic exceeds with probability `level` without a shift, by bisection on the upper tail, since the distribution
+/// function rounds to 1 there.
 fn critical_value(freedom: usize, level: f64) -> f64 {
     let distribution = chi_squared(freedom);
     let (mut low, mut high) = (0.0, freedom as f64 + 1.0);
@@ -75,8 +75,8 @@ fn critical_value(freedom: usize, level: f64) -> f64 {
 
 /// Upper tail of the noncentral chi-square distribution: a mixture of central ones whose degrees of freedom grow by
 /// twice a Poisson count of mean `lambda / 2` (Johnson, Kotz and Balakrishnan 1995, chapter 29). Terms run from the
-/// Poisson's middle outwards to ten standard deviations, beyond which they do not count. A central tail follows from the one
-/// before by `Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)` (Abramowitz and Stegun 1964, 6.5.21).
+/// mode of the Poisson distribution to ten standard deviations on both sides, beyond which they are negligible. Each central tail follows
+/// from the previous one by `Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1)` (Abramowitz and Stegun 1964, 6.5.21).
 fn noncentral_survival(x: f64, freedom: usize, lambda: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_chances_and_no_rows_make_it_search_for_ever() {
+    fn the_search_ends_for_any_level_and_rows() {
         for level in [-1.0, 0.0, 1e-300, 0.8, 0.9, 1.0, 7.0, f64::NAN] {
             assert!(noncentrality(1, level, 0.2) >= 0.0, "{level}");
         }
@@ -126,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_and_fewer_agree_where_they_meet() {
+    fn the_approximation_agrees_with_the_exact_distribution() {
         let at = |rows: u64| {
             let noise = 2.0 / rows as f64;
-            // One standard deviation below what is to be expected.
+            // One standard deviation below the expectation.
             let psi = 0.02 - (2.0 * 2.0 * 0.02 / noise).sqrt() * noise;
             chance_of_so_little(psi, 0.02, 10, Sides { reference: rows, current: rows })
         };

@@ -6,23 +6,23 @@ use super::{
 };
 use crate::profile::ColumnKind;
 
-/// Rows that it takes to see a shift of the margin's size, in two significant digits.
+/// Rows that are needed to detect a shift of the size of the margin, with two significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsNeeded {
-    /// So many in the window, against the reference as it is.
+    /// Rows of the window, with the present reference.
     InWindow(u64),
-    /// So many in each of the two: against the reference as it is, no window is large enough.
+    /// Rows of both sides: with the present reference, no window is large enough.
     InBoth(u64),
 }
 
-/// Beyond, more rows are no advice.
+/// The largest number of rows that is useful advice.
 const MAX_ROWS: u64 = 1_000_000_000_000;
 
-/// Parts that numbers are cut into, with what little ties add.
+/// Bins of a numeric column, with a small allowance for frequent values.
 const NUMERIC_BINS: usize = 11;
 
-/// How many rows a column would need to be called stable or drifted: the verdict's own condition, solved for the rows. The number of bins
-/// grows with the rows and is estimated from the column as it is, rather too high than too low. `None` where no number will do.
+/// The rows that a column needs for a verdict of stable or drifted: the condition of the verdict, solved for the rows. The number of bins
+/// grows with the rows and is estimated from the column, conservatively. `None` if no number of rows is enough.
 pub fn rows_needed(column: &ColumnDrift, rows: Sides<u64>, level: f64, margin: f64) -> Option<RowsNeeded> {
     let enough = |rows| detectable_effect(bins(column, rows), level / TESTS, rows).is_some_and(|least| least <= margin);
     let window = |current| Sides { reference: rows.reference, current };
@@ -32,7 +32,7 @@ pub fn rows_needed(column: &ColumnDrift, rows: Sides<u64>, level: f64, margin: f
     least(|both| enough(Sides { reference: both, current: both })).map(RowsNeeded::InBoth)
 }
 
-/// Bins that so many rows would be compared by.
+/// The estimated number of bins for `rows` rows.
 fn bins(column: &ColumnDrift, rows: Sides<u64>) -> usize {
     let smaller = rows.reference.min(rows.current) as f64;
     let is_interval = |bin: &&Bin| matches!(bin.kind, BinKind::Interval { .. });
@@ -48,7 +48,7 @@ fn bins(column: &ColumnDrift, rows: Sides<u64>) -> usize {
     common.len() + (rare.iter().sum::<f64>() / MIN_EXPECTED) as usize + 1
 }
 
-/// The least number of rows that is enough, rounded up, by doubling and bisection.
+/// The smallest sufficient number of rows, rounded up, by doubling and bisection.
 fn least(enough: impl Fn(u64) -> bool) -> Option<u64> {
     let (mut low, mut high) = (0, 1);
     while !enough(high) {
@@ -87,24 +87,24 @@ mod tests {
         let level = Settings::default().level(20);
         let verdict = |n, m| compare_column("x", &of(n), &of(m), level, margin);
         let few = verdict(reference, 50);
-        assert_eq!(few.verdict, Verdict::Unknown);
+        assert_eq!(few.verdict, Verdict::Inconclusive);
         let needed = rows_needed(&few, Sides { reference, current: 50 }, level, margin).expect("some number will do");
         let (n, m, fewer) = match needed {
             RowsNeeded::InWindow(m) => (reference, m, (reference, m / 2)),
             RowsNeeded::InBoth(n) => (n, n, (n / 2, n / 2)),
         };
         assert_eq!(verdict(n, m).verdict, Verdict::Stable, "{needed:?}");
-        assert_eq!(verdict(fewer.0, fewer.1).verdict, Verdict::Unknown, "{needed:?}");
+        assert_eq!(verdict(fewer.0, fewer.1).verdict, Verdict::Inconclusive, "{needed:?}");
     }
 
     #[test]
-    fn that_many_rows_are_enough_and_half_are_not() {
+    fn the_rows_needed_are_enough_and_half_of_them_are_not() {
         check(numbers, 10_000);
         check(names, 10_000);
     }
 
     #[test]
-    fn a_small_reference_needs_more_rows_too() {
+    fn a_small_reference_needs_more_rows_on_both_sides() {
         check(numbers, 300);
         check(names, 300);
     }

@@ -1,4 +1,4 @@
-//! Is the difference real?
+//! The significance of a difference.
 
 use super::{
     Sides,
@@ -8,58 +8,58 @@ use super::{
 };
 use crate::two_sample::contingency::{Correction, Statistic, homogeneity};
 
-/// The fewest rows that a bin must lead one to expect in the smaller sample for the chi-square approximation to take it.
+/// The smallest expected number of rows of a bin in the smaller sample for the chi-square approximation.
 ///
-/// A budget shared by many columns and windows is spent in the far tail, at levels of 1e-4 and less, where no one statistic keeps to
-/// the approximation with eight rows to a bin. That of Cressie and Read is up to 23 times as likely as it should be where a few bins
-/// are rare beside a large one (to 5e-8), and up to 14 times where the bins are the reference's quantiles and the window is larger
-/// (to 3e-5); the likelihood ratio is up to 2 times as likely among equal bins. They fail in different samples: that both reject
-/// has at most the nominal chance in all of these cases but quantiles of less than twenty reference rows, where it has 1.4 times that. (Simulated,
-/// and for one to three rare bins summed over all counts.)
+/// A budget shared by many columns and windows leads to levels of 1e-4 and less, where no single statistic follows the approximation with
+/// eight rows per bin. The statistic of Cressie and Read rejects up to 23 times too often if a few bins are rare beside a large one (to
+/// 5e-8), and up to 14 times if the bins are quantiles of the reference and the window is larger (to 3e-5); the likelihood ratio rejects
+/// up to 2 times too often with equal bins. They fail in different samples: the probability that both reject is at most nominal in all of
+/// these cases, except for quantiles of less than twenty reference rows, where it is 1.4 times that. (Simulated, and for one to three
+/// rare bins summed over all counts.)
 pub const MIN_EXPECTED: f64 = 8.0;
 
-/// The fewest rows of the reference that an interval cut by it may have: of one with fewer, the part of the window's distribution is too
-/// uncertain for any chi-square approximation, however large the window.
+/// The smallest number of reference rows of an interval: with fewer, its probability is too uncertain for any chi-square approximation,
+/// for any size of the window.
 pub(super) const MIN_REFERENCE: f64 = 20.0;
 
-/// Tests that share a column's level. All three always do, since which of them apply depends on the rows.
+/// Tests that share the level of a column. The number is constant, since the applicable tests depend on the rows.
 pub(super) const TESTS: f64 = 3.0;
 
-/// What the bins tell.
+/// The evidence from the bins.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Evidence {
-    /// Chance of a difference at least this large if nothing had moved, over all tests made.
+    /// Probability of a difference at least this large without drift, over all tests.
     pub(super) p_value: f64,
     /// The population stability index over the pooled bins.
     pub(super) psi: f64,
-    /// What it would be on average if nothing had moved.
+    /// Its expected value without drift.
     pub(super) psi_by_chance: f64,
-    /// Pooled bins.
+    /// The number of pooled bins.
     pub(super) bins: usize,
 }
 
-/// Bins of two samples, apart by the test that holds for them.
+/// Bins of two samples by the test that is valid for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Pooled {
-    /// Reference and window rows of the bins that are large enough for the chi-square approximation, and of the others in groups that
-    /// are.
+    /// Reference and window rows of the bins, and groups of bins, that are large enough for the chi-square approximation.
     common: Vec<(u64, u64)>,
-    /// Those that are not, each to be tested exactly: what was left over, and every bin that holds no ordinary value.
+    /// The others, each with an exact test: the remainder, and every bin without ordinary values.
     rare: Vec<(u64, u64)>,
-    /// What lies below and above all of the reference, to be tested exactly as well: with `n` and `m` rows, `k` of the window lie above
-    /// all of the reference with a chance of `C(m, k) / C(n + m, k)`, which is one tail of Fisher's test. The two ends take its two.
+    /// Values below and above the range of the reference, also with an exact test: with `n` and `m` rows, `k` rows of the window are above
+    /// all of the reference with probability `C(m, k) / C(n + m, k)`, which is one tail of Fisher's test. The two ends use its two tails.
     beyond: Vec<(u64, u64)>,
-    /// Whether anything could lie there.
+    /// Whether values can be there.
     has_ends: bool,
-    /// Whether the first common bin begins at the reference's smallest value. An interval that ends at the reference's k-th value after
-    /// the one before it spans k of the gaps between them, by which the window's rows fall; the first has one gap less than values.
+    /// Whether the first common bin begins at the smallest value of the reference. The rows of the window fall into the gaps between values
+    /// of the reference. An interval of k values spans k gaps, but the first one only k - 1.
     begins_at_minimum: bool,
 }
 
-/// Tests whether the bins' shares are equal: the common ones by both the power divergence of Cressie and Read (1984) and the likelihood
-/// ratio, of which the larger p-value counts, what is too rare for that by Fisher's exact test, and with them what `other` test there is of the same rows. The smallest p-value counts,
-/// multiplied by [`TESTS`] (Bonferroni), and the exact ones by their number before. That is decided by what was not chance: the rows
-/// of both samples together. Values below and above all of the reference count as one test, there or not: its limits are chance.
+/// Tests whether the shares of the bins are equal: common bins by both the power divergence of Cressie and Read (1984) and the likelihood
+/// ratio, of which the larger p-value counts; rare ones by Fisher's exact test; and the `other` test of the same rows, if any. The result
+/// is the smallest p-value times [`TESTS`] (Bonferroni), after the exact ones are multiplied by their number. That number depends on the
+/// rows of both samples together, which are not random. Values outside of the range of the reference count as one test, present or not,
+/// since the limits of the range are random.
 pub(super) fn evidence(bins: &[Bin], rows: Sides<u64>, other: Option<f64>) -> Evidence {
     let pooled = pool(bins, rows);
     let p_values: Vec<f64> = [pooled.chi_square(), pooled.exact(rows), other].into_iter().flatten().collect();
@@ -98,12 +98,12 @@ impl Pooled {
     }
 }
 
-/// Puts ordinary bins with too few rows together with those that follow until each group has enough. Categories come in the order of
-/// their rows in both samples together: given these sums, how a category's rows fall to the two samples is chance alone, so
-/// grouping by them favours neither; what is left of them is rare. Intervals are cut by the reference and judged by its rows, as
-/// their sums would give the window's away; what is left of them joins its neighbours.
+/// Pools ordinary bins with too few rows with the following ones until each group has enough. Categories are in the order of their rows in
+/// both samples together: given these sums, the distribution of the rows over the samples is random, so that the grouping is unbiased;
+/// the remainder is rare. Intervals depend on the reference and are grouped by its rows, since their sums depend on the window; the
+/// remainder joins the neighbouring group.
 ///
-/// Bins that hold no ordinary value are never put together with others: what is missing must not make up for what is out of range.
+/// Bins without ordinary values are never pooled: missing values must not compensate for values out of range.
 fn pool(bins: &[Bin], rows: Sides<u64>) -> Pooled {
     let (n, m) = (rows.reference as f64, rows.current as f64);
     let expected = |bin: &Bin| match bin.is_cut_by_reference() {
@@ -142,7 +142,7 @@ fn pool(bins: &[Bin], rows: Sides<u64>) -> Pooled {
     pooled
 }
 
-/// Where not even all ordinary bins together have enough rows: the first, which has most of a categorical column's, and the others.
+/// If all ordinary bins together have too few rows: the first, which has the most rows of a categorical column, and the others.
 fn in_two(bins: &[Bin]) -> impl Iterator<Item = (u64, u64)> {
     let mut ordinary = bins.iter().filter(|bin| bin.is_ordinary()).map(|bin| (bin.reference, bin.current));
     let first = ordinary.next();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_falls_by_the_gaps_between_the_values_is_no_surprise() {
+    fn a_window_distributed_over_the_gaps_between_values_is_not_significant() {
         let span = |low: u32, reference| {
             Bin::new(BinKind::Interval { low: f64::from(low), high: f64::from(low) + 0.9 }, reference, 20_000)
         };
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_ordinary_value_stands_alone() {
+    fn bins_without_ordinary_values_are_not_pooled() {
         let bins = [
             interval(1, 990, 180),
             interval(2, 6, 4),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn rare_categories_are_left_to_the_exact_test() {
+    fn rare_categories_have_the_exact_test() {
         let category = |rows: (u64, u64)| Bin::new(BinKind::Category { name: String::new() }, rows.0, rows.1);
         let found = pooled(&[(60, 55), (10, 10), (5, 5), (3, 4), (1, 0)].map(category));
         assert_eq!((found.common, found.rare), (vec![(60, 55), (10, 10), (8, 9)], vec![(1, 0)]));

@@ -1,17 +1,17 @@
-//! Columns that seem to have changed places.
+//! Detection of swapped columns.
 
 use super::{ColumnDrift, Suspicion, Verdict, compare_column};
 use crate::profile::Profile;
 
-/// Drifted columns that are tried against each other; beyond, the pairs would be too many.
+/// Drifted columns whose pairs are tested. It bounds the number of pairs.
 const MAX_TRIED: usize = 40;
 
-/// Where of two drifted columns each now looks as the other did, says so in the reasons of both.
+/// Adds a suspicion to the two columns of each pair of which either has the distribution that the other has in the reference.
 pub(super) fn point_out(columns: &mut [ColumnDrift], reference: &Profile, current: &Profile, level: f64, margin: f64) {
     let drifted = columns.iter().filter(|column| column.verdict == Verdict::Drifted);
     let tried: Vec<(String, f64)> =
         drifted.map(|column| (column.name.clone(), column.effect)).take(MAX_TRIED).collect();
-    // In few rows much looks alike: a difference as large as the shift that is to be explained must have been visible.
+    // In few rows many distributions look alike: a difference as large as the shift must be detectable.
     let looks_like = |(now, shift): &(String, f64), then: &str| match (reference.column(then), current.column(now)) {
         (Some(then), Some(now)) => {
             let found = compare_column("", then, now, level, margin);
@@ -34,6 +34,8 @@ pub(super) fn point_out(columns: &mut [ColumnDrift], reference: &Profile, curren
 fn note(columns: &mut [ColumnDrift], name: &str, other: &str) {
     if let Some(column) = columns.iter_mut().find(|column| column.name == name) {
         column.suspicion = Some(Suspicion::Swapped { with: other.to_owned() });
-        column.reason.push_str(&format!("; it looks as {other:?} did before: the two may have changed places"));
+        column.reason.push_str(&format!(
+            "; the distribution is that of {other:?} in the reference: the two columns may be swapped"
+        ));
     }
 }

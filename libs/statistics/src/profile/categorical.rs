@@ -6,18 +6,17 @@ use twox_hash::XxHash3_64;
 use super::Numeric;
 use crate::sketch::{Distinct, Frequent, PrefixCounts, aligned};
 
-/// Different values that a column of categories may have for each to be counted by itself.
+/// The largest number of distinct values of a categorical column that are counted by value.
 pub const CATEGORIES: usize = 4096;
 
-/// Bytes of a value that are kept to name it by. Longer ones are told apart by all their bytes all the same.
+/// Bytes of a value that are kept as its name. Longer values are still distinguished by all of their bytes.
 pub(crate) const NAME_BYTES: usize = 256;
 
-/// What is remembered of a column of categories or text.
+/// The profile of a column of categories or text.
 ///
-/// Up to [`CATEGORIES`] different values are counted each, by name. Beyond, the values are counted in groups, which a hash of
-/// the value puts it into and which never depend on what else there is, so that two profiles count over the same
-/// groups; the number of different values is then an estimate, the most frequent ones are kept by name, and the lengths of
-/// the texts are remembered as numbers.
+/// Up to [`CATEGORIES`] distinct values are counted by name. With more, values are counted in groups by a hash of the value, so that two
+/// profiles have the same groups; the number of distinct values is then an estimate, the most frequent values are kept by name, and the
+/// text lengths have a numeric profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Categorical {
@@ -29,9 +28,9 @@ pub struct Categorical {
 /// The values that are neither missing nor unreadable.
 #[derive(Debug, Clone, PartialEq)]
 enum Values {
-    /// Each by its hash.
+    /// By hash of the value.
     Few(BTreeMap<u64, Value>),
-    /// Too many for that.
+    /// More than are counted by value.
     Many(Box<Many>),
 }
 
@@ -63,7 +62,7 @@ pub(crate) struct Group<R> {
 }
 
 impl Categorical {
-    /// Of no rows.
+    /// Without rows.
     pub fn new() -> Self {
         Self { missing: 0, unreadable: 0, values: Values::Few(BTreeMap::new()) }
     }
@@ -84,7 +83,7 @@ impl Categorical {
         }
     }
 
-    /// Counts rows whose value is there, but is none of the column's kind.
+    /// Counts rows with a value that is not of the kind of the column.
     pub fn add_unreadable(&mut self, rows: u64) {
         self.unreadable += rows;
     }
@@ -115,17 +114,17 @@ impl Categorical {
         self.missing
     }
 
-    /// Rows whose value is none of the column's kind.
+    /// Rows with a value that is not of the kind of the column.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 
-    /// Whether every different value has a count of its own.
+    /// Whether every distinct value has a count of its own.
     pub fn is_exact(&self) -> bool {
         matches!(self.values, Values::Few(_))
     }
 
-    /// How many different values there are, and the bounds of that number; all three are equal while the profile is exact.
+    /// The number of distinct values, and its bounds; all three are equal while the profile is exact.
     pub fn distinct(&self) -> (f64, (f64, f64)) {
         match &self.values {
             Values::Few(few) => (few.len() as f64, (few.len() as f64, few.len() as f64)),
@@ -133,8 +132,8 @@ impl Categorical {
         }
     }
 
-    /// The share of the other's different values that this one has too, at least; `None` where both are exact, which tells it
-    /// value by value, and without values.
+    /// A lower bound of the share of the distinct values of `other` that this column has; `None` if both are exact, so that values can be
+    /// compared one by one, and without values.
     pub(crate) fn common_share(&self, other: &Self) -> Option<f64> {
         let sketches = (!self.is_exact() || !other.is_exact()).then(|| (self.sketch(), other.sketch()));
         let shares = sketches.map(|(mine, theirs)| mine.common_at_least(&theirs) / theirs.estimate());
@@ -152,8 +151,8 @@ impl Categorical {
         }
     }
 
-    /// The most frequent values, at most `limit`, most frequent first. Of a profile that is not exact, those that are surely among
-    /// them, each with at least the rows given.
+    /// The most frequent values, at most `limit`, in descending order. If the profile is not exact, only values that are certain to be
+    /// among them, each with a lower bound of its rows.
     pub fn top(&self, limit: usize) -> Vec<(String, u64)> {
         match &self.values {
             Values::Many(many) => many.frequent.top(limit),
@@ -166,7 +165,7 @@ impl Categorical {
         }
     }
 
-    /// The lengths of the texts in characters, where there are too many different ones to compare them by themselves.
+    /// The text lengths in characters, if there are too many distinct texts for a comparison by value.
     pub fn lengths(&self) -> Option<&Numeric> {
         match &self.values {
             Values::Few(_) => None,
@@ -174,8 +173,8 @@ impl Categorical {
         }
     }
 
-    /// The values, or groups of values, of two profiles with the rows of each, in the order of their hashes, so that their order
-    /// does not tell which profile they came from.
+    /// The values, or groups of values, of two profiles with the rows of each, in the order of their hashes, which is symmetric in the two
+    /// profiles.
     pub(crate) fn aligned(&self, other: &Self) -> Vec<Group<(u64, u64)>> {
         match (&self.values, &other.values) {
             (Values::Few(mine), Values::Few(theirs)) => {
@@ -237,7 +236,7 @@ fn groups(few: &BTreeMap<u64, Value>) -> PrefixCounts {
 }
 
 impl Value {
-    /// A value of no rows yet.
+    /// A value without rows.
     fn of(text: &str) -> Self {
         let name = text[..text.floor_char_boundary(NAME_BYTES)].to_owned();
         Self { name, length: u32::try_from(text.chars().count()).unwrap_or(u32::MAX), rows: 0 }
@@ -276,7 +275,7 @@ impl Many {
 /// Name and rows; where the name was cut, the hash (in hexadecimal, as JSON readers may round integers) and the length.
 type StoredValue = (String, u64, Option<(String, u32)>);
 
-/// The fields as stored, checked on the way in.
+/// The stored fields, which are validated on reading.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -315,11 +314,11 @@ impl TryFrom<Stored> for Categorical {
                 let texts = many.lengths.finite();
                 let rows = [many.groups.rows(), many.frequent.rows()];
                 if rows != [texts; 2] || many.lengths.checked_rows() != Some(texts) {
-                    return Err("the groups, the frequent texts and the lengths are not of the same texts");
+                    return Err("the groups, the frequent texts and the lengths are inconsistent");
                 }
                 Values::Many(many)
             }
-            _ => return Err("either the values or the groups are kept"),
+            _ => return Err("expected either values or groups"),
         };
         Ok(Self { missing: stored.missing, unreadable: stored.unreadable, values })
     }
@@ -329,7 +328,7 @@ fn few(values: Vec<StoredValue>) -> Result<BTreeMap<u64, Value>, &'static str> {
     let rows = values.len();
     let few: BTreeMap<u64, Value> = values.into_iter().map(value).collect::<Result<_, _>>()?;
     if few.len() != rows || rows > CATEGORIES || few.values().any(|value| value.rows == 0) {
-        return Err("a value has no rows or occurs twice, or there are too many");
+        return Err("a value has no rows or occurs twice, or there are too many values");
     }
     Ok(few)
 }
@@ -337,6 +336,6 @@ fn few(values: Vec<StoredValue>) -> Result<BTreeMap<u64, Value>, &'static str> {
 fn value((name, rows, cut): StoredValue) -> Result<(u64, Value), &'static str> {
     let whole = Value { rows, ..Value::of(&name) };
     let Some((hash, length)) = cut else { return Ok((XxHash3_64::oneshot(name.as_bytes()), whole)) };
-    let hash = u64::from_str_radix(&hash, 16).map_err(|_| "a value's hash is no hexadecimal number")?;
+    let hash = u64::from_str_radix(&hash, 16).map_err(|_| "the hash of a value is not a hexadecimal number")?;
     Ok((hash, Value { length, ..whole }))
 }

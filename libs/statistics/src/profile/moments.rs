@@ -1,12 +1,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Count, mean and sum of squared deviations of finite numbers, merged by the formula of Chan, Golub and LeVeque
-/// (1983). The order of the numbers shows in the last bits alone.
+/// (1983). The order of the numbers affects the last bits only.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Moments {
     rows: u64,
-    /// `None` once a number was too large for its square or a sum to be a float.
+    /// `None` after a number whose square or sum overflows.
     sums: Option<Sums>,
 }
 
@@ -18,7 +18,7 @@ struct Sums {
 }
 
 impl Moments {
-    /// Of nothing.
+    /// Without numbers.
     pub fn new() -> Self {
         Self { rows: 0, sums: Some(Sums::default()) }
     }
@@ -56,12 +56,12 @@ impl Moments {
         });
     }
 
-    /// The mean; `None` without numbers, or where they are too large.
+    /// The mean; `None` without numbers, or if they are too large.
     pub fn mean(&self) -> Option<f64> {
         self.sums.filter(|_| self.rows > 0).map(|sums| sums.mean)
     }
 
-    /// The standard deviation with divisor `rows - ddof`; `None` with too few numbers, or where they are too large.
+    /// The standard deviation with divisor `rows - ddof`; `None` with too few numbers, or if they are too large.
     pub fn std(&self, ddof: u64) -> Option<f64> {
         let freedom = self.rows.checked_sub(ddof).filter(|&freedom| freedom > 0)?;
         self.sums.map(|sums| (sums.squares / freedom as f64).sqrt())
@@ -71,7 +71,7 @@ impl Moments {
         self.rows
     }
 
-    /// Whether the stored numbers are such as counting gives.
+    /// Whether the stored numbers are consistent.
     pub(super) fn are_sound(&self) -> bool {
         self.sums.is_none_or(|sums| sums.mean.is_finite() && sums.squares.is_finite() && sums.squares >= 0.0)
     }
@@ -83,7 +83,7 @@ impl Default for Moments {
     }
 }
 
-/// The sum of `part` over the values, in several sums at once: an addition waits for the one before it.
+/// The sum of `part` over the values, in several independent sums, since each addition waits for the previous one.
 fn sum(values: &[f64], part: impl Fn(f64) -> f64) -> f64 {
     const LANES: usize = 8;
     let (chunks, rest) = values.as_chunks::<LANES>();

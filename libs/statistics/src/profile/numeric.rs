@@ -3,14 +3,14 @@ use serde::{Deserialize, Serialize};
 use super::Moments;
 use crate::sketch::{PrefixCounts, float_of, key_of};
 
-/// Buckets of a column of numbers. While there are at most that many different values, each has its own count; after that
-/// neighbours share one. Of a normal distribution the fullest then holds about 0.4 % of the rows.
+/// The number of buckets of a numeric column. Up to that many distinct values have counts of their own; with more, neighbours share a
+/// bucket. The fullest bucket of a normal distribution then has about 0.4 % of the rows.
 pub const BUCKETS: usize = 4096;
 
-/// What is remembered of a column of numbers.
+/// The profile of a numeric column.
 ///
-/// The finite ones are counted in buckets whose limits are floats of few significant bits, so that the buckets of two
-/// profiles fit into each other: brought to the coarser resolution of the two, both count over the same limits, exactly.
+/// Finite numbers are counted in buckets whose limits are floats of few significant bits, so that the buckets of two profiles nest: at
+/// the coarser resolution of the two, both have exact counts over the same limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Numeric {
@@ -35,19 +35,19 @@ pub(crate) struct Bucket<R> {
 }
 
 impl<R> Bucket<R> {
-    /// The float that stands for those in it: the middle.
+    /// The representative of its values: the middle.
     pub(crate) fn middle(&self) -> f64 {
         f64::midpoint(self.low, self.high)
     }
 }
 
 impl Numeric {
-    /// Of no rows.
+    /// Without rows.
     pub fn new() -> Self {
         Self::with_buckets(BUCKETS)
     }
 
-    /// Of no rows, with room for another number of different values: more for exact statistics, less for a smaller profile.
+    /// Without rows, with another number of buckets: more for exact statistics, fewer for a smaller profile.
     pub fn with_buckets(buckets: usize) -> Self {
         let buckets = PrefixCounts::new(buckets);
         Self { buckets, missing: 0, non_finite: 0, unreadable: 0, moments: Moments::new(), range: None }
@@ -63,7 +63,7 @@ impl Numeric {
 
     /// Counts rows that have a value.
     pub fn add_all(&mut self, values: &[f64]) {
-        // Without an early end, which would look at one value at a time.
+        // Without an early exit, so that the loop is vectorised.
         if values.iter().fold(true, |all, value| all & value.is_finite()) {
             self.add_finite(values);
         } else {
@@ -85,7 +85,7 @@ impl Numeric {
         self.missing += rows;
     }
 
-    /// Counts rows whose value is there, but is no number at all.
+    /// Counts rows with a value that is not a number.
     pub fn add_unreadable(&mut self, rows: u64) {
         self.unreadable += rows;
     }
@@ -112,7 +112,7 @@ impl Numeric {
         self.non_finite
     }
 
-    /// Rows whose value is no number at all.
+    /// Rows with a value that is not a number.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
@@ -132,18 +132,18 @@ impl Numeric {
         &self.moments
     }
 
-    /// Whether every different value has a count of its own, so that every statistic of the finite numbers is exact.
+    /// Whether every distinct value has a count of its own, so that every statistic of the finite numbers is exact.
     pub fn is_exact(&self) -> bool {
         self.buckets.is_exact()
     }
 
-    /// Different values; `None` once buckets are shared.
+    /// The number of distinct values; `None` once values share buckets.
     pub fn distinct(&self) -> Option<usize> {
         self.is_exact().then(|| self.buckets.len())
     }
 
-    /// The share of finite numbers in the fullest bucket that more than one value may share: no rank taken from this profile
-    /// is off by more. Zero while it is exact.
+    /// The largest error of a rank: the share of finite numbers in the fullest bucket of more than one value. Zero while the profile is
+    /// exact.
     pub fn rank_error(&self) -> f64 {
         if self.is_exact() || self.finite() == 0 {
             return 0.0;
@@ -152,8 +152,8 @@ impl Numeric {
         fullest as f64 / self.finite() as f64
     }
 
-    /// The value below or at which a share `q` of the finite numbers lies (type 1 of Hyndman and Fan 1996), to the resolution of the
-    /// buckets; `None` without numbers.
+    /// The `q` quantile of the finite numbers (type 1 of Hyndman and Fan 1996), at the resolution of the buckets; `None` without
+    /// numbers.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let rank = (q.clamp(0.0, 1.0) * self.finite() as f64).ceil().max(1.0) as u64;
         let mut below = 0;
@@ -164,7 +164,7 @@ impl Numeric {
         self.range.map(|(min, max)| bucket.middle().clamp(min, max))
     }
 
-    /// The different finite values, ascending, with their rows; shared buckets by their middle.
+    /// The distinct finite values, ascending, with their rows; shared buckets by their middle.
     pub fn values(&self) -> Vec<(f64, u64)> {
         let Some((min, max)) = self.range else { return Vec::new() };
         self.buckets().into_iter().map(|bucket| (bucket.middle().clamp(min, max), bucket.rows)).collect()
@@ -204,7 +204,7 @@ impl Default for Numeric {
     }
 }
 
-/// The smallest and the largest of finite numbers, several of them being looked at at once.
+/// The smallest and the largest of finite numbers, in several independent folds, so that the loop is vectorised.
 fn range(values: &[f64]) -> Option<(f64, f64)> {
     const LANES: usize = 8;
     let &first = values.first()?;
@@ -220,13 +220,13 @@ fn range(values: &[f64]) -> Option<(f64, f64)> {
 
 fn bucket<R>(prefix: u64, shift: u32, rows: R) -> Bucket<R> {
     let (first, last) = PrefixCounts::keys_of(prefix, shift);
-    // The outermost prefixes reach beyond the finite floats, into the keys of NaN.
+    // The outermost prefixes extend beyond the finite floats, into the keys of NaN.
     let low = float_of(first.max(key_of(f64::MIN)));
     let high = float_of(last.min(key_of(f64::MAX)));
     Bucket { low, high, rows }
 }
 
-/// The fields as stored, checked on the way in.
+/// The stored fields, which are validated on reading.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -252,14 +252,14 @@ impl TryFrom<Stored> for Numeric {
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
         let Stored { buckets, missing, non_finite, unreadable, moments, range } = stored;
         if !is_range_of(range, &buckets) || !moments.are_sound() || moments.rows() != buckets.rows() {
-            return Err("the buckets, the range and the moments are not of the same values");
+            return Err("the buckets, the range and the moments are inconsistent");
         }
         Ok(Self { buckets, missing, non_finite, unreadable, moments, range })
     }
 }
 
-/// Whether the smallest and the largest value are finite and fall into the first and the last bucket, so that no bucket
-/// lies among the keys of NaN.
+/// Whether the smallest and the largest value are finite and in the first and the last bucket, so that no bucket is in the keys of
+/// NaN.
 fn is_range_of(range: Option<(f64, f64)>, buckets: &PrefixCounts) -> bool {
     let prefixes = buckets.at_shift(buckets.shift());
     match (range, prefixes.first(), prefixes.last()) {

@@ -1,26 +1,26 @@
 use serde::{Deserialize, Serialize};
 
-/// What is remembered of a column of points in time: its span, and how many are missing or unreadable. Time always moves
-/// on, so nothing else of it is compared.
+/// The profile of a timestamp column: its span, and the numbers of missing and unreadable values. Values of a timestamp always increase,
+/// so nothing else is compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timestamp {
     rows: u64,
     missing: u64,
-    /// Rows whose value is no point in time.
+    /// Rows with a value that is not a timestamp.
     #[serde(default)]
     unreadable: u64,
-    /// The first and the last, in milliseconds since 1970 in UTC.
+    /// The first and the last timestamp, in milliseconds since 1970 in UTC.
     span: Option<(i64, i64)>,
 }
 
 impl Timestamp {
-    /// Of no rows.
+    /// Without rows.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Of rows that all lack a value.
+    /// With `rows` missing values.
     pub(super) fn none(rows: u64) -> Self {
         Self { rows, missing: rows, ..Self::default() }
     }
@@ -40,7 +40,7 @@ impl Timestamp {
         self.missing += rows;
     }
 
-    /// Counts rows whose value is there, but is no point in time.
+    /// Counts rows with a value that is not a timestamp.
     pub fn add_unreadable(&mut self, rows: u64) {
         self.rows += rows;
         self.unreadable += rows;
@@ -61,12 +61,12 @@ impl Timestamp {
         self.missing
     }
 
-    /// Rows whose value is no point in time.
+    /// Rows with a value that is not a timestamp.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 
-    /// The first and the last, in milliseconds since 1970 in UTC.
+    /// The first and the last timestamp, in milliseconds since 1970 in UTC.
     pub fn span(&self) -> Option<(i64, i64)> {
         self.span
     }

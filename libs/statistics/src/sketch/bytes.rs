@@ -1,4 +1,4 @@
-//! Bytes as they stand in a profile: base64.
+//! Bytes as stored in a profile: base64.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};

@@ -9,44 +9,43 @@ use super::bytes::Base64Bytes;
 /// 4,096 registers: a standard error of 1.6 %, in 4 KiB.
 const LG_REGISTERS: u8 = 12;
 
-/// How many different keys there were: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier 2007) of Apache DataSketches,
-/// whose bytes other languages read too.
+/// The number of distinct keys: HyperLogLog (Flajolet, Fusy, Gandouet and Meunier 2007) of Apache DataSketches, in its portable format.
 ///
-/// Its registers are maxima, so neither order nor merging matters; the estimate used is the one that depends on the
-/// registers alone.
+/// Registers are maxima, so the result does not depend on the order of keys or merges; the estimate depends on the registers
+/// alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "Base64Bytes", into = "Base64Bytes")]
 pub struct Distinct(HllSketch);
 
 impl Distinct {
-    /// No keys.
+    /// Without keys.
     pub fn new() -> Self {
         Self(HllSketch::new(LG_REGISTERS, HllType::Hll8).expect("12 is within the sketch's range"))
     }
 
-    /// Takes a key in.
+    /// Adds a key.
     pub fn add(&mut self, key: u64) {
         self.0.update(key);
     }
 
-    /// Takes the keys of another part in.
+    /// Adds the keys of another part.
     pub fn merge(&mut self, other: &Self) {
         self.0 = union(&self.0, &other.0);
     }
 
-    /// The number of different keys.
+    /// The estimated number of distinct keys.
     pub fn estimate(&self) -> f64 {
         self.0.composite_estimate()
     }
 
-    /// Bounds that the number lies between with a confidence of 99.7 % (three standard deviations).
+    /// Bounds of the number with a confidence of 99.7 % (three standard deviations).
     pub fn bounds(&self) -> (f64, f64) {
         let registers = self.registers_alone();
         (registers.lower_bound(NumStdDev::Three), registers.upper_bound(NumStdDev::Three))
     }
 
-    /// How many of this one's keys the other has too, at least, with a confidence of 99.7 %: what both have together is less than
-    /// the sum of what each has by what they share, the three errors being added in squares.
+    /// A lower bound of the number of common keys, with a confidence of 99.7 %: the sum of both numbers minus the number of the union, with
+    /// the three errors added in quadrature.
     pub fn common_at_least(&self, other: &Self) -> f64 {
         let both = Self(union(&self.0, &other.0));
         let error = |of: &Self| (of.bounds().1 - of.bounds().0) / 2.0;
@@ -55,7 +54,7 @@ impl Distinct {
         (common - uncertain).max(0.0)
     }
 
-    /// The same sketch without what it remembers of the order in which keys came, which a merge forgets.
+    /// The same sketch without its state that depends on the order of keys, which a merge drops.
     fn registers_alone(&self) -> HllSketch {
         union(&self.0, &self.0)
     }
@@ -95,25 +94,25 @@ impl TryFrom<Base64Bytes> for Distinct {
         let bytes = stored.bytes()?;
         check(&bytes)?;
         let sketch = HllSketch::deserialize(&bytes).map_err(|error| error.to_string())?;
-        // The decoder takes layouts of few keys that it does not check, all of them longer or shorter than what it writes.
+        // The decoder accepts unchecked layouts for few keys, which differ in length from what it writes.
         if sketch.serialize().len() != bytes.len() {
-            return Err("the sketch is not laid out as this program writes it".to_owned());
+            return Err("the layout of the sketch is not supported".to_owned());
         }
-        // It also believes the sums that stand beside the registers. Here they are made anew.
+        // The decoder also trusts the sums stored beside the registers; they are recomputed here.
         Ok(Self(Self(sketch).registers_alone()))
     }
 }
 
-/// Where the registers begin, if there are any.
+/// Offset of the registers, if there are any.
 const REGISTERS_AT: usize = 40;
 
 /// The most leading zeros that a register counts, plus one.
 const LARGEST_REGISTER: u8 = 63;
 
-/// Refuses what is never written here before it is decoded: another number or type of registers, and values that none has, on
-/// which the decoder's arithmetic overflows.
+/// Rejects bytes that this crate never writes, before they are decoded: another number or type of registers, and register values on
+/// which the arithmetic of the decoder overflows.
 fn check(bytes: &[u8]) -> Result<(), String> {
-    let &[_, _, _, lg_registers, _, _, _, mode, ..] = bytes else { return Err("the sketch is cut off".to_owned()) };
+    let &[_, _, _, lg_registers, _, _, _, mode, ..] = bytes else { return Err("the sketch is truncated".to_owned()) };
     if lg_registers != LG_REGISTERS {
         return Err(format!("the sketch has 2^{lg_registers} registers, not 2^{LG_REGISTERS}"));
     }

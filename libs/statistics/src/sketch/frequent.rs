@@ -3,23 +3,23 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::Base64Bytes;
 
-/// Counters kept. No count is off by more than 0.35 % of the rows (3.5 / 1024), so that a text with more than twice that
+/// The number of counters. The error of a count is at most 0.35 % of the rows (3.5 / 1024), so that a text with more than twice that
 /// share is never missed.
 const COUNTERS: usize = 1024;
 
-/// Their number as the sketch's header has it.
+/// The number of counters in the header of the sketch.
 const LG_COUNTERS: u8 = COUNTERS.ilog2() as u8;
 
-/// The texts that occur most: the frequent-items sketch of Apache DataSketches (Misra and Gries 1982, as made fast by
-/// Anderson et al. 2017). No count is off by more than [`max_error`](Self::max_error) rows.
+/// The most frequent texts: the frequent-items sketch of Apache DataSketches (Misra and Gries 1982, in the fast version of
+/// Anderson et al. 2017). The error of a count is at most [`max_error`](Self::max_error) rows.
 ///
-/// Which rare texts are kept depends on the order they come in; a verdict never looks here, names for people do.
+/// The rare texts that are kept depend on the order of the rows; verdicts do not use this sketch, only displayed names do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "Base64Bytes", into = "Base64Bytes")]
 pub struct Frequent(FrequentItemsSketch<String>);
 
 impl Frequent {
-    /// No texts.
+    /// Without texts.
     pub fn new() -> Self {
         Self(FrequentItemsSketch::new(COUNTERS).expect("1024 is a power of two within the sketch's range"))
     }
@@ -34,7 +34,7 @@ impl Frequent {
         self.0.merge(&other.0);
     }
 
-    /// The most frequent texts with at most as many rows as each surely has, at most `limit`, most frequent first.
+    /// The most frequent texts with lower bounds of their rows, at most `limit`, in descending order.
     pub fn top(&self, limit: usize) -> Vec<(String, u64)> {
         let rows = self.0.frequent_items(ErrorType::NoFalsePositives);
         let mut top: Vec<(String, u64)> = rows.into_iter().map(|row| (row.item().clone(), row.lower_bound())).collect();
@@ -48,7 +48,7 @@ impl Frequent {
         self.0.total_weight()
     }
 
-    /// Rows by which a count may at most be too low.
+    /// The largest possible error of a count, in rows.
     pub fn max_error(&self) -> u64 {
         self.0.maximum_error()
     }
@@ -77,7 +77,7 @@ impl TryFrom<Base64Bytes> for Frequent {
 
     fn try_from(stored: Base64Bytes) -> Result<Self, String> {
         let bytes = stored.bytes()?;
-        // A header alone could ask for gigabytes.
+        // A forged header could cause an allocation of gigabytes.
         if bytes.get(3) != Some(&LG_COUNTERS) {
             return Err(format!("the sketch does not have {COUNTERS} counters"));
         }

@@ -1,10 +1,10 @@
 const SIGN: u64 = 1 << 63;
 
-/// A key whose order as an integer is the order of the floats, so that neighbouring floats have neighbouring keys
-/// and a key's leading bits stand for an interval. Both zeros have one key.
+/// An integer key with the order of the floats, so that neighbouring floats have neighbouring keys and the leading bits of a key denote an
+/// interval. Both zeros have one key.
 #[inline]
 pub fn key_of(value: f64) -> u64 {
-    // Adding zero turns -0.0 into 0.0 and leaves every other number as it is.
+    // Adding zero turns -0.0 into 0.0 and does not change any other number.
     let bits = (value + 0.0).to_bits();
     if bits & SIGN == 0 { bits | SIGN } else { !bits }
 }

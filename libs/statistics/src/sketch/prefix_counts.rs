@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 pub use stored::PrefixCountsError;
 
-/// How often 64-bit keys occurred, exact while at most `capacity` of them are different. From then on keys are counted
-/// by their leading bits, of which as many are kept as give at most `capacity` different ones.
+/// Counts of 64-bit keys, exact for at most `capacity` distinct keys. With more, keys are counted by their leading bits, as many as give at
+/// most `capacity` distinct prefixes.
 ///
-/// The number of bits dropped ([`shift`](Self::shift)) depends on the set of keys alone: dropping a bit never makes more
-/// prefixes, and no part of the keys needs more dropped than the whole. So the counts do not depend on the order of
-/// the keys, nor on how parts were merged. (The collapsing follows UDDSketch: Epicoco, Melle, Cafaro and Pulimeno
+/// The number of dropped bits ([`shift`](Self::shift)) depends on the set of keys alone: dropping a bit never increases the number of
+/// prefixes, and no subset of the keys needs a larger shift than the whole. So the counts depend neither on the order of
+/// the keys nor on the order of merges. (The collapsing follows UDDSketch: Epicoco, Melle, Cafaro and Pulimeno
 /// 2020; the prefixes of ordered floats are logarithmic buckets with linear steps between powers of two, the
 /// "linear" mapping of DDSketch: Masson, Rim and Lee 2019.)
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,12 +21,12 @@ pub struct PrefixCounts {
     capacity: usize,
     shift: u32,
     table: table::Table,
-    /// The table's content in order, from when it is asked for until it changes: a reference is compared many times.
+    /// The sorted content, cached until the next change, since a reference is compared many times.
     sorted: OnceLock<Vec<(u64, u64)>>,
 }
 
 impl PrefixCounts {
-    /// Counts of nothing, keeping up to `capacity` (at least 2) different prefixes.
+    /// Without keys, for up to `capacity` (at least 2) distinct prefixes.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(2);
         Self { capacity, shift: 0, table: table::Table::new(), sorted: OnceLock::new() }
@@ -59,7 +59,7 @@ impl PrefixCounts {
         for (prefix, rows) in other.table.iter() {
             self.table.add(prefix >> (self.shift - other.shift), rows);
             if self.table.len() > self.capacity {
-                // Prefixes still to come are of the old shift, which the line above allows for.
+                // The remaining prefixes have the old shift, which the line above allows for.
                 self.coarsen();
             }
         }
@@ -68,7 +68,7 @@ impl PrefixCounts {
         }
     }
 
-    /// Bits dropped from the end of every key: 0 while the counts are exact, at most 63 since two prefixes always have room.
+    /// Trailing bits dropped from every key: 0 while the counts are exact, at most 63 since two prefixes always fit.
     pub fn shift(&self) -> u32 {
         self.shift
     }
@@ -78,12 +78,12 @@ impl PrefixCounts {
         self.shift == 0
     }
 
-    /// Different prefixes.
+    /// The number of distinct prefixes.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether nothing was counted.
+    /// Whether no key was counted.
     pub fn is_empty(&self) -> bool {
         self.table.len() == 0
     }
@@ -93,18 +93,18 @@ impl PrefixCounts {
         self.table.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// The prefixes in ascending order with their counts, at a shift of at least this one's own.
+    /// The prefixes in ascending order with their counts, at `shift`, which is at least the own shift.
     pub fn at_shift(&self, shift: u32) -> Vec<(u64, u64)> {
         shortened(self.sorted(), shift.saturating_sub(self.shift))
     }
 
-    /// The first and the last key that a prefix of a shift stands for.
+    /// The first and the last key of a prefix at a shift.
     pub fn keys_of(prefix: u64, shift: u32) -> (u64, u64) {
         let first = prefix << shift;
         (first, first | ((1 << shift) - 1))
     }
 
-    /// Counts the first keys, which are many, at the shift that they need. Key by key the shift would grow bit by bit.
+    /// Counts many initial keys at the shift that they need. One by one, the shift would grow bit by bit.
     fn begin_with(&mut self, mut keys: Vec<u64>) {
         keys.sort_unstable();
         let pairs: Vec<(u64, u64)> = keys.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u64)).collect();
@@ -130,7 +130,7 @@ impl PrefixCounts {
         }
     }
 
-    /// Drops as many bits as it takes to be within the capacity again, and no more.
+    /// Drops as few bits as bring the number of prefixes within the capacity.
     #[cold]
     fn coarsen(&mut self) {
         self.forget_order();
@@ -149,7 +149,7 @@ impl PrefixCounts {
     }
 }
 
-/// Ascending prefixes without their last `drop` bits, those that become one counted together.
+/// Ascending prefixes without their last `drop` bits, with the counts of equal ones added up.
 fn shortened(prefixes: &[(u64, u64)], drop: u32) -> Vec<(u64, u64)> {
     let mut pairs: Vec<(u64, u64)> = prefixes.iter().map(|&(prefix, rows)| (prefix >> drop, rows)).collect();
     pairs.dedup_by(|later, kept| {
@@ -160,10 +160,10 @@ fn shortened(prefixes: &[(u64, u64)], drop: u32) -> Vec<(u64, u64)> {
     pairs
 }
 
-/// The fewest bits to drop for at most `capacity` of the ascending, different prefixes to remain.
+/// The smallest number of bits to drop so that at most `capacity` of the ascending, distinct prefixes remain.
 fn shift_for(prefixes: &[(u64, u64)], capacity: usize) -> u32 {
     let Some(surplus) = prefixes.len().checked_sub(capacity + 1) else { return 0 };
-    // Two neighbours become one when all bits in which they differ are gone.
+    // Two neighbours become equal when all bits in which they differ are dropped.
     let bits = |pair: &[(u64, u64)]| u64::BITS - (pair[0].0 ^ pair[1].0).leading_zeros();
     let mut needed: Vec<u32> = prefixes.windows(2).map(bits).collect();
     needed.sort_unstable();

@@ -1,4 +1,4 @@
-//! ADWIN: a window over the recent values that grows while the mean holds and shrinks when it moves.
+//! ADWIN: a window over the recent values that grows while the mean is stable and shrinks when it changes.
 
 use std::collections::VecDeque;
 
@@ -9,36 +9,34 @@ use crate::{Error, error::check_share};
 
 const WHAT: &str = "ADWIN";
 
-/// Memory grows with the logarithm of the window only if few buckets are of one size.
+/// The limit of buckets of one size: with few of them, memory grows with the logarithm of the window.
 const MOST_BUCKETS: usize = 1 << 16;
 
 /// ADWIN2 (Bifet and Gavalda 2007, "Learning from time-changing data with adaptive windowing", SDM, Section 4).
 ///
-/// The window is cut at every boundary between two buckets into an older part of `n0` values and a newer one of `n1`.
-/// Where the two means differ by more than
+/// The window is split at every boundary between two buckets into an older part of `n0` values and a newer one of `n1`.
+/// If the two means differ by more than
 ///
 /// ```text
 /// eps = sqrt(2 m v L) + 2/3 m L,   L = ln(2 ln(W) / delta),   v the variance of the window of W values
 /// ```
 ///
-/// the oldest bucket is dropped and the window is looked at again (Section 3, the bound for an approximately normal
-/// difference, with `delta / ln W` for the number of cuts). [`Mode`] says what `m` is, and what becomes of the window
-/// after a detection.
+/// the oldest bucket is dropped and the window is checked again (Section 3, the bound for an approximately normal
+/// difference, with `delta / ln W` for the number of cuts). [`Mode`] defines `m`, and the window after a detection.
 ///
-/// Memory and time per value are O(max_buckets log W): buckets hold 1, 1, .., 2, 2, .., 4, .. values, at most
+/// Memory and time per value are O(max_buckets log W): buckets have 1, 1, .., 2, 2, .., 4, .. values, at most
 /// `max_buckets` of a size (the exponential histogram of Datar and others 2002; sums of squares are merged by the rule
 /// of Chan, Golub and LeVeque 1979, means by that of Welford 1962).
 ///
-/// Edge cases. The second term of the bound takes the values to lie in [0, 1]: scale others first, or small changes in
-/// large values are found too readily and changes in small values too late. `delta` bounds no rate over a whole
-/// stream: it is spent anew at every look. A constant stream never alarms: of equal values the means are equal to
-/// the last bit, whatever their size. One enormous value raises `v` so far that
-/// with few buckets no cut is ever found again: clip such values first.
+/// Edge cases. The second term of the bound assumes values in [0, 1]: scale others first, or changes of large values are detected too
+/// often and changes of small values too late. `delta` is the level of each check and not a rate over the whole
+/// stream. A constant stream never alarms: the means of equal values are equal to the last bit, for any size. One extreme value raises
+/// `v` so far that with few buckets no cut is ever found again: clip such values first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Adwin {
     options: Options,
-    /// Oldest first, so in descending size.
+    /// From the oldest to the newest, in descending size.
     buckets: VecDeque<Part>,
     window: Part,
     seen: u64,
@@ -46,21 +44,21 @@ pub struct Adwin {
     last: Signal,
 }
 
-/// How ADWIN looks at its window.
+/// The options of ADWIN.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The level of each look, in (0, 1).
+    /// The level of each check, in (0, 1).
     pub delta: f64,
-    /// A look every so many values, at least 1.
+    /// Values between two checks, at least 1.
     pub clock: u64,
     /// Buckets of one size before two of them are merged, at least 1 and at most 65,536. More buckets mean more cuts.
     pub max_buckets: usize,
-    /// The fewest values on either side of a cut, at least 1.
+    /// The smallest number of values on either side of a cut, at least 1.
     pub min_window_length: u64,
-    /// No look before the window has more values than this.
+    /// No check until the window has more values than this.
     pub grace_period: u64,
-    /// Whose rules.
+    /// The version of the algorithm.
     pub mode: Mode,
 }
 
@@ -72,8 +70,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The paper's algorithm: a look after every value, at every cut, also those that leave a single value on one side.
-    /// That takes the values to lie in [0, 1] indeed: on lognormal values it alarms 20 times in 10,000.
+    /// The algorithm of the paper: a check after every value, at every cut, including those with a single value on one side.
+    /// It requires values in [0, 1]: on lognormal values it alarms 20 times in 10,000.
     pub fn paper() -> Self {
         Self { clock: 1, min_window_length: 1, grace_period: 1, mode: Mode::Paper, ..Self::default() }
     }
@@ -90,16 +88,15 @@ impl Checked for Options {
     }
 }
 
-/// The two readings of ADWIN.
+/// The two versions of ADWIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// `m = 1/n0 + 1/n1`. A detection drops old buckets and keeps the rest of the window, so that the mean after it is
     /// that of the new regime; [`Adwin::detections`] counts over the whole stream.
     Paper,
-    /// As river 0.26.1: `m = 1/(n0 - l + 1) + 1/(n1 - l + 1)` with `l` the least length of a part, which is more
-    /// lenient with short parts; the value after a detection starts a new window of one and sets the count of
-    /// detections and the clock to 0.
+    /// As river 0.26.1: `m = 1/(n0 - l + 1) + 1/(n1 - l + 1)` with `l` the minimum length of a part, which tolerates larger differences
+    /// of short parts; the value after a detection starts a new window and resets the number of detections and the clock to 0.
     River,
 }
 
@@ -107,7 +104,7 @@ impl Adwin {
     /// An empty window.
     ///
     /// # Errors
-    /// `delta` outside (0, 1); a clock, bucket count or least length of 0; more than 65,536 buckets.
+    /// `delta` outside (0, 1); a clock, bucket count or minimum length of 0; more than 65,536 buckets.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
         Ok(Self::empty(options))
@@ -146,18 +143,17 @@ impl Adwin {
         (self.window.count > 0.0).then_some(self.window.mean)
     }
 
-    /// Sum of the squared deviations from the window's mean: what river calls `variance`. Divide by the width for the
-    /// variance.
+    /// Sum of the squared deviations from the mean of the window, which river calls `variance`. Divide by the width for the variance.
     pub fn sum_of_squares(&self) -> f64 {
         self.window.squares
     }
 
-    /// Detections so far; in river mode since the window was last started anew, so 0 or 1.
+    /// Detections so far; in river mode since the last reset of the window, so 0 or 1.
     pub fn detections(&self) -> u64 {
         self.detections
     }
 
-    /// Buckets held: the memory in use, of 24 bytes each.
+    /// The number of buckets, which need 24 bytes each.
     pub fn buckets(&self) -> usize {
         self.buckets.len()
     }
@@ -173,7 +169,7 @@ impl Adwin {
         self.compress();
     }
 
-    /// Merges the two oldest buckets of every size of which there are too many, from the newest size on.
+    /// Merges the two oldest buckets of every size with too many buckets, starting at the newest size.
     fn compress(&mut self) {
         let most = self.options.max_buckets;
         let mut end = self.buckets.len();
@@ -189,13 +185,12 @@ impl Adwin {
         }
     }
 
-    /// Drops the oldest buckets until no cut shows a difference. True when one did.
+    /// Drops the oldest buckets until no cut has a significant difference. Returns whether one had.
     fn shrink(&mut self) -> bool {
         let mut shrunk = false;
         while self.has_cut() {
             self.buckets.pop_front();
-            // Added up anew rather than subtracted: a huge value that leaves must not take the digits of the rest with
-            // it.
+            // Recomputed rather than subtracted: subtracting a huge value would lose the digits of the rest.
             self.window = self.buckets.iter().fold(Part::default(), |sum, &part| sum.with(part));
             shrunk = true;
         }
@@ -221,8 +216,8 @@ impl Adwin {
         false
     }
 
-    /// What is newer than each bucket but the newest, oldest first. Added up from the newest on and not subtracted
-    /// from the window, so that nothing of the older values is left in it.
+    /// The sum of all buckets newer than each bucket except the newest, from the oldest on. Accumulated from the newest rather than
+    /// subtracted from the window, so that older values leave no rounding error.
     fn newer_parts(&self) -> Vec<Part> {
         let newest_first = self.buckets.iter().skip(1).rev();
         let sums = newest_first.scan(Part::default(), |newer, bucket| {
@@ -244,8 +239,8 @@ impl Adwin {
     }
 }
 
-/// Count, mean and squared deviations of neighbouring values. The count is exact up to 2^53. The mean, and not the sum,
-/// since that of equal means is the same to the last bit.
+/// Count, mean and squared deviations of neighbouring values. The count is exact up to 2^53. It has the mean and not the sum, since the
+/// merged mean of equal means is the same to the last bit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Part {
     count: f64,
@@ -270,7 +265,7 @@ impl Part {
     }
 }
 
-/// Up to here a count is exact.
+/// The largest exact count.
 const MOST_VALUES: f64 = (1_u64 << 53) as f64;
 
 impl Checked for Adwin {
@@ -278,7 +273,7 @@ impl Checked for Adwin {
         self.options.check()?;
         let Self { buckets, window, .. } = self;
         let all = buckets.iter().fold(Part::default(), |sum, &part| sum.with(part));
-        // Both are sums of the same values, rounded in another order.
+        // Both are sums of the same values with different rounding.
         let largest = buckets.iter().fold(0.0, |largest: f64, part| largest.max(part.mean.abs()));
         let is_sum = window.count == all.count && is_within(window.mean - all.mean, 1e-6 * largest);
         let sizes = buckets.iter().zip(buckets.iter().skip(1)).all(|(older, newer)| older.count >= newer.count);

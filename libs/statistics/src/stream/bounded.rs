@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::{check_option, check_value, is_unit};
 use crate::Error;
 
-/// The interval that all values of a stream lie in, by their nature and not by what was seen of them.
+/// The interval of all possible values of a stream, known in advance and not estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
@@ -13,7 +13,7 @@ pub struct Bounds {
     pub high: f64,
 }
 
-/// The least scaled mean under a hypothesis: below it the bets would overflow.
+/// The smallest scaled mean of a hypothesis: below it the bets overflow.
 const SMALLEST_MEAN: f64 = 1e-100;
 
 impl Bounds {
@@ -25,7 +25,7 @@ impl Bounds {
         check_option("width of the bounds", width, width > 0.0 && width.is_finite(), "a finite number above 0")
     }
 
-    /// Refuses bounds that are none, and a mean that is not strictly within them.
+    /// Rejects invalid bounds, and a mean that is not strictly within them.
     pub(super) fn check_mean(self, mean: f64) -> Result<(), Error> {
         self.check()?;
         let scaled = self.scaled_mean(mean);
@@ -33,25 +33,25 @@ impl Bounds {
         check_option("mean under the hypothesis", mean, fits, "a mean strictly within the bounds")
     }
 
-    /// Where a mean lies between the bounds.
+    /// The position of a mean between the bounds, from 0 to 1.
     pub(super) fn scaled_mean(self, mean: f64) -> f64 {
         (mean - self.low) / (self.high - self.low)
     }
 
-    /// Where a value lies between the bounds, from 0 to 1.
+    /// The position of a value between the bounds, from 0 to 1.
     pub(super) fn scale(self, what: &'static str, seen: u64, value: f64) -> Result<f64, Error> {
         let fits = (self.low..=self.high).contains(&value);
         check_value(what, seen, value, fits, "a number within the stated bounds")?;
         Ok(((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0))
     }
 
-    /// The value that lies there.
+    /// The value at a position.
     pub(super) fn unscale(self, share: f64) -> f64 {
         (self.low + (self.high - self.low) * share).clamp(self.low, self.high)
     }
 }
 
-/// Mean and variance of values in [0, 1] so far, with one made-up value of variance 1/4, so that both are defined
+/// Mean and variance of values in [0, 1] so far, with one initial pseudo-value of variance 1/4, so that both are defined
 /// before the first value and the variance is never 0 (Waudby-Smith and Ramdas 2024, as in their Theorem 2).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct PlugIn {
@@ -61,7 +61,7 @@ pub(super) struct PlugIn {
 }
 
 impl PlugIn {
-    /// Before the first value; `guess` is the made-up one.
+    /// Before the first value; `guess` is the pseudo-value.
     pub(super) fn new(guess: f64) -> Self {
         Self { count: 0, sum: guess, squares: 0.25 }
     }
@@ -74,7 +74,7 @@ impl PlugIn {
         self.squares / (self.count as f64 + 1.0)
     }
 
-    /// Whether this may be of values in [0, 1].
+    /// Whether values in [0, 1] can lead to this state.
     pub(super) fn is_sound(&self) -> bool {
         is_unit(self.mean()) && is_unit(self.variance())
     }

@@ -1,4 +1,4 @@
-//! A confidence interval for a mean that may be looked at after every value.
+//! A confidence interval for a mean that is valid after every value.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use crate::{Error, error::check_share};
 /// The predictable plug-in empirical Bernstein confidence sequence (Waudby-Smith and Ramdas 2024, "Estimating means of
 /// bounded random variables by betting", JRSS-B 86(1), Theorem 2), with the running intersection.
 ///
-/// If every value lies within the bounds and has the same mean given the values before it, then with a chance of at
-/// least `1 - alpha` the interval contains that mean after every value, all looks together. Independence and equal
-/// distributions are not needed. With `x` scaled to [0, 1], `mu` and `v` the plug-in mean and variance of the values
-/// before, and
+/// If every value is within the bounds and has the same mean given the previous values, then with a probability of at
+/// least `1 - alpha` the interval contains that mean after every value simultaneously. Independence and equal
+/// distributions are not required. With `x` scaled to [0, 1], `mu` and `v` the plug-in mean and variance of the previous values,
+/// and
 ///
 /// ```text
 /// bet    = min(sqrt(2 ln(2/alpha) / (v t ln(1 + t))), 1/2)
@@ -19,11 +19,11 @@ use crate::{Error, error::check_share};
 /// radius = (ln(2/alpha) + sum((x - mu)^2 (-ln(1 - bet) - bet))) / sum(bet)
 /// ```
 ///
-/// the interval after `t` values is the intersection of all `centre +- radius` so far. Its width goes to 0 as
-/// `sqrt(ln(t) / t)` to within a factor and scales with the standard deviation, known to nobody beforehand.
+/// the interval after `t` values is the intersection of all `centre +- radius` so far. Its width decreases as
+/// `sqrt(ln(t) / t)` up to a factor and scales with the unknown standard deviation.
 ///
-/// Edge cases. Before the first value, and for some values after, the interval is the bounds. An empty intersection
-/// says that no single mean fits: either the mean has moved, or this is one of the `alpha` unlucky streams.
+/// Edge cases. Before the first value, and for some values after it, the interval equals the bounds. An empty intersection
+/// means that no single mean fits: the mean has moved, or, with probability `alpha`, the interval has missed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct ConfidenceSequence {
@@ -33,7 +33,7 @@ pub struct ConfidenceSequence {
     bets: f64,
     weighted: f64,
     spread: f64,
-    /// On the scale of [0, 1].
+    /// Scaled to [0, 1].
     interval: Interval,
 }
 
@@ -41,9 +41,9 @@ pub struct ConfidenceSequence {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// The chance that the interval ever misses, in (0, 1).
+    /// The probability that the interval ever misses the mean, in (0, 1).
     pub alpha: f64,
-    /// Where all values lie.
+    /// The interval of all possible values.
     pub bounds: Bounds,
 }
 
@@ -69,7 +69,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The largest bet: with it no factor of the martingale comes near 0 (the paper advises 1/2 or 3/4).
+/// The largest bet, which keeps all factors of the martingale away from 0 (the paper recommends 1/2 or 3/4).
 const LARGEST_BET: f64 = 0.5;
 
 impl Checked for ConfidenceSequence {
@@ -77,7 +77,7 @@ impl Checked for ConfidenceSequence {
         self.options.check()?;
         let Self { bets, weighted, spread, interval, .. } = *self;
         let sums = [bets, weighted, spread].iter().all(|sum| (0.0..=f64::MAX).contains(sum));
-        // Values without a bet would divide by it; an empty interval has its ends crossed.
+        // Without bets the interval would divide by 0; an empty interval has its ends crossed.
         let has_bet = (bets > 0.0) == (self.plug_in.count > 0);
         let ends = (0.0..=f64::MAX).contains(&interval.low) && (f64::MIN..=1.0).contains(&interval.high);
         check_state("confidence sequence", sums && has_bet && ends && self.plug_in.is_sound())
@@ -113,7 +113,7 @@ impl ConfidenceSequence {
         Ok(())
     }
 
-    /// The interval, in the units of the values; `None` when no single mean fits all values so far.
+    /// The interval, in the units of the values; `None` if no single mean fits all values so far.
     pub fn interval(&self) -> Option<Interval> {
         let Interval { low, high } = self.interval;
         let bounds = self.options.bounds;
@@ -125,7 +125,7 @@ impl ConfidenceSequence {
         self.plug_in.count
     }
 
-    /// The next bet, from the values before it alone.
+    /// The next bet, from the previous values only.
     fn bet(&self, log: f64) -> f64 {
         let t = self.plug_in.count as f64 + 1.0;
         (2.0 * log / (self.plug_in.variance() * t * t.ln_1p())).sqrt().min(LARGEST_BET)

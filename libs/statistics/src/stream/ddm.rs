@@ -1,4 +1,4 @@
-//! DDM: the error rate of a classifier against the best it has been.
+//! DDM: the error rate of a classifier compared with its minimum.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,14 @@ use super::{Checked, Signal, check_bit, check_option, check_state, is_unit, runn
 use crate::Error;
 
 /// The drift detection method (Gama, Medas, Castillo and Rodrigues 2004, "Learning with drift detection", SBIA), in
-/// the convention of river 0.26.1. Values are 1 for a wrong prediction, 0 for a right one.
+/// the convention of river 0.26.1. Values are 1 for a wrong prediction, 0 for a correct one.
 ///
-/// With `p` the error rate so far and `s = sqrt(p (1 - p) / n)`, it remembers the pair of the least `p + s` after the
-/// first `warm_start` values, and signals when `p + s` is above `p_min + k s_min`, strictly (the paper has "at
-/// least"). The value after a drift starts anew.
+/// With `p` the error rate so far and `s = sqrt(p (1 - p) / n)`, it keeps the pair with the smallest `p + s` after the
+/// first `warm_start` values, and signals if `p + s` is strictly above `p_min + k s_min` (the paper has "at
+/// least"). The value after a drift resets the detector.
 ///
-/// Edge cases. If no error came in the warm start, `s_min` is 0 and the first error is a drift. The minimum only ever
-/// falls, so on a long stream without change the chance of a false alarm does not go to 0. A falling error rate is no
-/// drift.
+/// Edge cases. If the warm start has no error, `s_min` is 0 and the first error is a drift. The minimum never increases, so on a long
+/// stream without change the probability of a false alarm does not go to 0. A falling error rate is not a drift.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Ddm {
@@ -22,15 +21,15 @@ pub struct Ddm {
     state: State,
 }
 
-/// How many standard deviations above the best rate.
+/// The options of DDM.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Values that are only learned from.
+    /// Values before the first signal.
     pub warm_start: u64,
-    /// Standard deviations to a warning, above 0.
+    /// Threshold of a warning in standard deviations, above 0.
     pub warning_threshold: f64,
-    /// Standard deviations to a drift, at least those to a warning.
+    /// Threshold of a drift in standard deviations, at least that of a warning.
     pub drift_threshold: f64,
 }
 
@@ -98,7 +97,7 @@ impl Ddm {
         Ok(self.state.last)
     }
 
-    /// Share of errors since the last detection, the value that told it included; `None` before the first value.
+    /// Share of errors since the last detection, including the value of the detection; `None` before the first value.
     pub fn error_rate(&self) -> Option<f64> {
         self.state.errors.get()
     }
@@ -119,7 +118,7 @@ impl Ddm {
 }
 
 impl Level {
-    /// The rate and so many standard deviations.
+    /// The rate plus a number of standard deviations.
     fn above(self, deviations: f64) -> f64 {
         self.rate + deviations * self.deviation
     }

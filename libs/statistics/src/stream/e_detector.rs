@@ -1,4 +1,4 @@
-//! Evidence that a mean moved beyond a bound at some time.
+//! Sequential detection of a mean that moves beyond a bound at an unknown time.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,23 +10,22 @@ use crate::{Error, error::check_option};
 ///
 /// With `E = 1 + bet (x - m)`, where `x` and `m` are the value and the bound scaled to [0, 1], each of [`BETS`] fixed
 /// bets keeps `M <- E (M + 1)` ([`Rule::ShiryaevRoberts`]) or `M <- E max(M, 1)` ([`Rule::Cusum`]), from 0, and the
-/// value is the mean over the bets: `1 / (2 m)` and its halves, so that some bet suits a rise of any size. Drift when
-/// the value is at least `run_length`; the value after it starts anew.
+/// value is the mean over the bets: `1 / (2 m)` and its halves, so that one bet suits a rise of any size. It is a drift if
+/// the value is at least `run_length`; the next value resets the detector.
 ///
-/// As long as every value has a mean of at most the bound given the values before it: the mean number of values to a
-/// false alarm is at least `run_length`, and the chance of one within the first `n` is at most `n / run_length`, since
-/// `M` has at most gained 1 per value in expectation when it is stopped. The values need not be independent.
+/// If every value has a mean of at most the bound given the previous values, then the mean number of values to a
+/// false alarm is at least `run_length`, and the probability of one within the first `n` is at most `n / run_length`, since
+/// the expectation of `M` at any stopping time grows by at most 1 per value. The values need not be independent.
 ///
-/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: the mean is at
+/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same for the negated values, mean and bounds: the mean is at
 /// least the bound until it falls. [`Direction::Both`] is the mean of the two: the mean is the bound until it moves.
 ///
-/// The rules share the guarantee, not the behaviour. The sum gains 1 per value from small bets even where nothing
-/// moves, so it alarms about every `run_length` values whatever comes. The maximum does not: on a stream of bits at the
-/// bound, false alarms are some 50 times rarer than promised, and a rise is found after 1.3 times (large) to 2.5 times
-/// (small) as many values.
+/// The rules share the guarantee, but not the behaviour. The sum gains 1 per value from small bets even without a change, so it alarms about
+/// every `run_length` values. The maximum does not: on a stream of bits at the bound, false alarms are about 50 times rarer than
+/// guaranteed, and a rise is detected after 1.3 times (large) to 2.5 times (small) as many values.
 ///
-/// Edge cases. There is no guarantee of the kind "never with probability 1 - alpha", as an
-/// [`EProcess`](super::EProcess) has: a detector that goes on for ever alarms some time.
+/// Edge cases. There is no guarantee of the kind "never with probability 1 - alpha", as for an
+/// [`EProcess`](super::EProcess): a detector on an infinite stream alarms eventually.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct EDetector {
@@ -37,20 +36,19 @@ pub struct EDetector {
     last: Signal,
 }
 
-/// The bound, the rate of false alarms and the rule.
+/// The options of an e-detector.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// The mean that a rise is above and a fall below, strictly within the bounds.
+    /// The bound of the mean, strictly within the bounds of the values.
     pub mean: f64,
-    /// The least mean number of values to a false alarm, above 1: with 10,000 there is at most one in so many values on
-    /// average.
+    /// The smallest mean number of values to a false alarm, above 1.
     pub run_length: f64,
-    /// Where all values lie.
+    /// The interval of all possible values.
     pub bounds: Bounds,
-    /// Which changes count.
+    /// The direction of changes.
     pub direction: Direction,
-    /// How evidence adds up.
+    /// How evidence accumulates.
     pub rule: Rule,
 }
 
@@ -74,17 +72,17 @@ impl Checked for Options {
     }
 }
 
-/// How evidence adds up over the times at which the change may have come.
+/// How evidence accumulates over the possible times of the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// The sum over all times: never later than the other, and all of the promised false alarms are spent.
+    /// The sum over all times: never later than the maximum, with as many false alarms as the guarantee allows.
     ShiryaevRoberts,
-    /// The largest over all times: later, with far fewer false alarms.
+    /// The maximum over all times: later, with far fewer false alarms.
     Cusum,
 }
 
-/// Bets in the mixture: they span a factor of 2048.
+/// Number of bets in the mixture; they span a factor of 2048.
 pub const BETS: usize = 12;
 
 impl Checked for EDetector {
@@ -139,8 +137,8 @@ impl EDetector {
     }
 }
 
-/// Every value with its bet, each half of the one before, on a deviation from the mean. Values are kept below the
-/// largest number, so that they can be written down.
+/// Updates every value with its bet, each half of the previous one, on a deviation from the mean. Values are capped below infinity, so that
+/// they can be serialised.
 fn step(rule: Rule, values: &mut [f64; BETS], mut bet: f64, deviation: f64) {
     for value in values {
         let sum = match rule {

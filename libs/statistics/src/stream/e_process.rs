@@ -1,4 +1,4 @@
-//! Evidence that a mean is beyond a bound, which may be looked at after every value.
+//! A sequential test that a mean is beyond a bound, valid after every value.
 
 use std::f64::consts::LN_2;
 
@@ -11,21 +11,21 @@ use crate::{Error, error::check_share};
 /// random variables by betting", JRSS-B 86(1); the bets are their aGRAPA).
 ///
 /// The value starts at 1 and is multiplied by `1 + bet (x - m)`, with `x` and `m` the value and the bound scaled to
-/// [0, 1], and a bet of `(mu - m) / (v + (mu - m)^2)`, kept from 0 to `1 / (2 m)`, from the mean `mu` and variance `v`
-/// of the values before. As long as every value has a mean of at most the bound given the values before it, it is a
-/// nonnegative supermartingale: it ever reaches `1 / alpha` with a chance of at most `alpha` (Ville 1939), whatever
-/// rule decides when to look and stop. The values need not be independent.
+/// [0, 1], and a bet of `(mu - m) / (v + (mu - m)^2)`, clipped to `[0, 1 / (2 m)]`, from the mean `mu` and variance `v`
+/// of the previous values. If every value has a mean of at most the bound given the previous values, it is a
+/// nonnegative supermartingale: it ever reaches `1 / alpha` with a probability of at most `alpha` (Ville 1939), for any
+/// stopping rule. The values need not be independent.
 ///
-/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same of the values, mean and bounds negated: evidence
-/// against "the mean is at least `mean`". [`Direction::Both`] is the mean of the two, which is a martingale as they
-/// are if every value has the mean `mean` given the values before it: evidence against that, in either direction, a
-/// factor of 2 behind the one in the direction that was right.
+/// That is [`Direction::Rise`]. [`Direction::Fall`] is the same for the negated values, mean and bounds: evidence
+/// against "the mean is at least `mean`". [`Direction::Both`] is the mean of the two, which is a martingale if every value has the mean
+/// `mean` given the previous values: evidence against that in either direction, at most a factor of 2 below the evidence in the correct
+/// direction.
 ///
-/// The made-up first value of the plug-in mean is the bound itself instead of 1/2, so that nothing is bet before there
-/// is a reason to; any choice made before the value is seen keeps the guarantee.
+/// The initial pseudo-value of the plug-in mean is the bound instead of 1/2, so that the first bet is 0; any choice that does not depend
+/// on later values keeps the guarantee.
 ///
-/// Edge cases. The hypothesis is about the mean from the first value on. Values that were below the bound for long are
-/// held against a later rise, so for a change at an unknown time take [`EDetector`](super::EDetector).
+/// Edge cases. The hypothesis is about the mean from the first value on. Many values below the bound offset a later rise, so use
+/// [`EDetector`](super::EDetector) for a change at an unknown time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct EProcess {
@@ -34,7 +34,7 @@ pub struct EProcess {
     /// Natural logarithms of the e-processes against a rise and a fall.
     log_rise: f64,
     log_fall: f64,
-    /// Of the one asked for, the largest so far.
+    /// The maximum so far of the e-process of the chosen direction.
     log_peak: f64,
 }
 
@@ -42,13 +42,13 @@ pub struct EProcess {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// The largest, least or only mean under the hypothesis, strictly within the bounds.
+    /// The largest, smallest or only mean of the hypothesis, strictly within the bounds.
     pub mean: f64,
-    /// The chance of ever rejecting a true hypothesis, in (0, 1).
+    /// The probability of ever rejecting a true hypothesis, in (0, 1).
     pub alpha: f64,
-    /// Where all values lie.
+    /// The interval of all possible values.
     pub bounds: Bounds,
-    /// On which side of the mean evidence counts.
+    /// The side of the mean on which evidence counts.
     pub direction: Direction,
 }
 
@@ -71,7 +71,7 @@ impl Checked for Options {
     }
 }
 
-/// More than the logarithm of any product of 2^64 factors.
+/// An upper bound of the logarithm of any product of 2^64 factors.
 const LARGEST_LOG: f64 = 1e22;
 
 impl Checked for EProcess {
@@ -93,7 +93,7 @@ impl EProcess {
         Ok(Self { options, plug_in, log_rise: 0.0, log_fall: 0.0, log_peak: 0.0 })
     }
 
-    /// Takes the next value; [`Signal::Drift`] from the value on that takes the e-process to `1 / alpha`. Never warns.
+    /// Takes the next value; [`Signal::Drift`] from the value on at which the e-process reaches `1 / alpha`. Never warns.
     ///
     /// # Errors
     /// A value outside the bounds, or NaN.
@@ -110,7 +110,7 @@ impl EProcess {
         Ok(if self.rejects() { Signal::Drift } else { Signal::Quiet })
     }
 
-    /// Natural logarithm of the e-process: the evidence now.
+    /// Natural logarithm of the e-process: the present evidence.
     pub fn log_value(&self) -> f64 {
         match self.options.direction {
             Direction::Rise => self.log_rise,
@@ -122,12 +122,12 @@ impl EProcess {
         }
     }
 
-    /// The e-process, or the largest number where it is larger still.
+    /// The e-process, capped at the largest float.
     pub fn value(&self) -> f64 {
         self.log_value().exp().min(f64::MAX)
     }
 
-    /// A p-value that holds at all times at once: 1 over the largest value so far.
+    /// An anytime-valid p-value: 1 over the maximum so far.
     pub fn p_value(&self) -> f64 {
         (-self.log_peak).exp()
     }

@@ -1,4 +1,4 @@
-//! EDDM: the distance between errors against the longest it has been.
+//! EDDM: the distance between errors compared with its maximum.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,17 +6,17 @@ use super::{Checked, Signal, check_bit, check_option, check_state, running::Runn
 use crate::{Error, error::check_share};
 
 /// The early drift detection method (Baena-Garcia and others 2006, "Early drift detection method", IWKDDS), in the
-/// convention of river 0.26.1. Values are 1 for a wrong prediction, 0 for a right one.
+/// convention of river 0.26.1. Values are 1 for a wrong prediction, 0 for a correct one.
 ///
-/// With `p` the mean and `s` the standard deviation of the number of values from one error to the next, it remembers
-/// the largest `p + 2 s` and signals when the ratio of the present one to it is below `warning` or `drift`. The value
-/// after a drift starts anew.
+/// With `p` the mean and `s` the standard deviation of the number of values from one error to the next, it keeps
+/// the largest `p + 2 s` and signals if the ratio of the present value to it is below `warning` or `drift`. The value
+/// after a drift resets the detector.
 ///
-/// Edge cases. The first distance counts from the start of the stream. Only errors change the state: a warning stays
-/// until the next error, and a stream without errors never alarms. The largest is kept from value `warm_start + 1` on,
-/// and signals come from error `warm_start + 1` on (the paper has 30 errors for both). An error that sets a new
-/// largest leaves the last signal as it was. The ratio takes no account of the number of errors, so a stream without
-/// change alarms often: some 4 to 15 times in 10,000 values at the defaults, depending on the error rate.
+/// Edge cases. The first distance counts from the start of the stream. Only errors change the state: a warning lasts
+/// until the next error, and a stream without errors never alarms. The maximum is kept from value `warm_start + 1` on,
+/// and signals are possible from error `warm_start + 1` on (the paper has 30 errors for both). An error with a new
+/// maximum does not change the last signal. The ratio ignores the number of errors, so a stream without
+/// change alarms often: about 4 to 15 times in 10,000 values at the defaults, depending on the error rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Eddm {
@@ -24,15 +24,15 @@ pub struct Eddm {
     state: State,
 }
 
-/// How much closer errors must come.
+/// The options of EDDM.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Errors that are only learned from.
+    /// Errors before the first signal.
     pub warm_start: u64,
-    /// A warning below this ratio, in (0, 1). River's `alpha`.
+    /// The ratio below which it warns, in (0, 1). `alpha` in river.
     pub warning: f64,
-    /// A drift below this ratio, in (0, 1) and at most `warning`. River's `beta`.
+    /// The ratio below which it detects drift, in (0, 1) and at most `warning`. `beta` in river.
     pub drift: f64,
 }
 
@@ -60,7 +60,7 @@ struct State {
     last: Signal,
 }
 
-/// No distance of two values is larger, nor is the largest of their mean and two deviations much.
+/// An upper bound of a distance, and of the mean plus two standard deviations.
 const LONGEST: f64 = 2.0 * u64::MAX as f64;
 
 impl Checked for Eddm {
@@ -76,7 +76,7 @@ impl Eddm {
     /// Before the first value.
     ///
     /// # Errors
-    /// A ratio outside (0, 1); a drift ratio above the one for a warning.
+    /// A ratio outside (0, 1); a drift ratio above the warning ratio.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
         Ok(Self { options, state: State::default() })

@@ -1,4 +1,4 @@
-//! HDDM-A: means before and after the best cut, compared by Hoeffding's bound.
+//! HDDM-A: means before and after the best cut, compared by the bound of Hoeffding.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +8,17 @@ use crate::{Error, error::check_share};
 /// The A-test (Frias-Blanco and others 2015, "Online and non-parametric drift detection methods based on Hoeffding's
 /// bounds", IEEE TKDE 27(3)), in the convention of river 0.26.1.
 ///
-/// Of all means of a beginning of the stream, it remembers the one whose upper Hoeffding bound is least. With that
-/// mean over `n` values and the present one over `N`, the mean has risen when
+/// Of the means of all prefixes of the stream, it keeps the one with the smallest upper Hoeffding bound. With that
+/// mean over `n` values and the present mean over `N`, the mean has risen if
 ///
 /// ```text
-/// present - remembered >= sqrt((N - n) / (n N) / 2 * ln(2 / confidence))
+/// present - kept >= sqrt((N - n) / (n N) / 2 * ln(2 / confidence))
 /// ```
 ///
-/// and the other way about for a fall. The value after a drift starts anew.
+/// and conversely for a fall. The value after a drift resets the detector.
 ///
-/// Edge cases. The bound holds for independent values in [0, 1] of any distribution, for one look; over all looks and
-/// cuts nothing is stated. The cut is chosen by the bound at `drift_confidence` for warnings too.
+/// Edge cases. The bound is valid for independent values in [0, 1] of any distribution, for one check; it has no guarantee over all
+/// checks and cuts. The cut is chosen by the bound at `drift_confidence` for warnings too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct HddmA {
@@ -26,7 +26,7 @@ pub struct HddmA {
     state: State,
 }
 
-/// The chance of error of each look.
+/// The options of HDDM-A.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
@@ -34,12 +34,12 @@ pub struct Options {
     pub drift_confidence: f64,
     /// Level of a warning, in (0, 1).
     pub warning_confidence: f64,
-    /// Which changes count. River's `two_sided_test` is [`Direction::Both`].
+    /// The direction of changes. `two_sided_test` in river is [`Direction::Both`].
     pub direction: Direction,
 }
 
 impl Default for Options {
-    /// The defaults of river 0.26.1: rises alone.
+    /// The defaults of river 0.26.1: rises only.
     fn default() -> Self {
         Self { drift_confidence: 0.001, warning_confidence: 0.005, direction: Direction::Rise }
     }
@@ -99,7 +99,7 @@ impl HddmA {
         Ok(self.state.last)
     }
 
-    /// Mean of the values since the last detection, the one that told it included; `None` before the first value.
+    /// Mean of the values since the last detection, including the value of the detection; `None` before the first value.
     pub fn mean(&self) -> Option<f64> {
         self.state.all.get()
     }

@@ -1,4 +1,4 @@
-//! HDDM-W: moving averages before and after the best cut, compared by McDiarmid's bound.
+//! HDDM-W: moving averages before and after the best cut, compared by the bound of McDiarmid.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,14 @@ use crate::{Error, error::check_share};
 /// The W-test (Frias-Blanco and others 2015, "Online and non-parametric drift detection methods based on Hoeffding's
 /// bounds", IEEE TKDE 27(3)), in the convention of river 0.26.1.
 ///
-/// It keeps the exponentially weighted mean of the stream, the one at the cut where its upper bound was least, and a
-/// fresh one of the values since. The mean has risen when the one since the cut is above the one at the cut by more
-/// than `sqrt((v1 + v2) ln(1 / confidence) / 2)`, `v` being the sum of the squared weights; the other way about for a
-/// fall. The value after a drift starts anew.
+/// It keeps three exponentially weighted means: of the stream, of the stream at the cut with the smallest upper bound, and of the
+/// values since the cut. The mean has risen if the one since the cut is above the one at the cut by more
+/// than `sqrt((v1 + v2) ln(1 / confidence) / 2)`, where `v` is the sum of the squared weights; conversely for a
+/// fall. The value after a drift resets the detector.
 ///
-/// Edge cases. Weights start from `v = 1` before the first value, so `v` is a little larger than the sum of the
-/// squared weights proper. The bound holds for independent values in [0, 1], for one look; over all looks and cuts
-/// nothing is stated. The cut is chosen by the bound at `drift_confidence` for warnings too.
+/// Edge cases. Weights start from `v = 1` before the first value, so `v` is slightly larger than the sum of the
+/// squared weights. The bound is valid for independent values in [0, 1], for one check; it has no guarantee over all checks and cuts.
+/// The cut is chosen by the bound at `drift_confidence` for warnings too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct HddmW {
@@ -23,7 +23,7 @@ pub struct HddmW {
     state: State,
 }
 
-/// The chance of error of each look, and how fast the past is forgotten.
+/// The options of HDDM-W.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
@@ -31,14 +31,14 @@ pub struct Options {
     pub drift_confidence: f64,
     /// Level of a warning, in (0, 1).
     pub warning_confidence: f64,
-    /// Weight of the newest value, in (0, 1). River's `lambda_val`.
+    /// Weight of the newest value, in (0, 1). `lambda_val` in river.
     pub lambda: f64,
-    /// Which changes count. River's `two_sided_test` is [`Direction::Both`].
+    /// The direction of changes. `two_sided_test` in river is [`Direction::Both`].
     pub direction: Direction,
 }
 
 impl Default for Options {
-    /// The defaults of river 0.26.1: rises alone.
+    /// The defaults of river 0.26.1: rises only.
     fn default() -> Self {
         Self { drift_confidence: 0.001, warning_confidence: 0.005, lambda: 0.05, direction: Direction::Rise }
     }
@@ -57,7 +57,7 @@ struct State {
     seen: u64,
     all: Weighted,
     rise: Cut,
-    /// Over the negated values, so that a fall is a rise.
+    /// The cut of the negated values, for which a fall is a rise.
     fall: Cut,
     last: Signal,
 }
@@ -69,7 +69,7 @@ struct Cut {
     since: Weighted,
 }
 
-/// An exponentially weighted mean, none before the first value, and the sum of its squared weights.
+/// An exponentially weighted mean, absent before the first value, and the sum of its squared weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Weighted {
     mean: Option<f64>,
@@ -118,14 +118,14 @@ impl HddmW {
         Ok(state.last)
     }
 
-    /// The weighted mean since the last detection, the value that told it included; `None` before the first value.
+    /// The weighted mean since the last detection, including the value of the detection; `None` before the first value.
     pub fn mean(&self) -> Option<f64> {
         self.state.all.mean
     }
 }
 
 impl Cut {
-    /// Moves the cut here if the upper bound is the least yet; otherwise the value is one since the cut.
+    /// Moves the cut here if the upper bound is the smallest so far; otherwise adds the value to those since the cut.
     fn push(&mut self, all: Weighted, value: f64, options: &Options) {
         let upper = all.mean.unwrap_or(0.0) + bound(all.squares, options.drift_confidence);
         if self.least.is_none_or(|least| upper < least) {
@@ -154,7 +154,7 @@ impl Weighted {
         self.squares = lambda * lambda + (1.0 - lambda) * (1.0 - lambda) * self.squares;
     }
 
-    /// Whether this may be of values between 0 and `end`, which is 1 or -1.
+    /// Whether values between 0 and `end`, which is 1 or -1, can lead to this state.
     fn is_sound(&self, end: f64) -> bool {
         is_unit(self.squares) && self.mean.is_none_or(|mean| is_unit(mean * end))
     }

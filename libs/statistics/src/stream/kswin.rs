@@ -1,4 +1,4 @@
-//! KSWIN: the newest values against a draw from the ones before, by Kolmogorov and Smirnov.
+//! KSWIN: the newest values compared with a random sample of earlier ones by the Kolmogorov-Smirnov test.
 
 use std::collections::VecDeque;
 
@@ -11,33 +11,33 @@ use crate::{Error, error::check_share};
 
 const WHAT: &str = "KSWIN";
 
-/// The most values compared: all are sorted at every update.
+/// The largest number of compared values, which are sorted at every update.
 const MOST: usize = 1_000_000;
 
-/// The most values remembered: all are copied at every update.
+/// The largest window, which is copied at every update.
 const MOST_REMEMBERED: usize = 10 * MOST;
 
 /// Kolmogorov-Smirnov windowing (Raab, Heusinger and Schleif 2020, "Reactive soft prototype computing for concept
 /// drift streams", Neurocomputing 416), in the convention of river 0.26.1.
 ///
-/// From a full window on, the newest `stat_size` values are compared after every value with as many drawn without
+/// Once the window is full, the newest `stat_size` values are compared after every value with as many drawn without
 /// replacement from the rest of the window. Drift when the exact two-sided two-sample p-value is at most `alpha` and
 /// the distance is above 0.1. (The paper, and river's documentation, compare the distance with `sqrt(-ln(alpha) /
 /// stat_size)`.) The value after a drift starts an empty window.
 ///
 /// The p-value is the closed form for two samples of one size (Gnedenko and Korolyuk 1951); with ties it is
-/// conservative. Since it depends on the distance alone, the least distance that alarms is computed once. Each draw
-/// depends on the seed and the number of values since the start alone, so equal streams give equal signals, also after
+/// conservative. Since it depends on the distance only, the smallest distance that alarms is computed once. Each draw
+/// depends only on the seed and the number of values since the start, so equal streams give equal signals, also after
 /// a restart.
 ///
-/// Edge cases. With `window_size = 2 stat_size` the draw is all of the older half, and the seed is of no effect. A
-/// constant stream never alarms. The level is spent anew at every value: at the defaults a stream without change
-/// alarms some 10 times in 10,000 values.
+/// Edge cases. With `window_size = 2 stat_size` the draw is all of the older half, and the seed has no effect. A
+/// constant stream never alarms. The level applies to every value: at the defaults a stream without change
+/// alarms about 10 times in 10,000 values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored")]
 pub struct Kswin {
     options: Options,
-    /// The least distance that alarms, times `stat_size`: it follows from the options.
+    /// The smallest distance that alarms, times `stat_size`, computed from the options.
     #[serde(skip)]
     critical: usize,
     window: VecDeque<f64>,
@@ -48,7 +48,7 @@ pub struct Kswin {
     last: Signal,
 }
 
-/// What is written down.
+/// The serialised state.
 #[derive(Deserialize)]
 struct Stored {
     options: Options,
@@ -69,13 +69,13 @@ impl TryFrom<Stored> for Kswin {
     }
 }
 
-/// Sizes, level and seed.
+/// The options of KSWIN.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Level of each look, in (0, 1).
+    /// Level of each check, in (0, 1).
     pub alpha: f64,
-    /// Values remembered, at least twice `stat_size` and at most 10,000,000.
+    /// Size of the window, at least twice `stat_size` and at most 10,000,000.
     pub window_size: usize,
     /// Values compared, at least 1 and at most 1,000,000.
     pub stat_size: usize,
@@ -108,8 +108,8 @@ impl Kswin {
     /// An empty window.
     ///
     /// # Errors
-    /// `alpha` outside (0, 1); a `stat_size` of 0, above a million or above half the window, or so small that not even
-    /// the largest distance has a p-value of at most `alpha`; a window of more than ten million.
+    /// `alpha` outside (0, 1); a `stat_size` of 0, above a million or above half the window, or so small that even
+    /// the largest distance has a p-value above `alpha`; a window of more than ten million.
     pub fn new(options: Options) -> Result<Self, Error> {
         options.check()?;
         let critical = critical_gap(options.alpha, options.stat_size);
@@ -154,7 +154,7 @@ impl Kswin {
     }
 }
 
-/// The least gap above a tenth of `n` with a p-value of at most `alpha`. The p-value falls with the gap.
+/// The smallest gap above a tenth of `n` with a p-value of at most `alpha`. The p-value decreases with the gap.
 fn critical_gap(alpha: f64, n: usize) -> usize {
     let (mut low, mut high) = (n / 10 + 1, n);
     while low < high {
@@ -168,7 +168,7 @@ fn critical_gap(alpha: f64, n: usize) -> usize {
     low
 }
 
-/// The largest difference of the two cumulated counts of sorted samples.
+/// The largest difference of the cumulative counts of two sorted samples.
 fn largest_gap(left: &[f64], right: &[f64]) -> usize {
     let (mut i, mut j, mut gap) = (0, 0, 0);
     while i < left.len() && j < right.len() {
@@ -180,7 +180,7 @@ fn largest_gap(left: &[f64], right: &[f64]) -> usize {
     gap
 }
 
-/// Chance that two samples of `n` values of one continuous distribution are at least `gap / n` apart: `2 sum over k >=
+/// Probability of a distance of at least `gap / n` between two samples of `n` values of one continuous distribution: `2 sum over k >=
 /// 1 of (-1)^(k-1) C(2n, n - k gap) / C(2n, n)` (Gnedenko and Korolyuk 1951).
 fn p_value(gap: usize, n: usize) -> f64 {
     let gap = gap.min(n);

@@ -1,4 +1,4 @@
-//! Page-Hinkley: cumulated deviations from the running mean.
+//! Page-Hinkley: cumulative deviations from the running mean.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use crate::Error;
 /// The Page-Hinkley test (Page 1954, "Continuous inspection schemes", Biometrika 41; Hinkley 1971), two-sided, with
 /// the fading sum of river 0.26.1.
 ///
-/// With `d` a value less the mean of all values so far, this one included, the sum `s <- alpha s + d - delta` is
-/// compared with its own minimum, and `s' <- alpha s' - d - delta` likewise for a fall; drift when either is more than
-/// `threshold` above its minimum and `min_instances` values have come. The value after a detection starts anew.
+/// With `d` a value minus the mean of all values up to and including it, the sum `s <- alpha s + d - delta` is
+/// compared with its minimum, and `s' <- alpha s' - d - delta` likewise for a fall; it is a drift if either is more than
+/// `threshold` above its minimum after at least `min_instances` values. The value after a detection resets the detector.
 ///
-/// Edge cases. `delta` and `threshold` are in the units of the data, and nothing is divided by their spread: at the
+/// Edge cases. `delta` and `threshold` are in the units of the data and not relative to their spread: at the
 /// defaults a stream of standard deviation 1 has many more false alarms than one of 0.3. Standardise first. A constant
-/// stream never alarms. The mean does not fade, so a change late in a long quiet stream stands out longest.
+/// stream never alarms. The mean does not fade, so a change late in a long stable stream is visible longest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct PageHinkley {
@@ -24,19 +24,19 @@ pub struct PageHinkley {
     state: State,
 }
 
-/// How far a mean must move.
+/// The options of Page-Hinkley.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// No detection before so many values.
+    /// Values before the first detection.
     pub min_instances: u64,
-    /// The deviation per value that is put up with, in the units of the data, at least 0.
+    /// The tolerated deviation per value, in the units of the data, at least 0.
     pub delta: f64,
-    /// The cumulated deviation that is a drift, in the units of the data, above 0.
+    /// The cumulative deviation that is a drift, in the units of the data, above 0.
     pub threshold: f64,
-    /// What is left of a sum from one value to the next, above 0 and at most 1.
+    /// The factor by which a sum fades at every value, above 0 and at most 1.
     pub alpha: f64,
-    /// Which changes count.
+    /// The direction of changes.
     pub direction: Direction,
 }
 
@@ -65,14 +65,14 @@ struct State {
     last: Signal,
 }
 
-/// A fading sum and the least it has been; no minimum before the first value.
+/// A fading sum and its minimum, which is absent before the first value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Sum {
     sum: f64,
     least: Option<f64>,
 }
 
-/// No sum of 2^64 deviations is larger.
+/// An upper bound of the sum of 2^64 deviations.
 const LARGEST_SUM: f64 = 1e20 * 4.0 * LARGEST;
 
 impl Checked for PageHinkley {
@@ -116,14 +116,14 @@ impl PageHinkley {
         Ok(state.last)
     }
 
-    /// Mean of the values since the last detection, the one that told it included; `None` before the first value.
+    /// Mean of the values since the last detection, including the value of the detection; `None` before the first value.
     pub fn mean(&self) -> Option<f64> {
         self.state.mean.get()
     }
 }
 
 impl Sum {
-    /// Adds a deviation; by how much the sum is above its minimum.
+    /// Adds a deviation, and returns how far the sum is above its minimum.
     fn push(&mut self, deviation: f64, options: &Options) -> f64 {
         self.sum = options.alpha * self.sum + deviation - options.delta;
         let least = self.least.map_or(self.sum, |least| least.min(self.sum));

@@ -33,7 +33,7 @@ impl RunningVariance {
         self.squares += (value - before) * (value - self.mean.mean);
     }
 
-    /// Whether this may be of values of 0 to `most`.
+    /// Whether values from 0 to `most` can lead to this state.
     pub(super) fn is_of_values_up_to(&self, most: f64) -> bool {
         let rows = self.mean.count as f64;
         (0.0..=most).contains(&self.mean.mean) && (0.0..=most * most * rows).contains(&self.squares)

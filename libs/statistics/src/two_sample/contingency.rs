@@ -1,9 +1,8 @@
-//! Chi-square tests on counts: two samples against each other ([`homogeneity`]), or one sample against counts that are
-//! taken as known ([`goodness_of_fit`]).
+//! Chi-square tests on counts: of two samples ([`homogeneity`]), or of one sample and expected counts
+//! ([`goodness_of_fit`]).
 //!
-//! The second treats a reference as if it had no noise of its own. Where the reference is a sample, as it is in
-//! monitoring, it rejects too often: at a nominal 5 % about every fourth pair of equally large samples of five
-//! categories.
+//! The second treats the reference as exact. If the reference is a sample, as in monitoring, it rejects too often: at a nominal
+//! 5 % about one in four pairs of equally large samples of five categories.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
 
@@ -13,43 +12,43 @@ use crate::Error;
 /// The result of a chi-square test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ChiSquare {
-    /// The statistic of the kind asked for; never negative, infinite where a row was seen that could not be.
+    /// The chosen statistic; at least 0, and infinite for a row in a bin with expectation 0.
     pub statistic: f64,
     /// Degrees of freedom.
     pub freedom: usize,
-    /// Chance of a statistic at least this large if the distributions are the same.
+    /// Probability of a statistic at least this large if the distributions are equal.
     pub p_value: f64,
 }
 
-/// What is summed over the cells.
+/// The term that is summed over the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
     /// `(observed - expected)^2 / expected` (Pearson 1900).
     Pearson,
     /// `2 observed ln(observed / expected)`: the likelihood ratio G (Woolf 1957; Sokal and Rohlf 1995, section 17.1).
-    /// It alarms too often where cells are small.
+    /// It rejects too often with small cells.
     LikelihoodRatio,
     /// `9/5 observed ((observed / expected)^(2/3) - 1)`: the power divergence that Cressie and Read (1984, section 4) recommend, between
-    /// the two others. Of the three its far tail is closest to the chi-square distribution where all cells are small alike; where a few
-    /// are small beside a large one it is far above it.
+    /// the two others. Of the three, its far tail is closest to the chi-square distribution if all cells are equally small; if a few
+    /// are small beside a large one, it is far above it.
     CressieRead,
 }
 
-/// Whether the statistic is lowered because counts are whole and the chi-square distribution is not.
+/// The continuity correction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Correction {
-    /// The statistic as it is.
+    /// No correction.
     None,
-    /// At one degree of freedom each count moves towards its expectation by one half, or onto it if that is nearer
-    /// (Yates 1934); at others nothing changes. The default of `scipy.stats.chi2_contingency`.
+    /// With one degree of freedom each count moves towards its expectation by one half, or onto it if that is nearer
+    /// (Yates 1934); otherwise no correction. The default of `scipy.stats.chi2_contingency`.
     Yates,
 }
 
-/// Whether two rows of counts over the same bins come from one distribution, both taken as random. As
+/// Tests whether two rows of counts over the same bins are from one distribution, both treated as random. As
 /// `scipy.stats.chi2_contingency([reference, window], correction, lambda_)`.
 ///
-/// Bins that are empty on both sides are left out, where scipy raises. With one bin left there is nothing to tell
-/// apart: statistic 0, freedom 0, p 1.
+/// Bins that are empty on both sides are omitted, where scipy raises an error. With one remaining bin the statistic is 0, the freedom 0,
+/// p 1.
 ///
 /// # Errors
 /// Sides of different lengths; a side without rows.
@@ -76,15 +75,15 @@ pub fn homogeneity(
     Ok(chi_square(cells.fold(0.0, |sum, cell| sum + cell), freedom))
 }
 
-/// Whether counts follow an expectation that is taken as known. As `scipy.stats.chisquare(observed, expected)`, and
+/// Tests whether counts follow a known expectation. As `scipy.stats.chisquare(observed, expected)`, and
 /// `scipy.stats.power_divergence(.., lambda_="log-likelihood")` for [`Statistic::LikelihoodRatio`].
 ///
-/// A row in a bin where none was expected could not be: the statistic is infinite and p is 0. A bin without either is
-/// left out of the sum, but counts for the freedom.
+/// With a row in a bin of expectation 0 the statistic is infinite and p is 0. A bin with neither is
+/// omitted from the sum, but counts for the freedom.
 ///
 /// # Errors
 /// Sides of different lengths; fewer than two bins; no rows; an expectation that is negative or not finite; sums that
-/// differ by more than rounding (1.5e-8 of the larger), for then the statistic has no chi-square distribution.
+/// differ by more than rounding (1.5e-8 of the larger), since the statistic is then not chi-square distributed.
 pub fn goodness_of_fit(observed: &[u64], expected: &[f64], statistic: Statistic) -> Result<ChiSquare, Error> {
     const WHAT: &str = "chi-square test of fit";
     check_bins(WHAT, observed.len(), expected.len())?;
@@ -103,16 +102,16 @@ pub fn goodness_of_fit(observed: &[u64], expected: &[f64], statistic: Statistic)
     Ok(chi_square(cells.fold(0.0, |sum, cell| sum + cell), observed.len() - 1))
 }
 
-/// Chance that a chi-square variable of that many degrees of freedom is at least `statistic` (the upper regularised
-/// gamma function of `freedom / 2` at `statistic / 2`). Without freedom the variable is 0. Relative error below 1e-12
+/// Probability that a chi-square variable with `freedom` degrees of freedom is at least `statistic` (the upper regularised
+/// gamma function of `freedom / 2` at `statistic / 2`). With freedom 0 the variable is 0. Relative error below 1e-12
 /// up to 1,000 degrees of freedom and 1e-8 up to 10^6. Absent for NaN.
 pub fn chi_square_survival(statistic: f64, freedom: usize) -> Option<f64> {
     (!statistic.is_nan()).then(|| upper_tail(statistic, freedom))
 }
 
-/// As [`chi_square_survival`], of a statistic that is a number.
+/// As [`chi_square_survival`], of a statistic that is not NaN.
 pub(super) fn upper_tail(statistic: f64, freedom: usize) -> f64 {
-    // Half of a smaller number may be none, of which the gamma function has no value.
+    // Half of a smaller number may underflow to 0, where the gamma function is undefined.
     if statistic < f64::MIN_POSITIVE {
         return if statistic > 0.0 && freedom == 0 { 0.0 } else { 1.0 };
     }
@@ -123,7 +122,7 @@ pub(super) fn upper_tail(statistic: f64, freedom: usize) -> f64 {
 }
 
 fn chi_square(statistic: f64, freedom: usize) -> ChiSquare {
-    // A likelihood ratio of equal rows may come out below zero by rounding; without freedom the rest is rounding too.
+    // The likelihood ratio of equal rows may be negative by rounding; with freedom 0 any statistic is rounding.
     let statistic = if freedom == 0 { 0.0 } else { statistic.max(0.0) };
     ChiSquare { statistic, freedom, p_value: upper_tail(statistic, freedom) }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Error, error::check_size};
 
-/// The largest sample whose p-value is counted exactly, in at most about a tenth of a second.
+/// The largest sample with an exact p-value, which takes at most about a tenth of a second.
 pub const MAX_EXACT_ROWS: u64 = 20;
 
 const WHAT: &str = "Cramer-von Mises test";
@@ -16,25 +16,24 @@ const WHAT: &str = "Cramer-von Mises test";
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CramerVonMises {
     /// Anderson's T, the squared distance of the two distribution functions, averaged over the pooled rows and times
-    /// `n m / (n + m)`; no unit. 0 for samples of equal shares only.
+    /// `n m / (n + m)`; without unit. 0 only for samples of equal shares.
     pub statistic: f64,
-    /// Chance of a statistic at least this large if both samples have one continuous distribution.
+    /// Probability of a statistic at least this large if both samples are from one continuous distribution.
     pub p_value: f64,
 }
 
 /// The test of Anderson (1962), "On the distribution of the two-sample Cramer-von Mises criterion", Ann. Math. Stat. 33;
-/// without ties as `scipy.stats.cramervonmises_2samp`. It weighs the whole distance between two distribution functions,
-/// where the test of Kolmogorov and Smirnov sees the largest one alone.
+/// without ties as `scipy.stats.cramervonmises_2samp`. It depends on the distance of the distribution functions
+/// everywhere, while the Kolmogorov-Smirnov test depends on the largest distance only.
 ///
-/// Over the rows of one value the difference of the distribution functions is taken to move in equal steps from what it
-/// is before the value to what it is at it, which is its mean over all orders in which these rows might have come. So
-/// the statistic is at most the mean one of these orders, and the p-value is rather too large than too small. (The
-/// midranks that scipy gives to ties do not have that property: at unequal sizes they make of a constant against the
-/// same constant a difference beyond all doubt.) Infinities sort like numbers.
+/// Over tied rows the difference of the distribution functions changes in equal steps between its values before and at the tied value,
+/// which is its mean over all orders of these rows. The statistic is therefore at most its mean over these orders, and the p-value is
+/// conservative. (The midranks of scipy do not have that property: at unequal sizes, equal constants have a highly significant
+/// difference.) Infinities sort like numbers.
 ///
-/// [`Method::Auto`] is exact up to [`MAX_EXACT_ROWS`] on either side. There the asymptotic p-value is off by up to
-/// 0.006 at 20 rows against 20, and by 0.0030 where the exact one is below 0.1; by 0.014 and 0.0040 at 20 against 10;
-/// and by 0.077 and 0.030 at 20 against 2.
+/// [`Method::Auto`] is exact up to [`MAX_EXACT_ROWS`] on either side. There the error of the asymptotic p-value is up to
+/// 0.006 for 20 and 20 rows, and 0.0030 if the exact one is below 0.1; 0.014 and 0.0040 for 20 and 10;
+/// and 0.077 and 0.030 for 20 and 2.
 ///
 /// # Errors
 /// Fewer than two rows in a sample; more than [`MAX_EXACT_ROWS`] with [`Method::Exact`].
@@ -54,11 +53,11 @@ pub fn cramer_von_mises(reference: &Sample, window: &Sample, method: Method) -> 
 }
 
 /// The sum over the pooled rows of the squared difference of the two distribution functions, times `n m` so that the
-/// differences are whole numbers: `n m (n + m)^2 T`.
+/// differences are integers: `n m (n + m)^2 T`.
 ///
 /// With `c` rows of one value, over which the difference goes from `a` to `b` in equal steps, the squares sum to
-/// `c (a^2 + a b + b^2) / 3 + (b^2 - a^2) / 2 + (b - a)^2 / (6 c)`. Of all values together the middle terms vanish, for
-/// the difference is 0 at both ends. What is left has no negative term, and the same ones in either direction.
+/// `c (a^2 + a b + b^2) / 3 + (b^2 - a^2) / 2 + (b - a)^2 / (6 c)`. Over all values the middle terms cancel, since
+/// the difference is 0 at both ends. The remaining terms are not negative, and equal in either direction.
 fn squares(reference: &Sample, window: &Sample) -> f64 {
     let (n, m) = (i128::from(reference.rows()), i128::from(window.rows()));
     let mut before = 0;
@@ -71,13 +70,13 @@ fn squares(reference: &Sample, window: &Sample) -> f64 {
     })
 }
 
-/// By counting all orders of the pooled rows: Xiao, Gordon and Yakovlev (2006), "A C++ program for the Cramer-von Mises
-/// two-sample test", J. Stat. Software 17(8), whose zeta is the integer that all orders give the statistic by.
+/// The exact p-value over all orders of the pooled rows: Xiao, Gordon and Yakovlev (2006), "A C++ program for the Cramer-von Mises
+/// two-sample test", J. Stat. Software 17(8), whose zeta is an integer that determines the statistic.
 fn p_value_exact(squares: f64, n: u64, m: u64) -> f64 {
     let common = greatest_common_divisor(n, m);
     let (across, up) = (m / common, n / common);
-    // Ties may put the statistic between two of the integers, at least 1/240 apart from either; the lower one is
-    // conservative. Without ties it is one of them but for rounding.
+    // With ties the statistic may be between two integers, at least 1/240 from either; the lower one is
+    // conservative. Without ties it is an integer up to rounding.
     let zeta = (squares / (common * common) as f64 + 1e-6).floor();
     let orders = zeta_of_all_orders(n, m, across, up);
     let count = |least: f64| {
@@ -87,7 +86,7 @@ fn p_value_exact(squares: f64, n: u64, m: u64) -> f64 {
     count(zeta) / count(0.0)
 }
 
-/// How many paths from (0, 0) to (n, m) have which sum of `(across i - up j)^2` over their points (i, j), ascending.
+/// The number of paths from (0, 0) to (n, m) by their sum of `(across i - up j)^2` over their points (i, j), ascending.
 fn zeta_of_all_orders(n: u64, m: u64, across: u64, up: u64) -> Vec<(u64, f64)> {
     let mut column: Vec<Vec<(u64, f64)>> = vec![Vec::new(); m as usize + 1];
     column[0].push((0, 1.0));
@@ -120,7 +119,7 @@ fn add(left: &[(u64, f64)], right: &[(u64, f64)]) -> Vec<(u64, f64)> {
     sum
 }
 
-/// The limiting law at the statistic, moved and stretched to the mean and variance that T has at these sizes: Anderson's
+/// The limiting distribution at the statistic, shifted and scaled to the mean and variance of T at these sizes: Anderson's
 /// formulas 11, 14 and 15.
 fn p_value_asymptotic(statistic: f64, n: f64, m: f64) -> f64 {
     let (total, pairs) = (n + m, n * m);
@@ -130,14 +129,14 @@ fn p_value_asymptotic(statistic: f64, n: f64, m: f64) -> f64 {
     limit_survival(1.0 / 6.0 + (statistic - mean) / (45.0 * variance).sqrt())
 }
 
-/// Chance that the limiting variable, `sum of Z_k^2 / (k pi)^2` over all k >= 1 with standard normal Z_k, is above `x`: the
+/// Probability that the limiting variable, `sum of Z_k^2 / (k pi)^2` over all k >= 1 with standard normal Z_k, is above `x`: the
 /// alternating series of Smirnov (1936), "Sur la distribution de omega^2", whose j-th term is
 ///
 /// `2/pi * integral over t from (2j - 1) pi to 2j pi of exp(-x t^2 / 2) / sqrt(t |sin t|)`.
 ///
-/// Unlike 1 less the better known series in Bessel functions, it keeps its relative precision in the upper tail.
+/// Unlike one minus the better known series in Bessel functions, it keeps its relative precision in the upper tail.
 fn limit_survival(x: f64) -> f64 {
-    // Below, the chance differs from 1 by less than 2e-18.
+    // Below, the probability differs from 1 by less than 2e-18.
     if x < 0.003 {
         return 1.0;
     }
@@ -146,12 +145,12 @@ fn limit_survival(x: f64) -> f64 {
     2.0 / PI * signed.fold(0.0, |sum, term| sum + term)
 }
 
-/// The integral over [from, from + pi], at whose ends the sine vanishes: quadrature of Gauss and Chebyshev, which takes
-/// these two inverse square roots as its weight.
+/// The integral over [from, from + pi], at whose ends the sine vanishes: Gauss-Chebyshev quadrature, whose weight has
+/// these two inverse square roots.
 fn half_wave(x: f64, from: f64) -> f64 {
     const NODES: u32 = 64;
     let at = |k: u32| {
-        // Distance from the nearer end, so that it keeps its precision there.
+        // The distance from the nearer end keeps its precision there.
         let angle = PI * (f64::from(k) + 0.5) / f64::from(NODES);
         let (left, right) = (PI * (angle / 2.0).sin().powi(2), PI * (angle / 2.0).cos().powi(2));
         let t = from + left;
@@ -164,7 +163,7 @@ fn half_wave(x: f64, from: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The largest difference of the asymptotic from the exact p-value, of all and of those below 0.1.
+    /// The largest error of the asymptotic p-value, of all and of those below 0.1.
     fn largest_errors(n: u64, m: u64) -> [f64; 2] {
         let common = greatest_common_divisor(n, m);
         let orders = zeta_of_all_orders(n, m, m / common, n / common);
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_as_close_as_it_is_said_to_be() {
+    fn the_asymptotic_p_value_has_the_documented_error() {
         for (n, m, all, small) in [(20, 20, 0.006, 0.0030), (20, 10, 0.014, 0.0040), (20, 2, 0.077, 0.030)] {
             let got = largest_errors(n, m);
             println!("{n} against {m}: {got:?}");

@@ -1,21 +1,21 @@
-//! How far two discrete distributions lie apart, from their shares alone: no test, no p-value.
+//! Distances between two discrete distributions, from their shares alone, without a test.
 //!
-//! All but [`psi_of_shares`] take [`Shares`], which are normalised. Where the tools disagree is in the base of the
-//! logarithm, the square root, and what is put in place of a share of zero:
+//! All but [`psi_of_shares`] take [`Shares`], which are normalised. Tools differ in the base of the logarithm, the square root, and the
+//! replacement of zero shares:
 //! - the Jensen-Shannon *distance* of scipy and Evidently is [`jensen_shannon`] with [`Base::E`]; that of NannyML with
 //!   [`Base::Two`];
 //! - the Jensen-Shannon *divergence* of TensorFlow Data Validation is [`jensen_shannon_divergence`] with [`Base::Two`];
-//! - nothing here fills a zero; where zero has no finite answer, the answer is infinity.
+//! - nothing here replaces a zero; a distance that diverges is infinity.
 
 use std::f64::consts::LN_2;
 
 use crate::{Error, error::check_rows};
 
-/// The population stability index of shares as they are: `sum((r - c) ln(r / c))`, in nats. It is the symmetrised
-/// divergence of Kullback and Leibler (1951, their `J`), the name being the credit industry's.
+/// The population stability index of shares without normalisation: `sum((r - c) ln(r / c))`, in nats. It is the symmetrised
+/// divergence of Kullback and Leibler (1951, their `J`); the name is from credit scoring.
 ///
-/// The shares are not normalised, as tools that replace zeros do not normalise again either. A share that is zero on
-/// one side alone makes the index infinite, however small the other is; zero on both sides adds nothing.
+/// The shares are not normalised, since tools that replace zeros do not normalise again. A share that is zero on
+/// one side only makes the index infinite; zero on both sides adds nothing.
 ///
 /// # Errors
 /// Sides of different lengths; a share that is negative or not finite.
@@ -29,7 +29,7 @@ pub fn psi_of_shares(reference: &[f64], window: &[f64]) -> Result<f64, Error> {
 }
 
 /// The relative entropy of the reference to the window, `sum(r log(r / c))` (Kullback and Leibler 1951): not symmetric,
-/// and infinite if the reference has a bin that the window lacks. As `scipy.stats.entropy(reference, window)`.
+/// and infinite if a bin of the reference is empty in the window. As `scipy.stats.entropy(reference, window)`.
 ///
 /// # Errors
 /// Sides of different lengths.
@@ -49,7 +49,7 @@ pub fn jensen_shannon(reference: &Shares, window: &Shares, base: Base) -> Result
 }
 
 /// The mean relative entropy of both sides to their mean (Lin 1991, "Divergence measures based on the Shannon entropy",
-/// equation 3.8, with equal weights). It is symmetric, and finite whatever is zero.
+/// equation 3.8, with equal weights). It is symmetric, and finite for any zeros.
 ///
 /// # Errors
 /// Sides of different lengths.
@@ -57,10 +57,10 @@ pub fn jensen_shannon_divergence(reference: &Shares, window: &Shares, base: Base
     let pairs = reference.beside("Jensen-Shannon divergence", window)?;
     let term = |(r, c): (f64, f64)| {
         let middle = f64::midpoint(r, c);
-        // Of two shares whose mean is rounded to zero there is nothing to tell.
+        // The mean of two shares may underflow to zero.
         if middle == 0.0 { 0.0 } else { relative_entropy(r, middle) + relative_entropy(c, middle) }
     };
-    // Rounding may leave the sum a little outside its range.
+    // Rounding may put the sum slightly outside its range.
     Ok((sum(pairs.map(term)) / 2.0 / base.ln()).clamp(0.0, LN_2 / base.ln()))
 }
 
@@ -73,28 +73,6 @@ pub fn hellinger(reference: &Shares, window: &Shares) -> Result<f64, Error> {
     let pairs = reference.beside("Hellinger distance", window)?;
     let squares = sum(pairs.map(|(r, c)| (r.sqrt() - c.sqrt()).powi(2)));
     Ok((squares / 2.0).sqrt().min(1.0))
-}
-
-/// The total variation distance `sum(|r - c|) / 2`, from 0 to 1: the share of rows that would have to change their bin
-/// (Levin and Peres 2017, "Markov chains and mixing times", proposition 4.2). Half of the L1 distance, by which name
-/// some tools give it without the half; Evidently's TVD has it. Bins that are empty on both sides add nothing.
-///
-/// # Errors
-/// Sides of different lengths.
-pub fn total_variation(reference: &Shares, window: &Shares) -> Result<f64, Error> {
-    let pairs = reference.beside("total variation distance", window)?;
-    Ok((sum(pairs.map(|(r, c)| (r - c).abs())) / 2.0).min(1.0))
-}
-
-/// The L-infinity distance, the largest difference of any one bin's shares, `max(|r - c|)`, from 0 to 1 (Chebyshev's;
-/// as TensorFlow Data Validation compares categories, its `infinity_norm`). Many small differences never add up to a
-/// large one, and splitting a bin can only lower it. Bins that are empty on both sides add nothing.
-///
-/// # Errors
-/// Sides of different lengths.
-pub fn l_infinity(reference: &Shares, window: &Shares) -> Result<f64, Error> {
-    let pairs = reference.beside("L-infinity distance", window)?;
-    Ok(pairs.map(|(r, c)| (r - c).abs()).fold(0.0, f64::max))
 }
 
 /// The unit of an entropy.
@@ -130,7 +108,7 @@ impl Shares {
         Ok(Self(counts.iter().map(|&count| count as f64 / rows).collect()))
     }
 
-    /// The shares of weights of any sum.
+    /// The shares of weights with any sum.
     ///
     /// # Errors
     /// A weight that is negative or not finite; a sum that is zero or not finite.
@@ -144,7 +122,7 @@ impl Shares {
         Ok(Self(weights.iter().map(|weight| weight / total).collect()))
     }
 
-    /// One share per bin, in the order given.
+    /// One share per bin, in the given order.
     pub fn as_slice(&self) -> &[f64] {
         &self.0
     }
@@ -159,7 +137,7 @@ impl Shares {
     }
 }
 
-/// Rows of all bins together; as a float, which no count can overflow.
+/// Rows of all bins, as a float, which no count can overflow.
 pub(crate) fn rows(counts: &[u64]) -> f64 {
     counts.iter().map(|&count| u128::from(count)).sum::<u128>() as f64
 }
@@ -168,18 +146,18 @@ pub(super) fn check_bins(what: &'static str, left: usize, right: usize) -> Resul
     if left == right { Ok(()) } else { Err(Error::Lengths { what, left, right }) }
 }
 
-/// `p ln(p / q)`, with the limits of it: 0 for `p = 0`, infinity for `q = 0` alone.
+/// `p ln(p / q)` and its limits: 0 for `p = 0`, infinity for `q = 0` only.
 fn relative_entropy(p: f64, q: f64) -> f64 {
     if p == 0.0 { 0.0 } else { p * log_ratio(p, q) }
 }
 
-/// `ln(p / q)`, also where the ratio itself is no normal float. Elsewhere the ratio is the more precise way.
+/// `ln(p / q)`, also if the ratio is not a normal float. Otherwise the ratio is more precise.
 fn log_ratio(p: f64, q: f64) -> f64 {
     let ratio = p / q;
     if ratio.is_normal() { ratio.ln() } else { p.ln() - q.ln() }
 }
 
-/// From 0.0: the sum of no floats is -0.0.
+/// A sum that starts at 0.0: that of no floats is -0.0.
 fn sum(terms: impl Iterator<Item = f64>) -> f64 {
     terms.fold(0.0, |sum, term| sum + term)
 }

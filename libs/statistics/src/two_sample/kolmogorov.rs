@@ -1,12 +1,12 @@
 use std::f64::consts::PI;
 
-/// Up to this many rows the distribution is computed exactly wherever it is not in its far tail.
+/// Up to this many rows the distribution is exact outside of the far tail.
 const SMALL: u64 = 140;
 
-/// Terms of the one-sided sum that are added up; beyond, it is sampled evenly.
+/// The largest number of terms of the one-sided sum; longer sums are sampled evenly.
 const MAX_TERMS: u64 = 1024;
 
-/// Chance that the largest distance between the distribution function of a continuous variable and the empirical one of
+/// Probability that the largest distance between the distribution function of a continuous variable and the empirical one of
 /// `rows` independent draws is at least `distance` (the two-sided one-sample statistic of Kolmogorov, at finite size; as
 /// `kstwo.sf(distance, rows)` of scipy).
 ///
@@ -14,13 +14,13 @@ const MAX_TERMS: u64 = 1024;
 /// distribution", J. Stat. Software 39(11), with z = distance * sqrt(rows):
 ///
 /// - where both bounds are rarely crossed together (z^2 > 4, or > 2.2 above 140 rows), twice the one-sided
-///   probability, which is exact from a distance of one half and else at most 5e-8 too large;
+///   probability, which is exact from a distance of one half and otherwise at most 5e-8 too large;
 /// - up to 140 rows, and for small distances above, Durbin's exact recursion;
-/// - otherwise the expansion of Pelz and Good, at 141 rows within 2e-6 of the truth and then closer by 1 / rows^2.
+/// - otherwise the expansion of Pelz and Good, with an error of at most 2e-6 at 141 rows, which decreases as 1 / rows^2.
 ///
-/// Absent without rows and for a distance that is NaN; 1 for distances that any sample exceeds, 0 from a distance of 1.
-/// The far tail keeps its relative precision until it falls below the smallest float. At most about a millisecond.
-/// Above a million rows scipy replaces the one-sided probability by an approximation, and is up to 3e-8 larger.
+/// Absent without rows and for a distance of NaN; 1 for distances that every sample exceeds, 0 from a distance of 1.
+/// The far tail keeps its relative precision until it underflows. It takes at most about a millisecond.
+/// Above a million rows scipy approximates the one-sided probability and is up to 3e-8 larger.
 pub fn kolmogorov_survival(distance: f64, rows: u64) -> Option<f64> {
     if rows == 0 || distance.is_nan() {
         return None;
@@ -48,11 +48,11 @@ fn between(distance: f64, rows: u64) -> f64 {
     }
 }
 
-/// Chance that the empirical distribution function rises by at least `distance` above the true one: the sum of Birnbaum
+/// Probability that the empirical distribution function exceeds the true one by at least `distance`: the sum of Birnbaum
 /// and Tingey (1951), "One-sided confidence contours for probability distribution functions", Ann. Math. Stat. 22.
 ///
-/// Of its terms, all positive, every `stride`-th is taken. Over the n terms they are a smooth bump that vanishes with all
-/// its derivatives at both ends, for which evenly spaced samples sum to the whole as closely as floats can tell.
+/// Every `stride`-th of its terms, which are positive, is used. The terms are a smooth function that vanishes with all its
+/// derivatives at both ends, so that the sum of evenly spaced samples is accurate to float precision.
 fn one_sided(distance: f64, rows: u64) -> f64 {
     let n = rows as f64;
     let stride = rows.div_ceil(MAX_TERMS) as f64;
@@ -62,7 +62,7 @@ fn one_sided(distance: f64, rows: u64) -> f64 {
 }
 
 /// `x C(n, j) (x + j/n)^(j-1) (1 - x - j/n)^(n-j)`, by the saddle-point form of the binomial (Loader 2000, "Fast and accurate
-/// computation of binomial probabilities"), in which no large numbers cancel.
+/// computation of binomial probabilities"), which avoids cancellation of large numbers.
 fn one_sided_term(x: f64, j: f64, n: f64) -> f64 {
     let rest = n - j;
     let deviance = j * log_less_argument(n * x / j) + rest * log_less_argument(-n * x / rest);
@@ -80,7 +80,7 @@ fn log_less_argument(u: f64) -> f64 {
     r * (series - u)
 }
 
-/// `ln n!` less Stirling's `(n + 1/2) ln n - n + ln sqrt(2 pi)`, for whole n >= 1.
+/// `ln n!` minus Stirling's `(n + 1/2) ln n - n + ln sqrt(2 pi)`, for integers n >= 1.
 fn stirling_error(n: f64) -> f64 {
     const SERIES: [f64; 5] = [1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0];
     if n < 16.0 {
@@ -90,11 +90,11 @@ fn stirling_error(n: f64) -> f64 {
     SERIES.iter().rev().fold(0.0, |sum, term| sum / (n * n) + term) / n
 }
 
-/// Chance of a smaller distance, exactly: Durbin (1968), "The probability that the sample distribution function lies
+/// The exact probability of a smaller distance: Durbin (1968), "The probability that the sample distribution function lies
 /// between two parallel straight lines", in the matrix form of Marsaglia, Tsang and Wang (2003), J. Stat. Software 8(18).
 ///
-/// The draws are those of a Poisson process with one event per unit of time, given that n came in time n. The vector
-/// holds the chances of its counts that have stayed between the lines, and moves on by one unit in each step (vector by
+/// The draws are those of a Poisson process with one event per unit of time, given n events in time n. The vector
+/// has the probabilities of the counts that have stayed between the lines, and advances by one unit per step (vector by
 /// matrix, as Carvalho 2015, J. Stat. Software 65(3), rather than by squaring the matrix).
 fn durbin(distance: f64, rows: u64) -> f64 {
     let n = rows as f64;
@@ -105,19 +105,19 @@ fn durbin(distance: f64, rows: u64) -> f64 {
     for _ in 0..rows {
         chances = strip.step(&chances);
     }
-    // The chance of n events in time n, n^n e^-n / n!, that all this is conditional on.
+    // The probability of n events in time n, n^n e^-n / n!, which is the condition.
     chances[strip.width / 2] * (2.0 * PI * n).sqrt() * stirling_error(n).exp()
 }
 
-/// The transition matrix of [`durbin`]: chances of the Poisson distribution along the diagonals, less what the lines cut
-/// off in the first column and the last row.
+/// The transition matrix of [`durbin`]: Poisson probabilities along the diagonals, minus the parts beyond the lines in the first column
+/// and the last row.
 struct Strip {
     width: usize,
-    /// `e^-1 / d!`, to where it no longer counts.
+    /// `e^-1 / d!`, up to where it is negligible.
     poisson: Vec<f64>,
-    /// `e^-1 h^(i+1) / (i+1)!`, h being the part of a unit by which the lines miss the lattice.
+    /// `e^-1 h^(i+1) / (i+1)!`, where h is the offset of the lines from the lattice, in parts of a unit.
     cut: Vec<f64>,
-    /// What the first column and the last row have both taken from the corner that they share.
+    /// The part that both the first column and the last row subtract at their common corner.
     corner: f64,
 }
 
@@ -147,7 +147,7 @@ impl Strip {
     }
 }
 
-/// Chance of a smaller distance, in powers of 1 / sqrt(n): Pelz and Good (1976), "Approximating the lower tail-areas of the
+/// The probability of a smaller distance as a series in powers of 1 / sqrt(n): Pelz and Good (1976), "Approximating the lower tail-areas of the
 /// Kolmogorov-Smirnov one-sample statistic", J. R. Stat. Soc. B 38(2). `z` is the distance times sqrt(n), below 1.5.
 fn pelz_good(z: f64, n: f64) -> f64 {
     let z2 = z * z;
@@ -174,7 +174,7 @@ fn pelz_good(z: f64, n: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// scipy 1.17.1, `kstwo.sf(d, n)`, each by another branch.
+    /// scipy 1.17.1, `kstwo.sf(d, n)`, one case for each branch.
     #[test]
     fn agrees_with_scipy_in_every_branch() {
         let cases = [
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_certain_and_what_has_no_answer_has_none() {
+    fn extreme_distances_have_probability_0_or_1_and_invalid_ones_none() {
         assert_eq!(kolmogorov_survival(0.0, 10), Some(1.0));
         assert_eq!(kolmogorov_survival(-1.0, 10), Some(1.0));
         assert_eq!(kolmogorov_survival(1.0, 10), Some(0.0));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn never_rises_with_the_distance() {
+    fn is_not_increasing_in_the_distance() {
         for rows in [1, 2, 7, 140, 141, 3999, 4001, 1_000_000_007, u64::MAX] {
             let at = |step: u32| kolmogorov_survival(f64::from(step) / 1000.0 * 5.0 / (rows as f64).sqrt(), rows);
             let values: Vec<f64> = (0..1000).map(|step| at(step).expect("rows")).collect();

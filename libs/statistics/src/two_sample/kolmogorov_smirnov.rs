@@ -4,22 +4,22 @@ use super::{
 };
 use crate::Error;
 
-/// The most steps for which [`Method::Auto`] counts paths: about a tenth of a second.
+/// The largest number of steps of an exact p-value by [`Method::Auto`]: about a tenth of a second.
 const MAX_AUTO_COST: u64 = 1 << 27;
 
-/// The most steps that the exact p-value takes: about a second.
+/// The largest number of steps of an exact p-value: about a second.
 const MAX_EXACT_COST: u64 = 1 << 30;
 
 const WHAT: &str = "Kolmogorov-Smirnov test";
 
-/// The test of Kolmogorov and Smirnov.
+/// The Kolmogorov-Smirnov test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ks {
     /// The largest distance between the two empirical distribution functions, from 0 to 1.
     pub statistic: f64,
-    /// Chance of a statistic at least this large if both samples have one continuous distribution.
+    /// Probability of a statistic at least this large if both samples are from one continuous distribution.
     pub p_value: f64,
-    /// The value at which the distance is largest; the only number here that may be infinite, where the data are.
+    /// The value at which the distance is largest; infinite if the data are.
     pub location: f64,
     /// 1 if at that value the reference's distribution function is the higher one (its values are the smaller), else -1.
     pub sign: i8,
@@ -27,10 +27,10 @@ pub struct Ks {
 
 /// The two-sided two-sample test (Smirnov 1939), with the statistic, location and sign of `scipy.stats.ks_2samp`.
 ///
-/// Infinities sort like numbers. The statistic is right under ties, the p-value then too large: see
-/// [`p_value_exact`]. [`Method::Auto`] is exact where that takes no more than about a tenth of a second: up to 10,000
-/// rows on both sides, to 100,000 against 1,000, to millions against a few or against as many. Scipy chooses by the
-/// larger side alone, and so has p-values of 0 for a few rows against many; for its choice see
+/// Infinities sort like numbers. With ties the statistic is correct and the p-value conservative: see
+/// [`p_value_exact`]. [`Method::Auto`] is exact if that takes at most about a tenth of a second: up to 10,000
+/// rows on both sides, 100,000 and 1,000, or millions and a few or equally many. Scipy chooses by the
+/// larger side only, and has p-values of 0 for a few rows and many; for its choice see
 /// [`crate::convention::scipy`].
 ///
 /// # Errors
@@ -50,8 +50,8 @@ pub fn ks(reference: &Sample, window: &Sample, method: Method) -> Result<Ks, Err
     Ok(Ks { statistic, p_value, location, sign })
 }
 
-/// Statistic, location and sign. Of several places with the same distance scipy reports the first among the reference's
-/// values, and only then one that the window alone has; a distance to both sides counts as upwards.
+/// Statistic, location and sign. Of several locations with the same distance, scipy reports the first among the values of the
+/// reference, and only then one of the window; equal distances in both directions count as upwards.
 fn largest_distance(reference: &Sample, window: &Sample) -> (f64, f64, i8) {
     let (n, m) = (reference.rows() as f64, window.rows() as f64);
     let gap = |step: &Step| step.through[0] as f64 / n - step.through[1] as f64 / m;
@@ -76,19 +76,18 @@ fn raise(best: &mut (f64, f64), distance: f64, location: f64) {
     }
 }
 
-/// Chance of a distance of at least `distance` between samples of `n` and `m` rows of one continuous distribution, by
-/// counting: every order of the pooled rows is a lattice path from (0, 0) to (n, m), and all are equally likely.
+/// The exact probability of a distance of at least `distance` between samples of `n` and `m` rows of one continuous distribution: every
+/// order of the pooled rows is a lattice path from (0, 0) to (n, m), and all are equally likely.
 ///
-/// Under ties it is conservative: equal values hide the order in which their rows would have come, so that the distance
-/// seen is at most the one of that order, and the p-value at least its.
+/// With ties it is conservative: the observed distance is at most the distance for any order of the tied rows.
 ///
 /// Equal sizes take O(n) by reflection (Gnedenko and Korolyuk 1951), others O(n m distance) by the recursion over
 /// probabilities of Viehmann (2021), "Numerically more stable computation of the p-values for the two-sample
-/// Kolmogorov-Smirnov test". Neither overflows nor subtracts what is nearly equal: the far tail keeps its relative
-/// precision until it is below the smallest float, when it is 0.
+/// Kolmogorov-Smirnov test". Neither overflows or cancels: the far tail keeps its relative
+/// precision until it underflows to 0.
 ///
-/// Absent without rows, for a distance outside [0, 1], and where it could take more than about a second: from n of some
-/// 10^8 for equal samples, and from n m of some 10^9 for others (less where one of them is tiny).
+/// Absent without rows, for a distance outside [0, 1], and if it can take more than about a second: from an n of about
+/// 10^8 for equal sizes, and from an n m of about 10^9 for others (less if one of them is tiny).
 pub fn p_value_exact(distance: f64, n: u64, m: u64) -> Option<f64> {
     if n == 0 || m == 0 || exact_cost(n, m) > MAX_EXACT_COST || !(0.0..=1.0).contains(&distance) {
         return None;
@@ -106,9 +105,9 @@ pub fn p_value_exact(distance: f64, n: u64, m: u64) -> Option<f64> {
 }
 
 /// The large-sample counterpart of [`p_value_exact`]: the one-sample distribution at `n m / (n + m)` rows,
-/// rounded (half to even) but at least one, which is closer than the limiting law of Kolmogorov. It is never below the
-/// chance that the samples do not overlap at all, `2 / C(n + m, n)`, which is the least that any distance has; so it is
-/// 0 only where that chance is below the smallest float. Microseconds at any size.
+/// rounded (half to even) but at least one, which is more accurate than the limiting distribution of Kolmogorov. It is at least the
+/// probability that the samples do not overlap, `2 / C(n + m, n)`, which is a lower bound for any distance; so it is
+/// 0 only if that probability underflows. It takes microseconds at any size.
 ///
 /// Absent without rows and for a distance outside [0, 1].
 pub fn p_value_asymptotic(distance: f64, n: u64, m: u64) -> Option<f64> {
@@ -118,19 +117,19 @@ pub fn p_value_asymptotic(distance: f64, n: u64, m: u64) -> Option<f64> {
     Some(kolmogorov_survival(distance, effective_rows(n, m))?.max(chance_apart(n, m)))
 }
 
-/// The rows of one sample that say as much about a distance as these two: `n m / (n + m)`, rounded (half to even) but
-/// at least one, as scipy has it.
+/// The equivalent number of rows of a one-sample test: `n m / (n + m)`, rounded (half to even) but
+/// at least one, as in scipy.
 pub(crate) fn effective_rows(n: u64, m: u64) -> u64 {
-    // The larger first: two orders of multiplication could round to different sides.
+    // A fixed order: two orders of multiplication could round differently.
     let (large, small) = (n.max(m) as f64, n.min(m) as f64);
     (large * small / (large + small)).round_ties_even().max(1.0) as u64
 }
 
-/// Chance that all rows of one sample are below all of the other: 2 of the `C(n + m, n)` orders.
+/// Probability that all rows of one sample are below all rows of the other: 2 of the `C(n + m, n)` orders.
 fn chance_apart(n: u64, m: u64) -> f64 {
     let (large, small) = (n.max(m) as f64, n.min(m));
     let mut chance = 2.0;
-    // Every factor is at most one half: the chance vanishes soon.
+    // Every factor is at most one half, so the loop ends soon.
     for i in 1..=small {
         chance *= i as f64 / (large + i as f64);
         if chance == 0.0 {
@@ -141,7 +140,7 @@ fn chance_apart(n: u64, m: u64) -> f64 {
 }
 
 fn exact_cost(n: u64, m: u64) -> u64 {
-    // A division of the one is as dear as some points of the other, and so is each antidiagonal, even if it is short.
+    // One division costs as much as several points, and so does each antidiagonal, even a short one.
     if n == m { n.saturating_mul(8) } else { n.saturating_add(16).saturating_mul(m.saturating_add(16)) }
 }
 
@@ -158,8 +157,8 @@ fn outside_square(n: u64, h: u64) -> f64 {
 
 /// Share of the paths from (0, 0) to (n, m), n < m, that touch or pass `|i m - j n| = limit`.
 ///
-/// `chances[i + 1]` is that share for the paths to (i, s - i); the last step of such a path came from (i - 1, s - i) in i of s
-/// cases. All points of one antidiagonal follow from the one before, independently of each other.
+/// `chances[i + 1]` is that share for the paths to (i, s - i); the last step of such a path is from (i - 1, s - i) in i of s
+/// cases. The points of one antidiagonal depend only on the previous one.
 fn outside_band(n: u64, m: u64, limit: u64) -> f64 {
     let ranks: Vec<f64> = (0..=n).map(|i| i as f64).collect();
     let mut chances = vec![1.0; ranks.len() + 2];
@@ -173,7 +172,7 @@ fn outside_band(n: u64, m: u64, limit: u64) -> f64 {
         for ((chance, rank), (across, up)) in points {
             *chance = (rank * across + (rows - rank) * up) * total;
         }
-        // The neighbours of the band are outside for certain.
+        // The neighbours of the band are outside.
         (next[low], next[high + 2]) = (1.0, 1.0);
         std::mem::swap(&mut chances, &mut next);
     }
@@ -202,7 +201,7 @@ mod tests {
         assert!((p_value_exact(1.0, 50, 40).expect("small") / 3.340_520_538_602_392e-26 - 1.0).abs() < 1e-12);
     }
 
-    /// By hand: of 2 and of 6 orders two keep the samples apart; of 20,002 two have the single row at an end.
+    /// By hand: two of 2 and of 6 orders separate the samples; two of 20,002 have the single row at an end.
     #[test]
     fn samples_entirely_apart_have_the_chance_of_it() {
         for (n, m, chance) in

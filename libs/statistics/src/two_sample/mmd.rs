@@ -9,21 +9,21 @@ use crate::{
     error::{check_finite, check_option, check_rows, check_size},
 };
 
-/// The most rows of both samples together: the kernel of every pair is held in memory, 32 MiB for so many.
+/// The largest number of rows of both samples together: the kernel matrix of that many takes 32 MiB of memory.
 pub const MAX_MMD_ROWS: u64 = 2048;
 
-/// The fewest regroupings: with fewer no p-value is as small as 0.05.
+/// The smallest number of permutations: with fewer, no p-value is as small as 0.05.
 pub const LEAST_PERMUTATIONS: u32 = 19;
 
 const WHAT: &str = "maximum mean discrepancy";
 
-/// How the test is made.
+/// The settings of the test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MmdSettings {
-    /// Random regroupings of the rows that the statistic is compared with, at least [`LEAST_PERMUTATIONS`]. The
+    /// Random permutations of the rows with which the statistic is compared, at least [`LEAST_PERMUTATIONS`]. The
     /// smallest p-value is 1 / (permutations + 1).
     pub permutations: u32,
-    /// Seed of the regroupings: the same seed gives the same p-value.
+    /// Seed of the permutations: the same seed gives the same p-value.
     pub seed: u64,
 }
 
@@ -33,34 +33,34 @@ impl Default for MmdSettings {
     }
 }
 
-/// Whether two samples of several columns have one joint distribution. No number is NaN or infinite.
+/// The result of the kernel two-sample test. No number is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mmd {
-    /// The unbiased estimate of the squared discrepancy: about 0 for equal distributions, at times below, at most 2.
+    /// The unbiased estimate of the squared discrepancy: about 0 for equal distributions, possibly negative, at most 2.
     pub statistic: f64,
-    /// Share of the regroupings, the one observed among them, whose statistic is at least as large.
+    /// Share of the permutations, including the observed grouping, whose statistic is at least as large.
     pub p_value: f64,
-    /// The Gaussian kernel's standard deviation, in standardised columns.
+    /// The standard deviation of the Gaussian kernel, in standardised columns.
     pub bandwidth: f64,
 }
 
 /// The kernel two-sample test of Gretton et al. (2012), "A kernel two-sample test", JMLR 13: the unbiased quadratic estimate
 /// (their lemma 6) with a Gaussian kernel whose bandwidth is the median distance between pooled rows (their section 8).
-/// It finds a change of dependence between columns that no single column shows.
+/// It detects a change of the dependence between columns, which no test of a single column detects.
 ///
 /// Both samples are tables in row-major order with the same `columns`. Each column is divided by its standard
-/// deviation over the pooled rows, so that units do not matter; a constant column has no say. The p-value is `(b + 1)
-/// / (B + 1)`, b of B random regroupings being at least as far apart (Phipson and Smyth 2010), and so is never 0 and
-/// holds at any size. The result depends neither on the order of the rows nor on which sample comes first: both are
-/// put in an order of their own before anything is drawn.
+/// deviation over the pooled rows, so that units do not matter; constant columns have no influence. The p-value is `(b + 1)
+/// / (B + 1)`, where b of B random permutations have at least the observed discrepancy (Phipson and Smyth 2010); it is never 0 and
+/// valid at any size. The result depends neither on the order of the rows nor on the order of the samples: both are
+/// sorted before the permutations are drawn.
 ///
-/// Edge cases. A single value far beyond all others (1e300 among values of one) makes the deviation of its column so
-/// large that all else in the column is equal: the test is blind to it. Clip such values first. Time and
-/// memory grow with the square of the rows; of larger tables, give a random subsample.
+/// Edge cases. An extreme outlier (1e300 among values of about 1) makes the deviation of its column so
+/// large that all other values of the column are equal to the test. Clip such values first. Time and
+/// memory grow with the square of the rows; use a random subsample of larger tables.
 ///
 /// # Errors
-/// No columns, or values that are not whole rows; fewer than two rows in a sample; more than [`MAX_MMD_ROWS`] together; a value
-/// that is not finite; fewer than [`LEAST_PERMUTATIONS`].
+/// No columns, or an incomplete row; fewer than two rows in a sample; more than [`MAX_MMD_ROWS`] together; a value
+/// that is not finite; fewer than [`LEAST_PERMUTATIONS`] permutations.
 pub fn mmd(reference: &[f64], window: &[f64], columns: usize, settings: &MmdSettings) -> Result<Mmd, Error> {
     let (n, m) = (check_table(reference, columns)?, check_table(window, columns)?);
     check_size(WHAT, MAX_MMD_ROWS, (n + m) as u64)?;
@@ -78,16 +78,15 @@ pub fn mmd(reference: &[f64], window: &[f64], columns: usize, settings: &MmdSett
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
     let regrouped = (0..settings.permutations).filter(|_| {
         let (group, _) = order.partial_shuffle(&mut random, smaller);
-        // Equal up to the order of their sums is equal.
+        // Sums of the same terms in another order count as equal.
         kernel.discrepancy(group) >= observed - 1e-12
     });
     let p_value = (regrouped.count() as f64 + 1.0) / (permutations + 1.0);
     Ok(Mmd { statistic: observed, p_value, bandwidth })
 }
 
-/// All rows in one table: those of the smaller sample first, which is the cheaper one to visit, and each sample's
-/// ascending. Of samples of one size the first
-/// is the one whose rows are.
+/// All rows in one table: those of the smaller sample first, since it costs less to visit, with the rows of each sample ascending. Of
+/// samples of equal size the first is the one with the smaller rows.
 fn in_own_order(reference: &[f64], window: &[f64], columns: usize) -> Vec<f64> {
     let [mut first, mut second] = [reference, window].map(|table| {
         let mut rows: Vec<&[f64]> = table.chunks_exact(columns).collect();
@@ -101,7 +100,7 @@ fn in_own_order(reference: &[f64], window: &[f64], columns: usize) -> Vec<f64> {
     first
 }
 
-/// By the first values that differ; 0.0 and -0.0 do not.
+/// Lexicographic order, with 0.0 equal to -0.0.
 fn compare(left: &[f64], right: &[f64]) -> Ordering {
     let pairs = left.iter().zip(right).map(|(left, right)| (left + 0.0).total_cmp(&(right + 0.0)));
     pairs.fold(Ordering::Equal, Ordering::then)
@@ -116,7 +115,7 @@ fn check_table(values: &[f64], columns: usize) -> Result<usize, Error> {
     Ok(values.len() / columns)
 }
 
-/// Each column less its mean, over its standard deviation (divisor n); a constant column is 0.
+/// Each column minus its mean, divided by its standard deviation (divisor n); 0 for a constant column.
 fn standardised(mut rows: Vec<f64>, columns: usize) -> Vec<f64> {
     for column in 0..columns {
         let cells = || (column..rows.len()).step_by(columns);
@@ -127,7 +126,7 @@ fn standardised(mut rows: Vec<f64>, columns: usize) -> Vec<f64> {
     rows
 }
 
-/// The squared distance between every two rows: a symmetric matrix, row by row.
+/// The squared distances of all pairs of rows: a symmetric matrix in row-major order.
 fn squared_distances(rows: &[f64], columns: usize, count: usize) -> Vec<f64> {
     let mut matrix = vec![0.0; count * count];
     for (i, left) in rows.chunks_exact(columns).enumerate() {
@@ -139,7 +138,7 @@ fn squared_distances(rows: &[f64], columns: usize, count: usize) -> Vec<f64> {
     matrix
 }
 
-/// The median distance between two rows that differ; 1 if none do.
+/// The median distance between distinct rows; 1 if all are equal.
 fn median_distance(squares: &[f64], count: usize) -> f64 {
     let pairs = (0..count).flat_map(|i| &squares[i * count..i * count + i]);
     let mut positive: Vec<f64> = pairs.copied().filter(|square| *square > 0.0).collect();
@@ -150,24 +149,24 @@ fn median_distance(squares: &[f64], count: usize) -> f64 {
     positive.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt()
 }
 
-/// The kernel of every two rows, with the sums that a regrouping leaves as they are.
+/// The kernel matrix, with the sums that no permutation changes.
 struct Kernel {
     matrix: Vec<f64>,
     count: usize,
-    /// Of each row, the kernel with all others.
+    /// The sum of the kernel of each row with all others.
     sums: Vec<f64>,
     total: f64,
 }
 
 impl Kernel {
     fn new(matrix: Vec<f64>, count: usize) -> Self {
-        // The kernel of a row with itself is 1 and has no part in the estimate.
+        // The kernel of a row with itself is 1 and not part of the estimate.
         let sums: Vec<f64> = matrix.chunks_exact(count).map(|row| row.iter().sum::<f64>() - 1.0).collect();
         let total = sums.iter().sum();
         Self { matrix, count, sums, total }
     }
 
-    /// The estimate for `group` against all other rows. Only pairs within the group are visited; the rest follows from the
+    /// The estimate for `group` and all other rows. Only pairs within the group are visited; the rest follows from the
     /// sums.
     fn discrepancy(&self, group: &[usize]) -> f64 {
         let (n, m) = (group.len() as f64, (self.count - group.len()) as f64);

@@ -1,5 +1,5 @@
-/// A power of two that brings numbers of at most this magnitude to where no sum and no square overflows or loses
-/// digits: 1 unless it is needed. Multiplying by it changes no digit that counts.
+/// A power of two that scales numbers of at most this magnitude so that no sum and no square overflows or loses
+/// digits: 1 unless it is needed. Multiplication by it is exact.
 fn scale(largest: f64) -> f64 {
     const FAR: f64 = 1e120;
     match largest {
@@ -11,22 +11,22 @@ fn scale(largest: f64) -> f64 {
 }
 
 /// The first two moments of finite numbers of any size, in two passes of which the second corrects the rounding of the
-/// first (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", formula 1.7). Of a constant
-/// they are exact.
+/// first (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", formula 1.7). They are exact for
+/// a constant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moments {
-    /// What the numbers are multiplied by before anything is computed.
+    /// The factor by which the numbers are multiplied first.
     scale: f64,
-    /// Of the scaled numbers, as the two that follow.
+    /// The mean of the scaled numbers.
     mean: f64,
-    /// The sum of the squared deviations from the mean.
+    /// The sum of the squared deviations of the scaled numbers.
     squares: f64,
     /// The sum of the weights.
     rows: f64,
 }
 
 impl Moments {
-    /// Of numbers, each with how often it occurs. `None` without numbers and where one is not finite.
+    /// Of numbers with their frequencies. `None` without numbers, or if one is not finite.
     pub(crate) fn of(weighted: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Self> {
         let ends = (f64::INFINITY, f64::NEG_INFINITY);
         let (low, high) = weighted.clone().fold(ends, |(low, high), (value, _)| (low.min(value), high.max(value)));
@@ -47,7 +47,7 @@ impl Moments {
         Some(Self { scale, mean, squares: (squares - rest * rest / rows).max(0.0), rows })
     }
 
-    /// Of numbers that occur once each.
+    /// Of numbers with frequency 1.
     pub(crate) fn of_values(values: &[f64]) -> Option<Self> {
         Self::of(values.iter().map(|value| (*value, 1.0)))
     }
@@ -57,17 +57,17 @@ impl Moments {
         self.mean / self.scale
     }
 
-    /// The standard deviation with this divisor, in the unit of the numbers. One above the largest float is that float.
+    /// The standard deviation with this divisor, in the unit of the numbers, capped at the largest float.
     pub(crate) fn std(&self, divisor: f64) -> f64 {
         ((self.squares / divisor).sqrt() / self.scale).min(f64::MAX)
     }
 
-    /// Whether two of the numbers differ.
+    /// Whether the numbers are not all equal.
     pub(crate) fn vary(&self) -> bool {
         self.squares > 0.0
     }
 
-    /// How many standard deviations (divisor n) a number lies above the mean. Of numbers that [vary](Self::vary).
+    /// The difference of a number from the mean in standard deviations (divisor n), for numbers that [vary](Self::vary).
     pub(crate) fn standardised(&self, value: f64) -> f64 {
         (value * self.scale - self.mean) / (self.squares / self.rows).sqrt()
     }
@@ -79,7 +79,7 @@ mod tests {
 
     /// `numpy.mean` and `numpy.std` of numpy 2.4.6, the last two in exact fractions.
     #[test]
-    fn no_digit_is_lost_by_scaling() {
+    fn scaling_loses_no_digits() {
         let cases: [(&[f64], f64, f64); 4] = [
             (&[1e9, 1e9 + 1.0, 1e9 + 2.0], 1e9 + 1.0, 0.816_496_580_927_726),
             (&[1e15, 1e15 + 1.0], 1e15 + 0.5, 0.5),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_does_not_deviate_whatever_its_size() {
+    fn a_constant_of_any_size_has_no_deviation() {
         for value in [0.1, -0.1, 1e10 / 3.0, 1e-300 / 3.0, 5e-324, f64::MAX, 0.0] {
             let moments = Moments::of([(value, 1_000_003.0)].into_iter()).expect("numbers");
             assert_eq!((moments.mean(), moments.std(1_000_002.0)), (value, 0.0));

@@ -1,12 +1,12 @@
-//! Two samples compared by how many of their rows have something: a large-sample test and an exact one.
+//! Comparison of proportions in two samples: a large-sample test and an exact test.
 
 use super::contingency::upper_tail;
 use crate::{Error, error::check_size};
 
-/// Rows of a sample that have something, among all its rows.
+/// The hits among the rows of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// The rows that have it; at most `rows`.
+    /// The hits; at most `rows`.
     pub hits: u64,
     /// All rows.
     pub rows: u64,
@@ -15,17 +15,17 @@ pub struct Part {
 /// The two-proportion z-test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ZTest {
-    /// Difference of the shares, window less reference, in standard errors.
+    /// Difference of the shares, window minus reference, in standard errors.
     pub statistic: f64,
-    /// Chance of a difference at least this large in either direction if the shares are the same.
+    /// Probability of a difference at least this large in either direction if the shares are equal.
     pub p_value: f64,
 }
 
-/// Whether two shares differ, with the variance of the pooled share (Fleiss, Levin and Paik 2003, section 3.1, without
-/// continuity correction). Its square is Pearson's chi-square of the same table. For ten or more rows of either outcome
+/// Tests whether two shares differ, with the variance of the pooled share (Fleiss, Levin and Paik 2003, section 3.1, without
+/// continuity correction). Its square is Pearson's chi-square of the same table. Valid for at least ten hits and ten misses
 /// on each side.
 ///
-/// If all rows have it or none has, the shares are equal: statistic 0, p 1.
+/// If all rows are hits or none is, the shares are equal: statistic 0, p 1.
 ///
 /// # Errors
 /// A side without rows; more hits than rows.
@@ -40,7 +40,7 @@ pub fn two_proportions(reference: Part, window: Part) -> Result<ZTest, Error> {
         return Ok(ZTest { statistic: 0.0, p_value: 1.0 });
     }
     let statistic = (window.hits as f64 / m - reference.hits as f64 / n) / variance.sqrt();
-    // The square of a standard normal variable is chi-square; both tails of the one are the upper tail of the other.
+    // The square of a standard normal variable is chi-square, so both tails together are its upper tail.
     Ok(ZTest { statistic, p_value: upper_tail(statistic * statistic, 1) })
 }
 
@@ -48,23 +48,23 @@ pub fn two_proportions(reference: Part, window: Part) -> Result<ZTest, Error> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fisher {
     /// Sample odds ratio, reference to window: `(hits / misses) / (hits / misses)`; infinite if a denominator is zero,
-    /// absent if all rows have it or none has.
+    /// absent if all rows are hits or none is.
     pub odds_ratio: Option<f64>,
-    /// Chance of a table at most as probable as this one if the shares are the same.
+    /// Probability of a table at most as probable as this one if the shares are equal.
     pub p_value: f64,
-    /// Twice the chance of the smaller tail, at most 1: the other customary two-sided value, at least half of
+    /// Twice the probability of the smaller tail, at most 1: the other common two-sided p-value, at least half of
     /// `p_value`.
     pub doubled_tail: f64,
 }
 
-/// The most rows of both sides together that [`fisher_exact`] takes: some 10^7 steps at most.
+/// The largest number of rows of both sides together for [`fisher_exact`]: at most about 10^7 steps.
 pub const MOST_ROWS: u64 = 1 << 40;
 
 /// Fisher's exact test (Fisher 1935, "The logic of inductive inference"), two-sided: given the sums of the table, the
-/// chance of all tables that are at most as probable as the one seen. As `scipy.stats.fisher_exact`. Valid for any
+/// probability of all tables that are at most as probable as the observed one. As `scipy.stats.fisher_exact`. Valid for any
 /// counts; the time grows with the square root of the rows. P-values below 1e-290 are given as 0.
 ///
-/// If all rows have it or none has, only one table is possible: p 1.
+/// If all rows are hits or none is, only one table is possible: p 1.
 ///
 /// # Errors
 /// A side without rows; more hits than rows; more than [`MOST_ROWS`] rows.
@@ -88,7 +88,7 @@ fn odds_ratio(reference: Part, window: Part) -> Option<f64> {
     Some(if b * c > 0.0 { a * d / (b * c) } else { f64::INFINITY })
 }
 
-/// All tables with the sums of the one seen, by how many of the reference's rows are hits: a hypergeometric
+/// All tables with the sums of the observed one, by the hits of the reference: a hypergeometric
 /// distribution.
 struct Tables {
     hits: f64,
@@ -115,21 +115,21 @@ impl Tables {
         (mode as u64).clamp(self.least, self.most)
     }
 
-    /// Probability of `x + 1` hits in the reference, over that of `x`.
+    /// Ratio of the probabilities of `x + 1` and `x` hits in the reference.
     fn step_up(&self, x: u64) -> f64 {
         let x = x as f64;
         (self.hits - x) / (x + 1.0)
             * ((self.reference_rows - x) / (self.rows - self.hits - self.reference_rows + x + 1.0))
     }
 
-    /// Tables from the mode upwards with their weights, the mode's being 1, as far as weights are not negligible.
+    /// Tables from the mode upwards with their weights, relative to the mode, until they are negligible.
     fn upwards(&self) -> impl Iterator<Item = (u64, f64)> + '_ {
         let start = (self.mode(), 1.0);
         let next = |&(x, weight): &(u64, f64)| (x < self.most).then(|| (x + 1, weight * self.step_up(x)));
         std::iter::successors(Some(start), next).take_while(|(_, weight)| *weight > NEGLIGIBLE)
     }
 
-    /// As [`Tables::upwards`] downwards, without the mode itself.
+    /// Tables from the mode downwards, without the mode, as [`Tables::upwards`].
     fn downwards(&self) -> impl Iterator<Item = (u64, f64)> + '_ {
         let start = (self.mode(), 1.0);
         let next = |&(x, weight): &(u64, f64)| (x > self.least).then(|| (x - 1, weight / self.step_up(x - 1)));
@@ -137,11 +137,10 @@ impl Tables {
     }
 }
 
-/// The weight, relative to the most probable table's, below which tables are left out.
+/// The weight, relative to the most probable table, below which tables are omitted.
 const NEGLIGIBLE: f64 = 1e-300;
 
-/// Weights of tables that are equally probable differ by rounding on the way from the mode; within this they count as
-/// equal.
+/// Tolerance within which weights count as equal, since those of equally probable tables differ by rounding.
 const EQUAL: f64 = 1.0 + 1e-10;
 
 struct Tails {
@@ -150,7 +149,7 @@ struct Tails {
     at_least: f64,
 }
 
-/// The weights are recurred from the mode outwards and divided by their sum, which keeps thirteen digits where
+/// The weights are computed by recurrence from the mode outwards and divided by their sum, which keeps thirteen digits, while
 /// logarithms of factorials of 10^7 keep eight.
 fn tails(tables: &Tables, seen: u64) -> Tails {
     let walk = || tables.upwards().chain(tables.downwards());

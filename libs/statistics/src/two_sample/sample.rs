@@ -4,13 +4,13 @@ use crate::{
     error::{check_rows, check_size},
 };
 
-/// The most rows of one sample: up to here a count is exact as a float.
+/// The largest number of rows of a sample, up to which a count is exact as a float.
 pub const MAX_ROWS: u64 = 1 << 53;
 
-/// A one-dimensional sample as its distinct values, ascending, with how often each occurs.
+/// A one-dimensional sample as its distinct values, ascending, with their counts.
 ///
-/// Every statistic on ordered data takes two of them, so that its cost grows with the distinct values and not with
-/// the rows. Infinities are values like others, at the two ends; NaN is refused; -0.0 is 0.0.
+/// Statistics of ordered data take two samples, so that their cost grows with the distinct values and not with
+/// the rows. Infinities are the extreme values; NaN is an error; -0.0 is 0.0.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sample {
     values: Vec<f64>,
@@ -19,19 +19,19 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Sorts and counts the values of a column, in any order. No value at all makes an empty sample.
+    /// Sorts and counts the values of a column. Without values the sample is empty.
     ///
     /// # Errors
-    /// A NaN: missing values are not part of a sample, they are counted beside it.
+    /// A NaN: missing values are not part of a sample and are counted separately.
     pub fn new(values: &[f64]) -> Result<Self, Error> {
         check_numbers(values.iter().copied())?;
-        // Adding 0.0 turns -0.0 into 0.0 and changes nothing else.
+        // Adding 0.0 turns -0.0 into 0.0 and does not change any other value.
         let mut sorted: Vec<f64> = values.iter().map(|value| value + 0.0).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         Self::from_sorted(sorted.into_iter().map(|value| (value, 1)))
     }
 
-    /// A sample from values that are counted already, in any order. Counts of equal values are added up, values with a
+    /// A sample of counted values in any order. Counts of equal values are added up, values with a
     /// count of zero are dropped.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Sample {
         Ok(sample)
     }
 
-    /// How many rows there are, equal ones included.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -70,29 +70,28 @@ impl Sample {
         &self.values
     }
 
-    /// How often each of [`Self::values`] occurs, at least once.
+    /// The count of each of [`Self::values`], at least 1.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// How many different values there are.
+    /// The number of distinct values.
     pub fn distinct(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there is no row.
+    /// Whether the sample has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// The mean, in the unit of the values; absent without rows and where a value is infinite.
+    /// The mean, in the unit of the values; absent without rows and with infinite values.
     pub fn mean(&self) -> Option<f64> {
         Moments::of(self.weighted()).map(|moments| moments.mean())
     }
 
-    /// The standard deviation, in the unit of the values, with the divisor `rows - ddof`: 0 for the rows as they are, 1 for
-    /// the estimate of what they were drawn from. Absent where the divisor is not positive and where a value is
-    /// infinite. A deviation above the largest float is that float.
+    /// The standard deviation, in the unit of the values, with the divisor `rows - ddof`: 0 for the deviation of the rows, 1 for
+    /// the estimate of the population. Absent if the divisor is not positive or a value is infinite. Capped at the largest float.
     pub fn std(&self, ddof: u64) -> Option<f64> {
         let divisor = self.rows.checked_sub(ddof).filter(|divisor| *divisor > 0)?;
         Moments::of(self.weighted()).map(|moments| moments.std(divisor as f64))
@@ -103,14 +102,14 @@ impl Sample {
     }
 }
 
-/// One step up the distinct values of two samples together.
+/// A distinct value of two samples together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Step {
     /// The value.
     pub(crate) value: f64,
-    /// Rows of the first and of the second sample that have it.
+    /// Rows of the first and of the second sample with the value.
     pub(crate) counts: [u64; 2],
-    /// Rows of the first and of the second sample up to and with it.
+    /// Cumulative rows of the first and of the second sample.
     pub(crate) through: [u64; 2],
 }
 
@@ -129,7 +128,7 @@ pub(crate) fn merged<'s>(left: &'s Sample, right: &'s Sample) -> impl Iterator<I
     })
 }
 
-/// The rows that have exactly this value, if it is the next one of the sample.
+/// The rows with this value, if it is the next one of the sample.
 fn take(sample: &Sample, at: &mut usize, value: f64) -> u64 {
     if sample.values.get(*at) != Some(&value) {
         return 0;
@@ -138,7 +137,7 @@ fn take(sample: &Sample, at: &mut usize, value: f64) -> u64 {
     sample.counts[*at - 1]
 }
 
-/// Refuses a pair of samples of which one has fewer than `need` rows.
+/// Checks that both samples have at least `need` rows.
 pub(crate) fn check_samples(what: &'static str, need: usize, left: &Sample, right: &Sample) -> Result<(), Error> {
     check_rows(what, need, usize::try_from(left.rows.min(right.rows)).unwrap_or(usize::MAX))
 }
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_values_are_counted_together_in_whatever_order_they_come() {
+    fn equal_values_are_counted_together_in_any_order() {
         let sample = Sample::new(&[2.0, -0.0, f64::INFINITY, 0.0, 2.0]).expect("numbers");
         assert_eq!((sample.values(), sample.counts()), (&[0.0, 2.0, f64::INFINITY][..], &[2, 2, 1][..]));
         assert!(sample.values()[0].is_sign_positive());
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!((sample.mean(), sample.std(0)), (Some(0.0), Some(1e308)));
         let constant = Sample::from_counts([(0.1, 1_000_003)]).expect("numbers");
         assert_eq!((constant.mean(), constant.std(1)), (Some(0.1), Some(0.0)));
-        // numpy 2.4.6: the deviation is not that of values rounded to a share of the largest.
+        // numpy 2.4.6: the deviation does not lose digits to the large mean.
         let shifted = Sample::new(&[1e9, 1e9 + 1.0, 1e9 + 2.0]).expect("numbers");
         assert_eq!((shifted.mean(), shifted.std(1)), (Some(1e9 + 1.0), Some(1.0)));
         let single = Sample::new(&[3.0]).expect("numbers");
@@ -179,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_or_too_many_is_refused() {
+    fn nan_and_too_many_rows_are_errors() {
         assert!(matches!(Sample::new(&[1.0, f64::NAN]), Err(Error::Value { row: 1, .. })));
         assert!(Sample::from_counts([(f64::NAN, 0)]).is_err());
         assert!(matches!(Sample::from_counts([(1.0, u64::MAX), (2.0, 1)]), Err(Error::TooManyRows { .. })));
     }
 
     #[test]
-    fn the_walk_meets_every_value_once() {
+    fn merged_samples_have_every_value_once() {
         let (left, right) = (Sample::new(&[1.0, 3.0, 3.0]), Sample::new(&[2.0, 3.0, 4.0]));
         let steps: Vec<Step> = merged(&left.expect("numbers"), &right.expect("numbers")).collect();
         assert_eq!(steps.iter().map(|step| step.value).collect::<Vec<_>>(), [1.0, 2.0, 3.0, 4.0]);

@@ -4,28 +4,28 @@ use super::{
 };
 use crate::Error;
 
-/// Magnitudes from which on differences are taken at a quarter of the scale, where none overflows.
+/// The magnitude from which values are scaled by a quarter, so that no difference overflows.
 const HUGE: f64 = f64::MAX / 4.0;
 
-/// The first Wasserstein distance, in the unit of the values: how far the rows must move on average to turn one sample into
+/// The first Wasserstein distance, in the unit of the values: the mean distance by which rows have to move to turn one sample into
 /// the other. It is the area between the two empirical distribution functions (Vallender 1974, "Calculation of the
 /// Wasserstein distance between probability distributions on the line"), as `scipy.stats.wasserstein_distance`.
 ///
-/// No division by a scale is made; conventions differ on it. A distance above the largest float is that float.
+/// It is not divided by a scale, on which conventions differ. A distance above the largest float is that float.
 ///
 /// # Errors
-/// A sample without rows; an infinite value, from which no finite distance leads away.
+/// A sample without rows; an infinite value.
 pub fn wasserstein(reference: &Sample, window: &Sample) -> Result<f64, Error> {
     const WHAT: &str = "Wasserstein distance";
     check(WHAT, reference, window)?;
     let scale = scale(reference, window);
-    // From 0.0: a single value has no strips, and the sum of no floats is -0.0.
+    // Starts at 0.0: a single value has no strips, and the sum of no floats is -0.0.
     let area = strips(reference, window, scale).fold(0.0, |area, (width, height)| area + width * height.abs());
     Ok((area / scale).min(f64::MAX))
 }
 
-/// Between each two neighbouring values of the pooled samples: how far apart they are, times `scale`, and the reference's
-/// distribution function less the window's.
+/// For every two neighbouring values of the pooled samples: their difference times `scale`, and the distribution function of the
+/// reference minus that of the window.
 pub(super) fn strips<'s>(
     reference: &'s Sample,
     window: &'s Sample,
@@ -36,20 +36,20 @@ pub(super) fn strips<'s>(
     let mut last: Option<(f64, f64)> = None;
     merged(reference, window).filter_map(move |step| {
         let value = step.value * scale;
-        // Whole numbers, so that equal shares differ by exactly 0 and not by their rounding.
+        // Integers, so that equal shares differ by exactly 0 and not by rounding.
         let (left, right) = (u128::from(step.through[0]) * m, u128::from(step.through[1]) * n);
         let height = if left < right { -((right - left) as f64) } else { (left - right) as f64 } / rows;
         last.replace((value, height)).map(|(before, height)| (value - before, height))
     })
 }
 
-/// A power of two at which every difference between two values is a float.
+/// A power of two with which no difference of two values overflows.
 pub(super) fn scale(reference: &Sample, window: &Sample) -> f64 {
     let huge = |sample: &Sample| ends(sample).into_iter().flatten().any(|value| value.abs() > HUGE);
     if huge(reference) || huge(window) { 0.25 } else { 1.0 }
 }
 
-/// Refuses samples without rows and with infinities. These are numbered by their rank among the sorted rows.
+/// Checks for rows and finite values. An error states the rank of the value among the sorted rows.
 pub(super) fn check(what: &'static str, reference: &Sample, window: &Sample) -> Result<(), Error> {
     check_samples(what, 1, reference, window)?;
     for sample in [reference, window] {

@@ -1,9 +1,9 @@
-//! Rows of any content.
+//! Strategies for arbitrary rows.
 
 use proptest::{collection::vec, prelude::*};
 use rekindle_statistics::profile::{Column, ColumnProfile, Profile, Timestamp};
 
-/// One value of each kind, each of which may be missing.
+/// One optional value of each kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) number: Option<f64>,
@@ -12,7 +12,7 @@ pub(crate) struct Row {
     pub(crate) time: Option<i64>,
 }
 
-/// Any number of rows that a test has time for, none included.
+/// Zero or more rows.
 pub(crate) fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop_oneof![1 => vec(row(), 0..4), 4 => vec(row(), 0..400)]
 }
@@ -23,7 +23,7 @@ fn row() -> impl Strategy<Value = Row> {
     (number(), text(), flag, time).prop_map(|(number, text, flag, time)| Row { number, text, flag, time })
 }
 
-/// Any float at all, or none.
+/// Any float, or none.
 pub(crate) fn number() -> impl Strategy<Value = Option<f64>> {
     let ends = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 5e-324, -5e-324, -0.0, 1e300];
     prop_oneof![
@@ -35,7 +35,7 @@ pub(crate) fn number() -> impl Strategy<Value = Option<f64>> {
     ]
 }
 
-/// Any text: the empty one, long ones that differ in their last letter alone, and all that Unicode has.
+/// Any text: empty, long texts that differ in the last character only, and arbitrary Unicode.
 pub(crate) fn text() -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         8 => (0_u32..12).prop_map(|i| Some(format!("value {i}"))),

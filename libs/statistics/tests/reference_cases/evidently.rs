@@ -38,7 +38,7 @@ fn check_column(case: &Case<'_>, expected: &Expected<'_>, column: &Column<'_>) {
     if expected.has("error") {
         return expected.error(&score);
     }
-    // A NaN score is never drift there.
+    // In Evidently, a NaN score is never drift.
     expected.flag("drifted", score.as_ref().is_ok_and(|score| test.drifted(*score)));
     expected.number("drift_score", score.ok());
     expected.number("threshold", test.threshold());
@@ -60,7 +60,7 @@ fn test_called(call: &str) -> StatTest {
     called.unwrap_or_else(|| panic!("no test in {call}")).1
 }
 
-/// The preset over a single column, of whose window the file says in words that all but every twentieth value is
+/// The preset over a single column. The file describes its window in words: all but every twentieth value is
 /// missing.
 fn check_report(expected: &Expected<'_>, reference: &Sample, values: &[f64]) {
     let present: Vec<f64> = values.iter().copied().step_by(20).collect();

@@ -1,4 +1,4 @@
-//! What a case expects, and an account of what has been compared with it.
+//! The expected values of a case, and a record of the comparisons.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -21,7 +21,7 @@ impl<'a> Expected<'a> {
         Self { values, tolerance, visited, compared, failures }
     }
 
-    /// A number, or `None` for a NaN: ours must have refused.
+    /// A number, or `None` for a NaN, where our function must return an error.
     pub(crate) fn number(&self, key: &str, got: impl Into<Option<f64>>) {
         self.visit(key);
         self.compare(key, &self.values[key], got.into());
@@ -44,7 +44,7 @@ impl<'a> Expected<'a> {
         self.numbers(key, &got.iter().map(|&at| Some(at as f64)).collect::<Vec<_>>());
     }
 
-    /// A yes or no, given as a boolean or as 0 or 1.
+    /// A flag, given as a boolean or as 0 or 1.
     pub(crate) fn flag(&self, key: &str, got: bool) {
         self.visit(key);
         let expected = &self.values[key];
@@ -61,7 +61,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// An error there, and one here.
+    /// An error of the library, and one of ours.
     pub(crate) fn error<T>(&self, got: &Result<T, rekindle_statistics::Error>) {
         self.visit("error");
         if got.is_ok() {
@@ -73,12 +73,12 @@ impl<'a> Expected<'a> {
         self.values.get(key).is_some()
     }
 
-    /// What is no statistic: a repetition of the tool's own settings.
+    /// A field that is not a statistic, such as a setting of the tool.
     pub(crate) fn no_statistic(&self, key: &str) {
         self.visited.borrow_mut().insert(key.to_owned());
     }
 
-    /// An object within, which is compared in full before this returns.
+    /// A nested object, which is compared completely.
     pub(crate) fn within(&self, key: &str, values: &'a Value, compare: impl FnOnce(&Expected<'a>)) {
         self.no_statistic(key);
         let inner = Expected::new(values, self.tolerance);
@@ -92,7 +92,7 @@ impl<'a> Expected<'a> {
         &self.values[key]
     }
 
-    /// How many values were compared, and all that differ or were not compared.
+    /// The number of compared values, and all that differ or are not compared.
     pub(crate) fn finish(self) -> (usize, Vec<String>) {
         let mut failures = self.failures.into_inner();
         let visited = self.visited.into_inner();

@@ -1,11 +1,11 @@
-//! The inputs that the file describes instead of listing.
+//! Inputs, listed or generated from a description.
 
 use std::collections::BTreeMap;
 
 use rekindle_statistics::{Error, convention::Categories, two_sample::Sample};
 use serde_json::Value;
 
-/// A number, of which the special ones are strings.
+/// A number; special values are strings.
 pub(crate) fn number(value: &Value) -> f64 {
     match value.as_str() {
         Some("NaN") => f64::NAN,
@@ -16,7 +16,7 @@ pub(crate) fn number(value: &Value) -> f64 {
     }
 }
 
-/// A list of numbers, written out or generated.
+/// A list of numbers, listed or generated.
 pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     if let Some(list) = value.as_array() {
         return list.iter().map(number).collect();
@@ -35,18 +35,18 @@ pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     scaled(value, plain)
 }
 
-/// As [`numbers`], without the missing ones, as the conventions that drop them see a column.
+/// As [`numbers`], without missing ones, for conventions that drop them.
 pub(crate) fn sample_of_present(value: &Value) -> Sample {
     let present: Vec<f64> = numbers(value).into_iter().filter(|value| !value.is_nan()).collect();
     Sample::new(&present).expect("no value is NaN")
 }
 
-/// As [`numbers`], refused if one is NaN.
+/// As [`numbers`], an error if one is NaN.
 pub(crate) fn sample(value: &Value) -> Result<Sample, Error> {
     Sample::new(&numbers(value))
 }
 
-/// Names in order, of numbers their digits.
+/// Names in order; numbers by their digits.
 pub(crate) fn names(value: &Value) -> Vec<String> {
     if let Some(list) = value.as_array() {
         return list.iter().map(name).collect();
@@ -54,7 +54,7 @@ pub(crate) fn names(value: &Value) -> Vec<String> {
     runs(value).flat_map(|(value, rows)| vec![name(value); rows]).collect()
 }
 
-/// How often each name occurs.
+/// The count of each name.
 pub(crate) fn name_counts(names: &[String]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for name in names {
@@ -63,7 +63,7 @@ pub(crate) fn name_counts(names: &[String]) -> BTreeMap<String, u64> {
     counts
 }
 
-/// Both sides of a column of names.
+/// Both sides of a categorical column.
 pub(crate) fn categories(reference: &[String], window: &[String]) -> Categories {
     Categories::new(name_counts(reference), name_counts(window))
 }
@@ -95,7 +95,7 @@ fn congruential(value: &Value) -> impl Iterator<Item = f64> {
     })
 }
 
-/// First the scale, then the shift, each only if given.
+/// Values after an optional scale and an optional shift.
 fn scaled(value: &Value, plain: Vec<f64>) -> Vec<f64> {
     let (scale, shift) = (value["scale"].as_f64().unwrap_or(1.0), value["shift"].as_f64().unwrap_or(0.0));
     plain.into_iter().map(|x| x * scale + shift).collect()

@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::{Case, expected::Expected, inputs};
 
-/// The level of its detectors.
+/// The level of the detectors of Alibi Detect.
 const LEVEL: f64 = 0.05;
 
-/// A statistic and its p-value for each column, and the decision over all of them: Bonferroni's by default.
+/// A statistic and its p-value for each column, and the decision over all of them, by default with Bonferroni.
 pub(crate) fn check_alibi_detect(case: &Case<'_>, expected: &Expected<'_>) {
     if case.call.contains("statstest.fdr") {
         let p_values = inputs::numbers(&case.input["p"]);
@@ -30,13 +30,13 @@ pub(crate) fn check_alibi_detect(case: &Case<'_>, expected: &Expected<'_>) {
     let of_each = |part: fn((f64, f64)) -> f64| tests.iter().map(|test| test.map(part)).collect::<Vec<_>>();
     expected.numbers("distance", &of_each(|test| test.0));
     expected.numbers("p_val", &of_each(|test| test.1));
-    // A test without a value there is no drift.
+    // In Alibi Detect, an undefined test is no drift.
     let p_values: Vec<f64> = tests.iter().map(|test| test.map_or(1.0, |test| test.1)).collect();
     let is_fdr = case.call.contains("correction='fdr'");
     check_threshold(expected, &p_values, if is_fdr { Procedure::BenjaminiHochberg } else { Procedure::Bonferroni });
 }
 
-/// The decision, and the p-value below which it falls: of the rejected test with the largest, or all if none is.
+/// The decision, and its p-value threshold: that of the rejected test with the largest p-value, or of all if none is rejected.
 fn check_threshold(expected: &Expected<'_>, p_values: &[f64], procedure: Procedure) {
     let rejected = rejected(p_values, procedure, LEVEL).expect("p-values");
     let rejections = rejected.into_iter().filter(|rejected| *rejected).count();
@@ -66,7 +66,7 @@ fn alibi_test(case: &Case<'_>, reference: &Value, window: &Value) -> Result<(f64
             homogeneity(reference, window, Statistic::Pearson, Correction::Yates)
                 .map(|test| (test.statistic, test.p_value))
         }
-        // Its table has the window in the first column.
+        // The table of Alibi Detect has the window in the first column.
         Some("FETDrift") => {
             fisher_exact(ones(&w), ones(&r)).map(|test| (test.odds_ratio.expect("both outcomes occur"), test.p_value))
         }
@@ -79,7 +79,7 @@ fn ones(sample: &Sample) -> Part {
     Part { hits: rows.map(|(_, rows)| *rows).sum(), rows: sample.rows() }
 }
 
-/// The statistic, the p-value, and the category by its bands.
+/// The statistic, the p-value, and the drift category.
 pub(crate) fn check_whylogs(case: &Case<'_>, expected: &Expected<'_>) {
     let (reference, window) = (&case.input["ref"], &case.input["cur"]);
     let (algorithm, statistic, p_value) = if case.call.contains("ChiSquare") {
@@ -106,7 +106,7 @@ pub(crate) fn check_whylogs(case: &Case<'_>, expected: &Expected<'_>) {
     expected.no_statistic("thresholds");
 }
 
-/// The band that holds the measure; its own upper end is the next one's.
+/// The band of a measure; upper ends are exclusive.
 fn band(bands: &Value, measure: f64) -> &str {
     let bands = bands.as_object().expect("bands");
     let holds = |ends: &Value| inputs::number(&ends[0]) <= measure && measure < inputs::number(&ends[1]);
@@ -115,8 +115,8 @@ fn band(bands: &Value, measure: f64) -> &str {
     found.expect("bands from 0 to 1").0
 }
 
-/// Fit to the reference's counts scaled to the window's rows and cut off to whole numbers. Unseen names are an infinite
-/// statistic; the freedom is counted over the window's names.
+/// Goodness of fit to the counts of the reference, scaled to the rows of the window and truncated to integers. Unseen names give an infinite
+/// statistic; the degrees of freedom are those of the names of the window.
 fn whylogs_chi_square(reference: &[String], window: &[String]) -> (f64, f64) {
     let categories = inputs::categories(reference, window);
     let (n, m) = (reference.len() as f64, window.len() as f64);
@@ -126,7 +126,7 @@ fn whylogs_chi_square(reference: &[String], window: &[String]) -> (f64, f64) {
     (test.statistic, chi_square_survival(test.statistic, freedom).expect("a number"))
 }
 
-/// The distance over a bin for every four rows, but 30 at most, of equal widths up to a little above the largest value.
+/// The distance over bins of equal width up to slightly above the largest value: one for every four rows, at most 30.
 fn whylogs_hellinger(reference: &Sample, window: &Sample) -> f64 {
     let ends = [reference, window].map(|sample| (sample.values()[0], sample.values()[sample.distinct() - 1]));
     let (low, high) = (ends[0].0.min(ends[1].0), ends[0].1.max(ends[1].1));
@@ -138,8 +138,8 @@ fn whylogs_hellinger(reference: &Sample, window: &Sample) -> f64 {
     hellinger(&reference, &window).expect("of one length")
 }
 
-/// The largest difference of the shares below a value, at 100 quantiles of either side. A sketch of so few rows holds
-/// them all.
+/// The largest difference of the cumulative shares at 100 quantiles of either side. A sketch of so few rows is
+/// exact.
 fn largest_at_quantiles(reference: &Sample, window: &Sample) -> f64 {
     let (r, w) = (ascending(reference), ascending(window));
     let below = |rows: &[f64], value: f64| rows.partition_point(|row| *row < value) as f64 / rows.len() as f64;
@@ -153,7 +153,7 @@ fn ascending(sample: &Sample) -> Vec<f64> {
     rows.flat_map(|(value, rows)| std::iter::repeat_n(*value, usize::try_from(*rows).expect("few rows"))).collect()
 }
 
-/// The index over ten bins of both samples together, zeros replaced by the smallest normal number.
+/// The index over ten bins of the pooled samples, with zeros replaced by the smallest normal number.
 pub(crate) fn check_frouros(case: &Case<'_>, expected: &Expected<'_>) {
     let [reference, window] = ["ref", "cur"].map(|side| inputs::numbers(&case.input[side]));
     let both = Sample::new(&[reference.clone(), window.clone()].concat()).expect("numbers");

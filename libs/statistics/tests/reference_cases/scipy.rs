@@ -55,7 +55,7 @@ fn check_kolmogorov_smirnov(case: &Case<'_>, expected: &Expected<'_>) {
         let method = match () {
             () if case.call.contains("'exact'") => Method::Exact,
             () if case.call.contains("'asymp'") => Method::Asymptotic,
-            // Its choice of the p-value is its own.
+            // Scipy has its own choice of the p-value.
             () => {
                 let p_value = scipy::kolmogorov_smirnov(&reference, &window).ok()?.p_value;
                 return ks(&reference, &window, Method::Auto).ok().map(|test| Ks { p_value, ..test });
@@ -90,8 +90,8 @@ fn check_jensen_shannon(case: &Case<'_>, expected: &Expected<'_>) {
     expected.number("divergence_squared", of_both(jensen_shannon_divergence));
 }
 
-/// A table of one category is given as two rows of one count, others as two rows. Scipy refuses a category that neither
-/// row has; ours leaves it out, as its documentation says.
+/// A table of one category is two rows of one count. Scipy rejects a category that is empty in both
+/// rows; our function omits it, as documented.
 fn check_homogeneity(case: &Case<'_>, expected: &Expected<'_>) {
     let correction = if case.call.contains("correction=True") { Correction::Yates } else { Correction::None };
     let [reference, window] = rows(&case.input["table"]);

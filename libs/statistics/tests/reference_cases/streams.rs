@@ -1,4 +1,4 @@
-//! River 0.26.1: where its detectors alarm and begin to warn, and the window that ADWIN is left with.
+//! River 0.26.1: the positions of alarms and of the first warnings, and the final window of ADWIN.
 
 use rekindle_statistics::stream::{
     Adwin, Ddm, Direction, Eddm, HddmA, HddmW, Kswin, PageHinkley, Signal, adwin, ddm, eddm, hddm_a, hddm_w, kswin,
@@ -79,7 +79,7 @@ fn kswin_options(case: &Case<'_>) -> kswin::Options {
     }
 }
 
-/// The number given to an option in the call.
+/// The value of an option in the call.
 fn option(case: &Case<'_>, name: &str) -> Option<f64> {
     let arguments = case.call.split_once('(')?.1.trim_end_matches(')');
     let value = arguments.split(", ").find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))?;
@@ -90,7 +90,7 @@ fn signals<E: std::fmt::Debug>(stream: &[f64], update: impl FnMut(f64) -> Result
     stream.iter().copied().map(update).collect::<Result<_, _>>().expect("the detector takes the values")
 }
 
-/// Alarms, and where a detector began to warn.
+/// The positions of alarms and of the first warnings.
 fn compare(expected: &Expected<'_>, signals: &[Signal]) {
     let drifts: Vec<usize> = (0..signals.len()).filter(|&at| signals[at] == Signal::Drift).collect();
     let warns = |at: usize| signals[at] == Signal::Warning;

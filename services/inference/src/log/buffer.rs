@@ -1,4 +1,4 @@
-//! Rows that wait for the bus, bounded by memory; the oldest go first when it is full.
+//! Rows that are not published yet, bounded in memory. When the buffer is full, the oldest rows are dropped.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,26 +8,27 @@ use std::{
 use rekindle_domain::ModelName;
 
 use super::{
-    Answered,
-    rows::{LogShape, Segment},
+    PredictionRecord,
+    batch::{LogBatch, LogSchema},
 };
+use crate::metrics;
 
-/// Answers as they came, and segments joined from older answers, oldest first; and what was dropped.
+/// Records in the order of their answers, batches joined from older records, and the number of dropped rows.
 pub(super) struct Buffer {
     limit_bytes: usize,
-    gathered: VecDeque<Answered>,
-    gathered_rows: usize,
-    segments: VecDeque<Segment>,
-    segment_rows: u64,
+    records: VecDeque<PredictionRecord>,
+    recorded_rows: usize,
+    batches: VecDeque<LogBatch>,
+    batched_rows: u64,
     bytes: usize,
-    /// Per model, rows dropped since its last message, and the shape in which to declare them.
-    lost: BTreeMap<ModelName, (Arc<LogShape>, u64)>,
+    /// Per model, the rows dropped since its last message, and the columns of the message that declares them.
+    lost: BTreeMap<ModelName, (Arc<LogSchema>, u64)>,
 }
 
-/// What to send next.
+/// The content of the next message.
 pub(super) struct Next {
-    /// Rows; none where there is only a loss to declare.
-    pub(super) segment: Segment,
+    /// The rows; none if there are only losses to declare.
+    pub(super) batch: LogBatch,
     /// Rows of the same model dropped since its last message.
     pub(super) lost_before: u64,
 }
@@ -36,107 +37,109 @@ impl Buffer {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
-            gathered: VecDeque::new(),
-            gathered_rows: 0,
-            segments: VecDeque::new(),
-            segment_rows: 0,
+            records: VecDeque::new(),
+            recorded_rows: 0,
+            batches: VecDeque::new(),
+            batched_rows: 0,
             bytes: 0,
             lost: BTreeMap::new(),
         }
     }
 
-    /// Takes an answer in; returns how many older rows were dropped for it.
-    pub(super) fn push(&mut self, answered: Answered) -> u64 {
-        self.gathered_rows += answered.rows.num_rows();
-        self.bytes += answered.byte_size();
-        self.gathered.push_back(answered);
+    /// Adds a record. Returns how many older rows were dropped for it.
+    pub(super) fn push(&mut self, record: PredictionRecord) -> u64 {
+        self.recorded_rows += record.rows.num_rows();
+        self.bytes += record.byte_size();
+        self.records.push_back(record);
         self.make_room()
     }
 
-    pub(super) fn gathered_rows(&self) -> usize {
-        self.gathered_rows
+    /// Rows that are not in a batch yet.
+    pub(super) fn recorded_rows(&self) -> usize {
+        self.recorded_rows
     }
 
-    pub(super) fn waiting_rows(&self) -> u64 {
-        self.segment_rows + self.gathered_rows as u64
+    /// Rows that are not published yet.
+    pub(super) fn buffered_rows(&self) -> u64 {
+        self.batched_rows + self.recorded_rows as u64
     }
 
-    /// Hands out all answers, to be joined and brought back with [`Self::keep`].
-    pub(super) fn take_gathered(&mut self) -> Vec<Answered> {
-        let gathered = Vec::from(std::mem::take(&mut self.gathered));
-        self.bytes -= gathered.iter().map(Answered::byte_size).sum::<usize>();
-        self.gathered_rows = 0;
-        gathered
+    /// Removes all records, to be joined into batches for [`Self::keep`].
+    pub(super) fn take_records(&mut self) -> Vec<PredictionRecord> {
+        let records = Vec::from(std::mem::take(&mut self.records));
+        self.bytes -= records.iter().map(PredictionRecord::byte_size).sum::<usize>();
+        self.recorded_rows = 0;
+        records
     }
 
-    /// Takes segments in, younger than all others; returns how many rows were dropped for them.
-    pub(super) fn keep(&mut self, segments: Vec<Segment>) -> u64 {
-        for segment in segments {
-            self.segment_rows += segment.rows();
-            self.bytes += segment.bytes;
-            self.segments.push_back(segment);
+    /// Adds batches after all others. Returns how many rows were dropped for them.
+    pub(super) fn keep(&mut self, batches: Vec<LogBatch>) -> u64 {
+        for batch in batches {
+            self.batched_rows += batch.rows();
+            self.bytes += batch.bytes;
+            self.batches.push_back(batch);
         }
         self.make_room()
     }
 
     /// Counts rows of a model as lost.
-    pub(super) fn lose(&mut self, shape: &Arc<LogShape>, rows: u64) {
-        let entry = self.lost.entry(shape.model.clone()).or_insert_with(|| (Arc::clone(shape), 0));
+    pub(super) fn lose(&mut self, schema: &Arc<LogSchema>, rows: u64) {
+        let entry = self.lost.entry(schema.model.clone()).or_insert_with(|| (Arc::clone(schema), 0));
         entry.1 += rows;
     }
 
-    /// The oldest segment with the losses before it; or, when there is none, losses alone.
+    /// The oldest batch with the losses before it; without a batch, losses alone.
     pub(super) fn next(&mut self) -> Option<Next> {
-        if let Some(segment) = self.pop_segment() {
-            let lost_before = self.lost.remove(&segment.shape.model).map_or(0, |(_, rows)| rows);
-            return Some(Next { segment, lost_before });
+        if let Some(batch) = self.pop_batch() {
+            let lost_before = self.lost.remove(&batch.schema.model).map_or(0, |(_, rows)| rows);
+            return Some(Next { batch, lost_before });
         }
-        let (_, (shape, lost_before)) = self.lost.pop_first()?;
-        Some(Next { segment: Segment::empty(shape), lost_before })
+        let (_, (schema, lost_before)) = self.lost.pop_first()?;
+        Some(Next { batch: LogBatch::empty(schema), lost_before })
     }
 
-    /// Puts a segment back in halves, still the oldest. A single row that is too large is lost.
-    pub(super) fn split(&mut self, segment: Segment, lost_before: u64) {
-        let shape = Arc::clone(&segment.shape);
-        match segment.halves() {
+    /// Puts a batch back as two halves, still the oldest. A single row that is too large is lost.
+    pub(super) fn split(&mut self, batch: LogBatch, lost_before: u64) {
+        let schema = Arc::clone(&batch.schema);
+        match batch.halves() {
             Some((first, second)) => {
                 for half in [second, first] {
-                    self.segment_rows += half.rows();
+                    self.batched_rows += half.rows();
                     self.bytes += half.bytes;
-                    self.segments.push_front(half);
+                    self.batches.push_front(half);
                 }
                 if lost_before > 0 {
-                    self.lose(&shape, lost_before);
+                    self.lose(&schema, lost_before);
                 }
             }
             None => {
-                super::count_dropped(1);
-                tracing::error!(model = %shape.model, "a row is larger than a message of the prediction log may be");
-                self.lose(&shape, lost_before + 1);
+                metrics::record_dropped_rows(1);
+                tracing::error!(model = %schema.model, "a row exceeds the size of a message of the prediction log");
+                self.lose(&schema, lost_before + 1);
             }
         }
     }
 
-    fn pop_segment(&mut self) -> Option<Segment> {
-        let segment = self.segments.pop_front()?;
-        self.segment_rows -= segment.rows();
-        self.bytes -= segment.bytes;
-        Some(segment)
+    fn pop_batch(&mut self) -> Option<LogBatch> {
+        let batch = self.batches.pop_front()?;
+        self.batched_rows -= batch.rows();
+        self.bytes -= batch.bytes;
+        Some(batch)
     }
 
     fn make_room(&mut self) -> u64 {
         let mut dropped = 0;
         while self.bytes > self.limit_bytes {
-            let (shape, rows) = if let Some(segment) = self.pop_segment() {
-                (Arc::clone(&segment.shape), segment.rows())
-            } else if let Some(answered) = self.gathered.pop_front() {
-                self.gathered_rows -= answered.rows.num_rows();
-                self.bytes -= answered.byte_size();
-                (Arc::clone(&answered.shape), answered.rows.num_rows() as u64)
+            let (schema, rows) = if let Some(batch) = self.pop_batch() {
+                (Arc::clone(&batch.schema), batch.rows())
+            } else if let Some(record) = self.records.pop_front() {
+                self.recorded_rows -= record.rows.num_rows();
+                self.bytes -= record.byte_size();
+                (Arc::clone(&record.schema), record.rows.num_rows() as u64)
             } else {
                 break;
             };
-            self.lose(&shape, rows);
+            self.lose(&schema, rows);
             dropped += rows;
         }
         dropped
@@ -147,67 +150,66 @@ impl Buffer {
 mod tests {
     use arrow::array::{RecordBatch, RecordBatchOptions};
     use chrono::DateTime;
+    use rekindle_bundle::{Prediction, Signature};
     use rekindle_domain::{Digest, PredictionId, VersionRef};
-    use rekindle_model::{Prediction, Signature};
     use uuid::Uuid;
 
     use super::*;
     use crate::log::EventTimes;
 
-    fn shape(model: &str) -> Arc<LogShape> {
+    fn schema(model: &str) -> Arc<LogSchema> {
         let version = VersionRef { version: 1, bundle: Digest::of(b"bundle") };
         let signature = Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None };
-        Arc::new(LogShape::new(model.parse().expect("a name"), version, &signature))
+        Arc::new(LogSchema::new(model.parse().expect("a name"), version, &signature))
     }
 
-    fn answered(shape: &Arc<LogShape>, rows: usize) -> Answered {
+    fn record(schema: &Arc<LogSchema>, rows: usize) -> PredictionRecord {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let nothing = Arc::new(arrow::datatypes::Schema::empty());
-        Answered {
-            shape: Arc::clone(shape),
+        PredictionRecord {
+            schema: Arc::clone(schema),
             prediction_id: PredictionId::new(Uuid::nil()),
             answered_at: DateTime::UNIX_EPOCH,
             event_times: EventTimes::Same(0),
             rows: RecordBatch::try_new_with_options(nothing, Vec::new(), &options).expect("a batch"),
-            prediction: Prediction { rows, outputs: Vec::new() },
+            prediction: Arc::new(Prediction { rows, outputs: Vec::new() }),
         }
     }
 
     #[test]
-    fn the_oldest_go_first_and_are_declared_by_their_own_model() {
-        let (a, b) = (shape("a"), shape("b"));
-        let one = answered(&a, 5).byte_size();
+    fn the_oldest_rows_are_dropped_and_declared_by_their_own_model() {
+        let (a, b) = (schema("a"), schema("b"));
+        let one = record(&a, 5).byte_size();
         let mut buffer = Buffer::new(2 * one);
-        assert_eq!(buffer.push(answered(&a, 5)), 0);
-        assert_eq!(buffer.push(answered(&b, 3)), 0);
-        assert_eq!(buffer.push(answered(&b, 2)), 5, "the oldest answer makes room");
-        assert_eq!((buffer.waiting_rows(), buffer.gathered_rows()), (5, 5));
+        assert_eq!(buffer.push(record(&a, 5)), 0);
+        assert_eq!(buffer.push(record(&b, 3)), 0);
+        assert_eq!(buffer.push(record(&b, 2)), 5, "the oldest record is dropped");
+        assert_eq!((buffer.buffered_rows(), buffer.recorded_rows()), (5, 5));
 
-        let joined = crate::log::rows::join(buffer.take_gathered(), 100);
+        let joined = crate::log::batch::join(buffer.take_records(), 100);
         buffer.limit_bytes = usize::MAX;
-        assert_eq!(buffer.keep(joined.segments), 0);
+        assert_eq!(buffer.keep(joined.batches), 0);
         let first = buffer.next().expect("rows of b");
-        assert_eq!((first.segment.shape.model.as_str(), first.segment.rows(), first.lost_before), ("b", 5, 0));
+        assert_eq!((first.batch.schema.model.as_str(), first.batch.rows(), first.lost_before), ("b", 5, 0));
         let second = buffer.next().expect("the losses of a");
-        assert_eq!((second.segment.shape.model.as_str(), second.segment.rows(), second.lost_before), ("a", 0, 5));
+        assert_eq!((second.batch.schema.model.as_str(), second.batch.rows(), second.lost_before), ("a", 0, 5));
         assert!(buffer.next().is_none());
     }
 
     #[test]
-    fn halves_stay_the_oldest_and_a_row_that_is_too_large_is_lost() {
-        let a = shape("a");
+    fn halves_stay_the_oldest_and_a_row_that_exceeds_a_message_is_lost() {
+        let a = schema("a");
         let mut buffer = Buffer::new(usize::MAX);
-        let segments = |sizes: &[usize]| {
-            crate::log::rows::join(sizes.iter().map(|&rows| answered(&a, rows)).collect(), 1).segments
-        };
-        buffer.keep(segments(&[3, 1]));
-        let Next { segment, .. } = buffer.next().expect("three rows");
-        buffer.split(segment, 7);
-        let Next { segment, lost_before } = buffer.next().expect("the first half");
-        assert_eq!((segment.rows(), lost_before), (1, 7));
-        buffer.split(segment, lost_before);
-        let Next { segment, lost_before } = buffer.next().expect("the second half");
-        assert_eq!((segment.rows(), lost_before), (2, 8), "the loss travels on");
-        assert_eq!(buffer.waiting_rows(), 1);
+        let batches =
+            |sizes: &[usize]| crate::log::batch::join(sizes.iter().map(|&rows| record(&a, rows)).collect(), 1).batches;
+        buffer.keep(batches(&[3, 1]));
+        let Next { batch, .. } = buffer.next().expect("three rows");
+        buffer.split(batch, 7);
+        let Next { batch, lost_before } = buffer.next().expect("the first half");
+        assert_eq!((batch.rows(), lost_before), (1, 7));
+        buffer.split(batch, lost_before);
+        let Next { batch, lost_before } = buffer.next().expect("the second half");
+        assert_eq!((batch.rows(), lost_before), (2, 8), "the loss stays declared");
+        assert_eq!(buffer.buffered_rows(), 1);
     }
 }

@@ -1,14 +1,15 @@
-//! Messages of the prediction log, numbered within one life of the replica.
+//! Messages of the prediction log, numbered within one incarnation of the replica.
 
 use bytes::Bytes;
+use rekindle_bus::subject;
 use rekindle_dataset::prediction_log::{self, Header};
-use rekindle_domain::ReplicaId;
+use rekindle_domain::{Namespace, ReplicaId};
 use uuid::Uuid;
 
-use super::rows::Segment;
+use super::batch::LogBatch;
 use crate::Error;
 
-/// A message as it is sent, once or again.
+/// A message as it is published, once or repeatedly.
 pub(super) struct Message {
     pub(super) subject: String,
     pub(super) id: String,
@@ -17,10 +18,10 @@ pub(super) struct Message {
     pub(super) lost_before: u64,
 }
 
-/// A segment, encoded.
+/// An encoded batch.
 pub(super) enum Encoded {
     Message(Message),
-    /// More bytes than a message may have; the number was not used.
+    /// The batch has more bytes than a message may have. No number was used.
     TooLarge,
 }
 
@@ -36,34 +37,34 @@ impl Sequence {
         Self { replica, incarnation, last: 0 }
     }
 
-    /// The segment under the next number.
-    pub(super) fn encode(&mut self, segment: &Segment, lost_before: u64, max_bytes: usize) -> Result<Encoded, Error> {
+    /// The batch under the next number.
+    pub(super) fn encode(&mut self, batch: &LogBatch, lost_before: u64, max_bytes: usize) -> Result<Encoded, Error> {
         let sequence = self.last + 1;
-        let shape = &segment.shape;
+        let schema = &batch.schema;
         let header = Header {
-            model: shape.model.clone(),
-            model_version: shape.version.version,
-            bundle_digest: shape.version.bundle,
+            model: schema.model.clone(),
+            model_version: schema.version.version,
+            bundle_digest: schema.version.bundle,
             replica: self.replica.clone(),
             incarnation: self.incarnation,
             sequence,
             lost_before,
         };
-        let payload = match prediction_log::encode(&header, &segment.batch) {
-            Ok(payload) if payload.len() > max_bytes && segment.rows() > 0 => return Ok(Encoded::TooLarge),
+        let payload = match prediction_log::encode(&header, &batch.batch) {
+            Ok(payload) if payload.len() > max_bytes && batch.rows() > 0 => return Ok(Encoded::TooLarge),
             Ok(payload) => payload,
-            Err(rekindle_dataset::Error::LogTooLarge { .. }) if segment.rows() > 0 => return Ok(Encoded::TooLarge),
+            Err(rekindle_dataset::Error::LogTooLarge { .. }) if batch.rows() > 0 => return Ok(Encoded::TooLarge),
             Err(source) => {
-                let (model, rows) = (shape.model.clone(), segment.batch.num_rows());
+                let (model, rows) = (schema.model.clone(), batch.batch.num_rows());
                 return Err(Error::LogEncoding { model, rows, source: Box::new(source) });
             }
         };
         self.last = sequence;
         Ok(Encoded::Message(Message {
-            subject: format!("rekindle.predictions.{}", shape.model),
+            subject: subject::predictions(&Namespace::default(), &schema.model),
             id: header.message_id(),
             payload,
-            rows: segment.rows(),
+            rows: batch.rows(),
             lost_before,
         }))
     }

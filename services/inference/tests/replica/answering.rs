@@ -1,18 +1,20 @@
-//! What a client sees.
+//! The protocol as a client uses it.
 
+use rekindle_domain::ServedModel;
 use rekindle_proto::inference::{
     ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
     model_infer_request::InferRequestedOutputTensor,
 };
+use rekindle_runtime::telemetry;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{MODEL, Replica, World, model, parameter, request};
+use crate::world::{MODEL, Replica, World, model, parameter, request};
 
 async fn serving() -> (World, Replica) {
     let world = World::start().await;
     let (version, _) = world.publish(7).await;
-    world.desire(1, version).await;
+    world.route(1, version).await;
     let replica = world.replica().await;
     replica.ready().await;
     (world, replica)
@@ -23,7 +25,7 @@ fn output(name: &str) -> InferRequestedOutputTensor {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_says_where_it_comes_from() {
+async fn an_answer_names_its_provenance() {
     let (_world, replica) = serving().await;
     let answer =
         replica.infer(rekindle_proto::inference::ModelInferRequest { id: "mine".into(), ..request(3) }).await.unwrap();
@@ -51,25 +53,26 @@ async fn outputs_are_raw_and_a_row_does_not_depend_on_its_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_outputs_asked_for_are_given() {
+async fn only_the_requested_outputs_are_returned() {
     let (_world, replica) = serving().await;
-    let mut asking = request(2);
-    asking.outputs = vec![output("label")];
-    let answer = replica.infer(asking.clone()).await.unwrap();
+    let mut selecting = request(2);
+    selecting.outputs = vec![output("label")];
+    let answer = replica.infer(selecting.clone()).await.unwrap();
     assert_eq!((answer.outputs.len(), answer.raw_output_contents.len()), (1, 1));
     assert_eq!(answer.outputs[0].name, "label");
-    for (outputs, words) in [(["score", "label"], "it gives probability, label"), (["label", "label"], "twice")] {
-        asking.outputs = outputs.map(output).to_vec();
-        let refused = replica.infer(asking.clone()).await.unwrap_err();
+    for (outputs, words) in [(["score", "label"], "its outputs are probability, label"), (["label", "label"], "twice")]
+    {
+        selecting.outputs = outputs.map(output).to_vec();
+        let refused = replica.infer(selecting.clone()).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert!(refused.message().contains(words), "{refused}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_name_what_is_wrong_and_change_nothing() {
+async fn invalid_requests_are_refused_with_the_name_of_the_field_and_change_nothing() {
     let (world, replica) = serving().await;
-    let answered = world.reports("a report", |served| served.serving.is_some()).await.answered;
+    let before = answered(&world.reports("a report", |served| served.primary.is_some()).await).0;
 
     let mut bad = request(1);
     bad.inputs[1].name = "distanse".into();
@@ -81,22 +84,27 @@ async fn refusals_name_what_is_wrong_and_change_nothing() {
     elsewhere.model_name = "weather".into();
     let refused = replica.infer(elsewhere).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    assert!(refused.message().contains("served are flight-delay"), "{refused}");
+    assert!(refused.message().contains("it serves flight-delay"), "{refused}");
 
     let mut older = request(1);
     older.model_version = "6".into();
     let refused = replica.infer(older.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    assert!(refused.message().contains("version 7 is"), "{refused}");
+    assert!(refused.message().contains("request version 7, or no version"), "{refused}");
     older.model_version = "7".into();
     replica.infer(older).await.unwrap();
 
-    let served = world.reports("the one answer", |served| served.answered == answered + 1).await;
-    assert_eq!(served.failed, 0, "bad input is not the model's failure");
+    world.reports("one answer and no failure of the model", |served| answered(served) == (before + 1, 0)).await;
+}
+
+/// Requests answered by version 7, and failed in it.
+fn answered(served: &ServedModel) -> (u64, u64) {
+    let loaded = &served.versions[&7];
+    (loaded.answered, loaded.failed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_event_time_is_refused() {
+async fn an_invalid_event_time_is_refused() {
     use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
     let (_world, replica) = serving().await;
     let at = |choice| {
@@ -118,7 +126,7 @@ async fn a_bad_event_time_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_and_readiness_follow_the_protocol() {
+async fn metadata_and_readiness_conform_to_the_protocol() {
     let (_world, replica) = serving().await;
     let mut client = replica.client.clone();
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
@@ -129,12 +137,12 @@ async fn metadata_and_readiness_follow_the_protocol() {
     for (name, version, expected) in
         [(MODEL, "", true), (MODEL, "7", true), (MODEL, "6", false), ("weather", "", false)]
     {
-        let asked = ModelReadyRequest { name: name.into(), version: version.into() };
-        assert_eq!(client.model_ready(asked).await.unwrap().into_inner().ready, expected, "{name} {version}");
+        let request = ModelReadyRequest { name: name.into(), version: version.into() };
+        assert_eq!(client.model_ready(request).await.unwrap().into_inner().ready, expected, "{name} {version}");
     }
 
-    let asked = ModelMetadataRequest { name: MODEL.into(), version: String::new() };
-    let metadata = client.model_metadata(asked).await.unwrap().into_inner();
+    let request = ModelMetadataRequest { name: MODEL.into(), version: String::new() };
+    let metadata = client.model_metadata(request).await.unwrap().into_inner();
     assert_eq!(metadata.versions, ["7"]);
     let inputs: Vec<_> = metadata.inputs.iter().map(|input| (input.name.as_str(), input.datatype.as_str())).collect();
     assert_eq!(inputs, [("distance", "FP64"), ("delay", "FP64"), ("carrier", "BYTES")]);
@@ -142,13 +150,27 @@ async fn metadata_and_readiness_follow_the_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_was_deleted_is_no_longer_served() {
+async fn a_deleted_deployment_is_no_longer_served() {
     let (world, replica) = serving().await;
-    world.bus.deployments().await.unwrap().delete(MODEL).await.unwrap();
+    world.bus.routes().await.unwrap().delete(MODEL).await.unwrap();
     rekindle_testkit::eventually("the model to be gone", async || match replica.infer(request(1)).await {
         Err(status) if status.code() == Code::NotFound => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
     assert!(!world.config().cache_dir.join(format!("desired/{}.json", model())).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_has_a_help_text() {
+    let prometheus = telemetry::prometheus();
+    let (_world, replica) = serving().await;
+    replica.infer(request(1)).await.unwrap();
+    let text = prometheus.render();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name);
+    let ours: Vec<_> = names.filter(|name| name.starts_with("rekindle_inference_")).collect();
+    assert!(ours.contains(&"rekindle_inference_requests_total"), "{ours:?}");
+    for name in ours {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
+    }
 }

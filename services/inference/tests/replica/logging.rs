@@ -11,7 +11,7 @@ use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
 use rekindle_testkit::eventually;
 
-use crate::support::{Replica, World, parameter, request};
+use crate::world::{Replica, World, parameter, request};
 
 type Messages = BTreeMap<String, (Header, arrow::array::RecordBatch)>;
 
@@ -25,7 +25,7 @@ async fn logged(world: &World) -> Result<Messages, String> {
         let message = stream.get_raw_message(sequence).await.map_err(|error| text(&error))?;
         assert!(message.payload.len() <= prediction_log::MAX_BYTES);
         let (header, batch) = prediction_log::decode(&message.payload).map_err(|error| text(&error))?;
-        assert!(messages.insert(header.message_id(), (header, batch)).is_none(), "a message came twice");
+        assert!(messages.insert(header.message_id(), (header, batch)).is_none(), "a message occurs twice");
     }
     Ok(messages)
 }
@@ -37,7 +37,7 @@ fn rows(messages: &Messages) -> (u64, u64) {
 
 async fn serving(world: &World, buffer_bytes: usize) -> Replica {
     let (version, _) = world.publish(1).await;
-    world.desire(1, version).await;
+    world.route(1, version).await;
     let mut config = world.config();
     config.log.buffer_bytes = buffer_bytes;
     config.log.batch_bytes = buffer_bytes.min(config.log.batch_bytes);
@@ -54,13 +54,13 @@ async fn answer(replica: &Replica, requests: usize, rows: usize) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_logged_as_it_was_given() {
+async fn the_log_has_the_rows_and_the_outputs_of_an_answer() {
     let world = World::start().await;
     let replica = serving(&world, 1 << 20).await;
-    let mut asked = request(2);
+    let mut request = request(2);
     let time = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("2026-03-01T12:00:00Z".into())) };
-    asked.parameters.insert("event_time".into(), time);
-    let answer = replica.infer(asked).await.unwrap();
+    request.parameters.insert("event_time".into(), time);
+    let answer = replica.infer(request).await.unwrap();
     replica.stop().await;
 
     let messages = logged(&world).await.unwrap();
@@ -87,7 +87,7 @@ async fn an_answer_is_logged_as_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bus_that_dies_costs_no_answer_and_no_row_goes_uncounted() {
+async fn an_unreachable_bus_fails_no_request_and_every_row_is_counted() {
     let mut world = World::start().await;
     let replica = serving(&world, 256 << 10).await;
     let mut answered = answer(&replica, 200, 3).await;
@@ -98,7 +98,7 @@ async fn a_bus_that_dies_costs_no_answer_and_no_row_goes_uncounted() {
     .await;
 
     world.nats.kill();
-    // Far more than the buffer holds.
+    // Far more than the buffer's size.
     answered += answer(&replica, 400, 64).await;
     world.nats.restart().await;
     answered += answer(&replica, 50, 3).await;
@@ -115,11 +115,11 @@ async fn a_bus_that_dies_costs_no_answer_and_no_row_goes_uncounted() {
     assert!(lost > 0 && logged > 650, "{logged} logged, {lost} lost: the buffer should have overflowed");
     replica.stop().await;
     let (logged, lost) = rows(&self::logged(&world).await.unwrap());
-    assert_eq!(logged + lost, answered, "the end adds nothing");
+    assert_eq!(logged + lost, answered, "shutdown adds nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_requests_are_split_into_messages_that_the_bus_takes() {
+async fn large_requests_are_split_into_messages_within_the_limit() {
     let world = World::start().await;
     let replica = serving(&world, 64 << 20).await;
     let answered = answer(&replica, 4, 8000).await;

@@ -1,9 +1,10 @@
-//! One replica over real gRPC, with a real bus, a real object store and really trained bundles.
+//! One replica over gRPC, with a nats-server, an object store and trained bundles.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod answering;
 mod logging;
 mod readiness;
+mod recorded;
 mod serving;
-mod support;
+mod world;

@@ -1,29 +1,30 @@
-//! What one model's trouble does to the replica, and how often it is tried.
+//! How the failure of one model affects the replica, and when a failed load is retried.
 
 use std::time::Duration;
 
-use rekindle_domain::{Digest, ServedModel, VersionRef};
+use rekindle_domain::{Digest, Routes, ServedModel, VersionRef};
 use rekindle_proto::inference::{ModelReadyRequest, ServerReadyRequest};
 use rekindle_runtime::telemetry;
 use rekindle_testkit::eventually;
 
-use crate::support::{MODEL, Replica, World, request};
+use crate::world::{MODEL, Replica, World, request};
 
-/// A version whose bundle is nowhere.
-fn missing(version: u32) -> VersionRef {
-    VersionRef { version, bundle: Digest::of(format!("nowhere {version}").as_bytes()) }
+/// Routes to a version whose bundle does not exist.
+fn missing(model: &str, generation: u64) -> Routes {
+    let version = VersionRef { version: 1, bundle: Digest::of(b"missing") };
+    Routes::to(model.parse().unwrap(), generation, version)
 }
 
-async fn refused(world: &World, model: &str, generation: u64) -> ServedModel {
-    eventually("the refusal", async || {
+async fn failed(world: &World, model: &str, generation: u64) -> ServedModel {
+    eventually("the failure", async || {
         let served = world.reported_of(model).await?;
-        let is_refused = served.generation == generation && served.failure.is_some();
-        if is_refused { Ok(served) } else { Err(format!("{served:?}")) }
+        let is_failed = served.generation == generation && served.failure.is_some();
+        if is_failed { Ok(served) } else { Err(format!("{served:?}")) }
     })
     .await
 }
 
-/// How often a version of `model` could not be loaded, by this process's metrics.
+/// The failed loads of `model` in this process's metrics.
 fn failed_loads(model: &str) -> u64 {
     let name = format!("rekindle_inference_loads_total{{model=\"{model}\",outcome=\"failed\"}} ");
     let text = telemetry::prometheus().render();
@@ -38,33 +39,33 @@ async fn is_ready(replica: &Replica, model: &str) -> (bool, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_assignment_is_tried_once_per_interval_and_at_once_when_a_new_one_comes() {
+async fn a_failed_load_is_retried_once_per_interval_and_new_routes_are_tried_at_once() {
     telemetry::prometheus();
     let model = "tried-again";
     let world = World::start().await;
-    world.desire_of(model, 1, missing(1)).await;
+    world.set_routes(&missing(model, 1)).await;
     let mut config = world.config();
     config.resync_interval = Duration::from_secs(3600);
     let _replica = Replica::start(config, Some(world.bus.clone()), Some(world.artifacts.clone())).await;
-    refused(&world, model, 1).await;
-    // Whatever else happens to the replica is no reason to try again.
+    failed(&world, model, 1).await;
+    // Changes of other models do not cause a retry.
     let (other, _) = world.publish(1).await;
     for generation in 1..=5 {
-        world.desire(generation, other).await;
+        world.route(generation, other).await;
         world.reports("the other model", |served| served.generation == generation).await;
     }
     assert_eq!(failed_loads(model), 1);
-    world.desire_of(model, 2, missing(1)).await;
-    refused(&world, model, 2).await;
+    world.set_routes(&missing(model, 2)).await;
+    failed(&world, model, 2).await;
     assert_eq!(failed_loads(model), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_assignment_is_tried_again_after_the_interval() {
+async fn a_failed_load_is_retried_after_the_interval() {
     telemetry::prometheus();
     let model = "tried-in-time";
     let world = World::start().await;
-    world.desire_of(model, 1, missing(1)).await;
+    world.set_routes(&missing(model, 1)).await;
     let mut config = world.config();
     config.resync_interval = Duration::from_millis(500);
     let began = std::time::Instant::now();
@@ -77,14 +78,14 @@ async fn a_failed_assignment_is_tried_again_after_the_interval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_model_that_cannot_be_served_is_its_own_trouble_even_after_a_restart() {
+async fn a_new_model_that_fails_to_load_does_not_affect_readiness_even_after_a_restart() {
     let world = World::start().await;
     let (version, _) = world.publish(1).await;
-    world.desire(1, version).await;
+    world.route(1, version).await;
     let replica = world.replica().await;
     replica.ready().await;
-    world.desire_of("never-loads", 1, missing(1)).await;
-    refused(&world, "never-loads", 1).await;
+    world.set_routes(&missing("never-loads", 1)).await;
+    failed(&world, "never-loads", 1).await;
     assert_eq!(is_ready(&replica, "never-loads").await, (true, false));
     assert_eq!(is_ready(&replica, MODEL).await, (true, true));
     replica.stop().await;

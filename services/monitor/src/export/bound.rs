@@ -7,39 +7,34 @@ use rekindle_artifacts::Artifacts;
 use super::Span;
 use crate::{
     Error,
-    segment::{self, EVENT_TIME, Segment},
+    chunk::{self, Chunk, columns},
 };
 
-/// Which segments to read, and from which event time on.
+/// Which chunks to read, and from which event time on.
 pub(super) struct Bounded {
     /// In order of commit.
-    pub(super) segments: Vec<Segment>,
+    pub(super) chunks: Vec<Chunk>,
     /// In milliseconds; `None` is open.
     pub(super) from: Option<i64>,
-    /// Rows of the span before `from`; those of segments that need not be read are counted whole.
+    /// Rows of the span before `from`. Chunks that are not read count with all their rows.
     pub(super) left_out: u64,
 }
 
-/// At most `limit` rows of the span: all of them, or the latest. Rows of one millisecond are taken together or not at all.
-pub(super) async fn latest(
-    artifacts: &Artifacts,
-    found: Vec<Segment>,
-    span: &Span,
-    limit: u64,
-) -> Result<Bounded, Error> {
-    let all: u64 = found.iter().map(|segment| segment.rows).sum();
+/// At most `limit` rows of the span: all of them, or the latest. Rows of one millisecond are exported together or not at all.
+pub(super) async fn latest(artifacts: &Artifacts, found: Vec<Chunk>, span: Span, limit: u64) -> Result<Bounded, Error> {
+    let all: u64 = found.iter().map(|chunk| chunk.rows).sum();
     if all <= limit {
-        return Ok(Bounded { segments: found, from: span.from, left_out: 0 });
+        return Ok(Bounded { chunks: found, from: span.from, left_out: 0 });
     }
-    let (segments, passed_over) = candidates(found, limit);
+    let (chunks, skipped) = candidates(found, limit);
     let mut latest = Latest { limit, times: BinaryHeap::new(), in_span: 0 };
     let (from, until) = (span.from, span.until);
-    for segment in &segments {
-        let bytes = artifacts.get_object_verified(&segment.object_key, &segment.digest).await?;
+    for chunk in &chunks {
+        let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
         latest = tokio::task::spawn_blocking(move || {
-            for batch in segment::read(bytes, |name| name == EVENT_TIME)? {
+            for batch in chunk::read(bytes, |name| name == columns::EVENT_TIME)? {
                 let batch = batch?;
-                for &time in segment::event_times(&batch)?.values() {
+                for &time in columns::event_times(&batch)?.values() {
                     if from.is_none_or(|from| time >= from) && until.is_none_or(|until| time < until) {
                         latest.add(time);
                     }
@@ -50,33 +45,33 @@ pub(super) async fn latest(
         .await??;
     }
     let kept = latest.kept();
-    let left_out = passed_over + latest.in_span - kept.1;
-    Ok(Bounded { segments, from: kept.0.or(span.from), left_out })
+    let left_out = skipped + latest.in_span - kept.1;
+    Ok(Bounded { chunks, from: kept.0.or(span.from), left_out })
 }
 
-/// The segments that may hold any of the latest `limit` rows, and the rows of the others. Enough rows lie wholly at or after some event
-/// time; what ends before it cannot matter.
-fn candidates(found: Vec<Segment>, limit: u64) -> (Vec<Segment>, u64) {
+/// The chunks that may hold any of the latest `limit` rows, and the number of rows in the others. More than `limit` rows lie in chunks
+/// that begin at or after some event time; a chunk that ends before it holds none of the latest.
+fn candidates(found: Vec<Chunk>, limit: u64) -> (Vec<Chunk>, u64) {
     let mut latest_first: Vec<(i64, u64)> =
-        found.iter().filter_map(|segment| segment.events.map(|(min, _)| (min, segment.rows))).collect();
+        found.iter().filter_map(|chunk| chunk.events.map(|(min, _)| (min, chunk.rows))).collect();
     latest_first.sort_unstable_by_key(|&(min, _)| Reverse(min));
     let mut rows = 0;
     let enough = latest_first.into_iter().find(|(_, more)| {
         rows += more;
         rows > limit
     });
-    let matters = |segment: &Segment| match (segment.events, enough) {
+    let matters = |chunk: &Chunk| match (chunk.events, enough) {
         (Some((_, max)), Some((since, _))) => max >= since,
         _ => true,
     };
-    let (segments, rest): (Vec<Segment>, Vec<Segment>) = found.into_iter().partition(matters);
-    (segments, rest.iter().map(|segment| segment.rows).sum())
+    let (chunks, rest): (Vec<Chunk>, Vec<Chunk>) = found.into_iter().partition(matters);
+    (chunks, rest.iter().map(|chunk| chunk.rows).sum())
 }
 
-/// The latest times of many, in memory that follows the limit.
+/// The latest of many event times, in memory that is bounded by the limit.
 struct Latest {
     limit: u64,
-    /// One more than the limit at most, the earliest on top.
+    /// At most one more than the limit, the earliest on top.
     times: BinaryHeap<Reverse<i64>>,
     in_span: u64,
 }
@@ -90,7 +85,7 @@ impl Latest {
         }
     }
 
-    /// From when on rows fit, `None` where all do; and how many that are.
+    /// The event time from which on the rows fit, `None` if all do, and the number of these rows.
     fn kept(&self) -> (Option<i64>, u64) {
         match self.times.peek() {
             Some(&Reverse(first_too_many)) if self.times.len() as u64 > self.limit => {
@@ -107,13 +102,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::segment::Kind;
+    use crate::chunk::Kind;
 
-    fn segment(rows: u64, events: (i64, i64)) -> Segment {
-        Segment {
+    fn chunk(rows: u64, events: (i64, i64)) -> Chunk {
+        Chunk {
             id: Uuid::nil(),
             kind: Kind::Prediction,
-            model: "flights".parse().expect("a name"),
+            model: "flights".parse().expect("a valid name"),
             model_version: 1,
             bundle: None,
             object_key: String::new(),
@@ -126,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_that_fit_are_kept_and_equal_times_stay_together() {
+    fn the_latest_rows_that_fit_are_kept_and_equal_times_stay_together() {
         let kept = |limit: u64, times: &[i64]| {
             let mut latest = Latest { limit, times: BinaryHeap::new(), in_span: 0 };
             times.iter().for_each(|&time| latest.add(time));
@@ -139,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn only_segments_that_end_too_early_to_matter_are_passed_over() {
-        let long_ago = segment(10, (0, 9));
-        let across = segment(10, (0, 25));
-        let recent = segment(10, (20, 29));
-        let newest = segment(10, (30, 39));
-        let (taken, passed_over) = candidates(vec![long_ago, across.clone(), recent.clone(), newest.clone()], 15);
-        assert_eq!((taken, passed_over), (vec![across, recent, newest], 10));
+    fn only_chunks_that_end_before_the_latest_rows_are_skipped() {
+        let long_ago = chunk(10, (0, 9));
+        let across = chunk(10, (0, 25));
+        let recent = chunk(10, (20, 29));
+        let newest = chunk(10, (30, 39));
+        let (read, skipped) = candidates(vec![long_ago, across.clone(), recent.clone(), newest.clone()], 15);
+        assert_eq!((read, skipped), (vec![across, recent, newest], 10));
     }
 }

@@ -1,27 +1,24 @@
-//! Where exported rows came from, as one blob: a dataset names it as its parent, however many segments were read.
+//! The origin of exported rows as one blob: a dataset names it as its parent, however many chunks were read.
 
-use rekindle_domain::Digest;
+use rekindle_domain::{Digest, ModelName};
 use serde::Serialize;
 
 use super::Span;
-use crate::{
-    Error,
-    segment::{Kind, Segment},
-};
+use crate::{Error, chunk::Chunk};
 
-/// Version of this layout.
-const FORMAT: u32 = 1;
+/// Version of this shape. The first one had `format_version` in place of `schema`, and called chunks segments.
+const SCHEMA: u32 = 2;
 
 #[derive(Serialize)]
 struct Manifest<'a> {
-    format_version: u32,
+    schema: u32,
     model: &'a str,
     /// First event time that was read, in milliseconds; null is open.
     from: Option<i64>,
-    /// First event time after what was read, in milliseconds; null is open.
+    /// First event time after the span, in milliseconds; null is open.
     until: Option<i64>,
     /// In order of their keys.
-    segments: Vec<Entry<'a>>,
+    chunks: Vec<Entry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -32,22 +29,18 @@ struct Entry<'a> {
     rows: u64,
 }
 
-/// The manifest of an export as canonical JSON (RFC 8785); `from` is where reading began.
+/// The manifest of an export as canonical JSON (RFC 8785). `read` is the span from the first event time that was read.
 pub(super) fn bytes<'a>(
-    span: &Span,
-    from: Option<i64>,
-    segments: impl Iterator<Item = &'a Segment>,
+    model: &ModelName,
+    read: Span,
+    chunks: impl Iterator<Item = &'a Chunk>,
 ) -> Result<Vec<u8>, Error> {
-    let mut segments: Vec<Entry<'_>> = segments.map(entry).collect();
-    segments.sort_unstable_by_key(|entry| entry.key);
-    let manifest = Manifest { format_version: FORMAT, model: span.model.as_str(), from, until: span.until, segments };
+    let mut chunks: Vec<Entry<'_>> = chunks.map(entry).collect();
+    chunks.sort_unstable_by_key(|entry| entry.key);
+    let manifest = Manifest { schema: SCHEMA, model: model.as_str(), from: read.from, until: read.until, chunks };
     Ok(serde_json_canonicalizer::to_vec(&manifest)?)
 }
 
-fn entry(segment: &Segment) -> Entry<'_> {
-    let kind = match segment.kind {
-        Kind::Prediction => "prediction",
-        Kind::Outcome => "outcome",
-    };
-    Entry { kind, key: &segment.object_key, digest: segment.digest, rows: segment.rows }
+fn entry(chunk: &Chunk) -> Entry<'_> {
+    Entry { kind: chunk.kind.as_str(), key: &chunk.object_key, digest: chunk.digest, rows: chunk.rows }
 }

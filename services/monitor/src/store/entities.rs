@@ -1,15 +1,15 @@
-//! Rows as they lie in the tables.
+//! The rows of the tables.
 
 #![expect(unreachable_pub, reason = "the derives write pub items, and want theirs to be")]
 
-pub(crate) mod segment {
+pub(crate) mod chunk {
     use sea_orm::entity::prelude::*;
 
-    /// One Parquet object. Written once, with the effects of the messages it holds; never changed.
+    /// One Parquet object. Inserted once, in the transaction that captures its messages; never updated.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "segments")]
+    #[sea_orm(table_name = "chunks")]
     pub struct Model {
-        /// Order of commit: the log's own clock.
+        /// Order of commit: the logical clock of the log.
         #[sea_orm(primary_key)]
         pub position: i64,
         pub id: Uuid,
@@ -30,7 +30,7 @@ pub(crate) mod segment {
         /// Prediction ids, compared byte by byte on every database.
         pub id_min: Uuid,
         pub id_max: Uuid,
-        /// Latest event time of the model's log before this segment, in milliseconds.
+        /// Latest event time of the model's log before this chunk, in milliseconds.
         pub latest_before: Option<i64>,
         pub created_at: ChronoDateTimeUtc,
     }
@@ -44,7 +44,7 @@ pub(crate) mod segment {
 pub(crate) mod log {
     use sea_orm::entity::prelude::*;
 
-    /// What is known about one model's log. Capture owns the counters and `latest_event`; evaluation owns `reported_until`.
+    /// The state of one model's log. Capture owns the counters and `latest_event`; evaluation owns `reported_until`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "logs")]
     pub struct Model {
@@ -52,7 +52,7 @@ pub(crate) mod log {
         pub model: String,
         pub predictions: i64,
         pub lost: i64,
-        /// May fall, when a message comes after those that were numbered after it.
+        /// Decreases when a message arrives after messages with greater numbers.
         pub lost_messages: i64,
         pub late: i64,
         pub outcomes: i64,
@@ -67,12 +67,12 @@ pub(crate) mod log {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-pub(crate) mod life {
+pub(crate) mod incarnation {
     use sea_orm::entity::prelude::*;
 
-    /// One life of a replica, as far as its messages have come. Owned by capture.
+    /// One incarnation of a replica and the messages received from it. Owned by capture.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-    #[sea_orm(table_name = "lives")]
+    #[sea_orm(table_name = "incarnations")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub incarnation: Uuid,
@@ -90,7 +90,11 @@ pub(crate) mod life {
 pub(crate) mod report {
     use sea_orm::entity::prelude::*;
 
-    /// `closed (quality NULL) --labelled enough, or waited long enough--> judged (quality set)`. Evaluation owns both steps.
+    /// Evaluation, under the model's lease, owns both arrows:
+    ///
+    /// ```text
+    /// (insert when the window closes) -> quality NULL --(labelled, or the label wait is over)--> quality set
+    /// ```
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "reports")]
     pub struct Model {
@@ -101,6 +105,8 @@ pub(crate) mod report {
         pub bundle_digest: String,
         pub from_ms: i64,
         pub until_ms: i64,
+        /// The slice's name; empty for all rows.
+        pub slice: String,
         pub rows: i64,
         pub drift: Json,
         pub quality: Option<Json>,
@@ -121,7 +127,7 @@ pub(crate) mod report {
 pub(crate) mod watch {
     use sea_orm::entity::prelude::*;
 
-    /// How a model is watched; moved by compare-and-set on `revision`.
+    /// The watch settings of a model; updated by compare-and-set on `revision`.
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "watches")]
     pub struct Model {

@@ -1,4 +1,4 @@
-//! The state of each model's log: counters, the latest event time, and how far it was reported on.
+//! The state of each model's log: counters, the latest event time, and up to where its windows are reported.
 
 use std::iter::Sum;
 
@@ -11,47 +11,47 @@ use sea_orm::{
 
 use super::{counted, entities::log, stored, unreadable};
 
-/// A model's log at one moment.
+/// The state of a model's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     /// Rows captured.
     pub(crate) predictions: u64,
     /// Rows that replicas declared lost.
     pub(crate) lost: u64,
-    /// Messages that never came.
+    /// Messages that never arrived.
     pub(crate) lost_messages: u64,
-    /// Captured rows whose window had closed before they came.
+    /// Captured rows whose window had closed before they arrived.
     pub(crate) late: u64,
-    /// Outcomes captured, counting repetitions.
+    /// Outcomes captured, repeated ones included.
     pub(crate) outcomes: u64,
     /// The latest event time, in milliseconds.
     pub(crate) latest_event: Option<i64>,
-    /// Event time up to which windows were reported, in milliseconds.
+    /// Event time up to which windows are reported, in milliseconds.
     pub(crate) reported_until: Option<i64>,
 }
 
-/// What a batch adds to a log.
+/// The change that captured messages make to a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Growth {
+pub(crate) struct LogDelta {
     /// Rows captured.
     pub(crate) predictions: u64,
     /// Rows declared lost.
     pub(crate) lost: u64,
-    /// By how many the messages that never came have grown.
+    /// By how much the number of messages that never arrived grew.
     pub(crate) lost_messages: i64,
-    /// Rows too late for their window.
+    /// Rows that arrived after their window had closed.
     pub(crate) late: u64,
     /// Outcomes captured.
     pub(crate) outcomes: u64,
-    /// Lines set aside.
+    /// Lines dead-lettered.
     pub(crate) bad_lines: u64,
     /// The latest event time among the rows, in milliseconds.
     pub(crate) latest_event: Option<i64>,
 }
 
-impl Sum for Growth {
-    fn sum<I: Iterator<Item = Self>>(growths: I) -> Self {
-        growths.fold(Self::default(), |sum, one| Self {
+impl Sum for LogDelta {
+    fn sum<I: Iterator<Item = Self>>(deltas: I) -> Self {
+        deltas.fold(Self::default(), |sum, one| Self {
             predictions: sum.predictions + one.predictions,
             lost: sum.lost + one.lost,
             lost_messages: sum.lost_messages + one.lost_messages,
@@ -63,7 +63,7 @@ impl Sum for Growth {
     }
 }
 
-/// The log of a model; empty where nothing was captured yet.
+/// The log of a model; empty if nothing was captured yet.
 pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<Log, DbErr> {
     let row = log::Entity::find_by_id(model.as_str()).one(db).await?;
     Ok(row.map_or_else(Log::default, |row| Log {
@@ -83,12 +83,12 @@ pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, 
     names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
 }
 
-/// Adds what a batch brought. `before` is the log as the same transaction read it.
-pub(crate) async fn grow(
+/// Applies a change. `before` is the log as read in the same transaction.
+pub(crate) async fn apply(
     txn: &impl ConnectionTrait,
     model: &ModelName,
     before: &Log,
-    growth: &Growth,
+    delta: &LogDelta,
 ) -> Result<(), DbErr> {
     let fresh = log::ActiveModel {
         model: Set(model.to_string()),
@@ -108,20 +108,20 @@ pub(crate) async fn grow(
     let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
     let mut update = log::Entity::update_many()
         .filter(log::Column::Model.eq(model.as_str()))
-        .col_expr(log::Column::Predictions, plus(log::Column::Predictions, growth.predictions))
-        .col_expr(log::Column::Lost, plus(log::Column::Lost, growth.lost))
-        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(growth.lost_messages))
-        .col_expr(log::Column::Late, plus(log::Column::Late, growth.late))
-        .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, growth.outcomes))
-        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, growth.bad_lines));
-    if growth.latest_event > before.latest_event {
-        update = update.col_expr(log::Column::LatestEvent, Expr::value(growth.latest_event));
+        .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
+        .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
+        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(delta.lost_messages))
+        .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
+        .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, delta.outcomes))
+        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, delta.bad_lines));
+    if delta.latest_event > before.latest_event {
+        update = update.col_expr(log::Column::LatestEvent, Expr::value(delta.latest_event));
     }
     update.exec(txn).await?;
     Ok(())
 }
 
-/// Moves the end of what was reported from `before` to `until`; `false` where somebody else moved it.
+/// Moves the end of the reported windows from `before` to `until`; `false` if it is no longer at `before`.
 pub(crate) async fn move_reported_until(
     txn: &impl ConnectionTrait,
     model: &ModelName,

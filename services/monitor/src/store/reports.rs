@@ -1,105 +1,124 @@
-//! Reports: one row per model, version and window, entered when the window closes and completed when its quality is known.
+//! Reports: one row per model, version, window and slice, inserted when the window closes and completed with its quality.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ModelName, ReportId, VersionRef};
+use rekindle_domain::{
+    ModelName, ReportId, VersionRef, WorkflowId,
+    report::{Quality, WindowHeader, WindowReport},
+};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, sea_query::Expr,
 };
 use uuid::Uuid;
 
-use super::{counted, entities::report, stored, unreadable};
+use super::{counted, entities::report, record, stored, unreadable};
 use crate::{
-    report::{Quality, Report},
-    window::Window,
+    report::Report,
+    window::{Window, timestamp},
 };
 
+/// The position of a report in a list by window: the window's end in milliseconds, and the report's id.
+pub(crate) type Cursor = (i64, Uuid);
+
+/// The position of a report.
+pub(crate) fn cursor(report: &Report) -> Cursor {
+    (report.window.until, report.content.window.report.uuid())
+}
+
 fn read(row: report::Model) -> Result<Report, DbErr> {
-    let parse = |column: &str, json| serde_json::from_value(json).map_err(|error| unreadable(column, error));
-    let quality = row
-        .quality
-        .map(|json| serde_json::from_value::<Quality>(json).map_err(|error| unreadable("reports.quality", error)));
-    Ok(Report {
-        id: ReportId::new(row.id),
+    let window = Window { from: row.from_ms, until: row.until_ms };
+    let header = WindowHeader {
+        report: ReportId::new(row.id),
         model: row.model.parse().map_err(|error| unreadable("reports.model", error))?,
         version: VersionRef {
             version: u32::try_from(row.model_version).map_err(|error| unreadable("reports.model_version", error))?,
             bundle: row.bundle_digest.parse().map_err(|error| unreadable("reports.bundle_digest", error))?,
         },
-        window: Window { from: row.from_ms, until: row.until_ms },
+        slice: row.slice,
+        from: timestamp(window.from),
+        until: timestamp(window.until),
         rows: counted(row.rows),
-        drift: parse("reports.drift", row.drift)?,
-        quality: quality.transpose()?,
-        ids: (row.id_min.as_u128(), row.id_max.as_u128()),
         closed_at: row.closed_at,
+    };
+    let content = WindowReport {
+        window: header,
+        drift: record::decode(row.drift)?,
+        quality: row.quality.map(record::decode).transpose()?,
         quality_at: row.quality_at,
-        correlation_id: row.correlation_id,
+        correlation_id: row.correlation_id.map(WorkflowId::new),
         reason: row.reason,
-    })
+    };
+    Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()) })
 }
 
-/// Enters the report of a closed window. A second one for the same window and version is refused by the database.
+/// Inserts the report of a closed window. The database refuses a second one of the same model, version, window and slice.
 pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Result<(), DbErr> {
-    let json = |error| unreadable("reports.drift", error);
+    let Report { content, window, ids } = report;
+    let header = &content.window;
     let row = report::ActiveModel {
-        id: Set(report.id.uuid()),
-        model: Set(report.model.to_string()),
-        model_version: Set(report.version.version.into()),
-        bundle_digest: Set(report.version.bundle.to_string()),
-        from_ms: Set(report.window.from),
-        until_ms: Set(report.window.until),
-        rows: Set(stored(report.rows)),
-        drift: Set(serde_json::to_value(&report.drift).map_err(json)?),
+        id: Set(header.report.uuid()),
+        model: Set(header.model.to_string()),
+        model_version: Set(header.version.version.into()),
+        bundle_digest: Set(header.version.bundle.to_string()),
+        from_ms: Set(window.from),
+        until_ms: Set(window.until),
+        slice: Set(header.slice.clone()),
+        rows: Set(stored(header.rows)),
+        drift: Set(record::encode(&content.drift)?),
         quality: Set(None),
-        id_min: Set(Uuid::from_u128(report.ids.0)),
-        id_max: Set(Uuid::from_u128(report.ids.1)),
-        closed_at: Set(report.closed_at),
+        id_min: Set(Uuid::from_u128(ids.0)),
+        id_max: Set(Uuid::from_u128(ids.1)),
+        closed_at: Set(header.closed_at),
         quality_at: Set(None),
-        correlation_id: Set(report.correlation_id),
-        reason: Set(report.reason.clone()),
+        correlation_id: Set(content.correlation_id.map(WorkflowId::uuid)),
+        reason: Set(content.reason.clone()),
     };
     report::Entity::insert(row).exec_without_returning(txn).await?;
     Ok(())
 }
 
-/// Enters the quality of a report that has none yet; `false` where it has.
+/// Stores the quality of a report that has none yet; `false` if it has.
 pub(crate) async fn complete(
     txn: &impl ConnectionTrait,
-    report: &Report,
+    report: &WindowReport,
     quality: &Quality,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
-    let json = serde_json::to_value(quality).map_err(|error| unreadable("reports.quality", error))?;
     let completed = report::Entity::update_many()
-        .filter(report::Column::Id.eq(report.id.uuid()))
+        .filter(report::Column::Id.eq(report.window.report.uuid()))
         .filter(report::Column::QualityAt.is_null())
-        .col_expr(report::Column::Quality, Expr::value(json))
+        .col_expr(report::Column::Quality, Expr::value(record::encode(quality)?))
         .col_expr(report::Column::QualityAt, Expr::value(now))
         .col_expr(report::Column::Reason, Expr::value(report.reason.clone()))
-        .col_expr(report::Column::CorrelationId, Expr::value(report.correlation_id))
+        .col_expr(report::Column::CorrelationId, Expr::value(report.correlation_id.map(WorkflowId::uuid)))
         .exec(txn)
         .await?;
     Ok(completed.rows_affected == 1)
 }
 
-/// Reports of a model whose quality is not known yet, oldest window first.
-pub(crate) async fn unjudged(db: &impl ConnectionTrait, model: &ModelName, limit: u64) -> Result<Vec<Report>, DbErr> {
-    let rows = report::Entity::find()
+/// Reports of a model without a quality, oldest window first, from after `after`.
+pub(crate) async fn without_quality(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    after: Option<Cursor>,
+    limit: u64,
+) -> Result<Vec<Report>, DbErr> {
+    let mut query = report::Entity::find()
         .filter(report::Column::Model.eq(model.as_str()))
-        .filter(report::Column::QualityAt.is_null())
-        .order_by_asc(report::Column::UntilMs)
-        .order_by_asc(report::Column::Id)
-        .limit(limit)
-        .all(db)
-        .await?;
-    rows.into_iter().map(read).collect()
+        .filter(report::Column::QualityAt.is_null());
+    if let Some((until, id)) = after {
+        let same_window = Condition::all().add(report::Column::UntilMs.eq(until)).add(report::Column::Id.gt(id));
+        query = query.filter(Condition::any().add(report::Column::UntilMs.gt(until)).add(same_window));
+    }
+    let rows = query.order_by_asc(report::Column::UntilMs).order_by_asc(report::Column::Id).limit(limit).all(db);
+    rows.await?.into_iter().map(read).collect()
 }
 
-/// A model's reports, newest window first, from after the one with end `after.0` and id `after.1`.
+/// A model's reports, newest window first, from after `after`.
 pub(crate) async fn list(
     db: &impl ConnectionTrait,
     model: &ModelName,
-    after: Option<(i64, Uuid)>,
+    after: Option<Cursor>,
     limit: u64,
 ) -> Result<Vec<Report>, DbErr> {
     let mut query = report::Entity::find().filter(report::Column::Model.eq(model.as_str()));
@@ -107,7 +126,6 @@ pub(crate) async fn list(
         let same_window = Condition::all().add(report::Column::UntilMs.eq(until)).add(report::Column::Id.lt(id));
         query = query.filter(Condition::any().add(report::Column::UntilMs.lt(until)).add(same_window));
     }
-    let rows =
-        query.order_by_desc(report::Column::UntilMs).order_by_desc(report::Column::Id).limit(limit).all(db).await?;
-    rows.into_iter().map(read).collect()
+    let rows = query.order_by_desc(report::Column::UntilMs).order_by_desc(report::Column::Id).limit(limit).all(db);
+    rows.await?.into_iter().map(read).collect()
 }

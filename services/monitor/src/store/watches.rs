@@ -1,32 +1,31 @@
-//! Settings per model, moved by compare-and-set.
+//! Watches: settings per model, updated by compare-and-set.
 
-use rekindle_domain::ModelName;
+use rekindle_domain::{ModelName, Watch, WatchSettings};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
     sea_query::{Expr, OnConflict},
 };
 
-use super::{counted, entities::watch, stored, unreadable};
-use crate::watch::{Settings, Watch};
+use super::{counted, entities::watch, record, stored};
 
-/// The settings of a model; the defaults, at revision 0, where none were set.
+/// The watch of a model; the defaults, at revision 0, if none was set.
 pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<Watch, DbErr> {
     let Some(row) = watch::Entity::find_by_id(model.as_str()).one(db).await? else {
-        return Ok(Watch { model: model.clone(), settings: Settings::default(), revision: 0 });
+        return Ok(Watch { model: model.clone(), settings: WatchSettings::default(), revision: 0 });
     };
-    let settings = serde_json::from_value(row.settings).map_err(|error| unreadable("watches.settings", error))?;
+    let settings = record::decode(row.settings)?;
     Ok(Watch { model: model.clone(), settings, revision: counted(row.revision) })
 }
 
-/// Puts `settings` in place of revision `expected` (0: there are none); `false` where the revision is another.
+/// Replaces the settings at revision `expected` (0: none are set); `false` if the watch is at another revision.
 pub(crate) async fn set(
     db: &impl ConnectionTrait,
     model: &ModelName,
-    settings: &Settings,
+    settings: &WatchSettings,
     expected: u64,
 ) -> Result<bool, DbErr> {
-    let json = serde_json::to_value(settings).map_err(|error| unreadable("watches.settings", error))?;
+    let json = record::encode(settings)?;
     if expected == 0 {
         let row = watch::ActiveModel { model: Set(model.to_string()), settings: Set(json), revision: Set(1) };
         let inserted = watch::Entity::insert(row)

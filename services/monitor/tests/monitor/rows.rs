@@ -1,4 +1,4 @@
-//! Rows made up from a seed, a model learnt from such rows, and the messages in which a replica would log its answers.
+//! Rows generated from a seed, a model trained on such rows, and the messages in which a replica logs its predictions.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -10,40 +10,56 @@ use arrow::{
     datatypes::DataType,
 };
 use bytes::Bytes;
+use rekindle_bundle::{Bundle, Model, Values};
 use rekindle_dataset::{
     prediction_log::{self, Header},
     read_csv,
 };
-use rekindle_domain::{Architecture, Digest, ModelName, Recipe};
-use rekindle_model::{
-    Bundle, Model, Values,
-    train::{Origin, TrainInput, train},
+use rekindle_domain::{
+    Digest, ModelName, PredictionId, Recipe,
+    outcome::{Label, Outcome},
+    recipe::{LinearRecipe, ModelRecipe, Optimizer},
 };
+use rekindle_training::{Origin, TrainInput, train};
 use uuid::Uuid;
 
 pub(crate) const DAY: i64 = 86_400_000;
 /// 2024-01-01 UTC.
 pub(crate) const START: i64 = 1_704_067_200_000;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) id: Uuid,
     pub(crate) time: i64,
-    /// How far the event lies after its answer, in milliseconds.
+    /// How far the event time lies ahead of the answer, in milliseconds.
     pub(crate) ahead: i64,
     pub(crate) distance: f64,
     pub(crate) carrier: &'static str,
     pub(crate) late: bool,
 }
 
-/// What the world is like.
+impl Row {
+    pub(crate) fn prediction(&self) -> PredictionId {
+        PredictionId::new(self.id)
+    }
+
+    pub(crate) fn label(&self) -> Label {
+        Label::Class(u8::from(self.late).to_string())
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome { prediction: self.prediction(), row: 0, label: self.label() }
+    }
+}
+
+/// The distribution that rows are drawn from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum World {
-    /// As when the model was made.
-    Usual,
-    /// Distances have grown, and long ones are late no more.
-    Turned,
+pub(crate) enum Distribution {
+    /// That of the training data.
+    Reference,
+    /// Distances are greater, and short ones are late instead of long ones.
+    Shifted,
 }
 
 /// A small generator (Steele, Lea and Flood 2014), so that rows follow from the seed alone.
@@ -60,23 +76,23 @@ impl Random {
 }
 
 /// `count` rows spread evenly over `[from, until)`.
-pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, world: World) -> Vec<Row> {
+pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, distribution: Distribution) -> Vec<Row> {
     let mut random = Random(seed);
-    let row = |place: usize| {
+    let row = |index: usize| {
         let bell = (0..6).map(|_| random.unit()).sum::<f64>() - 3.0;
-        let shift = match world {
-            World::Usual => 0.0,
-            World::Turned => 1.5,
+        let shift = match distribution {
+            Distribution::Reference => 0.0,
+            Distribution::Shifted => 1.5,
         };
         let distance = 100.0 + 40.0 * (bell + shift);
-        let slope = match world {
-            World::Usual => 3.0,
-            World::Turned => -3.0,
+        let slope = match distribution {
+            Distribution::Reference => 3.0,
+            Distribution::Shifted => -3.0,
         };
         let chance = 1.0 / (1.0 + (-slope * bell).exp());
         Row {
             id: Uuid::now_v7(),
-            time: from + (until - from) * i64::try_from(place).expect("small") / i64::try_from(count).expect("small"),
+            time: from + (until - from) * i64::try_from(index).expect("small") / i64::try_from(count).expect("small"),
             ahead: 0,
             distance,
             carrier: ["AA", "BB", "CC"][(random.unit() * 3.0) as usize],
@@ -86,28 +102,24 @@ pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, world: World)
     (0..count).map(row).collect()
 }
 
-/// A model of the usual world.
+/// A model of the reference distribution.
 pub(crate) fn bundle() -> Bundle {
     let mut csv = String::from("at,distance,carrier,late\n");
-    for row in rows(7, 4000, START - 40 * DAY, START, World::Usual) {
+    for row in rows(7, 4000, START - 40 * DAY, START, Distribution::Reference) {
         let at = chrono::DateTime::from_timestamp_millis(row.time).expect("in range").format("%Y-%m-%dT%H:%M:%SZ");
         csv += &format!("{at},{},{},{}\n", row.distance, row.carrier, u8::from(row.late));
     }
     let table = read_csv(csv.into()).expect("well-formed");
-    let recipe = Recipe {
-        architecture: Architecture::Linear,
-        max_epochs: 12,
-        learning_rate: 0.02,
-        ..Recipe::for_target("late")
-    };
+    let optimizer = Optimizer { max_epochs: 12, learning_rate: 0.02, ..Optimizer::default() };
+    let recipe = Recipe { model: ModelRecipe::Linear(LinearRecipe { optimizer }), ..Recipe::for_target("late") };
     let origin = Origin { run_id: Uuid::nil().to_string(), dataset_digests: Vec::new(), code_revision: "test".into() };
     train(&TrainInput { table: &table, time_column: Some("at"), recipe: &recipe }, &origin, |_| {
         ControlFlow::Continue(())
     })
-    .expect("learns")
+    .expect("trains")
 }
 
-/// A replica that logs what it answers.
+/// A replica that logs its predictions.
 pub(crate) struct Replica {
     pub(crate) model: Model,
     pub(crate) name: ModelName,
@@ -117,14 +129,14 @@ pub(crate) struct Replica {
     pub(crate) sequence: u64,
 }
 
-/// A message on its way: its id and its bytes.
+/// A message to publish: its id and its bytes.
 pub(crate) type Message = (String, Bytes);
 
 impl Replica {
     pub(crate) fn new(bundle: &Bundle, name: &str, version: u32) -> Self {
         Self {
-            model: Model::from_bundle(bundle).expect("whole"),
-            name: name.parse().expect("a name"),
+            model: Model::from_bundle(bundle).expect("a valid bundle"),
+            name: name.parse().expect("a valid name"),
             version,
             bundle: bundle.digest().expect("canonical"),
             incarnation: Uuid::now_v7(),
@@ -148,7 +160,7 @@ impl Replica {
             model: self.name.clone(),
             model_version: self.version,
             bundle_digest: self.bundle,
-            replica: "replica-1".parse().expect("a name"),
+            replica: "replica-1".parse().expect("a valid name"),
             incarnation: self.incarnation,
             sequence: self.sequence,
             lost_before,
@@ -203,8 +215,8 @@ impl Replica {
     }
 }
 
-/// What turned out, as lines.
-pub(crate) fn truths(rows: &[Row]) -> String {
+/// Labels of rows, as lines of an outcome message.
+pub(crate) fn labels(rows: &[Row]) -> String {
     let line = |row: &Row| format!("{{\"prediction_id\":\"{}\",\"label\":\"{}\"}}\n", row.id, u8::from(row.late));
     rows.iter().map(line).collect()
 }

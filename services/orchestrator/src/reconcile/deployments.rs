@@ -1,53 +1,50 @@
-//! Desired state out, actual state in, and between them the planner.
+//! The reconciler of deployments: it writes routes, reads the state of replicas, and carries out the planner's decisions.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_nats::jetstream::kv;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    AliasName, DesiredState, ModelName, ReplicaState,
+    AliasName, ModelName, Principal, ReplicaState, Routes,
+    event::EventContext,
+    model_version::{Approval, VersionSelector},
     rollout::{Action, Movement, Outcome, plan},
 };
-use rekindle_proto::{
-    client::Context,
-    registry::{Approval, get_model_version_request::Which},
-};
-use rekindle_store::in_transaction;
+use rekindle_service::chain;
+use rekindle_store::{Fence, in_transaction};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::{
     Error,
+    clients::{Author, Lease, principal},
     core::{Core, now},
     deployment::{self, Champion, Origin, Record},
-    error::chain,
     store,
-    wire::watch_to_wire,
 };
 
-/// How long a desired state that was written is believed to be there still.
+/// How long routes that were written are assumed to be in the bucket.
 const TRUST: Duration = Duration::from_secs(5);
-/// Why a move that took too long is ended.
-const LATE: &str = "it was not through before its deadline";
-/// Actions on one deployment in a row before the others get their turn.
+/// Why a rollout that takes too long is ended.
+const LATE: &str = "it did not complete before its deadline";
+/// Consecutive actions on one deployment before the others have their turn.
 const ACTIONS: usize = 16;
 
-/// What was written to the bucket, and when.
-type Written = HashMap<ModelName, (DesiredState, Instant)>;
+/// The routes that were written to the bucket, and when.
+type Written = HashMap<ModelName, (Routes, Instant)>;
 
-/// When an errand that failed may be tried again, by its name, and the pause after that.
+/// When a side effect that failed is retried, by its name, and the pause after that.
 type Pauses = HashMap<String, (Instant, Duration)>;
 
-/// Moves deployments until `shutdown`.
+/// Reconciles deployments until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let mut happened = core.happened.subscribe();
     let mut written = Written::new();
     let mut pauses = Pauses::new();
     loop {
-        if core.leadership.is_held() {
-            if let Err(error) = look(&core, &mut written, &mut pauses).await {
-                tracing::warn!(error = chain(&error), "cannot look after the deployments");
+        if let Some(fence) = core.leadership.fence() {
+            if let Err(error) = reconcile(&core, &fence, &mut written, &mut pauses).await {
+                tracing::warn!(error = chain(&error), "deployment reconciliation failed");
             }
         } else {
             written.clear();
@@ -60,32 +57,33 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
     }
 }
 
-async fn look(core: &Core, written: &mut Written, pauses: &mut Pauses) -> Result<(), Error> {
+async fn reconcile(core: &Core, fence: &Fence, written: &mut Written, pauses: &mut Pauses) -> Result<(), Error> {
     for record in store::deployments::all(&core.db).await? {
         let model = record.deployment.model.clone();
-        match drive(core, written, record).await {
+        match drive(core, fence, written, record).await {
             Ok(record) if record.owes_champion() => {
-                errand(core, pauses, format!("champion/{model}"), point_champion(core, &record)).await;
+                side_effect(core, pauses, format!("champion/{model}"), point_champion(core, fence, &record)).await;
             }
-            Ok(_) | Err(Error::Raced { .. }) => {}
-            Err(error) => tracing::warn!(%model, error = chain(&error), "cannot look after a deployment"),
+            Ok(_) => {}
+            Err(error) if error.is_overtaken() => {}
+            Err(error) => tracing::warn!(%model, error = chain(&error), "deployment reconciliation failed"),
         }
     }
     for policy in store::policies::with_watch_to_push(&core.db).await? {
         let name = format!("watch/{}", policy.policy.model);
-        errand(core, pauses, name, push_watch(core, &policy)).await;
+        side_effect(core, pauses, name, push_watch(core, fence, &policy)).await;
     }
     Ok(())
 }
 
-/// Writes what replicas should do, and does what the planner says until there is nothing left to do.
-async fn drive(core: &Core, written: &mut Written, mut record: Record) -> Result<Record, Error> {
+/// Writes the routes, and applies the actions of the planner until there are none.
+async fn drive(core: &Core, fence: &Fence, written: &mut Written, mut record: Record) -> Result<Record, Error> {
     for _ in 0..ACTIONS {
-        publish(core, written, &record.deployment.desired()).await?;
+        publish(core, written, &record.deployment.routes()).await?;
         let now = now();
         match next_action(core, &record, &core.fleet.live(Instant::now()), now).await? {
             Action::Wait => break,
-            action => record = core.apply(&record, &action, now).await?,
+            action => record = core.apply(fence.clone(), &record, &action, now).await?,
         }
     }
     Ok(record)
@@ -100,7 +98,7 @@ async fn next_action(core: &Core, record: &Record, live: &[ReplicaState], now: D
     match (&record.deployment.movement, action) {
         (Movement::First { .. }, Action::Complete) => Ok(Action::Complete),
         (Movement::First { since: None }, _) if late => {
-            Ok(Action::Fail { reason: "no replica was there to serve it before its deadline".to_owned() })
+            Ok(Action::Fail { reason: "no replica was available before its deadline".to_owned() })
         }
         (Movement::First { .. }, _) if late => Ok(Action::Fail { reason: LATE.to_owned() }),
         (Movement::Forward(_), _) if late => Ok(Action::Return { reason: LATE.to_owned() }),
@@ -115,17 +113,17 @@ async fn next_action(core: &Core, record: &Record, live: &[ReplicaState], now: D
     }
 }
 
-/// Why the target must not become the stable version, where somebody rejected it while it was rolled out. A rollback is not
-/// held up: what it leaves behind is worse.
+/// Why the target must not become the stable version, if it was rejected while it was rolled out. A rollback continues: it replaces a
+/// version that is worse.
 async fn rejection(core: &Core, record: &Record) -> Result<Option<String>, Error> {
     if record.request.origin == Origin::Rollback {
         return Ok(None);
     }
     let number = record.request.target.version;
     let calls = core.peers.on_behalf_of(record.context());
-    let version = calls.model_version(&record.deployment.model, Which::Version(number)).await?;
-    let review = version.review.filter(|review| review.approval() == Approval::Rejected);
-    Ok(review.map(|review| format!("{} rejected version {number}: {}", review.by, review.why)))
+    let review = calls.model_version(&record.deployment.model, VersionSelector::Number(number)).await?.review;
+    let rejected = review.approval == Approval::Rejected;
+    Ok(rejected.then(|| format!("{} rejected version {number}: {}", review.by, review.why)))
 }
 
 async fn is_paused(core: &Core, record: &Record) -> Result<bool, Error> {
@@ -133,41 +131,22 @@ async fn is_paused(core: &Core, record: &Record) -> Result<bool, Error> {
     Ok(store::workflows::get(&core.db, id).await?.is_some_and(|workflow| workflow.paused))
 }
 
-/// Writes a desired state, unless it or a later one is there.
-async fn publish(core: &Core, written: &mut Written, desired: &DesiredState) -> Result<(), Error> {
-    let fresh = |(state, at): &(DesiredState, Instant)| state == desired && at.elapsed() < TRUST;
-    if written.get(&desired.model).is_some_and(fresh) {
+/// Writes routes, unless the bucket has them or later ones.
+async fn publish(core: &Core, written: &mut Written, routes: &Routes) -> Result<(), Error> {
+    let fresh = |(written, at): &(Routes, Instant)| written == routes && at.elapsed() < TRUST;
+    if written.get(&routes.model).is_some_and(fresh) {
         return Ok(());
     }
-    let bucket = core.bus.deployments().await?;
-    write(&bucket, desired).await?;
-    written.insert(desired.model.clone(), (desired.clone(), Instant::now()));
+    let bucket = core.bus.routes().await?;
+    // An instance that lost the lease without noticing must not undo what its successor wrote.
+    let is_newer = |present: &Routes| present.generation > routes.generation || present == routes;
+    bucket.update(routes.model.as_str(), |present| (!present.is_some_and(is_newer)).then(|| routes.clone())).await?;
+    written.insert(routes.model.clone(), (routes.clone(), Instant::now()));
     Ok(())
 }
 
-async fn write(bucket: &kv::Store, desired: &DesiredState) -> Result<(), Error> {
-    let key = desired.model.as_str();
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Bucket {
-        operation: format!("write the desired state of {key}"),
-        source,
-    };
-    let json = serde_json::to_vec(desired).map_err(|error| failed(error.into()))?;
-    let entry = bucket.entry(key).await.map_err(|error| failed(error.into()))?;
-    let entry = entry.filter(|entry| entry.operation == kv::Operation::Put);
-    let present = entry.as_ref().and_then(|entry| serde_json::from_slice::<DesiredState>(&entry.value).ok());
-    // An instance that lost the lease without noticing must not undo what its successor wrote.
-    if present.is_some_and(|present| present.generation > desired.generation || present == *desired) {
-        return Ok(());
-    }
-    let result = match entry {
-        Some(entry) => bucket.update(key, json.into(), entry.revision).await.map_err(|error| failed(error.into())),
-        None => bucket.put(key, json.into()).await.map_err(|error| failed(error.into())),
-    };
-    result.map(|_| ())
-}
-
-/// Runs an errand to another service, with a growing pause after each failure.
-async fn errand(core: &Core, pauses: &mut Pauses, name: String, work: impl Future<Output = Result<(), Error>>) {
+/// Calls another service, with a growing pause after each failure.
+async fn side_effect(core: &Core, pauses: &mut Pauses, name: String, work: impl Future<Output = Result<(), Error>>) {
     if pauses.get(&name).is_some_and(|(until, _)| Instant::now() < *until) {
         return;
     }
@@ -178,49 +157,63 @@ async fn errand(core: &Core, pauses: &mut Pauses, name: String, work: impl Futur
         Err(error) => {
             let pause = pauses.get(&name).map_or(core.config.retry_first, |(_, pause)| *pause * 2);
             let pause = pause.min(core.config.retry_longest);
-            tracing::warn!(errand = name, error = chain(&error), ?pause, "will try again");
+            tracing::warn!(side_effect = name, error = chain(&error), ?pause, "side effect failed, retrying");
             pauses.insert(name, (Instant::now() + pause, pause));
         }
     }
 }
 
-/// Points `champion` at the stable version, also after a move that came back: the alias may have been moved by hand before it.
-async fn point_champion(core: &Core, record: &Record) -> Result<(), Error> {
+/// Points `champion` at the stable version, also after a rollout that was rolled back: the alias may have been moved before it.
+async fn point_champion(core: &Core, fence: &Fence, record: &Record) -> Result<(), Error> {
     let (deployment, request) = (&record.deployment, &record.request);
-    let (by, why) = match deployment.outcome {
+    let (author, why) = match deployment.outcome {
         Outcome::Returned => {
-            let why = format!("version {} did not take over: {}", request.target.version, deployment.reason);
-            ("orchestrator", why)
+            let why = format!("version {} was rolled back: {}", request.target.version, deployment.reason);
+            (principal(), why)
         }
-        Outcome::UnderWay | Outcome::Completed | Outcome::Failed => (request.by.as_str(), request.why.clone()),
+        Outcome::UnderWay | Outcome::Completed | Outcome::Failed => (author_of(record), request.why.clone()),
     };
-    let (calls, alias) = (core.peers.on_behalf_of(record.context()), AliasName::champion());
-    let stable = deployment.stable.version;
-    let champion = match calls.point_alias(&deployment.model, alias.as_str(), stable, by, &why).await {
+    let calls = core.peers.on_behalf_of(record.context());
+    let (stable, author) = (deployment.stable.version, Author { principal: &author, why: &why });
+    let lease = Lease { db: &core.db, fence };
+    let champion = match calls.point_alias(lease, &deployment.model, AliasName::champion(), stable, author).await {
         Ok(()) => Champion::Set,
-        Err(Error::Call { status, .. }) if is_refusal(status.code()) => {
-            tracing::warn!(model = %deployment.model, version = stable, why = status.message(), "champion refused");
-            Champion::Refused { why: status.message().to_owned() }
+        Err(Error::Peer(error)) if is_refusal(error.code()) => {
+            let why = error.status().map(|status| status.message().to_owned()).unwrap_or_default();
+            tracing::warn!(model = %deployment.model, version = stable, why, "alias champion refused");
+            Champion::Refused { why }
         }
         Err(error) => return Err(error),
     };
-    let read = record.clone();
-    let noted =
-        in_transaction(&core.db, async move |txn| deployment::note_champion(txn, &read, champion.clone()).await)
-            .await?;
+    let (fence, read) = (fence.clone(), record.clone());
+    let noted = in_transaction(&core.db, async move |txn| {
+        fence.check(txn).await?;
+        deployment::note_champion(txn, &read, champion.clone()).await
+    })
+    .await?;
     core.deployment_changed(&noted);
     Ok(())
 }
 
-/// Whether the same call would be answered like that again.
+/// Who requested the rollout. What is recorded may stem from a build that did not restrict it, so it may not be a principal.
+fn author_of(record: &Record) -> Principal {
+    record.request.by.parse().unwrap_or_else(|_| principal())
+}
+
+/// Whether the same call would be refused again.
 const fn is_refusal(code: Code) -> bool {
     matches!(code, Code::FailedPrecondition | Code::InvalidArgument | Code::NotFound)
 }
 
-async fn push_watch(core: &Core, policy: &store::policies::Revised) -> Result<(), Error> {
-    if let Some(watch) = &policy.policy.watch {
-        let calls = core.peers.on_behalf_of(Context::default());
-        calls.set_watch(watch_to_wire(&policy.policy.model, watch)).await?;
+async fn push_watch(core: &Core, fence: &Fence, policy: &store::policies::Revised) -> Result<(), Error> {
+    if let Some(settings) = &policy.policy.watch {
+        let calls = core.peers.on_behalf_of(EventContext::default());
+        calls.set_watch(Lease { db: &core.db, fence }, &policy.policy.model, settings).await?;
     }
-    store::policies::watch_pushed(&core.db, policy).await
+    let (fence, pushed) = (fence.clone(), policy.clone());
+    in_transaction(&core.db, async move |txn| {
+        fence.check(txn).await?;
+        store::policies::watch_pushed(txn, &pushed).await
+    })
+    .await
 }

@@ -1,54 +1,64 @@
 //! Every active workflow, one step at a time each, several at once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use rekindle_domain::WorkflowId;
+use rekindle_service::chain;
+use rekindle_store::Fence;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
     core::{Core, now},
-    error::chain,
     store,
     workflow::{Workflow, steps},
 };
 
-/// Steps carried out at the same time.
+/// Concurrent steps.
 const CONCURRENCY: usize = 32;
 
-/// What is known of a workflow between two looks; all of it may be forgotten.
+/// The state of a workflow between two rounds. It may be lost without harm.
 #[derive(Debug, Clone, Copy)]
 enum Note {
-    /// A step is being carried out.
+    /// A step is running.
     Running,
-    /// Waiting for something to happen; look again then, and at that moment at the latest.
+    /// Waiting for a notification, and until that moment at the latest.
     Waiting(Instant),
-    /// The step failed; try again at that moment, after a pause of that length.
+    /// The step failed; it is retried at that moment, after a pause of that length.
     Failed(Instant, Duration),
 }
 
 type Notes = HashMap<WorkflowId, Note>;
 
-/// Advances workflows until `shutdown`; steps in hand are finished.
+/// Advances workflows until `shutdown`; running steps are finished.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let mut happened = core.happened.subscribe();
     let mut notes = Notes::new();
     let mut running = FuturesUnordered::new();
     loop {
-        if core.leadership.is_held() {
-            match store::workflows::active(&core.db).await {
+        if let Some(fence) = core.leadership.fence() {
+            let mut reading = pin!(store::workflows::active(&core.db));
+            // Steps in progress do not wait for the database. One that ends meanwhile may be repeated with what was read before its end: its
+            // write is then refused.
+            let read = loop {
+                tokio::select! {
+                    read = &mut reading => break read,
+                    Some((id, result)) = running.next(), if !running.is_empty() => note(&core, &mut notes, id, result),
+                }
+            };
+            match read {
                 Ok(active) => {
                     notes.retain(|id, _| active.iter().any(|workflow| workflow.id == *id));
                     for workflow in active {
                         if running.len() < CONCURRENCY && is_due(&notes, &workflow) {
                             notes.insert(workflow.id, Note::Running);
-                            running.push(step(&core, workflow));
+                            running.push(step(&core, fence.clone(), workflow));
                         }
                     }
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "cannot look after the workflows"),
+                Err(error) => tracing::warn!(error = chain(&error), "workflow reconciliation failed"),
             }
         }
         tokio::select! {
@@ -70,8 +80,8 @@ fn is_due(notes: &Notes, workflow: &Workflow) -> bool {
     }
 }
 
-async fn step(core: &Core, workflow: Workflow) -> (WorkflowId, Result<bool, Error>) {
-    (workflow.id, steps::advance(core, &workflow, now()).await)
+async fn step(core: &Core, fence: Fence, workflow: Workflow) -> (WorkflowId, Result<bool, Error>) {
+    (workflow.id, Box::pin(steps::advance(core, fence, &workflow, now())).await)
 }
 
 fn note(core: &Core, notes: &mut Notes, id: WorkflowId, result: Result<bool, Error>) {
@@ -80,14 +90,17 @@ fn note(core: &Core, notes: &mut Notes, id: WorkflowId, result: Result<bool, Err
         _ => core.config.retry_first,
     };
     match result {
-        Ok(true) | Err(Error::Raced { .. }) => {
+        Ok(true) => {
+            notes.remove(&id);
+        }
+        Err(error) if error.is_overtaken() => {
             notes.remove(&id);
         }
         Ok(false) => {
             notes.insert(id, Note::Waiting(Instant::now() + core.config.poll));
         }
         Err(error) => {
-            tracing::warn!(workflow = %id, error = chain(&error), ?pause, "step will be tried again");
+            tracing::warn!(workflow = %id, error = chain(&error), ?pause, "step failed, retrying");
             notes.insert(id, Note::Failed(Instant::now() + pause, pause));
         }
     }

@@ -4,7 +4,6 @@
 
 pub mod deployment;
 pub mod deployment_history;
-pub mod lease;
 pub mod policy;
 pub mod workflow;
 pub mod workflow_step;

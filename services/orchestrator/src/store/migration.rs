@@ -27,16 +27,16 @@ impl MigrationName for Orchestrator {
     }
 }
 
-const TABLES: [&str; 6] = ["policies", "workflows", "workflow_steps", "deployments", "deployment_history", "leases"];
+const TABLES: [&str; 5] = ["policies", "workflows", "workflow_steps", "deployments", "deployment_history"];
 
 #[async_trait::async_trait]
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait leaves the manager's lifetime out, and async_trait tells them apart"
+    reason = "the trait leaves the manager's lifetime out, and async_trait distinguishes them"
 )]
 impl MigrationTrait for Orchestrator {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in [policies(), workflows(), workflow_steps(), deployments(), deployment_history(), leases()] {
+        for table in [policies(), workflows(), workflow_steps(), deployments(), deployment_history()] {
             manager.create_table(table).await?;
         }
         let by_model = Index::create().name("workflows_by_model").table("workflows").col("model").col("id").to_owned();
@@ -107,15 +107,5 @@ fn deployment_history() -> TableCreateStatement {
         .col(timestamp_with_time_zone("stable_at"))
         .primary_key(Index::create().col("model").col("revision"))
         .foreign_key(ForeignKey::create().from("deployment_history", "model").to("deployments", "model"))
-        .to_owned()
-}
-
-fn leases() -> TableCreateStatement {
-    Table::create()
-        .table("leases")
-        .col(string("name").primary_key())
-        .col(string("holder"))
-        .col(big_integer("epoch"))
-        .col(timestamp_with_time_zone("until"))
         .to_owned()
 }

@@ -1,6 +1,7 @@
 //! Policies, one per model.
 
 use rekindle_domain::{ModelName, Policy};
+use rekindle_service::RequestError;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
@@ -46,7 +47,8 @@ pub(crate) async fn watch_pushed(db: &impl ConnectionTrait, policy: &Revised) ->
 pub(crate) async fn set(txn: &impl ConnectionTrait, policy: &Policy, expected: u64) -> Result<Revised, Error> {
     let actual = get(txn, &policy.model).await?.map_or(0, |revised| revised.revision);
     if actual != expected {
-        return Err(Error::Stale { what: format!("the policy of {}", policy.model), expected, actual });
+        let resource = format!("policy of {}", policy.model);
+        return Err(RequestError::StaleRevision { resource, expected, actual }.into());
     }
     let row = ActiveModel {
         model: Set(policy.model.to_string()),

@@ -1,7 +1,7 @@
 //! Workflows and the states they went through.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ModelName, WorkflowId, WorkflowState};
+use rekindle_domain::{ModelName, WorkflowId, WorkflowState, workflow::WorkflowStep};
 use rekindle_store::page::Page;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -14,10 +14,7 @@ use super::{
     },
     from_json, signed, to_json,
 };
-use crate::{
-    Error,
-    workflow::{Step, Workflow},
-};
+use crate::{Error, workflow::Workflow};
 
 /// A workflow.
 pub(crate) async fn get(db: &impl ConnectionTrait, id: WorkflowId) -> Result<Option<Workflow>, Error> {
@@ -98,7 +95,7 @@ pub(crate) async fn add_step(txn: &impl ConnectionTrait, workflow: &Workflow, no
 }
 
 /// The states that a workflow has entered, in order.
-pub(crate) async fn steps(db: &impl ConnectionTrait, id: WorkflowId) -> Result<Vec<Step>, Error> {
+pub(crate) async fn steps(db: &impl ConnectionTrait, id: WorkflowId) -> Result<Vec<WorkflowStep>, Error> {
     let rows = workflow_step::Entity::find()
         .filter(workflow_step::Column::WorkflowId.eq(id.uuid()))
         .order_by_asc(workflow_step::Column::Epoch)
@@ -107,7 +104,7 @@ pub(crate) async fn steps(db: &impl ConnectionTrait, id: WorkflowId) -> Result<V
     let step = |row: workflow_step::Model| {
         let state = WorkflowState::from_name(&row.state)
             .ok_or_else(|| DbErr::Type(format!("{:?} is not a workflow state", row.state)))?;
-        Ok(Step { state, entered_at: row.entered_at, reason: row.reason })
+        Ok(WorkflowStep { state, entered_at: row.entered_at, reason: row.reason })
     };
     rows.into_iter().map(step).collect()
 }

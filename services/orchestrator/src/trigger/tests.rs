@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rekindle_domain::Recipe;
 
@@ -11,7 +11,11 @@ fn at(hour: i64) -> DateTime<Utc> {
 fn policy() -> Policy {
     let (model, dataset) = ("flight-delay".parse().expect("name"), "flights".parse().expect("name"));
     let recipe = Recipe::for_target("late");
-    Policy { on_drift: true, cooldown: Duration::from_secs(10 * 3600), ..Policy::new(model, dataset, recipe) }
+    Policy {
+        triggers: BTreeSet::from([Trigger::Drift]),
+        cooldown: Duration::from_secs(10 * 3600),
+        ..Policy::new(model, dataset, recipe)
+    }
 }
 
 fn alert(trigger: Trigger, hour: i64) -> Alert {
@@ -31,13 +35,16 @@ fn alert(trigger: Trigger, hour: i64) -> Alert {
 }
 
 #[test]
-fn an_alert_about_the_deployed_version_starts_a_workflow_if_the_policy_wants_it() {
+fn an_alert_about_the_deployed_version_starts_a_workflow_if_the_policy_has_the_trigger() {
     let policy = policy();
     let situation = Situation { policy: Some(&policy), stable: Some(3), ..Situation::default() };
     let drift = alert(Trigger::Drift, 0);
     assert_eq!(decide(&drift, &situation), Ok(&policy));
-    assert_eq!(decide(&alert(Trigger::Degradation, 0), &situation), Err(Ignored::SwitchedOff));
+    assert_eq!(decide(&alert(Trigger::Degradation, 0), &situation), Err(Ignored::Disabled));
     assert_eq!(decide(&drift, &Situation { policy: None, ..situation }), Err(Ignored::NoPolicy));
+    let mut stored = policy.clone();
+    stored.gate.confidence = 0.5;
+    assert_eq!(decide(&drift, &Situation { policy: Some(&stored), ..situation }), Err(Ignored::InvalidPolicy));
     assert_eq!(decide(&drift, &Situation { active: true, ..situation }), Err(Ignored::Active));
     assert_eq!(decide(&drift, &Situation { stable: Some(4), ..situation }), Err(Ignored::OtherVersion));
     assert_eq!(decide(&drift, &Situation { stable: None, ..situation }), Err(Ignored::OtherVersion));
@@ -53,17 +60,19 @@ fn the_cooldown_counts_event_time_between_windows() {
 }
 
 #[test]
-fn the_cause_names_the_window_and_the_features_to_blame() {
+fn the_cause_names_the_window_and_the_drifted_features() {
     let feature = |name: &str, cause_share| FeatureCause { name: name.into(), psi: 1.0, cause_share };
-    let told = words(Trigger::Drift, at(0), &[feature("dep_delay", 0.61), feature("carrier", 0.2)]);
-    assert_eq!(told, "drift in the window until 2023-11-14T22:13:20Z: dep_delay 61%, carrier 20%");
-    assert_eq!(words(Trigger::Degradation, at(0), &[]), "degradation in the window until 2023-11-14T22:13:20Z");
+    let text = explanation(Trigger::Drift, at(0), &[feature("dep_delay", 0.61), feature("carrier", 0.2)]);
+    assert_eq!(text, "drift in the window until 2023-11-14T22:13:20Z: dep_delay 61%, carrier 20%");
+    assert_eq!(explanation(Trigger::Degradation, at(0), &[]), "degradation in the window until 2023-11-14T22:13:20Z");
 }
 
 #[test]
-fn an_alert_waits_out_what_passes_and_only_poison_is_set_aside() {
+fn an_alert_is_redelivered_after_transient_failures_and_only_a_malformed_one_is_dead_lettered() {
     assert_eq!(listener().max_deliveries, u64::MAX);
-    let passing = Error::Database(sea_orm::DbErr::Custom("the disk is full".to_owned()));
-    assert!(matches!(unheard(&passing), Outcome::Retry(_)));
-    assert!(matches!(unheard(&Error::answer("read an alert", "has no until")), Outcome::Dead(_)));
+    let transient = Error::Database(sea_orm::DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout));
+    assert!(matches!(failed(&transient), Disposition::Nak(_)));
+    let unreadable = Error::Database(sea_orm::DbErr::Json("schema 9 of a policy".to_owned()));
+    assert!(matches!(failed(&unreadable), Disposition::DeadLetter(_)));
+    assert!(matches!(failed(&Error::invalid("window.until", "is missing")), Disposition::DeadLetter(_)));
 }

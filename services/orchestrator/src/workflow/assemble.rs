@@ -1,11 +1,13 @@
-//! ASSEMBLING: the champion's own dataset and the labelled rows of the time after it become a new dataset version.
+//! ASSEMBLING: the dataset of the champion and the labelled rows after it become a new dataset version.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekindle_domain::{Digest, VersionRef, WorkflowEvent};
-use rekindle_proto::{
-    monitor::{ExportLabelledRequest, ExportLabelledResponse},
-    registry::{DatasetVersion, FileFormat, Lineage, RegisterVersionRequest, Source},
-    time::to_wire,
+use rekindle_domain::{
+    Digest, VersionRef, WorkflowEvent,
+    dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
+    lineage::Lineage,
+    prediction_log::{ExportRequest, LabelledExport},
 };
 
 use super::{
@@ -13,13 +15,7 @@ use super::{
     progress::{Capture, DatasetRef, Progress},
     steps::Done,
 };
-use crate::{
-    Error,
-    clients::{Calls, digest, time},
-};
-
-const READ: &str = "read the champion's lineage";
-const EXPORT: &str = "export the labelled rows";
+use crate::{Error, clients::Calls};
 
 pub(super) async fn step(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     match &workflow.progress.capture {
@@ -29,92 +25,86 @@ pub(super) async fn step(calls: &Calls, workflow: &Workflow) -> Result<Done, Err
 }
 
 async fn capture(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
-    let champion = workflow.progress.champion.ok_or_else(|| Error::Hopeless("no champion is known".into()))?;
-    let lineage = calls.lineage(&champion.bundle).await?;
+    let champion = workflow.progress.champion.ok_or_else(|| Error::unrecoverable("the champion is not known"))?;
+    let lineage = calls.lineage(champion.bundle).await?;
     let base = base_of(lineage, workflow, champion)?;
-    if base.time_column.is_empty() {
-        let problem =
-            format!("dataset {} version {} has no time column: rows cannot be put after it", base.name, base.version);
-        return Err(Error::Hopeless(problem));
-    }
-    // Event time has the precision of a millisecond, and the base's last one is taken already.
-    let from = time(READ, "time_max", base.time_max)? + TimeDelta::milliseconds(1);
-    let request = ExportLabelledRequest {
-        model: workflow.model.to_string(),
-        from: Some(to_wire(from)),
+    let Some((time_column, (_, last))) = base.time_column.clone().zip(base.time_range) else {
+        let problem = format!("dataset {} has no time column: later rows cannot be appended", base.reference());
+        return Err(Error::unrecoverable(problem));
+    };
+    let export = ExportRequest {
+        model: workflow.model.clone(),
+        // Event time has a precision of one millisecond, and the last one of the base is in use.
+        from: Some(last + TimeDelta::milliseconds(1)),
         until: None,
         target: workflow.policy.recipe.target.clone(),
-        time_column: base.time_column.clone(),
+        time_column,
         holdout_share: workflow.policy.holdout_share,
     };
-    let exported = calls.export_labelled(request).await?;
+    let exported = calls.export_labelled(&export).await?;
     if exported.rows_left_out > 0 {
         let (model, left_out) = (&workflow.model, exported.rows_left_out);
-        tracing::warn!(%model, workflow = %workflow.id, left_out, "the oldest logged rows did not fit into the export");
+        tracing::warn!(%model, workflow = %workflow.id, left_out, "the oldest logged rows exceed the limit of an export");
     }
     let needed = workflow.policy.min_new_rows;
     if exported.rows < needed {
-        let reason = format!("{} new labelled rows, the policy asks for {needed}", exported.rows);
+        let reason = format!("{} new labelled rows, min_new_rows of the policy is {needed}", exported.rows);
         return Ok(Done::left(WorkflowEvent::Decline, reason, workflow.progress.clone()));
     }
-    let capture = captured(&base, &exported, workflow.policy.holdout_share)?;
+    let capture = captured(&base, &export, &exported)?;
     Ok(Done::kept(Progress { capture: Some(capture), ..workflow.progress.clone() }))
 }
 
-/// The dataset that the champion was trained on, so that history accumulates from trip to trip.
+/// The dataset that the champion was trained on, so that history accumulates from one retraining to the next.
 fn base_of(lineage: Lineage, workflow: &Workflow, champion: VersionRef) -> Result<DatasetVersion, Error> {
-    let run = lineage.run.unwrap_or_default();
-    let dataset = workflow.policy.dataset.as_str();
-    let used = lineage.datasets.into_iter().filter(|version| run.dataset_digests.contains(&version.content_digest));
-    // The same content may be registered under several names: the policy's own comes first.
-    used.max_by_key(|version| (version.name == dataset, version.version)).ok_or_else(|| {
-        let problem = format!(
-            "version {} was trained on no dataset that is registered here: train it from one first",
-            champion.version
-        );
-        Error::Hopeless(problem)
+    let digests = lineage.run.map(|run| run.dataset_digests).unwrap_or_default();
+    let used = lineage.datasets.into_iter().filter(|version| digests.contains(&version.content));
+    // The same content may be registered under several names: that of the policy comes first.
+    used.max_by_key(|version| (version.name == workflow.policy.dataset, version.version)).ok_or_else(|| {
+        let number = champion.version;
+        Error::unrecoverable(format!("version {number} was not trained on a registered dataset: train it on one first"))
     })
 }
 
-fn captured(base: &DatasetVersion, exported: &ExportLabelledResponse, share: f64) -> Result<Capture, Error> {
+fn captured(base: &DatasetVersion, export: &ExportRequest, exported: &LabelledExport) -> Result<Capture, Error> {
+    let missing = || Error::unrecoverable("the export of labelled rows has no blob or no time range");
+    let (blob, manifest) = exported.blob.zip(exported.manifest).ok_or_else(missing)?;
     Ok(Capture {
-        base_blob: digest(READ, &base.blob_digest)?,
-        base_content: digest(READ, &base.content_digest)?,
-        time_column: base.time_column.clone(),
-        blob: digest(EXPORT, &exported.blob_digest)?,
+        base_blob: base.blob,
+        base_content: base.content,
+        time_column: export.time_column.clone(),
+        blob,
         rows: exported.rows,
-        // One digest, however many segments were read: a dataset's lineage must not grow with the traffic.
-        segments: vec![digest(EXPORT, &exported.manifest_digest)?],
-        holdout_from: holdout_from(exported, share)?,
+        // One digest, however many chunks were read: the lineage of a dataset must not grow with the traffic.
+        manifests: vec![manifest],
+        holdout_from: holdout_from(exported, export.holdout_share).ok_or_else(missing)?,
     })
 }
 
-/// From when on rows are kept for the gate: as the monitor says, else as if rows were spread evenly over their time.
-fn holdout_from(exported: &ExportLabelledResponse, share: f64) -> Result<DateTime<Utc>, Error> {
+/// From when on rows are held out for the gate: as the monitor reports, else as if rows were evenly distributed over their time range.
+fn holdout_from(exported: &LabelledExport, share: f64) -> Option<DateTime<Utc>> {
     if exported.holdout_from.is_some() {
-        return time(EXPORT, "holdout_from", exported.holdout_from);
+        return exported.holdout_from;
     }
-    let first = time(EXPORT, "time_min", exported.time_min)?;
-    let last = time(EXPORT, "time_max", exported.time_max)?;
-    let kept = (last - first).num_milliseconds() as f64 * share;
-    Ok(last - TimeDelta::milliseconds(kept as i64))
+    let (first, last) = exported.time_range?;
+    let held_out = (last - first).num_milliseconds() as f64 * share;
+    Some(last - TimeDelta::milliseconds(held_out as i64))
 }
 
 async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Result<Done, Error> {
-    let parquet = |digest: &Digest| Source { digest: digest.to_string(), format: FileFormat::Parquet.into() };
-    let parents = std::iter::once(&capture.base_content).chain(&capture.segments);
-    let request = RegisterVersionRequest {
-        idempotency_key: workflow.id.to_string(),
-        name: workflow.policy.dataset.to_string(),
-        sources: vec![parquet(&capture.base_blob), parquet(&capture.blob)],
-        time_column: capture.time_column.clone(),
-        parents: parents.map(Digest::to_string).collect(),
+    let parquet = |digest: Digest| Source { digest, format: FileFormat::Parquet };
+    let registration = DatasetRegistration {
+        name: workflow.policy.dataset.clone(),
+        sources: vec![parquet(capture.base_blob), parquet(capture.blob)],
+        time_column: Some(capture.time_column.clone()),
+        kinds: BTreeMap::new(),
+        parents: std::iter::once(capture.base_content).chain(capture.manifests.iter().copied()).collect(),
         description: format!("{} labelled rows captured for workflow {}", capture.rows, workflow.id),
-        ..RegisterVersionRequest::default()
+        from: None,
+        until: None,
     };
-    let made = calls.register_dataset(request).await?;
-    let reason = format!("{} new labelled rows make {} version {}", capture.rows, made.name, made.version);
-    let name = made.name.parse().map_err(|error| Error::answer("register the dataset", error))?;
-    let dataset = Some(DatasetRef { name, version: made.version });
+    let version = calls.register_dataset(&registration, workflow.id.to_string()).await?;
+    let reason = format!("{} new labelled rows, registered as dataset {}", capture.rows, version.reference());
+    let dataset = Some(DatasetRef { name: version.name, version: version.version });
     Ok(Done::left(WorkflowEvent::Assembled, reason, Progress { dataset, ..workflow.progress.clone() }))
 }

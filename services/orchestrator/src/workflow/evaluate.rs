@@ -1,29 +1,26 @@
 //! EVALUATING: the gate compares the challenger with the champion on rows that neither was trained on.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Digest, WorkflowEvent};
-use rekindle_proto::{
-    json,
-    registry::{Approval, Run},
-    time::to_wire,
-    trainer::{EvaluateWork, Evaluation, job::Work},
+use rekindle_client::wire;
+use rekindle_domain::{
+    Digest, Principal, WorkflowEvent,
+    job::{Evaluate, Work},
+    model_version::Approval,
+    run::Run,
 };
 
 use super::{
     Workflow,
     progress::Progress,
-    run_job::{self, Assignment, Standing},
+    run_job::{self, Assignment, JobStatus},
     steps::Done,
-    train::{assembled, wire},
+    train::assembled,
 };
 use crate::{
     Error,
-    clients::{Calls, digest},
+    clients::{Author, Calls},
     core::Core,
-    wire::gate_to_wire,
 };
-
-const READ: &str = "read the evaluation";
 
 pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
@@ -31,44 +28,34 @@ pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: D
     let (champion, challenger) = progress
         .champion
         .zip(progress.challenger)
-        .ok_or_else(|| Error::Hopeless("there are no two to compare".into()))?;
-    let work = Work::Evaluate(EvaluateWork {
-        dataset: Some(wire(dataset)),
-        champion_bundle: champion.bundle.to_string(),
-        challenger_bundle: challenger.bundle.to_string(),
-        from: Some(to_wire(capture.holdout_from)),
-        gate: Some(gate_to_wire(&workflow.policy.gate)),
+        .ok_or_else(|| Error::unrecoverable("no champion and challenger to compare"))?;
+    let work = Work::Evaluate(Evaluate {
+        champion: champion.bundle,
+        challenger: challenger.bundle,
+        from: Some(capture.holdout_from),
+        gate: workflow.policy.gate.clone(),
     });
-    let assignment = Assignment { step: "evaluate", job: &progress.evaluation, work };
-    match run_job::follow(&core.config, calls, workflow, assignment, now).await? {
-        Standing::Running => Ok(Done::Waiting),
-        Standing::Changed(evaluation) => Ok(Done::kept(Progress { evaluation, ..progress.clone() })),
-        Standing::Finished(run) => judge(core, calls, workflow, &run).await,
+    let assignment = Assignment { step: "evaluate", job: &progress.evaluation, dataset, work };
+    match run_job::advance(&core.config, calls, workflow, assignment, now).await? {
+        JobStatus::Running => Ok(Done::Waiting),
+        JobStatus::Changed(evaluation) => Ok(Done::kept(Progress { evaluation, ..progress.clone() })),
+        JobStatus::Finished(run) => evaluated(core, calls, workflow, &run).await,
     }
 }
 
-async fn judge(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -> Result<Done, Error> {
-    let output = |name: &str| run.outputs.get(name).map_or("", String::as_str);
-    let verdict = digest(READ, output("evaluation"))?;
-    let passed = match output("verdict") {
-        "pass" => true,
-        "reject" => false,
-        other => return Err(Error::answer(READ, format!("has the verdict {other:?}, neither pass nor reject"))),
-    };
-    let reason = reason(core, &verdict).await?;
-    let progress = Progress { verdict: Some(verdict), ..workflow.progress.clone() };
-    let (event, approval) = match (passed, workflow.policy.require_approval) {
-        (true, true) => return Ok(Done::left(WorkflowEvent::PassAndAsk, reason, progress)),
+async fn evaluated(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -> Result<Done, Error> {
+    let digest = run.outputs.get("evaluation").and_then(|text| text.parse::<Digest>().ok());
+    let digest = digest.ok_or_else(|| Error::unrecoverable("the evaluation run has no output evaluation"))?;
+    let evaluation = wire::evaluation::from_json(&core.artifacts.get(&digest).await?)?;
+    let progress = Progress { verdict: Some(digest), ..workflow.progress.clone() };
+    let number = progress.challenger_version().ok_or_else(|| Error::unrecoverable("no challenger to review"))?;
+    let (event, approval) = match (evaluation.pass, workflow.policy.require_approval) {
+        (true, true) => return Ok(Done::left(WorkflowEvent::PassAndAsk, evaluation.reason, progress)),
         (true, false) => (WorkflowEvent::Pass, Approval::Approved),
         (false, _) => (WorkflowEvent::Decline, Approval::Rejected),
     };
-    calls.review(&workflow.model, progress.to_version(), approval, "gate", &reason).await?;
-    Ok(Done::left(event, reason, progress))
-}
-
-/// The evaluation's own words, from where it is stored.
-async fn reason(core: &Core, verdict: &Digest) -> Result<String, Error> {
-    let bytes = core.artifacts.get(verdict).await?;
-    let evaluation: Evaluation = json::from_slice(&bytes).map_err(|error| Error::answer(READ, error))?;
-    Ok(evaluation.reason)
+    let gate = Principal::service("gate");
+    let author = Author { principal: &gate, why: &evaluation.reason };
+    calls.review(&workflow.model, number, approval, author).await?;
+    Ok(Done::left(event, evaluation.reason, progress))
 }

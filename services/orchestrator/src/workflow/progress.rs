@@ -1,4 +1,4 @@
-//! What a workflow has achieved so far: the results of its steps, each written before the next step uses it.
+//! The results of the steps of a workflow, each written before the next step uses it.
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{DatasetName, Digest, RunId, VersionRef};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Results so far; those of later steps are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// What served when the workflow began.
+    /// The stable version when the workflow started.
     pub champion: Option<VersionRef>,
     /// The labelled rows, before they are registered.
     pub capture: Option<Capture>,
@@ -18,13 +18,13 @@ pub(crate) struct Progress {
     pub evaluation: Job,
     /// The digest of the stored evaluation.
     pub verdict: Option<Digest>,
-    /// What a person said, when asked.
-    pub decision: Option<Decision>,
+    /// The decision of a person, if the policy requires approval.
+    pub decision: Option<Reviewed>,
     /// When every live replica served the challenger.
     pub serving_everywhere_at: Option<DateTime<Utc>>,
 }
 
-/// The champion's dataset, and what the monitor wrote of the time after it.
+/// The dataset of the champion, and the export of the labelled rows after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Capture {
     /// The Parquet blob of the champion's dataset.
@@ -35,12 +35,14 @@ pub(crate) struct Capture {
     /// The Parquet blob of the labelled rows.
     pub blob: Digest,
     pub rows: u64,
-    pub segments: Vec<Digest>,
-    /// Rows from this event time on are kept for the gate.
+    /// Digests of the export manifests.
+    #[serde(alias = "segments")]
+    pub manifests: Vec<Digest>,
+    /// Rows from this event time on are held out for the gate.
     pub holdout_from: DateTime<Utc>,
 }
 
-/// The dataset that the challenger learns from.
+/// The dataset that the challenger is trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DatasetRef {
     pub name: DatasetName,
@@ -54,31 +56,32 @@ pub(crate) struct Job {
     pub run: Option<RunId>,
     /// Attempts so far.
     pub attempts: u32,
-    /// The run of the attempt before, where it may be taken up still; it is cancelled before the next attempt is submitted.
+    /// The run of the attempt before, if it may still be resumed; it is cancelled before the next attempt is submitted.
     #[serde(default)]
     pub replaces: Option<RunId>,
-    /// Since when the latest attempt's run is seen as lost.
+    /// Since when the run of the latest attempt is lost.
     pub lost_since: Option<DateTime<Utc>>,
     /// Whether the trainer has acknowledged the latest attempt.
     pub submitted: bool,
 }
 
-/// What a person said.
+/// The decision of a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Decision {
+pub(crate) struct Reviewed {
     pub approve: bool,
+    /// The principal that decided.
     pub by: String,
     pub why: String,
 }
 
 impl Progress {
-    /// The champion's number; 0 before the workflow began.
-    pub(crate) fn version_before(&self) -> u32 {
-        self.champion.map_or(0, |version| version.version)
+    /// The number of the champion; `None` before the workflow started.
+    pub(crate) fn champion_version(&self) -> Option<u32> {
+        self.champion.map(|version| version.version)
     }
 
-    /// The challenger's number; 0 until it is trained.
-    pub(crate) fn to_version(&self) -> u32 {
-        self.challenger.map_or(0, |version| version.version)
+    /// The number of the challenger; `None` until it is trained.
+    pub(crate) fn challenger_version(&self) -> Option<u32> {
+        self.challenger.map(|version| version.version)
     }
 }

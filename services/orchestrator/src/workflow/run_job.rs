@@ -1,72 +1,80 @@
-//! A job of a workflow: submitted under an id made from the workflow's, followed by its run, tried anew a bounded number of times.
+//! A job of a workflow: submitted under an id derived from that of the workflow, tracked by its run, and retried a bounded number of times.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::RunId;
-use rekindle_proto::{
-    registry::{Run, RunStatus},
-    trainer::{self, job::Work},
+use rekindle_domain::{
+    ExperimentName, RunId,
+    job::{self, Work},
+    run::{Run, RunStatus},
 };
 
-use super::{Workflow, progress::Job};
+use super::{
+    Workflow,
+    progress::{DatasetRef, Job},
+};
 use crate::{Config, Error, clients::Calls};
 
-/// Where a job stands.
-pub(super) enum Standing {
-    /// Nothing new.
+/// The status of a job.
+pub(super) enum JobStatus {
+    /// Unchanged.
     Running,
-    /// The job's record changed.
+    /// The record of the job changed.
     Changed(Job),
     /// Its run has finished.
     Finished(Box<Run>),
 }
 
-/// What to have done.
+/// The work of a step.
 pub(super) struct Assignment<'a> {
     /// `train` or `evaluate`.
     pub step: &'static str,
     pub job: &'a Job,
+    pub dataset: &'a DatasetRef,
     pub work: Work,
 }
 
-/// Brings a job one step further.
-pub(super) async fn follow(
+/// Advances a job by one step.
+pub(super) async fn advance(
     config: &Config,
     calls: &Calls,
     workflow: &Workflow,
     assignment: Assignment<'_>,
     now: DateTime<Utc>,
-) -> Result<Standing, Error> {
-    let Assignment { step, job, work } = assignment;
-    let Some(run) = job.run else { return Ok(Standing::Changed(attempt(workflow, step, job))) };
+) -> Result<JobStatus, Error> {
+    let (step, job) = (assignment.step, assignment.job);
+    let Some(run) = job.run else { return Ok(JobStatus::Changed(attempt(workflow, step, job))) };
     if !job.submitted {
-        // Before, so that of two attempts only one can register a version; written down first, so that a crash forgets nothing.
+        // The lost attempt is cancelled before the next one is submitted, so that only one of them can register a version. Its id was
+        // recorded before, so that a crash in between loses nothing.
         if let Some(lost) = job.replaces {
-            calls.cancel_job(&lost.to_string(), &format!("it was lost, and run {run} takes its place")).await?;
+            calls.cancel_job(lost, &format!("it was lost and is replaced by run {run}")).await?;
         }
-        calls.submit(order(workflow, step, run, work)).await?;
-        return Ok(Standing::Changed(Job { submitted: true, ..job.clone() }));
+        calls.submit(&order(workflow, run, assignment)?).await?;
+        return Ok(JobStatus::Changed(Job { submitted: true, ..job.clone() }));
     }
-    let found = calls.run(&run.to_string()).await?.ok_or_else(|| Error::Hopeless(format!("run {run} is gone")))?;
+    let missing = || Error::unrecoverable(format!("run {run} does not exist any more"));
+    let found = calls.run(run).await?.ok_or_else(missing)?;
     let again = |why: String| match job.attempts < config.attempts {
         true => {
-            tracing::warn!(workflow = %workflow.id, step, %run, why, "trying anew");
-            Ok(Standing::Changed(attempt(workflow, step, job)))
+            tracing::warn!(workflow = %workflow.id, step, %run, why, "attempt failed, retrying");
+            Ok(JobStatus::Changed(attempt(workflow, step, job)))
         }
-        false => Err(Error::Hopeless(format!("{step}: {why}, in {} attempts", job.attempts))),
+        false => Err(Error::unrecoverable(format!("{step}: {why} (attempt {} of {})", job.attempts, config.attempts))),
     };
-    match found.status() {
-        RunStatus::Finished => Ok(Standing::Finished(Box::new(found))),
-        RunStatus::Killed => Err(Error::Hopeless(format!("{step}: run {run} was killed"))),
+    match found.status {
+        RunStatus::Finished => Ok(JobStatus::Finished(Box::new(found))),
+        RunStatus::Killed => Err(Error::unrecoverable(format!("{step}: run {run} was cancelled"))),
         RunStatus::Failed => again(format!("run {run} failed: {}", found.error)),
         RunStatus::Lost => match job.lost_since {
-            None => Ok(Standing::Changed(Job { lost_since: Some(now), ..job.clone() })),
+            None => Ok(JobStatus::Changed(Job { lost_since: Some(now), ..job.clone() })),
             Some(since) if since + config.lost_grace <= now => again(format!("run {run} was lost")),
-            Some(_) => Ok(Standing::Running),
+            Some(_) => Ok(JobStatus::Running),
         },
-        RunStatus::Unspecified | RunStatus::Scheduled | RunStatus::Running if job.lost_since.is_some() => {
-            Ok(Standing::Changed(Job { lost_since: None, ..job.clone() }))
+        RunStatus::Scheduled | RunStatus::Running if job.lost_since.is_some() => {
+            Ok(JobStatus::Changed(Job { lost_since: None, ..job.clone() }))
         }
-        RunStatus::Unspecified | RunStatus::Scheduled | RunStatus::Running => Ok(Standing::Running),
+        RunStatus::Scheduled | RunStatus::Running => Ok(JobStatus::Running),
     }
 }
 
@@ -77,14 +85,19 @@ fn attempt(workflow: &Workflow, step: &str, job: &Job) -> Job {
     Job { run: Some(run), attempts, replaces, lost_since: None, submitted: false }
 }
 
-fn order(workflow: &Workflow, step: &str, run: RunId, work: Work) -> trainer::Job {
-    let tags =
-        [("workflow", workflow.id.to_string()), ("model", workflow.model.to_string()), ("step", step.to_owned())];
-    trainer::Job {
-        id: run.to_string(),
-        experiment: workflow.model.to_string(),
+fn order(workflow: &Workflow, run: RunId, assignment: Assignment<'_>) -> Result<job::Job, Error> {
+    let step = assignment.step.to_owned();
+    let tags = [("workflow", workflow.id.to_string()), ("model", workflow.model.to_string()), ("step", step)];
+    // Experiments and models have one grammar of names.
+    let experiment: ExperimentName =
+        workflow.model.as_str().parse().map_err(|error| Error::unrecoverable(format!("{error}")))?;
+    let DatasetRef { name, version } = assignment.dataset.clone();
+    Ok(job::Job {
+        id: run,
+        experiment,
         correlation_id: workflow.context().correlation_id,
-        work: Some(work),
-        tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-    }
+        tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+        dataset: job::DatasetRef { name, version: Some(version) },
+        work: assignment.work,
+    })
 }

@@ -1,21 +1,27 @@
-//! What a workflow does in each state. A step may be carried out any number of times: what it asks of others carries ids made
-//! from the workflow's own, and what it learns is written before it is used. Nothing is decided from memory.
+//! The step of each state. A step may be repeated any number of times: its calls carry ids derived from that of the workflow, and results
+//! are written before they are used. No decision depends on memory.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{WorkflowEvent, WorkflowState};
-use rekindle_proto::registry::Approval;
+use rekindle_domain::{Principal, WorkflowEvent, WorkflowState, model_version::Approval};
+use rekindle_service::{Fault as _, chain};
+use rekindle_store::Fence;
 
 use super::{Ending, EndingKind, Progress, Workflow, assemble, evaluate, roll_out, train};
-use crate::{Error, clients::Calls, core::Core};
+use crate::{
+    Error,
+    clients::{Author, Calls, Lease, principal},
+    core::Core,
+    leader::Writer,
+};
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Done {
-    /// Nothing new: something has to happen first.
+    /// Unchanged: it waits for an event.
     Waiting,
-    /// Results to be kept; the state stays.
+    /// Results to record; the state is unchanged.
     Kept(Box<Progress>),
-    /// The state is left.
+    /// A transition.
     Left(WorkflowEvent, String, Box<Progress>),
 }
 
@@ -29,32 +35,32 @@ impl Done {
     }
 }
 
-/// Carries out one step and writes down what came of it. Returns whether anything changed.
-pub(crate) async fn advance(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -> Result<bool, Error> {
-    let next = match next_step(core, workflow, now).await {
+/// Runs one step and records its result. Returns whether anything changed.
+pub(crate) async fn advance(core: &Core, fence: Fence, workflow: &Workflow, now: DateTime<Utc>) -> Result<bool, Error> {
+    let next = match next_step(core, &fence, workflow, now).await {
         Ok(Done::Waiting) => return Ok(false),
         Ok(Done::Kept(progress)) => Workflow { progress: *progress, ..workflow.clone() },
         Ok(Done::Left(event, reason, progress)) => {
             Workflow { progress: *progress, ..workflow.clone() }.after(event, reason, now)?
         }
-        Err(error) if error.is_passing() || workflow.ending.is_some() => return Err(error),
+        Err(error) if error.is_transient() || workflow.ending.is_some() => return Err(error),
         Err(error) => {
-            tracing::warn!(workflow = %workflow.id, model = %workflow.model, error = crate::error::chain(&error), "workflow cannot go on");
-            let ending = Ending { kind: EndingKind::Fail, reason: crate::error::chain(&error) };
+            tracing::warn!(workflow = %workflow.id, model = %workflow.model, error = chain(&error), "workflow failed");
+            let ending = Ending { kind: EndingKind::Fail, reason: chain(&error) };
             Workflow { ending: Some(ending), ..workflow.clone() }
         }
     };
-    core.change_workflow(workflow, next, now).await?;
+    core.change_workflow(Writer::Leader(fence), workflow, next, now).await?;
     Ok(true)
 }
 
-async fn next_step(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
+async fn next_step(core: &Core, fence: &Fence, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
     let calls = core.peers.on_behalf_of(workflow.context());
     if let Some(ending) = &workflow.ending {
-        return end(core, &calls, workflow, ending, now).await;
+        return end(core, fence, &calls, workflow, ending, now).await;
     }
     if now >= workflow.deadline_at {
-        return Err(Error::Hopeless(format!("it was not through within {:?}", workflow.policy.deadline)));
+        return Err(Error::unrecoverable(format!("it did not complete within {:?}", workflow.policy.deadline)));
     }
     if workflow.paused {
         return roll_out::while_paused(core, workflow).await;
@@ -62,10 +68,10 @@ async fn next_step(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -> Resu
     match workflow.state {
         WorkflowState::Queued => begin(core, workflow).await,
         WorkflowState::Assembling => assemble::step(&calls, workflow).await,
-        WorkflowState::Training => train::step(core, &calls, workflow, now).await,
+        WorkflowState::Training => train::step(core, Lease { db: &core.db, fence }, &calls, workflow, now).await,
         WorkflowState::Evaluating => evaluate::step(core, &calls, workflow, now).await,
         WorkflowState::AwaitingApproval => decided(&calls, workflow).await,
-        WorkflowState::RollingOut | WorkflowState::Observing => roll_out::step(core, workflow, now).await,
+        WorkflowState::RollingOut | WorkflowState::Observing => roll_out::step(core, fence, workflow, now).await,
         WorkflowState::Succeeded
         | WorkflowState::Rejected
         | WorkflowState::RolledBack
@@ -74,15 +80,15 @@ async fn next_step(core: &Core, workflow: &Workflow, now: DateTime<Utc>) -> Resu
     }
 }
 
-/// The champion is what is deployed when the workflow begins.
+/// The champion is the version that is deployed when the workflow starts.
 async fn begin(core: &Core, workflow: &Workflow) -> Result<Done, Error> {
     let record = core.deployment(&workflow.model).await?;
-    let champion = record.ok_or_else(|| Error::Hopeless("the model is not deployed: deploy a version first".into()))?;
+    let champion = record.ok_or_else(|| Error::unrecoverable("the model is not deployed: deploy a version first"))?;
     let progress = Progress { champion: Some(champion.deployment.stable), ..workflow.progress.clone() };
     Ok(Done::left(WorkflowEvent::Start, workflow.cause.clone(), progress))
 }
 
-/// Waits for a person, then records what was said with the version.
+/// Waits for the decision of a person, then records it as a review of the version.
 async fn decided(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     let progress = workflow.progress.clone();
     let Some(decision) = &progress.decision else { return Ok(Done::Waiting) };
@@ -91,15 +97,19 @@ async fn decided(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     } else {
         (Approval::Rejected, WorkflowEvent::Decline)
     };
-    calls.review(&workflow.model, progress.to_version(), approval, &decision.by, &decision.why).await?;
+    let number = progress.challenger_version().ok_or_else(|| Error::unrecoverable("no challenger to review"))?;
+    // What is recorded may stem from a build that did not restrict authors.
+    let by = decision.by.parse::<Principal>().unwrap_or_else(|_| principal());
+    calls.review(&workflow.model, number, approval, Author { principal: &by, why: &decision.why }).await?;
     let word = if decision.approve { "approved" } else { "declined" };
     let reason = format!("{word} by {}: {}", decision.by, decision.why);
     Ok(Done::left(event, reason, progress))
 }
 
-/// Ends what is under way, and then the workflow.
+/// Ends the job or rollout in progress, and then the workflow.
 async fn end(
     core: &Core,
+    fence: &Fence,
     calls: &Calls,
     workflow: &Workflow,
     ending: &Ending,
@@ -112,10 +122,10 @@ async fn end(
     };
     let runs = job.map_or([None; 2], |job| [job.replaces, job.run]);
     for run in runs.into_iter().flatten() {
-        calls.cancel_job(&run.to_string(), &ending.reason).await?;
+        calls.cancel_job(run, &ending.reason).await?;
     }
     if workflow.state.is_serving_challenger()
-        && let Some(done) = roll_out::withdraw(core, workflow, &ending.reason, now).await?
+        && let Some(done) = roll_out::withdraw(core, fence, workflow, &ending.reason, now).await?
     {
         return Ok(done);
     }

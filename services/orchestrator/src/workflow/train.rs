@@ -1,67 +1,62 @@
-//! TRAINING: a challenger is trained on everything before the rows kept for the gate.
+//! TRAINING: a challenger is trained on all rows before those held out for the gate.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{AliasName, WorkflowEvent};
-use rekindle_proto::{
-    registry::get_model_version_request::Which,
-    time::to_wire,
-    trainer::{self, TrainWork, job::Work},
+use rekindle_domain::{
+    AliasName, WorkflowEvent,
+    job::{Train, Work},
+    model_version::VersionSelector,
 };
 
 use super::{
     Workflow,
     progress::{Capture, DatasetRef, Progress},
-    run_job::{self, Assignment, Standing},
+    run_job::{self, Assignment, JobStatus},
     steps::Done,
 };
 use crate::{
     Error,
-    clients::{Calls, version_ref},
+    clients::{Author, Calls, Lease, principal},
     core::Core,
 };
 
-pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: DateTime<Utc>) -> Result<Done, Error> {
+pub(super) async fn step(
+    core: &Core,
+    lease: Lease<'_>,
+    calls: &Calls,
+    workflow: &Workflow,
+    now: DateTime<Utc>,
+) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
-    let recipe = serde_json::to_string(&workflow.policy.recipe).map_err(|error| Error::Hopeless(error.to_string()))?;
-    let work = Work::Train(TrainWork {
-        dataset: Some(wire(dataset)),
-        recipe_json: recipe,
-        train_until: Some(to_wire(capture.holdout_from)),
-        register_as: workflow.model.to_string(),
+    let work = Work::Train(Train {
+        recipe: workflow.policy.recipe.clone(),
+        until: Some(capture.holdout_from),
+        register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),
     });
-    let assignment = Assignment { step: "train", job: &workflow.progress.training, work };
-    match run_job::follow(&core.config, calls, workflow, assignment, now).await? {
-        Standing::Running => Ok(Done::Waiting),
-        Standing::Changed(training) => Ok(Done::kept(Progress { training, ..workflow.progress.clone() })),
-        Standing::Finished(run) => {
+    let assignment = Assignment { step: "train", job: &workflow.progress.training, dataset, work };
+    match run_job::advance(&core.config, calls, workflow, assignment, now).await? {
+        JobStatus::Running => Ok(Done::Waiting),
+        JobStatus::Changed(training) => Ok(Done::kept(Progress { training, ..workflow.progress.clone() })),
+        JobStatus::Finished(run) => {
             let number = run.outputs.get("model_version").and_then(|text| text.parse().ok());
-            let number = number.ok_or_else(|| Error::answer("read the training's run", "names no model version"))?;
-            trained(calls, workflow, number).await
+            let number = number.ok_or_else(|| Error::unrecoverable("the training run has no output model_version"))?;
+            trained(lease, calls, workflow, number).await
         }
     }
 }
 
-async fn trained(calls: &Calls, workflow: &Workflow, number: u32) -> Result<Done, Error> {
-    let version = calls.model_version(&workflow.model, Which::Version(number)).await?;
-    let challenger = version_ref(&version)?;
-    let alias = AliasName::challenger();
-    let why = format!("trained by workflow {}", workflow.id);
-    calls.point_alias(&workflow.model, alias.as_str(), number, "orchestrator", &why).await?;
-    let progress = Progress { challenger: Some(challenger), ..workflow.progress.clone() };
+async fn trained(lease: Lease<'_>, calls: &Calls, workflow: &Workflow, number: u32) -> Result<Done, Error> {
+    let version = calls.model_version(&workflow.model, VersionSelector::Number(number)).await?;
+    let (author, why) = (principal(), format!("trained by workflow {}", workflow.id));
+    let author = Author { principal: &author, why: &why };
+    calls.point_alias(lease, &workflow.model, AliasName::challenger(), number, author).await?;
+    let progress = Progress { challenger: Some(version.reference()), ..workflow.progress.clone() };
     Ok(Done::left(WorkflowEvent::Trained, format!("version {number} is trained"), progress))
 }
 
-/// What ASSEMBLING has left behind.
+/// The results of ASSEMBLING.
 pub(super) fn assembled(workflow: &Workflow) -> Result<(&DatasetRef, &Capture), Error> {
     let progress = &workflow.progress;
-    progress
-        .dataset
-        .as_ref()
-        .zip(progress.capture.as_ref())
-        .ok_or_else(|| Error::Hopeless("no dataset was assembled".into()))
-}
-
-pub(super) fn wire(dataset: &DatasetRef) -> trainer::DatasetRef {
-    trainer::DatasetRef { name: dataset.name.to_string(), version: dataset.version }
+    let assembled = progress.dataset.as_ref().zip(progress.capture.as_ref());
+    assembled.ok_or_else(|| Error::unrecoverable("no dataset was assembled"))
 }

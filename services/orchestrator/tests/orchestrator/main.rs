@@ -1,367 +1,240 @@
-//! The orchestrator's stories: real bus, real database, and peers that play along.
+//! The orchestrator through its API: a real bus, a real database, and fakes of the other services.
 
+mod alerts;
 mod endings;
 mod peers;
-mod stage;
+mod recorded;
+mod world;
 
-use rekindle_bus::{
-    cloudevent::{self, CloudEvent},
-    consumer::{Consumer, Puller},
-    streams,
-};
-use rekindle_domain::event::EventKind;
-use rekindle_proto::{
-    client::Context,
-    events::{DegradationDetected, DriftDetected, WorkflowAdvanced},
-    json,
-    orchestrator::{self as o, WorkflowState},
+use rekindle_client::{PageRequest, orchestrator::DeployRequest, orchestrator::WorkflowChange};
+use rekindle_domain::{
+    AliasName, Policy, WorkflowState, deployment_status::RolloutOutcome, workflow::Decision, workflow::WorkflowStep,
 };
 use rekindle_testkit::eventually;
 use tonic::Code;
-use uuid::Uuid;
 
-use self::stage::{Stage, policy};
+use self::{
+    peers::Verdict,
+    world::{World, deployment, policy, policy_with_long_observation},
+};
 
-pub(crate) fn change(id: &str) -> o::ChangeWorkflowRequest {
-    o::ChangeWorkflowRequest { id: id.into(), by: "a test".into(), why: "to see".into() }
-}
-
-async fn a_trip_succeeds(stage: Stage) {
-    stage.ready(policy()).await;
-    let id = stage.begin().await;
-    let done = stage.reaches(&id, WorkflowState::Succeeded).await;
-    assert_eq!((done.from_version, done.to_version), (1, 3));
+async fn a_workflow_replaces_the_champion(world: World) {
+    world.prepare(policy()).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::Succeeded).await;
+    assert_eq!((done.from_version, done.to_version), (Some(1), Some(3)));
     assert!(done.serving_everywhere_at.is_some() && done.ended_at.is_some());
-    let states: Vec<&str> = done.steps.iter().map(|step| step.state().as_str_name()).collect();
+    let states: Vec<WorkflowState> = done.steps.iter().map(|step: &WorkflowStep| step.state).collect();
     assert_eq!(states.len(), 7, "{states:?}");
-    stage.settled(3, "completed").await;
-    assert_eq!(stage.serving().await, [3, 3, 3]);
-    assert_eq!((stage.alias("champion"), stage.alias("challenger")), (3, 3));
+    world.settled(3, RolloutOutcome::Completed).await;
+    assert_eq!(world.serving().await, [3, 3, 3]);
+    assert_eq!([AliasName::champion(), AliasName::challenger()].map(|name| world.alias(&name)), [Some(3); 2]);
     eventually("the watch to be pushed", async || {
-        stage.peers.world().watch.as_ref().map(|_| ()).ok_or_else(|| "none".to_owned())
+        world.peers.state().watch.as_ref().map(|_| ()).ok_or_else(|| "none".to_owned())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trip_round_the_loop_succeeds() {
-    a_trip_succeeds(Stage::set().await).await;
+async fn a_workflow_succeeds() {
+    a_workflow_replaces_the_champion(World::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trip_round_the_loop_succeeds_on_postgres() {
+async fn a_workflow_succeeds_on_postgres() {
     let postgres = rekindle_testkit::Postgres::start().await;
     let url = postgres.fresh_database().await;
-    a_trip_succeeds(Stage::on(tempfile::tempdir().expect("a folder"), url).await).await;
+    a_workflow_replaces_the_champion(World::start_on(tempfile::tempdir().expect("a folder"), &url).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gate_says_no() {
-    let stage = Stage::set().await;
-    stage.peers.world().verdict = "reject";
-    stage.ready(policy()).await;
-    let done = stage.reaches(&stage.begin().await, WorkflowState::Rejected).await;
-    assert_eq!(done.reason, "it is a reject");
-    assert_eq!(stage.serving().await, [1, 1, 1]);
-    let refused = stage.deploy("anyway", 3).await.expect_err("the gate rejected it");
+async fn a_challenger_that_the_gate_rejects_is_not_rolled_out() {
+    let world = World::on_sqlite().await;
+    world.peers.state().gate = Verdict::Reject;
+    world.prepare(policy()).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::Rejected).await;
+    assert_eq!(done.reason, Verdict::Reject.reason());
+    assert_eq!(world.serving().await, [1, 1, 1]);
+    let refused = world.deploy("anyway", 3).await.expect_err("the gate rejected it");
     assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_few_new_rows_end_it_before_training() {
-    let stage = Stage::set().await;
-    stage.peers.world().new_rows = 10;
-    stage.ready(policy()).await;
-    let done = stage.reaches(&stage.begin().await, WorkflowState::Rejected).await;
+async fn too_few_new_rows_end_a_workflow_before_training() {
+    let world = World::on_sqlite().await;
+    world.peers.state().new_rows = 10;
+    world.prepare(policy()).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::Rejected).await;
     assert!(done.reason.contains("10 new labelled rows"), "{}", done.reason);
-    assert!(stage.peers.world().runs.is_empty());
+    assert!(world.peers.state().runs.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_refuses_brings_all_back() {
-    let stage = Stage::set().await;
-    stage.refused.lock().expect("not poisoned").insert(3);
-    stage.ready(policy()).await;
-    let done = stage.reaches(&stage.begin().await, WorkflowState::RolledBack).await;
-    assert!(done.reason.contains("does not warm up"), "{}", done.reason);
-    stage.settled(1, "returned").await;
-    assert_eq!((stage.serving().await, stage.alias("champion")), (vec![1, 1, 1], 1));
+async fn a_replica_that_cannot_load_the_challenger_returns_every_replica() {
+    let world = World::on_sqlite().await;
+    world.refused.lock().expect("not poisoned").insert(3);
+    world.prepare(policy()).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::RolledBack).await;
+    assert!(done.reason.contains("warm-up failed"), "{}", done.reason);
+    world.settled(1, RolloutOutcome::Returned).await;
+    assert_eq!((world.serving().await, world.alias(&AliasName::champion())), (vec![1, 1, 1], Some(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_every_state_it_goes_on_and_does_everything_once() {
-    let mut stage = Stage::set().await;
-    stage.ready(policy()).await;
-    stage.peers.world().hold = Some("train");
-    let id = stage.begin().await;
-    stage.reaches(&id, WorkflowState::Training).await;
-    stage.kill().await;
-    stage.peers.release().await;
-    stage.peers.world().hold = Some("evaluate");
-    stage.start().await;
-    stage.reaches(&id, WorkflowState::Evaluating).await;
-    stage.kill().await;
-    stage.peers.release().await;
-    stage.start().await;
+async fn a_workflow_interrupted_in_any_state_continues_and_has_each_effect_once() {
+    let mut world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    world.peers.state().hold = Some("train");
+    let id = world.start_workflow().await;
+    world.reaches(id, WorkflowState::Training).await;
+    world.kill().await;
+    world.peers.release().await;
+    world.peers.state().hold = Some("evaluate");
+    world.start().await;
+    world.reaches(id, WorkflowState::Evaluating).await;
+    world.kill().await;
+    world.peers.release().await;
+    world.start().await;
     for _ in 0..4 {
-        stage.kill().await;
-        stage.start().await;
+        world.kill().await;
+        world.start().await;
     }
-    stage.reaches(&id, WorkflowState::Succeeded).await;
-    let world = stage.peers.world();
-    assert_eq!((world.versions.len(), world.runs.len(), world.datasets.len()), (3, 2, 2));
-    assert_eq!(world.aliases["champion"].revision, 2);
+    world.reaches(id, WorkflowState::Succeeded).await;
+    let state = world.peers.state();
+    assert_eq!((state.versions.len(), state.runs.len(), state.datasets.len()), (3, 2, 2));
+    assert_eq!(state.aliases[&AliasName::champion()].revision, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_run_is_tried_anew_a_bounded_number_of_times() {
-    let stage = Stage::set().await;
-    stage.peers.world().failures = 3;
-    stage.ready(policy()).await;
-    let done = stage.reaches(&stage.begin().await, WorkflowState::Failed).await;
-    assert!(done.reason.contains("3 attempts"), "{}", done.reason);
-    assert_eq!(stage.peers.world().runs.len(), 3);
+async fn a_failed_run_is_attempted_again_a_bounded_number_of_times() {
+    let world = World::on_sqlite().await;
+    world.peers.state().failures = 3;
+    world.prepare(policy()).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::Failed).await;
+    assert!(done.reason.contains("attempt 3 of 3"), "{}", done.reason);
+    assert_eq!(world.peers.state().runs.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_workflow_starts_nothing_until_it_is_resumed() {
-    let stage = Stage::set().await;
-    stage.peers.world().hold = Some("train");
-    stage.ready(policy()).await;
-    let id = stage.begin().await;
-    stage.reaches(&id, WorkflowState::Training).await;
-    assert!(stage.client().pause_workflow(change(&id)).await.expect("paused").into_inner().paused);
-    stage.peers.release().await;
-    // A deployment goes its whole way meanwhile, so the loop has looked at the workflow many times.
-    stage.deploy("second", 2).await.expect("deployed");
-    stage.settled(2, "completed").await;
-    assert_eq!(stage.workflow(&id).await.state(), WorkflowState::Training);
-    stage.client().resume_workflow(change(&id)).await.expect("resumed");
-    let done = stage.reaches(&id, WorkflowState::Failed).await;
-    assert!(done.reason.contains("deployed meanwhile"), "{}", done.reason);
+async fn a_paused_workflow_starts_no_step_until_it_is_resumed() {
+    let world = World::on_sqlite().await;
+    world.peers.state().hold = Some("train");
+    world.prepare(policy()).await;
+    let id = world.start_workflow().await;
+    world.reaches(id, WorkflowState::Training).await;
+    assert!(world.change(id, WorkflowChange::Pause).await.expect("paused").paused);
+    world.peers.release().await;
+    // A deployment completes meanwhile, so the reconciler has had many turns.
+    world.deploy("second", 2).await.expect("deployed");
+    world.settled(2, RolloutOutcome::Completed).await;
+    assert_eq!(world.workflow(id).await.state, WorkflowState::Training);
+    world.change(id, WorkflowChange::Resume).await.expect("resumed");
+    let done = world.reaches(id, WorkflowState::Failed).await;
+    assert!(done.reason.contains("version 2 was deployed since"), "{}", done.reason);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_the_job_and_the_workflow() {
-    let stage = Stage::set().await;
-    stage.peers.world().hold = Some("train");
-    stage.ready(policy()).await;
-    let id = stage.begin().await;
-    eventually("a submitted job", async || match stage.peers.world().runs.len() {
+    let world = World::on_sqlite().await;
+    world.peers.state().hold = Some("train");
+    world.prepare(policy()).await;
+    let id = world.start_workflow().await;
+    eventually("a submitted job", async || match world.peers.state().runs.len() {
         1 => Ok(()),
         n => Err(n.to_string()),
     })
     .await;
-    stage.client().cancel_workflow(change(&id)).await.expect("accepted");
-    stage.reaches(&id, WorkflowState::Cancelled).await;
-    assert_eq!(stage.peers.world().cancelled.len(), 1);
-    let late = stage.client().pause_workflow(change(&id)).await.expect_err("it has ended");
+    world.change(id, WorkflowChange::Cancel).await.expect("accepted");
+    let done = world.reaches(id, WorkflowState::Cancelled).await;
+    assert_eq!(done.reason, "cancelled by tester: a reason");
+    assert_eq!(world.peers.state().cancelled.len(), 1);
+    let late = world.change(id, WorkflowChange::Pause).await.expect_err("it has ended");
     assert_eq!(late.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_while_observing_cancels_the_workflow() {
-    let stage = Stage::set().await;
-    let mut slow = policy();
-    slow.rollout = Some(o::RolloutStrategy {
-        observe: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
-        ..slow.rollout.unwrap_or_default()
-    });
-    stage.ready(slow).await;
-    let id = stage.begin().await;
-    stage.reaches(&id, WorkflowState::Observing).await;
-    let busy = stage.deploy("between", 2).await.expect_err("a rollout is in progress");
+    let world = World::on_sqlite().await;
+    world.prepare(policy_with_long_observation()).await;
+    let id = world.start_workflow().await;
+    world.reaches(id, WorkflowState::Observing).await;
+    let busy = world.deploy("between", 2).await.expect_err("a rollout is in progress");
     assert_eq!(busy.code(), Code::FailedPrecondition);
-    let request = o::RollbackRequest { idempotency_key: "back".into(), model: "flights".into(), ..Default::default() };
-    stage.client().rollback(request).await.expect("accepted");
-    stage.reaches(&id, WorkflowState::Cancelled).await;
-    stage.settled(1, "returned").await;
-    assert_eq!(stage.serving().await, [1, 1, 1]);
+    world.rollback("back").await.expect("accepted");
+    world.reaches(id, WorkflowState::Cancelled).await;
+    world.settled(1, RolloutOutcome::Returned).await;
+    assert_eq!(world.serving().await, [1, 1, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_is_asked_where_the_policy_says_so() {
-    let stage = Stage::set().await;
-    stage.ready(o::Policy { require_approval: true, ..policy() }).await;
-    let id = stage.begin().await;
-    stage.reaches(&id, WorkflowState::AwaitingApproval).await;
-    let request = o::ApproveWorkflowRequest { id: id.clone(), approve: true, by: "ada".into(), why: "good".into() };
-    stage.client().approve_workflow(request).await.expect("accepted");
-    stage.reaches(&id, WorkflowState::Succeeded).await;
-    assert_eq!(stage.peers.world().versions[&3].review.as_ref().map(|review| review.by.as_str()), Some("ada"));
+async fn a_policy_can_require_the_approval_of_a_person() {
+    let world = World::on_sqlite().await;
+    world.prepare(Policy { require_approval: true, ..policy() }).await;
+    let id = world.start_workflow().await;
+    world.reaches(id, WorkflowState::AwaitingApproval).await;
+    let approver = world.client_of("ada");
+    approver.decide_workflow(id, Decision::Approve, "good").await.expect("accepted");
+    world.reaches(id, WorkflowState::Succeeded).await;
+    assert_eq!(world.peers.state().versions[&3].review.by, "ada");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rollback_goes_back_version_by_version() {
-    let stage = Stage::set().await;
-    stage.ready(policy()).await;
-    stage.deploy("second", 2).await.expect("deployed");
-    stage.settled(2, "completed").await;
-    let back =
-        |key: &str| o::RollbackRequest { idempotency_key: key.into(), model: "flights".into(), ..Default::default() };
-    stage.client().rollback(back("a")).await.expect("accepted");
-    stage.settled(1, "completed").await;
-    eventually("the champion", async || if stage.alias("champion") == 1 { Ok(()) } else { Err("not yet".into()) })
-        .await;
-    let refused = stage.client().rollback(back("b")).await.expect_err("nothing before version 1");
+async fn rollback_returns_version_by_version() {
+    let world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    world.deploy("second", 2).await.expect("deployed");
+    world.settled(2, RolloutOutcome::Completed).await;
+    world.rollback("a").await.expect("accepted");
+    world.settled(1, RolloutOutcome::Completed).await;
+    world.champion_is(1).await;
+    let refused = world.rollback("b").await.expect_err("nothing before version 1");
     assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_revisions_and_reused_keys_change_nothing() {
-    let stage = Stage::set().await;
-    stage.ready(policy()).await;
-    let stale = o::SetPolicyRequest { policy: Some(policy()), expected_revision: 7 };
-    assert_eq!(stage.client().set_policy(stale).await.expect_err("stale").code(), Code::Aborted);
-    let stale = o::DeployRequest {
-        idempotency_key: "x".into(),
-        model: "flights".into(),
-        version: 2,
-        expected_revision: 999,
-        ..Default::default()
-    };
-    assert_eq!(stage.client().deploy(stale).await.expect_err("stale").code(), Code::Aborted);
-    assert_eq!(stage.deploy("first", 2).await.expect_err("reused").code(), Code::AlreadyExists);
-    let bad = o::Policy { holdout_share: 2.0, ..policy() };
-    let bad = o::SetPolicyRequest { policy: Some(bad), expected_revision: 1 };
-    let error = stage.client().set_policy(bad).await.expect_err("out of bounds");
+    let world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    let client = world.client();
+    assert_eq!(client.set_policy(&policy(), 7).await.expect_err("stale").code(), Code::Aborted);
+    let stale = DeployRequest { expected_revision: Some(999), ..deployment("x", Some(2)) };
+    assert_eq!(client.deploy(&stale).await.expect_err("stale").code(), Code::Aborted);
+    assert_eq!(world.deploy("first", 2).await.expect_err("reused").code(), Code::AlreadyExists);
+    let error = client.set_policy(&Policy { holdout_share: 2.0, ..policy() }, 1).await.expect_err("out of bounds");
     assert_eq!(error.code(), Code::InvalidArgument);
-    assert!(error.message().contains("holdout_share"), "{error}");
-    stage.settled(1, "completed").await;
-}
-
-async fn alert(stage: &Stage, until: i64, version: u32) -> String {
-    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    let drift = DriftDetected {
-        model: "flights".into(),
-        model_version: version,
-        until: at(until),
-        closed_at: at(until),
-        ..Default::default()
-    };
-    let id = Uuid::now_v7().to_string();
-    tell(stage, EventKind::DRIFT_DETECTED, &drift, &id).await;
-    id
-}
-
-/// The degradation of the window whose drift was told under that id.
-async fn degraded(stage: &Stage, until: i64, version: u32, id: &str) -> Uuid {
-    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    let degradation = DegradationDetected {
-        model: "flights".into(),
-        model_version: version,
-        until: at(until),
-        closed_at: at(until),
-        ..Default::default()
-    };
-    tell(stage, EventKind::DEGRADATION_DETECTED, &degradation, id).await
-}
-
-async fn tell(stage: &Stage, kind: EventKind, alert: &impl json::Named, correlation_id: &str) -> Uuid {
-    let event = CloudEvent {
-        id: Uuid::now_v7(),
-        source: "/rekindle/monitor/1".into(),
-        kind,
-        name: "flights".into(),
-        time: chrono::Utc::now(),
-        recorded_time: chrono::Utc::now(),
-        context: Context::correlated(correlation_id),
-        partition_key: "flights".into(),
-        traceparent: None,
-        data: json::to_value(alert),
-    };
-    let payload = event.data.to_string().into();
-    stage.bus.publish(event.subject(), &event.identity(), event.to_headers(), payload).await.expect("stored");
-    event.id
-}
-
-/// Every workflow there was, newest first, once there are so many.
-async fn workflows(stage: &Stage, count: usize) -> Vec<o::Workflow> {
-    eventually("the workflows", async || {
-        let found = stage.client().list_workflows(o::ListWorkflowsRequest::default()).await;
-        let found = found.map_err(|status| status.to_string())?.into_inner().workflows;
-        if found.len() == count { Ok(found) } else { Err(format!("{found:?}")) }
-    })
-    .await
+    let message = error.status().expect("an answer").message();
+    assert!(message.contains("holdout_share"), "{message}");
+    let (unchanged, revision) = client.policy(&world::model()).await.expect("set");
+    assert_eq!((unchanged, revision), (policy(), 1));
+    world.settled(1, RolloutOutcome::Completed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_that_came_to_nothing_does_not_swallow_the_next_alert_of_its_window() {
-    let stage = Stage::set().await;
-    let enough = std::mem::replace(&mut stage.peers.world().new_rows, 10);
-    stage.ready(o::Policy { on_degradation: true, ..policy() }).await;
-    let window = alert(&stage, 0, 1).await;
-    let [first] = <[_; 1]>::try_from(workflows(&stage, 1).await).expect("one");
-    assert_eq!(first.id, window);
-    stage.reaches(&window, WorkflowState::Rejected).await;
-    stage.peers.world().new_rows = enough;
-    let told = degraded(&stage, 0, 1, &window).await;
-    let second = workflows(&stage, 2).await.swap_remove(0);
-    assert!(second.id > window, "listed before it because it is newer: {second:?}");
-    stage.reaches(&second.id, WorkflowState::Succeeded).await;
-    assert_eq!(stage.reaches(&window, WorkflowState::Rejected).await.steps.len(), 3);
-    let advanced = advanced(&stage, &second.id).await;
-    for event in &advanced {
-        let (of, by) = (&event.context.correlation_id, &event.context.causation_id);
-        assert_eq!((of, by), (&window, &told.to_string()), "{event:?}");
-    }
+async fn a_gate_with_a_confidence_of_one_half_is_refused_when_the_policy_is_set() {
+    let world = World::on_sqlite().await;
+    let mut coin = policy();
+    coin.gate.confidence = 0.5;
+    let error = world.client().set_policy(&coin, 0).await.expect_err("out of bounds");
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let message = error.status().expect("an answer").message();
+    assert!(message.contains("gate.confidence"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_under_way_or_at_its_goal_answers_every_alert_of_its_window() {
-    let stage = Stage::set().await;
-    stage.ready(o::Policy { on_degradation: true, cooldown: no_time(), ..policy() }).await;
-    let window = alert(&stage, 0, 1).await;
-    workflows(&stage, 1).await;
-    degraded(&stage, 0, 1, &window).await;
-    stage.reaches(&window, WorkflowState::Succeeded).await;
-    // Of the version that it brought, so that nothing else is against it.
-    degraded(&stage, 0, 3, &window).await;
-    let next = alert(&stage, 1, 3).await;
-    // Alerts are heard in order, so once the last one has made a workflow the others were ignored.
-    let ids: Vec<String> = workflows(&stage, 2).await.into_iter().map(|workflow| workflow.id).collect();
-    assert_eq!(ids, [next, window]);
-}
-
-fn no_time() -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds: 0, nanos: 0 })
-}
-
-/// What was told of a workflow that has succeeded.
-async fn advanced(stage: &Stage, id: &str) -> Vec<CloudEvent> {
-    let subject = EventKind::WORKFLOW_ADVANCED.subject("flights");
-    let mut puller = Puller::new(stage.bus.clone(), Consumer::new("test", streams::EVENTS, [subject]));
-    let mut found = Vec::new();
-    while !found.iter().any(|(_, to)| to == "SUCCEEDED") {
-        let event = cloudevent::from_message(puller.next(1).await.message()).expect("an event");
-        let told: WorkflowAdvanced = event.decode().expect("its message");
-        if told.workflow_id == id {
-            found.push((event, told.to_state));
+async fn lists_have_pages() {
+    let world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    world.every_replica_serves(1).await;
+    let mut page = PageRequest::first(2);
+    let mut sizes = Vec::new();
+    loop {
+        let found = world.client().replicas(page).await.expect("a page");
+        sizes.push(found.items.len());
+        if found.next_page_token.is_empty() {
+            break;
         }
+        page = PageRequest { size: 2, token: found.next_page_token };
     }
-    found.into_iter().map(|(event, _)| event).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn drift_starts_a_workflow_and_the_cooldown_counts_event_time() {
-    let stage = Stage::set().await;
-    stage.ready(policy()).await;
-    const WEEK: i64 = 7 * 24 * 3600;
-    let first = alert(&stage, 0, 1).await;
-    eventually("a workflow", async || {
-        let found = stage.client().get_workflow(o::GetWorkflowRequest { id: first.clone() }).await;
-        found.map(|_| ()).map_err(|status| status.to_string())
-    })
-    .await;
-    stage.reaches(&first, WorkflowState::Succeeded).await;
-    let early = alert(&stage, WEEK - 1, 3).await;
-    let due = alert(&stage, WEEK, 3).await;
-    // Alerts are heard in order, so once the later one has made a workflow the earlier one was ignored.
-    eventually("the second workflow", async || {
-        let found = stage.client().get_workflow(o::GetWorkflowRequest { id: due.clone() }).await;
-        found.map(|_| ()).map_err(|status| status.to_string())
-    })
-    .await;
-    let ignored = stage.client().get_workflow(o::GetWorkflowRequest { id: early }).await.expect_err("ignored");
-    assert_eq!(ignored.code(), Code::NotFound);
+    assert_eq!(sizes, [2, 1]);
+    let all = world.client().deployments(PageRequest::first(1)).await.expect("a page");
+    assert_eq!((all.items.len(), all.next_page_token.as_str()), (1, ""));
 }

@@ -1,5 +1,5 @@
-//! The registry, the trainer and the monitor as the orchestrator sees them, played by one server: it keeps what it is told, and
-//! finishes every job at once unless it is told to hold it.
+//! Fakes of the registry, the trainer and the monitor on one server. They record what they receive, and finish every job at once unless
+//! it is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,75 +7,164 @@ use std::{
 };
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_domain::Digest;
-use rekindle_proto::{json, monitor as m, registry as r, trainer as t};
+use rekindle_client::{PRINCIPAL, wire};
+use rekindle_domain::{
+    Alias, AliasName, Digest, Gate, RunId, Watch,
+    alias::AliasMove,
+    dataset::DatasetVersion,
+    evaluation::Evaluation,
+    job::Job,
+    lineage::Lineage,
+    model_version::{Approval, ModelVersion, Review, VersionSelector, VersionStatus},
+    prediction_log::LabelledExport,
+    run::{Run, RunStatus},
+};
+use rekindle_proto::{monitor as m, registry as r, trainer as t};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// What the peers know and were asked.
+use crate::world::{MODEL, model};
+
+/// What the fakes have recorded, and how they behave.
 #[derive(Debug)]
-pub(crate) struct World {
-    pub versions: BTreeMap<u32, r::ModelVersion>,
-    pub aliases: BTreeMap<String, r::Alias>,
-    pub runs: BTreeMap<String, r::Run>,
-    pub datasets: BTreeMap<String, r::DatasetVersion>,
-    pub watch: Option<m::Watch>,
-    pub cancelled: BTreeSet<String>,
-    /// The champion stays where it is, for good.
+pub(crate) struct State {
+    pub versions: BTreeMap<u32, ModelVersion>,
+    pub aliases: BTreeMap<AliasName, Alias>,
+    pub runs: BTreeMap<RunId, Run>,
+    /// By idempotency key.
+    pub datasets: BTreeMap<String, DatasetVersion>,
+    pub watch: Option<Watch>,
+    pub cancelled: BTreeSet<RunId>,
+    /// The registry refuses to move `champion`.
     pub champion_refused: bool,
-    /// The champion cannot be moved for the time being.
-    pub champion_away: bool,
-    /// Why an alias was moved last.
-    pub alias_why: String,
-    /// A person rejects whatever the gate approves.
+    /// The registry answers UNAVAILABLE to a move of `champion`.
+    pub champion_unavailable: bool,
+    /// A person rejects what the gate approves.
     pub rejects_after_approval: bool,
-    /// Jobs that were submitted while a lost run could have been taken up again.
-    pub submitted_beside_lost: u32,
-    /// Jobs of this kind stay under way.
+    /// Jobs that were submitted while a lost run could be resumed.
+    pub submitted_beside_lost: usize,
+    /// Jobs of this step do not finish.
     pub hold: Option<&'static str>,
     /// Runs that fail before one succeeds.
     pub failures: u32,
-    pub verdict: &'static str,
+    /// Whether challengers pass the gate.
+    pub gate: Verdict,
     pub new_rows: u64,
-    pub artifacts: Artifacts,
+    artifacts: Artifacts,
+}
+
+/// The result of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Reject,
+}
+
+impl Verdict {
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Pass => "the challenger is better",
+            Self::Reject => "the challenger is not better",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Peers(Arc<Mutex<World>>);
+pub(crate) struct Peers(Arc<Mutex<State>>);
 
 pub(crate) fn bundle(version: u32) -> Digest {
     Digest::of(format!("bundle {version}").as_bytes())
 }
 
-fn version(number: u32) -> r::ModelVersion {
-    r::ModelVersion {
-        model: "flights".into(),
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).expect("in range")
+}
+
+fn version(number: u32) -> ModelVersion {
+    ModelVersion {
+        model: model(),
         version: number,
-        status: r::VersionStatus::Ready.into(),
-        bundle_digest: bundle(number).to_string(),
+        status: VersionStatus::Ready,
+        status_reason: String::new(),
+        bundle: bundle(number),
+        run: None,
+        description: String::new(),
+        review: review(Approval::Pending, "", ""),
+        metrics: BTreeMap::new(),
+        aliases: Vec::new(),
+        created_at: at(0),
         revision: 1,
-        ..Default::default()
     }
 }
 
-fn base() -> r::DatasetVersion {
-    r::DatasetVersion {
-        name: "flights".into(),
+fn review(approval: Approval, by: &str, why: &str) -> Review {
+    Review { approval, by: by.to_owned(), why: why.to_owned(), at: None }
+}
+
+fn base() -> DatasetVersion {
+    DatasetVersion {
+        name: "flights".parse().expect("a name"),
         version: 1,
-        content_digest: Digest::of(b"base").to_string(),
-        blob_digest: Digest::of(b"base blob").to_string(),
-        time_column: "time".into(),
-        time_max: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
-        ..Default::default()
+        content: Digest::of(b"base"),
+        blob: Digest::of(b"base blob"),
+        rows: 0,
+        bytes: 0,
+        columns: Vec::new(),
+        time_column: Some("time".to_owned()),
+        time_range: Some((at(0), at(1_000))),
+        parents: Vec::new(),
+        description: String::new(),
+        profile: Vec::new(),
+        created_at: at(0),
+    }
+}
+
+fn run(id: RunId, tags: BTreeMap<String, String>, status: RunStatus) -> Run {
+    Run {
+        id,
+        experiment: MODEL.parse().expect("a name"),
+        status,
+        params: BTreeMap::new(),
+        tags,
+        code_revision: String::new(),
+        dataset_digests: vec![base().content],
+        seed: 0,
+        metrics: Vec::new(),
+        outputs: BTreeMap::new(),
+        error: String::new(),
+        created_at: at(0),
+        started_at: None,
+        ended_at: None,
+        revision: 1,
+    }
+}
+
+fn evaluation(verdict: Verdict) -> Evaluation {
+    Evaluation {
+        champion: bundle(1),
+        challenger: bundle(3),
+        dataset: base().content,
+        rows: 1_000,
+        from: None,
+        until: None,
+        gate: Gate::default(),
+        pass: verdict == Verdict::Pass,
+        reason: verdict.reason().to_owned(),
+        champion_metrics: BTreeMap::new(),
+        challenger_metrics: BTreeMap::new(),
+        improvement: 0.0,
+        improvement_lower_bound: 0.0,
+        slices: Vec::new(),
     }
 }
 
 impl Peers {
-    /// Serves until the test ends; returns the address.
+    /// Serves until the test ends; returns the address too.
     pub(crate) async fn start(artifacts: Artifacts) -> (Self, String) {
-        let world = World {
+        let state = State {
             versions: (1..=2).map(|number| (number, version(number))).collect(),
             aliases: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -83,17 +172,16 @@ impl Peers {
             watch: None,
             cancelled: BTreeSet::new(),
             champion_refused: false,
-            champion_away: false,
-            alias_why: String::new(),
+            champion_unavailable: false,
             rejects_after_approval: false,
             submitted_beside_lost: 0,
             hold: None,
             failures: 0,
-            verdict: "pass",
+            gate: Verdict::Pass,
             new_rows: 5_000,
             artifacts,
         };
-        let peers = Self(Arc::new(Mutex::new(world)));
+        let peers = Self(Arc::new(Mutex::new(state)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
         let server = Server::builder()
@@ -107,101 +195,108 @@ impl Peers {
         (peers, address)
     }
 
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no test panics while holding it")
     }
 
-    /// A person's review.
-    pub(crate) fn reject(&self, version: u32) {
-        let review = r::Review { approval: r::Approval::Rejected.into(), by: "ada".into(), ..Default::default() };
-        let mut world = self.world();
-        let version = world.versions.get_mut(&version).expect("registered");
-        (version.revision, version.review) = (version.revision + 1, Some(review));
+    /// Rejects a version as `ada`.
+    fn reject(&self, version: u32) {
+        let mut state = self.state();
+        let version = state.versions.get_mut(&version).expect("registered");
+        (version.revision, version.review) = (version.revision + 1, review(Approval::Rejected, "ada", ""));
     }
 
-    /// The worker of a run falls silent, and from now on nothing is held.
-    pub(crate) fn lose(&self, run: &str) {
-        let mut world = self.world();
-        world.hold = None;
-        world.runs.get_mut(run).expect("submitted").status = r::RunStatus::Lost.into();
+    /// Loses a run. From now on no job is held.
+    pub(crate) fn lose(&self, run: RunId) {
+        let mut state = self.state();
+        state.hold = None;
+        state.runs.get_mut(&run).expect("submitted").status = RunStatus::Lost;
     }
 
     /// Finishes every held job.
     pub(crate) async fn release(&self) {
-        let held: Vec<String> = {
-            let mut world = self.world();
-            world.hold = None;
-            world.runs.values().filter(|run| run.status() == r::RunStatus::Running).map(|run| run.id.clone()).collect()
+        let held: Vec<RunId> = {
+            let mut state = self.state();
+            state.hold = None;
+            let running = state.runs.values().filter(|run| run.status == RunStatus::Running);
+            running.map(|run| run.id).collect()
         };
         for id in held {
-            let kind = self.world().runs[&id].tags["step"].clone();
-            self.finish(&id, &kind).await;
+            self.finish(id).await;
         }
     }
 
-    async fn finish(&self, id: &str, kind: &str) {
+    async fn finish(&self, id: RunId) {
         let (verdict, artifacts) = {
-            let world = self.world();
-            (world.verdict, world.artifacts.clone())
+            let state = self.state();
+            (state.gate, state.artifacts.clone())
         };
-        let evaluation =
-            t::Evaluation { pass: verdict == "pass", reason: format!("it is a {verdict}"), ..Default::default() };
-        let json = Bytes::from(json::to_value(&evaluation).to_string());
+        let json = Bytes::from(wire::evaluation::to_json(&evaluation(verdict)).to_string());
         let digest = artifacts.put(json).await.expect("stored");
-        let mut world = self.world();
-        let outputs = if kind == "train" {
-            let number = world.versions.keys().max().map_or(1, |last| last + 1);
-            world.versions.insert(number, version(number));
-            BTreeMap::from([("model_version".to_owned(), number.to_string())])
-        } else {
-            BTreeMap::from([("evaluation".to_owned(), digest.to_string()), ("verdict".to_owned(), verdict.to_owned())])
+        let mut state = self.state();
+        let output = match state.runs[&id].tags["step"].as_str() {
+            "train" => {
+                let number = state.versions.keys().max().map_or(1, |last| last + 1);
+                state.versions.insert(number, version(number));
+                ("model_version".to_owned(), number.to_string())
+            }
+            _ => ("evaluation".to_owned(), digest.to_string()),
         };
-        let run = world.runs.get_mut(id).expect("submitted");
-        run.outputs = outputs.into_iter().collect();
-        run.status = r::RunStatus::Finished.into();
+        let run = state.runs.get_mut(&id).expect("submitted");
+        run.outputs = BTreeMap::from([output]);
+        run.status = RunStatus::Finished;
     }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn unused<T>() -> Answer<T> {
-    Err(Status::unimplemented("not needed here"))
+fn answer<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
 }
 
-fn found<T: Clone>(value: Option<&T>) -> Answer<T> {
-    value.cloned().map(Response::new).ok_or_else(|| Status::not_found("nothing there"))
+fn unused<T>() -> Answer<T> {
+    Err(Status::unimplemented("the orchestrator does not call this"))
+}
+
+fn found<N, T>(value: Option<&N>, to_wire: impl FnOnce(&N) -> T) -> Answer<T> {
+    value.map(to_wire).map(Response::new).ok_or_else(|| Status::not_found("it does not exist"))
+}
+
+fn principal<T>(request: &Request<T>) -> String {
+    let value = request.metadata().get(PRINCIPAL).expect("the orchestrator identifies itself");
+    value.to_str().expect("ASCII").to_owned()
 }
 
 #[tonic::async_trait]
 impl t::trainer_server::Trainer for Peers {
     async fn submit_job(&self, request: Request<t::SubmitJobRequest>) -> Answer<t::SubmitJobResponse> {
-        let job = request.into_inner().job.unwrap_or_default();
-        let kind = job.tags["step"].clone();
-        let answer = Ok(Response::new(t::SubmitJobResponse { run_id: job.id.clone() }));
+        let job: Job = wire::job::from_wire(request.into_inner().job.unwrap_or_default()).expect("a valid job");
+        let submitted = answer(t::SubmitJobResponse { run_id: job.id.to_string() });
         let held = {
-            let mut world = self.world();
-            if world.runs.contains_key(&job.id) {
-                return answer;
+            let mut state = self.state();
+            if state.runs.contains_key(&job.id) {
+                return submitted;
             }
-            let taken_up = |run: &&r::Run| run.status() == r::RunStatus::Lost && !world.cancelled.contains(&run.id);
-            let beside = world.runs.values().filter(taken_up).count();
-            world.submitted_beside_lost += u32::try_from(beside).expect("few");
-            let failing = world.failures > 0;
-            world.failures = world.failures.saturating_sub(1);
-            let status = if failing { r::RunStatus::Failed } else { r::RunStatus::Running };
-            let run = r::Run { id: job.id.clone(), status: status.into(), tags: job.tags, ..Default::default() };
-            world.runs.insert(job.id.clone(), run);
-            failing || world.hold == Some(kind.as_str())
+            let is_resumable = |run: &&Run| run.status == RunStatus::Lost && !state.cancelled.contains(&run.id);
+            let resumable = state.runs.values().filter(is_resumable).count();
+            state.submitted_beside_lost += resumable;
+            let is_failing = state.failures > 0;
+            state.failures = state.failures.saturating_sub(1);
+            let status = if is_failing { RunStatus::Failed } else { RunStatus::Running };
+            let held = is_failing || state.hold == Some(job.tags["step"].as_str());
+            state.runs.insert(job.id, run(job.id, job.tags, status));
+            held
         };
         if !held {
-            self.finish(&job.id, &kind).await;
+            self.finish(job.id).await;
         }
-        answer
+        submitted
     }
 
     async fn cancel_job(&self, request: Request<t::CancelJobRequest>) -> Answer<t::CancelJobResponse> {
-        self.world().cancelled.insert(request.into_inner().job_id);
-        Ok(Response::new(t::CancelJobResponse {}))
+        let id = request.into_inner().job_id.parse().expect("an id");
+        self.state().cancelled.insert(id);
+        answer(t::CancelJobResponse {})
     }
 }
 
@@ -209,27 +304,28 @@ impl t::trainer_server::Trainer for Peers {
 impl m::monitor_server::Monitor for Peers {
     async fn set_watch(&self, request: Request<m::SetWatchRequest>) -> Answer<m::Watch> {
         let request = request.into_inner();
-        let mut world = self.world();
-        let revision = world.watch.as_ref().map_or(0, |watch| watch.revision);
+        let given = wire::watch::from_wire(request.watch.unwrap_or_default()).expect("a valid watch");
+        let mut state = self.state();
+        let revision = state.watch.as_ref().map_or(0, |watch| watch.revision);
         if revision != request.expected_revision {
             return Err(Status::aborted("stale"));
         }
-        let watch = m::Watch { revision: revision + 1, ..request.watch.unwrap_or_default() };
-        world.watch = Some(watch.clone());
-        Ok(Response::new(watch))
+        let watch = Watch { revision: revision + 1, ..given };
+        let message = wire::watch::to_wire(&watch);
+        state.watch = Some(watch);
+        answer(message)
     }
     async fn get_watch(&self, _: Request<m::GetWatchRequest>) -> Answer<m::Watch> {
-        found(self.world().watch.as_ref())
+        let none = || Watch { model: model(), settings: Default::default(), revision: 0 };
+        answer(wire::watch::to_wire(&self.state().watch.clone().unwrap_or_else(none)))
     }
     async fn export_labelled(&self, _: Request<m::ExportLabelledRequest>) -> Answer<m::ExportLabelledResponse> {
-        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-        Ok(Response::new(m::ExportLabelledResponse {
-            blob_digest: Digest::of(b"captured").to_string(),
-            rows: self.world().new_rows,
-            time_min: at(2_000),
-            time_max: at(3_000),
-            manifest_digest: Digest::of(b"manifest").to_string(),
-            holdout_from: at(2_750),
+        answer(wire::prediction_log::exported_to_wire(&LabelledExport {
+            blob: Some(Digest::of(b"captured")),
+            rows: self.state().new_rows,
+            time_range: Some((at(2_000), at(3_000))),
+            manifest: Some(Digest::of(b"manifest")),
+            holdout_from: Some(at(2_750)),
             rows_left_out: 0,
         }))
     }
@@ -254,11 +350,12 @@ impl m::monitor_server::Monitor for Peers {
 impl r::datasets_server::Datasets for Peers {
     async fn register_version(&self, request: Request<r::RegisterVersionRequest>) -> Answer<r::DatasetVersion> {
         let request = request.into_inner();
-        let mut world = self.world();
-        let next = u32::try_from(world.datasets.len()).expect("few") + 1;
-        let made = r::DatasetVersion { version: next, parents: request.parents, ..base() };
-        let made = world.datasets.entry(request.idempotency_key).or_insert(made);
-        Ok(Response::new(made.clone()))
+        let key = request.idempotency_key.clone();
+        let registration = wire::dataset::registration_from_wire(request).expect("a valid registration");
+        let mut state = self.state();
+        let next = u32::try_from(state.datasets.len()).expect("few") + 1;
+        let new = DatasetVersion { version: next, parents: registration.parents, ..base() };
+        answer(wire::dataset::to_wire(state.datasets.entry(key).or_insert(new)))
     }
     async fn get_version(&self, _: Request<r::GetVersionRequest>) -> Answer<r::DatasetVersion> {
         unused()
@@ -274,7 +371,8 @@ impl r::datasets_server::Datasets for Peers {
 #[tonic::async_trait]
 impl r::runs_server::Runs for Peers {
     async fn get_run(&self, request: Request<r::GetRunRequest>) -> Answer<r::Run> {
-        found(self.world().runs.get(&request.into_inner().id))
+        let id: RunId = request.into_inner().id.parse().expect("an id");
+        found(self.state().runs.get(&id), wire::run::to_wire)
     }
     async fn create_run(&self, _: Request<r::CreateRunRequest>) -> Answer<r::Run> {
         unused()
@@ -296,57 +394,65 @@ impl r::runs_server::Runs for Peers {
 #[tonic::async_trait]
 impl r::models_server::Models for Peers {
     async fn get_model_version(&self, request: Request<r::GetModelVersionRequest>) -> Answer<r::ModelVersion> {
-        let world = self.world();
-        match request.into_inner().which {
-            Some(r::get_model_version_request::Which::Version(number)) => found(world.versions.get(&number)),
-            _ => found(world.aliases.get("champion").and_then(|alias| world.versions.get(&alias.version))),
-        }
+        let selector = wire::model_version::selector_from_wire(request.into_inner().selector).expect("a selector");
+        let state = self.state();
+        let number = match selector {
+            VersionSelector::Latest => state.versions.keys().max().copied(),
+            VersionSelector::Number(number) => Some(number),
+            VersionSelector::Alias(name) => state.aliases.get(&name).map(|alias| alias.version),
+        };
+        found(number.and_then(|number| state.versions.get(&number)), wire::model_version::to_wire)
     }
     async fn review_model_version(&self, request: Request<r::ReviewModelVersionRequest>) -> Answer<r::ModelVersion> {
+        let by = principal(&request);
         let request = request.into_inner();
-        let mut world = self.world();
-        let version = world.versions.get_mut(&request.version).ok_or_else(|| Status::not_found("version"))?;
-        if version.revision != request.expected_revision {
-            return Err(Status::aborted("stale"));
+        let approval = wire::model_version::approval_from_wire("approval", request.approval).expect("an approval");
+        let reviewed = {
+            let mut state = self.state();
+            let version = state.versions.get_mut(&request.version).ok_or_else(|| Status::not_found("version"))?;
+            if version.revision != request.expected_revision {
+                return Err(Status::aborted("stale"));
+            }
+            version.revision += 1;
+            version.review = review(approval, &by, &request.why);
+            wire::model_version::to_wire(version)
+        };
+        if self.state().rejects_after_approval {
+            self.reject(reviewed.version);
         }
-        version.revision += 1;
-        version.review =
-            Some(r::Review { approval: request.approval, by: request.by, why: request.why, ..Default::default() });
-        let approved = version.clone();
-        if world.rejects_after_approval {
-            drop(world);
-            self.reject(approved.version);
-        }
-        Ok(Response::new(approved))
+        answer(reviewed)
     }
     async fn set_alias(&self, request: Request<r::SetAliasRequest>) -> Answer<r::Alias> {
-        let request = request.into_inner();
-        let mut world = self.world();
-        let revision = world.aliases.get(&request.alias).map_or(0, |alias| alias.revision);
-        if revision != request.expected_revision {
+        let by = principal(&request);
+        let AliasMove { model, alias, version, expected_revision, why } =
+            wire::alias::move_from_wire(request.into_inner()).expect("a valid move");
+        let mut state = self.state();
+        let revision = state.aliases.get(&alias).map_or(0, |alias| alias.revision);
+        if revision != expected_revision {
             return Err(Status::aborted("stale"));
         }
-        if world.champion_away && request.alias == "champion" {
-            return Err(Status::unavailable("back soon"));
+        let is_champion = alias == AliasName::champion();
+        if state.champion_unavailable && is_champion {
+            return Err(Status::unavailable("retry later"));
         }
-        let review = world.versions.get(&request.version).and_then(|version| version.review.as_ref());
-        if review.is_some_and(|review| review.approval() == r::Approval::Rejected)
-            || (world.champion_refused && request.alias == "champion")
-        {
-            return Err(Status::failed_precondition("it may not be pointed at"));
+        let is_rejected = state.versions.get(&version).is_some_and(|v| v.review.approval == Approval::Rejected);
+        if is_rejected || (state.champion_refused && is_champion) {
+            return Err(Status::failed_precondition(format!("the alias must not point at version {version}")));
         }
-        let (version, revision) = (request.version, revision + 1);
-        let alias = r::Alias { alias: request.alias.clone(), version, revision, ..Default::default() };
-        world.alias_why = request.why;
-        world.aliases.insert(request.alias, alias.clone());
-        Ok(Response::new(alias))
+        let (bundle, moved_at) = (bundle(version), Utc::now());
+        let moved = Alias { model, alias: alias.clone(), version, bundle, revision: revision + 1, by, why, moved_at };
+        let message = wire::alias::to_wire(&moved);
+        state.aliases.insert(alias, moved);
+        answer(message)
     }
     async fn get_alias(&self, request: Request<r::GetAliasRequest>) -> Answer<r::Alias> {
-        found(self.world().aliases.get(&request.into_inner().alias))
+        let name: AliasName = request.into_inner().alias.parse().expect("a name");
+        found(self.state().aliases.get(&name), wire::alias::to_wire)
     }
     async fn get_lineage(&self, _: Request<r::GetLineageRequest>) -> Answer<r::Lineage> {
-        let run = r::Run { dataset_digests: vec![base().content_digest], ..Default::default() };
-        Ok(Response::new(r::Lineage { run: Some(run), datasets: vec![base()], ..Default::default() }))
+        let run = run(RunId::new(uuid::Uuid::nil()), BTreeMap::new(), RunStatus::Finished);
+        let lineage = Lineage { versions: Vec::new(), run: Some(run), datasets: vec![base()] };
+        answer(wire::lineage::to_wire(&lineage))
     }
     async fn register_model_version(&self, _: Request<r::RegisterModelVersionRequest>) -> Answer<r::ModelVersion> {
         unused()

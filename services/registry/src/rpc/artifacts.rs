@@ -1,60 +1,89 @@
-//! Blobs, piece by piece.
+//! Upload and download of blobs, in chunks.
 
 use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, stream::try_unfold};
+use rekindle_artifacts::BlobReader;
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
-    DownloadRequest, DownloadResponse, UploadRequest, UploadResponse, artifacts_server::Artifacts,
+    DownloadRequest, DownloadResponse, UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::parse;
+use super::{open, parse};
 use crate::{App, Error};
 
-/// Bytes of one message, either way.
+/// Bytes of one message, in both directions.
 const CHUNK: usize = 1 << 20;
 
 #[tonic::async_trait]
 impl Artifacts for App {
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadResponse>, Status> {
-        let mut chunks = request.into_inner();
+        let (_, mut messages) = open(request)?;
         let mut writer = self.0.artifacts.writer().await.map_err(Error::from)?;
-        let received: Result<(), Status> = async {
-            while let Some(UploadRequest { chunk }) = chunks.message().await? {
-                if chunk.len() > CHUNK {
-                    let problem =
-                        format!("has {} bytes, a message may hold {CHUNK}: send more, smaller ones", chunk.len());
-                    return Err(Error::invalid("chunk", problem).into());
+        let received: Result<UploadPurpose, Status> = async {
+            let mut purpose = None;
+            while let Some(message) = messages.message().await? {
+                if purpose.is_none() {
+                    purpose = Some(purpose_of(&message)?);
                 }
-                writer.write(chunk).await.map_err(Error::from)?;
+                writer.write(checked(message.chunk)?).await.map_err(Error::from)?;
             }
-            Ok(())
+            Ok(purpose.unwrap_or(UploadPurpose::Blob))
         }
         .await;
-        if let Err(status) = received {
-            if let Err(error) = writer.abort().await {
-                tracing::debug!(%error, "what was staged of an upload stays for the sweeper");
+        let stored = match received {
+            Ok(UploadPurpose::DatasetSource) => writer.finish_staged().await,
+            Ok(_) => writer.finish().await,
+            Err(status) => {
+                if let Err(error) = writer.abort().await {
+                    tracing::debug!(%error, "staged parts of an upload are left to the sweeper");
+                }
+                return Err(status);
             }
-            return Err(status);
-        }
-        let (digest, size) = writer.finish().await.map_err(Error::from)?;
+        };
+        let (digest, size) = stored.map_err(Error::from)?;
         Ok(Response::new(UploadResponse { digest: digest.to_string(), size }))
     }
 
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadResponse, Status>> + Send>>;
 
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
-        let digest: Digest = parse("digest", &request.into_inner().digest)?;
-        // Read and verified whole before the first chunk leaves; a blob's size is bounded by artifacts.max_blob_bytes.
-        let bytes = self.0.artifacts.get(&digest).await.map_err(Error::of_blob("digest", digest))?;
-        let chunks = futures::stream::iter(pieces(bytes)).map(|chunk| Ok(DownloadResponse { chunk }));
-        Ok(Response::new(Box::pin(chunks)))
+        let digest: Digest = parse("digest", &open(request)?.1.digest)?;
+        let reader = self.0.artifacts.reader(&digest).await.map_err(Error::of_blob("digest", digest))?;
+        Ok(Response::new(Box::pin(chunks(reader))))
     }
 }
 
-fn pieces(bytes: Bytes) -> impl Iterator<Item = Bytes> {
-    let starts = (0..bytes.len()).step_by(CHUNK);
-    starts.map(move |start| bytes.slice(start..bytes.len().min(start + CHUNK)))
+fn purpose_of(first: &UploadRequest) -> Result<UploadPurpose, Error> {
+    match UploadPurpose::try_from(first.purpose) {
+        Ok(UploadPurpose::Unspecified) => Ok(UploadPurpose::Blob),
+        Ok(purpose) => Ok(purpose),
+        Err(_) => {
+            let problem = format!("is {}: use UPLOAD_PURPOSE_BLOB or UPLOAD_PURPOSE_DATASET_SOURCE", first.purpose);
+            Err(Error::invalid("purpose", problem))
+        }
+    }
+}
+
+fn checked(chunk: Bytes) -> Result<Bytes, Error> {
+    if chunk.len() <= CHUNK {
+        return Ok(chunk);
+    }
+    Err(Error::invalid("chunk", format!("has {} bytes, the limit is {CHUNK}: send smaller chunks", chunk.len())))
+}
+
+/// The chunks of a blob. The reader verifies the digest before it returns the last one.
+fn chunks(reader: BlobReader) -> impl Stream<Item = Result<DownloadResponse, Status>> + Send {
+    try_unfold((reader, Bytes::new()), async |(mut reader, mut rest)| {
+        if rest.is_empty() {
+            match reader.chunk().await.map_err(Error::from)? {
+                Some(chunk) => rest = chunk,
+                None => return Ok(None),
+            }
+        }
+        let chunk = rest.split_to(CHUNK.min(rest.len()));
+        Ok(Some((DownloadResponse { chunk }, (reader, rest))))
+    })
 }

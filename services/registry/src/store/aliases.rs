@@ -1,7 +1,7 @@
-//! Aliases: where they point, and every move they made.
+//! Aliases and their history.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{AliasName, ModelName};
+use rekindle_domain::{Alias, AliasName, ModelName};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
     QuerySelect,
@@ -11,19 +11,18 @@ use super::{
     entity::{alias, alias_move},
     parsed, signed, unsigned, version_number,
 };
-use crate::alias::AliasMove;
 
 /// The latest move of an alias.
 pub(crate) async fn get(
     db: &impl ConnectionTrait,
     model: &ModelName,
     name: &AliasName,
-) -> Result<Option<AliasMove>, DbErr> {
+) -> Result<Option<Alias>, DbErr> {
     alias::Entity::find_by_id((model.to_string(), name.to_string())).one(db).await?.map(current).transpose()
 }
 
 /// The latest move of every alias of these models, by model and alias.
-pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[ModelName]) -> Result<Vec<AliasMove>, DbErr> {
+pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[ModelName]) -> Result<Vec<Alias>, DbErr> {
     let rows = alias::Entity::find()
         .filter(alias::Column::Model.is_in(models.iter().map(ModelName::as_str)))
         .order_by_asc(alias::Column::Model)
@@ -33,9 +32,9 @@ pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[ModelName]) -
     rows.into_iter().map(current).collect()
 }
 
-/// Moves an alias, if its revision is still one below the move's, and writes the move into the history; tells whether it
+/// Moves an alias, if its revision is still one below the move's, and writes the move into the history; returns whether it
 /// moved.
-pub(crate) async fn apply(txn: &impl ConnectionTrait, to: &AliasMove) -> Result<bool, DbErr> {
+pub(crate) async fn apply(txn: &impl ConnectionTrait, to: &Alias) -> Result<bool, DbErr> {
     let row = alias::Model {
         model: to.model.to_string(),
         alias: to.alias.to_string(),
@@ -79,7 +78,7 @@ pub(crate) async fn history(
     name: &AliasName,
     before: Option<u64>,
     limit: u64,
-) -> Result<Vec<AliasMove>, DbErr> {
+) -> Result<Vec<Alias>, DbErr> {
     let mut query = moves_of(model, name);
     if let Some(before) = before {
         query = query.filter(alias_move::Column::Revision.lt(signed(before)));
@@ -93,7 +92,7 @@ pub(crate) async fn at(
     model: &ModelName,
     name: &AliasName,
     time: DateTime<Utc>,
-) -> Result<Option<AliasMove>, DbErr> {
+) -> Result<Option<Alias>, DbErr> {
     moves_of(model, name).filter(alias_move::Column::MovedAt.lte(time)).one(db).await?.map(past).transpose()
 }
 
@@ -104,7 +103,7 @@ fn moves_of(model: &ModelName, name: &AliasName) -> sea_orm::Select<alias_move::
         .order_by_desc(alias_move::Column::Revision)
 }
 
-fn history_row(to: &AliasMove) -> alias_move::Model {
+fn history_row(to: &Alias) -> alias_move::Model {
     alias_move::Model {
         model: to.model.to_string(),
         alias: to.alias.to_string(),
@@ -117,7 +116,7 @@ fn history_row(to: &AliasMove) -> alias_move::Model {
     }
 }
 
-fn current(row: alias::Model) -> Result<AliasMove, DbErr> {
+fn current(row: alias::Model) -> Result<Alias, DbErr> {
     past(alias_move::Model {
         model: row.model,
         alias: row.alias,
@@ -130,8 +129,8 @@ fn current(row: alias::Model) -> Result<AliasMove, DbErr> {
     })
 }
 
-fn past(row: alias_move::Model) -> Result<AliasMove, DbErr> {
-    Ok(AliasMove {
+fn past(row: alias_move::Model) -> Result<Alias, DbErr> {
+    Ok(Alias {
         model: parsed("model", &row.model)?,
         alias: parsed("alias", &row.alias)?,
         version: unsigned("version", row.version.into())?,

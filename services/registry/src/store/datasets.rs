@@ -1,7 +1,7 @@
 //! Datasets and their versions.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{DatasetName, Digest};
+use rekindle_domain::{DatasetName, Digest, dataset::DatasetVersion};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait,
     IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
@@ -14,7 +14,6 @@ use super::{
     },
     parsed, signed, unsigned, version_number,
 };
-use crate::dataset::DatasetVersion;
 
 /// Takes the next number of a dataset, which is made if need be. Holds the dataset's row until the transaction ends.
 pub(crate) async fn take_number(

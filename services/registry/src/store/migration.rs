@@ -30,7 +30,7 @@ impl MigrationName for Registry {
 #[async_trait::async_trait]
 #[expect(
     elided_lifetimes_in_paths,
-    reason = "the trait leaves the manager's lifetime out, and async_trait tells them apart"
+    reason = "the trait leaves the manager's lifetime out, and async_trait distinguishes them"
 )]
 impl MigrationTrait for Registry {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {

@@ -1,7 +1,10 @@
 //! Models and their versions.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Digest, ModelName, RunId};
+use rekindle_domain::{
+    Digest, ModelName, RunId,
+    model_version::{ModelVersion, Review},
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
     JoinType, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
@@ -11,9 +14,9 @@ use super::{
     entity::{Digests, Numbers, model, model_version},
     parsed, signed, unsigned, version_number,
 };
-use crate::model_version::{ModelVersion, Review};
+use crate::model_version::Registered;
 
-/// Takes the next number of a model, which is made if need be. Holds the model's row until the transaction ends.
+/// Takes the next version number of a model, which is created if it does not exist. Locks the row of the model until the transaction ends.
 pub(crate) async fn take_number(
     txn: &impl ConnectionTrait,
     name: &ModelName,
@@ -32,18 +35,19 @@ pub(crate) async fn take_number(
 }
 
 /// Writes a new version.
-pub(crate) async fn insert(txn: &impl ConnectionTrait, version: &ModelVersion) -> Result<(), DbErr> {
-    row(version).into_active_model().insert(txn).await?;
+pub(crate) async fn insert(txn: &impl ConnectionTrait, registered: &Registered) -> Result<(), DbErr> {
+    row(registered).into_active_model().insert(txn).await?;
     Ok(())
 }
 
-/// Writes a version's review, if nobody has changed the version since `read_revision`; tells whether it was written.
+/// Writes a version over the revision that was read; returns whether it was written.
 pub(crate) async fn update(
     txn: &impl ConnectionTrait,
-    version: &ModelVersion,
+    registered: &Registered,
     read_revision: u64,
 ) -> Result<bool, DbErr> {
-    let changed = row(version).into_active_model().reset_all();
+    let version = &registered.version;
+    let changed = row(registered).into_active_model().reset_all();
     let result = model_version::Entity::update_many()
         .set(changed)
         .filter(model_version::Column::Model.eq(version.model.as_str()))
@@ -59,7 +63,7 @@ pub(crate) async fn get(
     db: &impl ConnectionTrait,
     model: &ModelName,
     version: Option<u32>,
-) -> Result<Option<ModelVersion>, DbErr> {
+) -> Result<Option<Registered>, DbErr> {
     let mut query = model_version::Entity::find().filter(model_version::Column::Model.eq(model.as_str()));
     if let Some(version) = version {
         query = query.filter(model_version::Column::Version.eq(version_number(version)));
@@ -73,7 +77,7 @@ pub(crate) async fn versions(
     model: &ModelName,
     before: Option<u32>,
     limit: u64,
-) -> Result<Vec<ModelVersion>, DbErr> {
+) -> Result<Vec<Registered>, DbErr> {
     let mut query = model_version::Entity::find().filter(model_version::Column::Model.eq(model.as_str()));
     if let Some(before) = before {
         query = query.filter(model_version::Column::Version.lt(version_number(before)));
@@ -82,8 +86,8 @@ pub(crate) async fn versions(
     rows.into_iter().map(noun).collect()
 }
 
-/// Every version that was made from a bundle, by model and version.
-pub(crate) async fn by_bundle(db: &impl ConnectionTrait, bundle: &Digest) -> Result<Vec<ModelVersion>, DbErr> {
+/// Every version with this bundle, by model and version.
+pub(crate) async fn by_bundle(db: &impl ConnectionTrait, bundle: &Digest) -> Result<Vec<Registered>, DbErr> {
     let rows = model_version::Entity::find()
         .filter(model_version::Column::BundleDigest.eq(bundle.to_string()))
         .order_by_asc(model_version::Column::Model)
@@ -98,7 +102,7 @@ pub(crate) async fn latest_of_each(
     db: &impl ConnectionTrait,
     after: Option<&str>,
     limit: u64,
-) -> Result<Vec<ModelVersion>, DbErr> {
+) -> Result<Vec<Registered>, DbErr> {
     let same_name = model_version::Entity::belongs_to(model::Entity)
         .from(model_version::Column::Model)
         .to(model::Column::Name)
@@ -113,7 +117,7 @@ pub(crate) async fn latest_of_each(
     rows.into_iter().map(noun).collect()
 }
 
-fn row(version: &ModelVersion) -> model_version::Model {
+fn row(Registered { version, datasets }: &Registered) -> model_version::Model {
     model_version::Model {
         model: version.model.to_string(),
         version: version_number(version.version),
@@ -121,7 +125,7 @@ fn row(version: &ModelVersion) -> model_version::Model {
         status_reason: version.status_reason.clone(),
         bundle_digest: version.bundle.to_string(),
         run_id: version.run.map(RunId::uuid),
-        dataset_digests: Digests(version.datasets.clone()),
+        dataset_digests: Digests(datasets.clone()),
         description: version.description.clone(),
         metrics: Numbers(version.metrics.clone()),
         approval: version.review.approval.into(),
@@ -133,25 +137,22 @@ fn row(version: &ModelVersion) -> model_version::Model {
     }
 }
 
-fn noun(row: model_version::Model) -> Result<ModelVersion, DbErr> {
-    Ok(ModelVersion {
+fn noun(row: model_version::Model) -> Result<Registered, DbErr> {
+    let review =
+        Review { approval: row.approval.into(), by: row.reviewed_by, why: row.review_reason, at: row.reviewed_at };
+    let version = ModelVersion {
         model: parsed("model", &row.model)?,
         version: unsigned("version", row.version.into())?,
         status: row.status.into(),
         status_reason: row.status_reason,
         bundle: parsed("bundle_digest", &row.bundle_digest)?,
         run: row.run_id.map(RunId::new),
-        datasets: row.dataset_digests.0,
         description: row.description,
-        review: Review {
-            approval: row.approval.into(),
-            by: row.reviewed_by,
-            why: row.review_reason,
-            at: row.reviewed_at,
-        },
+        review,
         metrics: row.metrics.0,
         aliases: Vec::new(),
         created_at: row.created_at,
         revision: unsigned("revision", row.revision)?,
-    })
+    };
+    Ok(Registered { version, datasets: row.dataset_digests.0 })
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ExperimentName, RunId, run::RunStatus};
+use rekindle_domain::{
+    ExperimentName, RunId,
+    run::{Metric, Run, RunStatus},
+};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
     QueryFilter, QueryOrder, QuerySelect,
@@ -18,35 +21,35 @@ use super::{
     },
     parsed, signed, unsigned,
 };
-use crate::run::{Metric, Run};
+use crate::run::Leased;
 
 /// Rows of one insert statement: five values each, well below what either database binds at once.
 const METRICS_AT_ONCE: usize = 1000;
 
 /// Writes a new run.
-pub(crate) async fn insert(txn: &impl ConnectionTrait, run: &Run) -> Result<(), DbErr> {
-    row(run).into_active_model().insert(txn).await?;
+pub(crate) async fn insert(txn: &impl ConnectionTrait, leased: &Leased) -> Result<(), DbErr> {
+    row(leased).into_active_model().insert(txn).await?;
     Ok(())
 }
 
 /// One run, without its metrics.
-pub(crate) async fn get(db: &impl ConnectionTrait, id: RunId) -> Result<Option<Run>, DbErr> {
+pub(crate) async fn get(db: &impl ConnectionTrait, id: RunId) -> Result<Option<Leased>, DbErr> {
     run::Entity::find_by_id(id.uuid()).one(db).await?.map(noun).transpose()
 }
 
-/// Writes what a run has become, if nobody has moved it since `read_revision`; tells whether it was written.
-pub(crate) async fn update(txn: &impl ConnectionTrait, run: &Run, read_revision: u64) -> Result<bool, DbErr> {
-    let changed = row(run).into_active_model().reset_all();
+/// Writes a run over the revision that was read; returns whether it was written.
+pub(crate) async fn update(txn: &impl ConnectionTrait, leased: &Leased, read_revision: u64) -> Result<bool, DbErr> {
+    let changed = row(leased).into_active_model().reset_all();
     let result = run::Entity::update_many()
         .set(changed)
-        .filter(run::Column::Id.eq(run.id.uuid()))
+        .filter(run::Column::Id.eq(leased.run.id.uuid()))
         .filter(run::Column::Revision.eq(signed(read_revision)))
         .exec(txn)
         .await?;
     Ok(result.rows_affected == 1)
 }
 
-/// Renews the lease of a run that is still running; tells whether it was.
+/// Renews the lease of a running run; returns whether it is running.
 pub(crate) async fn renew(txn: &impl ConnectionTrait, id: RunId, until: DateTime<Utc>) -> Result<bool, DbErr> {
     let result = run::Entity::update_many()
         .col_expr(run::Column::LeaseUntil, Expr::value(until))
@@ -57,8 +60,8 @@ pub(crate) async fn renew(txn: &impl ConnectionTrait, id: RunId, until: DateTime
     Ok(result.rows_affected == 1)
 }
 
-/// Runs whose lease ended before `now`, the longest silent first.
-pub(crate) async fn silent(db: &impl ConnectionTrait, now: DateTime<Utc>, limit: u64) -> Result<Vec<RunId>, DbErr> {
+/// Runs whose lease expired before `now`, the earliest first.
+pub(crate) async fn expired(db: &impl ConnectionTrait, now: DateTime<Utc>, limit: u64) -> Result<Vec<RunId>, DbErr> {
     let rows = run::Entity::find()
         .filter(run::Column::Status.is_in([Status::Scheduled, Status::Running]))
         .filter(run::Column::LeaseUntil.lt(now))
@@ -69,13 +72,13 @@ pub(crate) async fn silent(db: &impl ConnectionTrait, now: DateTime<Utc>, limit:
     Ok(rows.into_iter().map(|row| RunId::new(row.id)).collect())
 }
 
-/// Runs of one experiment or of all, newest first, after the run that the page before ended with.
+/// Runs of one experiment or of all, newest first, after the last run of the page before.
 pub(crate) async fn list(
     db: &impl ConnectionTrait,
     experiment: Option<&ExperimentName>,
     after: Option<(DateTime<Utc>, RunId)>,
     limit: u64,
-) -> Result<Vec<Run>, DbErr> {
+) -> Result<Vec<Leased>, DbErr> {
     let mut query = run::Entity::find();
     if let Some(experiment) = experiment {
         query = query.filter(run::Column::Experiment.eq(experiment.as_str()));
@@ -88,14 +91,20 @@ pub(crate) async fn list(
     query.all(db).await?.into_iter().map(noun).collect()
 }
 
-/// Adds points; one of the same name and step is replaced.
-pub(crate) async fn put_metrics(txn: &impl ConnectionTrait, id: RunId, metrics: &[Metric]) -> Result<(), DbErr> {
+/// Appends points; one with the same name and step is replaced.
+pub(crate) async fn put_metrics(
+    txn: &impl ConnectionTrait,
+    id: RunId,
+    metrics: &[Metric],
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
     // One statement must not touch a row twice, so of several points with one key the last is kept.
     let unique: BTreeMap<(&str, i64), &Metric> = metrics.iter().map(|m| ((m.name.as_str(), m.step), m)).collect();
     let rows: Vec<_> = unique
         .into_values()
         .map(|metric| {
             let Metric { name, value, step, time } = metric.clone();
+            let time = time.unwrap_or(now);
             run_metric::Model { run_id: id.uuid(), name, step, value, time }.into_active_model()
         })
         .collect();
@@ -109,20 +118,21 @@ pub(crate) async fn put_metrics(txn: &impl ConnectionTrait, id: RunId, metrics: 
     Ok(())
 }
 
-/// Every point of one metric, by step; at most `limit`.
+/// The points of one metric, by step, after a step.
 pub(crate) async fn metric_history(
     db: &impl ConnectionTrait,
     id: RunId,
     name: &str,
+    after: Option<i64>,
     limit: u64,
 ) -> Result<Vec<Metric>, DbErr> {
-    let rows = run_metric::Entity::find()
+    let mut query = run_metric::Entity::find()
         .filter(run_metric::Column::RunId.eq(id.uuid()))
-        .filter(run_metric::Column::Name.eq(name))
-        .order_by_asc(run_metric::Column::Step)
-        .limit(limit)
-        .all(db)
-        .await?;
+        .filter(run_metric::Column::Name.eq(name));
+    if let Some(after) = after {
+        query = query.filter(run_metric::Column::Step.gt(after));
+    }
+    let rows = query.order_by_asc(run_metric::Column::Step).limit(limit + 1).all(db).await?;
     Ok(rows.into_iter().map(metric).collect())
 }
 
@@ -154,10 +164,10 @@ pub(crate) async fn last_metrics(
 }
 
 fn metric(row: run_metric::Model) -> Metric {
-    Metric { name: row.name, value: row.value, step: row.step, time: row.time }
+    Metric { name: row.name, value: row.value, step: row.step, time: Some(row.time) }
 }
 
-fn row(run: &Run) -> run::Model {
+fn row(Leased { run, lease_until }: &Leased) -> run::Model {
     run::Model {
         id: run.id.uuid(),
         experiment: run.experiment.to_string(),
@@ -172,13 +182,13 @@ fn row(run: &Run) -> run::Model {
         created_at: run.created_at,
         started_at: run.started_at,
         ended_at: run.ended_at,
-        lease_until: run.lease_until,
+        lease_until: *lease_until,
         revision: signed(run.revision),
     }
 }
 
-fn noun(row: run::Model) -> Result<Run, DbErr> {
-    Ok(Run {
+fn noun(row: run::Model) -> Result<Leased, DbErr> {
+    let run = Run {
         id: RunId::new(row.id),
         experiment: parsed("experiment", &row.experiment)?,
         status: RunStatus::from(row.status),
@@ -193,7 +203,7 @@ fn noun(row: run::Model) -> Result<Run, DbErr> {
         created_at: row.created_at,
         started_at: row.started_at,
         ended_at: row.ended_at,
-        lease_until: row.lease_until,
         revision: unsigned("revision", row.revision)?,
-    })
+    };
+    Ok(Leased { run, lease_until: row.lease_until })
 }

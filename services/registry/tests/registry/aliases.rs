@@ -1,22 +1,20 @@
 use chrono::TimeDelta;
-use rekindle_proto::{
-    registry::{
-        Alias, Approval, GetAliasHistoryRequest, GetAliasRequest, GetModelVersionRequest, ReviewModelVersionRequest,
-        SetAliasRequest, get_model_version_request::Which,
-    },
-    time::to_wire,
+use rekindle_client::wire::time::to_wire;
+use rekindle_proto::registry::{
+    Alias, Approval, GetAliasHistoryRequest, GetAliasRequest, GetModelVersionRequest, ReviewModelVersionRequest,
+    SetAliasRequest, get_model_version_request::Selector,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, reason, time},
+    sandbox::{Sandbox, by, reason, time},
 };
 
 on_both!(
-    moves_are_compared_told_and_kept,
+    moves_are_compared_published_and_kept,
     one_of_many_movers_wins,
-    what_may_not_serve_is_not_pointed_at,
+    a_rejected_version_gets_no_alias,
     reviews_are_compared
 );
 
@@ -26,10 +24,9 @@ async fn set(sandbox: &Sandbox, version: u32, expected_revision: u64) -> Result<
         alias: "champion".into(),
         version,
         expected_revision,
-        by: "ada".into(),
         why: "it is better".into(),
     };
-    sandbox.models.clone().set_alias(request).await.map(tonic::Response::into_inner)
+    sandbox.models.clone().set_alias(by("ada", request)).await.map(tonic::Response::into_inner)
 }
 
 async fn history(sandbox: &Sandbox, at: Option<prost_types::Timestamp>) -> Vec<Alias> {
@@ -38,11 +35,12 @@ async fn history(sandbox: &Sandbox, at: Option<prost_types::Timestamp>) -> Vec<A
     sandbox.models.clone().get_alias_history(request).await.expect("there").into_inner().moves
 }
 
-async fn moves_are_compared_told_and_kept(sandbox: Sandbox) {
+async fn moves_are_compared_published_and_kept(sandbox: Sandbox) {
     let first = sandbox.version("flight-delay", 1).await;
     sandbox.version("flight-delay", 2).await;
     let one = set(&sandbox, 1, 0).await.expect("new");
     assert_eq!((one.revision, &one.bundle_digest), (1, &first.bundle_digest));
+    assert_eq!(one.by, "ada", "the author is the principal of the call");
     let stale = set(&sandbox, 2, 0).await.expect_err("it exists");
     assert_eq!(stale.code(), Code::Aborted);
     assert_eq!(reason(&stale, "actual"), ("STALE_REVISION".to_owned(), "1".to_owned()));
@@ -59,16 +57,16 @@ async fn moves_are_compared_told_and_kept(sandbox: Sandbox) {
 
     let request = GetAliasRequest { model: "flight-delay".into(), alias: "champion".into() };
     assert_eq!(sandbox.models.clone().get_alias(request).await.expect("there").into_inner(), three);
-    let which = Some(Which::Alias("champion".into()));
-    let request = GetModelVersionRequest { model: "flight-delay".into(), which };
+    let selector = Some(Selector::Alias("champion".into()));
+    let request = GetModelVersionRequest { model: "flight-delay".into(), selector };
     let served = sandbox.models.clone().get_model_version(request).await.expect("there").into_inner();
     assert_eq!((served.version, served.aliases), (1, vec!["champion".to_owned()]));
 
     let events = sandbox.events(5).await;
     let moves: Vec<_> = events.iter().filter(|event| event.kind.noun == "alias").collect();
-    let told: Vec<_> =
+    let versions: Vec<_> =
         moves.iter().map(|event| (event.data["from_version"].clone(), event.data["version"].clone())).collect();
-    assert_eq!(told, [(0.into(), 1.into()), (1.into(), 2.into()), (2.into(), 1.into())]);
+    assert_eq!(versions, [(0.into(), 1.into()), (1.into(), 2.into()), (2.into(), 1.into())]);
 }
 
 async fn one_of_many_movers_wins(sandbox: Sandbox) {
@@ -85,18 +83,18 @@ async fn one_of_many_movers_wins(sandbox: Sandbox) {
     assert_eq!(history(&sandbox, None).await.len(), 3);
 }
 
-fn review(approval: Approval, expected_revision: u64) -> ReviewModelVersionRequest {
-    ReviewModelVersionRequest {
+fn review(approval: Approval, expected_revision: u64) -> Request<ReviewModelVersionRequest> {
+    let request = ReviewModelVersionRequest {
         model: "flight-delay".into(),
         version: 1,
         approval: approval.into(),
-        by: "grace".into(),
         why: "it leaks the label".into(),
         expected_revision,
-    }
+    };
+    by("grace", request)
 }
 
-async fn what_may_not_serve_is_not_pointed_at(sandbox: Sandbox) {
+async fn a_rejected_version_gets_no_alias(sandbox: Sandbox) {
     sandbox.version("flight-delay", 1).await;
     sandbox.models.clone().review_model_version(review(Approval::Rejected, 1)).await.expect("reviewed");
     let refused = set(&sandbox, 1, 0).await.expect_err("rejected");

@@ -1,8 +1,9 @@
-//! Whatever is wrong is named, and changes nothing.
+//! Invalid requests are refused with the field, and change nothing.
 
 use rekindle_proto::registry::{
     ColumnKind, CreateRunRequest, DownloadRequest, GetRunRequest, GetVersionRequest, ListDatasetsRequest,
     ListRunsRequest, LogMetricsRequest, Metric, RegisterVersionRequest, ReportRunRequest, RunReport, SetAliasRequest,
+    UploadRequest,
 };
 use tonic::Code;
 
@@ -11,7 +12,7 @@ use crate::{
     sandbox::{Sandbox, blamed, key, run_id},
 };
 
-on_both!(datasets_name_the_field, runs_name_the_field, unknown_things_are_not_found);
+on_both!(datasets_name_the_field, uploads_name_the_field, runs_name_the_field, unknown_resources_are_not_found);
 
 /// A change to a good request, and the field that is then to blame.
 type Spoiled = (&'static str, fn(&mut RegisterVersionRequest));
@@ -43,9 +44,20 @@ async fn datasets_name_the_field(sandbox: Sandbox) {
         assert_eq!(blamed(&refused.expect_err(text)), "sources[0]");
     }
     let listed = sandbox.datasets.clone().list_datasets(ListDatasetsRequest::default()).await.expect("a page");
-    assert!(listed.into_inner().datasets.is_empty(), "nothing was made");
+    assert!(listed.into_inner().datasets.is_empty(), "nothing was created");
     let token = ListDatasetsRequest { page_size: 0, page_token: "tomorrow".into() };
     assert_eq!(blamed(&sandbox.datasets.clone().list_datasets(token).await.expect_err("foreign")), "page_token");
+}
+
+async fn uploads_name_the_field(sandbox: Sandbox) {
+    let chunk = |bytes: usize| bytes::Bytes::from(vec![0; bytes]);
+    for (field, message) in [
+        ("purpose", UploadRequest { chunk: chunk(1), purpose: 99 }),
+        ("chunk", UploadRequest { chunk: chunk((1 << 20) + 1), purpose: 0 }),
+    ] {
+        let refused = sandbox.blobs.clone().upload(futures::stream::iter([message])).await.expect_err(field);
+        assert_eq!(blamed(&refused), field);
+    }
 }
 
 async fn runs_name_the_field(sandbox: Sandbox) {
@@ -72,18 +84,20 @@ async fn runs_name_the_field(sandbox: Sandbox) {
     assert_eq!(runs.get_run(GetRunRequest { id: run.id.clone() }).await.expect("there").into_inner(), run);
 }
 
-async fn unknown_things_are_not_found(sandbox: Sandbox) {
+async fn unknown_resources_are_not_found(sandbox: Sandbox) {
     let not_found = |status: tonic::Status| assert_eq!(status.code(), Code::NotFound, "{status}");
     let digest = rekindle_domain::Digest::of(b"nothing").to_string();
     let mut request = sandbox.csv("flights", "a\n1\n").await;
     request.sources[0].digest = digest.clone();
     not_found(sandbox.datasets.clone().register_version(request).await.expect_err("no blob"));
-    let version = GetVersionRequest { name: "flights".into(), version: 3 };
+    let version = GetVersionRequest { name: "flights".into(), version: Some(3) };
     not_found(sandbox.datasets.clone().get_version(version).await.expect_err("no version"));
     not_found(sandbox.runs.clone().get_run(GetRunRequest { id: run_id().to_string() }).await.expect_err("no run"));
     not_found(sandbox.blobs.clone().download(DownloadRequest { digest }).await.expect_err("no blob"));
     let metrics = LogMetricsRequest { run_id: run_id().to_string(), metrics: vec![] };
     not_found(sandbox.runs.clone().log_metrics(metrics).await.expect_err("no run"));
+    let zero = GetVersionRequest { name: "flights".into(), version: Some(0) };
+    assert_eq!(blamed(&sandbox.datasets.clone().get_version(zero).await.expect_err("zero")), "version");
     let alias = SetAliasRequest { model: "m".into(), alias: "champion".into(), version: 1, ..Default::default() };
     not_found(sandbox.models.clone().set_alias(alias).await.expect_err("no version"));
 }

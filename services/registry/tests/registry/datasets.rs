@@ -1,12 +1,13 @@
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
-    ColumnKind, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest, Source,
+    ColumnKind, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest,
+    RegisterVersionRequest, Source,
 };
 use tonic::Code;
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, key, time},
+    sandbox::{Sandbox, blamed, key, reason, time},
 };
 
 on_both!(
@@ -15,6 +16,10 @@ on_both!(
     the_same_key_makes_one_version_and_another_key_another,
     lists_lead_through_all,
     blobs_come_back_as_they_went,
+    a_raw_upload_is_removed_once_it_is_registered,
+    a_refused_registration_keeps_its_upload,
+    calls_with_one_key_share_an_upload,
+    sources_that_are_blobs_are_kept,
 );
 
 const FLIGHTS: &str = "when,distance,carrier,flight\n\
@@ -43,7 +48,7 @@ async fn rows_are_ordered_cut_and_described(sandbox: Sandbox) {
     let table = rekindle_dataset::read_parquet(blob).expect("Parquet");
     assert_eq!(rekindle_dataset::content_digest(&table).to_string(), made.content_digest);
 
-    let got = sandbox.datasets.clone().get_version(GetVersionRequest { name: "flights".into(), version: 0 }).await;
+    let got = sandbox.datasets.clone().get_version(GetVersionRequest { name: "flights".into(), version: None }).await;
     assert_eq!(got.expect("there").into_inner(), made);
     let events = sandbox.events(1).await;
     assert_eq!(events[0].kind.ce_type(), "dev.rekindle.registry.dataset-version.registered.v1");
@@ -117,4 +122,52 @@ async fn blobs_come_back_as_they_went(sandbox: Sandbox) {
         back.extend_from_slice(&chunk.chunk);
     }
     assert!(back == bytes);
+}
+
+async fn a_raw_upload_is_removed_once_it_is_registered(sandbox: Sandbox) {
+    let request = sandbox.staged_csv("flights", FLIGHTS).await;
+    let source = request.sources[0].digest.parse().expect("a digest");
+    assert!(!sandbox.artifacts.contains(&source).await.expect("contains"), "a raw upload is no blob");
+    sandbox.artifacts.staged_reader(&source).await.expect("staged");
+    let made = sandbox.dataset(request.clone()).await;
+    let removed = sandbox.artifacts.staged_reader(&source).await;
+    assert!(matches!(removed, Err(rekindle_artifacts::Error::NotFound { .. })), "{removed:?}");
+    let blob = made.blob_digest.parse().expect("a digest");
+    assert_eq!(sandbox.artifacts.verify(&blob).await.expect("verified"), made.bytes);
+
+    assert_eq!(sandbox.dataset(request.clone()).await, made, "a repeated call needs no upload");
+    let other = RegisterVersionRequest { idempotency_key: key(), ..request };
+    let refused = sandbox.datasets.clone().register_version(other).await.expect_err("the upload is gone");
+    assert_eq!(reason(&refused, "digest"), ("BLOB_NOT_FOUND".to_owned(), source.to_string()));
+
+    let parquet = sandbox.artifacts.get(&blob).await.expect("stored");
+    let canonical = sandbox.stage(&parquet).await;
+    let mut request = sandbox.csv("again", "").await;
+    request.sources = vec![Source { digest: canonical.clone(), format: FileFormat::Parquet.into() }];
+    let again = sandbox.dataset(request).await;
+    assert_eq!((&again.blob_digest, &again.content_digest), (&canonical, &made.content_digest));
+    assert!(sandbox.artifacts.contains(&blob).await.expect("contains"), "an upload in canonical form is not the blob");
+}
+
+async fn a_refused_registration_keeps_its_upload(sandbox: Sandbox) {
+    let mut request = sandbox.staged_csv("flights", FLIGHTS).await;
+    request.time_column = "carrier".into();
+    let refused = sandbox.datasets.clone().register_version(request.clone()).await.expect_err("no timestamp");
+    assert_eq!(blamed(&refused), "time_column");
+    let corrected = RegisterVersionRequest { idempotency_key: key(), time_column: "when".into(), ..request };
+    assert_eq!(sandbox.dataset(corrected).await.rows, 3);
+}
+
+async fn calls_with_one_key_share_an_upload(sandbox: Sandbox) {
+    let request = sandbox.staged_csv("flights", FLIGHTS).await;
+    let calls = (0..8).map(|_| sandbox.dataset(request.clone()));
+    let made = futures::future::join_all(calls).await;
+    assert!(made.iter().all(|version| *version == made[0]), "{made:?}");
+}
+
+async fn sources_that_are_blobs_are_kept(sandbox: Sandbox) {
+    let request = sandbox.csv("flights", FLIGHTS).await;
+    let source = request.sources[0].digest.parse().expect("a digest");
+    sandbox.dataset(request).await;
+    assert!(sandbox.artifacts.contains(&source).await.expect("contains"));
 }

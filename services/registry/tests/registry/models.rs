@@ -65,7 +65,7 @@ async fn a_bundle_that_is_not_whole_makes_nothing(sandbox: Sandbox) {
     let text: Digest = sandbox.upload(b"{}").await.parse().expect("a digest");
     assert_eq!(sandbox.register("m", &text).await.expect_err("no bundle").code(), Code::InvalidArgument);
 
-    let request = GetModelVersionRequest { model: "m".into(), which: None };
+    let request = GetModelVersionRequest { model: "m".into(), selector: None };
     assert_eq!(sandbox.models.clone().get_model_version(request).await.expect_err("none").code(), Code::NotFound);
 }
 

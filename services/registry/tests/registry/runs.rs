@@ -11,8 +11,8 @@ use crate::{
 };
 
 on_both!(
-    a_run_lives_and_is_told_of,
-    a_silent_run_is_lost_and_may_be_taken_again,
+    a_run_goes_through_its_lifecycle_with_events,
+    a_run_without_heartbeat_is_lost_and_may_be_started_again,
     metrics_are_replaced_by_step,
     runs_are_listed
 );
@@ -23,7 +23,7 @@ async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, S
     sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)
 }
 
-async fn a_run_lives_and_is_told_of(sandbox: Sandbox) {
+async fn a_run_goes_through_its_lifecycle_with_events(sandbox: Sandbox) {
     let request = CreateRunRequest {
         idempotency_key: key(),
         id: run_id().to_string(),
@@ -44,7 +44,7 @@ async fn a_run_lives_and_is_told_of(sandbox: Sandbox) {
     assert_eq!(report(&sandbox, &created.id, RunReport::Running).await.expect("renewed").revision, running.revision);
     let finished = report(&sandbox, &created.id, RunReport::Finished).await.expect("finished");
     assert_eq!((finished.status(), finished.outputs.len()), (RunStatus::Finished, 1));
-    assert_eq!(report(&sandbox, &created.id, RunReport::Finished).await.expect("told twice"), finished);
+    assert_eq!(report(&sandbox, &created.id, RunReport::Finished).await.expect("repeated"), finished);
 
     let refused = report(&sandbox, &created.id, RunReport::Killed).await.expect_err("too late");
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -53,10 +53,13 @@ async fn a_run_lives_and_is_told_of(sandbox: Sandbox) {
     let events = sandbox.events(2).await;
     let kinds: Vec<_> = events.iter().map(|event| event.kind.to_string()).collect();
     assert_eq!(kinds, ["registry.run.started", "registry.run.ended"]);
-    assert_eq!((events[1].name.as_str(), &events[1].data["status"]), (created.id.as_str(), &"FINISHED".into()));
+    assert_eq!(
+        (events[1].name.as_str(), &events[1].data["status"]),
+        (created.id.as_str(), &"RUN_STATUS_FINISHED".into())
+    );
 }
 
-async fn a_silent_run_is_lost_and_may_be_taken_again(sandbox: Sandbox) {
+async fn a_run_without_heartbeat_is_lost_and_may_be_started_again(sandbox: Sandbox) {
     let sandbox = sandbox.with_short_leases().await;
     let run = sandbox.run("flights", vec![]).await;
     report(&sandbox, &run.id, RunReport::Running).await.expect("taken");
@@ -65,13 +68,13 @@ async fn a_silent_run_is_lost_and_may_be_taken_again(sandbox: Sandbox) {
         if got.status() == RunStatus::Lost { Ok(got) } else { Err(format!("{got:?}")) }
     })
     .await;
-    assert!(lost.error.starts_with("nothing was heard"), "{}", lost.error);
+    assert!(lost.error.starts_with("no heartbeat since"), "{}", lost.error);
     let again = report(&sandbox, &run.id, RunReport::Running).await.expect("delivered again");
     assert_eq!((again.status(), again.error.as_str()), (RunStatus::Running, ""));
     let events = sandbox.events(3).await;
     let kinds: Vec<_> = events.iter().map(|event| event.kind.verb).collect();
     assert_eq!(kinds, ["started", "ended", "started"]);
-    assert_eq!(events[1].data["status"], "LOST");
+    assert_eq!(events[1].data["status"], "RUN_STATUS_LOST");
 }
 
 async fn metrics_are_replaced_by_step(sandbox: Sandbox) {
@@ -84,8 +87,19 @@ async fn metrics_are_replaced_by_step(sandbox: Sandbox) {
         let request = LogMetricsRequest { run_id: run.id.clone(), metrics };
         sandbox.runs.clone().log_metrics(request).await.expect("logged");
     }
-    let request = GetMetricHistoryRequest { run_id: run.id.clone(), name: "loss".into() };
-    let history = sandbox.runs.clone().get_metric_history(request).await.expect("there").into_inner().metrics;
+    let request = GetMetricHistoryRequest {
+        run_id: run.id.clone(),
+        name: "loss".into(),
+        page_size: 2,
+        page_token: String::new(),
+    };
+    let page = sandbox.runs.clone().get_metric_history(request.clone()).await.expect("there").into_inner();
+    let mut history = page.metrics;
+    assert_eq!(history.len(), 2);
+    let request = GetMetricHistoryRequest { page_token: page.next_page_token, ..request };
+    let page = sandbox.runs.clone().get_metric_history(request).await.expect("there").into_inner();
+    assert_eq!(page.next_page_token, "");
+    history.extend(page.metrics);
     let history: Vec<_> = history.iter().map(|point| (point.step, point.value)).collect();
     assert_eq!(history, [(1, 0.9), (2, 0.75), (3, 0.7)]);
     let got = sandbox.runs.clone().get_run(GetRunRequest { id: run.id }).await.expect("there").into_inner();

@@ -6,17 +6,16 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::{Bus, cloudevent};
-use rekindle_domain::{Architecture, Digest, Recipe, RunId, Task};
-use rekindle_model::{
+use rekindle_bundle::{
     Bundle, Datatype, Input, Manifest, Output, Provenance, Signature,
     manifest::{FORMAT_VERSION, ReferenceLoss},
-    signature::Kind,
 };
+use rekindle_bus::{Bus, cloudevent};
+use rekindle_domain::{Architecture, ColumnKind, Digest, Recipe, RunId, Task};
 use rekindle_proto::registry::{
     self as wire, CreateRunRequest, FileFormat, RegisterModelVersionRequest, RegisterVersionRequest, Source,
-    UploadRequest, artifacts_client::ArtifactsClient, datasets_client::DatasetsClient, models_client::ModelsClient,
-    runs_client::RunsClient,
+    UploadPurpose, UploadRequest, artifacts_client::ArtifactsClient, datasets_client::DatasetsClient,
+    models_client::ModelsClient, runs_client::RunsClient,
 };
 use rekindle_registry::{App, Config};
 use rekindle_runtime::{
@@ -26,7 +25,10 @@ use rekindle_runtime::{
     supervise::Tasks,
 };
 use rekindle_testkit::{NatsServer, Postgres};
-use tonic::{Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
@@ -98,13 +100,29 @@ impl Sandbox {
         self
     }
 
-    /// Uploads bytes in small pieces; gives their digest.
+    /// Stores a blob in small chunks; returns its digest.
     pub(crate) async fn upload(&self, bytes: &[u8]) -> String {
-        let chunks: Vec<_> =
-            bytes.chunks(100_000).map(|chunk| UploadRequest { chunk: Bytes::copy_from_slice(chunk) }).collect();
-        let stored = self.blobs.clone().upload(futures::stream::iter(chunks)).await.expect("stored").into_inner();
+        self.upload_for(bytes, UploadPurpose::Unspecified).await
+    }
+
+    /// Uploads a dataset source; returns its digest.
+    pub(crate) async fn stage(&self, bytes: &[u8]) -> String {
+        self.upload_for(bytes, UploadPurpose::DatasetSource).await
+    }
+
+    async fn upload_for(&self, bytes: &[u8], purpose: UploadPurpose) -> String {
+        let message = |chunk| UploadRequest { chunk: Bytes::copy_from_slice(chunk), purpose: purpose.into() };
+        let messages: Vec<_> = bytes.chunks(100_000).map(message).collect();
+        let stored = self.blobs.clone().upload(futures::stream::iter(messages)).await.expect("stored").into_inner();
         assert_eq!(stored.size, bytes.len() as u64);
         stored.digest
+    }
+
+    /// A request to register one CSV text, uploaded as a dataset source.
+    pub(crate) async fn staged_csv(&self, name: &str, text: &str) -> RegisterVersionRequest {
+        let mut request = self.csv(name, "").await;
+        request.sources[0].digest = self.stage(text.as_bytes()).await;
+        request
     }
 
     /// A request to register one CSV text.
@@ -171,7 +189,7 @@ impl Sandbox {
             let message = message.expect("a message");
             cloudevent::from_message(&message.message).expect("a CloudEvent")
         });
-        tokio::time::timeout(Duration::from_secs(30), events.collect()).await.expect("told in time")
+        tokio::time::timeout(Duration::from_secs(30), events.collect()).await.expect("received in time")
     }
 }
 
@@ -188,8 +206,8 @@ async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, Sh
     tasks.spawn("server", server);
     let end = shutdown.clone();
     tokio::spawn(async move { tasks.join(end, Duration::from_secs(5)).await.expect("every task ends well") });
-    let channel = rekindle_proto::client::channel(&address, Duration::from_secs(30)).expect("an address");
-    (channel, ShutdownOnDrop(shutdown))
+    let endpoint = Endpoint::from_shared(address).expect("an address").timeout(Duration::from_secs(30));
+    (endpoint.connect_lazy(), ShutdownOnDrop(shutdown))
 }
 
 #[derive(serde::Deserialize)]
@@ -197,16 +215,15 @@ struct File {
     registry: Config,
 }
 
-/// The defaults, but for what a test must know or cannot wait for.
+/// The defaults, except for settings that tests depend on or cannot wait for.
 fn settings(database: &str, running_lease: &str) -> Config {
     let overrides = [
         ("registry.database.url", database),
         ("registry.running_lease", running_lease),
         ("registry.reap_every", "20ms"),
     ];
-    let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let file: File = rekindle_runtime::config::load(rekindle_registry::DEFAULTS, None, &overrides).expect("valid");
-    file.registry
+    let layers = rekindle_runtime::config::Layers::new(rekindle_registry::DEFAULTS).overrides(overrides);
+    layers.parse::<File>().expect("valid").registry
 }
 
 /// A fresh idempotency key.
@@ -219,6 +236,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
     let recipe = Recipe { seed, ..Recipe::for_target("late") };
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
+        backend: rekindle_bundle::Backend::Network,
         task: Task::Binary,
         classes: Some(vec!["0".into(), "1".into()]),
         target: "late".into(),
@@ -227,7 +245,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
             inputs: vec![Input {
                 name: "distance".into(),
                 datatype: Datatype::Fp64,
-                kind: Kind::Numeric,
+                kind: ColumnKind::Numeric,
                 nullable: false,
             }],
             outputs: vec![Output { name: "probability".into(), datatype: Datatype::Fp32, shape: vec![-1, 1] }],
@@ -257,7 +275,14 @@ pub(crate) fn run_id() -> RunId {
 
 /// A time on the wire, as chrono has it.
 pub(crate) fn time(wire: Option<prost_types::Timestamp>) -> DateTime<Utc> {
-    wire.and_then(rekindle_proto::time::from_wire).expect("a time")
+    wire.and_then(rekindle_client::wire::time::from_wire).expect("a time")
+}
+
+/// A request on behalf of a principal.
+pub(crate) fn by<M>(principal: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(rekindle_client::PRINCIPAL, principal.parse().expect("ASCII"));
+    request
 }
 
 /// Which field a refusal blames.

@@ -3,31 +3,27 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use prost_types::Timestamp;
-use rekindle_proto::{
-    registry::{
-        ColumnKind, DatasetVersion, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest,
-        RegisterVersionRequest, Source,
-    },
-    time::to_wire,
+use rekindle_client::{Registry, wire::dataset};
+use rekindle_domain::{
+    ColumnKind, DatasetName, Digest,
+    dataset::{ColumnSummary, DatasetRegistration, DatasetVersion, Source},
 };
 use uuid::Uuid;
 
 use super::{
-    Global,
-    connection::Connection,
-    file,
-    output::{self, Fields, Format, number, short, when, word},
+    Global, file,
+    output::{self, Fields, Format, number, when},
     page::Limit,
     parse,
-    upload::upload,
+    upload::upload_file,
 };
 
-/// What to do with datasets.
+/// Commands for datasets.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Upload a CSV or Parquet file and make it the next version of a dataset
+    /// Register CSV or Parquet files as the next version of a dataset
     #[command(after_help = "\
 Examples:
   rekindle dataset register flights flights.parquet --time time_hour
@@ -36,33 +32,33 @@ Examples:
     Register(Register),
     /// List datasets with their latest version, or the versions of one
     List {
-        /// The dataset whose versions to list
-        name: Option<String>,
+        /// Dataset whose versions to list
+        name: Option<DatasetName>,
         #[command(flatten)]
         limit: Limit,
     },
-    /// Show the columns of a version and what they hold
+    /// Show a version with the profile of each column
     Show {
-        /// The dataset
-        name: String,
-        /// The version; the latest by default
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-        version: u32,
+        /// Dataset name
+        name: DatasetName,
+        /// Version; the latest by default
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
     },
 }
 
-/// What to register.
+/// A registration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Register {
-    /// The dataset: a-z, 0-9 and '-'
-    name: String,
-    /// Files, put one after the other
+    /// Dataset name (a-z, 0-9 and '-')
+    name: DatasetName,
+    /// Files, concatenated in this order
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The column that orders the rows in time
-    #[arg(long, value_name = "COL", default_value = "", hide_default_value = true)]
-    time: String,
-    /// What a column means, where its values mislead: numeric, categorical, timestamp or boolean
+    /// Timestamp column to sort the rows by
+    #[arg(long, value_name = "COL")]
+    time: Option<String>,
+    /// Kind of a column, if it differs from the inferred one: numeric, categorical, timestamp or boolean
     #[arg(long, value_name = "COL=KIND", value_parser = parse::kind)]
     kind: Vec<(String, ColumnKind)>,
     /// Keep only rows at or after this time
@@ -71,101 +67,86 @@ pub(crate) struct Register {
     /// Keep only rows before this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     until: Option<chrono::DateTime<chrono::Utc>>,
-    /// Digests of what the rows came from
+    /// Digests of the datasets and chunks that the rows come from
     #[arg(long, value_name = "DIGEST")]
-    parent: Vec<String>,
-    /// What it is
+    parent: Vec<Digest>,
+    /// Description
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
-    /// Repeating a key repeats nothing: the version made first is shown again
+    /// Idempotency key; a repeated call with the same key returns the version that the first call registered
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
-    let (connection, format) = (global.connect()?, global.format());
+    let (registry, format) = (global.platform()?.registry(), global.format());
     match command {
         Command::Register(args) => {
-            let version = register(args, &connection).await?;
-            format.message(&version, summary);
+            let version = register(args, &registry).await?;
+            format.one(&version, dataset::to_json, summary);
         }
-        Command::List { name: None, limit } => list(&connection, limit, format).await?,
-        Command::List { name: Some(name), limit } => versions(&connection, name, limit, format).await?,
-        Command::Show { name, version } => {
-            let found = connection.datasets().get_version(GetVersionRequest { name, version }).await?.into_inner();
-            show(&found, format);
+        Command::List { name: None, limit } => {
+            print(&limit.fetch(async |page| registry.datasets(page).await).await?, format);
         }
+        Command::List { name: Some(name), limit } => {
+            print(&limit.fetch(async |page| registry.dataset_versions(&name, page).await).await?, format);
+        }
+        Command::Show { name, version } => show(&registry.dataset(&name, version).await?, format),
     }
     Ok(())
 }
 
-async fn register(args: Register, connection: &Connection) -> Result<DatasetVersion> {
-    let mut sources = Vec::with_capacity(args.files.len());
-    for path in &args.files {
-        let format = file::format(path)?;
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let bar = output::bar(bytes.len() as u64, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-        bar.set_message(path.display().to_string());
-        let shown = bar.clone();
-        let digest = upload(connection.artifacts(), bytes.into(), move |sent| shown.set_position(sent as u64)).await?;
-        bar.finish_and_clear();
-        sources.push(Source { digest: digest.to_string(), format: format.into() });
-    }
-    let wire = |time: Option<_>| time.map(to_wire);
-    let request = RegisterVersionRequest {
-        idempotency_key: args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string()),
+async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion> {
+    let sources = upload(registry, &args.files).await?;
+    let idempotency_key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let mut registration = DatasetRegistration {
         name: args.name,
         sources,
         time_column: args.time,
-        kinds: args.kind.into_iter().map(|(column, kind)| (column, kind.into())).collect(),
+        kinds: args.kind.into_iter().collect(),
         parents: args.parent,
         description: args.description,
-        from: wire(args.from),
-        until: wire(args.until),
+        from: args.from,
+        until: args.until,
     };
-    let reading = output::bar(0, "{spinner} the registry reads the rows {elapsed}");
+    let reading = output::bar(0, "{spinner} registering the rows {elapsed}");
     reading.enable_steady_tick(std::time::Duration::from_millis(100));
-    let registered = connection.datasets().register_version(request).await;
+    let mut registered = registry.register_dataset(&registration, idempotency_key.clone()).await;
+    // Another caller's registration of the same bytes removes the upload that both share.
+    if registered.as_ref().is_err_and(|error| error.reason() == "BLOB_NOT_FOUND") {
+        registration.sources = upload(registry, &args.files).await?;
+        registered = registry.register_dataset(&registration, idempotency_key).await;
+    }
     reading.finish_and_clear();
-    Ok(registered.context("the dataset was not registered")?.into_inner())
+    Ok(registered?)
 }
 
-async fn list(connection: &Connection, limit: Limit, format: Format) -> Result<()> {
-    let mut client = connection.datasets();
-    let datasets = limit
-        .fetch(async |page_size, page_token| {
-            let page = client.list_datasets(ListDatasetsRequest { page_size, page_token }).await?.into_inner();
-            Ok((page.datasets, page.next_page_token))
-        })
-        .await?;
-    print(&datasets, format);
-    Ok(())
-}
-
-async fn versions(connection: &Connection, name: String, limit: Limit, format: Format) -> Result<()> {
-    let mut client = connection.datasets();
-    let versions = limit
-        .fetch(async |page_size, page_token| {
-            let request = ListVersionsRequest { name: name.clone(), page_size, page_token };
-            let page = client.list_versions(request).await?.into_inner();
-            Ok((page.versions, page.next_page_token))
-        })
-        .await?;
-    print(&versions, format);
-    Ok(())
+async fn upload(registry: &Registry, files: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut sources = Vec::with_capacity(files.len());
+    for path in files {
+        let format = file::format(path)?;
+        let size = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        let bar = output::bar(size, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
+        bar.set_message(path.display().to_string());
+        let shown = bar.clone();
+        let digest = upload_file(registry, path, move |sent| shown.set_position(sent)).await?;
+        bar.finish_and_clear();
+        sources.push(Source { digest, format });
+    }
+    Ok(sources)
 }
 
 fn print(versions: &[DatasetVersion], format: Format) {
     let header = ["name", "version", "rows", "columns", "from", "until", "content", "created"];
-    format.list(versions, &header, |version| {
+    format.list(versions, dataset::to_json, &header, |version| {
         vec![
-            version.name.clone(),
+            version.name.to_string(),
             version.version.to_string(),
             version.rows.to_string(),
             version.columns.len().to_string(),
-            when(version.time_min),
-            when(version.time_max),
-            short(&version.content_digest),
+            when(version.time_range.map(|(first, _)| first)),
+            when(version.time_range.map(|(_, last)| last)),
+            version.content.short(),
             when(version.created_at),
         ]
     });
@@ -176,50 +157,57 @@ fn summary(version: &DatasetVersion) -> Fields {
         ("dataset", format!("{} version {}", version.name, version.version)),
         ("rows", version.rows.to_string()),
         ("columns", version.columns.len().to_string()),
-        ("time", range(version.time_min, version.time_max)),
-        ("content", version.content_digest.clone()),
-        ("blob", format!("{} ({} bytes)", version.blob_digest, version.bytes)),
+        ("time", version.time_range.map(range).unwrap_or_default()),
+        ("content", version.content.to_string()),
+        ("blob", format!("{} ({} bytes)", version.blob, version.bytes)),
         ("parents", few(&version.parents)),
         ("description", version.description.clone()),
         ("created", when(version.created_at)),
     ]
 }
 
-/// The first digests, and how many more there are: a dataset that a workflow made comes from hundreds of segments.
-fn few(digests: &[String]) -> String {
+/// The first digests, and the number of the others: a dataset that a workflow assembled comes from hundreds of chunks.
+fn few(digests: &[Digest]) -> String {
     const SHOWN: usize = 3;
-    let mut told: Vec<String> = digests.iter().take(SHOWN).cloned().collect();
+    let mut shown: Vec<String> = digests.iter().take(SHOWN).map(Digest::to_string).collect();
     if digests.len() > SHOWN {
-        told.push(format!("and {} more (--json lists them)", digests.len() - SHOWN));
+        shown.push(format!("and {} more (--json lists them)", digests.len() - SHOWN));
     }
-    told.join(", ")
+    shown.join(", ")
 }
 
-fn range(from: Option<Timestamp>, until: Option<Timestamp>) -> String {
-    if from.is_none() { String::new() } else { format!("{} to {}", when(from), when(until)) }
+fn range((first, last): (DateTime<Utc>, DateTime<Utc>)) -> String {
+    format!("{} to {}", when(first), when(last))
 }
 
 fn show(version: &DatasetVersion, format: Format) {
-    format.message(version, summary);
+    format.one(version, dataset::to_json, summary);
     if format == Format::Json {
         return;
     }
     output::emit("");
-    let optional = |value: Option<f64>| value.map(number).unwrap_or_default();
     let lines = version.columns.iter().map(|column| {
-        let profile = version.profile.iter().find(|profile| profile.name == column.name).cloned().unwrap_or_default();
-        let time = column.kind() == ColumnKind::Timestamp;
-        let top = profile.top.iter().take(3).map(|top| format!("{} ({})", top.value, top.count));
+        let profile = version.profile.iter().find(|profile| profile.name == column.name);
+        let text = |of: &dyn Fn(&ColumnSummary) -> String| profile.map(of).unwrap_or_default();
+        // A mean of milliseconds since 1970 is of no use to people.
+        let moment = |value: Option<f64>| {
+            if column.kind == ColumnKind::Timestamp { String::new() } else { value.map(number).unwrap_or_default() }
+        };
         vec![
             column.name.clone(),
-            word(column.kind().as_str_name(), "COLUMN_KIND_"),
+            column.kind.name().to_owned(),
             column.data_type.clone(),
-            profile.missing.to_string(),
-            profile.distinct.to_string(),
-            if time { String::new() } else { optional(profile.mean) },
-            if time { String::new() } else { optional(profile.std) },
-            top.collect::<Vec<_>>().join(", "),
+            text(&|profile| profile.missing.to_string()),
+            text(&|profile| profile.distinct.to_string()),
+            text(&|profile| moment(profile.mean)),
+            text(&|profile| moment(profile.std)),
+            text(&most_frequent),
         ]
     });
     output::print_table(&["column", "kind", "type", "missing", "distinct", "mean", "std", "most frequent"], lines);
+}
+
+fn most_frequent(profile: &ColumnSummary) -> String {
+    let top = profile.top.iter().take(3).map(|top| format!("{} ({})", top.value, top.count));
+    top.collect::<Vec<_>>().join(", ")
 }

@@ -3,153 +3,142 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rekindle_proto::orchestrator::{
-    DeployRequest, DeployedVersion, Deployment, DeploymentPhase, GetDeploymentRequest, ListReplicasRequest, Replica,
-    ReplicaModel, RollbackRequest,
+use rekindle_client::{Orchestrator, orchestrator::DeployRequest, wire};
+use rekindle_domain::{
+    ModelName, ReplicaState, ServedModel,
+    deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     Global,
-    connection::Connection,
-    output::{self, Fields, when, word},
+    output::{self, Fields, optional, when, words},
     reason::Reason,
 };
 
-/// How often a deployment is looked at while it is waited for.
+/// Interval between two reads of a deployment in progress.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What to deploy.
+/// A deployment.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Replicas move one after the other; whatever goes wrong brings all back to the stable version.
+Replicas are updated one at a time. If an update fails, all replicas return to the stable version.
 
 Examples:
   rekindle deploy flight-delay --wait
   rekindle deploy flight-delay --version 3 --why 'hotfix' --wait")]
 pub(crate) struct Deploy {
-    /// The model
-    model: String,
-    /// The version; by default the one that champion points at
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    version: u32,
-    /// Only if the deployment still has this revision
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    expected_revision: u64,
+    /// Model name
+    model: ModelName,
+    /// Version; by default the one that the alias champion points at
+    #[arg(long, value_name = "N")]
+    version: Option<u32>,
+    /// Expected revision of the deployment; the command fails if it differs
+    #[arg(long, value_name = "N")]
+    expected_revision: Option<u64>,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
     reason: Reason,
 }
 
-/// What to take back.
+/// A rollback.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rollback {
-    /// The model
-    model: String,
+    /// Model name
+    model: ModelName,
     #[command(flatten)]
     waiting: Waiting,
     #[command(flatten)]
     reason: Reason,
 }
 
-/// Whether to wait.
+/// Whether to wait for the end of the rollout.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Waiting {
-    /// Wait until every replica serves the version; ends with 3 where the rollout goes back instead
+    /// Wait until every replica serves the version; exit with code 3 if the rollout is rolled back
     #[arg(long)]
     wait: bool,
-    /// How long to wait
+    /// Maximum time to wait
     #[arg(long, value_name = "D", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
-/// Deploys. Returns whether the replicas moved, as far as that is known.
+/// Deploys. Returns whether the rollout completed; without `--wait`, whether it started.
 pub(crate) async fn deploy(args: Deploy, global: &Global) -> Result<bool> {
-    let connection = global.connect()?;
+    let orchestrator = global.platform()?.called_by(args.reason.by).orchestrator();
     let request = DeployRequest {
         idempotency_key: Uuid::now_v7().to_string(),
         model: args.model,
         version: args.version,
         expected_revision: args.expected_revision,
-        by: args.reason.by,
         why: args.reason.why,
     };
-    let deployment = connection.orchestrator().deploy(request).await?.into_inner();
-    settle(deployment, &args.waiting, &connection, global).await
+    let started = orchestrator.deploy(&request).await?;
+    settle(started, &args.waiting, &orchestrator, global).await
 }
 
-/// Rolls back. Returns whether the replicas moved, as far as that is known.
+/// Rolls back. Returns whether the rollout completed; without `--wait`, whether it started.
 pub(crate) async fn rollback(args: Rollback, global: &Global) -> Result<bool> {
-    let connection = global.connect()?;
-    let request = RollbackRequest {
-        idempotency_key: Uuid::now_v7().to_string(),
-        model: args.model,
-        by: args.reason.by,
-        why: args.reason.why,
-    };
-    let deployment = connection.orchestrator().rollback(request).await?.into_inner();
-    settle(deployment, &args.waiting, &connection, global).await
+    let orchestrator = global.platform()?.called_by(args.reason.by).orchestrator();
+    let started = orchestrator.rollback(&args.model, args.reason.why, Uuid::now_v7().to_string()).await?;
+    settle(started, &args.waiting, &orchestrator, global).await
 }
 
-async fn settle(asked: Deployment, waiting: &Waiting, connection: &Connection, global: &Global) -> Result<bool> {
-    let ended = if waiting.wait { wait(&asked, waiting.timeout, connection).await? } else { asked.clone() };
-    global.format().message(&ended, fields);
-    Ok(!waiting.wait || is_served(&ended, wanted(&asked)))
+async fn settle(
+    started: DeploymentStatus,
+    waiting: &Waiting,
+    orchestrator: &Orchestrator,
+    global: &Global,
+) -> Result<bool> {
+    let version = destination(&started);
+    let last = if waiting.wait { wait(started, waiting.timeout, orchestrator).await? } else { started };
+    global.format().one(&last, wire::deployment::to_json, fields);
+    Ok(!waiting.wait || is_served(&last, version))
 }
 
-/// Whether a deployment at rest serves the version on every replica; a first version that no replica could take on is stable in name
-/// alone.
-pub(crate) fn is_served(deployment: &Deployment, version: u32) -> bool {
-    deployment.phase() == DeploymentPhase::Stable
-        && deployment.last_outcome != "failed"
-        && deployment.stable.as_ref().is_some_and(|stable| stable.version == version)
+/// Whether every replica serves `version` and no rollout is in progress. A first version that a replica could not load is the stable
+/// version without being served.
+pub(crate) fn is_served(deployment: &DeploymentStatus, version: u32) -> bool {
+    deployment.phase == DeploymentPhase::Stable
+        && deployment.outcome != Some(RolloutOutcome::Failed)
+        && deployment.stable.version == version
 }
 
-/// The version that a deployment is on its way to, or at.
-fn wanted(deployment: &Deployment) -> u32 {
-    let version = deployment.target.as_ref().or(deployment.stable.as_ref());
-    version.map_or(0, |version| version.version)
+/// The version that every replica serves once the rollout completes.
+fn destination(deployment: &DeploymentStatus) -> u32 {
+    deployment.target.unwrap_or(deployment.stable).version
 }
 
-async fn wait(asked: &Deployment, patience: Duration, connection: &Connection) -> Result<Deployment> {
+async fn wait(started: DeploymentStatus, patience: Duration, orchestrator: &Orchestrator) -> Result<DeploymentStatus> {
     let bar = output::bar(0, "{spinner} {msg} {elapsed}");
     let deadline = Instant::now() + patience;
     let mut ticks = tokio::time::interval(POLL);
     loop {
         ticks.tick().await;
-        let request = GetDeploymentRequest { model: asked.model.clone() };
-        let now = connection.orchestrator().get_deployment(request).await?.into_inner();
-        if now.phase() == DeploymentPhase::Stable {
+        let now = orchestrator.deployment(&started.model).await?;
+        let phase = words(now.phase.name());
+        if now.phase == DeploymentPhase::Stable {
             bar.finish_and_clear();
             return Ok(now);
         }
-        bar.set_message(format!("{} version {}: {} replicas moved", phase(&now), wanted(&now), now.moved.len()));
+        bar.set_message(format!("{phase}: version {} on {} replicas", destination(&now), now.moved.len()));
         if Instant::now() > deadline {
-            bail!("still {} after {}: {}", phase(&now), humantime::format_duration(patience), now.reason);
+            bail!("the deployment is still {phase} after {}: {}", humantime::format_duration(patience), now.reason);
         }
     }
 }
 
-/// A deployment's phase in one word.
-pub(crate) fn phase(deployment: &Deployment) -> String {
-    word(deployment.phase().as_str_name(), "DEPLOYMENT_PHASE_")
-}
-
-/// A deployed version by number.
-pub(crate) fn version(version: Option<&DeployedVersion>) -> String {
-    version.map(|version| version.version.to_string()).unwrap_or_default()
-}
-
-fn fields(deployment: &Deployment) -> Fields {
+fn fields(deployment: &DeploymentStatus) -> Fields {
+    let moved: Vec<_> = deployment.moved.iter().map(ToString::to_string).collect();
     vec![
-        ("model", deployment.model.clone()),
-        ("phase", phase(deployment)),
-        ("stable version", version(deployment.stable.as_ref())),
-        ("target version", version(deployment.target.as_ref())),
-        ("moved replicas", deployment.moved.join(", ")),
-        ("last move", deployment.last_outcome.clone()),
+        ("model", deployment.model.to_string()),
+        ("phase", words(deployment.phase.name())),
+        ("stable version", deployment.stable.version.to_string()),
+        ("target version", optional(deployment.target.map(|target| target.version))),
+        ("updated replicas", moved.join(", ")),
+        ("last rollout", deployment.outcome.map(|outcome| words(outcome.name())).unwrap_or_default()),
         ("reason", deployment.reason.clone()),
         ("generation", deployment.generation.to_string()),
         ("revision", deployment.revision.to_string()),
@@ -157,35 +146,38 @@ fn fields(deployment: &Deployment) -> Fields {
     ]
 }
 
-/// Lists replicas and what they serve.
+/// Lists the replicas and the versions they serve.
 pub(crate) async fn replicas(global: &Global) -> Result<()> {
-    let request = ListReplicasRequest {};
-    let replicas = global.connect()?.orchestrator().list_replicas(request).await?.into_inner().replicas;
+    let replicas = global.platform()?.replica_states().await?;
     if global.json {
-        global.format().list(&replicas, &[], |_| Vec::new());
+        output::print_json(&replicas.iter().map(wire::replica::to_json).collect());
     } else {
         print_replicas(&replicas);
     }
     Ok(())
 }
 
-/// A line for every model on every replica.
-pub(crate) fn print_replicas(replicas: &[Replica]) {
+/// Prints a line per model and replica.
+pub(crate) fn print_replicas(replicas: &[ReplicaState]) {
     let lines = replicas.iter().flat_map(|replica| {
-        let idle = replica.models.is_empty().then(ReplicaModel::default);
-        replica.models.iter().cloned().chain(idle).map(|model| {
-            vec![
-                replica.id.clone(),
-                replica.address.clone(),
-                model.model,
-                version(model.serving.as_ref()),
-                model.answered.to_string(),
-                model.failed.to_string(),
-                model.in_flight.to_string(),
-                model.failure,
-            ]
-        })
+        let idle = replica.models.is_empty().then(|| line(replica, None));
+        replica.models.iter().map(|model| line(replica, Some(model))).chain(idle)
     });
     let header = ["replica", "address", "model", "version", "answered", "failed", "in flight", "problem"];
     output::print_table(&header, lines);
+}
+
+fn line(replica: &ReplicaState, model: Option<(&ModelName, &ServedModel)>) -> Vec<String> {
+    let (name, served) = model.map(|(name, served)| (name.to_string(), served.clone())).unwrap_or_default();
+    let sum = |count: fn(&rekindle_domain::ServedVersion) -> u64| served.versions.values().map(count).sum::<u64>();
+    vec![
+        replica.replica.to_string(),
+        replica.address.clone(),
+        name,
+        optional(served.primary),
+        sum(|version| version.answered).to_string(),
+        sum(|version| version.failed).to_string(),
+        served.in_flight().to_string(),
+        served.failure.clone().unwrap_or_default(),
+    ]
 }

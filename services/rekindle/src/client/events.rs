@@ -1,4 +1,4 @@
-//! `rekindle events`: following the facts on the bus.
+//! `rekindle events`.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use futures::StreamExt as _;
 use rekindle_bus::{
     cloudevent::{self, CloudEvent},
     streams::EVENTS,
+    subject,
 };
 use serde_json::{Value, json};
-use tonic::Status;
 
-use super::{Global, output};
+use super::{Global, exit::Unreachable, output};
 
-/// How long a connection to the bus may take.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Deadline of the connection to NATS.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Which events.
+/// The events to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A kind is SERVICE.NOUN.VERB, and * stands for any: registry.alias.moved, monitor.drift.detected, orchestrator.*.*
+A kind is SERVICE.NOUN.VERB; * matches any of the three: registry.alias.moved, monitor.drift.detected, orchestrator.*.*
 
 Examples:
   rekindle events
@@ -33,19 +33,19 @@ pub(crate) struct Args {
     /// Only events of this kind
     #[arg(long, visible_alias = "type", value_name = "KIND", default_value = "*.*.*", value_parser = kind)]
     kind: String,
-    /// Only events of the thing (the model, the dataset, the run) of this name
+    /// Only events about the model, dataset or run of this name
     #[arg(long, value_name = "NAME", default_value = "*", value_parser = token, hide_default_value = true)]
     name: String,
-    /// Only events of this workflow
+    /// Only events with this correlation id, i.e. of this workflow
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// Begin with the oldest event that is kept, not with the next one
+    /// Start with the oldest retained event instead of the next one
     #[arg(long)]
     all: bool,
-    /// End after so many events
+    /// Exit after this many events
     #[arg(long, value_name = "N")]
     count: Option<usize>,
-    /// End with the last event that is there
+    /// Exit after the latest event instead of waiting for further ones
     #[arg(long)]
     no_follow: bool,
 }
@@ -61,14 +61,14 @@ fn kind(text: &str) -> Result<String, String> {
 
 fn token(text: &str) -> Result<String, String> {
     let named = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if named || text == "*" { Ok(text.to_owned()) } else { Err(format!("{text:?} is neither a name nor *")) }
+    if named || text == "*" { Ok(text.to_owned()) } else { Err(format!("{text:?} is not valid: expected a name or *")) }
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let bus = connect(&global.nats).await?;
     let stream = bus.get_stream(EVENTS).await.map_err(|error| unreachable(&global.nats, &error))?;
     let config = OrderedConfig {
-        filter_subject: format!("rekindle.events.{}.{}", args.kind, args.name),
+        filter_subject: subject::events_matching(&args.kind, &args.name),
         deliver_policy: if args.all { DeliverPolicy::All } else { DeliverPolicy::New },
         ..Default::default()
     };
@@ -77,34 +77,33 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let mut messages = consumer.messages().await?;
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) && !(args.no_follow && waiting == 0) {
-        let Some(message) = messages.next().await else { bail!("the bus ended the subscription") };
+        let Some(message) = messages.next().await else { bail!("NATS closed the subscription") };
         let message = message?;
         waiting = waiting.saturating_sub(1);
         match cloudevent::from_message(&message.message) {
-            Ok(event) if args.wants(&event) => {
+            Ok(event) if args.matches(&event) => {
                 print(&event, global);
                 shown += 1;
             }
             Ok(_) => {}
-            Err(error) => eprintln!("left out what is no event of ours on {}: {error}", message.subject),
+            Err(error) => eprintln!("skipped an invalid event on {}: {error}", message.subject),
         }
     }
     Ok(())
 }
 
 async fn connect(url: &str) -> Result<jetstream::Context> {
-    let options = async_nats::ConnectOptions::new().connection_timeout(CONNECT);
+    let options = async_nats::ConnectOptions::new().connection_timeout(CONNECT_DEADLINE);
     let client = options.connect(url).await.map_err(|error| unreachable(url, &error))?;
     Ok(jetstream::new(client))
 }
 
-/// The same exit code as for a control plane that cannot be reached.
-fn unreachable(url: &str, error: &dyn std::error::Error) -> Status {
-    Status::unavailable(format!("no events at {url}: {error}; name the platform's bus with --nats"))
+fn unreachable(url: &str, error: &dyn std::error::Error) -> Unreachable {
+    Unreachable(format!("cannot read events from {url}: {error}; set the address of NATS with --nats"))
 }
 
 impl Args {
-    fn wants(&self, event: &CloudEvent) -> bool {
+    fn matches(&self, event: &CloudEvent) -> bool {
         self.correlation.as_ref().is_none_or(|id| event.context.correlation_id == *id)
     }
 }
@@ -114,13 +113,13 @@ fn print(event: &CloudEvent, global: &Global) {
         output::emit(&attributes(event).to_string());
         return;
     }
-    let data = event.data.as_object().into_iter().flatten().filter(|(_, value)| told(value));
+    let data = event.data.as_object().into_iter().flatten().filter(|(_, value)| has_content(value));
     let data: Vec<_> = data.map(|(name, value)| format!("{name}={}", word(value))).collect();
-    let (time, kind) = (output::moment(&event.time), event.kind.to_string());
+    let (time, kind) = (output::when(event.time), event.kind.to_string());
     output::emit(&format!("{time}  {kind:<34}  {:<20}  {}", event.name, data.join(" ")));
 }
 
-/// A value in few words: of a list of things only their names.
+/// A value as text. Lists show the names of their items.
 fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -131,12 +130,11 @@ fn word(value: &Value) -> String {
     }
 }
 
-/// Whether there is something to see.
-fn told(value: &Value) -> bool {
+fn has_content(value: &Value) -> bool {
     !(value.is_null() || *value == json!("") || *value == json!([]) || *value == json!({}))
 }
 
-/// The event in CloudEvents' own JSON format.
+/// The event in the JSON format of CloudEvents.
 fn attributes(event: &CloudEvent) -> Value {
     json!({
         "specversion": "1.0",

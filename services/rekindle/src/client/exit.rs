@@ -1,58 +1,71 @@
-//! From an error to an exit code that scripts can use, and to words on standard error.
+//! Exit codes that scripts can use, and error messages on standard error.
 
 use std::{error::Error as _, process::ExitCode};
 
-use tonic::{Code, Status};
+use rekindle_client::Error;
+use rekindle_domain::validation::Violations;
 
-/// A check was carried out and said no.
-pub(crate) const SAID_NO: u8 = 3;
+/// The result of a check is negative.
+pub(crate) const NEGATIVE: u8 = 3;
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 4;
-const UNREACHABLE: u8 = 5;
+const UNAVAILABLE: u8 = 5;
 
-/// Tells the error, and chooses the code: that of the first gRPC status among its causes, else 1.
+/// A server other than the control plane that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreachable(pub String);
+
+/// Prints the error and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", words(error));
+    eprintln!("error: {}", message(error));
     ExitCode::from(code(error))
 }
 
-/// Whether the platform could not be reached at all.
+/// Whether a service of the platform was not reached.
 pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
-    code(error) == UNREACHABLE
+    error.chain().filter_map(|cause| cause.downcast_ref::<Error>()).any(Error::is_unreachable)
 }
 
-fn status(error: &anyhow::Error) -> Option<&Status> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Status>())
-}
-
+/// The code of the first cause that has one, else 1.
 fn code(error: &anyhow::Error) -> u8 {
-    match status(error).map(Status::code) {
-        Some(Code::NotFound) => NOT_FOUND,
-        Some(Code::Unavailable) => UNREACHABLE,
-        _ => 1,
-    }
+    error.chain().find_map(cause_code).unwrap_or(FAILED)
 }
 
-/// The causes from the outermost on; of a status only its message, which is written for people, and of what lies beneath a failed
-/// connection only the root.
-pub(crate) fn words(error: &anyhow::Error) -> String {
-    let mut told: Vec<String> = Vec::new();
-    let mut tell = |cause: String| {
-        if !cause.is_empty() && told.last().is_none_or(|last| !last.contains(&cause)) {
-            told.push(cause);
+fn cause_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<Unreachable>() {
+        return Some(UNAVAILABLE);
+    }
+    if cause.is::<Violations>() {
+        return Some(USAGE);
+    }
+    cause.downcast_ref::<Error>().map(|error| match error {
+        error if error.is_not_found() => NOT_FOUND,
+        error if error.is_unavailable() => UNAVAILABLE,
+        _ => FAILED,
+    })
+}
+
+/// The causes, outermost first. A failed call adds the message of its status, which is written for people; a failed connection adds only
+/// its root cause, because the layers between repeat one another.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut add = |cause: String| {
+        if !cause.is_empty() && causes.last().is_none_or(|last| !last.contains(&cause)) {
+            causes.push(cause);
         }
     };
     for cause in error.chain() {
-        let Some(status) = cause.downcast_ref::<Status>() else {
-            tell(cause.to_string());
-            continue;
-        };
-        tell(status.message().to_owned());
+        add(cause.to_string());
+        let Some(status) = cause.downcast_ref::<Error>().and_then(Error::status) else { continue };
+        add(status.message().to_owned());
         if status.source().is_some() {
-            tell(error.root_cause().to_string());
+            add(error.root_cause().to_string());
         }
         break;
     }
-    told.join(": ")
+    causes.join(": ")
 }
 
 #[cfg(test)]
@@ -61,17 +74,25 @@ mod tests {
 
     use super::*;
 
-    fn failing(code: Code) -> anyhow::Error {
-        Err::<(), _>(Status::new(code, "model \"x\" is not known"))
-            .context("cannot show the model")
-            .expect_err("an error")
+    #[test]
+    fn the_first_cause_with_a_code_decides() {
+        let unreachable = anyhow::Error::new(Unreachable("no NATS at nats://bus:4222".to_owned())).context("no events");
+        assert_eq!(
+            (code(&unreachable), message(&unreachable)),
+            (5, "no events: no NATS at nats://bus:4222".to_owned())
+        );
+        let usage = anyhow::Error::new(Violations::of("--seed", "is 9: expected at most 8"));
+        assert_eq!((code(&usage), message(&usage)), (2, "--seed: is 9: expected at most 8".to_owned()));
+        assert_eq!(code(&anyhow::anyhow!("it broke")), 1);
     }
 
-    #[test]
-    fn the_status_decides_the_code_and_gives_its_message() {
-        for (wire, expected) in [(Code::NotFound, 4), (Code::Unavailable, 5), (Code::InvalidArgument, 1)] {
-            assert_eq!(code(&failing(wire)), expected);
-        }
-        assert_eq!(words(&failing(Code::NotFound)), "cannot show the model: model \"x\" is not known");
+    #[tokio::test]
+    async fn a_failed_connection_is_unreachable_and_says_so_once() {
+        let connection = rekindle_client::Connection::open("http://127.0.0.1:1", std::time::Duration::from_secs(5));
+        let failed = connection.expect("an address").is_serving().await.context("not ready").expect_err("no server");
+        let message = message(&failed);
+        assert_eq!(code(&failed), 5, "{message}");
+        assert!(message.starts_with("not ready: failed to check the health"), "{message}");
+        assert_eq!(message.to_lowercase().matches("refused").count(), 1, "{message}");
     }
 }

@@ -1,112 +1,138 @@
-//! `rekindle outcomes`: telling what turned out to be true.
+//! `rekindle outcomes`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-use rekindle_proto::{
-    json,
-    monitor::{Outcome, ReportOutcomesRequest, ReportOutcomesResponse, outcome::Truth},
+use anyhow::{Context as _, Result, anyhow};
+use rekindle_domain::{
+    ModelName, PredictionId,
+    outcome::{Label, Outcome},
 };
+use serde::Deserialize;
+use serde_json::json;
 
 use super::{Global, parse};
 
-/// Outcomes of one call at most, as the monitor has it.
-const AT_ONCE: usize = 10_000;
+/// The most outcomes that the monitor accepts in one call.
+const PER_CALL: usize = 10_000;
 
-/// What turned out.
+/// Outcomes to report.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A file has one JSON object per line: {\"prediction_id\": \"0199…\", \"row\": 0, \"label\": \"1\"}, with \"number\" in place of \"label\"
-where a number was predicted. The last outcome told of a row wins.
+for a regression model. The last outcome reported for a row is the valid one.
 
 Examples:
   rekindle outcomes flight-delay 0199a7c2-…=1 0199a7c3-…/4=0
   rekindle outcomes house-price 0199a7c2-…=412000 --number
   rekindle outcomes flight-delay --file outcomes.jsonl")]
 pub(crate) struct Args {
-    /// The model
-    model: String,
-    /// A prediction's id, with the row where it had several, and the truth
-    #[arg(value_name = "PREDICTION[/ROW]=TRUTH", value_parser = parse::pair, required_unless_present = "file")]
+    /// Model name
+    model: ModelName,
+    /// Prediction id, row (needed if the request had several), and label
+    #[arg(value_name = "PREDICTION[/ROW]=LABEL", value_parser = parse::pair, required_unless_present = "file")]
     outcomes: Vec<(String, String)>,
-    /// The truths are numbers, not classes
+    /// Labels are numbers (regression), not classes
     #[arg(long)]
     number: bool,
-    /// Take outcomes from a file of JSON lines
+    /// Read outcomes from a file of JSON lines
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
+/// One line of a file, in the format that the bus accepts too.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    prediction_id: PredictionId,
+    #[serde(default)]
+    row: u32,
+    #[serde(alias = "class")]
+    label: Option<String>,
+    number: Option<f64>,
+}
+
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
-    let mut outcomes = Vec::with_capacity(args.outcomes.len());
-    for (prediction, truth) in &args.outcomes {
-        outcomes.push(outcome(prediction, truth, args.number)?);
-    }
+    let class: fn(&str) -> Result<Label> = |text| Ok(Label::Class(text.to_owned()));
+    let label = if args.number { number } else { class };
+    let given = args.outcomes.iter().map(|(prediction, text)| outcome(prediction, label(text)?));
+    let mut outcomes = given.collect::<Result<Vec<_>>>()?;
     if let Some(path) = &args.file {
         outcomes.extend(read(path)?);
     }
-    let mut client = global.connect()?.monitor();
+    let monitor = global.platform()?.monitor();
     let mut accepted = 0;
-    for batch in outcomes.chunks(AT_ONCE) {
-        let request = ReportOutcomesRequest {
-            model: args.model.clone(),
-            outcomes: batch.to_vec(),
-            idempotency_key: String::new(),
-        };
-        accepted += client.report_outcomes(request).await?.into_inner().accepted;
+    for batch in outcomes.chunks(PER_CALL) {
+        accepted += monitor.report_outcomes(&args.model, batch, "").await?;
     }
-    let told = ReportOutcomesResponse { accepted };
-    global.format().message(&told, |told| vec![("accepted", told.accepted.to_string())]);
+    let json = |accepted: &u64| json!({ "accepted": accepted.to_string() });
+    global.format().one(&accepted, json, |accepted| vec![("accepted", accepted.to_string())]);
     Ok(())
 }
 
-fn outcome(prediction: &str, truth: &str, number: bool) -> Result<Outcome> {
-    let (prediction_id, row) = match prediction.split_once('/') {
-        Some((id, row)) => (id, row.parse().with_context(|| format!("{prediction}: the row is no number"))?),
+fn number(text: &str) -> Result<Label> {
+    Ok(Label::Number(text.parse().with_context(|| format!("{text:?} is not a number"))?))
+}
+
+fn outcome(prediction: &str, label: Label) -> Result<Outcome> {
+    let (id, row) = match prediction.split_once('/') {
+        Some((id, row)) => (id, row.parse().with_context(|| format!("{prediction}: the row is not a number"))?),
         None => (prediction, 0),
     };
-    let truth = if number {
-        Truth::Number(truth.parse().with_context(|| format!("{truth:?} is no number"))?)
-    } else {
-        Truth::Label(truth.to_owned())
-    };
-    Ok(Outcome { prediction_id: prediction_id.to_owned(), row, truth: Some(truth) })
+    label.validate().with_context(|| prediction.to_owned())?;
+    Ok(Outcome { prediction: id.parse()?, row, label })
 }
 
 fn read(path: &Path) -> Result<Vec<Outcome>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let outcomes = numbered.map(|(index, line)| {
-        let place = || format!("{}, line {}", path.display(), index + 1);
-        let outcome: Outcome = json::from_slice(line.as_bytes()).with_context(place)?;
-        if outcome.truth.is_none() {
-            bail!("{}: neither label nor number is given", place());
-        }
-        Ok(outcome)
-    });
+    let outcomes = numbered
+        .map(|(index, line)| read_line(line).with_context(|| format!("{}, line {}", path.display(), index + 1)));
     outcomes.collect()
+}
+
+fn read_line(line: &str) -> Result<Outcome> {
+    let Line { prediction_id: prediction, row, label, number } = serde_json::from_str(line)?;
+    let label = match (label, number) {
+        (Some(class), None) => Label::Class(class),
+        (None, Some(number)) => Label::Number(number),
+        _ => return Err(anyhow!("specify either label or number")),
+    };
+    label.validate()?;
+    Ok(Outcome { prediction, row, label })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ID: &str = "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e";
+
     #[test]
-    fn rows_and_truths_are_read() {
-        let told = outcome("0199/4", "1", false).expect("valid");
-        assert_eq!((told.prediction_id.as_str(), told.row, told.truth), ("0199", 4, Some(Truth::Label("1".into()))));
-        assert_eq!(outcome("0199", "1.5", true).expect("valid").truth, Some(Truth::Number(1.5)));
-        assert!(outcome("0199/x", "1", false).is_err() && outcome("0199", "x", true).is_err());
+    fn predictions_rows_and_labels_are_parsed() {
+        let given = outcome(&format!("{ID}/4"), Label::Class("1".into())).expect("valid");
+        assert_eq!((given.prediction.to_string().as_str(), given.row), (ID, 4));
+        assert_eq!(number("1.5").expect("valid"), Label::Number(1.5));
+        assert!(number("x").is_err() && outcome("0199", Label::Number(1.0)).is_err());
+        assert!(outcome(&format!("{ID}/x"), Label::Number(1.0)).is_err());
+        assert!(outcome(ID, Label::Class(String::new())).is_err());
     }
 
     #[test]
-    fn lines_are_numbered_in_errors() {
+    fn errors_in_a_file_name_the_line() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let good = r#"{"prediction_id": "0199", "row": 1, "label": "a"}"#;
-        std::fs::write(file.path(), format!("{good}\n\n{{\"prediction_id\": \"0199\"}}\n")).expect("written");
-        let problem = read(file.path()).expect_err("the truth is missing");
-        assert!(problem.to_string().contains("line 3"), "{problem}");
-        std::fs::write(file.path(), good).expect("written");
-        assert_eq!(read(file.path()).expect("valid").len(), 1);
+        let good = format!(r#"{{"prediction_id": "{ID}", "row": 1, "label": "a"}}"#);
+        for bad in [
+            format!(r#"{{"prediction_id": "{ID}"}}"#),
+            format!(r#"{{"prediction_id": "{ID}", "label": "a", "number": 1}}"#),
+            r#"{"prediction_id": "0199", "label": "a"}"#.to_owned(),
+        ] {
+            std::fs::write(file.path(), format!("{good}\n\n{bad}\n")).expect("written");
+            let problem = read(file.path()).expect_err("the label is missing");
+            assert!(problem.to_string().contains("line 3"), "{problem}");
+        }
+        std::fs::write(file.path(), format!("{good}\n{}", good.replace("label", "class"))).expect("written");
+        let outcomes = read(file.path()).expect("valid");
+        assert_eq!(outcomes.len(), 2);
+        assert_eq!(outcomes[0], outcomes[1]);
     }
 }

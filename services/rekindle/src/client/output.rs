@@ -1,15 +1,13 @@
-//! What a command prints: tables for people, or the messages themselves as proto3 JSON for programs.
+//! The output of commands: tables for people, or JSON for programs. The JSON of a noun is that of its message, in proto3 JSON.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use indicatif::{ProgressBar, ProgressStyle};
-use prost_types::Timestamp;
-use rekindle_proto::{json, time::from_wire};
 use serde_json::Value;
 
-/// How to print.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
@@ -17,43 +15,41 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Prints one message: its JSON, or the fields that `show` picks.
-    pub(crate) fn message<M: json::Named>(self, message: &M, show: impl FnOnce(&M) -> Fields) {
+    /// Prints one thing: its JSON, or its fields.
+    pub(crate) fn one<T>(self, thing: &T, json: impl FnOnce(&T) -> Value, fields: impl FnOnce(&T) -> Fields) {
         match self {
-            Self::Json => print_json(&json::to_value(message)),
-            Self::Table => print_fields(&show(message)),
+            Self::Json => print_json(&json(thing)),
+            Self::Table => print_fields(&fields(thing)),
         }
     }
 
-    /// Prints messages: a JSON array, or a table with a line for each.
-    pub(crate) fn list<M: json::Named>(self, messages: &[M], header: &[&str], line: impl Fn(&M) -> Vec<String>) {
+    /// Prints a list: a JSON array, or a table with a line per item.
+    pub(crate) fn list<T>(
+        self,
+        items: &[T],
+        json: impl Fn(&T) -> Value,
+        header: &[&str],
+        line: impl Fn(&T) -> Vec<String>,
+    ) {
         match self {
-            Self::Json => print_json(&Value::Array(messages.iter().map(json::to_value).collect())),
-            Self::Table => print_table(header, messages.iter().map(line)),
+            Self::Json => print_json(&items.iter().map(json).collect()),
+            Self::Table => print_table(header, items.iter().map(line)),
         }
     }
 
-    /// Prints one message of a stream: its JSON on one line, or a line of text.
-    pub(crate) fn line<M: json::Named>(self, message: &M, text: impl FnOnce(&M) -> String) {
+    /// Prints one thing of a stream on one line: its JSON, or text.
+    pub(crate) fn line<T>(self, thing: &T, json: impl FnOnce(&T) -> Value, text: impl FnOnce(&T) -> String) {
         match self {
-            Self::Json => emit(&json::to_value(message).to_string()),
-            Self::Table => emit(&text(message)),
-        }
-    }
-
-    /// Prints a result that is no message.
-    pub(crate) fn value(self, value: &Value, show: impl FnOnce() -> Fields) {
-        match self {
-            Self::Json => print_json(value),
-            Self::Table => print_fields(&show()),
+            Self::Json => emit(&json(thing).to_string()),
+            Self::Table => emit(&text(thing)),
         }
     }
 }
 
-/// Prints lines, and does not mind a reader who has seen enough: what the program ends with is for its caller, not for the reader.
+/// Prints lines. A reader that has closed the pipe is no error: the exit code is for the caller, not for the reader.
 ///
 /// # Errors
-/// Nothing can be printed, but not because the reader has gone.
+/// Writing failed for another reason.
 pub(crate) fn print_all(lines: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
@@ -62,21 +58,21 @@ pub(crate) fn print_all(lines: &str) -> std::io::Result<()> {
     }
 }
 
-/// Prints a line. A reader who has seen enough (`| head`) ends the program without a word, as other tools do.
+/// Prints a line. If the reader has closed the pipe (`| head`), the program exits silently, as other tools do.
 pub(crate) fn emit(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
         std::process::exit(i32::from(error.kind() != std::io::ErrorKind::BrokenPipe));
     }
 }
 
-/// Names and values of one thing.
+/// Names and values of the fields of one thing.
 pub(crate) type Fields = Vec<(&'static str, String)>;
 
 pub(crate) fn print_json(value: &Value) {
     emit(&format!("{value:#}"));
 }
 
-/// Prints names and values, leaving out what has none.
+/// Prints names and values; fields without a value are omitted.
 pub(crate) fn print_fields(fields: &Fields) {
     let filled = fields.iter().filter(|(_, value)| !value.is_empty());
     print_rows(filled.map(|(name, value)| vec![format!("{name}:"), value.clone()]), None);
@@ -110,68 +106,62 @@ fn rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<String>
     for line in lines {
         table.add_row(line);
     }
-    // The table pads every line to its width, which only gets in the way of those who copy it.
     table.to_string().lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A time to the second, in UTC; empty where there is none.
-pub(crate) fn when(time: Option<Timestamp>) -> String {
-    time.and_then(from_wire).map(|time| moment(&time)).unwrap_or_default()
+/// A time to the second, in UTC; empty for `None`.
+pub(crate) fn when(time: impl Into<Option<DateTime<Utc>>>) -> String {
+    time.into().map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }
 
-/// A time to the second, in UTC.
-pub(crate) fn moment(time: &DateTime<Utc>) -> String {
-    time.format("%Y-%m-%d %H:%M:%S").to_string()
+/// A status in lower case: `ROLLING_OUT` becomes `rolling out`.
+pub(crate) fn words(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', " ")
 }
 
-/// A wire enum's name without its prefix, in lower case: `RUN_STATUS_LOST` is `lost`.
-pub(crate) fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
-}
-
-/// The beginning of a digest, enough to tell it from others.
+/// The first 12 digits of a digest, or the first 12 characters of another text.
 pub(crate) fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
 }
 
-/// A number for people: four decimals, or as many digits as a very small or large one needs.
+/// A value as text; empty for `None`.
+pub(crate) fn optional(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// A number for people: four decimals, or scientific notation for very small and very large ones.
 pub(crate) fn number(value: f64) -> String {
     let plain = value == 0.0 || (1e-3..1e9).contains(&value.abs());
     if plain { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
 
-/// A version number, or nothing for 0.
-pub(crate) fn version(version: u32) -> String {
-    if version == 0 { String::new() } else { version.to_string() }
-}
-
 /// Names and numbers on one line, by name.
 pub(crate) fn numbers<'a>(numbers: impl IntoIterator<Item = (&'a String, &'a f64)>) -> String {
-    let mut told: Vec<String> = numbers.into_iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
-    told.sort();
-    told.join(", ")
+    let mut shown: Vec<String> =
+        numbers.into_iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
+    shown.sort();
+    shown.join(", ")
 }
 
-/// The metrics that lists have room for: those of the best epoch, and of them what models are compared by.
+/// The metrics shown in lists: those by which models are compared, of the best epoch where known.
 pub(crate) fn main_numbers<'a>(numbers: impl IntoIterator<Item = (&'a String, &'a f64)>) -> String {
     const MAIN: [&str; 5] = ["log_loss", "auc", "mae", "rmse", "r2"];
-    let mut told = std::collections::BTreeMap::new();
+    let mut main = std::collections::BTreeMap::new();
     for (name, value) in numbers {
         let (plain, best) = name.strip_prefix("best.").map_or((name.as_str(), false), |plain| (plain, true));
-        if MAIN.contains(&plain) && (best || !told.contains_key(plain)) {
-            told.insert(plain, *value);
+        if MAIN.contains(&plain) && (best || !main.contains_key(plain)) {
+            main.insert(plain, *value);
         }
     }
-    told.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect::<Vec<_>>().join(", ")
+    main.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect::<Vec<_>>().join(", ")
 }
 
-/// A bar on standard error, hidden where that is no terminal.
+/// A progress bar on standard error, hidden unless that is a terminal.
 pub(crate) fn bar(total: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
-    // A template is ours and constant; a wrong one costs its looks, not the command.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("=> "));
     bar
@@ -199,12 +189,12 @@ mod tests {
             ("log_loss", 0.9),
         ];
         let metrics: Vec<(String, f64)> = metrics.map(|(name, value)| (name.to_owned(), value)).into();
-        let told = main_numbers(metrics.iter().map(|(name, value)| (name, value)));
-        assert_eq!(told, "auc 0.7000, log_loss 0.5000, mae 2.0000");
+        let main = main_numbers(metrics.iter().map(|(name, value)| (name, value)));
+        assert_eq!(main, "auc 0.7000, log_loss 0.5000, mae 2.0000");
     }
 
     #[test]
-    fn enums_lose_their_prefix() {
-        assert_eq!(word("RUN_STATUS_LOST", "RUN_STATUS_"), "lost");
+    fn statuses_are_words() {
+        assert_eq!(words("ROLLING_OUT"), "rolling out");
     }
 }

@@ -1,7 +1,7 @@
-//! Values of the command line.
+//! Parsers of command-line values.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
-use rekindle_proto::registry::ColumnKind;
+use rekindle_domain::{AliasName, ColumnKind, model_version::VersionSelector};
 
 /// A time: RFC 3339, or `YYYY-MM-DD` with an optional `HH:MM:SS` in UTC.
 pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, String> {
@@ -17,17 +17,23 @@ pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, String> {
 /// `COL=KIND`.
 pub(crate) fn kind(text: &str) -> Result<(String, ColumnKind), String> {
     let (column, kind) = pair(text)?;
-    let kind = match kind.as_str() {
-        "numeric" => ColumnKind::Numeric,
-        "categorical" => ColumnKind::Categorical,
-        "timestamp" => ColumnKind::Timestamp,
-        "boolean" => ColumnKind::Boolean,
-        other => return Err(format!("{other:?} is no kind: use numeric, categorical, timestamp or boolean")),
-    };
-    Ok((column, kind))
+    let found = ColumnKind::ALL.into_iter().find(|known| known.name() == kind);
+    match found {
+        Some(kind) => Ok((column, kind)),
+        None => Err(format!("unknown kind {kind:?}: expected numeric, categorical, timestamp or boolean")),
+    }
 }
 
-/// `NAME=VALUE`; the value may be empty and may hold further `=`.
+/// A version of a model: its number, or an alias.
+pub(crate) fn version(text: &str) -> Result<VersionSelector, String> {
+    match text.parse() {
+        Ok(0) => Err("versions are numbered from 1".to_owned()),
+        Ok(number) => Ok(VersionSelector::Number(number)),
+        Err(_) => text.parse::<AliasName>().map(VersionSelector::Alias).map_err(|error| error.to_string()),
+    }
+}
+
+/// `NAME=VALUE`; the value may be empty and may contain further `=`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     if name.is_empty() {
@@ -36,16 +42,10 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// A share of something: a number from 0 to 1.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected a number from 0 to 1".into()) }
-}
-
-/// A number above zero.
+/// A number greater than zero.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().map_err(|error| error.to_string())?;
-    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("expected a number above 0".into()) }
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("expected a number greater than 0".into()) }
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_may_be_short() {
+    fn dates_and_times_without_an_offset_are_utc() {
         for text in ["2013-05-01", "2013-05-01T00:00:00Z", "2013-05-01 00:00:00", "2013-05-01T02:00:00+02:00"] {
             assert_eq!(time(text).expect(text).timestamp(), 1_367_366_400, "{text}");
         }
@@ -61,16 +61,22 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_split_at_the_first_sign() {
+    fn pairs_are_split_at_the_first_equals_sign() {
         assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(pair("a="), Ok(("a".into(), String::new())));
         assert!(pair("=b").is_err() && pair("a").is_err());
-        assert!(kind("a=number").is_err());
+        assert!(kind("a=number").is_err() && kind("a=numeric").is_ok());
+    }
+
+    #[test]
+    fn a_version_is_a_number_or_an_alias() {
+        assert_eq!(version("3"), Ok(VersionSelector::Number(3)));
+        assert!(matches!(version("champion"), Ok(VersionSelector::Alias(_))));
+        assert!(version("0").is_err() && version("Not A Name").is_err());
     }
 
     #[test]
     fn numbers_have_bounds() {
-        assert!(share("1.1").is_err() && share("0.25").is_ok());
         assert!(positive("0").is_err() && positive("NaN").is_err() && positive("5").is_ok());
     }
 }

@@ -1,217 +1,245 @@
-//! `rekindle policy`: what keeps a model true.
+//! `rekindle policy`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use chrono::TimeDelta;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use prost_types::Duration as Span;
-use rekindle_domain::Recipe;
-use rekindle_proto::{
-    json,
-    monitor::Watch,
-    orchestrator::{GetPolicyRequest, Policy, RolloutStrategy, SetPolicyRequest},
-    time::{span_from_wire, span_to_wire},
-    trainer::Gate,
+use humantime::format_duration;
+use rekindle_client::wire;
+use rekindle_domain::{
+    DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings,
+    rollout::Strategy,
+    validation::{Checks, Violations},
 };
-use tonic::Code;
+use serde_json::{Value, json};
 
-use super::{Global, connection::Connection, output::Fields, parse, train::RecipeArgs};
+use super::{Global, flag, output::Fields, platform::Platform, train::RecipeArgs};
 
-/// What to do with policies.
+/// Commands for retraining policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Set a model's policy, or change what is named of it
+    /// Set or change the retraining policy of a model
     #[command(after_help = "\
-Whatever is not named stays as it is, or takes its default where there was no policy yet.
+Settings that are not given keep their value, or take their default in the first policy of a model.
 
 Examples:
   rekindle policy set flight-delay --dataset flights --target late --on drift,degradation --window 7d
   rekindle policy set flight-delay --cooldown 14d --require-approval true
   rekindle policy set flight-delay --file policy.json")]
     Set(Box<Set>),
-    /// Show a model's policy
+    /// Show the retraining policy of a model
     Show {
-        /// The model
-        model: String,
+        /// Model name
+        model: ModelName,
     },
 }
 
-/// What the policy is to say.
+/// The settings of a policy.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
-    /// The model
-    model: String,
-    /// The whole policy as `policy show --json` prints it; flags override its values
+    /// Model name
+    model: ModelName,
+    /// Policy as printed by `policy show --json`; flags override its values
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What starts a workflow: drift, degradation, both, or none
-    #[arg(long, value_name = "WHAT,..", value_delimiter = ',')]
+    /// Triggers that start a workflow, or none
+    #[arg(long, value_name = "TRIGGER,..", value_delimiter = ',')]
     on: Option<Vec<On>>,
-    /// The dataset whose rows come before the captured ones
+    /// Base dataset, to which a workflow appends the captured labelled rows
     #[arg(long, value_name = "NAME")]
-    dataset: Option<String>,
-    /// The column to predict
+    dataset: Option<DatasetName>,
+    /// Column to predict
     #[arg(long, value_name = "COL")]
     target: Option<String>,
-    /// The recipe as JSON
+    /// Recipe as JSON
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Columns that must not become features
+    /// Columns to exclude from the features
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// Length of a window, in event time
+    /// Length of a monitoring window, in event time
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     window: Option<Duration>,
-    /// How far behind the latest row one may come and still be counted, in event time
+    /// Allowed lateness: how far behind the latest row a row may arrive and still be counted, in event time
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     lateness: Option<Duration>,
-    /// How long after a window its outcomes are waited for, in event time
+    /// Time after a window to wait for its outcomes, in event time
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     label_wait: Option<Duration>,
-    /// Rows below which a window is answered 'cannot tell'
+    /// Minimum number of rows of a window; with fewer, the window is inconclusive
     #[arg(long, value_name = "N")]
     min_rows: Option<u64>,
-    /// Smallest population stability index that matters
-    #[arg(long, value_name = "PSI", value_parser = parse::positive)]
+    /// Minimum population stability index that counts as drift
+    #[arg(long, value_name = "PSI")]
     drift_margin: Option<f64>,
-    /// Smallest relative rise of the loss that matters
-    #[arg(long, value_name = "SHARE", value_parser = parse::positive)]
+    /// Minimum relative increase of the loss that counts as degradation
+    #[arg(long, value_name = "SHARE")]
     degradation_margin: Option<f64>,
-    /// Share of the champion's loss by which the challenger's must be lower
-    #[arg(long, value_name = "SHARE", value_parser = parse::share)]
+    /// Minimum relative decrease of the loss, from champion to challenger, that passes the gate
+    #[arg(long, value_name = "SHARE")]
     gate_margin: Option<f64>,
-    /// Confidence with which it must be
-    #[arg(long, value_name = "SHARE", value_parser = parse::share)]
+    /// Confidence of the comparison of champion and challenger, above 0.5 and below 1
+    #[arg(long, value_name = "SHARE")]
     gate_confidence: Option<f64>,
-    /// Columns on whose every value the challenger must not be worse
+    /// Columns to slice the rows by; the challenger must not be worse on any slice
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     slices: Vec<String>,
-    /// Share of the new rows kept for the gate
-    #[arg(long, value_name = "SHARE", value_parser = parse::share)]
+    /// Share of the new rows, the latest ones, held out for the comparison
+    #[arg(long, value_name = "SHARE")]
     holdout: Option<f64>,
-    /// New labelled rows below which nothing is trained
+    /// Minimum number of new labelled rows; with fewer, a workflow ends without training
     #[arg(long, value_name = "N")]
     min_new_rows: Option<u64>,
-    /// Event time between two triggers
+    /// Minimum event time between two triggers
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     cooldown: Option<Duration>,
-    /// Whether somebody must approve before a rollout
+    /// Whether each rollout requires manual approval
     #[arg(long, value_name = "BOOL")]
     require_approval: Option<bool>,
-    /// How long a workflow may take
+    /// Time after which a workflow fails
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     deadline: Option<Duration>,
-    /// How long each moved replica is watched before the next one moves
+    /// Observation time of each updated replica before the next one is updated
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     bake: Option<Duration>,
-    /// How long all replicas are watched before the version is stable
+    /// Observation time of all replicas before the version becomes stable
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     observe: Option<Duration>,
-    /// Share of requests that may fail inside a new version
-    #[arg(long, value_name = "SHARE", value_parser = parse::share)]
+    /// Maximum share of requests that may fail in the new version; above it, the version is rolled back
+    #[arg(long, value_name = "SHARE")]
     max_error_rate: Option<f64>,
 }
 
-/// What may start a workflow.
+/// A trigger, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum On {
+    /// Drift of inputs or predictions
     Drift,
+    /// Degradation of model quality
     Degradation,
+    /// No trigger: workflows are started manually
     None,
 }
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
-    let connection = global.connect()?;
-    let policy = match command {
-        Command::Set(args) => set(*args, &connection).await?,
-        Command::Show { model } => connection.orchestrator().get_policy(GetPolicyRequest { model }).await?.into_inner(),
+    let platform = global.platform()?;
+    let set = match command {
+        Command::Set(args) => set(*args, &platform).await?,
+        Command::Show { model } => platform.orchestrator().policy(&model).await?,
     };
-    global.format().message(&policy, fields);
+    global.format().one(&set, |(policy, revision)| wire::policy::to_json(policy, *revision), fields);
     Ok(())
 }
 
-async fn set(args: Set, connection: &Connection) -> Result<Policy> {
-    let mut client = connection.orchestrator();
-    let present = match client.get_policy(GetPolicyRequest { model: args.model.clone() }).await {
-        Ok(policy) => policy.into_inner(),
-        Err(status) if status.code() == Code::NotFound => {
-            Policy { on_drift: true, on_degradation: true, ..Policy::default() }
-        }
-        Err(status) => return Err(status.into()),
+async fn set(args: Set, platform: &Platform) -> Result<(Policy, u64)> {
+    let orchestrator = platform.orchestrator();
+    let (present, revision) = match orchestrator.policy(&args.model).await {
+        Ok((policy, revision)) => (Some(policy), revision),
+        Err(error) if error.is_not_found() => (None, 0),
+        Err(error) => return Err(error.into()),
     };
-    let expected_revision = present.revision;
-    let policy = merged(args, present)?;
-    let request = SetPolicyRequest { policy: Some(policy), expected_revision };
-    Ok(client.set_policy(request).await?.into_inner())
+    let policy = args.applied_to(present)?;
+    Ok(orchestrator.set_policy(&policy, revision).await?)
 }
 
-/// The policy that was there, or the file's, with what the flags say.
-fn merged(args: Set, present: Policy) -> Result<Policy> {
-    let mut policy = match &args.file {
-        Some(path) => {
-            let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            json::from_slice(&text).with_context(|| path.display().to_string())?
+impl Set {
+    /// The policy of the file, else the present one, else the defaults, with the settings of the flags. Reports every violation.
+    fn applied_to(self, present: Option<Policy>) -> Result<Policy> {
+        let recipe = RecipeArgs::of(self.target.clone(), self.recipe.clone(), self.ignore.clone());
+        let mut policy = match (&self.file, present) {
+            (Some(path), _) => self.read_file(path)?,
+            (None, Some(present)) => present,
+            (None, None) => self.first(&recipe)?,
+        };
+        policy.recipe = recipe.recipe(Some(policy.recipe))?;
+        if let Some(on) = &self.on {
+            policy.triggers = triggers(on)?;
         }
-        None => present,
-    };
-    policy.model.clone_from(&args.model);
-    if let Some(on) = &args.on {
-        if on.contains(&On::None) && on.len() > 1 {
-            bail!("--on: none stands alone");
-        }
-        policy.on_drift = on.contains(&On::Drift);
-        policy.on_degradation = on.contains(&On::Degradation);
+        self.change_watch(&mut policy);
+        self.change_gate(&mut policy.gate);
+        replace(&mut policy.rollout.bake, self.bake);
+        replace(&mut policy.rollout.observe, self.observe);
+        replace(&mut policy.rollout.max_error_rate, self.max_error_rate);
+        replace(&mut policy.dataset, self.dataset);
+        replace(&mut policy.holdout_share, self.holdout);
+        replace(&mut policy.min_new_rows, self.min_new_rows);
+        replace(&mut policy.require_approval, self.require_approval);
+        replace(&mut policy.cooldown, self.cooldown);
+        replace(&mut policy.deadline, self.deadline);
+        policy.validate().map_err(flag::violations)?;
+        Ok(policy)
     }
-    policy.recipe_json = recipe(&args, &policy.recipe_json)?;
-    policy.watch = watch(&args, policy.watch)?;
-    policy.gate = gate(&args, policy.gate);
-    policy.rollout = rollout(&args, policy.rollout)?;
-    replace(&mut policy.dataset, args.dataset);
-    replace(&mut policy.holdout_share, args.holdout);
-    replace(&mut policy.min_new_rows, args.min_new_rows);
-    replace(&mut policy.require_approval, args.require_approval);
-    replace_span(&mut policy.cooldown, args.cooldown)?;
-    replace_span(&mut policy.deadline, args.deadline)?;
-    Ok(policy)
-}
 
-fn recipe(args: &Set, present: &str) -> Result<String> {
-    let base: Option<Recipe> = match present {
-        "" => None,
-        json => Some(serde_json::from_str(json).context("the present policy's recipe cannot be read")?),
-    };
-    let flags = RecipeArgs::of(args.target.clone(), args.recipe.clone(), args.ignore.clone());
-    Ok(serde_json::to_string(&flags.recipe(base)?)?)
-}
-
-fn watch(args: &Set, present: Option<Watch>) -> Result<Option<Watch>> {
-    let mut watch = present.clone().unwrap_or_default();
-    replace_span(&mut watch.window, args.window)?;
-    replace_span(&mut watch.lateness, args.lateness)?;
-    replace_span(&mut watch.label_wait, args.label_wait)?;
-    replace(&mut watch.min_rows, args.min_rows);
-    replace(&mut watch.drift_margin, args.drift_margin);
-    replace(&mut watch.degradation_margin, args.degradation_margin);
-    Ok(present.or_else(|| (watch != Watch::default()).then(Watch::default)).map(|_| watch))
-}
-
-fn gate(args: &Set, present: Option<Gate>) -> Option<Gate> {
-    let mut gate = present.clone().unwrap_or_default();
-    replace(&mut gate.margin, args.gate_margin);
-    replace(&mut gate.confidence, args.gate_confidence);
-    if !args.slices.is_empty() {
-        gate.slices.clone_from(&args.slices);
+    /// The first policy of a model.
+    fn first(&self, recipe: &RecipeArgs) -> Result<Policy> {
+        let mut checks = Checks::new();
+        if self.dataset.is_none() {
+            checks.violation("--dataset", "is missing: specify the base dataset for retraining");
+        }
+        if self.target.is_none() && self.recipe.is_none() {
+            checks.violation("--target", "is missing: specify the column to predict");
+        }
+        checks.finish()?;
+        let dataset = self.dataset.clone().context("checked above")?;
+        let policy = Policy::new(self.model.clone(), dataset, recipe.recipe(None)?);
+        Ok(Policy { triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]), ..policy })
     }
-    present.or_else(|| (gate != Gate::default()).then(Gate::default)).map(|_| gate)
+
+    /// The policy of a file. It may omit what flags specify.
+    fn read_file(&self, path: &std::path::Path) -> Result<Policy> {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut json: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{}: invalid JSON", path.display()))?;
+        if json.is_object() {
+            json["model"] = json!(self.model);
+            if let Some(dataset) = &self.dataset {
+                json["dataset"] = json!(dataset);
+            }
+            if let (Some(target), Value::Object(_) | Value::Null) = (&self.target, &json["recipe"]) {
+                json["recipe"]["target"] = json!(target);
+            }
+        }
+        let read = wire::policy::from_json(json.to_string().as_bytes());
+        Ok(read.with_context(|| path.display().to_string())?.0)
+    }
+
+    fn change_watch(&self, policy: &mut Policy) {
+        let mut settings = policy.watch.clone().unwrap_or_default();
+        replace(&mut settings.window, self.window);
+        replace(&mut settings.lateness, self.lateness);
+        replace(&mut settings.label_wait, self.label_wait);
+        replace(&mut settings.min_rows, self.min_rows);
+        replace(&mut settings.drift_margin, self.drift_margin);
+        replace(&mut settings.degradation_margin, self.degradation_margin);
+        if policy.watch.is_some() || settings != WatchSettings::default() {
+            policy.watch = Some(settings);
+        }
+    }
+
+    fn change_gate(&self, gate: &mut Gate) {
+        replace(&mut gate.margin, self.gate_margin);
+        replace(&mut gate.confidence, self.gate_confidence);
+        if !self.slices.is_empty() {
+            gate.slices.clone_from(&self.slices);
+        }
+    }
 }
 
-fn rollout(args: &Set, present: Option<RolloutStrategy>) -> Result<Option<RolloutStrategy>> {
-    let mut rollout = present.unwrap_or_default();
-    replace_span(&mut rollout.bake, args.bake)?;
-    replace_span(&mut rollout.observe, args.observe)?;
-    replace(&mut rollout.max_error_rate, args.max_error_rate);
-    Ok((present.is_some() || rollout != RolloutStrategy::default()).then_some(rollout))
+fn triggers(on: &[On]) -> Result<BTreeSet<Trigger>, Violations> {
+    if on.contains(&On::None) && on.len() > 1 {
+        return Err(Violations::of("--on", "specify either none or triggers, not both"));
+    }
+    Ok(on.iter().filter_map(|on| on.trigger()).collect())
+}
+
+impl On {
+    fn trigger(self) -> Option<Trigger> {
+        match self {
+            Self::Drift => Some(Trigger::Drift),
+            Self::Degradation => Some(Trigger::Degradation),
+            Self::None => None,
+        }
+    }
 }
 
 fn replace<T>(present: &mut T, given: Option<T>) {
@@ -220,44 +248,41 @@ fn replace<T>(present: &mut T, given: Option<T>) {
     }
 }
 
-fn replace_span(present: &mut Option<Span>, given: Option<Duration>) -> Result<()> {
-    if let Some(given) = given {
-        *present = Some(span_to_wire(TimeDelta::from_std(given).context("the time is too long")?));
+fn fields((policy, revision): &(Policy, u64)) -> Fields {
+    let triggers: Vec<_> = policy.triggers.iter().map(|trigger| trigger.name().to_lowercase()).collect();
+    let Recipe { target, ignore, model, .. } = &policy.recipe;
+    let Gate { margin, confidence, min_rows, slices } = &policy.gate;
+    let Strategy { bake, observe, .. } = policy.rollout;
+    let span = |span: Duration| format_duration(span).to_string();
+    let mut fields = vec![
+        ("model", policy.model.to_string()),
+        ("triggers", if triggers.is_empty() { "none".to_owned() } else { triggers.join(", ") }),
+        ("dataset", policy.dataset.to_string()),
+        ("target", target.clone()),
+        ("ignored columns", ignore.join(", ")),
+        ("recipe", format!("{}, at most {} epochs", model.kind(), model.optimizer().max_epochs)),
+    ];
+    if let Some(watch) = &policy.watch {
+        fields.extend([
+            ("window", span(watch.window)),
+            ("lateness", span(watch.lateness)),
+            ("label wait", span(watch.label_wait)),
+            ("drift margin", format!("psi {}", watch.drift_margin)),
+            ("degradation margin", watch.degradation_margin.to_string()),
+        ]);
     }
-    Ok(())
-}
-
-fn span(span: Option<Span>) -> String {
-    let std = span.and_then(span_from_wire).and_then(|span| span.to_std().ok());
-    std.map(|span| humantime::format_duration(span).to_string()).unwrap_or_default()
-}
-
-fn fields(policy: &Policy) -> Fields {
-    let on = [("drift", policy.on_drift), ("degradation", policy.on_degradation)];
-    let on: Vec<_> = on.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
-    let watch = policy.watch.clone().unwrap_or_default();
-    let gate = policy.gate.clone().unwrap_or_default();
-    let rollout = policy.rollout.unwrap_or_default();
-    vec![
-        ("model", policy.model.clone()),
-        ("starts on", if on.is_empty() { "nothing".into() } else { on.join(", ") }),
-        ("dataset", policy.dataset.clone()),
-        ("recipe", policy.recipe_json.clone()),
-        ("window", span(watch.window)),
-        ("lateness", span(watch.lateness)),
-        ("label wait", span(watch.label_wait)),
-        ("drift margin", format!("psi {}", watch.drift_margin)),
-        ("degradation margin", watch.degradation_margin.to_string()),
-        ("gate", format!("margin {}, confidence {}, at least {} rows", gate.margin, gate.confidence, gate.min_rows)),
-        ("slices", gate.slices.join(", ")),
+    fields.extend([
+        ("gate", format!("margin {margin}, confidence {confidence}, at least {min_rows} rows")),
+        ("slices", slices.join(", ")),
         ("holdout", policy.holdout_share.to_string()),
         ("minimum new rows", policy.min_new_rows.to_string()),
         ("cooldown", span(policy.cooldown)),
-        ("needs approval", policy.require_approval.to_string()),
+        ("approval required", policy.require_approval.to_string()),
         ("deadline", span(policy.deadline)),
-        ("rollout", format!("bake {}, observe {}", span(rollout.bake), span(rollout.observe))),
-        ("revision", policy.revision.to_string()),
-    ]
+        ("rollout", format!("bake {}, observe {}", span(bake), span(observe))),
+        ("revision", revision.to_string()),
+    ]);
+    fields
 }
 
 #[cfg(test)]
@@ -276,36 +301,68 @@ mod tests {
         Line::try_parse_from(["set", "m"].iter().chain(words)).map(|line| line.set)
     }
 
+    fn present() -> Policy {
+        let (model, dataset) = ("m".parse().expect("a name"), "flights".parse().expect("a name"));
+        Policy::new(model, dataset, Recipe::for_target("late"))
+    }
+
+    fn violations(words: &[&str], present: Option<Policy>) -> Vec<String> {
+        let error = line(words).expect("valid").applied_to(present).expect_err("violations");
+        let violations = error.downcast::<Violations>().expect("violations");
+        violations.into_iter().map(|violation| violation.field).collect()
+    }
+
     #[test]
-    fn what_is_not_named_stays() {
-        let present = Policy {
-            dataset: "flights".into(),
-            recipe_json: serde_json::to_string(&Recipe::for_target("late")).expect("json"),
-            watch: Some(Watch { min_rows: 7, ..Watch::default() }),
-            revision: 3,
-            ..Policy::default()
-        };
+    fn settings_that_are_not_given_stay() {
+        let watch = Some(WatchSettings { min_rows: 7, ..WatchSettings::default() });
         let args = line(&["--window", "7d", "--ignore", "id", "--on", "drift"]).expect("valid");
-        let policy = merged(args, present).expect("a policy");
-        let watch = policy.watch.expect("a watch");
-        assert_eq!((watch.min_rows, watch.window.expect("set").seconds), (7, 7 * 86_400));
-        assert_eq!((policy.dataset.as_str(), policy.on_drift, policy.on_degradation), ("flights", true, false));
-        let recipe: Recipe = serde_json::from_str(&policy.recipe_json).expect("a recipe");
-        assert_eq!((recipe.target.as_str(), recipe.ignore), ("late", vec!["id".to_owned()]));
-        assert_eq!((policy.gate, policy.rollout), (None, None));
+        let policy = args.applied_to(Some(Policy { watch, ..present() })).expect("a policy");
+        let watch = policy.watch.expect("settings");
+        assert_eq!((watch.min_rows, watch.window), (7, Duration::from_secs(7 * 86_400)));
+        assert_eq!(policy.triggers, BTreeSet::from([Trigger::Drift]));
+        assert_eq!((policy.recipe.target.as_str(), policy.recipe.ignore), ("late", vec!["id".to_owned()]));
+        assert_eq!((policy.gate, policy.rollout), (Gate::default(), Strategy::default()));
     }
 
     #[test]
-    fn a_first_policy_needs_a_target() {
-        let problem = merged(line(&[]).expect("valid"), Policy::default()).expect_err("no target");
-        assert!(problem.to_string().contains("--target"), "{problem}");
+    fn monitoring_settings_that_are_not_given_are_left_to_the_monitor() {
+        assert_eq!(line(&["--cooldown", "1d"]).expect("valid").applied_to(Some(present())).expect("valid").watch, None);
     }
 
     #[test]
-    fn numbers_out_of_range_are_wrong_usage() {
-        for words in [["--holdout", "2"], ["--window", "soon"], ["--drift-margin", "0"], ["--on", "often"]] {
+    fn a_first_policy_requires_a_dataset_and_a_target() {
+        assert_eq!(violations(&[], None), ["--dataset", "--target"]);
+        let first = line(&["--dataset", "d", "--target", "late"]).expect("valid").applied_to(None).expect("a policy");
+        assert_eq!(first.triggers, BTreeSet::from([Trigger::Drift, Trigger::Degradation]));
+    }
+
+    #[test]
+    fn every_violation_is_reported_by_its_flag() {
+        let words = ["--gate-confidence", "0.5", "--holdout", "2", "--drift-margin", "0", "--max-error-rate", "1.5"];
+        let flags = ["--gate-confidence", "--holdout", "--max-error-rate", "--drift-margin"];
+        assert_eq!(violations(&words, Some(present())), flags);
+        assert_eq!(violations(&["--on", "none,drift"], Some(present())), ["--on"]);
+    }
+
+    #[test]
+    fn values_of_another_type_are_invalid_usage() {
+        for words in [["--holdout", "all"], ["--window", "soon"], ["--on", "often"]] {
             let kind = line(&words).expect_err(words[0]).kind();
             assert!(matches!(kind, ErrorKind::ValueValidation | ErrorKind::InvalidValue), "{words:?}: {kind}");
         }
+    }
+
+    #[test]
+    fn a_file_is_completed_and_overridden_by_flags() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), r#"{"gate": {"margin": 0.1}, "holdout_share": 0.5}"#).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let words = ["--file", path, "--dataset", "d", "--target", "late", "--holdout", "0.2"];
+        let policy = line(&words).expect("valid").applied_to(None).expect("a policy");
+        assert_eq!((policy.model.as_str(), policy.dataset.as_str()), ("m", "d"));
+        assert_eq!((policy.gate.margin, policy.holdout_share), (0.1, 0.2));
+        let printed = wire::policy::to_json(&policy, 3).to_string();
+        std::fs::write(file.path(), printed).expect("written");
+        assert_eq!(line(&["--file", path]).expect("valid").applied_to(None).expect("the same"), policy);
     }
 }

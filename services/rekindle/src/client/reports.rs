@@ -1,95 +1,92 @@
-//! `rekindle reports`: what the monitor saw in each window.
+//! `rekindle reports`.
 
 use anyhow::Result;
-use rekindle_proto::monitor::{ListReportsRequest, Verdict, WindowReport};
+use rekindle_client::wire;
+use rekindle_domain::{
+    ModelName,
+    report::{Drift, Verdict, WindowReport},
+};
 
 use super::{
     Global,
-    output::{number, numbers, when, word},
+    output::{number, numbers, when, words},
     page::Limit,
 };
 
-/// Whose reports.
+/// The reports of a model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-drift compares a window's inputs and predictions with the rows the model was trained on; quality compares its loss with
-the validation rows', once outcomes are in. 'unknown' means that a change that matters could have gone unseen: in so few rows, in the
-part of the window in which the version answered, or in rows that cannot be read; --json tells the reason.")]
+Drift compares the inputs and predictions of a window with the training data of the version. Quality compares the loss of the window
+with that on the validation data, once outcomes are reported. A verdict is inconclusive if a change that matters could have gone
+undetected: too few rows, a version that answered during part of the window only, or rows that could not be read. --json includes the
+reason.")]
 pub(crate) struct Args {
-    /// The model
-    model: String,
+    /// Model name
+    model: ModelName,
     #[command(flatten)]
     limit: Limit,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
-    let mut client = global.connect()?.monitor();
-    let reports = args
-        .limit
-        .fetch(async |page_size, page_token| {
-            let request = ListReportsRequest { model: args.model.clone(), page_size, page_token };
-            let page = client.list_reports(request).await?.into_inner();
-            Ok((page.reports, page.next_page_token))
-        })
-        .await?;
-    let header = ["from", "until", "version", "rows", "drift", "moved most", "quality", "labelled", "metrics"];
-    global.format().list(&reports, &header, line);
+    let monitor = global.platform()?.monitor();
+    let reports = args.limit.fetch(async |page| monitor.reports(&args.model, page).await).await?;
+    let header = ["from", "until", "version", "rows", "drift", "top causes", "quality", "labelled", "metrics"];
+    global.format().list(&reports, wire::report::to_json, &header, line);
     Ok(())
 }
 
 fn line(report: &WindowReport) -> Vec<String> {
-    let quality = report.quality.clone();
+    let (window, quality) = (&report.window, report.quality.as_ref());
+    let verdict = |verdict: Verdict| words(verdict.name());
     vec![
-        when(report.from),
-        when(report.until),
-        report.model_version.to_string(),
-        report.rows.to_string(),
-        verdict(report.drift()),
-        causes(report),
-        quality.as_ref().map(|quality| verdict(quality.verdict())).unwrap_or_default(),
-        quality.as_ref().map(|quality| quality.labelled_rows.to_string()).unwrap_or_default(),
+        when(window.from),
+        when(window.until),
+        window.version.version.to_string(),
+        window.rows.to_string(),
+        verdict(report.drift.verdict),
+        causes(&report.drift),
+        quality.map(|quality| verdict(quality.verdict)).unwrap_or_default(),
+        quality.map(|quality| quality.labelled_rows.to_string()).unwrap_or_default(),
         quality.map(|quality| numbers(&quality.metrics)).unwrap_or_default(),
     ]
 }
 
-fn verdict(verdict: Verdict) -> String {
-    word(verdict.as_str_name(), "VERDICT_")
-}
-
-/// The drifted columns, those with the largest share of the cause first.
-fn causes(report: &WindowReport) -> String {
-    let columns = report.features.iter().chain(&report.prediction);
-    let mut drifted: Vec<_> = columns.filter(|column| column.verdict() == Verdict::Drifted).collect();
-    drifted.sort_by(|a, b| b.cause_share.total_cmp(&a.cause_share).then_with(|| a.name.cmp(&b.name)));
-    let told = drifted.iter().take(3).map(|column| format!("{} (psi {})", column.name, number(column.psi)));
-    told.collect::<Vec<_>>().join(", ")
+/// The three drifted columns with the largest shares of the shift.
+fn causes(drift: &Drift) -> String {
+    let shown =
+        drift.causes().into_iter().take(3).map(|column| format!("{} (psi {})", column.name, number(column.psi)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_proto::monitor::FeatureDrift;
+    use rekindle_domain::report::{ColumnDrift, PREDICTION};
 
     use super::*;
 
     #[test]
-    fn the_cause_is_told_by_its_share_and_not_by_the_index() {
-        let column = |name: &str, verdict: Verdict, psi, cause_share| FeatureDrift {
+    fn causes_are_ordered_by_their_share_and_not_by_the_index() {
+        let column = |name: &str, verdict: Verdict, psi, cause_share| ColumnDrift {
             name: name.into(),
-            verdict: verdict.into(),
+            verdict,
+            reason: String::new(),
             psi,
+            p_value: 0.0,
+            minimum_detectable_psi: 0.0,
             cause_share,
-            ..Default::default()
+            missing_reference: 0.0,
+            missing_current: 0.0,
         };
-        let report = WindowReport {
+        let drift = Drift {
+            verdict: Verdict::Drifted,
             features: vec![
                 column("many-bins", Verdict::Drifted, 0.9, 0.2),
                 column("z", Verdict::Drifted, 0.5, 0.25),
                 column("stable", Verdict::Stable, 0.1, 0.0),
                 column("a", Verdict::Drifted, 0.5, 0.25),
             ],
-            prediction: Some(column("(prediction)", Verdict::Drifted, 0.6, 0.3)),
-            ..Default::default()
+            prediction: Some(column(PREDICTION, Verdict::Drifted, 0.6, 0.3)),
         };
-        assert_eq!(causes(&report), "(prediction) (psi 0.6000), a (psi 0.5000), z (psi 0.5000)");
+        assert_eq!(causes(&drift), "(prediction) (psi 0.6000), a (psi 0.5000), z (psi 0.5000)");
     }
 }

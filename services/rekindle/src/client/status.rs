@@ -1,25 +1,23 @@
-//! `rekindle status`: whether the platform is ready, and what it serves.
+//! `rekindle status`.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
-use rekindle_proto::{
-    json,
-    orchestrator::{Deployment, ListDeploymentsRequest, ListReplicasRequest, Replica},
-};
-use serde_json::{Value, json};
+use rekindle_client::wire;
+use rekindle_domain::{ReplicaState, deployment_status::DeploymentStatus};
+use serde_json::json;
 
 use super::{
-    Global,
-    connection::Connection,
-    deploy, exit,
-    output::{self, when},
+    Global, deploy, exit,
+    output::{self, optional, when, words},
+    page::Limit,
+    platform::Platform,
 };
 
-/// What `status` can be told.
+/// The arguments of `rekindle status`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ends with 0 where everything is ready, with 3 where something is not yet, with 5 where the control plane cannot be reached.
+Exits with code 0 if everything is ready, 3 if something is not ready, 5 if the control plane is unreachable.
 
 Examples:
   rekindle status
@@ -28,46 +26,46 @@ pub(crate) struct Args {
     /// Wait until the control plane and every replica are ready
     #[arg(long)]
     wait: bool,
-    /// How long to wait
+    /// Maximum time to wait
     #[arg(long, value_name = "D", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
-/// What the platform serves, as far as it tells.
+/// Deployments and replicas.
 #[derive(Default)]
 struct Served {
-    deployments: Vec<Deployment>,
-    replicas: Vec<Replica>,
+    deployments: Vec<DeploymentStatus>,
+    replicas: Vec<ReplicaState>,
 }
 
-/// Ends with 0 where everything is ready, with 3 where something is not yet.
-pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
-    let connection = global.connect()?;
-    let ready = if args.wait { connection.wait_ready(args.timeout).await } else { connection.ready().await };
+/// Prints the status. Returns whether everything is ready.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
+    let platform = global.platform()?;
+    let ready = if args.wait { platform.wait_ready(args.timeout).await } else { platform.ready().await };
     let problem = match ready {
         Err(error) if exit::is_unreachable(&error) => return Err(error),
-        ready => ready.err().map(|error| exit::words(&error)),
+        ready => ready.err().map(|error| exit::message(&error)),
     };
-    // What is not ready may well not tell what it serves; that it is not ready is the news.
-    let served = served(&connection).await.unwrap_or_default();
+    // A platform that is not ready may be unable to list what it serves; that it is not ready is reported all the same.
+    let served = served(&platform).await.unwrap_or_default();
     if global.json {
         output::print_json(&json!({
             "ready": problem.is_none(),
             "problem": problem,
-            "deployments": served.deployments.iter().map(json::to_value).collect::<Value>(),
-            "replicas": served.replicas.iter().map(json::to_value).collect::<Value>(),
+            "deployments": served.deployments.iter().map(wire::deployment::to_json).collect::<Vec<_>>(),
+            "replicas": served.replicas.iter().map(wire::replica::to_json).collect::<Vec<_>>(),
         }));
     } else {
         output::emit(&problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
         print(&served);
     }
-    Ok(if problem.is_none() { ExitCode::SUCCESS } else { ExitCode::from(exit::SAID_NO) })
+    Ok(problem.is_none())
 }
 
-async fn served(connection: &Connection) -> Result<Served> {
-    let mut client = connection.orchestrator();
-    let replicas = client.list_replicas(ListReplicasRequest {}).await?.into_inner().replicas;
-    let deployments = client.list_deployments(ListDeploymentsRequest::default()).await?.into_inner().deployments;
+async fn served(platform: &Platform) -> Result<Served> {
+    let orchestrator = platform.orchestrator();
+    let replicas = platform.replica_states().await?;
+    let deployments = Limit::NONE.fetch(async |page| orchestrator.deployments(page).await).await?;
     Ok(Served { deployments, replicas })
 }
 
@@ -76,10 +74,10 @@ fn print(served: &Served) {
         output::emit("");
         let lines = served.deployments.iter().map(|deployment| {
             vec![
-                deployment.model.clone(),
-                deploy::phase(deployment),
-                deploy::version(deployment.stable.as_ref()),
-                deploy::version(deployment.target.as_ref()),
+                deployment.model.to_string(),
+                words(deployment.phase.name()),
+                deployment.stable.version.to_string(),
+                optional(deployment.target.map(|target| target.version)),
                 when(deployment.changed_at),
                 deployment.reason.clone(),
             ]

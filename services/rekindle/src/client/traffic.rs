@@ -1,9 +1,10 @@
-//! `rekindle replay`: a file's rows as live traffic.
+//! `rekindle replay`.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rekindle_dataset::Table;
+use rekindle_domain::ModelName;
 use serde_json::json;
 
 use super::{
@@ -13,66 +14,66 @@ use super::{
     replay::{self, Options, Outcomes, Progress, Replay},
 };
 
-/// What to replay, and how fast.
+/// A replay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each row is one request, sent once, in the order of time; what fails is counted and not tried again. With --target, the truth of
-each row is reported once the replayed time has passed it by the delay. Ends with 3 where a request failed.
+Each row is one request, sent once, in time order. Failed requests are counted and not retried. With --target, the label of each row
+is reported as its outcome --label-delay later, in event time. Exits with code 3 if a request failed.
 
 Examples:
   rekindle replay flights.parquet --model flight-delay --time time_hour --rate 500
   rekindle replay flights.csv --model flight-delay --time time_hour --speed 86400 --target late --label-delay 1d")]
 pub(crate) struct Args {
-    /// A CSV or Parquet file
+    /// CSV or Parquet file
     file: PathBuf,
-    /// The model
+    /// Model name
     #[arg(long, value_name = "NAME")]
-    model: String,
-    /// The column that orders the rows in time
+    model: ModelName,
+    /// Timestamp column that orders the rows
     #[arg(long, value_name = "COL")]
     time: String,
-    /// Rows a second
+    /// Rows per second
     #[arg(long, value_name = "N", value_parser = parse::positive, default_value_t = 100.0, conflicts_with = "speed")]
     rate: f64,
-    /// Seconds of the rows' time that pass in a second, on average
+    /// Seconds of event time per second of wall time, on average
     #[arg(long, value_name = "N", value_parser = parse::positive)]
     speed: Option<f64>,
-    /// The column that holds the truth
+    /// Column with the labels to report as outcomes
     #[arg(long, value_name = "COL")]
     target: Option<String>,
-    /// How long after its row a truth becomes known, in the rows' time
+    /// Delay of a label after its row, in event time
     #[arg(long, value_name = "D", default_value = "0s", value_parser = humantime::parse_duration)]
     label_delay: Duration,
-    /// Take only rows at or after this time
+    /// Replay only rows at or after this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     from: Option<chrono::DateTime<chrono::Utc>>,
-    /// Take only rows before this time
+    /// Replay only rows before this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Replays. Returns whether every request was answered.
+/// Replays a file. Returns whether every request was answered.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
-    let connection = global.connect()?;
+    let platform = global.platform()?;
     let table = file::read(&args.file)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
     let bar = output::bar(table.rows() as u64, "{msg} {bar:30} {pos}/{len} rows, {per_sec}, {eta} left");
     let outcomes = args.target.as_ref().map(|target| Outcomes {
         target: target.clone(),
         delay: args.label_delay,
-        monitor: connection.channel(),
+        monitor: platform.monitor(),
     });
     let options = Options {
         rate: args.speed.map_or(Ok(args.rate), |speed| rate(&table, &args.time, speed))?,
         model: args.model,
         table,
         time_column: Some(args.time),
-        replicas: connection.replicas().await?,
+        replicas: platform.replica_addresses().await?,
         outcomes,
     };
     let shown = bar.clone();
     let result = replay::replay(options, move |Progress { sent, event_time }| {
         shown.set_position(sent as u64);
-        shown.set_message(event_time.map(|time| output::moment(&time)).unwrap_or_default());
+        shown.set_message(output::when(event_time));
     })
     .await;
     bar.finish_and_clear();
@@ -81,7 +82,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     Ok(result.failed_requests == 0)
 }
 
-/// Rows a second at which the table's time passes `speed` times as fast as ours.
+/// Rows per second at which event time passes `speed` times as fast as wall time.
 fn rate(table: &Table, time: &str, speed: f64) -> Result<f64> {
     let (first, last) = table.time_range(time)?.context("the file has no rows in that range")?;
     let seconds = (last - first).as_seconds_f64() / speed;
@@ -89,21 +90,23 @@ fn rate(table: &Table, time: &str, speed: f64) -> Result<f64> {
 }
 
 fn print(result: &Replay, global: &Global) {
-    let told = json!({
-        "requests": result.requests,
-        "failed_requests": result.failed_requests,
-        "rows": result.rows,
-        "outcomes": result.outcomes,
-        "seconds": result.seconds,
-        "first_error": result.first_error,
-    });
-    global.format().value(&told, || {
+    let json = |result: &Replay| {
+        json!({
+            "requests": result.requests,
+            "failed_requests": result.failed_requests,
+            "rows": result.rows,
+            "outcomes": result.outcomes,
+            "seconds": result.seconds,
+            "first_error": result.first_error,
+        })
+    };
+    global.format().one(result, json, |result| {
         vec![
             ("requests", result.requests.to_string()),
             ("failed", result.failed_requests.to_string()),
             ("outcomes", result.outcomes.to_string()),
             ("seconds", format!("{:.1}", result.seconds)),
-            ("requests a second", number(result.requests as f64 / result.seconds.max(1e-9))),
+            ("requests per second", number(result.requests as f64 / result.seconds.max(1e-9))),
             ("first error", result.first_error.clone().unwrap_or_default()),
         ]
     });

@@ -1,108 +1,117 @@
-//! `rekindle train`: a model from a dataset.
+//! `rekindle train`.
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
-use rekindle_domain::{Architecture, Recipe, Task};
-use rekindle_proto::{
-    registry::{GetRunRequest, Run, RunStatus},
-    time::to_wire,
-    trainer::{DatasetRef, Job, SubmitJobRequest, TrainWork, job::Work},
+use rekindle_client::{Registry, wire};
+use rekindle_domain::{
+    DatasetName, ExperimentName, ModelName, Recipe, RunId, Task,
+    job::{DatasetRef, Job, Train, Work},
+    recipe::{LinearRecipe, MlpRecipe, ModelRecipe},
+    run::{Run, RunStatus},
+    validation::Violations,
 };
 use uuid::Uuid;
 
-use super::{Global, connection::Connection, output, parse, runs};
+use super::{Global, flag, output, parse, runs};
 
-/// How often a run is looked at while it is waited for.
+/// Interval between two reads of a run in progress.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What to train, and how.
+/// A training.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rekindle train flights --target late --ignore flight,tailnum --model flight-delay --wait
   rekindle train flights --recipe recipe.json --model flight-delay --until 2013-05-01")]
 pub(crate) struct Args {
-    /// The dataset
-    dataset: String,
-    /// Its version; the latest by default
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    version: u32,
+    /// Dataset name
+    dataset: DatasetName,
+    /// Dataset version; the latest by default
+    #[arg(long, value_name = "N")]
+    version: Option<u32>,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Register the result as the next version of this model
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    model: String,
-    /// The experiment that the run belongs to; by default the model's, else the dataset's name
     #[arg(long, value_name = "NAME")]
-    experiment: Option<String>,
-    /// Look at no row at or after this time
+    model: Option<ModelName>,
+    /// Experiment of the run; by default the name of the model, else of the dataset
+    #[arg(long, value_name = "NAME")]
+    experiment: Option<ExperimentName>,
+    /// Exclude rows at or after this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     until: Option<chrono::DateTime<chrono::Utc>>,
-    /// What is new about it
+    /// Description of the model version
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
-    /// Wait for the end, showing each epoch; ends with 3 where the training does not succeed
+    /// Wait until the run has ended; exit with code 3 if it does not succeed
     #[arg(long)]
     wait: bool,
 }
 
-/// How to train: flags, or a whole recipe in a file, whose values flags override.
+/// The recipe: flags, or a file whose values flags override.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RecipeArgs {
-    /// The column to predict
+    /// Column to predict
     #[arg(long, value_name = "COL", required_unless_present = "recipe")]
     target: Option<String>,
-    /// The recipe as JSON; flags override its values
+    /// Recipe as JSON; flags override its values
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Columns that must not become features
+    /// Columns to exclude from the features
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// What kind of prediction; by default the target's values decide
+    /// Task; inferred from the values of the target by default
     #[arg(long, value_enum)]
     task: Option<TaskArg>,
-    /// The family of models
+    /// Kind of model
     #[arg(long, value_enum)]
     architecture: Option<ArchitectureArg>,
-    /// Passes over the rows at most
+    /// Maximum number of passes over the training rows
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Seed of weights, dropout and order
+    /// Seed of the initial weights, of dropout and of the order of rows
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum TaskArg {
+    /// One of two classes
     Binary,
+    /// One of several classes
     Multiclass,
+    /// A number
     Regression,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ArchitectureArg {
+    /// Logistic, softmax or linear regression
     Linear,
+    /// Multi-layer perceptron
     Mlp,
 }
 
 impl RecipeArgs {
-    /// The part of it that a policy's flags have.
+    /// The recipe flags of a policy.
     pub(crate) fn of(target: Option<String>, recipe: Option<PathBuf>, ignore: Vec<String>) -> Self {
         Self { target, recipe, ignore, task: None, architecture: None, epochs: None, seed: None }
     }
 
-    /// The recipe; `base` is what flags override where no file is given.
+    /// The recipe before its bounds are checked. Without a file, flags override `base`.
     pub(crate) fn recipe(&self, base: Option<Recipe>) -> Result<Recipe> {
         let mut recipe = match (&self.recipe, base, &self.target) {
             (Some(path), _, _) => {
                 let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_slice(&json).with_context(|| format!("{} is no recipe", path.display()))?
+                serde_json::from_slice(&json).with_context(|| format!("invalid recipe in {}", path.display()))?
             }
             (None, Some(base), _) => base,
             (None, None, Some(target)) => Recipe::for_target(target.clone()),
-            (None, None, None) => bail!("--target COL is needed: the column to predict"),
+            (None, None, None) => {
+                return Err(Violations::of("--target", "is missing: specify the column to predict").into());
+            }
         };
         if let Some(target) = &self.target {
             recipe.target.clone_from(target);
@@ -111,10 +120,13 @@ impl RecipeArgs {
             recipe.ignore.clone_from(&self.ignore);
         }
         recipe.task = self.task.map(Task::from).or(recipe.task);
-        recipe.architecture = self.architecture.map(Architecture::from).unwrap_or(recipe.architecture);
-        recipe.max_epochs = self.epochs.unwrap_or(recipe.max_epochs);
+        if let Some(architecture) = self.architecture {
+            recipe.model = architecture.applied_to(recipe.model);
+        }
+        if let Some(epochs) = self.epochs {
+            recipe.model.optimizer_mut().max_epochs = epochs;
+        }
         recipe.seed = self.seed.unwrap_or(recipe.seed);
-        recipe.validate()?;
         Ok(recipe)
     }
 }
@@ -129,82 +141,89 @@ impl From<TaskArg> for Task {
     }
 }
 
-impl From<ArchitectureArg> for Architecture {
-    fn from(architecture: ArchitectureArg) -> Self {
-        match architecture {
-            ArchitectureArg::Linear => Self::Linear,
-            ArchitectureArg::Mlp => Self::default(),
+impl ArchitectureArg {
+    /// A model of this kind; one of another kind gives it its optimizer.
+    fn applied_to(self, model: ModelRecipe) -> ModelRecipe {
+        match (self, model) {
+            (Self::Linear, ModelRecipe::Mlp(MlpRecipe { optimizer, .. })) => {
+                ModelRecipe::Linear(LinearRecipe { optimizer })
+            }
+            (Self::Mlp, ModelRecipe::Linear(LinearRecipe { optimizer })) => {
+                ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() })
+            }
+            (Self::Linear | Self::Mlp, model) => model,
         }
     }
 }
 
-/// Submits the training, and waits for it where asked to. Returns whether it ended well, as far as that is known.
+/// Submits the training. Returns whether it succeeded; without `--wait`, whether it was submitted.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
-    let connection = global.connect()?;
+    let platform = global.platform()?;
     let recipe = args.recipe.recipe(None)?;
-    let named = if args.model.is_empty() { args.dataset.clone() } else { args.model.clone() };
-    let work = TrainWork {
-        dataset: Some(DatasetRef { name: args.dataset, version: args.version }),
-        recipe_json: serde_json::to_string(&recipe)?,
-        train_until: args.until.map(to_wire),
-        register_as: args.model,
-        description: args.description,
-    };
+    recipe.validate().map_err(flag::violations)?;
+    let named = args.model.as_ref().map_or(args.dataset.as_str(), ModelName::as_str);
     let job = Job {
-        id: Uuid::now_v7().to_string(),
-        experiment: args.experiment.unwrap_or(named),
-        work: Some(Work::Train(work)),
-        ..Default::default()
+        id: RunId::new(Uuid::now_v7()),
+        experiment: args.experiment.map_or_else(|| named.parse(), Ok)?,
+        correlation_id: String::new(),
+        tags: std::collections::BTreeMap::new(),
+        dataset: DatasetRef { name: args.dataset, version: args.version },
+        work: Work::Train(Train {
+            recipe: recipe.clone(),
+            until: args.until,
+            register_as: args.model,
+            description: args.description,
+        }),
     };
-    let submitted = connection.trainer().submit_job(SubmitJobRequest { job: Some(job) }).await?.into_inner();
+    let id = platform.trainer().submit(&job).await?;
+    let registry = platform.registry();
     let run = if args.wait {
-        let bar = output::bar(recipe.max_epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}");
-        let ended = wait(&connection, &submitted.run_id, &bar).await;
+        let epochs = recipe.model.optimizer().max_epochs;
+        let bar = output::bar(epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}");
+        let ended = wait(&registry, id, &bar).await;
         bar.finish_and_clear();
         ended?
     } else {
-        connection.runs().get_run(GetRunRequest { id: submitted.run_id }).await?.into_inner()
+        registry.run(id).await?
     };
-    global.format().message(&run, runs::fields);
-    Ok(!args.wait || run.status() == RunStatus::Finished)
+    global.format().one(&run, wire::run::to_json, runs::fields);
+    Ok(!args.wait || run.status == RunStatus::Finished)
 }
 
-/// Follows a run to its end. A lost run is waited for: its job is delivered again.
-async fn wait(connection: &Connection, id: &str, bar: &ProgressBar) -> Result<Run> {
-    let mut runs = connection.runs();
+/// Waits until a run has ended. A lost run has not ended: its job is redelivered.
+async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> Result<Run> {
     let mut ticks = tokio::time::interval(POLL);
     loop {
         ticks.tick().await;
-        let run = runs.get_run(GetRunRequest { id: id.to_owned() }).await?.into_inner();
+        let run = registry.run(id).await?;
+        if run.status.is_terminal() {
+            return Ok(run);
+        }
         let epoch = run.metrics.iter().map(|metric| metric.step).max().unwrap_or(0);
         bar.set_position(u64::try_from(epoch).unwrap_or(0));
-        bar.set_message(if run.metrics.is_empty() { runs::status(&run) } else { runs::metrics(&run) });
-        match run.status() {
-            RunStatus::Finished | RunStatus::Failed | RunStatus::Killed => return Ok(run),
-            RunStatus::Scheduled | RunStatus::Running | RunStatus::Lost | RunStatus::Unspecified => {}
-        }
+        bar.set_message(if run.metrics.is_empty() { runs::status(&run) } else { runs::metrics(&run).join(", ") });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rekindle_domain::recipe::Optimizer;
+
     use super::*;
 
     #[test]
-    fn flags_override_what_was_there() {
+    fn flags_override_the_base() {
         let args = RecipeArgs {
-            target: None,
-            recipe: None,
-            ignore: vec!["id".into()],
             task: Some(TaskArg::Regression),
             architecture: Some(ArchitectureArg::Linear),
-            epochs: None,
             seed: Some(7),
+            ..RecipeArgs::of(None, None, vec!["id".into()])
         };
-        let base = Recipe { max_epochs: 3, ..Recipe::for_target("delay") };
-        let recipe = args.recipe(Some(base)).expect("valid");
-        assert_eq!((recipe.target.as_str(), recipe.max_epochs, recipe.seed), ("delay", 3, 7));
-        assert_eq!((recipe.task, recipe.architecture), (Some(Task::Regression), Architecture::Linear));
-        assert!(args.recipe(None).is_err(), "nothing says what to predict");
+        let optimizer = Optimizer { max_epochs: 3, ..Optimizer::default() };
+        let model = ModelRecipe::Mlp(MlpRecipe { optimizer: optimizer.clone(), ..MlpRecipe::default() });
+        let recipe = args.recipe(Some(Recipe { model, ..Recipe::for_target("delay") })).expect("valid");
+        assert_eq!((recipe.target.as_str(), recipe.seed, recipe.task), ("delay", 7, Some(Task::Regression)));
+        assert_eq!(recipe.model, ModelRecipe::Linear(LinearRecipe { optimizer }));
+        assert!(args.recipe(None).is_err(), "no target");
     }
 }

@@ -1,193 +1,177 @@
-//! `rekindle workflows`: trips round the loop.
+//! `rekindle workflows`.
+
+use std::pin::pin;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use rekindle_proto::orchestrator::{
-    ApproveWorkflowRequest, ChangeWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, StartWorkflowRequest,
-    Workflow, WorkflowState,
+use futures::StreamExt as _;
+use rekindle_client::{Orchestrator, orchestrator::WorkflowChange, wire::workflow};
+use rekindle_domain::{
+    ModelName, WorkflowId, WorkflowState,
+    workflow::{Decision, WorkflowStatus},
 };
 use uuid::Uuid;
 
 use super::{
     Global,
-    connection::Connection,
-    output::{Fields, Format, version, when, word},
+    output::{Fields, Format, optional, when, words},
     page::Limit,
     reason::Reason,
 };
 
-/// What to do with workflows.
+/// Commands for workflows.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List workflows, newest first
     List {
-        /// Only those of this model
-        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-        model: String,
+        /// Only workflows of this model
+        #[arg(long, value_name = "NAME")]
+        model: Option<ModelName>,
         #[command(flatten)]
         limit: Limit,
     },
-    /// Show one workflow and the steps it has taken
+    /// Show a workflow and its steps
     Show {
-        /// The workflow's id
-        id: String,
+        /// Workflow id
+        id: WorkflowId,
     },
-    /// Follow a workflow until it ends; ends with 3 where it does not succeed
+    /// Print each step of a workflow until it ends; exit with code 3 if it does not succeed
     Watch {
-        /// The workflow's id
-        id: String,
+        /// Workflow id
+        id: WorkflowId,
     },
-    /// Start a trip round the loop by hand
+    /// Start a retraining workflow manually
     Start {
-        /// The model
-        model: String,
-        /// Follow it until it ends; ends with 3 where it does not succeed
+        /// Model name
+        model: ModelName,
+        /// Print each step until the workflow ends; exit with code 3 if it does not succeed
         #[arg(long)]
         watch: bool,
-        /// Why
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        #[command(flatten)]
+        reason: Reason,
     },
-    /// Hold a workflow before its next step
+    /// Pause a workflow before its next step
     Pause(Change),
-    /// Let a held workflow go on
+    /// Resume a paused workflow
     Resume(Change),
-    /// End a workflow; replicas that moved go back
+    /// Cancel a workflow; replicas that serve its version return to the stable version
     Cancel(Change),
-    /// Let a workflow that waits for it roll its version out
+    /// Approve the rollout of a workflow that awaits approval
     Approve(Change),
-    /// Refuse a workflow that waits for approval
+    /// Decline the rollout of a workflow that awaits approval
     Reject(Change),
 }
 
-/// Which workflow, who and why.
+/// A change of a workflow.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Change {
-    /// The workflow's id
-    id: String,
+    /// Workflow id
+    id: WorkflowId,
     #[command(flatten)]
     reason: Reason,
 }
 
-/// Carries the command out. Returns whether a workflow that was watched succeeded.
+/// Runs the command. Returns whether a watched workflow succeeded.
 pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
-    let (connection, format) = (global.connect()?, global.format());
-    let mut client = connection.orchestrator();
+    let format = global.format();
     let changed = match command {
         Command::List { model, limit } => {
-            list(&connection, model, limit, format).await?;
+            let orchestrator = global.platform()?.orchestrator();
+            list(&limit.fetch(async |page| orchestrator.workflows(model.as_ref(), page).await).await?, format);
             return Ok(true);
         }
-        Command::Watch { id } => return watch(&connection, id, format).await,
-        Command::Start { model, why, watch: follow } => {
-            let request = StartWorkflowRequest { idempotency_key: Uuid::now_v7().to_string(), model, why };
-            let started = client.start_workflow(request).await?.into_inner();
-            if follow {
-                return watch(&connection, started.id, format).await;
+        Command::Watch { id } => return watch(&global.platform()?.orchestrator(), id, format).await,
+        Command::Start { model, reason, watch: is_watched } => {
+            let orchestrator = global.platform()?.called_by(reason.by).orchestrator();
+            let started = orchestrator.start_workflow(&model, reason.why, Uuid::now_v7().to_string()).await?;
+            if is_watched {
+                return watch(&orchestrator, started.id, format).await;
             }
             started
         }
-        Command::Show { id } => client.get_workflow(GetWorkflowRequest { id }).await?.into_inner(),
-        Command::Pause(change) => client.pause_workflow(change.request()).await?.into_inner(),
-        Command::Resume(change) => client.resume_workflow(change.request()).await?.into_inner(),
-        Command::Cancel(change) => client.cancel_workflow(change.request()).await?.into_inner(),
-        Command::Approve(change) => client.approve_workflow(change.verdict(true)).await?.into_inner(),
-        Command::Reject(change) => client.approve_workflow(change.verdict(false)).await?.into_inner(),
+        Command::Show { id } => global.platform()?.orchestrator().workflow(id).await?,
+        Command::Pause(given) => change(given, WorkflowChange::Pause, global).await?,
+        Command::Resume(given) => change(given, WorkflowChange::Resume, global).await?,
+        Command::Cancel(given) => change(given, WorkflowChange::Cancel, global).await?,
+        Command::Approve(given) => decide(given, Decision::Approve, global).await?,
+        Command::Reject(given) => decide(given, Decision::Decline, global).await?,
     };
-    format.message(&changed, fields);
+    format.one(&changed, workflow::to_json, fields);
     Ok(true)
 }
 
-impl Change {
-    fn request(self) -> ChangeWorkflowRequest {
-        ChangeWorkflowRequest { id: self.id, by: self.reason.by, why: self.reason.why }
-    }
-
-    fn verdict(self, approve: bool) -> ApproveWorkflowRequest {
-        ApproveWorkflowRequest { id: self.id, approve, by: self.reason.by, why: self.reason.why }
-    }
+async fn change(given: Change, change: WorkflowChange, global: &Global) -> Result<WorkflowStatus> {
+    let orchestrator = global.platform()?.called_by(given.reason.by).orchestrator();
+    Ok(orchestrator.change_workflow(given.id, change, given.reason.why).await?)
 }
 
-async fn list(connection: &Connection, model: String, limit: Limit, format: Format) -> Result<()> {
-    let mut client = connection.orchestrator();
-    let workflows = limit
-        .fetch(async |page_size, page_token| {
-            let request = ListWorkflowsRequest { model: model.clone(), page_size, page_token };
-            let page = client.list_workflows(request).await?.into_inner();
-            Ok((page.workflows, page.next_page_token))
-        })
-        .await?;
+async fn decide(given: Change, decision: Decision, global: &Global) -> Result<WorkflowStatus> {
+    let orchestrator = global.platform()?.called_by(given.reason.by).orchestrator();
+    Ok(orchestrator.decide_workflow(given.id, decision, given.reason.why).await?)
+}
+
+fn list(workflows: &[WorkflowStatus], format: Format) {
     let header = ["workflow", "model", "trigger", "state", "from", "to", "queued", "ended", "reason"];
-    format.list(&workflows, &header, |workflow| {
+    format.list(workflows, workflow::to_json, &header, |workflow| {
         vec![
-            workflow.id.clone(),
-            workflow.model.clone(),
-            trigger(workflow),
+            workflow.id.to_string(),
+            workflow.model.to_string(),
+            words(workflow.trigger.name()),
             state(workflow),
-            version(workflow.from_version),
-            version(workflow.to_version),
+            optional(workflow.from_version),
+            optional(workflow.to_version),
             when(workflow.queued_at),
             when(workflow.ended_at),
             workflow.reason.clone(),
         ]
     });
-    Ok(())
 }
 
-/// Prints each move. A stream that ends before the workflow does is an error, not an end.
-async fn watch(connection: &Connection, id: String, format: Format) -> Result<bool> {
-    let mut moves = connection.orchestrator().watch_workflow(GetWorkflowRequest { id }).await?.into_inner();
+/// Prints each step. A stream that ends before the workflow does is an error.
+async fn watch(orchestrator: &Orchestrator, id: WorkflowId, format: Format) -> Result<bool> {
+    let mut steps = pin!(orchestrator.watch_workflow(id).await?);
     let mut last = None;
-    while let Some(workflow) = moves.message().await? {
-        format.line(&workflow, |workflow| {
-            let entered = workflow.steps.last().and_then(|step| step.entered_at);
+    while let Some(workflow) = steps.next().await {
+        let workflow = workflow?;
+        format.line(&workflow, workflow::to_json, |workflow| {
+            let entered = workflow.steps.last().map(|step| step.entered_at);
             format!("{}  {:<17}  {}", when(entered), state(workflow), workflow.reason)
         });
-        last = Some(workflow.state());
+        last = Some(workflow.state);
     }
     match last {
-        Some(state) if has_ended(state) => Ok(state == WorkflowState::Succeeded),
-        _ => bail!("the orchestrator ended the stream before the workflow ended: watch it again"),
+        Some(state) if state.is_terminal() => Ok(state == WorkflowState::Succeeded),
+        _ => bail!("the orchestrator closed the stream before the workflow ended: run `rekindle workflows watch {id}`"),
     }
 }
 
-fn has_ended(state: WorkflowState) -> bool {
-    use WorkflowState::{Cancelled, Failed, Rejected, RolledBack, Succeeded};
-    matches!(state, Succeeded | Rejected | RolledBack | Failed | Cancelled)
-}
-
-/// A workflow's state in words.
-fn state(workflow: &Workflow) -> String {
-    let state = word(workflow.state().as_str_name(), "WORKFLOW_STATE_").replace('_', " ");
+fn state(workflow: &WorkflowStatus) -> String {
+    let state = words(workflow.state.name());
     if workflow.paused { format!("{state} (paused)") } else { state }
 }
 
-fn trigger(workflow: &Workflow) -> String {
-    word(workflow.trigger().as_str_name(), "TRIGGER_")
-}
-
-fn fields(workflow: &Workflow) -> Fields {
+fn fields(workflow: &WorkflowStatus) -> Fields {
     let steps = workflow.steps.iter().map(|step| {
-        let name = word(step.state().as_str_name(), "WORKFLOW_STATE_").replace('_', " ");
-        format!("{}  {name:<17}  {}", when(step.entered_at), step.reason)
+        let line = format!("{}  {:<17}  {}", when(step.entered_at), words(step.state.name()), step.reason);
+        line.trim_end().to_owned()
     });
     vec![
-        ("workflow", workflow.id.clone()),
-        ("model", workflow.model.clone()),
-        ("trigger", trigger(workflow)),
+        ("workflow", workflow.id.to_string()),
+        ("model", workflow.model.to_string()),
+        ("trigger", words(workflow.trigger.name())),
         ("cause", workflow.cause.clone()),
         ("state", state(workflow)),
         ("reason", workflow.reason.clone()),
-        ("from version", version(workflow.from_version)),
-        ("to version", version(workflow.to_version)),
+        ("from version", optional(workflow.from_version)),
+        ("to version", optional(workflow.to_version)),
         ("dataset", workflow.dataset_version.clone()),
-        ("training run", workflow.train_run_id.clone()),
-        ("evaluation run", workflow.evaluate_run_id.clone()),
-        ("evaluation", workflow.evaluation_digest.clone()),
+        ("training run", optional(workflow.train_run)),
+        ("evaluation run", optional(workflow.evaluate_run)),
+        ("evaluation", optional(workflow.evaluation)),
         ("window closed", when(workflow.window_closed_at)),
         ("queued", when(workflow.queued_at)),
         ("served everywhere", when(workflow.serving_everywhere_at)),
         ("ended", when(workflow.ended_at)),
-        ("steps", steps.map(|step| step.trim_end().to_owned()).collect::<Vec<_>>().join("\n")),
+        ("steps", steps.collect::<Vec<_>>().join("\n")),
     ]
 }

@@ -1,4 +1,4 @@
-//! Quality over time as an SVG line chart.
+//! An SVG line chart of quality over time.
 
 use chrono::{DateTime, Utc};
 use plotters::prelude::*;
@@ -10,7 +10,7 @@ pub(crate) struct Line<'a> {
     pub points: Vec<(DateTime<Utc>, f64)>,
 }
 
-/// A thing that happened, drawn as an upright stroke.
+/// An event, drawn as a vertical line.
 pub(crate) struct Mark {
     pub at: DateTime<Utc>,
     pub label: String,
@@ -18,7 +18,7 @@ pub(crate) struct Mark {
 
 const SIZE: (u32, u32) = (1040, 380);
 
-/// Draws the lines over the marks. `None` where there are fewer than two points to draw.
+/// Draws the lines over the marks. `None` if there are fewer than two points.
 pub(crate) fn lines(y_label: &str, lines: &[Line<'_>], marks: &[Mark]) -> Option<String> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite());
     let (first, last) = (points().map(|p| p.0).min()?, points().map(|p| p.0).max()?);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_is_no_chart() {
+    fn a_chart_requires_two_points() {
         assert!(lines("mae", &[Line { name: "a", color: RED, points: vec![(day(1), 1.0)] }], &[]).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The demonstration's own platform: `rekindle up` as a child process, as a user would start it.
+//! The platform of the demonstration: `rekindle up` as a child process.
 
 use std::{
     fs::File,
@@ -17,13 +17,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{client::connection::Connection, up::Endpoints};
+use crate::{client::platform::Platform, up::Endpoints};
 
-/// How long the platform may take to become ready, and to end.
+/// Time within which the platform must become ready, and must stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A running platform; killed if dropped before it was stopped.
+/// A running platform; killed if dropped before it is stopped.
 pub(crate) struct Child {
     process: Process,
     log: PathBuf,
@@ -33,35 +33,35 @@ pub(crate) struct Child {
 impl Child {
     /// Starts a platform with its state in `folder`, on free ports, and waits until it is ready.
     pub(crate) async fn start(folder: &Path, replicas: u16) -> Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join("platform.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let process = Command::new(std::env::current_exe().context("cannot tell where this program is")?)
+        let process = Command::new(std::env::current_exe().context("the path of this program is unknown")?)
             .args(["up", "--free-ports", "--replicas", &replicas.to_string(), "--data-dir"])
             .arg(folder)
             .stdin(Stdio::null())
-            .stdout(output.try_clone().context("cannot share the log")?)
+            .stdout(output.try_clone().context("cannot write both outputs to one log")?)
             .stderr(output)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the platform")?;
         let mut child = Self { process, log, endpoints: Endpoints::default() };
         child.endpoints = child.wait_for_endpoints(&folder.join("endpoints.json")).await?;
-        child.connection()?.wait_ready(PATIENCE).await.with_context(|| child.hint())?;
+        child.platform()?.wait_ready(PATIENCE).await.with_context(|| child.hint())?;
         Ok(child)
     }
 
-    /// Clients of it.
-    pub(crate) fn connection(&self) -> Result<Connection> {
-        Connection::open(&self.endpoints.control, &self.endpoints.nats, self.endpoints.inference.clone())
+    /// Clients of the platform.
+    pub(crate) fn platform(&self) -> Result<Platform> {
+        Platform::open(&self.endpoints.control, &self.endpoints.nats, self.endpoints.inference.clone())
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Stops the platform and waits until it has stopped.
     pub(crate) async fn stop(mut self) -> Result<()> {
         if let Some(id) = self.process.id() {
-            kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM).context("cannot end the platform")?;
+            kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM).context("cannot stop the platform")?;
         }
-        let status = timeout(PATIENCE, self.process.wait()).await.context("the platform did not end in time")??;
+        let status = timeout(PATIENCE, self.process.wait()).await.context("the platform did not stop in time")??;
         if !status.success() {
             bail!("the platform ended with {status}; {}", self.hint());
         }
@@ -72,13 +72,13 @@ impl Child {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(text) = std::fs::read_to_string(file) {
-                return serde_json::from_str(&text).with_context(|| format!("{} is not whole", file.display()));
+                return serde_json::from_str(&text).with_context(|| format!("{} is not complete", file.display()));
             }
             if let Some(status) = self.process.try_wait()? {
                 bail!("the platform ended with {status}; {}", self.hint());
             }
             if Instant::now() > deadline {
-                bail!("the platform did not listen within {PATIENCE:?}; {}", self.hint());
+                bail!("the platform did not start within {PATIENCE:?}; {}", self.hint());
             }
             sleep(POLL).await;
         }

@@ -1,20 +1,24 @@
-//! `report.html`: what the demonstration showed, for people. Self-contained: one file, no scripts, nothing fetched.
+//! `report.html`: the results for people, in one self-contained file without scripts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use askama::Template;
 use chrono::{DateTime, Utc};
 use plotters::style::RGBColor;
-use rekindle_proto::{monitor, orchestrator, registry, time};
+use rekindle_domain::{
+    model_version::ModelVersion,
+    report::{ColumnDrift, Verdict, WindowReport},
+    workflow::WorkflowStatus,
+};
 
 use super::{
     chart::{self, Line, Mark},
     scoring::WindowScores,
-    story::Entry,
-    summary::Summary,
+    summary::{Scores, Summary},
+    timeline::Entry,
 };
 
-/// All that the report tells.
+/// The contents of the report.
 pub(crate) struct Material<'a> {
     pub model: &'a str,
     pub file: &'a str,
@@ -24,15 +28,15 @@ pub(crate) struct Material<'a> {
     pub until: DateTime<Utc>,
     pub label_delay: Duration,
     pub window: Duration,
-    /// What the headline score is called, e.g. `log loss`.
+    /// Name of the headline score, e.g. `log loss`.
     pub metric: &'static str,
     pub summary: &'a Summary,
     pub windows: &'a [WindowScores],
-    /// When each later version first answered, in the time of the data.
+    /// Each version after the first, with the event time at which it first answered.
     pub takeovers: &'a [(u32, DateTime<Utc>)],
-    pub reports: &'a [monitor::WindowReport],
-    pub workflows: &'a [orchestrator::Workflow],
-    pub versions: &'a [registry::ModelVersion],
+    pub reports: &'a [WindowReport],
+    pub workflows: &'a [WorkflowStatus],
+    pub versions: &'a [ModelVersion],
     pub timeline: &'a [Entry],
 }
 
@@ -99,10 +103,10 @@ struct VersionRow {
     aliases: String,
 }
 
-/// Writes the page.
+/// Renders the page.
 pub(crate) fn render(material: &Material<'_>) -> Result<String, askama::Error> {
     let (drift_windows, drift) = heat_map(material.reports);
-    let headline = |scores: &Option<super::summary::Scores>| number(scores.as_ref().and_then(|s| s.headline()));
+    let headline = |scores: &Option<Scores>| number(scores.as_ref().and_then(|s| s.headline()));
     Page {
         model: material.model,
         file: material.file,
@@ -134,11 +138,7 @@ fn quality_chart(material: &Material<'_>) -> Option<String> {
         material.windows.iter().filter_map(|window| Some((window.from, score(window)?))).collect()
     };
     let lines = [
-        Line {
-            name: "first model, unchanged",
-            color: RGBColor(120, 124, 140),
-            points: points(|w| w.unchanged.headline()),
-        },
+        Line { name: "first model", color: RGBColor(120, 124, 140), points: points(|w| w.unchanged.headline()) },
         Line { name: "live", color: RGBColor(194, 65, 12), points: points(|w| w.live.headline()) },
     ];
     let marks: Vec<Mark> =
@@ -157,21 +157,18 @@ fn window_row(window: &WindowScores) -> WindowRow {
     }
 }
 
-/// One row per feature, the most drifted first; one column per window, in time order. Where several versions answered in a window,
-/// the one with the most rows speaks for it.
-fn heat_map(reports: &[monitor::WindowReport]) -> (Vec<String>, Vec<DriftRow>) {
-    let mut by_window = std::collections::BTreeMap::<DateTime<Utc>, &monitor::WindowReport>::new();
+/// One row per feature, the most drifted first; one column per window, in time order. If several versions answered in a window, it shows
+/// the one with the most rows.
+fn heat_map(reports: &[WindowReport]) -> (Vec<String>, Vec<DriftRow>) {
+    let mut by_window = BTreeMap::<DateTime<Utc>, &WindowReport>::new();
     for report in reports {
-        let Some(from) = report.from.and_then(time::from_wire) else { continue };
-        let kept = by_window.entry(from).or_insert(report);
-        if report.rows > kept.rows {
+        let kept = by_window.entry(report.window.from).or_insert(report);
+        if report.window.rows > kept.window.rows {
             *kept = report;
         }
     }
-    let columns: Vec<(DateTime<Utc>, Vec<&monitor::FeatureDrift>)> = by_window
-        .into_iter()
-        .map(|(from, report)| (from, report.features.iter().chain(&report.prediction).collect()))
-        .collect();
+    let columns: Vec<(DateTime<Utc>, Vec<&ColumnDrift>)> =
+        by_window.into_iter().map(|(from, report)| (from, report.drift.columns().collect())).collect();
     let mut names: Vec<(&str, f64)> = Vec::new();
     for feature in columns.iter().flat_map(|(_, features)| features) {
         match names.iter_mut().find(|(name, _)| *name == feature.name) {
@@ -193,11 +190,11 @@ fn heat_map(reports: &[monitor::WindowReport]) -> (Vec<String>, Vec<DriftRow>) {
     (columns.iter().map(|(from, _)| day(*from)).collect(), rows)
 }
 
-fn cell(from: DateTime<Utc>, feature: Option<&&monitor::FeatureDrift>) -> Cell {
+fn cell(from: DateTime<Utc>, feature: Option<&&ColumnDrift>) -> Cell {
     match feature {
-        None => Cell { color: "transparent".into(), title: format!("{}: not watched", day(from)) },
-        Some(feature) if feature.verdict() == monitor::Verdict::Unknown => {
-            Cell { color: "#d9dade".into(), title: format!("{}: cannot tell{}", day(from), because(feature)) }
+        None => Cell { color: "transparent".into(), title: format!("{}: not monitored", day(from)) },
+        Some(feature) if feature.verdict == Verdict::Inconclusive => {
+            Cell { color: "#d9dade".into(), title: format!("{}: inconclusive{}", day(from), because(feature)) }
         }
         Some(feature) => Cell {
             color: format!("rgba(194, 65, 12, {:.2})", feature.psi.clamp(0.03, 1.0)),
@@ -206,12 +203,12 @@ fn cell(from: DateTime<Utc>, feature: Option<&&monitor::FeatureDrift>) -> Cell {
     }
 }
 
-/// The reason, as the end of a sentence; empty where none was kept.
-fn because(feature: &monitor::FeatureDrift) -> String {
+/// The reason, as the end of a sentence; empty if none was recorded.
+fn because(feature: &ColumnDrift) -> String {
     if feature.reason.is_empty() { String::new() } else { format!(": {}", feature.reason) }
 }
 
-/// A p-value in as few digits as it needs.
+/// A p-value with three decimals, or in scientific notation if it is smaller.
 struct Short(f64);
 
 impl std::fmt::Display for Short {
@@ -220,36 +217,27 @@ impl std::fmt::Display for Short {
     }
 }
 
-fn workflow_row(workflow: &orchestrator::Workflow) -> WorkflowRow {
-    let seconds = span(workflow.window_closed_at.or(workflow.queued_at), workflow.serving_everywhere_at);
-    let to = if workflow.to_version == 0 { "none".to_owned() } else { workflow.to_version.to_string() };
+fn workflow_row(workflow: &WorkflowStatus) -> WorkflowRow {
+    let started = workflow.window_closed_at.unwrap_or(workflow.queued_at);
+    let served = workflow.serving_everywhere_at.map(|at| format!("{:.1}", seconds(started, at)));
+    let version = |version: Option<u32>| version.map_or_else(|| "none".to_owned(), |version| version.to_string());
     WorkflowRow {
-        queued: workflow
-            .queued_at
-            .and_then(time::from_wire)
-            .map(|at| at.format("%H:%M:%S").to_string())
-            .unwrap_or_default(),
-        trigger: workflow.trigger().as_str_name().trim_start_matches("TRIGGER_").to_lowercase(),
+        queued: workflow.queued_at.format("%H:%M:%S").to_string(),
+        trigger: workflow.trigger.name().to_lowercase(),
         cause: workflow.cause.clone(),
-        state: state_name(workflow.state()).to_owned(),
-        versions: format!("{} → {to}", workflow.from_version),
-        seconds: seconds.map(|s| format!("{s:.1}")).unwrap_or_default(),
+        state: workflow.state.name().to_owned(),
+        versions: format!("{} → {}", version(workflow.from_version), version(workflow.to_version)),
+        seconds: served.unwrap_or_default(),
         reason: workflow.reason.clone(),
     }
 }
 
-/// `SUCCEEDED` and the like, without the prefix of the wire.
-pub(crate) fn state_name(state: orchestrator::WorkflowState) -> &'static str {
-    state.as_str_name().trim_start_matches("WORKFLOW_STATE_")
+/// Seconds between two times.
+pub(crate) fn seconds(from: DateTime<Utc>, until: DateTime<Utc>) -> f64 {
+    (until - from).as_seconds_f64()
 }
 
-/// Seconds between two times; `None` where either is unset.
-pub(crate) fn span(from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>) -> Option<f64> {
-    let span = time::from_wire(to?)? - time::from_wire(from?)?;
-    Some(span.as_seconds_f64())
-}
-
-/// A span in words: `1 day`, `7 days`, `6h`.
+/// A duration: `1 day`, `7 days`, `6h`.
 pub(crate) fn words(span: Duration) -> String {
     const DAY: u64 = 24 * 3600;
     match span.as_secs() {
@@ -259,23 +247,17 @@ pub(crate) fn words(span: Duration) -> String {
     }
 }
 
-fn version_row(version: &registry::ModelVersion) -> VersionRow {
-    let told = ["log_loss", "auc", "accuracy", "mae", "rmse"];
+fn version_row(version: &ModelVersion) -> VersionRow {
+    let shown = ["log_loss", "auc", "accuracy", "mae", "rmse"];
     let metrics =
-        told.iter().filter_map(|name| Some(format!("{name} {}", number(version.metrics.get(*name).copied()?.into()))));
+        shown.iter().filter_map(|name| Some(format!("{name} {}", number(version.metrics.get(*name).copied()?.into()))));
     let metrics: Vec<String> = metrics.collect();
+    let (approval, why) = (version.review.approval.name().to_lowercase(), &version.review.why);
     VersionRow {
         version: version.version,
-        bundle: version.bundle_digest.trim_start_matches("sha256:").chars().take(12).collect(),
-        run: version.run_id.clone(),
-        review: version
-            .review
-            .as_ref()
-            .map(|review| {
-                let approval = review.approval().as_str_name().trim_start_matches("APPROVAL_").to_lowercase();
-                if review.why.is_empty() { approval } else { format!("{approval}: {}", review.why) }
-            })
-            .unwrap_or_default(),
+        bundle: version.bundle.short(),
+        run: version.run.map(|run| run.to_string()).unwrap_or_default(),
+        review: if why.is_empty() { approval } else { format!("{approval}: {why}") },
         metrics: metrics.join(", "),
         aliases: version.aliases.join(", "),
     }
@@ -298,22 +280,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_says_why() {
-        let titled = |verdict: monitor::Verdict, reason: &str| {
-            let feature = monitor::FeatureDrift {
-                verdict: verdict.into(),
+    fn a_cell_shows_the_reason() {
+        let titled = |verdict: Verdict, reason: &str| {
+            let feature = ColumnDrift {
+                name: "temperature".into(),
+                verdict,
+                reason: reason.into(),
                 psi: 0.5,
                 p_value: 0.25,
-                reason: reason.into(),
-                ..Default::default()
+                minimum_detectable_psi: 0.1,
+                cause_share: 0.0,
+                missing_reference: 0.0,
+                missing_current: 0.0,
             };
             cell(DateTime::UNIX_EPOCH, Some(&&feature)).title
         };
-        let unknown = titled(monitor::Verdict::Unknown, "7 rows are too few");
-        assert_eq!(unknown, "1970-01-01: cannot tell: 7 rows are too few");
-        let drifted = titled(monitor::Verdict::Drifted, "the unit has changed");
+        let inconclusive = titled(Verdict::Inconclusive, "7 rows are too few");
+        assert_eq!(inconclusive, "1970-01-01: inconclusive: 7 rows are too few");
+        let drifted = titled(Verdict::Drifted, "the unit has changed");
         assert_eq!(drifted, "1970-01-01: PSI 0.500, p 0.250: the unit has changed");
-        assert_eq!(titled(monitor::Verdict::Unknown, ""), "1970-01-01: cannot tell");
-        assert_eq!(cell(DateTime::UNIX_EPOCH, None).title, "1970-01-01: not watched");
+        assert_eq!(titled(Verdict::Inconclusive, ""), "1970-01-01: inconclusive");
+        assert_eq!(cell(DateTime::UNIX_EPOCH, None).title, "1970-01-01: not monitored");
     }
 }

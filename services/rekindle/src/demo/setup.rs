@@ -1,178 +1,170 @@
-//! The first model: registered rows, a training, a promotion, a deployment and a policy.
+//! The first model: dataset, training, promotion, deployment and policy.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
-use rekindle_domain::{Digest, Recipe};
-use rekindle_model::{Bundle, Model};
-use rekindle_proto::{
-    monitor::Watch,
-    orchestrator::{DeployRequest, GetDeploymentRequest, Policy, SetPolicyRequest},
-    registry::{
-        FileFormat, GetModelVersionRequest, GetRunRequest, RegisterVersionRequest, Run, RunStatus, SetAliasRequest,
-        Source, get_model_version_request::Which,
-    },
-    time::span_to_wire,
-    trainer::{DatasetRef, Job, SubmitJobRequest, TrainWork, job::Work},
+use rekindle_bundle::{Bundle, Model};
+use rekindle_client::orchestrator::DeployRequest;
+use rekindle_domain::{
+    AliasName, Policy, Principal, Recipe, RunId, Trigger, WatchSettings,
+    alias::AliasMove,
+    dataset::{DatasetRegistration, FileFormat, Source},
+    deployment_status::RolloutOutcome,
+    job::{DatasetRef, Job, Train, Work},
+    model_version::VersionSelector,
+    run::{Run, RunStatus},
 };
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{Plan, story::Story};
+use super::{Plan, timeline::Timeline};
 use crate::client::{
-    connection::Connection,
     deploy::is_served,
+    platform::Platform,
     upload::{download, upload},
 };
 
 const POLL: Duration = Duration::from_millis(100);
-/// A first deployment that takes longer has failed.
+/// Time within which every replica must serve the first version.
 const DEPLOY_PATIENCE: Duration = Duration::from_secs(60);
-/// Who the demonstration says it is.
-const BY: &str = "demo";
+const WHY: &str = "first model";
 
-/// The model that serves at first, to be kept unchanged beside the live one.
+/// The first model, kept for comparison with the one that is served.
 pub(crate) struct FirstModel {
     pub model: Model,
     pub bundle: Bundle,
 }
 
-/// Takes all the steps up to a model that is served and watched.
-pub(crate) async fn first_model(plan: &Plan, connection: &Connection, story: &Story) -> Result<FirstModel> {
-    register(plan, connection, story).await?;
-    let run = train(plan, connection).await?;
-    let version: u32 = run.outputs.get("model_version").context("the run made no version")?.parse()?;
-    story.tell(format!("version {version} trained: {}", metrics(&run)));
-    promote_and_deploy(plan, connection, version).await?;
-    story.tell(format!("version {version} promoted to champion and served by every replica"));
-    set_policy(plan, connection).await?;
-    story.tell(format!(
-        "policy set: watch windows of {}, retrain upon drift or degradation",
-        super::report::words(plan.window)
-    ));
-    let which = GetModelVersionRequest { model: plan.model.to_string(), which: Some(Which::Version(version)) };
-    let registered = connection.models().get_model_version(which).await?.into_inner();
-    let digest: Digest = registered.bundle_digest.parse()?;
-    let bundle = Bundle::load(&digest, |digest| download(connection.artifacts(), digest)).await?;
+/// Trains, deploys and monitors the first model.
+pub(crate) async fn first_model(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result<FirstModel> {
+    let platform = platform.clone().called_by("demo".parse::<Principal>()?);
+    register(plan, &platform, timeline).await?;
+    let run = train(plan, &platform).await?;
+    let version: u32 = run.outputs.get("model_version").context("the run registered no version")?.parse()?;
+    timeline.add(format!("version {version} trained: {}", metrics(&run)));
+    promote(plan, &platform, version).await?;
+    deploy(plan, &platform, version).await?;
+    timeline.add(format!("version {version} is the champion and served by every replica"));
+    set_policy(plan, &platform).await?;
+    let window = super::report::words(plan.window);
+    timeline.add(format!("policy set: windows of {window}, retraining on drift and degradation"));
+    let selector = VersionSelector::Number(version);
+    let digest = platform.registry().model_version(&plan.model, &selector).await?.bundle;
+    let bundle = Bundle::load(&digest, |digest| download(platform.registry(), digest)).await?;
     Ok(FirstModel { model: Model::from_bundle(&bundle)?, bundle })
 }
 
-async fn register(plan: &Plan, connection: &Connection, story: &Story) -> Result<()> {
-    let bytes = rekindle_dataset::write_parquet(&plan.train)?;
-    let digest = upload(connection.artifacts(), bytes, |_| ()).await?;
-    let request = RegisterVersionRequest {
-        idempotency_key: format!("demo-{}", digest.short()),
-        name: plan.dataset.to_string(),
-        sources: vec![Source { digest: digest.to_string(), format: FileFormat::Parquet.into() }],
-        time_column: plan.args.time.clone(),
+async fn register(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result<()> {
+    let registry = platform.registry();
+    let digest = upload(&registry, rekindle_dataset::write_parquet(&plan.train)?).await?;
+    let registration = DatasetRegistration {
+        name: plan.dataset.clone(),
+        sources: vec![Source { digest, format: FileFormat::Parquet }],
+        time_column: Some(plan.args.time.clone()),
+        kinds: BTreeMap::new(),
+        parents: Vec::new(),
         description: format!("rows before {}", plan.args.train_until),
-        ..Default::default()
+        from: None,
+        until: None,
     };
-    let dataset = connection.datasets().register_version(request).await?.into_inner();
-    story.tell(format!(
-        "dataset {} version {} registered: {} rows, {} columns, {}",
+    let dataset = registry.register_dataset(&registration, format!("demo-{}", digest.short())).await?;
+    timeline.add(format!(
+        "dataset {} version {} registered: {} rows, {} columns, sha256:{}",
         dataset.name,
         dataset.version,
         dataset.rows,
         dataset.columns.len(),
-        dataset.content_digest.chars().take(19).collect::<String>()
+        dataset.content.short()
     ));
     Ok(())
 }
 
-/// The recipe of every training: the defaults, for this target.
-fn recipe(plan: &Plan) -> Result<String> {
-    let recipe = Recipe {
-        ignore: plan.args.ignore.clone(),
-        seed: plan.args.seed,
-        ..Recipe::for_target(plan.args.target.clone())
-    };
-    Ok(serde_json::to_string(&recipe)?)
+/// The recipe of every training: the defaults for this target.
+fn recipe(plan: &Plan) -> Recipe {
+    let (ignore, seed) = (plan.args.ignore.clone(), plan.args.seed);
+    Recipe { ignore, seed, ..Recipe::for_target(plan.args.target.clone()) }
 }
 
-async fn train(plan: &Plan, connection: &Connection) -> Result<Run> {
-    let id = Uuid::now_v7().to_string();
+async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {
     let job = Job {
-        id: id.clone(),
-        experiment: plan.model.to_string(),
-        work: Some(Work::Train(TrainWork {
-            dataset: Some(DatasetRef { name: plan.dataset.to_string(), version: 0 }),
-            recipe_json: recipe(plan)?,
-            register_as: plan.model.to_string(),
-            description: "first model of the demonstration".into(),
-            ..Default::default()
-        })),
-        ..Default::default()
+        id: RunId::new(Uuid::now_v7()),
+        experiment: plan.model.as_str().parse()?,
+        correlation_id: String::new(),
+        tags: BTreeMap::new(),
+        dataset: DatasetRef { name: plan.dataset.clone(), version: None },
+        work: Work::Train(Train {
+            recipe: recipe(plan),
+            until: None,
+            register_as: Some(plan.model.clone()),
+            description: "first model of the demonstration".to_owned(),
+        }),
     };
-    connection.trainer().submit_job(SubmitJobRequest { job: Some(job) }).await?;
+    let id = platform.trainer().submit(&job).await?;
     loop {
-        let run = connection.runs().get_run(GetRunRequest { id: id.clone() }).await?.into_inner();
-        match run.status() {
+        let run = platform.registry().run(id).await?;
+        match run.status {
             RunStatus::Finished => return Ok(run),
-            RunStatus::Failed | RunStatus::Killed => {
-                bail!("the training ended {}: {}", run.status().as_str_name(), run.error)
-            }
-            _ => sleep(POLL).await,
+            RunStatus::Failed | RunStatus::Killed => bail!("the training is {}: {}", run.status.name(), run.error),
+            RunStatus::Scheduled | RunStatus::Running | RunStatus::Lost => sleep(POLL).await,
         }
     }
 }
 
 fn metrics(run: &Run) -> String {
-    let wanted = ["log_loss", "auc", "mae", "rmse"];
-    let told = run.metrics.iter().filter(|metric| wanted.iter().any(|wanted| metric.name.ends_with(wanted)));
-    told.map(|metric| format!("{} {:.4}", metric.name, metric.value)).collect::<Vec<_>>().join(", ")
+    const SHOWN: [&str; 4] = ["log_loss", "auc", "mae", "rmse"];
+    let shown = run.metrics.iter().filter(|metric| SHOWN.iter().any(|name| metric.name.ends_with(name)));
+    shown.map(|metric| format!("{} {:.4}", metric.name, metric.value)).collect::<Vec<_>>().join(", ")
 }
 
-async fn promote_and_deploy(plan: &Plan, connection: &Connection, version: u32) -> Result<()> {
-    let alias = SetAliasRequest {
-        model: plan.model.to_string(),
-        alias: "champion".into(),
+async fn promote(plan: &Plan, platform: &Platform, version: u32) -> Result<()> {
+    let target = AliasMove {
+        model: plan.model.clone(),
+        alias: AliasName::champion(),
         version,
         expected_revision: 0,
-        by: BY.into(),
-        why: "the first model".into(),
+        why: WHY.to_owned(),
     };
-    connection.models().set_alias(alias).await?;
+    platform.registry().set_alias(&target).await?;
+    Ok(())
+}
+
+/// Deploys the version and waits until every replica serves it.
+async fn deploy(plan: &Plan, platform: &Platform, version: u32) -> Result<()> {
+    let orchestrator = platform.orchestrator();
     let request = DeployRequest {
-        idempotency_key: "demo-first".into(),
-        model: plan.model.to_string(),
-        version,
-        by: BY.into(),
-        why: "the first model".into(),
-        ..Default::default()
+        idempotency_key: "demo-first".to_owned(),
+        model: plan.model.clone(),
+        version: Some(version),
+        expected_revision: None,
+        why: WHY.to_owned(),
     };
-    connection.orchestrator().deploy(request).await?;
+    orchestrator.deploy(&request).await?;
     let deadline = Instant::now() + DEPLOY_PATIENCE;
     loop {
-        let request = GetDeploymentRequest { model: plan.model.to_string() };
-        let deployment = connection.orchestrator().get_deployment(request).await?.into_inner();
+        let deployment = orchestrator.deployment(&plan.model).await?;
         if is_served(&deployment, version) {
             return Ok(());
         }
-        if deployment.last_outcome == "failed" || Instant::now() > deadline {
-            bail!("version {version} is not served everywhere: {}", deployment.reason);
+        if deployment.outcome == Some(RolloutOutcome::Failed) || Instant::now() > deadline {
+            bail!("version {version} is not served by every replica: {}", deployment.reason);
         }
         sleep(POLL).await;
     }
 }
 
-async fn set_policy(plan: &Plan, connection: &Connection) -> Result<()> {
-    let wire = |span: Duration| chrono::TimeDelta::from_std(span).map(span_to_wire);
+async fn set_policy(plan: &Plan, platform: &Platform) -> Result<()> {
+    let watch =
+        WatchSettings { window: plan.window, label_wait: plan.args.label_delay * 2, ..WatchSettings::default() };
     let policy = Policy {
-        model: plan.model.to_string(),
-        on_drift: true,
-        on_degradation: true,
-        dataset: plan.dataset.to_string(),
-        recipe_json: recipe(plan)?,
-        // A trigger is followed by at least one window of rows that the next model can be judged on.
-        cooldown: Some(wire(plan.window * 2)?),
-        watch: Some(Watch {
-            window: Some(wire(plan.window)?),
-            label_wait: Some(wire(plan.args.label_delay * 2)?),
-            ..Default::default()
-        }),
-        ..Default::default()
+        triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]),
+        // At least one window of rows after a trigger, on which the next model can be evaluated.
+        cooldown: plan.window * 2,
+        watch: Some(watch),
+        ..Policy::new(plan.model.clone(), plan.dataset.clone(), recipe(plan))
     };
-    connection.orchestrator().set_policy(SetPolicyRequest { policy: Some(policy), expected_revision: 0 }).await?;
+    platform.orchestrator().set_policy(&policy, 0).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `summary.json`: what the demonstration measured, for programs.
+//! `summary.json`: the measurements, for programs.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,28 +6,28 @@ use serde::Serialize;
 /// The whole file.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Summary {
-    /// Inference requests sent.
+    /// Prediction requests sent.
     pub requests: u64,
-    /// Requests that were not answered, or answered with an error.
+    /// Requests without a response, or with an error.
     pub failed_requests: u64,
     /// Rows sent, over all requests.
     pub rows: u64,
-    /// Every workflow, in the order of queueing.
+    /// Every workflow, oldest first.
     pub workflows: Vec<WorkflowSummary>,
-    /// The first model kept unchanged, on the rows replayed after the first redeploy.
+    /// Scores of the unchanged first model on the rows after the first redeployment.
     #[serde(rename = "static")]
     pub unchanged: Option<Scores>,
-    /// What was answered, on the same rows.
+    /// Scores of the predictions served, on the same rows.
     pub live: Option<Scores>,
-    /// Facts on the bus.
+    /// Events published.
     pub events_published: u64,
-    /// The longest span from the close of a window that alarmed to its new version answering on every replica.
+    /// Longest time from the close of a window that raised an alert until every replica served the new version, in seconds.
     pub time_to_respond_s: Option<f64>,
-    /// The demonstration itself, without any build.
+    /// Duration of the demonstration.
     pub seconds: f64,
 }
 
-/// One trip round the loop.
+/// One retraining workflow.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct WorkflowSummary {
     pub id: String,
@@ -35,11 +35,13 @@ pub(crate) struct WorkflowSummary {
     pub state: String,
     pub queued_at: Option<DateTime<Utc>>,
     pub serving_everywhere_at: Option<DateTime<Utc>>,
+    /// 0 if unknown.
     pub from_version: u32,
+    /// 0 until trained.
     pub to_version: u32,
 }
 
-/// Quality on a set of rows; which numbers there are depends on the task.
+/// Quality on a set of rows. The task determines which scores are set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Scores {
     /// Mean negative log-likelihood, in nats.
@@ -48,16 +50,16 @@ pub(crate) struct Scores {
     /// Area under the ROC curve (two classes only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auc: Option<f64>,
-    /// Mean absolute error, in the target's units.
+    /// Mean absolute error, in units of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mae: Option<f64>,
-    /// Root mean squared error, in the target's units.
+    /// Root mean squared error, in units of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rmse: Option<f64>,
 }
 
 impl Scores {
-    /// The number that is compared, and lower is better: log loss, or the mean absolute error.
+    /// The score that is compared: log loss, or the mean absolute error. Lower is better.
     pub(crate) fn headline(&self) -> Option<f64> {
         self.log_loss.or(self.mae)
     }

@@ -1,11 +1,7 @@
 use std::{collections::BTreeMap, fs, path::Path, str::FromStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rekindle_statistics::profile::Profile;
-
-use super::selection::listed;
-
-/// What columns count for, by name.
+/// The value of `--importance`: finite, non-negative feature importances by column.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Importance(BTreeMap<String, f64>);
 
@@ -19,34 +15,24 @@ impl FromStr for Importance {
             false => of_file(text)?,
         };
         match weights.iter().find(|(_, weight)| !weight.is_finite() || **weight < 0.0) {
-            Some((name, weight)) => bail!("the weight of {name:?} is {weight}; give one that is not negative"),
+            Some((name, weight)) => bail!("the weight of {name:?} is {weight}; expected a finite number of at least 0"),
             None => Ok(Self(weights)),
         }
     }
 }
 
 impl Importance {
-    /// The weights by name.
-    ///
-    /// # Errors
-    /// A name that the reference does not have.
-    pub(super) fn weights(&self, reference: &Profile) -> Result<&BTreeMap<String, f64>> {
-        let unknown = self.0.keys().find(|name| reference.column(name).is_none());
-        match unknown {
-            None => Ok(&self.0),
-            Some(name) => {
-                let columns = listed(reference.columns.iter().map(|column| &column.name));
-                bail!("--importance: there is no column {name:?}; the reference has {columns}")
-            }
-        }
+    /// The importances by column name.
+    pub(super) fn by_column(&self) -> &BTreeMap<String, f64> {
+        &self.0
     }
 }
 
 fn of_file(path: &str) -> Result<BTreeMap<String, f64>> {
     let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read {path}; give NAME=WEIGHT,.. or a file of weights"))?;
+        .with_context(|| format!("cannot read {path}; expected NAME=WEIGHT,.. or a file of weights"))?;
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(&text).with_context(|| format!("{path} is no JSON object of numbers by name"));
+        return serde_json::from_str(&text).with_context(|| format!("{path} is not a JSON object of numbers"));
     }
     pairs(text.lines().skip(1).filter(|line| !line.trim().is_empty()), ',')
         .with_context(|| format!("{path} is not CSV with a header and the columns name and weight"))
@@ -57,9 +43,9 @@ fn pairs<'a>(parts: impl Iterator<Item = &'a str>, between: char) -> Result<BTre
     for part in parts {
         let (name, weight) =
             part.rsplit_once(between).with_context(|| format!("{part:?} is not NAME{between}WEIGHT"))?;
-        let weight = weight.trim().parse().with_context(|| format!("{weight:?} is no number"))?;
+        let weight = weight.trim().parse().with_context(|| format!("{weight:?} is not a number"))?;
         let name = name.trim().trim_matches('"').to_owned();
-        ensure!(weights.insert(name, weight).is_none(), "{part:?} gives a name a second weight");
+        ensure!(weights.insert(name, weight).is_none(), "{part:?} repeats a name");
     }
     Ok(weights)
 }
@@ -69,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_given_by_name_or_in_a_file() {
+    fn weights_are_read_from_the_argument_or_a_file() {
         let given = "a=1,b c=0.5".parse::<Importance>().expect("weights");
         assert_eq!(given.0, BTreeMap::from([("a".to_owned(), 1.0), ("b c".to_owned(), 0.5)]));
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! A file that is written whole or not at all, and never over what is read.
+//! Output files, written completely or not at all, and never over an input.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::NamedTempFile;
 
-/// Where a result is to go. Made before the work, so that a place that cannot be written to costs none.
+/// A file to write. Prepared before the work, so that an unwritable path fails early.
 pub(super) struct OutputFile {
     path: PathBuf,
-    /// `None` where the path is a pipe or a terminal.
+    /// `None` if the path is a pipe or a terminal.
     unfinished: Option<NamedTempFile>,
 }
 
@@ -21,10 +21,10 @@ impl OutputFile {
     /// Prepares to write `path`.
     ///
     /// # Errors
-    /// The path is one of the `inputs`, or its folder cannot be written to.
+    /// The path is one of the `inputs`, or its folder is not writable.
     pub(super) fn prepare<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
         if let Some(input) = inputs.into_iter().find(|input| is_same(path, input)) {
-            bail!("{} would replace {}, which is read; give it another name", path.display(), input.display());
+            bail!("{} would replace {}, which is an input; choose another name", path.display(), input.display());
         }
         let is_plain = fs::metadata(path).map_or(true, |metadata| metadata.is_file());
         let unfinished = is_plain.then(|| unfinished(path)).transpose();
@@ -43,15 +43,15 @@ impl OutputFile {
     }
 }
 
-/// A file beside the one that it is to become, with the permissions of a new one.
+/// A temporary file in the folder of the target, so that it can be renamed to it, with the permissions of a new file.
 fn unfinished(path: &Path) -> std::io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
-    let place = |path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    place(one).is_some_and(|one| place(other) == Some(one))
+    let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 fn cannot_write(path: &Path) -> String {

@@ -1,45 +1,43 @@
-//! `rekindle profile`: what is remembered of a file, to compare others with when the file is gone.
+//! `rekindle profile`: profiles a file, so that others can be compared with it without its rows.
 
 use std::{io::IsTerminal as _, path::PathBuf};
 
-use anyhow::Result;
-use rekindle_statistics::profile::{BUCKETS, Categorical, Column, ColumnProfile, Numeric, Profile};
+use anyhow::{Context as _, Result};
+use rekindle_drift_report::{DataSource, printable, profile_table};
+use rekindle_statistics::profile::BUCKETS;
 
 use super::{
-    comparison::Source,
-    figures::percent,
     output_file::OutputFile,
     selection::Selection,
     source::{CsvFormat, Reader},
-    table::printable,
 };
 use crate::client::output::{self, Format};
 
-/// What `rekindle profile` is told.
+/// The arguments of `rekindle profile`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Parquet or CSV, or a profile to show
+    /// Parquet or CSV, or an existing profile to show
     file: PathBuf,
-    /// Where to write the profile
+    /// File to write the profile to
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Take the columns and their kinds from this file or profile: what the profile will be compared with
+    /// Use the columns and kinds of this file or profile, so that the new profile can be compared with it
     #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["columns", "ignore", "categorical"])]
     like: Option<PathBuf>,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
     csv: CsvFormat,
-    /// No progress bar
+    /// Print no progress bar and no notes
     #[arg(long, short)]
     quiet: bool,
 }
 
 const AFTER_HELP: &str = "\
-Without --output, a terminal is shown a table; anything else is given the profile, as with --json.";
+Without --output, prints a table to a terminal, and the profile as JSON to a pipe or with --json.";
 
-/// Profiles a file.
+/// Profiles a file, or shows a profile.
 pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
     let inputs = std::iter::once(&args.file).chain(&args.like).map(PathBuf::as_path);
     let output = args.output.as_ref().map(|path| OutputFile::prepare(path, inputs)).transpose()?;
@@ -49,19 +47,21 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
     if let Some(output) = output {
         output.write(format!("{json}\n").as_bytes())?;
     }
-    match format {
-        Format::Table if is_written || std::io::stdout().is_terminal() => print(&source.profile),
-        _ => output::emit(&json),
-    }
+    let text = match format {
+        Format::Table if is_written || std::io::stdout().is_terminal() => {
+            profile_table(&source.profile, super::terminal_width())
+        }
+        _ => json,
+    };
+    output::print_all(&format!("{text}\n")).context("cannot print the profile")?;
     if !args.quiet {
-        let left_out =
-            source.unsupported().map(|skipped| format!("{:?} was left out: {}", skipped.name, skipped.reason));
-        left_out.chain(source.notes.iter().map(|note| printable(note))).for_each(|note| eprintln!("note: {note}"));
+        let skipped = source.unsupported().map(|column| format!("{:?} is skipped: {}", column.name, column.reason));
+        skipped.chain(source.notes.iter().map(|note| printable(note))).for_each(|note| eprintln!("note: {note}"));
     }
     Ok(())
 }
 
-fn read(args: &Args) -> Result<Source> {
+fn read(args: &Args) -> Result<DataSource> {
     let bar = super::progress(args.quiet, [args.file.as_path()]);
     let reader = Reader { buckets: BUCKETS, format: &args.csv, bar: &bar };
     let source = match &args.like {
@@ -70,45 +70,4 @@ fn read(args: &Args) -> Result<Source> {
     };
     bar.finish_and_clear();
     source
-}
-
-fn print(profile: &Profile) {
-    let header = ["column", "kind", "missing", "different", "values"];
-    output::print_table(&header, profile.columns.iter().map(line));
-    output::emit("");
-    output::emit(&format!("{} columns, {} rows", profile.columns.len(), profile.rows));
-}
-
-fn line(column: &Column) -> Vec<String> {
-    let (different, values) = match &column.profile {
-        ColumnProfile::Numeric(numeric) => numbers(numeric),
-        ColumnProfile::Categorical(categorical) | ColumnProfile::Boolean(categorical) => categories(categorical),
-        ColumnProfile::Timestamp(timestamp) => (String::new(), span(timestamp.span())),
-    };
-    let missing = column.profile.missing_share().map(percent).unwrap_or_default();
-    vec![printable(&column.name), column.profile.kind().to_string(), missing, different, values]
-}
-
-fn numbers(numeric: &Numeric) -> (String, String) {
-    let different = numeric.distinct().map_or_else(|| format!("over {BUCKETS}"), |different| different.to_string());
-    let Some(((min, max), middle)) = numeric.range().zip(numeric.quantile(0.5)) else {
-        return (different, String::new());
-    };
-    (different, format!("{} to {}, half up to {}", output::number(min), output::number(max), output::number(middle)))
-}
-
-fn categories(categorical: &Categorical) -> (String, String) {
-    const TOP: usize = 3;
-    const WIDTH: usize = 24;
-    let (different, _) = categorical.distinct();
-    let different = if categorical.is_exact() { format!("{different}") } else { format!("about {different:.0}") };
-    let cut = |name: &str| name.chars().take(WIDTH).collect::<String>();
-    let top = categorical.top(TOP).into_iter().map(|(name, rows)| format!("{} ({rows})", printable(&cut(&name))));
-    (different, top.collect::<Vec<_>>().join(", "))
-}
-
-fn span(span: Option<(i64, i64)>) -> String {
-    let at =
-        |millis| chrono::DateTime::from_timestamp_millis(millis).map(|time| output::moment(&time)).unwrap_or_default();
-    span.map(|(first, last)| format!("{} to {}", at(first), at(last))).unwrap_or_default()
 }

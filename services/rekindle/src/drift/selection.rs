@@ -1,93 +1,100 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use rekindle_dataset::Kind;
+use rekindle_domain::ColumnKind;
+use rekindle_drift_report::{DataSource, SkipReason, list_names};
 
-use super::{comparison::Source, table::printable};
+/// Column names in an error message.
+const NAMES: usize = 30;
 
-/// Which columns are looked at, and as what.
+/// The columns to compare, and their kinds.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Selection {
-    /// Look at these columns alone
+    /// Use only these columns
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Leave these columns out
+    /// Exclude these columns
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// Take the values of these columns for names, even if they are numbers
+    /// Treat these columns as categorical, even if their values are numbers
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     categorical: Vec<String>,
 }
 
 impl Selection {
-    /// Whether every column is looked at in its own kind.
+    /// Whether every column is compared in its own kind.
     pub(super) fn is_all(&self) -> bool {
         self.columns.is_empty() && self.ignore.is_empty() && self.categorical.is_empty()
     }
 
-    /// Whether a column is looked at.
+    /// Whether a column is compared.
     pub(super) fn takes(&self, name: &str) -> bool {
         let named = |names: &[String]| names.iter().any(|one| one == name);
         (self.columns.is_empty() || named(&self.columns)) && !named(&self.ignore)
     }
 
-    /// The kinds of the columns that are looked at, of those that `source` has.
+    /// The kinds of the columns to compare, out of the columns `own` of `source`.
     ///
     /// # Errors
-    /// A column asked for that is not there; none left.
-    pub(super) fn kinds(&self, own: &BTreeMap<String, Kind>, source: &str) -> Result<BTreeMap<String, Kind>> {
-        for (option, name) in self.wanted() {
+    /// A column of an option does not exist, or no column is left.
+    pub(super) fn kinds(
+        &self,
+        own: &BTreeMap<String, ColumnKind>,
+        source: &str,
+    ) -> Result<BTreeMap<String, ColumnKind>> {
+        for (option, name) in self.named() {
             if !own.contains_key(name) {
-                bail!("{option}: {source} has no column {name:?} that can be compared; it has {}", listed(own.keys()));
+                bail!(
+                    "{option}: {source} has no column {name:?} of a supported type; its columns are: {}",
+                    listed(own.keys())
+                );
             }
         }
         let mut kinds = own.clone();
         kinds.retain(|name, _| self.takes(name));
         if kinds.is_empty() && !own.is_empty() {
-            bail!("no column of {source} is left to compare; it has {}", listed(own.keys()));
+            bail!("no column of {source} is left to compare; its columns are: {}", listed(own.keys()));
         }
         kinds
             .iter_mut()
             .filter(|(name, _)| self.categorical.contains(name))
-            .for_each(|(_, kind)| *kind = Kind::Categorical);
+            .for_each(|(_, kind)| *kind = ColumnKind::Categorical);
         Ok(kinds)
     }
 
-    /// Refuses to leave out what is in neither source: it is probably misspelt.
-    pub(super) fn check_ignored(&self, reference: &Source, new: &[String]) -> Result<()> {
+    /// Checks that every ignored column exists in one of the sources.
+    ///
+    /// # Errors
+    /// A column exists in neither; it is probably misspelt.
+    pub(super) fn check_ignored(&self, reference: &DataSource, current: &DataSource) -> Result<()> {
         let known = |name: &String| {
-            new.contains(name)
-                || reference.profile.column(name).is_some()
-                || reference.skipped.iter().any(|skipped| skipped.name == *name)
+            reference.profile.column(name).is_some()
+                || reference.skipped.iter().chain(&current.skipped).any(|skipped| skipped.name == *name)
         };
         match self.ignore.iter().find(|name| !known(name)) {
             None => Ok(()),
             Some(name) => {
                 let columns = reference.profile.columns.iter().map(|column| &column.name);
-                bail!("--ignore: there is no column {name:?}; {} has {}", reference.name, listed(columns))
+                bail!(
+                    "--ignore: no column {name:?} in either source; the columns of {} are: {}",
+                    reference.name,
+                    listed(columns)
+                )
             }
         }
     }
 
-    /// The new columns that anyone asked for.
-    pub(super) fn of_new(&self, mut new: Vec<String>) -> Vec<String> {
-        new.retain(|name| self.takes(name));
-        new
+    /// Removes the new columns that are not to be compared.
+    pub(super) fn retain_new(&self, current: &mut DataSource) {
+        current.skipped.retain(|column| column.reason != SkipReason::NotInReference || self.takes(&column.name));
     }
 
-    fn wanted(&self) -> impl Iterator<Item = (&'static str, &String)> {
+    fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let columns = self.columns.iter().map(|name| ("--columns", name));
         columns.chain(self.categorical.iter().map(|name| ("--categorical", name)))
     }
 }
 
-/// Names for an error message, as many as one reads.
-pub(super) fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    const MOST: usize = 30;
-    let names: Vec<String> = names.map(|name| printable(name)).collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        all if all > MOST => format!("{} and {} more", names[..MOST].join(", "), all - MOST),
-        _ => names.join(", "),
-    }
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    list_names(names.map(String::as_str), NAMES)
 }

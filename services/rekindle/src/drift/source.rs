@@ -1,4 +1,4 @@
-//! From a path to a profile.
+//! Reads a file, or a stored profile of one, as a data source.
 
 use std::{
     collections::BTreeMap,
@@ -9,36 +9,35 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
-use rekindle_dataset::{Kind, Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason};
+use rekindle_dataset::{Error, Profiler, Progress, Scan, ScanBatch, ScanOptions};
+use rekindle_domain::ColumnKind;
+use rekindle_drift_report::{DataSource, SkipReason, SkippedColumn};
 use rekindle_statistics::profile::{ColumnProfile, Profile};
 
-use super::{
-    comparison::{Skipped, Source, WhySkipped},
-    notes,
-    selection::Selection,
-};
+use super::{notes, selection::Selection};
 
-/// Bytes of a file in which a profile says that it is one.
+/// Bytes at the start of a file within which a profile states its format.
 const OPENING: u64 = 4096;
 
-/// Bytes that no profile has.
+/// The largest size of a profile, in bytes.
 const LARGEST_PROFILE: u64 = 256 << 20;
 
-/// How many different values a column of numbers is counted by, and where progress is shown.
+/// How sources are read.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
+    /// Different values that the profile of a numeric column keeps.
     pub buckets: usize,
     pub format: &'a CsvFormat,
     pub bar: &'a ProgressBar,
 }
 
-/// How CSV files are written, where that is not told by themselves.
+/// The format of CSV files.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CsvFormat {
-    /// What parts the fields of CSV files, e.g. ';'; tab for a tabulator
+    /// Field delimiter of CSV files, e.g. ';', or the word tab
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = separator)]
     separator: u8,
-    /// Texts that stand for a missing value in CSV files, as the empty field always does, e.g. NA,null
+    /// Texts that stand for a missing value in CSV files, in addition to the empty field, e.g. NA,null
     #[arg(long, value_name = "TEXT,..", value_delimiter = ',')]
     missing: Vec<String>,
 }
@@ -47,47 +46,46 @@ fn separator(text: &str) -> Result<u8> {
     match text.as_bytes() {
         _ if text == "tab" => Ok(b'\t'),
         [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
-        _ => bail!("give one sign, such as ; or |, or tab"),
+        _ => bail!("expected one ASCII character, such as ; or |, or the word tab"),
     }
 }
 
 impl Reader<'_> {
-    /// What the data are held against: the columns selected, in their own kinds.
-    pub(super) fn reference(self, path: &Path, selection: &Selection) -> Result<Source> {
+    /// The reference data: the selected columns, in their own kinds.
+    pub(super) fn reference(self, path: &Path, selection: &Selection) -> Result<DataSource> {
         let name = path.display().to_string();
         if is_profile(path)? {
             return stored(path, selection);
         }
         let mut scan = self.open(path, None)?;
-        let mut skipped = skipped(&scan);
+        let mut skipped = skipped_by(&scan);
         let mut notes: Vec<String> =
             scan.strays().iter().filter(|stray| selection.takes(&stray.column)).map(notes::of_stray).collect();
         if !selection.is_all() {
             let own = kinds_of(&scan);
             let kinds = selection.kinds(&own, &name)?;
-            skipped.extend(own.into_keys().filter(|name| !kinds.contains_key(name)).map(deselected));
+            skipped.extend(own.into_keys().filter(|name| !kinds.contains_key(name)).map(not_selected));
             scan = self.open(path, Some(kinds))?;
         }
-        Ok(Source { name, profile: self.profile(path, scan, &mut notes)?, skipped, notes })
+        Ok(DataSource { name, profile: self.profile(path, scan, &mut notes)?, skipped, notes })
     }
 
-    /// The kinds of a file's columns, or of a profile's.
-    pub(super) fn kinds(self, path: &Path) -> Result<BTreeMap<String, Kind>> {
+    /// The kinds of the columns of a file or a profile.
+    pub(super) fn kinds(self, path: &Path) -> Result<BTreeMap<String, ColumnKind>> {
         match is_profile(path)? {
             true => Ok(kinds(&stored(path, &Selection::default())?.profile)),
             false => Ok(kinds_of(&self.open(path, None)?)),
         }
     }
 
-    /// A file in the kinds given; its other columns are left out.
-    pub(super) fn like(self, path: &Path, kinds: BTreeMap<String, Kind>) -> Result<Source> {
-        ensure!(!is_profile(path)?, "{} is a profile already: its rows are gone", path.display());
-        let (source, _) = self.in_kinds(path, kinds)?;
-        Ok(source)
+    /// A file in the given kinds, without its other columns.
+    pub(super) fn like(self, path: &Path, kinds: BTreeMap<String, ColumnKind>) -> Result<DataSource> {
+        ensure!(!is_profile(path)?, "{} is a profile, which has no rows; profile the data file", path.display());
+        self.in_kinds(path, kinds)
     }
 
-    /// The data, in the reference's kinds, and the names of the columns that the reference does not have.
-    pub(super) fn current(self, path: &Path, reference: &Profile) -> Result<(Source, Vec<String>)> {
+    /// The current data, in the kinds of the reference. Other columns are skipped as [`SkipReason::NotInReference`].
+    pub(super) fn current(self, path: &Path, reference: &Profile) -> Result<DataSource> {
         if is_profile(path)? {
             let mut source = stored(path, &Selection::default())?;
             let columns = std::mem::take(&mut source.profile.columns);
@@ -95,23 +93,21 @@ impl Reader<'_> {
                 columns.into_iter().partition(|column| reference.column(&column.name).is_some());
             source.profile.columns = known;
             source.notes.extend(notes::of_other_kinds(&source, reference));
-            return Ok((source, new.into_iter().map(|column| column.name).collect()));
+            source.skipped.extend(new.into_iter().map(|column| skipped(column.name, SkipReason::NotInReference)));
+            return Ok(source);
         }
         self.in_kinds(path, kinds(reference))
     }
 
-    /// The columns of these kinds, and the names of all others.
-    fn in_kinds(self, path: &Path, kinds: BTreeMap<String, Kind>) -> Result<(Source, Vec<String>)> {
+    fn in_kinds(self, path: &Path, kinds: BTreeMap<String, ColumnKind>) -> Result<DataSource> {
         let scan = self.open(path, Some(kinds))?;
-        let skipped = skipped(&scan);
-        let unexpected = scan.skipped().iter().filter(|column| column.reason == SkipReason::Unexpected);
-        let new = unexpected.map(|column| column.name.clone()).collect();
+        let skipped = skipped_by(&scan);
         let mut notes = Vec::new();
         let profile = self.profile(path, scan, &mut notes)?;
-        Ok((Source { name: path.display().to_string(), profile, skipped, notes }, new))
+        Ok(DataSource { name: path.display().to_string(), profile, skipped, notes })
     }
 
-    fn open(self, path: &Path, expected: Option<BTreeMap<String, Kind>>) -> Result<Scan> {
+    fn open(self, path: &Path, expected: Option<BTreeMap<String, ColumnKind>>) -> Result<Scan> {
         self.bar.set_message(path.display().to_string());
         let start = self.bar.position();
         let size = size(path);
@@ -120,23 +116,24 @@ impl Reader<'_> {
         let options = ScanOptions { expected, separator: *separator, missing, ..ScanOptions::default() };
         let scan = Scan::open(path, &options, &mut |progress| self.bar.set_position(start + part(size, progress)));
         self.bar.set_position(start);
-        scan.with_context(|| path.display().to_string())
+        scan.map_err(|error| {
+            let option = if matches!(error, Error::Separator { .. }) { ": --separator" } else { "" };
+            anyhow::Error::new(error).context(format!("{}{option}", path.display()))
+        })
     }
 
-    /// Shows every batch of the columns named to `look`.
+    /// Calls `visitor` with every batch of the columns in `kinds`.
     ///
     /// # Errors
-    /// A profile has no rows.
+    /// The file is a profile, which has no rows; it cannot be read; or `visitor` fails.
     pub(super) fn visit(
         self,
         path: &Path,
-        kinds: BTreeMap<String, Kind>,
-        mut look: impl FnMut(&[ScanColumn], &ScanBatch) -> Result<()>,
+        kinds: BTreeMap<String, ColumnKind>,
+        visitor: impl FnMut(&ScanBatch) -> Result<()>,
     ) -> Result<()> {
-        ensure!(!is_profile(path)?, "{} is a profile: its rows are gone, and they are needed", path.display());
-        let scan = self.open(path, Some(kinds))?;
-        let columns = scan.columns().to_vec();
-        self.each(path, scan, |batch| look(&columns, batch))
+        ensure!(!is_profile(path)?, "{} is a profile, which has no rows; use the data file", path.display());
+        self.each(path, self.open(path, Some(kinds))?, visitor)
     }
 
     fn profile(self, path: &Path, scan: Scan, notes: &mut Vec<String>) -> Result<Profile> {
@@ -161,11 +158,11 @@ impl Reader<'_> {
         Ok(profile)
     }
 
-    fn each(self, path: &Path, mut scan: Scan, mut look: impl FnMut(&ScanBatch) -> Result<()>) -> Result<()> {
+    fn each(self, path: &Path, mut scan: Scan, mut visitor: impl FnMut(&ScanBatch) -> Result<()>) -> Result<()> {
         let start = self.bar.position();
         let size = size(path);
         while let Some(batch) = scan.next() {
-            look(&batch.with_context(|| path.display().to_string())?)?;
+            visitor(&batch.with_context(|| path.display().to_string())?)?;
             self.bar.set_position(start + part(size, scan.progress()));
         }
         self.bar.set_position(start + size);
@@ -173,7 +170,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a file says that it is a profile. A pipe does not: what is read of it is gone.
+/// Whether a file states that it is a profile. A pipe is none: bytes read from it here would be lost to the reader.
 fn is_profile(path: &Path) -> Result<bool> {
     let opening = || -> std::io::Result<Vec<u8>> {
         let mut opening = Vec::new();
@@ -188,15 +185,17 @@ fn is_profile(path: &Path) -> Result<bool> {
     Ok(opening.starts_with(b"{") && (names_its_format || path.extension().is_some_and(|extension| extension == "json")))
 }
 
-fn stored(path: &Path, selection: &Selection) -> Result<Source> {
+fn stored(path: &Path, selection: &Selection) -> Result<DataSource> {
     let name = path.display().to_string();
     ensure!(
         size(path) <= LARGEST_PROFILE,
-        "{name} is no profile, but JSON too large to be one; save the data as CSV or Parquet"
+        "{name} is JSON, but too large for a profile; save the data as CSV or Parquet"
     );
     let bytes = fs::read(path).with_context(|| format!("cannot read {name}"))?;
     let mut profile = Profile::from_bytes(&bytes).with_context(|| {
-        format!("{name} is no profile that this version reads; make one with `rekindle profile FILE -o PROFILE.json`")
+        format!(
+            "{name} is not a profile that this version reads; make one with `rekindle profile FILE -o PROFILE.json`"
+        )
     })?;
     let most = ScanOptions::default().columns;
     ensure!(profile.columns.len() <= most, "the profile {name} has more than {most} columns");
@@ -204,52 +203,55 @@ fn stored(path: &Path, selection: &Selection) -> Result<Source> {
     let kinds = selection.kinds(&own, &name)?;
     if let Some((column, _)) = kinds.iter().find(|(column, kind)| own.get(*column) != Some(kind)) {
         bail!(
-            "--categorical: the profile {name} has {column:?} as numbers; make it anew with `rekindle profile FILE --categorical {column}`"
+            "--categorical: {column:?} is numeric in the profile {name}; make a new profile with `rekindle profile FILE --categorical {column}`"
         );
     }
     profile.columns.retain(|column| kinds.contains_key(&column.name));
-    let skipped = own.into_keys().filter(|name| !kinds.contains_key(name)).map(deselected).collect();
-    Ok(Source { name, profile, skipped, notes: Vec::new() })
+    let skipped = own.into_keys().filter(|name| !kinds.contains_key(name)).map(not_selected).collect();
+    Ok(DataSource { name, profile, skipped, notes: Vec::new() })
 }
 
-/// The columns of a file, in the kinds that it is read in.
-fn kinds_of(scan: &Scan) -> BTreeMap<String, Kind> {
+/// The kinds in which the columns of a file are read.
+fn kinds_of(scan: &Scan) -> BTreeMap<String, ColumnKind> {
     scan.columns().iter().map(|column| (column.name.clone(), column.kind)).collect()
 }
 
-/// The kinds of a profile's columns by name.
-pub(super) fn kinds(profile: &Profile) -> BTreeMap<String, Kind> {
+/// The kinds of the columns of a profile, by name.
+pub(super) fn kinds(profile: &Profile) -> BTreeMap<String, ColumnKind> {
     profile.columns.iter().map(|column| (column.name.clone(), kind(&column.profile))).collect()
 }
 
-fn kind(profile: &ColumnProfile) -> Kind {
+fn kind(profile: &ColumnProfile) -> ColumnKind {
     match profile {
-        ColumnProfile::Numeric(_) => Kind::Numeric,
-        ColumnProfile::Categorical(_) => Kind::Categorical,
-        ColumnProfile::Boolean(_) => Kind::Boolean,
-        ColumnProfile::Timestamp(_) => Kind::Timestamp,
+        ColumnProfile::Numeric(_) => ColumnKind::Numeric,
+        ColumnProfile::Categorical(_) => ColumnKind::Categorical,
+        ColumnProfile::Boolean(_) => ColumnKind::Boolean,
+        ColumnProfile::Timestamp(_) => ColumnKind::Timestamp,
     }
 }
 
-/// The columns of a type that has no kind.
-fn skipped(scan: &Scan) -> Vec<Skipped> {
-    let unsupported = scan.skipped().iter().filter(|column| column.reason != SkipReason::Unexpected);
-    let reason = |reason: &SkipReason| match reason {
-        SkipReason::Unsupported { found } => WhySkipped::Unsupported(found.clone()),
-        SkipReason::Unexpected => WhySkipped::Deselected,
+/// The columns that a scan skips.
+fn skipped_by(scan: &Scan) -> Vec<SkippedColumn> {
+    let reason = |reason: &rekindle_dataset::SkipReason| match reason {
+        rekindle_dataset::SkipReason::Unsupported { found } => SkipReason::UnsupportedType(found.clone()),
+        rekindle_dataset::SkipReason::Unexpected => SkipReason::NotInReference,
     };
-    unsupported.map(|column| Skipped { name: column.name.clone(), reason: reason(&column.reason) }).collect()
+    scan.skipped().iter().map(|column| skipped(column.name.clone(), reason(&column.reason))).collect()
 }
 
-fn deselected(name: String) -> Skipped {
-    Skipped { name, reason: WhySkipped::Deselected }
+fn not_selected(name: String) -> SkippedColumn {
+    skipped(name, SkipReason::NotSelected)
+}
+
+fn skipped(name: String, reason: SkipReason) -> SkippedColumn {
+    SkippedColumn { name, reason }
 }
 
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The part of a file's bytes that stands for how far it was read.
+/// The bytes of a file that correspond to its progress.
 fn part(size: u64, progress: Progress) -> u64 {
     match progress.total {
         0 => 0,

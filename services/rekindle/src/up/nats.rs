@@ -1,4 +1,4 @@
-//! The bus of `rekindle up`: nats-server as a child process on the loopback interface, its store beside the data.
+//! The NATS server of `rekindle up`: a child process on the loopback interface, with its storage in the data folder.
 
 use std::{
     env,
@@ -18,12 +18,12 @@ use tokio::{
     time::timeout,
 };
 
-/// Where the server program may be named.
+/// Environment variable with the path of the server program.
 const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
-/// How long the server may take to stop once asked.
+/// Time within which the server must stop after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running nats-server. It ends with this process however that ends; [`stop`](Self::stop) ends it in order.
+/// A running nats-server. It ends with this process, however that ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
 pub(crate) struct NatsServer {
     child: Child,
@@ -34,26 +34,26 @@ impl NatsServer {
     /// Starts the server on a loopback port with its files in `folder`.
     pub(crate) fn start(folder: &Path, port: u16) -> Result<Self> {
         let program = find_program()?;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let settings = folder.join("nats.conf");
         std::fs::write(&settings, configuration(folder, port)?)
             .with_context(|| format!("cannot write {}", settings.display()))?;
-        let log = std::fs::File::create(folder.join("nats.log")).context("cannot make the log of nats-server")?;
+        let log = std::fs::File::create(folder.join("nats.log")).context("cannot create the log of nats-server")?;
         let mut command = Command::new(&program);
         command.arg("--config").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // Ctrl-C in a terminal goes to the whole process group; the bus must outlive those who still write to it.
+        // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
         command.process_group(0).kill_on_drop(true);
         end_with_parent(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, port })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until it ends by itself; tells how.
+    /// Waits until it ends by itself. Returns its status.
     pub(crate) async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => status.to_string(),
@@ -61,10 +61,10 @@ impl NatsServer {
         }
     }
 
-    /// Asks it to end, and waits until it has; one that takes too long is killed.
+    /// Stops it with SIGTERM; kills it after the deadline.
     pub(crate) async fn stop(mut self) -> Result<()> {
         if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot end nats-server")?;
+            kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot stop nats-server")?;
         }
         if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
             self.child.kill().await.context("cannot kill nats-server")?;
@@ -73,14 +73,14 @@ impl NatsServer {
     }
 }
 
-/// A killed parent must not leave a server behind that holds the store.
+/// A killed parent must not leave a server behind that keeps the storage locked.
 #[cfg(target_os = "linux")]
 #[expect(
     unsafe_code,
     reason = "the only way to run code between fork and exec; the closure only makes one system call"
 )]
 fn end_with_parent(command: &mut Command) {
-    // SAFETY: prctl is async-signal-safe, and nothing is allocated or locked.
+    // SAFETY: prctl is async-signal-safe, and the closure neither allocates nor locks.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from));
     }
@@ -101,7 +101,7 @@ fn configuration(folder: &Path, port: u16) -> Result<String> {
     ))
 }
 
-/// The program named by the environment, else the one that `make tools` puts beside the build, else the one on the path.
+/// The program named by the environment, else the one that `make tools` installs beside the build, else the one on the PATH.
 fn find_program() -> Result<PathBuf> {
     if let Some(named) = env::var_os(PROGRAM_VARIABLE) {
         let named = PathBuf::from(named);
@@ -110,15 +110,15 @@ fn find_program() -> Result<PathBuf> {
         }
         bail!("{PROGRAM_VARIABLE} names {}, which is not a file", named.display());
     }
-    let exe = env::current_exe().context("cannot tell where this program is")?;
+    let exe = env::current_exe().context("the path of this program is unknown")?;
     let beside_build = exe.ancestors().map(|folder| folder.join(".tools/bin/nats-server"));
     let on_path = env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> =
         env::split_paths(&on_path).map(|folder| folder.join(OsStr::new("nats-server"))).collect();
     beside_build.chain(on_path).find(|candidate| candidate.is_file()).with_context(|| {
         format!(
-            "nats-server was not found: run `make tools`, put it on the PATH, name it in {PROGRAM_VARIABLE}, \
-             or give the address of a running one with --external-nats"
+            "nats-server not found: run `make tools`, install it on the PATH, set {PROGRAM_VARIABLE} to its path, \
+             or give the address of a running server with --external-nats"
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The gate on parts of the rows: a challenger that is better on the whole must not be worse for anybody who was named.
+//! The gate on slices: a challenger that is better overall must not be worse on a declared slice.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use rekindle_dataset::Table;
-use rekindle_proto::trainer::SliceEvaluation;
+use rekindle_domain::{Gate, evaluation::SliceEvaluation};
 
 use super::paired;
-use crate::{Error, job::Gate};
+use crate::Error;
 
-/// How rows without a value are called.
+/// The value of rows without one.
 const MISSING: &str = "(missing)";
 
-/// Every value of the gate's columns that has enough rows, in order of column and value.
-pub(super) fn judge(
+/// Every slice with enough rows, in order of column and value.
+pub(super) fn evaluate(
     rows: &Table,
     champion: &[f64],
     challenger: &[f64],
     gate: &Gate,
 ) -> Result<Vec<SliceEvaluation>, Error> {
-    let mut judged = Vec::new();
+    let mut evaluated = Vec::new();
     for column in &gate.slices {
         for (value, members) in values(rows, column)? {
             if (members.len() as u64) < gate.min_rows {
@@ -30,7 +30,7 @@ pub(super) fn judge(
             }
             let of = |losses: &[f64]| members.iter().map(|&row| losses[row]).collect::<Vec<f64>>();
             let found = paired(&of(champion), &of(challenger), gate)?;
-            judged.push(SliceEvaluation {
+            evaluated.push(SliceEvaluation {
                 column: column.clone(),
                 value,
                 rows: members.len() as u64,
@@ -39,7 +39,7 @@ pub(super) fn judge(
             });
         }
     }
-    Ok(judged)
+    Ok(evaluated)
 }
 
 /// The rows of each value.
@@ -59,7 +59,7 @@ fn value(column: &str, array: &dyn Array, row: usize) -> Result<String, Error> {
         DataType::Int64 => Ok(array.as_primitive::<Int64Type>().value(row).to_string()),
         DataType::Boolean => Ok(array.as_boolean().value(row).to_string()),
         other => Err(Error::Evaluation(format!(
-            "rows cannot be sliced by {column}, which is {other}: choose a column of texts, integers or flags"
+            "rows cannot be sliced by {column}, which is {other}: choose a column of strings, integers or booleans"
         ))),
     }
 }

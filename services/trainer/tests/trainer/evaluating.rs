@@ -1,26 +1,28 @@
 //! The gate.
 
-use rekindle_proto::{
-    json,
-    registry::{Run, RunStatus},
-    trainer::{Evaluation, Gate},
+use rekindle_client::wire;
+use rekindle_domain::{
+    Digest, Gate,
+    evaluation::Evaluation,
+    run::{Run, RunStatus},
 };
 
-use crate::sandbox::{Sandbox, evaluate, rows, train};
+use crate::world::{World, evaluate, rows, train};
 
-/// Two models: one learnt before the world turned, one after. Both have seen rows up to the 1200th hour at most.
-async fn models(sandbox: &Sandbox) -> (String, String) {
-    sandbox.dataset("before", rows(0, 600, false)).await;
-    sandbox.dataset("after", rows(600, 600, true)).await;
-    let champion = sandbox.finished(&train("before")).await;
-    let challenger = sandbox.finished(&train("after")).await;
-    (champion.outputs["bundle"].clone(), challenger.outputs["bundle"].clone())
+/// Two models: one trained before the drift, one after. Neither was trained on rows after the 1200th hour.
+async fn models(world: &World) -> (Digest, Digest) {
+    world.dataset("before", rows(0, 600, false)).await;
+    world.dataset("after", rows(600, 600, true)).await;
+    let champion = world.finished(&train("before")).await;
+    let challenger = world.finished(&train("after")).await;
+    let bundle = |run: &Run| run.outputs["bundle"].parse().expect("a digest");
+    (bundle(&champion), bundle(&challenger))
 }
 
-async fn evaluation(sandbox: &Sandbox, run: &Run) -> Evaluation {
+async fn evaluation(world: &World, run: &Run) -> Evaluation {
     let digest = run.outputs["evaluation"].parse().expect("a digest");
-    let bytes = sandbox.artifacts.get(&digest).await.expect("stored");
-    json::from_slice(&bytes).expect("an evaluation")
+    let bytes = world.artifacts.get(&digest).await.expect("stored");
+    wire::evaluation::from_json(&bytes).expect("an evaluation")
 }
 
 fn gate(min_rows: u64) -> Gate {
@@ -29,44 +31,44 @@ fn gate(min_rows: u64) -> Gate {
 
 #[tokio::test]
 async fn a_better_challenger_passes_and_a_worse_one_does_not() {
-    let sandbox = Sandbox::start().await;
-    let (old, new) = models(&sandbox).await;
-    // The first 200 rows were seen by the challenger, and do not count.
-    sandbox.dataset("holdout", rows(1000, 500, true)).await;
-    let better = sandbox.finished(&evaluate("holdout", &old, &new, gate(100))).await;
+    let world = World::start().await;
+    let (old, new) = models(&world).await;
+    // The challenger was trained on the first 200 rows, which are excluded.
+    world.dataset("holdout", rows(1000, 500, true)).await;
+    let better = world.finished(&evaluate("holdout", old, new, gate(100))).await;
     assert_eq!(better.outputs["verdict"], "pass");
-    let judged = evaluation(&sandbox, &better).await;
-    assert!(judged.pass && judged.improvement_lower_bound > 0.0, "{judged:?}");
-    assert_eq!(judged.rows, 300, "those that neither has seen");
-    let slices: Vec<_> = judged.slices.iter().map(|slice| (slice.value.as_str(), slice.rows)).collect();
+    let evaluated = evaluation(&world, &better).await;
+    assert!(evaluated.pass && evaluated.improvement_lower_bound > 0.0, "{evaluated:?}");
+    assert_eq!(evaluated.rows, 300, "the rows that neither was trained on");
+    let slices: Vec<_> = evaluated.slices.iter().map(|slice| (slice.value.as_str(), slice.rows)).collect();
     assert_eq!(slices, [("north", 200), ("south", 100)]);
-    assert!(judged.challenger_metrics["log_loss"] < judged.champion_metrics["log_loss"]);
-    assert!(better.metrics.iter().any(|metric| metric.name == "challenger.log_loss"), "both were logged");
+    assert!(evaluated.challenger_metrics["log_loss"] < evaluated.champion_metrics["log_loss"]);
+    assert!(better.metrics.iter().any(|metric| metric.name == "challenger.log_loss"), "the metrics of both are logged");
 
-    let worse = sandbox.finished(&evaluate("holdout", &new, &old, gate(100))).await;
+    let worse = world.finished(&evaluate("holdout", new, old, gate(100))).await;
     assert_eq!(worse.outputs["verdict"], "reject");
-    let same = sandbox.finished(&evaluate("holdout", &new, &new, gate(100))).await;
+    let same = world.finished(&evaluate("holdout", new, new, gate(100))).await;
     assert_eq!(same.outputs["verdict"], "reject", "ties go to the champion");
 }
 
 #[tokio::test]
-async fn too_few_unseen_rows_cannot_tell() {
-    let sandbox = Sandbox::start().await;
-    let (old, new) = models(&sandbox).await;
-    sandbox.dataset("holdout", rows(1000, 500, true)).await;
-    let run = sandbox.finished(&evaluate("holdout", &old, &new, gate(301))).await;
+async fn too_few_unseen_rows_are_inconclusive() {
+    let world = World::start().await;
+    let (old, new) = models(&world).await;
+    world.dataset("holdout", rows(1000, 500, true)).await;
+    let run = world.finished(&evaluate("holdout", old, new, gate(301))).await;
     assert_eq!(run.outputs["verdict"], "reject");
-    let reason = evaluation(&sandbox, &run).await.reason;
+    let reason = evaluation(&world, &run).await.reason;
     assert!(reason.contains("300 rows") && reason.contains("301"), "{reason}");
 }
 
 #[tokio::test]
-async fn a_bundle_that_is_no_bundle_fails_the_run() {
-    let sandbox = Sandbox::start().await;
-    sandbox.dataset("holdout", rows(0, 100, true)).await;
-    let stored = sandbox.artifacts.put("not a manifest".into()).await.expect("stored").to_string();
-    let id = sandbox.submit(&evaluate("holdout", &stored, &stored, gate(10))).await.expect("submitted");
-    let run = sandbox.ended(&id).await;
-    assert_eq!(run.status(), RunStatus::Failed);
+async fn a_blob_that_is_not_a_bundle_fails_the_run() {
+    let world = World::start().await;
+    world.dataset("holdout", rows(0, 100, true)).await;
+    let stored = world.artifacts.put("not a manifest".into()).await.expect("stored");
+    let id = world.submit(&evaluate("holdout", stored, stored, gate(20))).await.expect("submitted");
+    let run = world.ended(id).await;
+    assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.contains("manifest"), "{}", run.error);
 }

@@ -1,63 +1,64 @@
-//! Jobs that train: what they leave behind, and what disturbances change.
+//! Jobs that train: their results, and the effect of disturbances.
 
 use async_nats::HeaderMap;
-use prost::Message as _;
-use rekindle_domain::Digest;
-use rekindle_model::{Bundle, Model};
-use rekindle_proto::{
-    registry::{GetMetricHistoryRequest, ListModelVersionsRequest, RunStatus},
-    trainer::{Job, job::Work},
+use rekindle_bundle::{Bundle, Model};
+use rekindle_bus::subject;
+use rekindle_client::{PageRequest, wire};
+use rekindle_domain::{
+    Digest,
+    job::{Job, Work},
+    run::RunStatus,
 };
 use rekindle_runtime::shutdown::Shutdown;
 use rekindle_testkit::eventually;
 
-use crate::sandbox::{Sandbox, rows, train, train_with};
+use crate::world::{World, rows, train, train_long};
 
 /// A job that ends only when it is stopped.
 fn endless(dataset: &str) -> Job {
-    let recipe = serde_json::json!({ "target": "late", "max_epochs": 1000, "patience": 1000, "batch_size": 8 });
-    train_with(dataset, &recipe)
+    train_long(dataset, 1000, 8)
 }
 
-async fn running(sandbox: &Sandbox, job: &Job) {
+async fn running(world: &World, job: &Job) {
     eventually("a metric was logged", async || {
-        let run = sandbox.run(&job.id).await.map_err(|status| status.to_string())?;
-        if run.metrics.is_empty() { Err(format!("it is {:?}", run.status())) } else { Ok(()) }
+        let run = world.run(job.id).await.map_err(|error| error.to_string())?;
+        if run.metrics.is_empty() { Err(format!("it is {:?}", run.status)) } else { Ok(()) }
     })
     .await;
 }
 
-async fn versions(sandbox: &Sandbox) -> usize {
-    let request = ListModelVersionsRequest { model: "late-flights".to_owned(), ..Default::default() };
-    sandbox.models.clone().list_model_versions(request).await.expect("a model").into_inner().versions.len()
+async fn versions(world: &World) -> usize {
+    let model = "late-flights".parse().expect("a name");
+    world.registry.model_versions(&model, PageRequest::first(100)).await.expect("a model").items.len()
 }
 
 #[tokio::test]
-async fn a_finished_job_leaves_a_model_version_with_its_whole_story() {
-    let sandbox = Sandbox::start().await;
-    let dataset = sandbox.dataset("flights", rows(0, 600, false)).await;
+async fn a_finished_job_leaves_a_model_version_with_its_provenance() {
+    let world = World::start().await;
+    let dataset = world.dataset("flights", rows(0, 600, false)).await;
     let mut job = train("flights");
-    if let Some(Work::Train(work)) = &mut job.work {
-        work.train_until = dataset.time_max;
+    let (_, last) = dataset.time_range.expect("a time column");
+    if let Work::Train(work) = &mut job.work {
+        work.until = Some(last);
     }
-    let run = sandbox.finished(&job).await;
+    let run = world.finished(&job).await;
     assert_eq!(run.outputs["model_version"], "1");
     let digest: Digest = run.outputs["bundle"].parse().expect("a digest");
     let bundle = Bundle::load(&digest, |digest| {
-        let artifacts = sandbox.artifacts.clone();
+        let artifacts = world.artifacts.clone();
         async move { artifacts.get(&digest).await }
     })
     .await
     .expect("stored whole");
-    Model::from_bundle(&bundle).expect("a model").warm_up().expect("answers");
+    Model::from_bundle(&bundle).expect("a model").warm_up().expect("predicts");
     let provenance = &bundle.manifest.provenance;
-    assert_eq!(provenance.run_id, job.id);
-    assert_eq!(provenance.dataset_digests[0].to_string(), dataset.content_digest);
-    let until = dataset.time_max.expect("a time column").seconds * 1000;
-    assert!(provenance.trained_until.expect("a time column") <= until, "the last row was not looked at");
+    assert_eq!(provenance.run_id, job.id.to_string());
+    assert_eq!(provenance.dataset_digests[0], dataset.content);
+    let until = last.timestamp_millis();
+    assert!(provenance.trained_until.expect("a time column") <= until, "the last row is excluded");
 
-    let request = GetMetricHistoryRequest { run_id: job.id.clone(), name: "log_loss".to_owned() };
-    let history = sandbox.runs.clone().get_metric_history(request).await.expect("a history").into_inner().metrics;
+    let page = PageRequest::first(500);
+    let history = world.registry.metric_history(job.id, "log_loss", page).await.expect("a history").items;
     let steps: Vec<i64> = history.iter().map(|point| point.step).collect();
     assert_eq!(steps, (1..=i64::try_from(steps.len()).expect("few")).collect::<Vec<_>>());
     let best = run.metrics.iter().find(|metric| metric.name == "best.log_loss").expect("logged").value;
@@ -65,71 +66,68 @@ async fn a_finished_job_leaves_a_model_version_with_its_whole_story() {
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_done_fails_with_the_reason() {
-    let sandbox = Sandbox::start().await;
-    sandbox.dataset("few", rows(0, 20, false)).await;
-    let id = sandbox.submit(&train("few")).await.expect("submitted");
-    let run = sandbox.ended(&id).await;
-    assert_eq!(run.status(), RunStatus::Failed);
+async fn a_job_that_fails_records_the_reason() {
+    let world = World::start().await;
+    world.dataset("few", rows(0, 20, false)).await;
+    let id = world.submit(&train("few")).await.expect("submitted");
+    let run = world.ended(id).await;
+    assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.contains("20 rows are too few"), "{}", run.error);
 }
 
 #[tokio::test]
 async fn a_job_delivered_twice_has_one_effect() {
-    let sandbox = Sandbox::without_worker().await;
-    sandbox.dataset("flights", rows(0, 300, false)).await;
+    let world = World::without_worker().await;
+    world.dataset("flights", rows(0, 300, false)).await;
     let mut job = train("flights");
-    sandbox.submit(&job).await.expect("submitted");
-    if let Some(Work::Train(work)) = &mut job.work {
-        work.dataset.as_mut().expect("named").version = 1;
-    }
-    let again = job.encode_to_vec().into();
-    sandbox.bus.publish("rekindle.jobs.cpu".to_owned(), "again", HeaderMap::new(), again).await.expect("published");
+    world.submit(&job).await.expect("submitted");
+    job.dataset.version = Some(1);
+    let again = wire::job::encode(&job).into();
+    world.bus.publish(subject::jobs("cpu"), "again", HeaderMap::new(), again).await.expect("published");
     let shutdown = Shutdown::new();
-    let worker = sandbox.start_worker(&shutdown).await;
-    // The queue is in order: when a later job is done, both deliveries are.
-    sandbox.finished(&train("flights")).await;
-    assert_eq!(versions(&sandbox).await, 2);
-    let run = sandbox.run(&job.id).await.expect("its run");
-    assert_eq!((run.status(), run.outputs["model_version"].as_str()), (RunStatus::Finished, "1"));
+    let worker = world.start_worker(&shutdown).await;
+    // The queue is ordered: once a later job is done, so are both deliveries.
+    world.finished(&train("flights")).await;
+    assert_eq!(versions(&world).await, 2);
+    let run = world.run(job.id).await.expect("its run");
+    assert_eq!((run.status, run.outputs["model_version"].as_str()), (RunStatus::Finished, "1"));
     shutdown.begin();
     worker.await.expect("ends");
 }
 
 #[tokio::test]
-async fn a_cancelled_job_stops_and_makes_room() {
-    let sandbox = Sandbox::start().await;
-    sandbox.dataset("flights", rows(0, 3000, false)).await;
+async fn a_cancelled_job_stops_and_frees_its_worker() {
+    let world = World::start().await;
+    world.dataset("flights", rows(0, 3000, false)).await;
     let job = endless("flights");
-    sandbox.submit(&job).await.expect("submitted");
-    running(&sandbox, &job).await;
-    sandbox.cancel(&job).await;
-    let run = sandbox.run(&job.id).await.expect("its run");
-    assert_eq!((run.status(), run.error.as_str()), (RunStatus::Killed, "no longer wanted"));
-    // There is one worker: it is free again.
-    sandbox.finished(&train("flights")).await;
-    assert_eq!(sandbox.run(&job.id).await.expect("its run").status(), RunStatus::Killed);
+    world.submit(&job).await.expect("submitted");
+    running(&world, &job).await;
+    world.cancel(&job).await;
+    let run = world.run(job.id).await.expect("its run");
+    assert_eq!((run.status, run.error.as_str()), (RunStatus::Killed, "superseded"));
+    // The only worker is free again.
+    world.finished(&train("flights")).await;
+    assert_eq!(world.run(job.id).await.expect("its run").status, RunStatus::Killed);
 }
 
 #[tokio::test]
-async fn a_job_handed_back_is_finished_by_another_trainer_with_the_same_result() {
-    let sandbox = Sandbox::without_worker().await;
-    sandbox.dataset("flights", rows(0, 3000, false)).await;
-    let long = serde_json::json!({ "target": "late", "max_epochs": 40, "patience": 40, "batch_size": 32 });
-    let job = train_with("flights", &long);
-    sandbox.submit(&job).await.expect("submitted");
+async fn a_job_returned_to_the_queue_is_finished_by_another_trainer() {
+    let world = World::without_worker().await;
+    world.dataset("flights", rows(0, 3000, false)).await;
+    let job = train_long("flights", 40, 32);
+    world.submit(&job).await.expect("submitted");
     let first = Shutdown::new();
-    let worker = sandbox.start_worker(&first).await;
-    running(&sandbox, &job).await;
+    let worker = world.start_worker(&first).await;
+    running(&world, &job).await;
     first.begin();
     worker.await.expect("ends in order");
-    let interrupted = sandbox.run(&job.id).await.expect("its run");
+    let interrupted = world.run(job.id).await.expect("its run");
     let second = Shutdown::new();
-    let worker = sandbox.start_worker(&second).await;
-    let run = sandbox.ended(&job.id).await;
-    assert_eq!(run.status(), RunStatus::Finished, "{}", run.error);
-    assert_eq!(interrupted.status(), RunStatus::Running, "it was handed back in the middle");
-    assert_eq!(versions(&sandbox).await, 1);
+    let worker = world.start_worker(&second).await;
+    let run = world.ended(job.id).await;
+    assert_eq!(run.status, RunStatus::Finished, "{}", run.error);
+    assert_eq!(interrupted.status, RunStatus::Running, "it was returned to the queue before its end");
+    assert_eq!(versions(&world).await, 1);
     second.begin();
     worker.await.expect("ends in order");
 }

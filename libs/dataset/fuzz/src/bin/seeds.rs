@@ -1,5 +1,5 @@
-//! Writes the seeds that code has to write, into the folder `seeds` beside the manifest: Parquet files, and profiles with the sketches
-//! that stand for more texts than are counted each, forged small.
+//! Writes the generated seeds into the folder `seeds` beside the manifest: Parquet files, and small profiles with the sketches that
+//! otherwise only large columns have.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(profiles.join("kinds.json"), small().to_bytes())?;
     fs::write(profiles.join("coarse.json"), coarse().to_bytes())?;
     fs::write(profiles.join("none.json"), Profile::new(0, Vec::new()).to_bytes())?;
-    // The sketch of different keys has three forms: a list, a set, and registers.
+    // The sketch of distinct keys has three forms: a list, a set, and registers.
     for (name, texts) in [("list", 5), ("set", 40), ("registers", 600)] {
         fs::write(profiles.join(name).with_extension("json"), many(texts)?)?;
     }
@@ -49,14 +49,14 @@ fn small() -> Profile {
     Profile::new(40, columns)
 }
 
-/// Numbers in fewer buckets than they have values.
+/// Numbers with fewer buckets than distinct values.
 fn coarse() -> Profile {
     let mut numeric = Numeric::with_buckets(16);
     (0..500_u32).for_each(|i| numeric.add(Some(f64::from(i * 7919 % 1009) - 300.5)));
     Profile::new(500, vec![column("number", ColumnProfile::Numeric(numeric))])
 }
 
-/// Texts in groups, which otherwise takes thousands of them.
+/// Texts in groups, as a column of thousands of distinct texts has them.
 fn many(texts: u64) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let (mut groups, mut distinct) = (PrefixCounts::new(16), Distinct::new());
     let (mut frequent, mut lengths) = (Frequent::new(), Numeric::new());

@@ -2,7 +2,7 @@ use super::{Column, chi_square, each_value, finite, g_test, hellinger, jensen_sh
 use super::{kullback_leibler, psi, wasserstein, z};
 use crate::{Error, error::check_rows};
 
-/// A statistical test of Evidently's.
+/// A statistical test of Evidently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatTest {
     /// Kolmogorov-Smirnov test, of numbers.
@@ -25,14 +25,14 @@ pub enum StatTest {
     Hellinger,
 }
 
-/// Columns of more rows than this in the reference are given to distances, others to tests.
+/// Columns with more reference rows than this are compared by a distance, others by a test.
 const TESTED_UP_TO: u64 = 1000;
 
-/// Numbers of no more distinct values than this, on both sides together, are taken for categories.
+/// Numeric columns with at most this many distinct values, on both sides together, are compared as categories.
 const DISCRETE_UP_TO: usize = 5;
 
-/// The test that Evidently takes for a column if none is asked for (`get_stattest`), by the rows of the reference and
-/// the distinct values of both sides.
+/// The default test of Evidently for a column (`get_stattest`), by the rows of the reference and the distinct values of both
+/// sides.
 ///
 /// # Errors
 /// A side without rows.
@@ -47,10 +47,10 @@ pub fn default_test(column: &Column<'_>) -> Result<StatTest, Error> {
     })
 }
 
-/// What Evidently calls a column's drift score: the p-value of a test, the value of a distance.
+/// The drift score of Evidently: the p-value of a test, or the value of a distance.
 ///
 /// # Errors
-/// As the test; a test of numbers asked of categories.
+/// As the test; a numeric test for a categorical column.
 pub fn score(test: StatTest, column: &Column<'_>) -> Result<f64, Error> {
     match (test, column.numbers()) {
         (StatTest::KolmogorovSmirnov, Some((r, w))) => kolmogorov_smirnov(r, w).map(|test| test.p_value),
@@ -67,7 +67,7 @@ pub fn score(test: StatTest, column: &Column<'_>) -> Result<f64, Error> {
 }
 
 impl StatTest {
-    /// The name in Evidently's registry.
+    /// The name in the registry of Evidently.
     pub fn name(self) -> &'static str {
         match self {
             Self::KolmogorovSmirnov => "ks",
@@ -90,8 +90,8 @@ impl StatTest {
         }
     }
 
-    /// Whether Evidently reports drift at this score: a p-value below the threshold (or at it, for Kolmogorov and
-    /// Smirnov's alone), a distance of at least the threshold.
+    /// Whether Evidently reports drift at this score: a p-value below the threshold (or equal to it, for Kolmogorov-Smirnov only), a
+    /// distance of at least the threshold.
     pub fn drifted(self, score: f64) -> bool {
         match self {
             Self::KolmogorovSmirnov => score <= self.threshold(),
@@ -106,7 +106,7 @@ pub(super) fn is_discrete(column: &Column<'_>) -> bool {
     matches!(column, Column::Categorical(_)) || distinct(column) <= DISCRETE_UP_TO
 }
 
-/// Distinct values of both sides together, infinite ones apart.
+/// Distinct finite values of both sides together.
 fn distinct(column: &Column<'_>) -> usize {
     match column {
         Column::Numeric(reference, window) | Column::Integer(reference, window) => {

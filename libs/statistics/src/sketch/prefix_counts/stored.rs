@@ -3,21 +3,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{PrefixCounts, table::Table};
 
-/// What is wrong with stored counts.
+/// Why stored counts are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixCountsError {
     /// The text is not the base64 of pairs of integers.
     #[error("the counts cannot be decoded: {0}")]
     Decode(String),
-    /// Numbers that no counting gives.
-    #[error("the counts contradict themselves: {0}")]
-    Contradiction(&'static str),
+    /// Inconsistent numbers.
+    #[error("the counts are inconsistent: {0}")]
+    Inconsistent(&'static str),
 }
 
-/// Room for the prefixes of no honest file.
+/// The largest capacity of a valid file.
 const MAX_CAPACITY: usize = 1 << 24;
 
-/// Counts as they are stored: the prefixes in ascending order, each as its distance from the one before, with its count,
+/// The stored form of counts: the prefixes in ascending order, each as the difference from the previous one, with its count,
 /// as variable-length integers (postcard) in base64.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,18 +45,18 @@ impl TryFrom<Stored> for PrefixCounts {
     type Error = PrefixCountsError;
 
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        use PrefixCountsError::Contradiction;
+        use PrefixCountsError::Inconsistent;
         if !(2..=MAX_CAPACITY).contains(&stored.capacity) {
-            return Err(Contradiction("the capacity is out of range"));
+            return Err(Inconsistent("the capacity is out of range"));
         }
         if stored.shift >= u64::BITS {
-            return Err(Contradiction("all bits of a key are dropped"));
+            return Err(Inconsistent("all bits of a key are dropped"));
         }
         let bytes = BASE64.decode(&stored.counts).map_err(|error| PrefixCountsError::Decode(error.to_string()))?;
         let steps: Vec<(u64, u64)> =
             postcard::from_bytes(&bytes).map_err(|error| PrefixCountsError::Decode(error.to_string()))?;
         if steps.len() > stored.capacity {
-            return Err(Contradiction("there are more prefixes than the capacity"));
+            return Err(Inconsistent("there are more prefixes than the capacity"));
         }
         let table = table(&steps, stored.shift)?;
         Ok(Self { capacity: stored.capacity, shift: stored.shift, table, sorted: std::sync::OnceLock::new() })
@@ -64,15 +64,15 @@ impl TryFrom<Stored> for PrefixCounts {
 }
 
 fn table(steps: &[(u64, u64)], shift: u32) -> Result<Table, PrefixCountsError> {
-    use PrefixCountsError::Contradiction;
+    use PrefixCountsError::Inconsistent;
     let largest = u64::MAX >> shift;
     let (mut table, mut prefix, mut rows) = (Table::new(), 0_u64, 0_u64);
     for (index, &(step, count)) in steps.iter().enumerate() {
         prefix =
-            prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Contradiction("a prefix is too large"))?;
-        rows = rows.checked_add(count).ok_or(Contradiction("the rows are too many to count"))?;
+            prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Inconsistent("a prefix is too large"))?;
+        rows = rows.checked_add(count).ok_or(Inconsistent("the rows are too many to count"))?;
         if count == 0 || (step == 0 && index > 0) {
-            return Err(Contradiction("a prefix is empty or occurs twice"));
+            return Err(Inconsistent("a prefix is empty or occurs twice"));
         }
         table.add(prefix, count);
     }

@@ -1,5 +1,5 @@
-//! From prefixes to counts above zero. It is what a profile of a large file spends its time in, one column's table after the
-//! other's, so that what counts is how few cache lines a batch of values touches.
+//! A map from prefixes to positive counts. Profiling a large file spends its time here, in the tables of one column after another, so the
+//! design minimises the cache lines that a batch of values touches.
 
 mod pages;
 mod scattered;
@@ -7,8 +7,8 @@ mod scattered;
 use pages::Pages;
 use scattered::Scattered;
 
-/// Counts by prefix: page by page where prefixes are neighbours, as those of a continuous quantity are once they are
-/// short, else each by itself.
+/// Counts by prefix: in pages if prefixes are close to each other, as those of a continuous quantity are once they are short, else in a
+/// hash table.
 #[derive(Debug, Clone)]
 pub(super) enum Table {
     Scattered(Scattered),
@@ -20,7 +20,7 @@ impl Table {
         Self::Scattered(Scattered::new())
     }
 
-    /// A table of these, different prefixes, with room for `capacity`.
+    /// A table of distinct prefixes, with space for `capacity`.
     pub(super) fn of(prefixes: &[(u64, u64)], capacity: usize) -> Self {
         let mut table = match Pages::with_room_for(prefixes.iter().map(|(prefix, _)| *prefix), capacity) {
             Some(pages) => Self::Pages(pages),
@@ -66,7 +66,7 @@ impl Table {
         scattered.into_iter().flatten().chain(pages.into_iter().flatten())
     }
 
-    /// Counts each prefix by itself from now on.
+    /// Converts pages to a hash table.
     #[cold]
     fn scatter(&mut self) {
         let mut scattered = Scattered::with_room_for(self.len());
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts these prefixes in a table that begins with the first few, and in a map.
+    /// Counts the prefixes in a table that starts with the first few, and in a standard map.
     fn count(prefixes: &[u64], first: usize, capacity: usize) -> (Table, BTreeMap<u64, u64>) {
         let (first, later) = prefixes.split_at(first);
         let mut map = BTreeMap::new();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_those_of_a_map_wherever_the_prefixes_lie() {
+    fn counts_equal_those_of_a_standard_map_for_any_prefixes() {
         let near: Vec<u64> = (0..5000_u64).map(|i| 1_000_000 + i * i % 3001).collect();
         let far: Vec<u64> = (0..5000_u64).map(|i| (i * i % 3001).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let from_near_to_far = [&near[..], &far[..]].concat();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_are_no_prefix() {
+    fn zero_rows_add_no_prefix() {
         for mut table in [Table::new(), Table::of(&[(1, 1)], 4096)] {
             let len = table.len();
             table.add(0, 0);

@@ -1,5 +1,4 @@
-//! A deployment. It moves as the planner in [`rekindle_domain::rollout`] says, each time by an update that is guarded by the
-//! revision that was read.
+//! A deployment. The planner in [`rekindle_domain::rollout`] decides its changes; each is an update guarded by the revision that was read.
 
 use sea_orm::entity::prelude::*;
 

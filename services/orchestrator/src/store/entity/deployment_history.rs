@@ -1,4 +1,4 @@
-//! A version that was stable, for going back.
+//! A version that was stable: a rollback returns to the one before.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,7 +13,7 @@ pub struct Model {
     pub revision: i64,
     pub version: i32,
     pub bundle_digest: String,
-    /// Whether a rollback has gone behind it.
+    /// Whether it was rolled back.
     pub withdrawn: bool,
     pub stable_at: DateTimeUtc,
 }

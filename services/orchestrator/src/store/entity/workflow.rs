@@ -1,5 +1,4 @@
-//! A workflow. It moves as [`rekindle_domain::workflow::WorkflowState`] draws it, each time by an update that is
-//! guarded by the epoch that was read.
+//! A workflow. [`rekindle_domain::workflow::WorkflowState`] defines its transitions; each is an update guarded by the epoch that was read.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,10 +1,10 @@
 //! One version of a dataset; written once, never changed.
 
+use rekindle_domain::dataset::{Column as DatasetColumn, ColumnSummary};
 use sea_orm::{FromJsonQueryResult, entity::prelude::*};
 use serde::{Deserialize, Serialize};
 
 use super::Digests;
-use crate::dataset::{Column as DatasetColumn, ColumnSummary};
 
 /// The columns, in order, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]

@@ -10,17 +10,13 @@ use super::{Digests, Numbers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "String", db_type = "String(StringLen::None)", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
-    PendingRegistration,
     Ready,
-    FailedRegistration,
 }
 
 impl From<VersionStatus> for Status {
     fn from(status: VersionStatus) -> Self {
         match status {
-            VersionStatus::PendingRegistration => Self::PendingRegistration,
             VersionStatus::Ready => Self::Ready,
-            VersionStatus::FailedRegistration => Self::FailedRegistration,
         }
     }
 }
@@ -28,9 +24,7 @@ impl From<VersionStatus> for Status {
 impl From<Status> for VersionStatus {
     fn from(status: Status) -> Self {
         match status {
-            Status::PendingRegistration => Self::PendingRegistration,
             Status::Ready => Self::Ready,
-            Status::FailedRegistration => Self::FailedRegistration,
         }
     }
 }

@@ -1,20 +1,20 @@
-/// Counts of neighbouring prefixes side by side, for which a fraction of a hash table's memory does, and no search.
+/// Counts of neighbouring prefixes in adjacent memory, which needs a fraction of the memory of a hash table, and no search.
 #[derive(Debug, Clone)]
 pub(in crate::sketch::prefix_counts) struct Pages {
-    /// The pages by their number, hashed, with linear probing; a power of two of them, a quarter of them taken at most.
+    /// The pages by the hash of their number, with linear probing; a power of two entries, at most a quarter of them used.
     directory: Vec<Entry>,
     counts: Vec<[u64; PREFIXES]>,
     /// Counts above zero.
     used: usize,
-    /// How many pages it is worth to have.
+    /// The largest number of pages that is worthwhile.
     most: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// The leading bits of the page's prefixes.
+    /// The leading bits of the prefixes of the page.
     number: u64,
-    /// Where its counts are, or [`NOWHERE`].
+    /// The index of its counts, or [`NOWHERE`].
     place: u32,
 }
 
@@ -24,13 +24,13 @@ const NOWHERE: u32 = u32::MAX;
 const PAGE_BITS: u32 = 6;
 const PREFIXES: usize = 1 << PAGE_BITS;
 
-/// Counts that there may be for each prefix of the capacity, most of them zero, when pages are chosen, and when they
-/// are given up again.
+/// Count cells per prefix of the capacity, most of them zero, below which pages are chosen, and above which they are converted to a hash
+/// table.
 const BEGIN_BELOW: usize = 8;
 const END_ABOVE: usize = 16;
 
 impl Pages {
-    /// No counts, with room for these prefixes; `None` if they lie too far apart.
+    /// Without counts, with space for these prefixes; `None` if they are too sparse.
     pub(super) fn with_room_for(prefixes: impl Iterator<Item = u64>, capacity: usize) -> Option<Self> {
         let mut numbers: Vec<u64> = prefixes.map(|prefix| prefix >> PAGE_BITS).collect();
         numbers.sort_unstable();
@@ -44,7 +44,7 @@ impl Pages {
         Some(pages)
     }
 
-    /// Adds to a count, unless that would take a page too many.
+    /// Adds to a count, unless that needs more than the largest number of pages.
     #[inline]
     pub(super) fn add(&mut self, prefix: u64, rows: u64) -> bool {
         let entry = self.directory[self.slot(prefix >> PAGE_BITS)];
@@ -80,11 +80,11 @@ impl Pages {
         })
     }
 
-    /// The entry of a page, or the empty one where it belongs.
+    /// The entry of a page, or the empty entry for it.
     #[inline]
     fn slot(&self, number: u64) -> usize {
         let mask = self.directory.len() - 1;
-        // Fibonacci hashing: the product's leading bits depend on every bit of the number.
+        // Fibonacci hashing: the leading bits of the product depend on every bit of the number.
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut slot = (hash >> (u64::BITS - self.directory.len().trailing_zeros())) as usize;
         while self.directory[slot].number != number && self.directory[slot].place != NOWHERE {
@@ -93,7 +93,7 @@ impl Pages {
         slot
     }
 
-    /// A page of zeros, unless there are enough.
+    /// Adds a page of zeros, unless the largest number is reached.
     #[cold]
     fn open(&mut self, number: u64) -> Option<u32> {
         if self.counts.len() == self.most {
@@ -116,7 +116,7 @@ impl Pages {
     }
 }
 
-/// A prefix's place in its page.
+/// The position of a prefix in its page.
 #[inline]
 fn index(prefix: u64) -> usize {
     (prefix % PREFIXES as u64) as usize

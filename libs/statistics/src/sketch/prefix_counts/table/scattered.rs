@@ -1,14 +1,13 @@
-/// Each prefix with its count, by a hash of the prefix: several times as fast as the standard map, since keys and counts are plain
-/// integers, an empty slot is a count of zero, and a prefix is nearly always found in the cache line that its hash names,
-/// without a jump that depends on where in it.
+/// A hash table from prefixes to counts. It is several times as fast as the standard map: keys and counts are integers, an empty slot is a
+/// count of zero, and a prefix is nearly always in the cache line given by its hash, where it is found without branches.
 #[derive(Debug, Clone)]
 pub(in crate::sketch::prefix_counts) struct Scattered {
-    /// A power of two of them.
+    /// A power of two lines.
     lines: Vec<Line>,
     used: usize,
 }
 
-/// The slots of one cache line, taken from the first on. A prefix is in the first line from its own on that had a slot left.
+/// The slots of one cache line, filled from the first. A prefix is in the first line with a free slot, starting at its own.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
 struct Line([Slot; SLOTS]);
@@ -22,7 +21,7 @@ struct Slot {
 
 const SLOTS: usize = 4;
 
-/// Lines that a new table starts with, so that small columns stay small.
+/// Lines of a new table, few so that small columns need little memory.
 const FIRST_LINES: usize = 16;
 
 impl Scattered {
@@ -30,7 +29,7 @@ impl Scattered {
         Self::with_lines(FIRST_LINES)
     }
 
-    /// A table that has room for that many prefixes without growing.
+    /// A table with space for `prefixes` prefixes without growing.
     pub(super) fn with_room_for(prefixes: usize) -> Self {
         Self::with_lines((2 * prefixes).div_ceil(SLOTS).next_power_of_two().max(FIRST_LINES))
     }
@@ -67,10 +66,10 @@ impl Scattered {
         self.lines.iter().flat_map(|line| line.0).filter(|slot| slot.rows > 0).map(|slot| (slot.prefix, slot.rows))
     }
 
-    /// The line where a prefix belongs.
+    /// The line of a prefix.
     #[inline]
     fn line(&self, prefix: u64) -> usize {
-        // Fibonacci hashing: the product's leading bits depend on every bit of the prefix.
+        // Fibonacci hashing: the leading bits of the product depend on every bit of the prefix.
         let hash = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (hash >> (u64::BITS - self.lines.len().trailing_zeros())) as usize
     }
@@ -79,7 +78,7 @@ impl Scattered {
         (line + 1) & (self.lines.len() - 1)
     }
 
-    /// Adds a prefix that is new, or not where it is likely to be.
+    /// Adds a prefix that is new, or not in its own line.
     #[cold]
     fn search_and_add(&mut self, mut line: usize, prefix: u64, rows: u64) {
         if rows == 0 {
@@ -108,11 +107,11 @@ impl Scattered {
 }
 
 impl Line {
-    /// The slot of a prefix, if it is in this line; at times not even then, if the prefix is 0.
+    /// The slot of a prefix, if it is in this line. It may be missed if the prefix is 0, which equals an empty slot.
     #[inline]
     fn likely(&mut self, prefix: u64) -> Option<&mut Slot> {
         let is = |index: usize| self.0[index].prefix == prefix;
-        // Each `if` chooses between two numbers, which takes no jump.
+        // Each `if` selects one of two numbers, which compiles to no branch.
         let index = if is(1) { 1 } else { 0 };
         let index = if is(2) { 2 } else { index };
         let index = if is(3) { 3 } else { index };

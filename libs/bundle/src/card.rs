@@ -1,0 +1,100 @@
+//! The model card, in Markdown: purpose, metrics, training data and limits of a model.
+
+use std::fmt::{Result, Write as _};
+
+use rekindle_domain::{Architecture, Task};
+
+use crate::{
+    Manifest,
+    pipeline::{CLIP, MIN_VALUE_ROWS},
+};
+
+/// What the card says about training beyond the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainingSummary {
+    /// Rows before the validation rows.
+    pub training_rows: usize,
+    /// Rows held out for early stopping and for the metrics.
+    pub validation_rows: usize,
+    /// Epochs until early stopping.
+    pub epochs: u32,
+    /// The epoch with the lowest validation loss, from 1.
+    pub best_epoch: u32,
+}
+
+/// Renders the card. Its content comes from `manifest` and `training` alone.
+pub fn render(manifest: &Manifest, training: &TrainingSummary) -> String {
+    let mut card = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut card, manifest, training);
+    card
+}
+
+fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
+    let target = &manifest.target;
+    writeln!(card, "# {target}\n")?;
+    writeln!(card, "Predicts `{target}`: {}, with {}.\n", output(manifest), architecture(&manifest.architecture))?;
+    training_data(card, manifest, training)?;
+    writeln!(card, "\n## Metrics on the validation rows\n\n| metric | value |\n|---|---|")?;
+    for (name, value) in &manifest.metrics {
+        writeln!(card, "| {name} | {value:.4} |")?;
+    }
+    inputs(card, manifest)?;
+    writeln!(card, "\n## Limitations\n")?;
+    writeln!(
+        card,
+        "Predictions for rows unlike the training rows are unreliable. Numeric features are clipped to {CLIP} standard \
+         deviations. Category values with fewer than {MIN_VALUE_ROWS} training rows are treated as unknown."
+    )?;
+    let provenance = &manifest.provenance;
+    writeln!(card, "\n## Provenance\n")?;
+    writeln!(
+        card,
+        "Run `{}`, code revision `{}`, seed {}, {}.",
+        provenance.run_id, provenance.code_revision, provenance.seed, provenance.toolchain
+    )
+}
+
+fn training_data(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
+    let TrainingSummary { training_rows, validation_rows, epochs, best_epoch } = *training;
+    writeln!(card, "## Training data\n")?;
+    writeln!(
+        card,
+        "Trained on {training_rows} rows with early stopping on the following {validation_rows} rows (best epoch: \
+         {best_epoch} of {epochs}). The metrics are those of this network on the validation rows. The served network \
+         is trained on all {} rows for {best_epoch} epochs.\n",
+        training_rows + validation_rows
+    )?;
+    for digest in &manifest.provenance.dataset_digests {
+        writeln!(card, "- dataset `{digest}`")?;
+    }
+    Ok(())
+}
+
+fn inputs(card: &mut String, manifest: &Manifest) -> Result {
+    writeln!(card, "\n## Inputs\n\n| name | datatype | kind | nullable |\n|---|---|---|---|")?;
+    for input in &manifest.signature.inputs {
+        let nullable = if input.nullable { "yes" } else { "no" };
+        writeln!(card, "| `{}` | {} | {:?} | {nullable} |", input.name, input.datatype, input.kind)?;
+    }
+    Ok(())
+}
+
+fn output(manifest: &Manifest) -> String {
+    let classes = manifest.classes.as_deref().unwrap_or_default();
+    match manifest.task {
+        Task::Binary => format!("the probability of `{}`", classes.last().map_or("", String::as_str)),
+        Task::Multiclass => format!("the probabilities of {} classes", classes.len()),
+        Task::Regression => "a number".to_owned(),
+    }
+}
+
+fn architecture(architecture: &Architecture) -> String {
+    match architecture {
+        Architecture::Linear => "a linear model".to_owned(),
+        Architecture::Mlp { hidden, dropout } => format!(
+            "a multi-layer perceptron (hidden layers {hidden:?}, dropout {dropout}) with entity embeddings for \
+             categorical features"
+        ),
+    }
+}

@@ -1,0 +1,41 @@
+//! The model bundle and the model that it describes.
+//!
+//! A [`Bundle`] is a canonical manifest that names content-addressed blobs: weights (safetensors), feature pipeline,
+//! reference profile and model card. A [`Model`] is loaded from a bundle and predicts. The manifest names the
+//! [`Backend`] that computes the model's outputs. The network backend runs in plain Rust, without a learning framework.
+//!
+//! Training uses the same [`pipeline`], [`network`] and [`score`] as serving, so the validation metrics in a bundle
+//! are those of the model that serves.
+//!
+//! Out of scope: training, executable formats, archives, URLs, network access and the clock.
+//!
+//! Invariants:
+//! - every blob is verified against its digest before use;
+//! - one model has one manifest encoding, and so one digest;
+//! - the prediction of a row has the same bits in every batch.
+
+mod backend;
+mod bundle;
+pub mod card;
+pub mod column;
+mod engine;
+mod error;
+pub mod manifest;
+mod model;
+pub mod network;
+pub mod pipeline;
+pub mod prediction;
+pub mod reference;
+pub mod score;
+pub mod signature;
+pub mod target;
+
+pub use backend::Backend;
+pub use bundle::{Bundle, MAX_BUNDLE_BYTES};
+pub use error::Error;
+pub use manifest::{Manifest, Provenance};
+pub use model::Model;
+pub use prediction::{Prediction, Values};
+pub use reference::Reference;
+pub use signature::{Datatype, Input, Output, Signature};
+pub use target::{Label, Targets};

@@ -1,0 +1,68 @@
+//! The layer sizes of a network.
+
+use rekindle_domain::Architecture;
+
+use crate::pipeline::{FIRST_VALUE, Pipeline};
+
+/// The sizes of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Dense features per row.
+    pub dense: usize,
+    /// Rows and columns of each embedding.
+    pub embeddings: Vec<(usize, usize)>,
+    /// Widths of the hidden layers; empty for a linear model.
+    pub hidden: Vec<usize>,
+    /// Outputs per row, before sigmoid or softmax.
+    pub outputs: usize,
+}
+
+impl Shape {
+    /// The sizes that `architecture` has for the features of `pipeline`.
+    pub fn new(architecture: &Architecture, pipeline: &Pipeline, outputs: usize) -> Self {
+        let cardinalities = pipeline.cardinalities().into_iter();
+        let (hidden, embeddings) = match architecture {
+            Architecture::Linear => (Vec::new(), cardinalities.map(|rows| (rows, outputs)).collect()),
+            Architecture::Mlp { hidden, .. } => {
+                (hidden.clone(), cardinalities.map(|rows| (rows, embedding_width(rows))).collect())
+            }
+        };
+        Self { dense: pipeline.width(), embeddings, hidden, outputs }
+    }
+
+    /// Inputs and outputs of each hidden layer.
+    pub fn hidden_layers(&self) -> impl Iterator<Item = (usize, usize)> {
+        let embedded: usize = self.embeddings.iter().map(|&(_, columns)| columns).sum();
+        let inputs = std::iter::once(self.dense + embedded).chain(self.hidden.iter().copied());
+        inputs.zip(self.hidden.iter().copied())
+    }
+
+    /// Inputs and outputs of the output layer.
+    pub fn output_layer(&self) -> (usize, usize) {
+        (self.hidden.last().copied().unwrap_or(self.dense), self.outputs)
+    }
+}
+
+/// `min(32, ceil(1.6 n^0.56))` for `n` known values: the rule of fastai's tabular learner with a lower maximum.
+fn embedding_width(cardinality: usize) -> usize {
+    let values = cardinality.saturating_sub(FIRST_VALUE as usize).max(1) as f64;
+    (1.6 * values.powf(0.56)).ceil().min(32.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_hidden_layer_takes_dense_features_and_embeddings() {
+        let shape = Shape { dense: 3, embeddings: vec![(9, 2), (5, 4)], hidden: vec![16, 8], outputs: 2 };
+        assert_eq!(shape.hidden_layers().collect::<Vec<_>>(), [(9, 16), (16, 8)]);
+        assert_eq!(shape.output_layer(), (8, 2));
+    }
+
+    #[test]
+    fn linear_model_has_only_an_output_layer_over_dense_features() {
+        let shape = Shape { dense: 3, embeddings: vec![(9, 1)], hidden: vec![], outputs: 1 };
+        assert_eq!((shape.hidden_layers().count(), shape.output_layer()), (0, (3, 1)));
+    }
+}

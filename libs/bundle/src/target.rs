@@ -1,0 +1,126 @@
+//! Labels: the values of the target column, and reported outcomes, as losses and metrics need them.
+
+use std::ops::Range;
+
+use crate::{
+    Error,
+    column::{Cells, class_of_number},
+};
+
+/// The labels of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// The index of each row's class; `None` if it is unknown to the model.
+    Classes(Vec<Option<usize>>),
+    /// Each row's number.
+    Numbers(Vec<f64>),
+}
+
+/// The reported label of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Label<'a> {
+    /// A class. For regression, the number that the text spells.
+    Class(&'a str),
+    /// A number. For classification, the class of that name.
+    Number(f64),
+}
+
+impl Targets {
+    /// The values of the target column `name`: indices into `classes`, or numbers if there are no classes.
+    ///
+    /// # Errors
+    /// [`Error::Target`] if a label is missing.
+    pub fn from_column(name: &str, cells: &Cells<'_>, classes: Option<&[String]>) -> Result<Self, Error> {
+        let missing = |row: usize| Error::target(name, format!("row {row} has no label: remove unlabelled rows"));
+        match classes {
+            Some(classes) => (0..cells.rows())
+                .map(|row| {
+                    let label = cells.class(row).ok_or_else(|| missing(row))?;
+                    Ok(classes.iter().position(|class| *class == label))
+                })
+                .collect::<Result<_, _>>()
+                .map(Self::Classes),
+            None => (0..cells.rows())
+                .map(|row| cells.number(row).ok_or_else(|| missing(row)))
+                .collect::<Result<_, _>>()
+                .map(Self::Numbers),
+        }
+    }
+
+    /// Reported labels: indices into `classes`, or numbers if there are no classes. A class that is unknown to the model
+    /// is `None`.
+    ///
+    /// # Errors
+    /// [`Error::Label`] if a number is expected and the label is not a finite one.
+    pub fn from_labels<'a>(
+        labels: impl IntoIterator<Item = Label<'a>>,
+        classes: Option<&[String]>,
+    ) -> Result<Self, Error> {
+        let labels = labels.into_iter();
+        match classes {
+            Some(classes) => {
+                let position = |name: &str| classes.iter().position(|class| class == name);
+                let index = |label: Label<'_>| match label {
+                    Label::Class(name) => position(name),
+                    Label::Number(number) => position(&class_of_number(number)),
+                };
+                Ok(Self::Classes(labels.map(index).collect()))
+            }
+            None => labels.map(number).collect::<Result<_, _>>().map(Self::Numbers),
+        }
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Classes(classes) => classes.len(),
+            Self::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of a range of rows.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Classes(classes) => Self::Classes(classes[rows].to_vec()),
+            Self::Numbers(numbers) => Self::Numbers(numbers[rows].to_vec()),
+        }
+    }
+}
+
+fn number(label: Label<'_>) -> Result<f64, Error> {
+    let (number, given) = match label {
+        Label::Number(number) => (Some(number), number.to_string()),
+        Label::Class(text) => (text.parse().ok(), text.to_owned()),
+    };
+    number
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| Error::Label { given, expected: "a finite number".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reported_labels_match_classes() {
+        let classes = ["0".to_owned(), "1".to_owned()];
+        let labels = [Label::Class("1"), Label::Number(0.0), Label::Class("later")];
+        let targets = Targets::from_labels(labels, Some(&classes)).expect("classes");
+        assert_eq!(targets, Targets::Classes(vec![Some(1), Some(0), None]));
+    }
+
+    #[test]
+    fn regression_accepts_numbers_and_texts_that_spell_one() {
+        let targets = Targets::from_labels([Label::Number(2.0), Label::Class("1.5")], None).expect("numbers");
+        assert_eq!(targets, Targets::Numbers(vec![2.0, 1.5]));
+        for label in [Label::Class("late"), Label::Class("inf"), Label::Number(f64::NAN)] {
+            let error = Targets::from_labels([label], None).expect_err("not a number").to_string();
+            assert!(error.contains("expected a finite number"), "{error}");
+        }
+    }
+}

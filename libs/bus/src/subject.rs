@@ -1,0 +1,149 @@
+//! Subjects of the bus: the only place that builds or parses them.
+//!
+//! | subject | message |
+//! |---|---|
+//! | `rekindle.events.<service>.<noun>.<past-verb>.<name>` | an event |
+//! | `rekindle.jobs.<pool>` | a job |
+//! | `rekindle.predictions.<model>` | logged predictions |
+//! | `rekindle.outcomes.<model>` | reported outcomes |
+//! | `rekindle.dead.<consumer>` | a dead letter |
+//!
+//! Names are qualified by their namespace ([`Namespace::qualify`]): `<name>` in the default namespace, `<namespace>.<name>` in another. Wildcards:
+//! `*` is one token, so it covers names of the default namespace; `*.*` covers those of the others, and `>` all.
+
+use rekindle_domain::{ModelName, Namespace, event::EventKind};
+
+use crate::Error;
+
+/// Every event.
+pub const ALL_EVENTS: &str = "rekindle.events.>";
+
+const JOBS: &str = "rekindle.jobs";
+const PREDICTIONS: &str = "rekindle.predictions";
+const OUTCOMES: &str = "rekindle.outcomes";
+const DEAD_LETTERS: &str = "rekindle.dead";
+
+/// The subject of an event about the thing of this qualified name.
+pub fn event(kind: EventKind, qualified_name: &str) -> String {
+    format!("{}.{qualified_name}", events_prefix(kind))
+}
+
+/// The filter for every event of a kind, in all namespaces.
+pub fn events_of(kind: EventKind) -> String {
+    format!("{}.>", events_prefix(kind))
+}
+
+/// The filter for events by `<service>.<noun>.<past-verb>` and qualified name, each of which may contain wildcards.
+pub fn events_matching(kind: &str, qualified_name: &str) -> String {
+    format!("rekindle.events.{kind}.{qualified_name}")
+}
+
+/// Where jobs for a pool of workers go.
+pub fn jobs(pool: &str) -> String {
+    format!("{JOBS}.{pool}")
+}
+
+/// Where a model's predictions are logged.
+pub fn predictions(namespace: &Namespace, model: &ModelName) -> String {
+    of_model(PREDICTIONS, namespace, model)
+}
+
+/// The namespace and model of a subject of logged predictions.
+pub fn parse_predictions(subject: &str) -> Result<(Namespace, ModelName), Error> {
+    parse_model(PREDICTIONS, subject)
+}
+
+/// Where a model's outcomes are reported.
+pub fn outcomes(namespace: &Namespace, model: &ModelName) -> String {
+    of_model(OUTCOMES, namespace, model)
+}
+
+/// The namespace and model of a subject of reported outcomes.
+pub fn parse_outcomes(subject: &str) -> Result<(Namespace, ModelName), Error> {
+    parse_model(OUTCOMES, subject)
+}
+
+/// Where the dead letters of a consumer go.
+pub fn dead_letters(consumer: &str) -> String {
+    format!("{DEAD_LETTERS}.{consumer}")
+}
+
+/// The subjects of each stream.
+pub(crate) mod of_stream {
+    pub(crate) const EVENTS: &[&str] = &[super::ALL_EVENTS];
+    pub(crate) const JOBS: &[&str] = &["rekindle.jobs.>"];
+    pub(crate) const PREDICTIONS: &[&str] = &["rekindle.predictions.*", "rekindle.predictions.*.*"];
+    pub(crate) const OUTCOMES: &[&str] = &["rekindle.outcomes.*", "rekindle.outcomes.*.*"];
+    pub(crate) const DEAD_LETTERS: &[&str] = &["rekindle.dead.*"];
+}
+
+fn events_prefix(kind: EventKind) -> String {
+    format!("rekindle.events.{}.{}.{}", kind.service, kind.noun, kind.verb)
+}
+
+fn of_model(prefix: &str, namespace: &Namespace, model: &ModelName) -> String {
+    format!("{prefix}.{}", namespace.qualify(model.as_str()))
+}
+
+fn parse_model(prefix: &str, subject: &str) -> Result<(Namespace, ModelName), Error> {
+    let qualified = subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+    let parsed = qualified.and_then(|qualified| {
+        let (namespace, model) = Namespace::split(qualified).ok()?;
+        Some((namespace, model.parse().ok()?))
+    });
+    parsed.ok_or_else(|| Error::InvalidSubject {
+        subject: subject.chars().take(200).collect(),
+        expected: format!("{prefix}.<model> or {prefix}.<namespace>.<model>"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelName {
+        "flight-delay".parse().expect("a name")
+    }
+
+    fn tenant() -> Namespace {
+        "team-a".parse().expect("a name")
+    }
+
+    #[test]
+    fn events_of_the_default_namespace_have_plain_names() {
+        let kind = EventKind::MODEL_VERSION_REGISTERED;
+        let prefix = "rekindle.events.registry.model-version.registered";
+        assert_eq!(event(kind, &Namespace::default().qualify("churn")), format!("{prefix}.churn"));
+        assert_eq!(event(kind, &tenant().qualify("churn")), format!("{prefix}.team-a.churn"));
+        assert_eq!(events_of(kind), format!("{prefix}.>"));
+        assert_eq!(events_matching("monitor.*.*", "*"), "rekindle.events.monitor.*.*.*");
+    }
+
+    #[test]
+    fn what_is_built_is_parsed() {
+        for namespace in [Namespace::default(), tenant()] {
+            let subject = predictions(&namespace, &model());
+            assert_eq!(parse_predictions(&subject).expect(&subject), (namespace.clone(), model()));
+            assert!(parse_outcomes(&subject).is_err());
+            let subject = outcomes(&namespace, &model());
+            assert_eq!(parse_outcomes(&subject).expect(&subject), (namespace, model()));
+        }
+        assert_eq!(outcomes(&Namespace::default(), &model()), "rekindle.outcomes.flight-delay");
+        assert_eq!(outcomes(&tenant(), &model()), "rekindle.outcomes.team-a.flight-delay");
+    }
+
+    #[test]
+    fn other_subjects_are_refused() {
+        for subject in [
+            "rekindle.outcomes",
+            "rekindle.outcomes.",
+            "rekindle.outcomes.Flight",
+            "rekindle.outcomes.a.b.c",
+            "rekindle.outcomesx.a",
+            "rekindle.predictions.a",
+        ] {
+            let error = parse_outcomes(subject).expect_err(subject).to_string();
+            assert!(error.contains(subject) && error.contains("rekindle.outcomes.<model>"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The bus against a real nats-server: delivery while the server crashes, handlers fail and messages are repeated.
+
+mod buckets;
+mod consumers;
+mod relay;
+mod streams;
+mod tracing;
+mod world;

@@ -1,0 +1,213 @@
+//! The orchestrator: policies, workflows, deployments and replicas.
+
+use futures::{Stream, StreamExt as _};
+use rekindle_domain::{
+    ModelName, Policy, ReplicaState, WorkflowId,
+    deployment_status::DeploymentStatus,
+    workflow::{Decision, WorkflowStatus},
+};
+use rekindle_proto::orchestrator::{self as proto, orchestrator_client::OrchestratorClient};
+use tonic::Status;
+
+use crate::{
+    Connection, Error, Page, PageRequest,
+    registry::page_of,
+    wire::{deployment, field, policy, replica, workflow},
+};
+
+/// A client of the orchestrator; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Orchestrator(Connection);
+
+/// A deployment to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployRequest {
+    /// A repeated key deploys nothing twice.
+    pub idempotency_key: String,
+    /// The model.
+    pub model: ModelName,
+    /// `None` is the version that `champion` points at.
+    pub version: Option<u32>,
+    /// `None` is any revision.
+    pub expected_revision: Option<u64>,
+    /// The reason.
+    pub why: String,
+}
+
+/// A change of a workflow that a caller makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkflowChange {
+    /// No further step starts.
+    Pause,
+    /// The next step starts.
+    Resume,
+    /// It ends, after the return of every replica that serves the challenger.
+    Cancel,
+}
+
+impl Orchestrator {
+    /// A client on a connection.
+    pub fn new(connection: Connection) -> Self {
+        Self(connection)
+    }
+
+    /// Sets a policy over the expected revision (0: none has been set). Returns the new revision with it.
+    pub async fn set_policy(&self, given: &Policy, expected_revision: u64) -> Result<(Policy, u64), Error> {
+        let operation = "set the policy";
+        let request = proto::SetPolicyRequest { policy: Some(policy::to_wire(given, 0)), expected_revision };
+        let call = || async { OrchestratorClient::new(self.0.stub()).set_policy(request.clone()).await };
+        policy::recorded(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The policy of a model and its revision.
+    pub async fn policy(&self, model: &ModelName) -> Result<(Policy, u64), Error> {
+        let operation = "read the policy";
+        let request = proto::GetPolicyRequest { model: model.to_string() };
+        let call = || async { OrchestratorClient::new(self.0.stub()).get_policy(request.clone()).await };
+        policy::recorded(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Starts a retraining workflow.
+    pub async fn start_workflow(
+        &self,
+        model: &ModelName,
+        why: impl Into<String>,
+        idempotency_key: impl Into<String>,
+    ) -> Result<WorkflowStatus, Error> {
+        let operation = "start the workflow";
+        let (model, why, idempotency_key) = (model.to_string(), why.into(), idempotency_key.into());
+        let request = proto::StartWorkflowRequest { idempotency_key, model, why };
+        let call = || async { OrchestratorClient::new(self.0.stub()).start_workflow(request.clone()).await };
+        workflow::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// One workflow.
+    pub async fn workflow(&self, id: WorkflowId) -> Result<WorkflowStatus, Error> {
+        let operation = "read the workflow";
+        let request = proto::GetWorkflowRequest { id: id.to_string() };
+        let call = || async { OrchestratorClient::new(self.0.stub()).get_workflow(request.clone()).await };
+        workflow::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Workflows, of one model or of all, newest first.
+    pub async fn workflows(&self, model: Option<&ModelName>, page: PageRequest) -> Result<Page<WorkflowStatus>, Error> {
+        let operation = "list the workflows";
+        let model = model.map(ToString::to_string).unwrap_or_default();
+        let request = proto::ListWorkflowsRequest { model, page_size: page.size, page_token: page.token };
+        let call = || async { OrchestratorClient::new(self.0.stub()).list_workflows(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        page_of(operation, field::each("workflows", answer.workflows, workflow::from_wire), answer.next_page_token)
+    }
+
+    /// The workflow now and after each transition, until it ends. The deadline of the connection does not apply to the stream.
+    pub async fn watch_workflow(
+        &self,
+        id: WorkflowId,
+    ) -> Result<impl Stream<Item = Result<WorkflowStatus, Error>> + use<>, Error> {
+        let operation = "watch the workflow";
+        let request = proto::GetWorkflowRequest { id: id.to_string() };
+        let call = || async { OrchestratorClient::new(self.0.stub()).watch_workflow(request.clone()).await };
+        let answers = self.0.call(operation, call).await?;
+        let convert = move |answer: Result<proto::Workflow, Status>| {
+            let answer = answer.map_err(|status| Error::call(operation, status))?;
+            workflow::from_wire(answer).map_err(Error::response(operation))
+        };
+        Ok(answers.map(convert))
+    }
+
+    /// Pauses, resumes or cancels a workflow; repeating it has no effect.
+    pub async fn change_workflow(
+        &self,
+        id: WorkflowId,
+        change: WorkflowChange,
+        why: impl Into<String>,
+    ) -> Result<WorkflowStatus, Error> {
+        let operation = match change {
+            WorkflowChange::Pause => "pause the workflow",
+            WorkflowChange::Resume => "resume the workflow",
+            WorkflowChange::Cancel => "cancel the workflow",
+        };
+        let request = proto::ChangeWorkflowRequest { id: id.to_string(), why: why.into() };
+        let call = || async {
+            let (mut client, request) = (OrchestratorClient::new(self.0.stub()), request.clone());
+            match change {
+                WorkflowChange::Pause => client.pause_workflow(request).await,
+                WorkflowChange::Resume => client.resume_workflow(request).await,
+                WorkflowChange::Cancel => client.cancel_workflow(request).await,
+            }
+        };
+        workflow::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Approves or declines a challenger; repeating the same decision has no effect.
+    pub async fn decide_workflow(
+        &self,
+        id: WorkflowId,
+        decision: Decision,
+        why: impl Into<String>,
+    ) -> Result<WorkflowStatus, Error> {
+        let operation = "decide on the workflow";
+        let decision = workflow::decision_to_wire(decision).into();
+        let request = proto::ApproveWorkflowRequest { id: id.to_string(), why: why.into(), decision };
+        let call = || async { OrchestratorClient::new(self.0.stub()).approve_workflow(request.clone()).await };
+        workflow::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Starts to roll a version out.
+    pub async fn deploy(&self, deploy: &DeployRequest) -> Result<DeploymentStatus, Error> {
+        let operation = "deploy";
+        let request = proto::DeployRequest {
+            idempotency_key: deploy.idempotency_key.clone(),
+            model: deploy.model.to_string(),
+            version: deploy.version,
+            expected_revision: deploy.expected_revision,
+            why: deploy.why.clone(),
+        };
+        let call = || async { OrchestratorClient::new(self.0.stub()).deploy(request.clone()).await };
+        deployment::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Starts to return to the previous stable version.
+    pub async fn rollback(
+        &self,
+        model: &ModelName,
+        why: impl Into<String>,
+        idempotency_key: impl Into<String>,
+    ) -> Result<DeploymentStatus, Error> {
+        let operation = "roll back";
+        let (model, why, idempotency_key) = (model.to_string(), why.into(), idempotency_key.into());
+        let request = proto::RollbackRequest { idempotency_key, model, why };
+        let call = || async { OrchestratorClient::new(self.0.stub()).rollback(request.clone()).await };
+        deployment::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The deployment of a model.
+    pub async fn deployment(&self, model: &ModelName) -> Result<DeploymentStatus, Error> {
+        let operation = "read the deployment";
+        let request = proto::GetDeploymentRequest { model: model.to_string() };
+        let call = || async { OrchestratorClient::new(self.0.stub()).get_deployment(request.clone()).await };
+        deployment::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The deployments, by model.
+    pub async fn deployments(&self, page: PageRequest) -> Result<Page<DeploymentStatus>, Error> {
+        let operation = "list the deployments";
+        let request = proto::ListDeploymentsRequest { page_size: page.size, page_token: page.token };
+        let call = || async { OrchestratorClient::new(self.0.stub()).list_deployments(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        page_of(
+            operation,
+            field::each("deployments", answer.deployments, deployment::from_wire),
+            answer.next_page_token,
+        )
+    }
+
+    /// The live replicas, by id.
+    pub async fn replicas(&self, page: PageRequest) -> Result<Page<ReplicaState>, Error> {
+        let operation = "list the replicas";
+        let request = proto::ListReplicasRequest { page_size: page.size, page_token: page.token };
+        let call = || async { OrchestratorClient::new(self.0.stub()).list_replicas(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        page_of(operation, field::each("replicas", answer.replicas, replica::from_wire), answer.next_page_token)
+    }
+}

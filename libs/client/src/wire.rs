@@ -1,0 +1,27 @@
+//! Conversions between wire messages and domain types, one file per noun.
+//!
+//! `from_wire` may fail, and reports every field that is not valid by its path within the message; `to_wire` cannot fail.
+
+pub mod alias;
+pub mod dataset;
+pub mod deployment;
+pub mod evaluation;
+pub mod event;
+pub mod field;
+pub mod gate;
+pub mod inference;
+pub mod job;
+pub mod lineage;
+pub mod model_version;
+pub mod outcome;
+pub mod policy;
+pub mod prediction_log;
+pub mod raw;
+pub mod recipe;
+pub mod replica;
+pub mod report;
+pub mod run;
+pub mod tensor;
+pub mod time;
+pub mod watch;
+pub mod workflow;

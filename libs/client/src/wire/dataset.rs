@@ -1,0 +1,246 @@
+//! Dataset versions and their registration.
+
+use std::collections::BTreeMap;
+
+use rekindle_domain::{
+    ColumnKind, Digest,
+    dataset::{Column, ColumnSummary, DatasetRegistration, DatasetVersion, FileFormat, Source, ValueCount},
+    validation::{Checks, Violations},
+};
+use rekindle_proto::{json, registry as wire};
+use serde_json::Value;
+
+use super::{
+    field::{each, enumeration, optional_time, parse, parse_all, required_time},
+    time,
+};
+
+/// A version as a message.
+pub fn to_wire(version: &DatasetVersion) -> wire::DatasetVersion {
+    wire::DatasetVersion {
+        name: version.name.to_string(),
+        version: version.version,
+        content_digest: version.content.to_string(),
+        blob_digest: version.blob.to_string(),
+        rows: version.rows,
+        bytes: version.bytes,
+        columns: version.columns.iter().map(column_to_wire).collect(),
+        time_column: version.time_column.clone().unwrap_or_default(),
+        time_min: version.time_range.map(|(first, _)| time::to_wire(first)),
+        time_max: version.time_range.map(|(_, last)| time::to_wire(last)),
+        parents: version.parents.iter().map(Digest::to_string).collect(),
+        description: version.description.clone(),
+        profile: version.profile.iter().map(summary_to_wire).collect(),
+        created_at: Some(time::to_wire(version.created_at)),
+    }
+}
+
+/// The version in proto3 JSON.
+pub fn to_json(version: &DatasetVersion) -> Value {
+    json::to_value(&to_wire(version))
+}
+
+/// The version that a message holds.
+pub fn from_wire(given: wire::DatasetVersion) -> Result<DatasetVersion, Violations> {
+    let first = optional_time("time_min", given.time_min)?;
+    let last = optional_time("time_max", given.time_max)?;
+    Ok(DatasetVersion {
+        name: parse("name", &given.name)?,
+        version: given.version,
+        content: parse("content_digest", &given.content_digest)?,
+        blob: parse("blob_digest", &given.blob_digest)?,
+        rows: given.rows,
+        bytes: given.bytes,
+        columns: each("columns", given.columns, column_from_wire)?,
+        time_column: non_empty(given.time_column),
+        time_range: first.zip(last),
+        parents: parse_all("parents", &given.parents)?,
+        description: given.description,
+        profile: given.profile.into_iter().map(summary_from_wire).collect(),
+        created_at: required_time("created_at", given.created_at)?,
+    })
+}
+
+/// A registration, as its request.
+pub fn registration_to_wire(
+    registration: &DatasetRegistration,
+    idempotency_key: String,
+) -> wire::RegisterVersionRequest {
+    let kind = |(name, &kind): (&String, &ColumnKind)| (name.clone(), kind_to_wire(kind).into());
+    wire::RegisterVersionRequest {
+        idempotency_key,
+        name: registration.name.to_string(),
+        sources: registration.sources.iter().map(source_to_wire).collect(),
+        time_column: registration.time_column.clone().unwrap_or_default(),
+        kinds: registration.kinds.iter().map(kind).collect(),
+        parents: registration.parents.iter().map(Digest::to_string).collect(),
+        description: registration.description.clone(),
+        from: registration.from.map(time::to_wire),
+        until: registration.until.map(time::to_wire),
+    }
+}
+
+/// The registration that a request holds.
+pub fn registration_from_wire(given: wire::RegisterVersionRequest) -> Result<DatasetRegistration, Violations> {
+    let time_column = non_empty(given.time_column);
+    let mut checks = Checks::new();
+    let (from, until) = (optional_time("from", given.from)?, optional_time("until", given.until)?);
+    if time_column.is_none() && (from.is_some() || until.is_some()) {
+        checks.violation("time_column", "is empty: a range requires the column that holds the time");
+    }
+    if from.zip(until).is_some_and(|(from, until)| from >= until) {
+        checks.violation("until", "is not after from: the range is half-open, [from, until)");
+    }
+    if given.sources.is_empty() {
+        checks.violation("sources", "is empty: upload a file and specify its digest and format");
+    }
+    checks.finish()?;
+    Ok(DatasetRegistration {
+        name: parse("name", &given.name)?,
+        sources: each("sources", given.sources, source_from_wire)?,
+        time_column,
+        kinds: kinds_from_wire(given.kinds)?,
+        parents: parse_all("parents", &given.parents)?,
+        description: given.description,
+        from,
+        until,
+    })
+}
+
+fn non_empty(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn source_to_wire(source: &Source) -> wire::Source {
+    let format = match source.format {
+        FileFormat::Csv => wire::FileFormat::Csv,
+        FileFormat::Parquet => wire::FileFormat::Parquet,
+    };
+    wire::Source { digest: source.digest.to_string(), format: format.into() }
+}
+
+fn source_from_wire(given: wire::Source) -> Result<Source, Violations> {
+    let expected = "FILE_FORMAT_CSV, FILE_FORMAT_PARQUET";
+    let format = enumeration("format", given.format, expected, |format| match format {
+        wire::FileFormat::Unspecified => None,
+        wire::FileFormat::Csv => Some(FileFormat::Csv),
+        wire::FileFormat::Parquet => Some(FileFormat::Parquet),
+    })?;
+    Ok(Source { digest: parse("digest", &given.digest)?, format })
+}
+
+fn kinds_from_wire(given: impl IntoIterator<Item = (String, i32)>) -> Result<BTreeMap<String, ColumnKind>, Violations> {
+    let kind = |(name, kind): (String, i32)| {
+        let kind = kind_from_wire(format!("kinds[{name}]"), kind)?;
+        Ok((name, kind))
+    };
+    given.into_iter().map(kind).collect()
+}
+
+fn kind_to_wire(kind: ColumnKind) -> wire::ColumnKind {
+    match kind {
+        ColumnKind::Numeric => wire::ColumnKind::Numeric,
+        ColumnKind::Categorical => wire::ColumnKind::Categorical,
+        ColumnKind::Timestamp => wire::ColumnKind::Timestamp,
+        ColumnKind::Boolean => wire::ColumnKind::Boolean,
+    }
+}
+
+fn kind_from_wire(field: String, given: i32) -> Result<ColumnKind, Violations> {
+    let of = |kind: wire::ColumnKind| ColumnKind::ALL.into_iter().find(|&own| kind_to_wire(own) == kind);
+    enumeration(field, given, "COLUMN_KIND_NUMERIC, _CATEGORICAL, _TIMESTAMP, _BOOLEAN", of)
+}
+
+fn column_to_wire(column: &Column) -> wire::Column {
+    wire::Column {
+        name: column.name.clone(),
+        data_type: column.data_type.clone(),
+        kind: kind_to_wire(column.kind).into(),
+        nullable: column.nullable,
+    }
+}
+
+fn column_from_wire(given: wire::Column) -> Result<Column, Violations> {
+    let kind = kind_from_wire("kind".to_owned(), given.kind)?;
+    Ok(Column { name: given.name, data_type: given.data_type, kind, nullable: given.nullable })
+}
+
+fn summary_to_wire(summary: &ColumnSummary) -> wire::ColumnProfile {
+    let count = |top: &ValueCount| wire::ValueCount { value: top.value.clone(), count: top.count };
+    wire::ColumnProfile {
+        name: summary.name.clone(),
+        missing: summary.missing,
+        distinct: summary.distinct,
+        min: summary.min,
+        max: summary.max,
+        mean: summary.mean,
+        std: summary.std,
+        top: summary.top.iter().map(count).collect(),
+    }
+}
+
+fn summary_from_wire(given: wire::ColumnProfile) -> ColumnSummary {
+    let count = |top: wire::ValueCount| ValueCount { value: top.value, count: top.count };
+    let wire::ColumnProfile { name, missing, distinct, min, max, mean, std, top } = given;
+    ColumnSummary { name, missing, distinct, min, max, mean, std, top: top.into_iter().map(count).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn versions_survive() {
+        let column =
+            |kind: ColumnKind| Column { name: kind.name().into(), data_type: "Float64".into(), kind, nullable: true };
+        let summary = ColumnSummary {
+            name: "numeric".into(),
+            missing: 1,
+            distinct: 2,
+            min: Some(0.0),
+            max: None,
+            mean: Some(1.0),
+            std: None,
+            top: vec![ValueCount { value: "1".into(), count: 3 }],
+        };
+        let version = DatasetVersion {
+            name: "d".parse().expect("a name"),
+            version: 4,
+            content: Digest::of(b"rows"),
+            blob: Digest::of(b"file"),
+            rows: 10,
+            bytes: 100,
+            columns: ColumnKind::ALL.map(column).to_vec(),
+            time_column: Some("timestamp".into()),
+            time_range: Some((DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH)),
+            parents: vec![Digest::of(b"parent")],
+            description: "d".into(),
+            profile: vec![summary],
+            created_at: DateTime::UNIX_EPOCH,
+        };
+        let json = to_json(&version);
+        assert_eq!((&json["rows"], &json["columns"][0]["kind"]), (&"10".into(), &"COLUMN_KIND_NUMERIC".into()));
+        assert_eq!(from_wire(to_wire(&version)), Ok(version));
+    }
+
+    #[test]
+    fn registrations_survive_and_a_range_requires_a_time_column() {
+        let registration = DatasetRegistration {
+            name: "d".parse().expect("a name"),
+            sources: vec![Source { digest: Digest::of(b"file"), format: FileFormat::Csv }],
+            time_column: Some("timestamp".into()),
+            kinds: BTreeMap::from([("code".into(), ColumnKind::Categorical)]),
+            parents: vec![],
+            description: String::new(),
+            from: Some(DateTime::UNIX_EPOCH),
+            until: None,
+        };
+        let request = registration_to_wire(&registration, "key".into());
+        assert_eq!(registration_from_wire(request.clone()), Ok(registration));
+        let without = wire::RegisterVersionRequest { time_column: String::new(), sources: vec![], ..request };
+        let fields: Vec<_> = registration_from_wire(without).expect_err("two").into_iter().map(|v| v.field).collect();
+        assert_eq!(fields, ["time_column", "sources"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! Events: the data of CloudEvents as proto3 JSON, and the alerts that are read back from them.
+
+use rekindle_domain::{
+    Alias, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
+    dataset::DatasetVersion,
+    deployment_status::DeploymentPhase,
+    event::{Alert, EventKind, Fact, FeatureCause},
+    model_version::ModelVersion,
+    report::{ColumnDrift, Quality, WindowReport},
+    run::Run,
+    validation::Violations,
+};
+use rekindle_proto::{
+    events as wire,
+    json::{self, Named},
+    orchestrator,
+};
+use serde_json::Value;
+
+use super::{
+    deployment::phase_to_wire,
+    field::nested,
+    model_version::approval_to_wire,
+    report::{header_from_wire, header_to_wire, verdict_to_wire},
+    run::status_to_wire,
+    workflow::{state_to_wire, trigger_to_wire},
+};
+
+fn fact<M: Named>(kind: EventKind, name: impl ToString, message: &M) -> Fact<Value> {
+    Fact { kind, name: name.to_string(), data: json::to_value(message) }
+}
+
+/// A dataset version was registered.
+pub fn dataset_version_registered(version: &DatasetVersion) -> Fact<Value> {
+    let message = wire::DatasetVersionRegistered {
+        name: version.name.to_string(),
+        version: version.version,
+        content_digest: version.content.to_string(),
+        rows: version.rows,
+        parents: version.parents.iter().map(Digest::to_string).collect(),
+    };
+    fact(EventKind::DATASET_VERSION_REGISTERED, &version.name, &message)
+}
+
+/// A worker started a run.
+pub fn run_started(run: &Run) -> Fact<Value> {
+    let message = wire::RunStarted { run_id: run.id.to_string(), experiment: run.experiment.to_string() };
+    fact(EventKind::RUN_STARTED, run.id, &message)
+}
+
+/// A run ended, or was lost.
+pub fn run_ended(run: &Run) -> Fact<Value> {
+    let message = wire::RunEnded {
+        run_id: run.id.to_string(),
+        experiment: run.experiment.to_string(),
+        status: status_to_wire(run.status).into(),
+        outputs: run.outputs.clone().into_iter().collect(),
+        error: run.error.clone(),
+    };
+    fact(EventKind::RUN_ENDED, run.id, &message)
+}
+
+/// The run of a [`run_ended`] event.
+pub fn ended_run(data: &Value) -> Result<RunId, Violations> {
+    let message: wire::RunEnded = read(data)?;
+    super::field::parse("run_id", &message.run_id)
+}
+
+/// A model version was registered.
+pub fn model_version_registered(version: &ModelVersion) -> Fact<Value> {
+    let message = wire::ModelVersionRegistered {
+        model: version.model.to_string(),
+        version: version.version,
+        bundle_digest: version.bundle.to_string(),
+        run_id: version.run.map(|run| run.to_string()).unwrap_or_default(),
+    };
+    fact(EventKind::MODEL_VERSION_REGISTERED, &version.model, &message)
+}
+
+/// A model version was reviewed.
+pub fn model_version_reviewed(version: &ModelVersion) -> Fact<Value> {
+    let message = wire::ModelVersionReviewed {
+        model: version.model.to_string(),
+        version: version.version,
+        approval: approval_to_wire(version.review.approval).into(),
+        by: version.review.by.clone(),
+        why: version.review.why.clone(),
+    };
+    fact(EventKind::MODEL_VERSION_REVIEWED, &version.model, &message)
+}
+
+/// An alias moved, from the version that it pointed at before.
+pub fn alias_moved(alias: &Alias, from: Option<u32>) -> Fact<Value> {
+    let message = wire::AliasMoved {
+        model: alias.model.to_string(),
+        alias: alias.alias.to_string(),
+        version: alias.version,
+        from_version: from.unwrap_or_default(),
+        revision: alias.revision,
+        by: alias.by.clone(),
+        why: alias.why.clone(),
+    };
+    fact(EventKind::ALIAS_MOVED, &alias.model, &message)
+}
+
+/// A window was reported on.
+pub fn window_reported(report: &WindowReport) -> Fact<Value> {
+    let quality = report.quality.as_ref();
+    let message = wire::WindowReported {
+        window: Some(header_to_wire(&report.window)),
+        drift: verdict_to_wire(report.drift.verdict).into(),
+        quality: quality.map(|quality| verdict_to_wire(quality.verdict).into()).unwrap_or_default(),
+        metrics: quality.map(|quality| quality.metrics.clone().into_iter().collect()).unwrap_or_default(),
+    };
+    fact(EventKind::WINDOW_REPORTED, &report.window.model, &message)
+}
+
+/// Drift was detected in a window.
+pub fn drift_detected(report: &WindowReport) -> Fact<Value> {
+    let message =
+        wire::DriftDetected { window: Some(header_to_wire(&report.window)), features: causes_to_wire(report) };
+    fact(EventKind::DRIFT_DETECTED, &report.window.model, &message)
+}
+
+/// Degradation was detected in a window.
+pub fn degradation_detected(report: &WindowReport, quality: &Quality) -> Fact<Value> {
+    let message = wire::DegradationDetected {
+        window: Some(header_to_wire(&report.window)),
+        labelled_rows: quality.labelled_rows,
+        loss: quality.loss,
+        reference_loss: quality.reference_loss,
+        metrics: quality.metrics.clone().into_iter().collect(),
+        features: causes_to_wire(report),
+    };
+    fact(EventKind::DEGRADATION_DETECTED, &report.window.model, &message)
+}
+
+/// The alert that an event of `kind` holds; `None` for any other kind of event.
+pub fn alert(kind: EventKind, data: &Value) -> Result<Option<Alert>, Violations> {
+    if kind == EventKind::DRIFT_DETECTED {
+        let message: wire::DriftDetected = read(data)?;
+        let window = nested("window", message.window, header_from_wire)?;
+        let causes = message.features.into_iter().map(cause_from_wire).collect();
+        return Ok(Some(Alert { trigger: Trigger::Drift, window, causes, losses: None }));
+    }
+    if kind == EventKind::DEGRADATION_DETECTED {
+        let message: wire::DegradationDetected = read(data)?;
+        let window = nested("window", message.window, header_from_wire)?;
+        let causes = message.features.into_iter().map(cause_from_wire).collect();
+        let losses = Some((message.loss, message.reference_loss));
+        return Ok(Some(Alert { trigger: Trigger::Degradation, window, causes, losses }));
+    }
+    Ok(None)
+}
+
+/// A policy was set.
+pub fn policy_set(model: &ModelName, revision: u64) -> Fact<Value> {
+    fact(EventKind::POLICY_SET, model, &wire::PolicySet { model: model.to_string(), revision })
+}
+
+/// A transition of a workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowTransition<'a> {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// Its model.
+    pub model: &'a ModelName,
+    /// The state before; `None` for the first.
+    pub from: Option<WorkflowState>,
+    /// The state now.
+    pub to: WorkflowState,
+    /// What started the workflow.
+    pub trigger: Trigger,
+    /// Reason of the transition.
+    pub reason: &'a str,
+    /// The champion when it started.
+    pub from_version: Option<u32>,
+    /// The challenger.
+    pub to_version: Option<u32>,
+    /// Increases with every transition.
+    pub epoch: u64,
+}
+
+/// A workflow moved to another state.
+pub fn workflow_advanced(transition: &WorkflowTransition<'_>) -> Fact<Value> {
+    let from = transition.from.map_or(orchestrator::WorkflowState::Unspecified, state_to_wire);
+    let message = wire::WorkflowAdvanced {
+        workflow_id: transition.workflow.to_string(),
+        model: transition.model.to_string(),
+        from_state: from.into(),
+        to_state: state_to_wire(transition.to).into(),
+        trigger: trigger_to_wire(transition.trigger).into(),
+        reason: transition.reason.to_owned(),
+        from_version: transition.from_version.unwrap_or_default(),
+        to_version: transition.to_version.unwrap_or_default(),
+        epoch: transition.epoch,
+    };
+    fact(EventKind::WORKFLOW_ADVANCED, transition.model, &message)
+}
+
+/// A replica serves the version that it was assigned.
+pub fn replica_updated(model: &ModelName, replica: &ReplicaId, version: u32, generation: u64) -> Fact<Value> {
+    let message = wire::ReplicaUpdated { model: model.to_string(), replica: replica.to_string(), version, generation };
+    fact(EventKind::REPLICA_UPDATED, model, &message)
+}
+
+/// A change of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentChange<'a> {
+    /// The model.
+    pub model: &'a ModelName,
+    /// The generation of its routes.
+    pub generation: u64,
+    /// The phase.
+    pub phase: DeploymentPhase,
+    /// The stable version.
+    pub stable: u32,
+    /// The version being rolled out.
+    pub target: Option<u32>,
+    /// Reason of the change.
+    pub reason: &'a str,
+}
+
+/// A deployment changed.
+pub fn deployment_changed(change: &DeploymentChange<'_>) -> Fact<Value> {
+    let message = wire::DeploymentChanged {
+        model: change.model.to_string(),
+        generation: change.generation,
+        phase: phase_to_wire(change.phase).into(),
+        stable_version: change.stable,
+        target_version: change.target.unwrap_or_default(),
+        reason: change.reason.to_owned(),
+    };
+    fact(EventKind::DEPLOYMENT_CHANGED, change.model, &message)
+}
+
+fn read<M: Named>(data: &Value) -> Result<M, Violations> {
+    json::from_slice(data.to_string().as_bytes()).map_err(|error| Violations::of("data", error))
+}
+
+fn causes_to_wire(report: &WindowReport) -> Vec<wire::FeatureCause> {
+    let cause = |column: &ColumnDrift| wire::FeatureCause {
+        name: column.name.clone(),
+        psi: column.psi,
+        cause_share: column.cause_share,
+    };
+    report.drift.causes().into_iter().map(cause).collect()
+}
+
+fn cause_from_wire(given: wire::FeatureCause) -> FeatureCause {
+    FeatureCause { name: given.name, psi: given.psi, cause_share: given.cause_share }
+}

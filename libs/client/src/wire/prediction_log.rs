@@ -1,0 +1,219 @@
+//! The prediction log: rows, counters and exports.
+
+use rekindle_domain::{
+    ModelName, VersionRef,
+    outcome::Outcome,
+    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, Value},
+    validation::{Checks, Violations},
+};
+use rekindle_proto::{
+    json,
+    monitor::{self as wire, value::Value as WireValue},
+};
+
+use super::{
+    field::{nested_optional, optional_time, parse, parse_optional},
+    outcome, time,
+};
+
+/// A logged row as a message.
+pub fn to_wire(logged: &LoggedPrediction) -> wire::LoggedPrediction {
+    let known = logged.label.clone().map(|label| Outcome { prediction: logged.prediction, row: logged.row, label });
+    wire::LoggedPrediction {
+        prediction_id: logged.prediction.to_string(),
+        row: logged.row,
+        model: logged.model.to_string(),
+        model_version: logged.version.version,
+        bundle_digest: logged.version.bundle.to_string(),
+        replica: logged.replica.clone(),
+        event_time: logged.event_time.map(time::to_wire),
+        answered_at: logged.answered_at.map(time::to_wire),
+        inputs: logged.inputs.iter().map(|(name, value)| (name.clone(), value_to_wire(value))).collect(),
+        outputs: logged.outputs.clone().into_iter().collect(),
+        outcome: known.as_ref().map(outcome::to_wire),
+    }
+}
+
+/// The logged row in proto3 JSON.
+pub fn to_json(logged: &LoggedPrediction) -> serde_json::Value {
+    json::to_value(&to_wire(logged))
+}
+
+/// The logged row that a message holds.
+pub fn from_wire(given: wire::LoggedPrediction) -> Result<LoggedPrediction, Violations> {
+    let bundle = parse("bundle_digest", &given.bundle_digest)?;
+    let inputs = given.inputs.into_iter().filter_map(|(name, value)| Some((name, value_from_wire(value.value?))));
+    Ok(LoggedPrediction {
+        prediction: parse("prediction_id", &given.prediction_id)?,
+        row: given.row,
+        model: parse("model", &given.model)?,
+        version: VersionRef { version: given.model_version, bundle },
+        replica: given.replica,
+        event_time: optional_time("event_time", given.event_time)?,
+        answered_at: optional_time("answered_at", given.answered_at)?,
+        inputs: inputs.collect(),
+        outputs: given.outputs.into_iter().collect(),
+        label: nested_optional("outcome", given.outcome, outcome::from_wire)?.map(|outcome| outcome.label),
+    })
+}
+
+fn value_to_wire(value: &Value) -> wire::Value {
+    let value = match value {
+        Value::Number(number) => WireValue::Number(*number),
+        Value::Integer(integer) => WireValue::Integer(*integer),
+        Value::Text(text) => WireValue::Text(text.clone()),
+        Value::Boolean(boolean) => WireValue::Boolean(*boolean),
+    };
+    wire::Value { value: Some(value) }
+}
+
+fn value_from_wire(value: WireValue) -> Value {
+    match value {
+        WireValue::Number(number) => Value::Number(number),
+        WireValue::Integer(integer) => Value::Integer(integer),
+        WireValue::Text(text) => Value::Text(text),
+        WireValue::Boolean(boolean) => Value::Boolean(boolean),
+    }
+}
+
+/// Counters as a message.
+pub fn status_to_wire(status: &CaptureStatus) -> wire::CaptureStatus {
+    wire::CaptureStatus {
+        model: status.model.to_string(),
+        predictions: status.predictions,
+        lost: status.lost,
+        outcomes: status.outcomes,
+        watermark: status.watermark.map(time::to_wire),
+        chunks: status.chunks,
+        open_windows: status.open_windows,
+        lost_messages: status.lost_messages,
+    }
+}
+
+/// The counters that a message holds.
+pub fn status_from_wire(given: wire::CaptureStatus) -> Result<CaptureStatus, Violations> {
+    Ok(CaptureStatus {
+        model: parse("model", &given.model)?,
+        predictions: given.predictions,
+        lost: given.lost,
+        lost_messages: given.lost_messages,
+        outcomes: given.outcomes,
+        watermark: optional_time("watermark", given.watermark)?,
+        chunks: given.chunks,
+        open_windows: given.open_windows,
+    })
+}
+
+/// A range to export, as its request.
+pub fn export_to_wire(export: &ExportRequest) -> wire::ExportLabelledRequest {
+    wire::ExportLabelledRequest {
+        model: export.model.to_string(),
+        from: export.from.map(time::to_wire),
+        until: export.until.map(time::to_wire),
+        target: export.target.clone(),
+        time_column: export.time_column.clone(),
+        holdout_share: Some(export.holdout_share),
+    }
+}
+
+/// The range that a request exports.
+pub fn export_from_wire(given: wire::ExportLabelledRequest) -> Result<ExportRequest, Violations> {
+    let mut checks = Checks::new();
+    let model: Option<ModelName> = checks.parsed("model", given.model.parse());
+    let from = checks.taken_here(optional_time("from", given.from)).flatten();
+    let until = checks.taken_here(optional_time("until", given.until)).flatten();
+    if from.zip(until).is_some_and(|(from, until)| from >= until) {
+        checks.violation("until", "is not after from: the range is half-open, [from, until)");
+    }
+    for (field, name) in [("target", &given.target), ("time_column", &given.time_column)] {
+        checks.require(!name.trim().is_empty(), field, "empty", "the name of the column, as in the training data");
+    }
+    let holdout_share = given.holdout_share.unwrap_or(0.0);
+    let holds = (0.0..1.0).contains(&holdout_share);
+    checks.require(holds, "holdout_share", holdout_share, "at least 0 and below 1");
+    checks.finish()?;
+    let model = model.ok_or_else(|| Violations::of("model", "is missing"))?;
+    let (target, time_column) = (given.target, given.time_column);
+    Ok(ExportRequest { model, from, until, target, time_column, holdout_share })
+}
+
+/// An export as a message.
+pub fn exported_to_wire(export: &LabelledExport) -> wire::ExportLabelledResponse {
+    wire::ExportLabelledResponse {
+        blob_digest: export.blob.map(|digest| digest.to_string()).unwrap_or_default(),
+        rows: export.rows,
+        time_min: export.time_range.map(|(first, _)| time::to_wire(first)),
+        time_max: export.time_range.map(|(_, last)| time::to_wire(last)),
+        manifest_digest: export.manifest.map(|digest| digest.to_string()).unwrap_or_default(),
+        holdout_from: export.holdout_from.map(time::to_wire),
+        rows_left_out: export.rows_left_out,
+    }
+}
+
+/// The export that a message holds.
+pub fn exported_from_wire(given: wire::ExportLabelledResponse) -> Result<LabelledExport, Violations> {
+    let first = optional_time("time_min", given.time_min)?;
+    let last = optional_time("time_max", given.time_max)?;
+    Ok(LabelledExport {
+        blob: parse_optional("blob_digest", &given.blob_digest)?,
+        rows: given.rows,
+        time_range: first.zip(last),
+        manifest: parse_optional("manifest_digest", &given.manifest_digest)?,
+        holdout_from: optional_time("holdout_from", given.holdout_from)?,
+        rows_left_out: given.rows_left_out,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::DateTime;
+    use rekindle_domain::{Digest, outcome::Label};
+
+    use super::*;
+
+    #[test]
+    fn logged_rows_survive_with_every_kind_of_value() {
+        let values =
+            [Value::Number(1.5), Value::Integer(-3), Value::Text("UA".into()), Value::Boolean(true)].into_iter();
+        let logged = LoggedPrediction {
+            prediction: "0193b3a0-0000-7000-8000-000000000000".parse().expect("an id"),
+            row: 1,
+            model: "m".parse().expect("a name"),
+            version: VersionRef { version: 2, bundle: Digest::of(b"bundle") },
+            replica: "replica-1".into(),
+            event_time: Some(DateTime::UNIX_EPOCH),
+            answered_at: Some(DateTime::UNIX_EPOCH),
+            inputs: values.enumerate().map(|(index, value)| (format!("f{index}"), value)).collect(),
+            outputs: BTreeMap::from([("probabilities".into(), vec![0, 0, 128, 63])]),
+            label: Some(Label::Class("late".into())),
+        };
+        let json = to_json(&logged);
+        assert_eq!((&json["model_version"], &json["outcome"]["class"]), (&2.into(), &"late".into()));
+        assert_eq!(from_wire(to_wire(&logged)), Ok(logged));
+    }
+
+    #[test]
+    fn export_ranges_survive_and_each_bad_field_is_named() {
+        let export = ExportRequest {
+            model: "m".parse().expect("a name"),
+            from: Some(DateTime::UNIX_EPOCH),
+            until: None,
+            target: "late".into(),
+            time_column: "timestamp".into(),
+            holdout_share: 0.25,
+        };
+        let good = export_to_wire(&export);
+        assert_eq!(export_from_wire(good.clone()), Ok(export));
+        let bad = wire::ExportLabelledRequest {
+            model: "No".into(),
+            until: good.from,
+            target: " ".into(),
+            holdout_share: Some(1.0),
+            ..good
+        };
+        let fields: Vec<_> = export_from_wire(bad).expect_err("four").into_iter().map(|v| v.field).collect();
+        assert_eq!(fields, ["model", "until", "target", "holdout_share"]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Training recipes.
+
+use rekindle_domain::{
+    Recipe, Task,
+    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
+    validation::Violations,
+};
+use rekindle_proto::trainer::{self as wire, recipe::Model};
+
+/// The recipe as a message, every default filled in.
+pub fn to_wire(recipe: &Recipe) -> wire::Recipe {
+    let model = match &recipe.model {
+        ModelRecipe::Linear(linear) => {
+            Model::Linear(wire::LinearModel { optimizer: Some(optimizer_to_wire(&linear.optimizer)) })
+        }
+        ModelRecipe::Mlp(mlp) => Model::Mlp(wire::MlpModel {
+            hidden: mlp.hidden.iter().map(|&width| u32::try_from(width).unwrap_or(u32::MAX)).collect(),
+            dropout: Some(mlp.dropout),
+            optimizer: Some(optimizer_to_wire(&mlp.optimizer)),
+        }),
+    };
+    wire::Recipe {
+        target: recipe.target.clone(),
+        task: recipe.task.map_or(wire::Task::Unspecified, task_to_wire).into(),
+        ignore: recipe.ignore.clone(),
+        validation_share: Some(recipe.validation_share),
+        seed: Some(recipe.seed),
+        model: Some(model),
+    }
+}
+
+/// The recipe that a message holds; unset fields take their defaults.
+pub fn from_wire(given: wire::Recipe) -> Result<Recipe, Violations> {
+    let recipe = recorded(given)?;
+    recipe.validate().map(|()| recipe)
+}
+
+/// A stored recipe. Its bounds were those of the release that stored it, so they are not checked again.
+pub fn recorded(given: wire::Recipe) -> Result<Recipe, Violations> {
+    let base = Recipe::for_target(given.target);
+    let task = match wire::Task::try_from(given.task) {
+        Ok(wire::Task::Unspecified) => None,
+        Ok(wire::Task::Binary) => Some(Task::Binary),
+        Ok(wire::Task::Multiclass) => Some(Task::Multiclass),
+        Ok(wire::Task::Regression) => Some(Task::Regression),
+        Err(_) => {
+            let problem = format!("is {}: expected one of TASK_BINARY, TASK_MULTICLASS, TASK_REGRESSION", given.task);
+            return Err(Violations::of("task", problem));
+        }
+    };
+    Ok(Recipe {
+        task,
+        ignore: given.ignore,
+        validation_share: given.validation_share.unwrap_or(base.validation_share),
+        seed: given.seed.unwrap_or(base.seed),
+        model: given.model.map_or(base.model, model_from_wire),
+        target: base.target,
+    })
+}
+
+fn task_to_wire(task: Task) -> wire::Task {
+    match task {
+        Task::Binary => wire::Task::Binary,
+        Task::Multiclass => wire::Task::Multiclass,
+        Task::Regression => wire::Task::Regression,
+    }
+}
+
+fn model_from_wire(given: Model) -> ModelRecipe {
+    match given {
+        Model::Linear(linear) => {
+            ModelRecipe::Linear(LinearRecipe { optimizer: optimizer_from_wire(linear.optimizer.unwrap_or_default()) })
+        }
+        Model::Mlp(mlp) => {
+            let base = MlpRecipe::default();
+            let hidden = mlp.hidden.iter().map(|&width| width as usize).collect::<Vec<_>>();
+            ModelRecipe::Mlp(MlpRecipe {
+                hidden: if hidden.is_empty() { base.hidden } else { hidden },
+                dropout: mlp.dropout.unwrap_or(base.dropout),
+                optimizer: optimizer_from_wire(mlp.optimizer.unwrap_or_default()),
+            })
+        }
+    }
+}
+
+fn optimizer_to_wire(optimizer: &Optimizer) -> wire::Optimizer {
+    wire::Optimizer {
+        max_epochs: Some(optimizer.max_epochs),
+        patience: Some(optimizer.patience),
+        batch_size: Some(u32::try_from(optimizer.batch_size).unwrap_or(u32::MAX)),
+        learning_rate: Some(optimizer.learning_rate),
+        weight_decay: Some(optimizer.weight_decay),
+    }
+}
+
+fn optimizer_from_wire(given: wire::Optimizer) -> Optimizer {
+    let base = Optimizer::default();
+    Optimizer {
+        max_epochs: given.max_epochs.unwrap_or(base.max_epochs),
+        patience: given.patience.unwrap_or(base.patience),
+        batch_size: given.batch_size.map_or(base.batch_size, |rows| rows as usize),
+        learning_rate: given.learning_rate.unwrap_or(base.learning_rate),
+        weight_decay: given.weight_decay.unwrap_or(base.weight_decay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_survive_and_unset_fields_take_defaults() {
+        let optimizer = Optimizer { max_epochs: 7, learning_rate: 0.1, ..Optimizer::default() };
+        for model in [
+            ModelRecipe::Linear(LinearRecipe { optimizer: optimizer.clone() }),
+            ModelRecipe::Mlp(MlpRecipe { hidden: vec![8, 4], dropout: 0.0, optimizer }),
+        ] {
+            let recipe = Recipe { model, task: Some(Task::Binary), seed: 3, ..Recipe::for_target("late") };
+            assert_eq!(from_wire(to_wire(&recipe)), Ok(recipe));
+        }
+        let target = wire::Recipe { target: "late".into(), ..Default::default() };
+        assert_eq!(from_wire(target), Ok(Recipe::for_target("late")));
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        let optimizer = wire::Optimizer { patience: Some(0), ..Default::default() };
+        let mlp = Model::Mlp(wire::MlpModel { optimizer: Some(optimizer), ..Default::default() });
+        let bad = wire::Recipe { validation_share: Some(0.0), model: Some(mlp), ..Default::default() };
+        let fields: Vec<_> = from_wire(bad).expect_err("three").into_iter().map(|violation| violation.field).collect();
+        assert_eq!(fields, ["target", "validation_share", "mlp.optimizer.patience"]);
+        let task = wire::Recipe { target: "late".into(), task: 99, ..Default::default() };
+        assert!(from_wire(task).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Replicas and what they serve.
+
+use std::collections::BTreeMap;
+
+use rekindle_domain::{ModelName, ReplicaState, ServedModel, ServedVersion, VersionRef, validation::Violations};
+use rekindle_proto::{json, orchestrator as wire};
+use serde_json::Value;
+
+use super::{
+    deployment::{version_from_wire, version_to_wire},
+    field::{each, nested, parse, required_time},
+    time,
+};
+
+/// A replica as a message.
+pub fn to_wire(replica: &ReplicaState) -> wire::Replica {
+    wire::Replica {
+        id: replica.replica.to_string(),
+        address: replica.address.clone(),
+        reported_at: Some(time::to_wire(replica.reported_at)),
+        models: replica.models.iter().map(|(name, served)| model_to_wire(name, served)).collect(),
+        incarnation: replica.incarnation.to_string(),
+    }
+}
+
+/// The replica in proto3 JSON.
+pub fn to_json(replica: &ReplicaState) -> Value {
+    json::to_value(&to_wire(replica))
+}
+
+/// The replica that a message holds.
+pub fn from_wire(given: wire::Replica) -> Result<ReplicaState, Violations> {
+    Ok(ReplicaState {
+        replica: parse("id", &given.id)?,
+        incarnation: parse("incarnation", &given.incarnation)?,
+        address: given.address,
+        reported_at: required_time("reported_at", given.reported_at)?,
+        models: each("models", given.models, model_from_wire)?.into_iter().collect(),
+    })
+}
+
+fn model_to_wire(name: &ModelName, served: &ServedModel) -> wire::ReplicaModel {
+    let version = |(&version, loaded): (&u32, &ServedVersion)| wire::ReplicaVersion {
+        version: Some(version_to_wire(VersionRef { version, bundle: loaded.bundle })),
+        answered: loaded.answered,
+        failed: loaded.failed,
+        in_flight: loaded.in_flight,
+    };
+    wire::ReplicaModel {
+        model: name.to_string(),
+        serving: served.serving().map(version_to_wire),
+        generation: served.generation,
+        failure: served.failure.clone().unwrap_or_default(),
+        in_flight: served.in_flight(),
+        versions: served.versions.iter().map(version).collect(),
+    }
+}
+
+fn model_from_wire(given: wire::ReplicaModel) -> Result<(ModelName, ServedModel), Violations> {
+    let versions = each("versions", given.versions, loaded_from_wire)?;
+    let versions: BTreeMap<u32, ServedVersion> = versions.into_iter().collect();
+    let counted: u64 = versions.values().map(|version| version.in_flight).fold(0, u64::saturating_add);
+    let served = ServedModel {
+        primary: given.serving.map(|version| version.version),
+        generation: given.generation,
+        failure: Some(given.failure).filter(|failure| !failure.is_empty()),
+        draining: given.in_flight.saturating_sub(counted),
+        versions,
+    };
+    Ok((parse("model", &given.model)?, served))
+}
+
+fn loaded_from_wire(given: wire::ReplicaVersion) -> Result<(u32, ServedVersion), Violations> {
+    let version = nested("version", given.version, version_from_wire)?;
+    let (answered, failed, in_flight) = (given.answered, given.failed, given.in_flight);
+    Ok((version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight }))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use rekindle_domain::Digest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn replicas_survive() {
+        let loaded = ServedVersion { bundle: Digest::of(b"bundle"), answered: 5, failed: 1, in_flight: 2 };
+        let served = ServedModel {
+            primary: Some(3),
+            generation: 7,
+            failure: Some("version 4 is not available".into()),
+            versions: BTreeMap::from([(3, loaded)]),
+            draining: 4,
+        };
+        let replica = ReplicaState {
+            replica: "replica-1".parse().expect("a name"),
+            incarnation: Uuid::from_u128(9),
+            address: "127.0.0.1:8001".into(),
+            reported_at: DateTime::UNIX_EPOCH,
+            models: BTreeMap::from([("m".parse().expect("a name"), served)]),
+        };
+        assert_eq!(to_json(&replica)["models"][0]["serving"]["version"], 3);
+        assert_eq!(from_wire(to_wire(&replica)), Ok(replica));
+    }
+}

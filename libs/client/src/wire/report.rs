@@ -1,0 +1,218 @@
+//! Monitoring reports.
+
+use rekindle_domain::{
+    VersionRef,
+    report::{ColumnDrift, Drift, Quality, Verdict, WindowHeader, WindowReport},
+    validation::Violations,
+};
+use rekindle_proto::{json, monitor as wire};
+use serde_json::Value;
+
+use super::{
+    field::{each, enumeration, nested, nested_optional, optional_time, parse, parse_optional, required_time},
+    time,
+};
+
+/// A report as a message.
+pub fn to_wire(report: &WindowReport) -> wire::WindowReport {
+    wire::WindowReport {
+        window: Some(header_to_wire(&report.window)),
+        drift: verdict_to_wire(report.drift.verdict).into(),
+        features: report.drift.features.iter().map(column_to_wire).collect(),
+        prediction: report.drift.prediction.as_ref().map(column_to_wire),
+        quality: report.quality.as_ref().map(quality_to_wire),
+        quality_at: report.quality_at.map(time::to_wire),
+        correlation_id: report.correlation_id.map(|id| id.to_string()).unwrap_or_default(),
+        reason: report.reason.clone(),
+    }
+}
+
+/// The report in proto3 JSON.
+pub fn to_json(report: &WindowReport) -> Value {
+    json::to_value(&to_wire(report))
+}
+
+/// The report that a message holds.
+pub fn from_wire(given: wire::WindowReport) -> Result<WindowReport, Violations> {
+    let drift = Drift {
+        verdict: verdict_from_wire("drift", given.drift)?,
+        features: each("features", given.features, column_from_wire)?,
+        prediction: nested_optional("prediction", given.prediction, column_from_wire)?,
+    };
+    Ok(WindowReport {
+        window: nested("window", given.window, header_from_wire)?,
+        drift,
+        quality: nested_optional("quality", given.quality, quality_from_wire)?,
+        quality_at: optional_time("quality_at", given.quality_at)?,
+        correlation_id: parse_optional("correlation_id", &given.correlation_id)?,
+        reason: given.reason,
+    })
+}
+
+/// A header as a message.
+pub fn header_to_wire(header: &WindowHeader) -> wire::WindowHeader {
+    wire::WindowHeader {
+        report_id: header.report.to_string(),
+        model: header.model.to_string(),
+        model_version: header.version.version,
+        bundle_digest: header.version.bundle.to_string(),
+        from: Some(time::to_wire(header.from)),
+        until: Some(time::to_wire(header.until)),
+        rows: header.rows,
+        closed_at: Some(time::to_wire(header.closed_at)),
+        slice: header.slice.clone(),
+    }
+}
+
+/// The header that a message holds.
+pub fn header_from_wire(given: wire::WindowHeader) -> Result<WindowHeader, Violations> {
+    let bundle = parse("bundle_digest", &given.bundle_digest)?;
+    Ok(WindowHeader {
+        report: parse("report_id", &given.report_id)?,
+        model: parse("model", &given.model)?,
+        version: VersionRef { version: given.model_version, bundle },
+        slice: given.slice,
+        from: required_time("from", given.from)?,
+        until: required_time("until", given.until)?,
+        rows: given.rows,
+        closed_at: required_time("closed_at", given.closed_at)?,
+    })
+}
+
+/// A verdict as its enumeration.
+pub fn verdict_to_wire(verdict: Verdict) -> wire::Verdict {
+    match verdict {
+        Verdict::Stable => wire::Verdict::Stable,
+        Verdict::Drifted => wire::Verdict::Drifted,
+        Verdict::Inconclusive => wire::Verdict::Inconclusive,
+    }
+}
+
+fn verdict_from_wire(field: &str, given: i32) -> Result<Verdict, Violations> {
+    enumeration(field, given, "VERDICT_STABLE, VERDICT_DRIFTED, VERDICT_INCONCLUSIVE", |verdict| match verdict {
+        wire::Verdict::Unspecified => None,
+        wire::Verdict::Stable => Some(Verdict::Stable),
+        wire::Verdict::Drifted => Some(Verdict::Drifted),
+        wire::Verdict::Inconclusive => Some(Verdict::Inconclusive),
+    })
+}
+
+fn column_to_wire(column: &ColumnDrift) -> wire::FeatureDrift {
+    wire::FeatureDrift {
+        name: column.name.clone(),
+        verdict: verdict_to_wire(column.verdict).into(),
+        psi: column.psi,
+        p_value: column.p_value,
+        minimum_detectable_psi: column.minimum_detectable_psi,
+        cause_share: column.cause_share,
+        missing_reference: column.missing_reference,
+        missing_current: column.missing_current,
+        reason: column.reason.clone(),
+    }
+}
+
+fn column_from_wire(given: wire::FeatureDrift) -> Result<ColumnDrift, Violations> {
+    Ok(ColumnDrift {
+        verdict: verdict_from_wire("verdict", given.verdict)?,
+        name: given.name,
+        reason: given.reason,
+        psi: given.psi,
+        p_value: given.p_value,
+        minimum_detectable_psi: given.minimum_detectable_psi,
+        cause_share: given.cause_share,
+        missing_reference: given.missing_reference,
+        missing_current: given.missing_current,
+    })
+}
+
+fn quality_to_wire(quality: &Quality) -> wire::Quality {
+    wire::Quality {
+        verdict: verdict_to_wire(quality.verdict).into(),
+        labelled_rows: quality.labelled_rows,
+        metrics: quality.metrics.clone().into_iter().collect(),
+        reference_metrics: quality.reference_metrics.clone().into_iter().collect(),
+        loss: quality.loss,
+        reference_loss: quality.reference_loss,
+        rise_lower_bound: quality.rise_lower_bound,
+        invalid_outcomes: quality.invalid_outcomes,
+    }
+}
+
+fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
+    Ok(Quality {
+        verdict: verdict_from_wire("verdict", given.verdict)?,
+        labelled_rows: given.labelled_rows,
+        invalid_outcomes: given.invalid_outcomes,
+        metrics: given.metrics.into_iter().collect(),
+        reference_metrics: given.reference_metrics.into_iter().collect(),
+        loss: given.loss,
+        reference_loss: given.reference_loss,
+        rise_lower_bound: given.rise_lower_bound,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::DateTime;
+    use rekindle_domain::{Digest, report::PREDICTION};
+
+    use super::*;
+
+    fn column(name: &str, verdict: Verdict) -> ColumnDrift {
+        ColumnDrift {
+            name: name.into(),
+            verdict,
+            reason: "moved".into(),
+            psi: 0.3,
+            p_value: 1e-9,
+            minimum_detectable_psi: 0.05,
+            cause_share: 0.5,
+            missing_reference: 0.0,
+            missing_current: 0.1,
+        }
+    }
+
+    #[test]
+    fn reports_survive() {
+        let id = "0193b3a0-0000-7000-8000-000000000000";
+        let window = WindowHeader {
+            report: id.parse().expect("an id"),
+            model: "m".parse().expect("a name"),
+            version: VersionRef { version: 1, bundle: Digest::of(b"bundle") },
+            slice: String::new(),
+            from: DateTime::UNIX_EPOCH,
+            until: DateTime::UNIX_EPOCH,
+            rows: 200,
+            closed_at: DateTime::UNIX_EPOCH,
+        };
+        let quality = Quality {
+            verdict: Verdict::Drifted,
+            labelled_rows: 100,
+            invalid_outcomes: 2,
+            metrics: BTreeMap::from([("auc".into(), 0.6)]),
+            reference_metrics: BTreeMap::from([("auc".into(), 0.7)]),
+            loss: 0.6,
+            reference_loss: 0.5,
+            rise_lower_bound: 0.05,
+        };
+        let report = WindowReport {
+            window,
+            drift: Drift {
+                verdict: Verdict::Drifted,
+                features: vec![column("a", Verdict::Drifted), column("b", Verdict::Stable)],
+                prediction: Some(column(PREDICTION, Verdict::Inconclusive)),
+            },
+            quality: Some(quality),
+            quality_at: Some(DateTime::UNIX_EPOCH),
+            correlation_id: Some(id.parse().expect("an id")),
+            reason: "2 outcomes are not a class of the model".into(),
+        };
+        let json = to_json(&report);
+        assert_eq!((&json["window"]["rows"], &json["drift"]), (&"200".into(), &"VERDICT_DRIFTED".into()));
+        assert_eq!(from_wire(to_wire(&report)), Ok(report.clone()));
+        let without = WindowReport { quality: None, quality_at: None, correlation_id: None, ..report };
+        assert_eq!(from_wire(to_wire(&without)), Ok(without));
+    }
+}

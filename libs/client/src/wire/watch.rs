@@ -1,0 +1,107 @@
+//! Monitoring settings.
+
+use rekindle_domain::{
+    ModelName, Watch, WatchSettings,
+    validation::{Checks, Violations},
+};
+use rekindle_proto::monitor as wire;
+
+use super::{field::span_or, time::span_to_wire};
+
+/// The settings of a model as a message.
+pub fn to_wire(watch: &Watch) -> wire::Watch {
+    wire::Watch { revision: watch.revision, ..settings_to_wire(&watch.model, &watch.settings) }
+}
+
+/// Settings to be set for a model.
+pub fn settings_to_wire(model: &ModelName, settings: &WatchSettings) -> wire::Watch {
+    wire::Watch {
+        model: model.to_string(),
+        window: Some(span_to_wire(settings.window)),
+        window_offset: Some(span_to_wire(settings.window_offset)),
+        lateness: Some(span_to_wire(settings.lateness)),
+        label_wait: Some(span_to_wire(settings.label_wait)),
+        min_rows: Some(settings.min_rows),
+        drift_margin: Some(settings.drift_margin),
+        degradation_margin: Some(settings.degradation_margin),
+        false_alarm_rate: Some(settings.false_alarm_rate),
+        revision: 0,
+    }
+}
+
+/// The settings of a model that a message holds; unset fields take their defaults.
+pub fn from_wire(given: wire::Watch) -> Result<Watch, Violations> {
+    convert(given, settings_from_wire)
+}
+
+/// The stored settings of a model. Their bounds were those of the release that stored them, so they are not checked again.
+pub fn stored(given: wire::Watch) -> Result<Watch, Violations> {
+    convert(given, recorded)
+}
+
+fn convert(
+    given: wire::Watch,
+    settings: impl FnOnce(wire::Watch) -> Result<WatchSettings, Violations>,
+) -> Result<Watch, Violations> {
+    let revision = given.revision;
+    let mut checks = Checks::new();
+    let model = checks.parsed("model", given.model.parse());
+    let settings = checks.taken_here(settings(given));
+    checks.finish()?;
+    let (model, settings) = model.zip(settings).ok_or_else(|| Violations::of("model", "is missing"))?;
+    Ok(Watch { model, settings, revision })
+}
+
+/// The settings alone; the model of the message is ignored.
+pub fn settings_from_wire(given: wire::Watch) -> Result<WatchSettings, Violations> {
+    let settings = recorded(given)?;
+    settings.validate().map(|()| settings)
+}
+
+/// Stored settings. Their bounds were those of the release that stored them, so they are not checked again.
+pub fn recorded(given: wire::Watch) -> Result<WatchSettings, Violations> {
+    let base = WatchSettings::default();
+    Ok(WatchSettings {
+        window: span_or("window", given.window, base.window)?,
+        window_offset: span_or("window_offset", given.window_offset, base.window_offset)?,
+        lateness: span_or("lateness", given.lateness, base.lateness)?,
+        label_wait: span_or("label_wait", given.label_wait, base.label_wait)?,
+        min_rows: given.min_rows.unwrap_or(base.min_rows),
+        drift_margin: given.drift_margin.unwrap_or(base.drift_margin),
+        degradation_margin: given.degradation_margin.unwrap_or(base.degradation_margin),
+        false_alarm_rate: given.false_alarm_rate.unwrap_or(base.false_alarm_rate),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn settings_survive_and_unset_fields_take_defaults() {
+        let settings =
+            WatchSettings { window: Duration::from_secs(7 * 86_400), min_rows: 7, ..WatchSettings::default() };
+        let watch = Watch { model: "m".parse().expect("a name"), settings, revision: 3 };
+        assert_eq!(from_wire(to_wire(&watch)), Ok(watch));
+        assert_eq!(settings_from_wire(wire::Watch::default()), Ok(WatchSettings::default()));
+    }
+
+    #[test]
+    fn spans_out_of_range_are_refused_by_name() {
+        let longest = WatchSettings::LONGEST_SPAN.as_secs();
+        let longest = i64::try_from(longest).expect("fits");
+        for seconds in [i64::MIN, i64::MIN + 1, -10, longest + 10, i64::MAX / 1_000, i64::MAX] {
+            for nanos in [i32::MIN, 0, i32::MAX] {
+                let span = prost_types::Duration { seconds, nanos };
+                let given = wire::Watch { label_wait: Some(span), ..Default::default() };
+                let refused = settings_from_wire(given).expect_err(&format!("{seconds} s, {nanos} ns"));
+                assert!(refused.to_string().starts_with("label_wait"), "{refused}");
+            }
+        }
+        let span = prost_types::Duration { seconds: longest, nanos: 0 };
+        let given = wire::Watch { label_wait: Some(span), ..Default::default() };
+        assert!(settings_from_wire(given).is_ok());
+    }
+}

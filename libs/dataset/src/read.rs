@@ -1,0 +1,108 @@
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch},
+    compute,
+};
+use bytes::Bytes;
+use rekindle_domain::dataset::FileFormat;
+
+use crate::{Error, Limits, Scan, ScanOptions, Table, Types, size::rows_bytes};
+
+/// Reads a CSV file within the default [`Limits`].
+///
+/// # Errors
+/// Malformed input, with the line, the column and the remedy.
+pub fn read_csv(bytes: Bytes) -> Result<Table, Error> {
+    read_csv_within(bytes, &Limits::default())
+}
+
+/// Reads a CSV file.
+///
+/// # Errors
+/// As [`read_csv`], and input beyond the limits.
+pub fn read_csv_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
+    if bytes.len() > limits.bytes {
+        return Err(Error::TooLarge { what: "bytes", limit: limits.bytes });
+    }
+    let table = read(bytes, FileFormat::Csv, limits)?;
+    if table.rows() == 0 { Err(Error::Empty { what: "no rows after the header" }) } else { Ok(table) }
+}
+
+/// Reads a Parquet file within the default [`Limits`] and converts every column to its canonical type.
+///
+/// # Errors
+/// Damaged or not Parquet; unusable or duplicate names; a column whose type has no canonical form.
+pub fn read_parquet(bytes: Bytes) -> Result<Table, Error> {
+    read_parquet_within(bytes, &Limits::default())
+}
+
+/// Reads a Parquet file.
+///
+/// # Errors
+/// As [`read_parquet`], and content beyond the limits.
+pub fn read_parquet_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
+    read(bytes, FileFormat::Parquet, limits)
+}
+
+/// What scans of whole files to canonical types have in common.
+pub(crate) fn canonical(limits: &Limits) -> ScanOptions {
+    ScanOptions { types: Types::Canonical, columns: limits.columns, ..ScanOptions::default() }
+}
+
+fn read(bytes: Bytes, format: FileFormat, limits: &Limits) -> Result<Table, Error> {
+    let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits))?;
+    let mut budget = Budget::new(*limits);
+    budget.check_rows(scan.declared_rows())?;
+    let mut parts: Vec<Vec<ArrayRef>> = scan.columns().iter().map(|_| Vec::new()).collect();
+    for batch in scan.by_ref() {
+        let batch = batch?.rows;
+        budget.take(&batch)?;
+        for (column, array) in parts.iter_mut().zip(batch.columns()) {
+            column.push(array.clone());
+        }
+    }
+    let columns = scan.columns().iter().zip(parts).map(|(column, parts)| {
+        let empty = [arrow::array::new_empty_array(&column.data_type)];
+        let parts = if parts.is_empty() { &empty[..] } else { &parts };
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        Ok((column.name.clone(), compute::concat(&parts).map_err(Error::arrow("concatenate a column"))?))
+    });
+    Table::from_columns(columns.collect::<Result<_, Error>>()?, budget.rows)
+}
+
+/// Counts what has been read against the limits.
+pub(crate) struct Budget {
+    limits: Limits,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, rows: 0, bytes: 0 }
+    }
+
+    /// Refuses a number of rows before they are read.
+    pub(crate) fn check_rows(&self, rows: Option<u64>) -> Result<(), Error> {
+        match rows {
+            Some(rows) if rows > self.limits.rows as u64 => Err(self.too_many_rows()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds rows that have been read. What a file declares may be false.
+    pub(crate) fn take(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        self.rows += batch.num_rows();
+        self.bytes += rows_bytes(batch, 0, batch.num_rows());
+        if self.rows > self.limits.rows {
+            return Err(self.too_many_rows());
+        }
+        if self.bytes > self.limits.bytes {
+            return Err(Error::TooLarge { what: "bytes", limit: self.limits.bytes });
+        }
+        Ok(())
+    }
+
+    fn too_many_rows(&self) -> Error {
+        Error::TooLarge { what: "rows", limit: self.limits.rows }
+    }
+}

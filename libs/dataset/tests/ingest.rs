@@ -1,0 +1,157 @@
+//! Ingestion gives what reading the same files as tables gives, in bounded pieces.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
+
+#[path = "ingest/literal.rs"]
+mod literal;
+#[path = "ingest/refused.rs"]
+mod refused;
+#[path = "ingest/support.rs"]
+mod support;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, AsArray as _, Decimal128Array, StringArray, UInt64Array},
+    datatypes::Int64Type,
+};
+use chrono::DateTime;
+use proptest::prelude::*;
+use rekindle_dataset::{Error, IngestOptions, Limits, Part, Table, content_digest, summarise, write_parquet};
+use rekindle_domain::{ColumnKind, dataset::FileFormat};
+
+use self::support::{Input, ingested, options, parquet_of, read_all, table_of};
+
+#[test]
+fn sources_are_joined_converted_sorted_and_cut() {
+    let inputs = [
+        Input::csv("at,n,word,only\n2013-01-03,1,a,x\n2013-01-01,2,,y\n2013-01-02,3,c,z\n"),
+        Input::csv("word,at,n,extra\nd,2013-01-02T00:00:00Z,4.0,q\n"),
+    ];
+    let day = |day: i64| DateTime::from_timestamp(1_356_998_400 + (day - 1) * 86_400, 0);
+    let made =
+        ingested(&inputs, &IngestOptions { time_column: Some("at".into()), until: day(3), ..options() }).unwrap();
+    assert_eq!(made.schema.names().collect::<Vec<_>>(), ["at", "n", "word"]);
+    assert_eq!((made.rows, made.time_range), (3, day(1).zip(day(2))));
+    let table = table_of(&made);
+    assert_eq!(
+        table.column("n").unwrap().as_primitive::<Int64Type>().values(),
+        &[2, 3, 4],
+        "equal times keep their order"
+    );
+    assert!(made.schema.column("word").unwrap().nullable && !made.schema.column("n").unwrap().nullable);
+    assert_eq!((content_digest(&table), summarise(&table)), (made.content, made.summaries));
+}
+
+#[test]
+fn text_that_is_to_be_numeric_is_integer_if_every_value_of_every_source_is() {
+    let kinds = BTreeMap::from([("code".to_owned(), ColumnKind::Numeric)]);
+    let options = IngestOptions { kinds, ..options() };
+    let of = |second: &str| {
+        let made = ingested(&[Input::csv("code\n01\n\n02\n"), Input::csv(second)], &options);
+        made.map(|made| made.schema.columns[0].data_type.to_string())
+    };
+    assert_eq!(of("code\n003\n").unwrap(), "Int64");
+    assert_eq!(of("code\n00.5\n").unwrap(), "Float64");
+    let refused = of("code\nx\n").unwrap_err();
+    assert_eq!(refused.part, Part::Kinds);
+    assert!(matches!(refused.error, Error::Lossy { row: 3, .. }), "rows count over all sources: {:?}", refused.error);
+}
+
+#[test]
+fn a_range_without_rows_is_an_empty_file() {
+    let far = DateTime::from_timestamp(4_000_000_000, 0);
+    let options = IngestOptions { time_column: Some("at".into()), from: far, ..options() };
+    let made = ingested(&[Input::csv("at,n\n2013-01-03,1\n")], &options).unwrap();
+    assert_eq!((made.rows, made.time_range, table_of(&made).rows()), (0, None, 0));
+}
+
+#[test]
+fn a_text_that_repeats_is_expanded_batch_by_batch() {
+    // 200 MB of text if it were expanded at once.
+    let long = "x".repeat(100_000);
+    let rows: StringArray = (0..2000).map(|_| Some(long.as_str())).collect();
+    let file = parquet_of(vec![("text", Arc::new(rows) as ArrayRef)]);
+    assert!(file.len() < 300_000, "{}", file.len());
+    let made = ingested(&[Input { bytes: file.clone(), format: FileFormat::Parquet }], &options()).unwrap();
+    assert_eq!((made.rows, made.summaries[0].distinct, made.summaries[0].top[0].count), (2000, 1, 2000));
+    let limits = Limits { bytes: 50_000_000, ..Limits::default() };
+    let refused =
+        ingested(&[Input { bytes: file, format: FileFormat::Parquet }], &IngestOptions { limits, ..options() });
+    assert!(matches!(refused.unwrap_err().error, Error::TooLarge { what: "bytes", limit: 50_000_000 }));
+}
+
+#[test]
+fn types_without_canonical_form_are_refused_by_name() {
+    let decimal = Decimal128Array::from(vec![150]).with_precision_and_scale(9, 2).unwrap();
+    for (file, words) in [
+        (parquet_of(vec![("price", Arc::new(decimal) as ArrayRef)]), "store it as a 64-bit float"),
+        (
+            parquet_of(vec![("id", Arc::new(UInt64Array::from(vec![1, u64::MAX])) as ArrayRef)]),
+            "row 1: 18446744073709551615",
+        ),
+    ] {
+        let refused = ingested(&[Input { bytes: file, format: FileFormat::Parquet }], &options()).unwrap_err();
+        assert_eq!(refused.part, Part::Source(0));
+        assert!(refused.error.to_string().contains(words), "{}", refused.error);
+    }
+}
+
+/// What ingestion must give, by way of tables.
+fn by_tables(inputs: &[Input], options: &IngestOptions) -> Option<Table> {
+    let tables: Vec<Table> = inputs.iter().map(Input::table).collect::<Result<_, _>>().ok()?;
+    let table = if tables.len() == 1 { tables[0].clone() } else { Table::concat(&tables).ok()? };
+    let table = table.with_kinds(&options.kinds).ok()?;
+    let Some(column) = &options.time_column else { return Some(table) };
+    table.sort_by_time(column).ok()?.slice_time(column, options.from, options.until).ok()
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let time =
+        prop_oneof![9 => (0..40_u32).prop_map(|day| format!("2013-01-{:02}", day % 28 + 1)), 1 => Just(String::new())];
+    let value = prop::sample::select(vec!["", "1", "2.0", "0.5", "07", "true", "x", "9007199254740993"]);
+    let rows = prop::collection::vec((time, value.clone(), value), 0..30);
+    (rows, any::<bool>(), any::<bool>()).prop_map(|(rows, is_parquet, has_extra)| {
+        let mut text = if has_extra { "at,a,extra,b\n".to_owned() } else { "b,at,a\n".to_owned() };
+        for (at, a, b) in rows {
+            text += &if has_extra { format!("{at},{a},e,{b}\n") } else { format!("{b},{at},{a}\n") };
+        }
+        let csv = Input::csv(&text);
+        match csv.table() {
+            Ok(table) if is_parquet => Input { bytes: write_parquet(&table).unwrap(), format: FileFormat::Parquet },
+            _ => csv,
+        }
+    })
+}
+
+fn any_options() -> impl Strategy<Value = IngestOptions> {
+    let kind = prop::option::of(prop::sample::select(ColumnKind::ALL.to_vec()));
+    let bound = prop::option::of(
+        (0..30_i64).prop_map(|day| DateTime::from_timestamp(1_356_998_400 + day * 86_400, 0).unwrap()),
+    );
+    (kind, any::<bool>(), bound.clone(), bound).prop_map(|(kind, is_ordered, from, until)| IngestOptions {
+        kinds: kind.map(|kind| ("a".to_owned(), kind)).into_iter().collect(),
+        time_column: is_ordered.then(|| "at".to_owned()),
+        from: from.filter(|_| is_ordered),
+        until: until.filter(|_| is_ordered),
+        ..options()
+    })
+}
+
+proptest! {
+    #[test]
+    fn ingestion_gives_what_tables_give(inputs in prop::collection::vec(input(), 1..4), options in any_options()) {
+        match (by_tables(&inputs, &options), ingested(&inputs, &options)) {
+            (Some(table), Ok(made)) => {
+                prop_assert_eq!(made.content, content_digest(&table));
+                prop_assert_eq!(&made.schema, &table.schema);
+                prop_assert_eq!(read_all(&made), write_parquet(&table).unwrap());
+                prop_assert_eq!(&made.summaries, &summarise(&table));
+                let range = options.time_column.as_ref().and_then(|column| table.time_range(column).unwrap());
+                prop_assert_eq!(made.time_range, range);
+            }
+            (None, Err(_)) => {}
+            (table, made) => prop_assert!(false, "{table:?}\n{made:?}"),
+        }
+    }
+}

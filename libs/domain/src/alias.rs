@@ -1,0 +1,48 @@
+//! Aliases: named pointers to model versions, moved by compare-and-set, with their history.
+
+use chrono::{DateTime, Utc};
+
+use crate::{AliasName, Digest, ModelName, VersionRef};
+
+/// An alias after one of its moves; the latest move says where it points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The model.
+    pub model: ModelName,
+    /// The alias, e.g. `champion`.
+    pub alias: AliasName,
+    /// The version it points at.
+    pub version: u32,
+    /// The bundle of that version.
+    pub bundle: Digest,
+    /// 1 for the first move.
+    pub revision: u64,
+    /// The principal that moved it.
+    pub by: String,
+    /// The reason given.
+    pub why: String,
+    /// When.
+    pub moved_at: DateTime<Utc>,
+}
+
+/// A move to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasMove {
+    /// The model.
+    pub model: ModelName,
+    /// The alias.
+    pub alias: AliasName,
+    /// The version to point at.
+    pub version: u32,
+    /// 0: the alias must not exist.
+    pub expected_revision: u64,
+    /// The reason.
+    pub why: String,
+}
+
+impl Alias {
+    /// The version as serving needs it.
+    pub fn reference(&self) -> VersionRef {
+        VersionRef { version: self.version, bundle: self.bundle }
+    }
+}

@@ -1,0 +1,100 @@
+//! The prediction log as its readers see it: logged rows, counters, and exports of labelled rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::{Digest, ModelName, PredictionId, VersionRef, outcome::Label};
+
+/// A value of a feature.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// A whole number.
+    Integer(i64),
+    /// A text or category.
+    Text(String),
+    /// A boolean.
+    Boolean(bool),
+}
+
+/// One logged row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedPrediction {
+    /// The prediction.
+    pub prediction: PredictionId,
+    /// The row within the request, from 0.
+    pub row: u32,
+    /// The model.
+    pub model: ModelName,
+    /// The version that answered.
+    pub version: VersionRef,
+    /// The replica that answered.
+    pub replica: String,
+    /// The event time of the row.
+    pub event_time: Option<DateTime<Utc>>,
+    /// When it was answered.
+    pub answered_at: Option<DateTime<Utc>>,
+    /// Features by name. A missing value has no entry.
+    pub inputs: BTreeMap<String, Value>,
+    /// Elements of the output tensors for this row, little-endian, as sent.
+    pub outputs: BTreeMap<String, Vec<u8>>,
+    /// The label, if reported.
+    pub label: Option<Label>,
+}
+
+/// Counters of the log of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureStatus {
+    /// The model.
+    pub model: ModelName,
+    /// Rows captured.
+    pub predictions: u64,
+    /// Rows that replicas declared lost.
+    pub lost: u64,
+    /// Messages that never arrived.
+    pub lost_messages: u64,
+    /// Outcomes captured, repetitions included.
+    pub outcomes: u64,
+    /// The latest event time.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Files of the log.
+    pub chunks: u64,
+    /// Windows that are not reported yet.
+    pub open_windows: u64,
+}
+
+/// A range of labelled rows to export.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportRequest {
+    /// The model.
+    pub model: ModelName,
+    /// First event time; `None` is unbounded.
+    pub from: Option<DateTime<Utc>>,
+    /// End of the range, exclusive; `None` is unbounded.
+    pub until: Option<DateTime<Utc>>,
+    /// Name of the target column in the export.
+    pub target: String,
+    /// Name of the time column in the export.
+    pub time_column: String,
+    /// Share of the rows, the latest ones, to hold out, in [0, 1).
+    pub holdout_share: f64,
+}
+
+/// Exported labelled rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelledExport {
+    /// The Parquet blob; `None` if there are no rows.
+    pub blob: Option<Digest>,
+    /// Rows exported.
+    pub rows: u64,
+    /// First and last event time.
+    pub time_range: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The manifest that lists what was read; `None` if there are no rows.
+    pub manifest: Option<Digest>,
+    /// The event time at or after which the held-out share of the rows lies.
+    pub holdout_from: Option<DateTime<Utc>>,
+    /// Logged rows of the range beyond the limit of an export.
+    pub rows_left_out: u64,
+}

@@ -1,0 +1,185 @@
+//! Monitoring reports: what one model version answered in one window, compared with its reference.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelName, ReportId, VersionRef, WorkflowId};
+
+/// The name of the prediction among the features.
+pub const PREDICTION: &str = "(prediction)";
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// No change above the margin, with the stated confidence.
+    Stable,
+    /// A change above the margin, with the stated confidence. Of quality: degraded.
+    Drifted,
+    /// A change above the margin may have gone undetected; the reason says why.
+    #[serde(alias = "UNKNOWN")]
+    Inconclusive,
+}
+
+impl Verdict {
+    /// The name in tables and output, e.g. `DRIFTED`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "STABLE",
+            Self::Drifted => "DRIFTED",
+            Self::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+}
+
+/// What a report and its alerts are about: the rows that one version answered in one window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowHeader {
+    /// The report.
+    pub report: ReportId,
+    /// The model.
+    pub model: ModelName,
+    /// The version that answered.
+    pub version: VersionRef,
+    /// The slice of the rows; empty is all rows.
+    pub slice: String,
+    /// Start of the window in event time.
+    pub from: DateTime<Utc>,
+    /// End of the window in event time, exclusive.
+    pub until: DateTime<Utc>,
+    /// Rows.
+    pub rows: u64,
+    /// When the window closed.
+    pub closed_at: DateTime<Utc>,
+}
+
+/// The report of one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowReport {
+    /// What it is about.
+    pub window: WindowHeader,
+    /// Drift of the inputs and the prediction.
+    pub drift: Drift,
+    /// Model quality; `None` until the outcomes have arrived or the wait is over.
+    pub quality: Option<Quality>,
+    /// When the quality was computed.
+    pub quality_at: Option<DateTime<Utc>>,
+    /// The correlation id of the alerts that it raised.
+    pub correlation_id: Option<WorkflowId>,
+    /// Why it is inconclusive, and other caveats; empty if there are none.
+    pub reason: String,
+}
+
+/// One column of a window compared with the reference profile. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDrift {
+    /// The feature, or [`PREDICTION`].
+    pub name: String,
+    /// The result.
+    pub verdict: Verdict,
+    /// Explanation; empty in reports recorded before it was kept.
+    #[serde(default)]
+    pub reason: String,
+    /// Population stability index.
+    pub psi: f64,
+    /// Of the test of no change.
+    pub p_value: f64,
+    /// The smallest index that this window could have detected.
+    pub minimum_detectable_psi: f64,
+    /// Share of the total effect of the drifted columns, in [0, 1]; 0 if it did not drift. The effect is the index minus its expectation
+    /// under no change.
+    pub cause_share: f64,
+    /// Share of missing values in the reference.
+    pub missing_reference: f64,
+    /// Share of missing values in the window.
+    pub missing_current: f64,
+}
+
+/// Drift of the inputs and the prediction of a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Drifted if any column is drifted, stable only if all are stable.
+    pub verdict: Verdict,
+    /// The inputs, in the order of the signature.
+    pub features: Vec<ColumnDrift>,
+    /// The prediction.
+    pub prediction: Option<ColumnDrift>,
+}
+
+impl Drift {
+    /// Every column, the prediction last.
+    pub fn columns(&self) -> impl Iterator<Item = &ColumnDrift> {
+        self.features.iter().chain(&self.prediction)
+    }
+
+    /// The drifted columns, the prediction among them, largest share first.
+    pub fn causes(&self) -> Vec<&ColumnDrift> {
+        let mut causes: Vec<&ColumnDrift> =
+            self.columns().filter(|column| column.verdict == Verdict::Drifted).collect();
+        causes.sort_by(|a, b| b.cause_share.total_cmp(&a.cause_share).then_with(|| a.name.cmp(&b.name)));
+        causes
+    }
+}
+
+/// Model quality on the labelled rows of a window. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// [`Verdict::Drifted`] means degraded.
+    pub verdict: Verdict,
+    /// Rows with a valid label.
+    pub labelled_rows: u64,
+    /// Labels that are no class of the model, or no number.
+    pub invalid_outcomes: u64,
+    /// `log_loss`, `auc`, `accuracy`, `brier`, or `mae`, `rmse`, `r2`.
+    pub metrics: BTreeMap<String, f64>,
+    /// The same of the validation rows.
+    pub reference_metrics: BTreeMap<String, f64>,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean loss of the validation rows.
+    pub reference_loss: f64,
+    /// Lower confidence bound of the increase.
+    pub rise_lower_bound: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, verdict: Verdict, cause_share: f64) -> ColumnDrift {
+        ColumnDrift {
+            name: name.into(),
+            verdict,
+            reason: String::new(),
+            psi: 0.0,
+            p_value: 0.0,
+            minimum_detectable_psi: 0.0,
+            cause_share,
+            missing_reference: 0.0,
+            missing_current: 0.0,
+        }
+    }
+
+    #[test]
+    fn causes_are_the_drifted_columns_by_share() {
+        let features = vec![
+            column("a", Verdict::Drifted, 0.1),
+            column("b", Verdict::Stable, 0.5),
+            column("c", Verdict::Drifted, 0.3),
+        ];
+        let prediction = Some(column(PREDICTION, Verdict::Drifted, 0.2));
+        let drift = Drift { verdict: Verdict::Drifted, features, prediction };
+        let names: Vec<&str> = drift.causes().iter().map(|cause| cause.name.as_str()).collect();
+        assert_eq!(names, ["c", PREDICTION, "a"]);
+    }
+
+    #[test]
+    fn verdicts_recorded_under_the_former_name_read_back() {
+        assert_eq!(serde_json::from_str::<Verdict>(r#""UNKNOWN""#).expect("the former name"), Verdict::Inconclusive);
+        for verdict in [Verdict::Stable, Verdict::Drifted, Verdict::Inconclusive] {
+            assert_eq!(serde_json::to_value(verdict).expect("json"), verdict.name());
+        }
+    }
+}

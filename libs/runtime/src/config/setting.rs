@@ -1,0 +1,97 @@
+//! One configured value and its origin.
+
+use std::path::Path;
+
+use config::{Config, File, FileFormat, Map, Value, ValueKind};
+
+use super::{Builder, PREFIX};
+use crate::Error;
+
+/// A value, its dotted key, and the layer that sets it.
+pub(super) struct Setting {
+    /// Names the layer to a person: a file, a variable, or the command line.
+    pub(super) origin: String,
+    pub(super) key: String,
+    value: Value,
+}
+
+impl Setting {
+    /// `None` for a variable without the prefix.
+    pub(super) fn from_variable(name: &str, value: &str) -> Option<Self> {
+        let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+        Some(Self { origin: name.to_owned(), key, value: Value::new(None, parse(value)) })
+    }
+
+    pub(super) fn from_command_line(key: &str, value: &str) -> Self {
+        Self { origin: "command line".to_owned(), key: key.to_owned(), value: Value::new(None, parse(value)) }
+    }
+
+    pub(super) fn apply(&self, builder: Builder) -> Builder {
+        // A key that does not parse as a path is added whole, so that it is refused as unknown instead of ignored.
+        match builder.clone().set_override(&self.key, self.value.clone()) {
+            Ok(builder) => builder,
+            Err(_) => builder.add_source(Whole(self.key.clone(), self.value.clone())),
+        }
+    }
+}
+
+/// Every value of a TOML file.
+pub(super) fn from_file(path: &Path) -> Result<Vec<Setting>, Error> {
+    let failed = |reason: String| Error::Configuration { problems: vec![format!("{}: {reason}", path.display())] };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let config = Config::builder()
+        .add_source(File::from_str(&text, FileFormat::Toml))
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut settings = Vec::new();
+    collect_leaves(String::new(), config.cache, &path.display().to_string(), &mut settings);
+    Ok(settings)
+}
+
+fn collect_leaves(key: String, value: Value, origin: &str, into: &mut Vec<Setting>) {
+    match value.kind {
+        ValueKind::Table(table) if !table.is_empty() => {
+            let mut entries: Vec<_> = table.into_iter().collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (name, value) in entries {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                collect_leaves(key, value, origin, into);
+            }
+        }
+        ValueKind::Table(_) => {}
+        _ => into.push(Setting { origin: origin.to_owned(), key, value }),
+    }
+}
+
+/// Lists are written in brackets (`["a", "b"]`); any other text is converted by the type of the field.
+fn parse(text: &str) -> ValueKind {
+    if !text.starts_with('[') {
+        return ValueKind::String(text.to_owned());
+    }
+    let list = Config::builder().add_source(File::from_str(&format!("list = {text}"), FileFormat::Toml)).build();
+    match list.and_then(|config| config.get_array("list")) {
+        Ok(list) => ValueKind::Array(list),
+        Err(_) => ValueKind::String(text.to_owned()),
+    }
+}
+
+/// A key that is not a path.
+#[derive(Debug, Clone)]
+struct Whole(String, Value);
+
+impl config::Source for Whole {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(Map::from([(self.0.clone(), self.1.clone())]))
+    }
+
+    fn collect_to(&self, cache: &mut Value) -> Result<(), config::ConfigError> {
+        if let ValueKind::Table(table) = &mut cache.kind {
+            table.insert(self.0.clone(), self.1.clone());
+        }
+        Ok(())
+    }
+}

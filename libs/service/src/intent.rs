@@ -1,0 +1,103 @@
+//! Intents: a creating request that has one effect, however often it arrives.
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::{Digest, Namespace};
+use rekindle_proto::json::{self, Named};
+use rekindle_store::idempotency::{self, Seen};
+use sea_orm::{ConnectionTrait, DbErr};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::RequestError;
+
+/// Longest idempotency key, in characters.
+pub const MAX_KEY: usize = 128;
+
+/// A method, a key within a namespace, and the digest of the request.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    method: &'static str,
+    scope: String,
+    key: String,
+    request: Digest,
+}
+
+impl Intent {
+    /// The intent of `request`, a call of `method` with `key`.
+    pub fn of<M: Named>(
+        method: &'static str,
+        namespace: &Namespace,
+        key: &str,
+        request: &M,
+    ) -> Result<Self, RequestError> {
+        let length = key.chars().count();
+        if !(1..=MAX_KEY).contains(&length) {
+            let problem = format!("has {length} characters: expected 1 to {MAX_KEY}, e.g. a new UUID per request");
+            return Err(RequestError::invalid("idempotency_key", problem));
+        }
+        // Map fields have no order on the wire, so the digest is that of the canonical JSON.
+        let canonical = json::received_to_value(request)
+            .and_then(|request| serde_json_canonicalizer::to_vec(&request))
+            .map_err(|error| RequestError::invalid("request", error))?;
+        let scope = namespace.qualify(method);
+        Ok(Self { method, scope, key: key.to_owned(), request: Digest::of(&canonical) })
+    }
+
+    /// What an earlier call with this key and the same request recorded; `None` if there was none.
+    pub async fn earlier<T, E>(&self, db: &impl ConnectionTrait) -> Result<Option<T>, E>
+    where
+        T: DeserializeOwned,
+        E: From<DbErr> + From<RequestError>,
+    {
+        match idempotency::look_up(db, &self.scope, &self.key, &self.request).await? {
+            Seen::New => Ok(None),
+            Seen::Different => Err(RequestError::KeyReused { method: self.method, key: self.key.clone() }.into()),
+            Seen::Same(recorded) => {
+                let unreadable = |error| DbErr::Json(format!("recorded result of {}: {error}", self.method));
+                Ok(Some(serde_json::from_value(recorded).map_err(unreadable)?))
+            }
+        }
+    }
+
+    /// Records the result of this call, in the transaction that made it true.
+    pub async fn record(
+        &self,
+        txn: &impl ConnectionTrait,
+        result: &impl Serialize,
+        now: DateTime<Utc>,
+    ) -> Result<(), DbErr> {
+        let result = serde_json::to_value(result).map_err(|error| DbErr::Json(error.to_string()))?;
+        idempotency::record(txn, &self.scope, &self.key, &self.request, &result, now).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_client::wire;
+    use rekindle_domain::run::NewRun;
+
+    use super::*;
+
+    fn new_run() -> NewRun {
+        NewRun {
+            id: None,
+            experiment: "nightly".parse().expect("a name"),
+            params: Default::default(),
+            tags: Default::default(),
+            code_revision: String::new(),
+            dataset_digests: Vec::new(),
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn keys_are_bounded_and_named() {
+        let request = wire::run::new_to_wire(&new_run(), String::new());
+        for key in ["", &"x".repeat(129)] {
+            let error = Intent::of("CreateRun", &Namespace::default(), key, &request).expect_err("out of bounds");
+            assert!(error.to_string().starts_with("idempotency_key: has"), "{error}");
+        }
+        let tenant: Namespace = "team-a".parse().expect("a name");
+        let intent = Intent::of("CreateRun", &tenant, "k", &request).expect("valid");
+        assert_eq!(intent.scope, "team-a.CreateRun");
+    }
+}

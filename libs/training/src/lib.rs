@@ -1,0 +1,24 @@
+//! Training: from a table of labelled rows to a model bundle.
+//!
+//! [`train`] splits the rows by time, trains a network with early stopping on the latest rows, retrains it on all rows,
+//! and seals the result as a [`rekindle_bundle::Bundle`]. This is the only crate that depends on burn. Feature pipeline,
+//! network and scores come from [`rekindle_bundle`], so that training and serving compute the same predictions.
+//!
+//! Out of scope: reading files, storing bundles, network access and the clock. Training runs on the caller's thread.
+//!
+//! Invariants:
+//! - the same table, recipe and origin give the same bundle digest on the same kind of machine, whatever else the process
+//!   does;
+//! - validation rows affect neither the weights nor the pipeline of the network whose metrics the bundle reports.
+
+mod error;
+mod fit;
+mod goal;
+mod learner;
+mod prepare;
+mod seal;
+mod session;
+mod train;
+
+pub use error::Error;
+pub use train::{Epoch, Origin, TrainInput, train};

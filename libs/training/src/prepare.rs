@@ -1,0 +1,180 @@
+//! Preparation of the rows for training: features, target, split and encoding.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use rekindle_bundle::{
+    Datatype, Input, Output, Prediction, Signature, Targets,
+    column::{self, Cells},
+    network::Network,
+    pipeline::{Encoded, Encoder, Feature, Pipeline},
+};
+use rekindle_dataset::Table;
+use rekindle_domain::{ColumnKind, Recipe};
+
+use crate::{Error, TrainInput, fit::fit, goal::Goal};
+
+/// Minimum number of rows for training and validation together.
+const MIN_ROWS: usize = 50;
+
+/// The rows in the order of time, with everything that is determined before training.
+pub(crate) struct Prepared {
+    pub(crate) goal: Goal,
+    /// The classes, shared by all predictions.
+    classes: Vec<Arc<str>>,
+    pub(crate) signature: Signature,
+    pub(crate) table: Table,
+    pub(crate) targets: Targets,
+    /// The first validation row.
+    pub(crate) split: usize,
+    /// Exclusive upper bound of the event times, in milliseconds since 1970 UTC.
+    pub(crate) trained_until: Option<i64>,
+}
+
+/// The earliest rows, encoded with a pipeline that is fitted on them alone.
+pub(crate) struct Fold {
+    pub(crate) encoder: Encoder,
+    pub(crate) rows: Encoded,
+    pub(crate) targets: Targets,
+}
+
+impl Prepared {
+    /// Orders the rows by time, determines task, classes, features and split, and checks that they can be trained on.
+    pub(crate) fn from_input(input: &TrainInput<'_>) -> Result<Self, Error> {
+        let table = in_time_order(input)?;
+        let rows = table.rows();
+        if rows < MIN_ROWS {
+            return Err(Error::TooFewRows { rows, needed: MIN_ROWS });
+        }
+        let target = &input.recipe.target;
+        let cells = target_cells(&table.batch, target)?;
+        let goal = Goal::of(target, &cells, input.recipe.task)?;
+        let classes = goal.classes.as_deref();
+        let targets = Targets::from_column(target, &cells, classes)?;
+        let split = split(rows, input.recipe.validation_share);
+        check_training_classes(target, &targets.slice(0..split))?;
+        let inputs = inputs(&table, input.recipe)?;
+        let time_input = input.time_column.filter(|time| inputs.iter().any(|input| input.name == **time));
+        let classes = classes.unwrap_or_default();
+        let signature = Signature {
+            inputs,
+            outputs: Output::of_task(goal.task, classes.len()),
+            time_input: time_input.map(str::to_owned),
+        };
+        Ok(Self {
+            classes: classes.iter().map(|class| Arc::from(class.as_str())).collect(),
+            trained_until: trained_until(&table, input.time_column)?,
+            goal,
+            signature,
+            targets,
+            split,
+            table,
+        })
+    }
+
+    /// The first `rows` rows as training rows.
+    pub(crate) fn fold(&self, rows: usize) -> Result<Fold, Error> {
+        let feature = |input: &Input| {
+            let cells = self.cells(&input.name)?;
+            Ok(Feature { name: input.name.clone(), encoding: fit(&input.name, input.kind, &cells, 0..rows)? })
+        };
+        let features = self.signature.inputs.iter().map(feature).collect::<Result<_, Error>>()?;
+        let encoder = Encoder::new(Pipeline { features });
+        let batch = self.table.batch.slice(0, rows);
+        Ok(Fold { rows: encoder.encode(&batch)?, targets: self.targets.slice(0..rows), encoder })
+    }
+
+    /// The encoded validation rows and their labels.
+    pub(crate) fn validation(&self, encoder: &Encoder) -> Result<(Encoded, Targets), Error> {
+        let rows = self.table.rows();
+        let batch = self.table.batch.slice(self.split, rows - self.split);
+        Ok((encoder.encode(&batch)?, self.targets.slice(self.split..rows)))
+    }
+
+    /// The values of a feature.
+    pub(crate) fn cells(&self, name: &str) -> Result<Cells<'_>, Error> {
+        let array = column::find(&self.table.batch, name, 0);
+        Ok(array.and_then(Cells::of).ok_or_else(|| rekindle_bundle::Error::InputMissing(name.to_owned()))?)
+    }
+
+    /// The predictions of a network for encoded rows.
+    pub(crate) fn predict(&self, network: &Network, rows: &Encoded) -> Prediction {
+        Prediction::from_raw(self.goal.task, &self.classes, network.forward(rows))
+    }
+}
+
+fn in_time_order(input: &TrainInput<'_>) -> Result<Table, Error> {
+    match input.time_column {
+        Some(time) => input.table.sort_by_time(time).map_err(|error| Error::column(time, error.to_string())),
+        None => Ok(input.table.clone()),
+    }
+}
+
+fn target_cells<'a>(batch: &'a RecordBatch, target: &str) -> Result<Cells<'a>, Error> {
+    let Some(array) = batch.column_by_name(target) else {
+        let known: Vec<&str> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(Error::column(target, format!("no such target column: choose one of {}", known.join(", "))));
+    };
+    Cells::of(array.as_ref()).ok_or_else(|| Error::column(target, format!("{} cannot be a target", array.data_type())))
+}
+
+/// The first validation row. Training and validation have at least one row each.
+fn split(rows: usize, validation_share: f64) -> usize {
+    let held_out = (rows as f64 * validation_share).round() as usize;
+    rows - held_out.clamp(1, rows - 1)
+}
+
+fn check_training_classes(target: &str, training: &Targets) -> Result<(), Error> {
+    let Targets::Classes(classes) = training else { return Ok(()) };
+    if classes.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Ok(());
+    }
+    let problem =
+        "all training rows have the same class: register rows from an earlier time, or lower validation_share";
+    Err(Error::column(target, problem))
+}
+
+fn inputs(table: &Table, recipe: &Recipe) -> Result<Vec<Input>, Error> {
+    let columns = table.schema.columns.iter().enumerate().filter(|(_, column)| is_feature(recipe, &column.name));
+    let inputs = columns.map(|(position, column)| {
+        let name = &column.name;
+        let array = table.batch.column(position);
+        let cells = Cells::of(array.as_ref()).ok_or_else(|| {
+            Error::column(name, format!("{} cannot be a feature: ignore the column", array.data_type()))
+        })?;
+        Ok(describe(name, column.kind, &cells))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, Error>>()?;
+    if inputs.is_empty() {
+        let problem = "no feature columns are left: ignore fewer columns";
+        return Err(Error::column(&recipe.target, problem));
+    }
+    Ok(inputs)
+}
+
+fn is_feature(recipe: &Recipe, name: &str) -> bool {
+    // Ignored columns need not exist: captured rows lack the columns that are known only with the label.
+    *name != recipe.target && !recipe.ignore.iter().any(|ignored| ignored == name)
+}
+
+fn describe(name: &str, kind: ColumnKind, cells: &Cells<'_>) -> Input {
+    let nullable = match cells {
+        Cells::Float(_) => (0..cells.rows()).any(|row| cells.number(row).is_none()),
+        _ => cells.missing() > 0,
+    };
+    let datatype = match cells {
+        // The protocol's integers cannot encode a missing value; its doubles have not-a-number.
+        Cells::Int(_) if nullable => Datatype::Fp64,
+        Cells::Float(_) => Datatype::Fp64,
+        Cells::Text(_) => Datatype::Bytes,
+        Cells::Bool(_) => Datatype::Bool,
+        Cells::Int(_) | Cells::Timestamp(_) => Datatype::Int64,
+    };
+    Input { name: name.to_owned(), datatype, kind, nullable }
+}
+
+fn trained_until(table: &Table, time_column: Option<&str>) -> Result<Option<i64>, Error> {
+    let Some(time) = time_column else { return Ok(None) };
+    let times = table.times(time).map_err(|error| Error::column(time, error.to_string()))?;
+    Ok(times.iter().max().map(|last| last.saturating_add(1)))
+}

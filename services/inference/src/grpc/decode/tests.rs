@@ -1,0 +1,271 @@
+use std::collections::HashMap;
+
+use arrow::{
+    array::{Array, RecordBatch, cast::AsArray},
+    datatypes::{Float64Type, Int64Type},
+};
+use bytes::Bytes;
+use rekindle_bundle::{Datatype, Input, Signature};
+use rekindle_client::wire::raw;
+use rekindle_domain::ColumnKind;
+
+use super::*;
+use crate::tensor::Inputs;
+
+fn input(name: &str, datatype: Datatype, nullable: bool) -> Input {
+    Input { name: name.into(), datatype, kind: ColumnKind::Numeric, nullable }
+}
+
+fn inputs() -> Inputs {
+    let inputs = vec![
+        input("distance", Datatype::Fp64, false),
+        input("delay", Datatype::Fp64, true),
+        input("stops", Datatype::Int64, false),
+        input("night", Datatype::Bool, false),
+        input("carrier", Datatype::Bytes, false),
+        input("gate", Datatype::Bytes, true),
+    ];
+    Inputs::new(&Signature { inputs, outputs: Vec::new(), time_input: None }).expect("a signature that can be served")
+}
+
+fn decode(request: &ModelInferRequest) -> Result<RecordBatch, InvalidInput> {
+    inputs().decode(tensors(request)?, 10)
+}
+
+fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
+    InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        parameters: HashMap::new(),
+        contents: None,
+    }
+}
+
+fn doubles(values: &[f64]) -> Bytes {
+    raw::encode(values, f64::to_le_bytes)
+}
+
+fn longs(values: &[i64]) -> Bytes {
+    raw::encode(values, i64::to_le_bytes)
+}
+
+fn texts(values: &[&[u8]]) -> Bytes {
+    let length = |text: &[u8]| u32::try_from(text.len()).expect("short").to_le_bytes();
+    values.iter().flat_map(|text| length(text).into_iter().chain(text.iter().copied())).collect()
+}
+
+/// Two valid rows, raw.
+fn good() -> ModelInferRequest {
+    ModelInferRequest {
+        inputs: vec![
+            tensor("distance", "FP64", &[2]),
+            tensor("delay", "FP64", &[2, 1]),
+            tensor("stops", "INT64", &[2]),
+            tensor("night", "BOOL", &[2]),
+            tensor("carrier", "BYTES", &[2]),
+            tensor("gate", "BYTES", &[2]),
+        ],
+        raw_input_contents: vec![
+            doubles(&[1.5, 2.5]),
+            doubles(&[f64::NAN, 4.0]),
+            longs(&[-3, i64::MAX]),
+            Bytes::from_static(&[0, 1]),
+            texts(&[b"AA", "Žďár".as_bytes()]),
+            texts(&[b"", b"B7"]),
+        ],
+        ..Default::default()
+    }
+}
+
+/// The same two rows with typed contents and the inputs in another order.
+fn good_typed() -> ModelInferRequest {
+    let mut request = good();
+    request.raw_input_contents.clear();
+    let contents = [
+        InferTensorContents { fp64_contents: vec![1.5, 2.5], ..Default::default() },
+        InferTensorContents { fp64_contents: vec![f64::NAN, 4.0], ..Default::default() },
+        InferTensorContents { int64_contents: vec![-3, i64::MAX], ..Default::default() },
+        InferTensorContents { bool_contents: vec![false, true], ..Default::default() },
+        InferTensorContents { bytes_contents: vec![b"AA".to_vec(), "Žďár".into()], ..Default::default() },
+        InferTensorContents { bytes_contents: vec![Vec::new(), b"B7".to_vec()], ..Default::default() },
+    ];
+    for (tensor, contents) in request.inputs.iter_mut().zip(contents) {
+        tensor.contents = Some(contents);
+    }
+    request.inputs.reverse();
+    request
+}
+
+#[test]
+fn raw_and_typed_requests_decode_to_the_same_rows() {
+    let rows = decode(&good()).expect("decodes");
+    assert_eq!(rows, decode(&good_typed()).expect("decodes"));
+    assert_eq!(rows.column(0).as_primitive::<Float64Type>().values(), &[1.5, 2.5]);
+    assert!(rows.column(1).is_null(0) && rows.column(1).is_valid(1), "NaN means missing");
+    assert_eq!(rows.column(2).as_primitive::<Int64Type>().values(), &[-3, i64::MAX]);
+    assert!(!rows.column(3).as_boolean().value(0) && rows.column(3).as_boolean().value(1));
+    assert_eq!(rows.column(4).as_string::<i32>().value(1), "Žďár");
+    assert!(rows.column(5).is_null(0) && rows.column(5).is_valid(1), "an empty text means missing");
+}
+
+#[test]
+fn narrower_types_are_widened() {
+    let cases: [(&str, Bytes, i64); 7] = [
+        ("INT8", Bytes::from_static(&[0x80, 5]), -128),
+        ("INT16", raw::encode(&[-7, 5], i16::to_le_bytes), -7),
+        ("INT32", raw::encode(&[-70_000, 5], i32::to_le_bytes), -70_000),
+        ("INT64", longs(&[-9, 5]), -9),
+        ("UINT8", Bytes::from_static(&[0xff, 5]), 255),
+        ("UINT16", raw::encode(&[65_535, 5], u16::to_le_bytes), 65_535),
+        ("UINT32", raw::encode(&[u32::MAX, 5], u32::to_le_bytes), 4_294_967_295),
+    ];
+    for (datatype, raw, first) in cases {
+        let mut request = good();
+        for at in [0, 2] {
+            request.inputs[at].datatype = datatype.into();
+            request.raw_input_contents[at] = raw.clone();
+        }
+        let rows = decode(&request).expect(datatype);
+        assert_eq!(rows.column(2).as_primitive::<Int64Type>().values(), &[first, 5], "{datatype}");
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let float = first as f64;
+        assert_eq!(rows.column(0).as_primitive::<Float64Type>().values(), &[float, 5.0], "{datatype}");
+    }
+}
+
+#[test]
+fn singles_and_unsigned_longs_are_widened_to_doubles() {
+    let mut request = good();
+    request.inputs[0].datatype = "FP32".into();
+    request.raw_input_contents[0] = raw::encode(&[0.5, -2.0], f32::to_le_bytes);
+    request.inputs[1].datatype = "UINT64".into();
+    request.raw_input_contents[1] = longs(&[0, 1 << 53]);
+    let rows = decode(&request).expect("decodes");
+    assert_eq!(rows.column(0).as_primitive::<Float64Type>().values(), &[0.5, -2.0]);
+    assert_eq!(rows.column(1).as_primitive::<Float64Type>().values(), &[0.0, 9_007_199_254_740_992.0]);
+}
+
+/// A change to a valid request, the field that the error must name, and words of the error.
+type Case = (fn(&mut ModelInferRequest), &'static str, &'static str);
+
+fn refuses(good: fn() -> ModelInferRequest, cases: &[Case]) {
+    for (spoil, field, words) in cases {
+        let mut request = good();
+        spoil(&mut request);
+        let error = decode(&request).expect_err(words);
+        assert_eq!(error.field, *field, "{error}");
+        assert!(error.problem.contains(words), "{error} does not contain {words:?}");
+    }
+}
+
+#[test]
+fn every_invalid_raw_request_is_refused_with_the_name_of_the_field() {
+    refuses(
+        good,
+        &[
+            (|r| *r = ModelInferRequest::default(), "inputs", "empty"),
+            (|r| r.inputs[0].name = "altitude".into(), "inputs[altitude]", "its inputs are distance, delay, stops"),
+            (|r| r.inputs[1].name = "distance".into(), "inputs[distance]", "occurs twice"),
+            (
+                |r| {
+                    r.inputs.pop();
+                    r.raw_input_contents.pop();
+                },
+                "inputs[gate]",
+                "missing: send a BYTES tensor",
+            ),
+            (|r| drop(r.raw_input_contents.pop()), "raw_input_contents", "5 entries for 6 inputs"),
+            (
+                |r| {
+                    let contents = InferTensorContents { fp64_contents: vec![1.0, 2.0], ..Default::default() };
+                    r.inputs[0].contents = Some(contents);
+                },
+                "inputs[distance]",
+                "one or the other",
+            ),
+            (|r| r.inputs[0].shape = vec![1, 2], "inputs[distance]", "shape [1, 2], expected [n]"),
+            (|r| r.inputs[1].shape = vec![], "inputs[delay]", "shape []"),
+            (|r| r.inputs[0].shape = vec![-1], "inputs[distance]", "shape [-1]"),
+            (|r| r.inputs[0].shape = vec![0], "inputs[distance]", "no rows"),
+            (|r| r.inputs[0].shape = vec![11], "inputs[distance]", "max_rows_per_request = 10"),
+            (|r| r.inputs[2].shape = vec![3], "inputs[stops]", "has 3 rows but input \"distance\" has 2"),
+            (|r| r.inputs[0].datatype = "FP16".into(), "inputs[distance]", "\"FP16\", expected FP64"),
+            (|r| r.inputs[2].datatype = "FP64".into(), "inputs[stops]", "expected INT64"),
+            (|r| r.inputs[2].datatype = "UINT64".into(), "inputs[stops]", "expected INT64"),
+            (|r| r.inputs[3].datatype = "UINT8".into(), "inputs[night]", "expected BOOL"),
+            (|r| r.inputs[4].datatype = "FP64".into(), "inputs[carrier]", "expected BYTES"),
+            (|r| r.raw_input_contents[0] = doubles(&[1.0]), "inputs[distance]", "8 raw bytes, expected 16"),
+            (|r| drop(r.raw_input_contents[0].split_off(15)), "inputs[distance]", "15 raw bytes"),
+            (|r| r.raw_input_contents[3] = Bytes::from_static(&[0, 2]), "inputs[night]", "row 1 is the byte 2"),
+            (|r| r.raw_input_contents[0] = doubles(&[1.0, f64::NAN]), "inputs[distance]", "row 1 is NaN"),
+            (|r| r.raw_input_contents[1] = doubles(&[f64::NAN, f64::INFINITY]), "inputs[delay]", "row 1 is infinite"),
+            (|r| r.raw_input_contents[0] = doubles(&[f64::NEG_INFINITY, 1.0]), "inputs[distance]", "row 0 is infinite"),
+            (
+                |r| {
+                    r.inputs[0].datatype = "INT64".into();
+                    r.raw_input_contents[0] = longs(&[1, (1 << 53) + 1]);
+                },
+                "inputs[distance]",
+                "cannot represent exactly",
+            ),
+            (|r| r.raw_input_contents[4] = texts(&[b"AA", b""]), "inputs[carrier]", "row 1 is empty"),
+            (|r| r.raw_input_contents[4] = texts(&[b"AA", b"\xff"]), "inputs[carrier]", "row 1 is not UTF-8"),
+            (|r| r.raw_input_contents[4] = texts(&[b"AA"]), "inputs[carrier]", "ends within row 1"),
+            (|r| r.raw_input_contents[4] = Bytes::from_static(&[255; 4]), "inputs[carrier]", "ends within row 0"),
+            (|r| r.raw_input_contents[4] = texts(&[b"A", b"B", b"C"]), "inputs[carrier]", "after its 2 elements"),
+        ],
+    );
+}
+
+#[test]
+fn every_invalid_typed_request_is_refused_with_the_name_of_the_field() {
+    fn replace(request: &mut ModelInferRequest, name: &str, datatype: &str, with: InferTensorContents) {
+        let tensor = request.inputs.iter_mut().find(|tensor| tensor.name == name).expect("an input");
+        tensor.datatype = datatype.into();
+        tensor.contents = Some(with);
+    }
+    refuses(
+        good_typed,
+        &[
+            (
+                |r| replace(r, "distance", "FP64", InferTensorContents::default()),
+                "inputs[distance]",
+                "0 elements in fp64_contents, expected 2",
+            ),
+            (
+                |r| {
+                    let single = InferTensorContents { fp32_contents: vec![1.0, 2.0], ..Default::default() };
+                    replace(r, "distance", "FP64", single);
+                },
+                "inputs[distance]",
+                "0 elements in fp64_contents",
+            ),
+            (
+                |r| {
+                    let wide = InferTensorContents { int_contents: vec![1, 128], ..Default::default() };
+                    replace(r, "stops", "INT8", wide);
+                },
+                "inputs[stops]",
+                "row 1 is 128, outside the range of its datatype: expected -128 to 127",
+            ),
+            (
+                |r| {
+                    let wide = InferTensorContents { uint_contents: vec![65_536, 1], ..Default::default() };
+                    replace(r, "stops", "UINT16", wide);
+                },
+                "inputs[stops]",
+                "expected 0 to 65535",
+            ),
+            (|r| r.inputs[0].contents = None, "inputs[gate]", "0 elements in bytes_contents"),
+        ],
+    );
+}
+
+#[test]
+fn a_long_name_is_shortened_in_the_error() {
+    let mut request = good();
+    request.inputs[0].name = "x".repeat(100_000);
+    let error = decode(&request).expect_err("unknown");
+    assert!(error.to_string().len() < 300, "{}", error.to_string().len());
+}

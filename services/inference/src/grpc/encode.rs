@@ -1,0 +1,69 @@
+//! Answers and metadata as messages.
+
+use std::collections::HashMap;
+
+use rekindle_bundle::Datatype;
+use rekindle_proto::inference::{
+    InferParameter, ModelInferResponse, ModelMetadataResponse, infer_parameter::ParameterChoice,
+    model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
+};
+
+use crate::{infer::Answer, serving::LoadedVersion};
+
+/// What executes the models of this platform.
+const PLATFORM: &str = "rekindle_burn";
+
+/// The answer to a request for `model`. Outputs are always raw: existing clients read no typed contents.
+pub(super) fn answer(model: String, answer: Answer) -> ModelInferResponse {
+    let version = &*answer.version;
+    let mut parameters = HashMap::with_capacity(version.provenance.len() + 1);
+    parameters.extend(version.provenance.iter().map(|(key, value)| ((*key).to_owned(), text(value.clone()))));
+    parameters.insert("prediction_id".to_owned(), text(answer.id.to_string()));
+    let (outputs, raw_output_contents) = version
+        .outputs
+        .encode(&answer.outputs, &answer.prediction)
+        .map(|output| {
+            let tensor = InferOutputTensor {
+                name: output.name,
+                datatype: output.datatype.to_owned(),
+                shape: output.shape,
+                parameters: HashMap::new(),
+                contents: None,
+            };
+            (tensor, output.raw)
+        })
+        .unzip();
+    ModelInferResponse {
+        model_name: model,
+        model_version: version.number.clone(),
+        id: answer.request_id,
+        parameters,
+        outputs,
+        raw_output_contents,
+    }
+}
+
+/// The metadata of a loaded version.
+pub(super) fn metadata(name: String, version: &LoadedVersion) -> ModelMetadataResponse {
+    let signature = version.model.signature();
+    let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
+        name: name.to_owned(),
+        datatype: datatype.as_str().to_owned(),
+        shape,
+    };
+    ModelMetadataResponse {
+        name,
+        versions: vec![version.number.clone()],
+        platform: PLATFORM.to_owned(),
+        inputs: signature.inputs.iter().map(|input| tensor(&input.name, input.datatype, vec![-1, 1])).collect(),
+        outputs: signature
+            .outputs
+            .iter()
+            .map(|output| tensor(&output.name, output.datatype, output.shape.clone()))
+            .collect(),
+    }
+}
+
+fn text(value: String) -> InferParameter {
+    InferParameter { parameter_choice: Some(ParameterChoice::StringParam(value)) }
+}

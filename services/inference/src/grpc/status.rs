@@ -1,0 +1,54 @@
+//! Errors of a request as gRPC status. `UNAVAILABLE` only where a retry of the same request is safe and useful: clients retry it by
+//! default, so that using it for overload would multiply the load.
+
+use std::collections::BTreeMap;
+
+use rekindle_proto::error::{invalid_argument, refusal};
+use tonic::{Code, Status};
+
+use crate::error::RequestError;
+
+/// The status of a request that has no answer.
+pub(super) fn from_error(error: RequestError) -> Status {
+    let message = error.to_string();
+    let status = |code, reason, facts: BTreeMap<&'static str, String>| refusal(code, reason, message, facts);
+    match error {
+        RequestError::InvalidInput(invalid) => invalid_argument(invalid.field, invalid.problem),
+        RequestError::ModelNotServed { model, .. } => {
+            status(Code::NotFound, "MODEL_NOT_SERVED", [("model", model)].into())
+        }
+        RequestError::VersionNotServed { model, requested, served } => status(
+            Code::NotFound,
+            "VERSION_NOT_SERVED",
+            [("model", model.to_string()), ("requested", requested), ("served", served)].into(),
+        ),
+        RequestError::ModelLoading { model } => {
+            status(Code::Unavailable, "MODEL_LOADING", [("model", model.to_string())].into())
+        }
+        RequestError::TooManyRequests { limit } => status(
+            Code::ResourceExhausted,
+            "TOO_MANY_REQUESTS",
+            [("max_concurrent_requests", limit.to_string())].into(),
+        ),
+        RequestError::PredictionFailed { prediction, model, version, .. } => status(
+            Code::Internal,
+            "PREDICTION_FAILED",
+            [("prediction_id", prediction.to_string()), ("model", model.to_string()), ("version", version.to_string())]
+                .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overload_is_not_unavailable() {
+        let overloaded = from_error(RequestError::TooManyRequests { limit: 2 });
+        assert_eq!(overloaded.code(), Code::ResourceExhausted);
+        assert!(overloaded.message().contains("max_concurrent_requests"), "{overloaded}");
+        let loading = from_error(RequestError::ModelLoading { model: "flight-delay".parse().expect("a name") });
+        assert_eq!(loading.code(), Code::Unavailable);
+    }
+}

@@ -1,0 +1,235 @@
+//! Records as columns: the record batches of the prediction log.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arrow::{
+    array::cast::AsArray,
+    array::{
+        ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
+    },
+    compute::concat,
+    datatypes::{DataType, Field, Int64Type, SchemaRef},
+    error::ArrowError,
+};
+use rekindle_bundle::{Signature, Values};
+use rekindle_dataset::prediction_log;
+use rekindle_domain::{ModelName, VersionRef};
+
+use super::{EventTimes, PredictionRecord};
+use crate::Error;
+
+/// Columns of the log for one version of a model.
+#[derive(Debug)]
+pub(crate) struct LogSchema {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// The version.
+    pub(crate) version: VersionRef,
+    columns: SchemaRef,
+}
+
+impl LogSchema {
+    /// The columns of a version: the fixed ones, its inputs and its outputs.
+    pub(crate) fn new(model: ModelName, version: VersionRef, signature: &Signature) -> Self {
+        let inputs = signature.inputs.iter().map(|input| (input.name.as_str(), input.arrow_type()));
+        let outputs = signature.outputs.iter().map(|output| {
+            let width = output.shape.get(1).and_then(|&width| usize::try_from(width).ok()).unwrap_or(1);
+            let data_type = match output.datatype {
+                rekindle_bundle::Datatype::Bytes => DataType::Utf8,
+                _ => prediction_log::output_type(width),
+            };
+            (output.name.as_str(), data_type)
+        });
+        Self { model, version, columns: prediction_log::schema(inputs, outputs) }
+    }
+}
+
+/// Rows of one version, ready to be published.
+pub(super) struct LogBatch {
+    pub(super) schema: Arc<LogSchema>,
+    pub(super) batch: RecordBatch,
+    /// Memory in use.
+    pub(super) bytes: usize,
+}
+
+impl LogBatch {
+    fn new(schema: Arc<LogSchema>, batch: RecordBatch) -> Self {
+        let bytes = batch.get_array_memory_size();
+        Self { schema, batch, bytes }
+    }
+
+    /// No rows, for a declaration of losses.
+    pub(super) fn empty(schema: Arc<LogSchema>) -> Self {
+        let batch = RecordBatch::new_empty(Arc::clone(&schema.columns));
+        Self::new(schema, batch)
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.batch.num_rows() as u64
+    }
+
+    /// The rows in two parts, in order; `None` for a single row.
+    pub(super) fn halves(self) -> Option<(Self, Self)> {
+        let (rows, middle) = (self.batch.num_rows(), self.batch.num_rows() / 2);
+        if middle == 0 {
+            return None;
+        }
+        // Both slices share the memory; each accounts for its share.
+        let part = |at, length| Self {
+            schema: Arc::clone(&self.schema),
+            batch: self.batch.slice(at, length),
+            bytes: self.bytes / 2,
+        };
+        Some((part(0, middle), part(middle, rows - middle)))
+    }
+}
+
+impl PredictionRecord {
+    /// Memory in use, in bytes, approximately.
+    pub(super) fn byte_size(&self) -> usize {
+        let outputs: usize = self
+            .prediction
+            .outputs
+            .iter()
+            .map(|values| match values {
+                Values::Fp32 { values, .. } => size_of_val(values.as_slice()),
+                Values::Text(texts) => size_of_val(texts.as_slice()),
+            })
+            .sum();
+        size_of::<Self>() + self.rows.get_array_memory_size() + outputs
+    }
+}
+
+/// Records, joined.
+pub(super) struct Joined {
+    pub(super) batches: Vec<LogBatch>,
+    /// Rows that could not be joined, and why.
+    pub(super) failed: Vec<(Arc<LogSchema>, u64, Error)>,
+}
+
+/// Joins successive records of one version into batches of about `max_rows` rows, in their order.
+pub(super) fn join(records: Vec<PredictionRecord>, max_rows: usize) -> Joined {
+    let mut joined = Joined { batches: Vec::new(), failed: Vec::new() };
+    for group in by_version(records) {
+        for part in parts(&group, max_rows) {
+            let schema = Arc::clone(&part[0].schema);
+            // Rows that cannot be joined are declared lost, even if the cause is a bug here.
+            let columns = catch_unwind(AssertUnwindSafe(|| join_columns(&schema, part)));
+            let columns = columns.unwrap_or_else(|_| Err(ArrowError::ComputeError("joining rows panicked".into())));
+            match columns {
+                Ok(batch) => joined.batches.push(LogBatch::new(schema, batch)),
+                Err(source) => {
+                    let rows = part.iter().map(|record| record.rows.num_rows()).sum::<usize>();
+                    let error = Error::LogEncoding { model: schema.model.clone(), rows, source: Box::new(source) };
+                    joined.failed.push((schema, rows as u64, error));
+                }
+            }
+        }
+    }
+    joined
+}
+
+/// Records of each version, versions in the order of their first record.
+fn by_version(records: Vec<PredictionRecord>) -> Vec<Vec<PredictionRecord>> {
+    let mut groups: Vec<Vec<PredictionRecord>> = Vec::new();
+    for record in records {
+        match groups.iter_mut().find(|group| Arc::ptr_eq(&group[0].schema, &record.schema)) {
+            Some(group) => group.push(record),
+            None => groups.push(vec![record]),
+        }
+    }
+    groups
+}
+
+/// Runs of records with at most `max_rows` rows together. A record that alone has more is a run of its own.
+fn parts(mut records: &[PredictionRecord], max_rows: usize) -> Vec<&[PredictionRecord]> {
+    let mut parts = Vec::new();
+    while !records.is_empty() {
+        let mut rows = 0;
+        let fitting = records
+            .iter()
+            .take_while(|record| {
+                rows += record.rows.num_rows();
+                rows <= max_rows
+            })
+            .count();
+        let (part, rest) = records.split_at(fitting.max(1));
+        parts.push(part);
+        records = rest;
+    }
+    parts
+}
+
+fn join_columns(schema: &LogSchema, records: &[PredictionRecord]) -> Result<RecordBatch, ArrowError> {
+    let mut columns = fixed_columns(records)?;
+    for input in 0..records[0].rows.num_columns() {
+        let arrays: Vec<_> = records.iter().map(|record| record.rows.column(input).as_ref()).collect();
+        columns.push(concat(&arrays)?);
+    }
+    for output in 0..records[0].prediction.outputs.len() {
+        columns.push(output_column(records, output)?);
+    }
+    RecordBatch::try_new(Arc::clone(&schema.columns), columns)
+}
+
+fn fixed_columns(records: &[PredictionRecord]) -> Result<Vec<ArrayRef>, ArrowError> {
+    let rows: usize = records.iter().map(|record| record.rows.num_rows()).sum();
+    let mut ids = Vec::with_capacity(rows * 16);
+    let (mut numbers, mut event_times, mut answered_at) =
+        (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
+    for record in records {
+        let count = record.rows.num_rows();
+        for _ in 0..count {
+            ids.extend_from_slice(record.prediction_id.uuid().as_bytes());
+        }
+        numbers.extend((0u32..).take(count));
+        answered_at.extend(std::iter::repeat_n(record.answered_at.timestamp_micros(), count));
+        match record.event_times {
+            EventTimes::Same(time) => event_times.extend(std::iter::repeat_n(time, count)),
+            EventTimes::Column(column) => {
+                event_times.extend_from_slice(record.rows.column(column).as_primitive::<Int64Type>().values());
+            }
+        }
+    }
+    Ok(vec![
+        Arc::new(FixedSizeBinaryArray::try_new(16, ids.into(), None)?),
+        Arc::new(UInt32Array::from(numbers)),
+        Arc::new(TimestampMillisecondArray::from(event_times).with_timezone("UTC")),
+        Arc::new(TimestampMicrosecondArray::from(answered_at).with_timezone("UTC")),
+    ])
+}
+
+fn output_column(records: &[PredictionRecord], output: usize) -> Result<ArrayRef, ArrowError> {
+    match &records[0].prediction.outputs[output] {
+        Values::Text(_) => {
+            let texts = records.iter().flat_map(|record| match &record.prediction.outputs[output] {
+                Values::Text(texts) => texts.as_slice(),
+                Values::Fp32 { .. } => &[],
+            });
+            let texts: Vec<&str> = texts.map(AsRef::as_ref).collect();
+            Ok(Arc::new(StringArray::from(texts)))
+        }
+        Values::Fp32 { width, .. } => {
+            let numbers = records.iter().flat_map(|record| match &record.prediction.outputs[output] {
+                Values::Fp32 { values, .. } => values.as_slice(),
+                Values::Text(_) => &[],
+            });
+            lists(Float32Array::from_iter_values(numbers.copied()), *width)
+        }
+    }
+}
+
+/// One list of `width` numbers to a row, or the numbers themselves where the width is 1.
+fn lists(numbers: Float32Array, width: usize) -> Result<ArrayRef, ArrowError> {
+    match i32::try_from(width) {
+        Ok(size) if size > 1 => {
+            let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+            Ok(Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(numbers), None)?))
+        }
+        _ => Ok(Arc::new(numbers)),
+    }
+}

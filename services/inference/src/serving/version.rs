@@ -1,0 +1,135 @@
+//! One loaded version of a model, and its counters.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use rekindle_bundle::{Bundle, Model};
+use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
+
+use crate::{
+    Error,
+    log::LogSchema,
+    tensor::{Inputs, output::Outputs},
+};
+
+/// A version that is warmed up, with everything that is the same for all its answers.
+pub(crate) struct LoadedVersion {
+    /// The model's name.
+    pub(crate) name: ModelName,
+    /// The version.
+    pub(crate) version: VersionRef,
+    /// The version's number, as requests and answers state it.
+    pub(crate) number: String,
+    /// Predicts.
+    pub(crate) model: Model,
+    /// Decodes requests.
+    pub(crate) inputs: Inputs,
+    /// Encodes answers.
+    pub(crate) outputs: Outputs,
+    /// The columns of its rows in the prediction log.
+    pub(crate) log: Arc<LogSchema>,
+    /// What the version was made from and who serves it, by the name of the answer's parameter.
+    pub(crate) provenance: Vec<(&'static str, String)>,
+    /// Every blob of its bundle, including the manifest.
+    pub(crate) blobs: Vec<Digest>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+impl LoadedVersion {
+    /// Builds the model and warms it up.
+    pub(crate) fn build(
+        name: ModelName,
+        version: VersionRef,
+        bundle: &Bundle,
+        replica: &ReplicaId,
+    ) -> Result<Self, Error> {
+        let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
+        let model = Model::from_bundle(bundle).map_err(invalid)?;
+        model.warm_up().map_err(invalid)?;
+        let signature = model.signature();
+        let inputs = Inputs::new(signature).map_err(|problem| Error::Signature { bundle: version.bundle, problem })?;
+        Ok(Self {
+            version,
+            number: version.version.to_string(),
+            inputs,
+            outputs: Outputs::new(signature),
+            log: Arc::new(LogSchema::new(name.clone(), version, signature)),
+            provenance: provenance(bundle, version.bundle, replica),
+            blobs: bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect(),
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            name,
+            model,
+        })
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn count_answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that failed inside the model.
+    pub(crate) fn count_failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// The counters.
+    pub(crate) fn report(&self) -> ServedVersion {
+        ServedVersion {
+            bundle: self.version.bundle,
+            answered: self.answered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            in_flight: self.in_flight.load(Relaxed),
+        }
+    }
+}
+
+fn provenance(bundle: &Bundle, digest: Digest, replica: &ReplicaId) -> Vec<(&'static str, String)> {
+    let provenance = &bundle.manifest.provenance;
+    let datasets: Vec<_> = provenance.dataset_digests.iter().map(ToString::to_string).collect();
+    vec![
+        ("bundle_digest", digest.to_string()),
+        ("run_id", provenance.run_id.clone()),
+        ("dataset_digests", datasets.join(",")),
+        ("code_revision", provenance.code_revision.clone()),
+        ("replica", replica.as_str().to_owned()),
+    ]
+}
+
+/// A request in flight on a version, which it keeps loaded.
+pub(crate) struct InFlight(Arc<LoadedVersion>);
+
+impl InFlight {
+    /// Counts a request in flight until this is dropped.
+    pub(crate) fn enter(version: Arc<LoadedVersion>) -> Self {
+        version.in_flight.fetch_add(1, Relaxed);
+        Self(version)
+    }
+
+    /// The version, for another thread.
+    pub(crate) fn shared(&self) -> Arc<LoadedVersion> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Deref for InFlight {
+    type Target = LoadedVersion;
+
+    fn deref(&self) -> &LoadedVersion {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

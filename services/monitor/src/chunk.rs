@@ -1,0 +1,167 @@
+//! Chunks: the prediction log and the outcomes as immutable Parquet files in the object store.
+//!
+//! A prediction chunk holds rows of one model version: `prediction_id` (16 bytes), `row`, `event_time`, `answered_at`, `in.<feature>`
+//! and `out.<output>` as the replicas sent them, and `replica`, `incarnation`. An outcome chunk holds `prediction_id`, `row`, `label` or
+//! `number`, and the position at which the outcome was reported: `reported_at`, `reported_sequence`, `reported_line`. Any Parquet
+//! reader can read both.
+
+pub mod columns;
+pub mod outcomes;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use parquet::{
+    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+    schema::types::ColumnPath,
+};
+use rekindle_dataset::prediction_log::PREDICTION_ID;
+use rekindle_domain::{Digest, ModelName};
+use uuid::Uuid;
+
+use crate::Error;
+
+/// Rows decoded at a time.
+const READ_ROWS: usize = 8192;
+
+/// What the rows of a chunk are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Rows of the prediction log.
+    Prediction,
+    /// Outcomes.
+    Outcome,
+}
+
+impl Kind {
+    /// The spelling in the index and in export manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prediction => "prediction",
+            Self::Outcome => "outcome",
+        }
+    }
+
+    /// The folder of the object store.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Prediction => "captures",
+            Self::Outcome => "outcomes",
+        }
+    }
+}
+
+/// An entry of the index: one immutable object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its id, and its object's name.
+    pub id: Uuid,
+    /// What its rows are.
+    pub kind: Kind,
+    /// The model whose rows it holds.
+    pub model: ModelName,
+    /// The version that answered; 0 for outcomes.
+    pub model_version: u32,
+    /// The bundle that answered; `None` for outcomes.
+    pub bundle: Option<Digest>,
+    /// Key in the object store.
+    pub object_key: String,
+    /// Digest of the object's bytes.
+    pub digest: Digest,
+    /// Number of rows.
+    pub rows: u64,
+    /// Size of the object in bytes.
+    pub bytes: u64,
+    /// The earliest and the latest event time, in milliseconds; of predictions only.
+    pub events: Option<(i64, i64)>,
+    /// The smallest and the greatest prediction id.
+    pub ids: (u128, u128),
+}
+
+/// Rows of one model version, or outcomes of one model, that become a chunk.
+pub(crate) struct Draft {
+    pub(crate) kind: Kind,
+    pub(crate) model: ModelName,
+    /// 0 for outcomes.
+    pub(crate) model_version: u32,
+    /// `None` for outcomes.
+    pub(crate) bundle: Option<Digest>,
+    pub(crate) batch: RecordBatch,
+}
+
+impl Draft {
+    /// The index entry and the object's bytes of a chunk written at `now` under the new id `id`.
+    pub(crate) fn encode(self, now: DateTime<Utc>, id: Uuid) -> Result<(Chunk, Bytes), Error> {
+        let ids = columns::Keys::of(&self.batch)?.id_range().unwrap_or_default();
+        let events = match self.kind {
+            Kind::Prediction => {
+                let times = columns::event_times(&self.batch)?;
+                arrow::compute::min(times).zip(arrow::compute::max(times))
+            }
+            Kind::Outcome => None,
+        };
+        let bytes = encode(&self.batch)?;
+        let chunk = Chunk {
+            id,
+            kind: self.kind,
+            object_key: object_key(self.kind, &self.model, now, id),
+            model: self.model,
+            model_version: self.model_version,
+            bundle: self.bundle,
+            digest: Digest::of(&bytes),
+            rows: self.batch.num_rows() as u64,
+            bytes: bytes.len() as u64,
+            events,
+            ids,
+        };
+        Ok((chunk, bytes))
+    }
+}
+
+/// The key of a chunk written at `now`.
+pub fn object_key(kind: Kind, model: &ModelName, now: DateTime<Utc>, id: Uuid) -> String {
+    format!("{}/{model}/{}/{id}.parquet", kind.folder(), now.format("%Y-%m-%d"))
+}
+
+/// Encodes rows as a Parquet file.
+pub fn encode(batch: &RecordBatch) -> Result<Bytes, Error> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        // Prediction ids are unique: a dictionary would hold every one of them twice.
+        .set_column_dictionary_enabled(ColumnPath::from(PREDICTION_ID), false)
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    Ok(writer.into_inner()?.into())
+}
+
+/// Decodes the columns that `selects` accepts by name, some thousand rows at a time.
+pub fn read(
+    bytes: Bytes,
+    selects: impl Fn(&str) -> bool,
+) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let fields = builder.schema().fields().iter().enumerate();
+    let roots: Vec<usize> = fields.filter(|(_, field)| selects(field.name())).map(|(index, _)| index).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder.with_projection(mask).with_batch_size(READ_ROWS).build()?;
+    Ok(reader.map(|batch| batch.map_err(Error::from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_keys_sort_by_model_and_day() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
+        let model = "flight-delay".parse().expect("a valid name");
+        assert_eq!(
+            object_key(Kind::Prediction, &model, now, Uuid::nil()),
+            "captures/flight-delay/2023-11-14/00000000-0000-0000-0000-000000000000.parquet"
+        );
+        assert!(object_key(Kind::Outcome, &model, now, Uuid::nil()).starts_with("outcomes/flight-delay/"));
+    }
+}

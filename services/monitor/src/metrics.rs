@@ -1,0 +1,36 @@
+//! The names of the metrics, and their help texts.
+
+use metrics::{counter, describe_counter};
+use rekindle_domain::ModelName;
+
+pub(crate) const PREDICTIONS: &str = "rekindle_monitor_predictions_total";
+pub(crate) const LOST_ROWS: &str = "rekindle_monitor_lost_rows_total";
+pub(crate) const LOST_MESSAGES: &str = "rekindle_monitor_lost_messages_total";
+pub(crate) const LATE_ROWS: &str = "rekindle_monitor_late_rows_total";
+pub(crate) const OUTCOMES: &str = "rekindle_monitor_outcomes_total";
+pub(crate) const BAD_OUTCOME_LINES: &str = "rekindle_monitor_bad_outcome_lines_total";
+pub(crate) const INVALID_OUTCOMES: &str = "rekindle_monitor_invalid_outcomes_total";
+pub(crate) const FLUSH_FAILURES: &str = "rekindle_monitor_flush_failures_total";
+pub(crate) const WINDOWS: &str = "rekindle_monitor_windows_total";
+pub(crate) const QUALITY_REPORTS: &str = "rekindle_monitor_quality_reports_total";
+pub(crate) const EVALUATION_FAILURES: &str = "rekindle_monitor_evaluation_failures_total";
+
+/// Registers the help text of every metric.
+pub(crate) fn describe() {
+    describe_counter!(PREDICTIONS, "Captured rows of the prediction log by model.");
+    describe_counter!(LOST_ROWS, "Rows that replicas declared lost, by model.");
+    describe_counter!(LOST_MESSAGES, "Messages of the prediction log that were found missing, by model.");
+    describe_counter!(LATE_ROWS, "Captured rows whose window had closed before they arrived, by model.");
+    describe_counter!(OUTCOMES, "Captured outcomes by model, repeated ones included.");
+    describe_counter!(BAD_OUTCOME_LINES, "Lines of outcomes that were dead-lettered, by model.");
+    describe_counter!(INVALID_OUTCOMES, "Labels that are no value of the model's target, by model.");
+    describe_counter!(FLUSH_FAILURES, "Failed attempts to make messages durable, by consumer.");
+    describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");
+    describe_counter!(QUALITY_REPORTS, "Windows whose quality was measured, by model and verdict.");
+    describe_counter!(EVALUATION_FAILURES, "Failed steps of evaluation by model.");
+}
+
+/// Adds to a counter of a model.
+pub(crate) fn add(name: &'static str, model: &ModelName, count: u64) {
+    counter!(name, "model" => model.to_string()).increment(count);
+}

@@ -1,0 +1,207 @@
+//! The index of chunks: which objects hold the rows of a span or of an id.
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::{Digest, ModelName};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::{counted, entities::chunk, stored, unreadable};
+use crate::{
+    chunk::{Chunk, Kind},
+    window::{Timing, Window},
+};
+
+fn read(row: chunk::Model) -> Result<Chunk, DbErr> {
+    let kinds = [Kind::Prediction, Kind::Outcome];
+    let bundle = match row.bundle_digest.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| unreadable("chunks.bundle_digest", error))?),
+    };
+    Ok(Chunk {
+        id: row.id,
+        kind: kinds
+            .into_iter()
+            .find(|kind| kind.as_str() == row.kind)
+            .ok_or_else(|| unreadable("chunks.kind", format!("unknown kind {:?}", row.kind)))?,
+        model: row.model.parse().map_err(|error| unreadable("chunks.model", error))?,
+        model_version: u32::try_from(row.model_version).map_err(|error| unreadable("chunks.model_version", error))?,
+        bundle,
+        object_key: row.object_key,
+        digest: row.digest.parse().map_err(|error| unreadable("chunks.digest", error))?,
+        rows: counted(row.rows),
+        bytes: counted(row.bytes),
+        events: row.event_min.zip(row.event_max),
+        ids: (row.id_min.as_u128(), row.id_max.as_u128()),
+    })
+}
+
+fn read_all(rows: Vec<chunk::Model>) -> Result<Vec<Chunk>, DbErr> {
+    rows.into_iter().map(read).collect()
+}
+
+/// Inserts a chunk; `latest_before` is the latest event time in the model's log before it.
+pub(crate) async fn insert(
+    txn: &impl ConnectionTrait,
+    chunk: &Chunk,
+    latest_before: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let row = chunk::ActiveModel {
+        position: NotSet,
+        id: Set(chunk.id),
+        kind: Set(chunk.kind.as_str().to_owned()),
+        model: Set(chunk.model.to_string()),
+        model_version: Set(chunk.model_version.into()),
+        bundle_digest: Set(chunk.bundle.as_ref().map(Digest::to_string).unwrap_or_default()),
+        object_key: Set(chunk.object_key.clone()),
+        digest: Set(chunk.digest.to_string()),
+        rows: Set(stored(chunk.rows)),
+        bytes: Set(stored(chunk.bytes)),
+        event_min: Set(chunk.events.map(|(min, _)| min)),
+        event_max: Set(chunk.events.map(|(_, max)| max)),
+        id_min: Set(Uuid::from_u128(chunk.ids.0)),
+        id_max: Set(Uuid::from_u128(chunk.ids.1)),
+        latest_before: Set(latest_before),
+        created_at: Set(now),
+    };
+    chunk::Entity::insert(row).exec_without_returning(txn).await?;
+    Ok(())
+}
+
+fn predictions(model: &ModelName) -> sea_orm::Select<chunk::Entity> {
+    chunk::Entity::find()
+        .filter(chunk::Column::Model.eq(model.as_str()))
+        .filter(chunk::Column::Kind.eq(Kind::Prediction.as_str()))
+}
+
+/// Chunks that may hold rows of `window` and were not too late for it, in order of commit.
+pub(crate) async fn in_window(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    timing: &Timing,
+    window: &Window,
+) -> Result<Vec<Chunk>, DbErr> {
+    let in_time = Condition::any()
+        .add(chunk::Column::LatestBefore.is_null())
+        .add(chunk::Column::LatestBefore.lt(timing.late_from(window)));
+    read_all(
+        predictions(model)
+            .filter(chunk::Column::EventMax.gte(window.from))
+            .filter(chunk::Column::EventMin.lt(window.until))
+            .filter(in_time)
+            .order_by_asc(chunk::Column::Position)
+            .all(db)
+            .await?,
+    )
+}
+
+/// Chunks that may hold rows of a half-open span of event time, including late ones, in order of commit.
+pub(crate) async fn in_span(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    from: Option<i64>,
+    until: Option<i64>,
+) -> Result<Vec<Chunk>, DbErr> {
+    let mut query = predictions(model);
+    if let Some(from) = from {
+        query = query.filter(chunk::Column::EventMax.gte(from));
+    }
+    if let Some(until) = until {
+        query = query.filter(chunk::Column::EventMin.lt(until));
+    }
+    read_all(query.order_by_asc(chunk::Column::Position).all(db).await?)
+}
+
+/// The earliest event time at or after `from` that a chunk may hold; exact if a chunk begins there.
+pub(crate) async fn next_event(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    from: Option<i64>,
+) -> Result<Option<i64>, DbErr> {
+    let mut query = predictions(model);
+    if let Some(from) = from {
+        query = query.filter(chunk::Column::EventMax.gte(from));
+    }
+    let least: Option<Option<i64>> =
+        query.select_only().column_as(chunk::Column::EventMin.min(), "least").into_tuple().one(db).await?;
+    Ok(least.flatten().map(|least| from.map_or(least, |from| least.max(from))))
+}
+
+/// Where the first chunk that lies entirely at or after `from` begins.
+pub(crate) async fn next_beginning(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    from: i64,
+) -> Result<Option<i64>, DbErr> {
+    let query = predictions(model).filter(chunk::Column::EventMin.gte(from));
+    let least: Option<Option<i64>> =
+        query.select_only().column_as(chunk::Column::EventMin.min(), "least").into_tuple().one(db).await?;
+    Ok(least.flatten())
+}
+
+/// Ids of the chunks that hold rows on both sides of `time`.
+pub(crate) async fn across(db: &impl ConnectionTrait, model: &ModelName, time: i64) -> Result<Vec<Uuid>, DbErr> {
+    predictions(model)
+        .filter(chunk::Column::EventMin.lt(time))
+        .filter(chunk::Column::EventMax.gte(time))
+        .select_only()
+        .column(chunk::Column::Id)
+        .into_tuple()
+        .all(db)
+        .await
+}
+
+/// Outcome chunks of a model that may hold outcomes of prediction ids in `ids`, in order of commit.
+pub(crate) async fn outcomes_of(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    ids: (u128, u128),
+) -> Result<Vec<Chunk>, DbErr> {
+    read_all(
+        chunk::Entity::find()
+            .filter(chunk::Column::Kind.eq(Kind::Outcome.as_str()))
+            .filter(chunk::Column::Model.eq(model.as_str()))
+            .filter(chunk::Column::IdMax.gte(Uuid::from_u128(ids.0)))
+            .filter(chunk::Column::IdMin.lte(Uuid::from_u128(ids.1)))
+            .order_by_asc(chunk::Column::Position)
+            .all(db)
+            .await?,
+    )
+}
+
+/// Prediction chunks of any model whose ids span `id`.
+pub(crate) async fn holding(db: &impl ConnectionTrait, id: u128) -> Result<Vec<Chunk>, DbErr> {
+    let id = Uuid::from_u128(id);
+    read_all(
+        chunk::Entity::find()
+            .filter(chunk::Column::Kind.eq(Kind::Prediction.as_str()))
+            .filter(chunk::Column::IdMax.gte(id))
+            .filter(chunk::Column::IdMin.lte(id))
+            .order_by_asc(chunk::Column::Position)
+            .all(db)
+            .await?,
+    )
+}
+
+/// Prediction chunks of a model with their positions in the order of commit, newest first, from position `from` down.
+pub(crate) async fn newest_first(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    from: Option<i64>,
+    limit: u64,
+) -> Result<Vec<(i64, Chunk)>, DbErr> {
+    let mut query = predictions(model);
+    if let Some(from) = from {
+        query = query.filter(chunk::Column::Position.lte(from));
+    }
+    let rows = query.order_by_desc(chunk::Column::Position).limit(limit).all(db).await?;
+    rows.into_iter().map(|row| Ok((row.position, read(row)?))).collect()
+}
+
+/// Number of chunks of a model, of both kinds.
+pub(crate) async fn count(db: &impl ConnectionTrait, model: &ModelName) -> Result<u64, DbErr> {
+    chunk::Entity::find().filter(chunk::Column::Model.eq(model.as_str())).count(db).await
+}

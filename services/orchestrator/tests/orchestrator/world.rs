@@ -1,0 +1,284 @@
+//! An orchestrator in the process of the test: with a real bus and a real database, peers that are fakes, and replicas that load what the
+//! routes assign.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rekindle_artifacts::Artifacts;
+use rekindle_bus::Bus;
+use rekindle_client::{
+    Connection, Error, Orchestrator, PageRequest,
+    orchestrator::{DeployRequest, WorkflowChange},
+};
+use rekindle_domain::{
+    AliasName, ModelName, Policy, Recipe, ReplicaState, Routes, ServedVersion, Trigger, VersionRef, WatchSettings,
+    WorkflowId, WorkflowState,
+    deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
+    rollout::Strategy,
+    workflow::WorkflowStatus,
+};
+use rekindle_orchestrator::{App, Config, DEFAULTS};
+use rekindle_runtime::{
+    config::Layers,
+    grpc::{self, RoutesBuilder},
+    health::Health,
+    shutdown::Shutdown,
+    supervise::Tasks,
+};
+use rekindle_testkit::{NatsServer, eventually};
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+
+use crate::peers::Peers;
+
+pub(crate) const MODEL: &str = "flights";
+
+/// An orchestrator and what it depends on; they end with it.
+pub(crate) struct World {
+    pub peers: Peers,
+    pub bus: Bus,
+    /// Versions that replicas fail to load.
+    pub refused: Arc<Mutex<BTreeSet<u32>>>,
+    /// Whether the first request to a newly loaded version fails.
+    pub failing: Arc<AtomicBool>,
+    config: Config,
+    artifacts: Artifacts,
+    peer: Connection,
+    running: Option<Running>,
+    _nats: NatsServer,
+    _folder: tempfile::TempDir,
+}
+
+struct Running {
+    connection: Connection,
+    task: JoinHandle<()>,
+}
+
+#[derive(Deserialize)]
+struct Sections {
+    orchestrator: Config,
+}
+
+impl World {
+    pub(crate) async fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}/orchestrator.db", folder.path().display());
+        Self::start_on(folder, &url).await
+    }
+
+    pub(crate) async fn start_on(folder: tempfile::TempDir, database: &str) -> Self {
+        let nats = NatsServer::start().await;
+        let bus = Bus::connect(&rekindle_bus::Config::at(nats.url())).await.expect("connects");
+        let objects = rekindle_artifacts::Config::local(&folder.path().join("objects"));
+        let artifacts = Artifacts::open(&objects).await.expect("opens");
+        let (peers, address) = Peers::start(artifacts.clone()).await;
+        let overrides = [
+            ("orchestrator.database.url", database),
+            ("orchestrator.tick", "20ms"),
+            ("orchestrator.poll", "50ms"),
+            ("orchestrator.lease", "1s"),
+            ("orchestrator.lost_grace", "50ms"),
+        ];
+        let sections: Sections = Layers::new(DEFAULTS).overrides(overrides).parse().expect("complete defaults");
+        let (refused, failing) = (Arc::default(), Arc::default());
+        tokio::spawn(run_replicas(bus.clone(), Arc::clone(&refused), Arc::clone(&failing)));
+        let mut world = Self {
+            peers,
+            bus,
+            refused,
+            failing,
+            config: sections.orchestrator,
+            artifacts,
+            peer: Connection::open(&address, Duration::from_secs(5)).expect("an address"),
+            running: None,
+            _nats: nats,
+            _folder: folder,
+        };
+        world.start().await;
+        world
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let peer = || self.peer.clone();
+        let peers = rekindle_orchestrator::Peers { registry: peer(), trainer: peer(), monitor: peer() };
+        let app = App::build(self.config.clone(), self.bus.clone(), self.artifacts.clone(), peers);
+        let app = app.await.expect("builds");
+        let listener = grpc::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        let mut routes = RoutesBuilder::new();
+        app.register(&mut routes);
+        let shutdown = Shutdown::new();
+        let mut tasks = Tasks::new();
+        app.background(&mut tasks, shutdown.clone());
+        let served = grpc::serve(listener, routes, Health::new(), grpc::Config::default(), shutdown.clone());
+        tasks.spawn("gRPC", served);
+        let task = tokio::spawn(async move {
+            tasks.join(shutdown, Duration::from_secs(5)).await.expect("nothing fails");
+        });
+        let connection = Connection::open(&address, Duration::from_secs(10)).expect("an address");
+        self.running = Some(Running { connection, task });
+    }
+
+    /// Aborts every task, as a kill does.
+    pub(crate) async fn kill(&mut self) {
+        let running = self.running.take().expect("running");
+        running.task.abort();
+        running.task.await.expect_err("aborted");
+    }
+
+    pub(crate) fn client(&self) -> Orchestrator {
+        self.client_of("tester")
+    }
+
+    /// A client that calls as a principal.
+    pub(crate) fn client_of(&self, principal: &str) -> Orchestrator {
+        let connection = self.running.as_ref().expect("running").connection.clone();
+        Orchestrator::new(connection.with_principal(principal.parse().expect("a principal")))
+    }
+
+    pub(crate) async fn deploy(&self, key: &str, version: u32) -> Result<DeploymentStatus, Error> {
+        self.client().deploy(&deployment(key, Some(version))).await
+    }
+
+    pub(crate) async fn rollback(&self, key: &str) -> Result<DeploymentStatus, Error> {
+        self.client().rollback(&model(), "", key).await
+    }
+
+    /// Deploys version 1 and sets a policy.
+    pub(crate) async fn prepare(&self, policy: Policy) {
+        self.deploy("first", 1).await.expect("deployed");
+        self.settled(1, RolloutOutcome::Completed).await;
+        self.client().set_policy(&policy, 0).await.expect("set");
+    }
+
+    pub(crate) async fn start_workflow(&self) -> WorkflowId {
+        self.client().start_workflow(&model(), "test", "go").await.expect("started").id
+    }
+
+    pub(crate) async fn change(&self, id: WorkflowId, change: WorkflowChange) -> Result<WorkflowStatus, Error> {
+        self.client().change_workflow(id, change, "a reason").await
+    }
+
+    pub(crate) async fn workflow(&self, id: WorkflowId) -> WorkflowStatus {
+        self.client().workflow(id).await.expect("it exists")
+    }
+
+    pub(crate) async fn reaches(&self, id: WorkflowId, state: WorkflowState) -> WorkflowStatus {
+        eventually(&format!("the workflow to be {}", state.name()), async || {
+            let workflow = self.workflow(id).await;
+            if workflow.state == state { Ok(workflow) } else { Err(format!("{workflow:?}")) }
+        })
+        .await
+    }
+
+    /// The deployment, once its rollout has ended like that with a version that is stable.
+    pub(crate) async fn settled(&self, version: u32, outcome: RolloutOutcome) -> DeploymentStatus {
+        eventually("the deployment to settle", async || {
+            let deployment = self.client().deployment(&model()).await.map_err(|error| format!("{error:?}"))?;
+            let is = (deployment.phase, deployment.stable.version, deployment.outcome);
+            let is_settled = is == (DeploymentPhase::Stable, version, Some(outcome));
+            if is_settled { Ok(deployment) } else { Err(format!("{deployment:?}")) }
+        })
+        .await
+    }
+
+    /// The version that each live replica serves.
+    pub(crate) async fn serving(&self) -> Vec<u32> {
+        let replicas = self.client().replicas(PageRequest::default()).await.expect("a list").items;
+        let primary = |replica: &ReplicaState| replica.models.get(&model()).and_then(|served| served.primary);
+        replicas.iter().filter_map(primary).collect()
+    }
+
+    pub(crate) async fn every_replica_serves(&self, version: u32) {
+        eventually("every replica to serve the version", async || match self.serving().await {
+            serving if serving == [version; 3] => Ok(()),
+            serving => Err(format!("{serving:?}")),
+        })
+        .await;
+    }
+
+    /// The version that an alias points at.
+    pub(crate) fn alias(&self, name: &AliasName) -> Option<u32> {
+        self.peers.state().aliases.get(name).map(|alias| alias.version)
+    }
+
+    pub(crate) async fn champion_is(&self, version: u32) {
+        eventually("the champion", async || match self.alias(&AliasName::champion()) {
+            Some(found) if found == version => Ok(()),
+            found => Err(format!("version {found:?}")),
+        })
+        .await;
+    }
+}
+
+pub(crate) fn model() -> ModelName {
+    MODEL.parse().expect("a name")
+}
+
+pub(crate) fn deployment(key: &str, version: Option<u32>) -> DeployRequest {
+    DeployRequest { idempotency_key: key.into(), model: model(), version, expected_revision: None, why: String::new() }
+}
+
+/// Retrains on drift, and observes for a millisecond.
+pub(crate) fn policy() -> Policy {
+    let moment = Duration::from_millis(1);
+    Policy {
+        triggers: BTreeSet::from([Trigger::Drift]),
+        rollout: Strategy { bake: moment, observe: moment, ..Strategy::default() },
+        watch: Some(WatchSettings::default()),
+        ..Policy::new(model(), "flights".parse().expect("a name"), Recipe::for_target("late"))
+    }
+}
+
+/// The same policy with an hour of observation.
+pub(crate) fn policy_with_long_observation() -> Policy {
+    let policy = policy();
+    Policy { rollout: Strategy { observe: Duration::from_secs(3600), ..policy.rollout }, ..policy }
+}
+
+async fn run_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>, failing: Arc<AtomicBool>) {
+    let routes = bus.routes().await.expect("a bucket");
+    let reports = bus.replica_states().await.expect("a bucket");
+    let mut states: Vec<ReplicaState> = (0..3).map(replica).collect();
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        heartbeat.tick().await;
+        let Ok(Some(entry)) = routes.get(MODEL).await else { continue };
+        for state in &mut states {
+            apply(state, &entry.value, &refused.lock().expect("not poisoned"));
+            for loaded in state.models.values_mut().flat_map(|model| model.versions.values_mut()) {
+                loaded.failed = u64::from(failing.load(Ordering::Relaxed));
+            }
+            reports.put(state.replica.as_str(), state).await.ok();
+        }
+    }
+}
+
+fn replica(number: u32) -> ReplicaState {
+    ReplicaState {
+        replica: format!("replica-{number}").parse().expect("a name"),
+        incarnation: uuid::Uuid::nil(),
+        address: "127.0.0.1:1".into(),
+        reported_at: chrono::DateTime::UNIX_EPOCH,
+        models: BTreeMap::new(),
+    }
+}
+
+fn apply(state: &mut ReplicaState, routes: &Routes, refused: &BTreeSet<u32>) {
+    let assigned = routes.assignment(&state.replica);
+    let model = state.models.entry(routes.model.clone()).or_default();
+    model.generation = assigned.generation;
+    model.failure = refused.contains(&assigned.version.version).then(|| "warm-up failed".to_owned());
+    if model.failure.is_none() {
+        let VersionRef { version, bundle } = assigned.version;
+        model.primary = Some(version);
+        model.versions = BTreeMap::from([(version, ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0 })]);
+    }
+}

@@ -1,0 +1,167 @@
+//! The client commands, one module per noun: from arguments to calls to output. The services decide; the commands add no rules of their
+//! own.
+
+mod dataset;
+pub(crate) mod deploy;
+pub(crate) mod encode;
+mod events;
+pub(crate) mod exit;
+pub(crate) mod file;
+mod flag;
+mod lineage;
+mod models;
+mod outcomes;
+pub(crate) mod output;
+pub(crate) mod page;
+pub(crate) mod parse;
+pub(crate) mod platform;
+mod policy;
+mod predict;
+mod reason;
+pub(crate) mod replay;
+mod reports;
+mod runs;
+mod status;
+mod tensor;
+mod traffic;
+mod train;
+pub(crate) mod upload;
+mod workflows;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use output::Format;
+use platform::Platform;
+
+/// Options of every client command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// gRPC address of the control plane
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "URL",
+        env = "REKINDLE_ADDRESS",
+        default_value = "http://127.0.0.1:7000"
+    )]
+    pub address: String,
+    /// gRPC addresses of the inference replicas; by default those that the orchestrator lists
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "HOST:PORT,..",
+        env = "REKINDLE_INFERENCE",
+        value_delimiter = ','
+    )]
+    pub inference: Vec<String>,
+    /// Address of NATS, from which `rekindle events` reads
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "URL",
+        env = "REKINDLE_NATS",
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats: String,
+    /// Print JSON instead of tables
+    #[arg(long, global = true, help_heading = "Platform and output")]
+    pub json: bool,
+}
+
+impl Global {
+    /// The platform at these addresses.
+    pub(crate) fn platform(&self) -> Result<Platform> {
+        Platform::open(&self.address, &self.nats, self.inference.clone())
+    }
+
+    /// The format of the output.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Table }
+    }
+}
+
+/// Commands that call a running platform.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Register, list and show datasets
+    #[command(subcommand)]
+    Dataset(dataset::Command),
+    /// Train a model from a dataset
+    Train(train::Args),
+    /// List, show and compare runs
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// List, show and review registered models and their versions
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Point an alias (by default `champion`) at a model version
+    Promote(models::Promote),
+    /// Roll a model version out to all replicas, one at a time
+    Deploy(deploy::Deploy),
+    /// Roll a deployment back to its previous stable version
+    Rollback(deploy::Rollback),
+    /// Set and show retraining policies
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Start, watch and manage retraining workflows
+    #[command(subcommand)]
+    Workflows(workflows::Command),
+    /// Send prediction requests
+    Predict(predict::Args),
+    /// Report outcomes (ground-truth labels) of predictions
+    Outcomes(outcomes::Args),
+    /// Show the model version, run, datasets and code behind a prediction
+    Lineage(lineage::Args),
+    /// Replay the rows of a file as prediction requests, in time order
+    Replay(traffic::Args),
+    /// Print events as they are published
+    Events(events::Args),
+    /// List monitoring reports, one per window
+    Reports(reports::Args),
+    /// List inference replicas and the versions they serve
+    Replicas,
+    /// Show whether the platform is ready, its deployments and its replicas
+    Status(status::Args),
+}
+
+/// Runs a client command.
+pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode> {
+    dispatch(command, global).await.map_err(|error| {
+        if !exit::is_unreachable(&error) {
+            return error;
+        }
+        let address = &global.address;
+        error.context(format!(
+            "the platform is unreachable: check that it runs (`rekindle up`) at {address} (--address)"
+        ))
+    })
+}
+
+async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
+    let is_positive = match command {
+        Command::Dataset(command) => dataset::run(command, global).await.map(|()| true),
+        Command::Train(args) => train::run(args, global).await,
+        Command::Runs(command) => runs::run(command, global).await.map(|()| true),
+        Command::Models(command) => models::run(command, global).await.map(|()| true),
+        Command::Promote(args) => models::promote(args, global).await.map(|()| true),
+        Command::Deploy(args) => deploy::deploy(args, global).await,
+        Command::Rollback(args) => deploy::rollback(args, global).await,
+        Command::Policy(command) => policy::run(command, global).await.map(|()| true),
+        Command::Workflows(command) => workflows::run(command, global).await,
+        Command::Predict(args) => predict::run(args, global).await.map(|()| true),
+        Command::Outcomes(args) => outcomes::run(args, global).await.map(|()| true),
+        Command::Lineage(args) => lineage::run(args, global).await,
+        Command::Replay(args) => traffic::run(args, global).await,
+        Command::Events(args) => events::run(args, global).await.map(|()| true),
+        Command::Reports(args) => reports::run(args, global).await.map(|()| true),
+        Command::Replicas => deploy::replicas(global).await.map(|()| true),
+        Command::Status(args) => status::run(args, global).await,
+    };
+    Ok(if is_positive? { ExitCode::SUCCESS } else { ExitCode::from(exit::NEGATIVE) })
+}

@@ -1,0 +1,56 @@
+//! Validation errors that name flags in place of fields.
+
+use rekindle_domain::validation::{Checks, FieldViolation, Violations};
+
+/// The fields that have a flag, by their path in a recipe or a policy.
+const FLAGS: [(&str, &str); 24] = [
+    ("target", "--target"),
+    ("ignore", "--ignore"),
+    ("seed", "--seed"),
+    ("mlp.optimizer.max_epochs", "--epochs"),
+    ("linear.optimizer.max_epochs", "--epochs"),
+    ("recipe.target", "--target"),
+    ("recipe.ignore", "--ignore"),
+    ("dataset", "--dataset"),
+    ("watch.window", "--window"),
+    ("watch.lateness", "--lateness"),
+    ("watch.label_wait", "--label-wait"),
+    ("watch.min_rows", "--min-rows"),
+    ("watch.drift_margin", "--drift-margin"),
+    ("watch.degradation_margin", "--degradation-margin"),
+    ("gate.margin", "--gate-margin"),
+    ("gate.confidence", "--gate-confidence"),
+    ("gate.slices", "--slices"),
+    ("holdout_share", "--holdout"),
+    ("min_new_rows", "--min-new-rows"),
+    ("cooldown", "--cooldown"),
+    ("deadline", "--deadline"),
+    ("rollout.bake", "--bake"),
+    ("rollout.observe", "--observe"),
+    ("rollout.max_error_rate", "--max-error-rate"),
+];
+
+/// The same violations, each named by its flag if it has one, else by its path.
+pub(crate) fn violations(given: Violations) -> Violations {
+    let mut checks = Checks::new();
+    for FieldViolation { field, description } in given.clone() {
+        let flag = FLAGS.into_iter().find(|(path, _)| *path == field).map(|(_, flag)| flag.to_owned());
+        checks.violation(flag.unwrap_or(field), description);
+    }
+    checks.finish().err().unwrap_or(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_domain::Gate;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_named_by_their_flags() {
+        let gate = Gate { margin: 1.0, confidence: 0.5, min_rows: 1, ..Gate::default() };
+        let refused = violations(gate.validate().expect_err("three").within("gate"));
+        let fields: Vec<_> = refused.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, ["--gate-margin", "--gate-confidence", "gate.min_rows"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! `rekindle demo`: drift detection and retraining on a data file. It starts a platform, trains a model on the early rows, replays the later
+//! rows as live traffic with delayed outcomes while the platform detects drift, retrains and redeploys, and writes a report.
+//!
+//! The demonstration makes only calls that a user can make.
+
+mod chart;
+mod events;
+mod platform;
+mod report;
+mod results;
+mod scoring;
+mod setup;
+mod summary;
+mod timeline;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::{DateTime, Utc};
+use rekindle_dataset::Table;
+use rekindle_domain::{DatasetName, ModelName};
+
+use self::{platform::Child, timeline::Timeline};
+use crate::client::{
+    platform::Platform,
+    replay::{self, Replay},
+};
+
+/// The arguments of `rekindle demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Parquet or CSV file
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Column to predict: classes or numbers
+    #[arg(long, value_name = "COL")]
+    pub target: String,
+    /// Timestamp column
+    #[arg(long, value_name = "COL")]
+    pub time: String,
+    /// Train the first model on the rows before this time (a date or RFC 3339, UTC) and replay the later ones
+    #[arg(long, value_name = "TIME", value_parser = crate::client::parse::time)]
+    pub train_until: DateTime<Utc>,
+    /// Columns to exclude from the features: identifiers, and columns that leak the target
+    #[arg(long, value_name = "COL,COL", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// Delay of a label after its row, in event time
+    #[arg(long, value_name = "D", default_value = "1d", value_parser = humantime::parse_duration)]
+    pub label_delay: Duration,
+    /// Number of inference replicas
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub replicas: u16,
+    /// Folder for report.html, summary.json and the state of the platform; earlier results in it are removed
+    #[arg(long, value_name = "DIR", default_value = "rekindle-demo")]
+    pub out: PathBuf,
+    /// Duration of the replay, in wall time
+    #[arg(long, value_name = "D", default_value = "3m", value_parser = humantime::parse_duration)]
+    pub replay_for: Duration,
+    /// Seed of all trainings
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// The data and the settings of a demonstration.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub args: Args,
+    pub model: ModelName,
+    pub dataset: DatasetName,
+    pub train: Table,
+    pub live: Table,
+    /// Length of the monitoring windows.
+    pub window: Duration,
+}
+
+/// Runs the demonstration. Failed requests are a result, not an error.
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let timeline = Arc::new(Timeline::start());
+    let plan = plan(args)?;
+    timeline.add(format!(
+        "{}: {} training rows before {}, {} rows to replay",
+        plan.args.data.display(),
+        plan.train.rows(),
+        plan.args.train_until.format("%Y-%m-%d"),
+        plan.live.rows()
+    ));
+    empty_folder(&plan.args.out)?;
+    let child = Child::start(&plan.args.out.join("platform"), plan.args.replicas).await?;
+    timeline.add(format!("platform ready: 5 services, {} replicas, one process", plan.args.replicas));
+
+    let platform = child.platform()?;
+    let first = setup::first_model(&plan, &platform, &timeline).await?;
+    let subscription = events::subscribe(platform.nats(), timeline.clone()).await?;
+    let replay = replay(&plan, &platform, &timeline).await?;
+    timeline.add(format!(
+        "replay done: {} requests in {:.0} s, {} failed, {} outcomes reported",
+        replay.requests, replay.seconds, replay.failed_requests, replay.outcomes
+    ));
+    results::settle(&plan, &platform, &replay).await?;
+    drop(subscription);
+    let summary = results::write(&plan, &platform, &first, &replay, &timeline).await?;
+    child.stop().await?;
+    println!("{}", serde_json::to_string(&summary)?);
+    Ok(())
+}
+
+async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result<Replay> {
+    let rate = plan.live.rows() as f64 / plan.args.replay_for.as_secs_f64();
+    timeline.add(format!("replaying {} rows at {rate:.0} requests per second", plan.live.rows()));
+    let options = replay::Options {
+        model: plan.model.clone(),
+        table: plan.live.clone(),
+        time_column: Some(plan.args.time.clone()),
+        replicas: platform.replica_addresses().await?,
+        rate,
+        outcomes: Some(replay::Outcomes {
+            target: plan.args.target.clone(),
+            delay: plan.args.label_delay,
+            monitor: platform.monitor(),
+        }),
+    };
+    let observe = |progress: replay::Progress| {
+        if let Some(time) = progress.event_time {
+            timeline.set_event_time(time.format("%Y-%m-%d").to_string());
+        }
+    };
+    let replay = replay::replay(options, observe).await?;
+    if let Some(error) = &replay.first_error {
+        timeline.add(format!("first failed request: {error}"));
+    }
+    Ok(replay)
+}
+
+fn plan(args: Args) -> Result<Plan> {
+    let table = crate::client::file::read(&args.data)?.sort_by_time(&args.time)?;
+    table.column(&args.target)?;
+    let train = table.slice_time(&args.time, None, Some(args.train_until))?;
+    let live = table.slice_time(&args.time, Some(args.train_until), None)?;
+    ensure!(train.rows() > 0, "no row of {} is before --train-until {}", args.data.display(), args.train_until);
+    ensure!(live.rows() > 0, "no row of {} is at or after --train-until {}", args.data.display(), args.train_until);
+    let name = slug(&args.data);
+    let window = window_length(&train, &args.time)?;
+    Ok(Plan {
+        model: name.parse().context("the file name gives no model name")?,
+        dataset: name.parse().context("the file name gives no dataset name")?,
+        args,
+        train,
+        live,
+        window,
+    })
+}
+
+/// The file name as a model name: lower case, with hyphens in place of other characters than letters and digits.
+fn slug(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let slug: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    slug.trim_matches('-').to_owned()
+}
+
+/// The shortest usual length that contains at least 500 rows at the rate of the training rows. Data of more than two months has windows of
+/// at least a week, so that weekends do not count as drift.
+fn window_length(train: &Table, time: &str) -> Result<Duration> {
+    const HOUR: u64 = 3600;
+    const CHOICES: [u64; 6] = [HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR, 91 * 24 * HOUR];
+    const ENOUGH: f64 = 500.0;
+    let (first, last) = train.time_range(time)?.context("no training row has a time")?;
+    let seconds = (last - first).as_seconds_f64().max(1.0);
+    let pace = train.rows() as f64 / seconds;
+    let shortest = if seconds > 60.0 * 24.0 * HOUR as f64 { 7 * 24 * HOUR } else { HOUR };
+    let fits = |&&length: &&u64| length >= shortest && pace * length as f64 >= ENOUGH;
+    Ok(Duration::from_secs(CHOICES.iter().find(fits).copied().unwrap_or(91 * 24 * HOUR)))
+}
+
+/// Creates the output folder and removes the results of an earlier demonstration.
+fn empty_folder(out: &Path) -> Result<()> {
+    for name in ["platform", "report.html", "summary.json"] {
+        let old = out.join(name);
+        if old.is_dir() {
+            std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        } else if old.exists() {
+            std::fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_becomes_a_model_name() {
+        for (path, name) in [("x/flights_2013.parquet", "flights-2013"), ("Bike Hourly (1).csv", "bike-hourly--1")] {
+            assert_eq!(slug(Path::new(path)), name);
+            name.parse::<ModelName>().expect("valid");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Datasets, training, runs and models.
+
+use crate::{rows, world::World};
+
+/// `dataset register`, `list`, `show`.
+pub(crate) fn datasets(world: &World) {
+    world.write("trips.csv", &rows::csv(0..24, 24));
+    let register = ["dataset", "register", "trips", "trips.csv", "--time", "time", "--kind", "company=categorical"];
+    let once = [&register[..], &["--idempotency-key", "first", "--description", "first day"]].concat();
+    let registered = world.text(&once);
+    assert!(registered.contains("trips version 1") && registered.contains("1440"), "{registered}");
+    let again = world.json(&once);
+    assert_eq!((&again["version"], &again["rows"]), (&1.into(), &"1440".into()), "the key was used before: {again}");
+
+    for list in [&["dataset", "list"][..], &["dataset", "list", "trips"]] {
+        let text = world.text(list);
+        assert!(text.contains("NAME") && text.contains("trips"), "{text}");
+        assert_eq!(world.json(list)[0]["name"], "trips");
+    }
+    let shown = world.text(&["dataset", "show", "trips", "--version", "1"]);
+    assert!(shown.contains("first day") && shown.contains("categorical") && shown.contains("Utf8"), "{shown}");
+    let shown = world.json(&["dataset", "show", "trips"]);
+    assert_eq!(shown["columns"][3]["kind"], "COLUMN_KIND_CATEGORICAL");
+    assert_eq!((&shown["time_column"], &shown["description"]), (&"time".into(), &"first day".into()));
+}
+
+/// `train`, `runs list`, `show`, `compare`. Returns the ids of two successful runs, which registered the versions 1 and 2 of `tips`.
+pub(crate) fn runs(world: &World) -> [String; 2] {
+    let train = ["train", "trips", "--target", "tip", "--ignore", "id", "--model", "tips"];
+    let quick = ["--architecture", "linear", "--epochs", "4", "--wait"];
+    let first = world.text(&[&train[..], &quick, &["--description", "baseline"]].concat());
+    assert!(first.contains("finished") && first.contains("model_version 1"), "{first}");
+    let second = world.json(&[&train[..], &quick, &["--seed", "2", "--experiment", "seeds"]].concat());
+    assert_eq!((&second["status"], &second["outputs"]["model_version"]), (&"RUN_STATUS_FINISHED".into(), &"2".into()));
+
+    let submitted = world.json(&["train", "trips", "--target", "tip", "--epochs", "1", "--architecture", "linear"]);
+    assert!(submitted["id"].is_string(), "without --wait the run is submitted: {submitted}");
+    let failed = world.run(&["train", "trips", "--target", "id", "--ignore", "time,fare,company,tip", "--wait"]);
+    assert_eq!(failed.code, 3, "no feature is left: {failed:?}");
+    assert!(failed.out.contains("failed") && failed.out.contains("error:"), "{failed:?}");
+
+    let listed = world.text(&["runs", "list", "--limit", "2"]);
+    assert_eq!(listed.lines().count(), 3, "a header and two runs: {listed}");
+    let of_seeds = world.json(&["runs", "list", "--experiment", "seeds"]);
+    assert_eq!((of_seeds.as_array().map(Vec::len), &of_seeds[0]["id"]), (Some(1), &second["id"]));
+    let of_tips = world.json(&["runs", "list", "--experiment", "tips"]);
+    let ids = [&of_tips[0]["id"], &second["id"]].map(|id| id.as_str().expect("an id").to_owned());
+
+    let shown = world.text(&["runs", "show", &ids[0]]);
+    assert!(shown.contains("recipe.model.kind = linear") && shown.contains("datasets:"), "{shown}");
+    assert_eq!(world.json(&["runs", "show", &ids[1]])["seed"], "2");
+    let metric = second["metrics"][0]["name"].as_str().expect("a metric");
+    let history = world.json(&["runs", "show", &ids[1], "--history", metric]);
+    assert!(history.as_array().is_some_and(|points| points.iter().all(|point| point["name"] == metric)), "{history}");
+    assert!(world.text(&["runs", "show", &ids[1], "--history", metric]).trim_start().starts_with("STEP"));
+
+    let compared = world.text(&["runs", "compare", &ids[0], &ids[1]]);
+    assert!(compared.lines().any(|line| line.trim_start().starts_with("recipe.seed")), "{compared}");
+    let compared = world.json(&["runs", "compare", &ids[0], &ids[1]]);
+    assert_eq!((&compared[0]["id"], &compared[1]["id"]), (&ids[0].as_str().into(), &ids[1].as_str().into()));
+    ids
+}
+
+/// `models list`, `show`, `versions`, `history`, `approve`, `reject`, and `promote`.
+pub(crate) fn models(world: &World, runs: &[String; 2]) {
+    let promoted = world.text(&["promote", "tips", "1", "--why", "first model", "--by", "alice"]);
+    assert!(promoted.contains("champion of tips"), "{promoted}");
+    let promoted = world.json(&["promote", "tips", "2", "--alias", "candidate", "--expected-revision", "0"]);
+    assert_eq!((&promoted["version"], &promoted["by"]), (&2.into(), &"tester".into()), "USER is the default author");
+    let stale = world.error(1, &["promote", "tips", "1", "--alias", "candidate", "--expected-revision", "7"]);
+    assert!(stale.contains("revision"), "{stale}");
+
+    let listed = world.text(&["models", "list"]);
+    assert!(listed.contains("champion 1") && listed.contains("candidate 2"), "{listed}");
+    assert_eq!(world.json(&["models", "list"])[0]["latest"]["version"], 2);
+    let versions = world.text(&["models", "versions", "tips"]);
+    assert_eq!(versions.lines().count(), 3, "{versions}");
+    assert_eq!(world.json(&["models", "versions", "tips", "--limit", "1"])[0]["run_id"], runs[1].as_str());
+
+    let rejected = world.text(&["models", "reject", "tips", "2", "--by", "bob", "--why", "too slow"]);
+    assert!(rejected.contains("rejected by bob") && rejected.contains("too slow"), "{rejected}");
+    assert_eq!(world.json(&["models", "reject", "tips", "2"])["review"]["by"], "tester");
+    assert!(
+        world.error(1, &["deploy", "tips", "--version", "2"]).contains("reject"),
+        "a rejected version is not served"
+    );
+    let approved = world.json(&["models", "approve", "tips", "2", "--by", "carol"]);
+    assert_eq!(
+        (&approved["review"]["approval"], &approved["review"]["by"]),
+        (&"APPROVAL_APPROVED".into(), &"carol".into())
+    );
+    assert!(world.text(&["models", "approve", "tips", "1"]).contains("approved by tester"));
+
+    let shown = world.text(&["models", "show", "tips", "champion"]);
+    assert!(shown.contains("tips version 1") && shown.contains("baseline"), "{shown}");
+    assert_eq!(world.json(&["models", "show", "tips"])["version"], 2, "the latest");
+    let history = world.text(&["models", "history", "tips"]);
+    assert!(history.contains("alice") && history.contains("first model"), "{history}");
+    let history = world.json(&["models", "history", "tips", "--alias", "candidate"]);
+    assert_eq!((history.as_array().map(Vec::len), &history[0]["version"]), (Some(1), &2.into()));
+}

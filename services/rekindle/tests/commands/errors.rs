@@ -1,0 +1,56 @@
+//! Exit codes.
+
+use crate::world::{World, alone};
+
+/// The codes 1 to 5 of the help text.
+pub(crate) fn exit_codes(world: &World) {
+    for missing in [
+        &["dataset", "show", "nothing"][..],
+        &["models", "show", "nothing"],
+        &["promote", "tips", "99"],
+        &["deploy", "nothing"],
+        &["policy", "show", "nothing"],
+        &["predict", "nothing"],
+        &["train", "nothing", "--target", "x"],
+        &["runs", "show", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],
+        &["workflows", "show", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],
+        &["lineage", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],
+    ] {
+        let message = world.error(4, missing);
+        assert!(message.starts_with("error: failed to ") && message.lines().count() == 1, "{message}");
+    }
+    for usage in [&["models", "show", "Not A Name"][..], &["train", "trips", "--target", ""], &["promote", "tips"]] {
+        world.error(2, usage);
+    }
+    assert!(world.error(1, &["dataset", "register", "trips", "notes.txt"]).contains(".csv, .parquet or .pq"));
+    assert!(world.error(1, &["dataset", "register", "trips", "absent.csv"]).contains("cannot read absent.csv"));
+    let dead = ["--inference", "127.0.0.1:1"];
+    assert!(world.error(5, &[&dead[..], &["predict", "tips"]].concat()).contains("failed to read the metadata"));
+    let status = world.run(&[&dead[..], &["status"]].concat());
+    assert!(status.code == 3 && status.out.starts_with("not ready: replica 127.0.0.1:1 is not ready"), "{status:?}");
+}
+
+#[test]
+fn a_platform_that_is_unreachable_has_its_own_exit_code() {
+    for arguments in [
+        &["--address", "http://127.0.0.1:1", "status"][..],
+        &["--address", "http://127.0.0.1:1", "models", "list", "--json"],
+        &["--nats", "nats://127.0.0.1:1", "events"],
+    ] {
+        let printed = alone(arguments);
+        assert_eq!(printed.code, 5, "{printed:?}");
+        assert!(printed.err.contains("127.0.0.1:1") && printed.out.is_empty(), "{printed:?}");
+    }
+    assert_eq!(alone(&["--address", "nowhere", "status"]).code, 1);
+}
+
+#[test]
+fn help_config_and_completions_require_no_platform() {
+    let help = alone(&["--help"]).out;
+    assert!(help.contains("Exit codes:") && help.starts_with("MLOps platform"), "{help}");
+    let config = alone(&["config"]);
+    assert!(config.code == 0 && config.out.contains("[orchestrator]") && config.out.contains("[bus.limits]"));
+    let script = alone(&["completions", "bash"]);
+    assert!(script.code == 0 && script.out.contains("_rekindle"));
+    assert_eq!(alone(&["completions", "abacus"]).code, 2);
+}

@@ -1,0 +1,35 @@
+//! Every client command, run as a program against a platform, with and without `--json`; and the commands of the README.
+
+mod rows;
+mod world;
+
+mod data;
+mod errors;
+mod monitoring;
+mod readme;
+mod serving;
+mod workflows;
+
+use world::World;
+
+/// One platform and one story: each part uses what the parts before it have made.
+#[tokio::test]
+async fn every_client_command_runs_with_and_without_json() {
+    let world = World::start(tempfile::tempdir().expect("a folder"), &["up"]).await;
+    serving::the_platform_becomes_ready(&world);
+    data::datasets(&world);
+    let runs = data::runs(&world);
+    data::models(&world, &runs);
+    serving::policies(&world);
+    serving::deployments(&world);
+    let prediction = serving::predictions(&world);
+    monitoring::replays(&world);
+    monitoring::outcomes(&world, &prediction);
+    monitoring::lineage(&world, &prediction).await;
+    monitoring::reports(&world).await;
+    workflows::workflows(&world).await;
+    monitoring::events(&world);
+    errors::exit_codes(&world);
+    let untested = world.untested();
+    assert!(untested.is_empty(), "no test runs {untested:?}");
+}

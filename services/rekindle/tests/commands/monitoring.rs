@@ -1,0 +1,77 @@
+//! Replays, outcomes, lineage, reports and events.
+
+use rekindle_testkit::eventually;
+use serde_json::Value;
+
+use crate::{rows, world::World};
+
+/// `replay`: two days in which the relation between features and label is reversed.
+pub(crate) fn replays(world: &World) {
+    world.write("later.csv", &rows::csv(24..72, 24));
+    let replay = ["replay", "later.csv", "--model", "tips", "--time", "time", "--target", "tip", "--rate", "2000"];
+    let day = world.text(&[&replay[..], &["--label-delay", "1h", "--until", "2024-01-03"]].concat());
+    assert!(day.contains("requests:") && day.contains("1440"), "{day}");
+    let day = world.json(&[&replay[..], &["--from", "2024-01-03"]].concat());
+    let counted = ["requests", "rows", "outcomes", "failed_requests"].map(|key| day[key].as_u64());
+    assert_eq!(counted, [Some(1440), Some(1440), Some(1440), Some(0)], "{day}");
+}
+
+/// `outcomes`, given as arguments and in a file.
+pub(crate) fn outcomes(world: &World, prediction: &str) {
+    let given = format!("{prediction}=1");
+    assert_eq!(world.text(&["outcomes", "tips", &given]).split_whitespace().collect::<Vec<_>>(), ["accepted:", "1"]);
+    world.write("outcomes.jsonl", &format!("{{\"prediction_id\": \"{prediction}\", \"row\": 0, \"label\": \"0\"}}\n"));
+    assert_eq!(world.json(&["outcomes", "tips", "--file", "outcomes.jsonl"])["accepted"], "1");
+    world.write("outcomes.jsonl", &format!("{{\"prediction_id\": \"{prediction}\"}}\n"));
+    let invalid = world.error(1, &["outcomes", "tips", "--file", "outcomes.jsonl"]);
+    assert!(invalid.contains("outcomes.jsonl, line 1: specify either label or number"), "{invalid}");
+}
+
+/// `lineage`, of a prediction, a version and a bundle.
+pub(crate) async fn lineage(world: &World, prediction: &str) {
+    let text = eventually("the prediction and its outcome are captured", async || {
+        let printed = world.run(&["lineage", prediction, "--replay"]);
+        let is_complete = printed.code == 0 && printed.out.contains("outcome:");
+        if is_complete { Ok(printed.out) } else { Err(format!("{printed:?}")) }
+    })
+    .await;
+    assert!(text.contains("trips version 1") && text.contains("probability: replayed"), "{text}");
+    assert_eq!(text.matches("identical bits").count(), 2, "probability and label: {text}");
+    let json = world.json(&["lineage", prediction, "--replay"]);
+    assert!(json["replay"].as_array().is_some_and(|all| all.iter().all(|one| one["same_bits"] == true)), "{json}");
+    assert_eq!(json["prediction"]["outcome"]["class"], "0", "the last outcome is the valid one");
+
+    let version = world.json(&["lineage", "tips@champion"]);
+    let bundle = version["bundle_digest"].as_str().expect("a digest");
+    assert_eq!((bundle, &version["prediction"]), (json["bundle_digest"].as_str().expect("a digest"), &Value::Null));
+    assert!(world.text(&["lineage", bundle]).contains("tips version 1"));
+    assert!(world.error(1, &["lineage", "tips", "--replay"]).contains("--replay requires a prediction id"));
+}
+
+/// `reports`.
+pub(crate) async fn reports(world: &World) {
+    let reports = eventually("a window with drift is reported", async || {
+        let reports = world.json(&["reports", "tips"]);
+        let has_drift = reports.as_array().is_some_and(|all| all.iter().any(|one| one["drift"] == "VERDICT_DRIFTED"));
+        if has_drift { Ok(reports) } else { Err(reports.to_string()) }
+    })
+    .await;
+    assert_eq!(reports[0]["window"]["model"], "tips");
+    let text = world.text(&["reports", "tips", "--limit", "3"]);
+    assert!(text.trim_start().starts_with("FROM") && text.lines().count() == 4, "{text}");
+    assert!(text.contains("drifted") && text.contains("fare (psi"), "{text}");
+}
+
+/// `events`.
+pub(crate) fn events(world: &World) {
+    let all = ["events", "--all", "--no-follow"];
+    let moved = world.text(&[&all[..], &["--kind", "registry.alias.moved", "--name", "tips"]].concat());
+    assert!(moved.contains("registry.alias.moved") && moved.contains("alias=champion"), "{moved}");
+    let printed = world.run(&[&all[..], &["--kind", "orchestrator.workflow.*", "--json", "--count", "2"]].concat());
+    let events: Vec<Value> = printed.out.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    assert_eq!((printed.code, events.len()), (0, 2), "{printed:?}");
+    assert_eq!(events[0]["type"], "dev.rekindle.orchestrator.workflow.advanced.v1");
+    let id = events[0]["correlationid"].as_str().expect("the workflow");
+    let of_workflow = world.text(&[&all[..], &["--correlation", id]].concat());
+    assert!(of_workflow.lines().count() > 2 && of_workflow.contains(id), "{of_workflow}");
+}

@@ -1,0 +1,90 @@
+//! Status, policies, deployments, replicas and predictions.
+
+use crate::world::World;
+
+/// A multi-layer perceptron that trains in less than a second.
+const RECIPE: &str = r#"{"target": "tip", "ignore": ["id"], "model": {"kind": "mlp", "hidden": [16], "dropout": 0.0,
+    "optimizer": {"max_epochs": 12, "patience": 12, "batch_size": 64, "learning_rate": 0.01}}}"#;
+
+/// `status`.
+pub(crate) fn the_platform_becomes_ready(world: &World) {
+    let ready = world.text(&["status", "--wait", "--timeout", "2m"]);
+    assert!(ready.starts_with("ready") && ready.contains("replica-1"), "{ready}");
+    let ready = world.json(&["status"]);
+    assert_eq!((&ready["ready"], &ready["replicas"][0]["id"]), (&true.into(), &"replica-1".into()));
+}
+
+/// `policy set`, `show`.
+pub(crate) fn policies(world: &World) {
+    world.write("recipe.json", RECIPE);
+    let missing = world.error(2, &["policy", "set", "tips"]);
+    assert!(missing.contains("--dataset") && missing.contains("--target"), "{missing}");
+    let first = ["policy", "set", "tips", "--dataset", "trips", "--recipe", "recipe.json", "--on", "none"];
+    let timing = ["--window", "6h", "--lateness", "0s", "--label-wait", "1h", "--bake", "0s", "--observe", "0s"];
+    let set = world.text(&[&first[..], &timing].concat());
+    assert!(set.contains("triggers:") && set.contains("none") && set.contains("6h"), "{set}");
+    let changed = world.json(&["policy", "set", "tips", "--require-approval", "true", "--min-new-rows", "200"]);
+    assert_eq!((&changed["revision"], &changed["watch"]["window"]), (&"2".into(), &"21600s".into()), "{changed}");
+    assert_eq!(changed["recipe"]["mlp"]["hidden"][0], 16);
+
+    let bounds = ["--gate-confidence", "0.5", "--gate-margin", "1", "--holdout", "2"];
+    let invalid = world.error(2, &[&["policy", "set", "tips"][..], &bounds].concat());
+    for flag in ["--gate-confidence: is 0.5", "--gate-margin: is 1", "--holdout: is 2"] {
+        assert!(invalid.contains(flag), "every violation is reported: {invalid}");
+    }
+    assert!(world.text(&["policy", "show", "tips"]).contains("approval required: "));
+    let shown = world.json(&["policy", "show", "tips"]);
+    assert_eq!(shown, changed, "the refused change had no effect");
+    world.write("policy.json", &shown.to_string());
+    let copied = world.json(&["policy", "set", "tips", "--file", "policy.json", "--cooldown", "2days"]);
+    assert_eq!((&copied["cooldown"], &copied["recipe"]), (&"172800s".into(), &shown["recipe"]));
+}
+
+/// `deploy`, `rollback`, `replicas`, and `status` with a deployment.
+pub(crate) fn deployments(world: &World) {
+    let deployed = world.text(&["deploy", "tips", "--wait", "--by", "alice", "--why", "first model"]);
+    assert!(deployed.contains("stable version:") && deployed.contains("completed"), "{deployed}");
+    let second = world.json(&["deploy", "tips", "--version", "2", "--wait"]);
+    assert_eq!((&second["phase"], &second["stable"]["version"]), (&"DEPLOYMENT_PHASE_STABLE".into(), &2.into()));
+    let back = world.json(&["rollback", "tips", "--wait", "--why", "compare"]);
+    assert_eq!(
+        (&back["stable"]["version"], &back["outcome"]),
+        (&1.into(), &"ROLLOUT_OUTCOME_COMPLETED".into()),
+        "{back}"
+    );
+    assert_eq!(world.json(&["deploy", "tips", "--version", "2", "--wait"])["stable"]["version"], 2);
+    assert!(world.text(&["rollback", "tips", "--wait"]).contains("stable version:"));
+
+    let replicas = world.text(&["replicas"]);
+    let line = replicas.lines().find(|line| line.contains("replica-1")).expect("a replica");
+    assert!(line.contains("tips") && replicas.trim_start().starts_with("REPLICA"), "{replicas}");
+    assert_eq!(world.json(&["replicas"])[0]["models"][0]["serving"]["version"], 1);
+    let status = world.text(&["status"]);
+    assert!(status.lines().any(|line| line.trim_start().starts_with("tips") && line.contains("stable")), "{status}");
+    assert_eq!(world.json(&["status"])["deployments"][0]["model"], "tips");
+}
+
+/// `predict`. Returns the id of a prediction.
+pub(crate) fn predictions(world: &World) -> String {
+    let inputs = world.text(&["predict", "tips"]);
+    assert!(
+        inputs.trim_start().starts_with("FEATURE") && inputs.contains("fare") && inputs.contains("BYTES"),
+        "{inputs}"
+    );
+    let inputs = world.json(&["predict", "tips"]);
+    assert_eq!((&inputs[0]["name"], &inputs[0]["shape"][0]), (&"time".into(), &"-1".into()), "{inputs}");
+
+    let row = ["predict", "tips", "time=2024-01-02T00:00:00Z", "fare=25.5", "company=north"];
+    let answer = world.json(&row);
+    let probability = answer[0]["outputs"]["probability"][0].as_f64().expect("a probability");
+    assert!((0.0..=1.0).contains(&probability) && answer[0]["model_version"] == "1", "{answer}");
+    assert!(answer[0]["code_revision"].is_string() && answer[0]["replica"] == "replica-1", "{answer}");
+    let text = world.text(&[&row[..], &["--version", "1"]].concat());
+    assert!(text.trim_start().starts_with("PREDICTION") && text.contains("probability"), "{text}");
+    let from_file = world.json(&["predict", "tips", "--file", "trips.csv", "--rows", "3"]);
+    assert_eq!(from_file.as_array().map(Vec::len), Some(3));
+
+    let unknown = world.error(1, &["predict", "tips", "colour=red"]);
+    assert!(unknown.contains("\"colour\" is not a feature of tips"), "{unknown}");
+    answer[0]["prediction_id"].as_str().expect("an id").to_owned()
+}
