@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rekindle_client::{Connection, Inference, Monitor, Orchestrator, Registry, Trainer};
+use rekindle_domain::Namespace;
 
 /// The principal of every call.
 pub const PRINCIPAL: &str = "tester";
@@ -22,6 +23,8 @@ pub struct Clients {
     pub inference: Vec<String>,
     /// `nats://host:port`.
     pub nats: String,
+    /// The namespace of every call.
+    pub namespace: Namespace,
 }
 
 /// A connection to one of the addresses.
@@ -31,28 +34,38 @@ pub fn open(address: &str) -> Connection {
 }
 
 impl Clients {
+    /// The same platform, in a namespace.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.parse().expect("a name"), ..self.clone() }
+    }
+
+    fn open(&self, address: &str) -> Connection {
+        open(address).with_namespace(self.namespace.clone())
+    }
+
     /// Blobs, datasets, runs and models.
     pub fn registry(&self) -> Registry {
-        Registry::new(open(&self.registry))
+        Registry::new(self.open(&self.registry))
     }
 
     /// Jobs.
     pub fn trainer(&self) -> Trainer {
-        Trainer::new(open(&self.trainer))
+        Trainer::new(self.open(&self.trainer))
     }
 
     /// Reports and outcomes.
     pub fn monitor(&self) -> Monitor {
-        Monitor::new(open(&self.monitor))
+        Monitor::new(self.open(&self.monitor))
     }
 
     /// Policies, workflows and deployments.
     pub fn orchestrator(&self) -> Orchestrator {
-        Orchestrator::new(open(&self.orchestrator))
+        Orchestrator::new(self.open(&self.orchestrator))
     }
 
     /// One replica.
     pub fn replica(&self, index: usize) -> Inference {
-        Inference::new(open(&format!("http://{}", self.inference[index])))
+        Inference::new(self.open(&format!("http://{}", self.inference[index])))
     }
 }

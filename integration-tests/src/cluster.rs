@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use rekindle_testkit::{NatsServer, eventually, free_port};
+use rekindle_domain::Namespace;
+use rekindle_testkit::{NatsServer, eventually, reserve_port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -75,7 +76,7 @@ impl Cluster {
         let nats = NatsServer::start().await;
         let services = [Service::Registry, Service::Trainer, Service::Monitor(0), Service::Orchestrator(0)];
         let all: Vec<Service> = services.into_iter().chain((0..replicas).map(Service::Inference)).collect();
-        let ports: BTreeMap<Service, u16> = all.iter().map(|&service| (service, free_port())).collect();
+        let ports: BTreeMap<Service, u16> = all.iter().map(|&service| (service, reserve_port())).collect();
         let clients = Clients {
             registry: url(&ports, Service::Registry),
             trainer: url(&ports, Service::Trainer),
@@ -83,6 +84,7 @@ impl Cluster {
             orchestrator: url(&ports, Service::Orchestrator(0)),
             inference: (0..replicas).map(|n| format!("127.0.0.1:{}", ports[&Service::Inference(n)])).collect(),
             nats: nats.url(),
+            namespace: Namespace::default(),
         };
         let mut settings = wiring.settings();
         merge(&mut settings, json!({ "bus": { "url": clients.nats } }));
@@ -102,7 +104,7 @@ impl Cluster {
 
     /// Starts a further instance, and waits until it is ready.
     pub async fn add(&mut self, service: Service) {
-        self.ports.insert(service, free_port());
+        self.ports.insert(service, reserve_port());
         self.restart(service).await;
     }
 

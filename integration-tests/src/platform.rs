@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rekindle_domain::Namespace;
 use rekindle_testkit::eventually;
 use tempfile::TempDir;
 
@@ -114,6 +115,7 @@ async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
         orchestrator: endpoints.control,
         inference: endpoints.inference,
         nats: endpoints.nats,
+        namespace: Namespace::default(),
     };
     (process, clients)
 }

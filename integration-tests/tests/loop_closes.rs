@@ -1,7 +1,7 @@
 //! The loop from drift to a new champion, on every wiring: files or servers, one process or one per service.
 
 use rekindle_client::PageRequest;
-use rekindle_domain::{AliasName, Trigger, WorkflowState, report::Verdict};
+use rekindle_domain::{AliasName, Qualified as _, Trigger, WorkflowState, report::Verdict};
 use rekindle_integration_tests::{
     Clients, Cluster, Platform, Wiring, scenario,
     table::{self, csv},
@@ -9,11 +9,14 @@ use rekindle_integration_tests::{
 
 const SHIFT: u64 = 72;
 
+const JOB: &str = "01890000-0000-7000-8000-000000000001";
+const ANOTHER_JOB: &str = "01890000-0000-7000-8000-000000000002";
+
 /// Three days of training rows, then two days of traffic with a shift.
-async fn the_loop_closes(clients: &Clients) {
+async fn the_loop_closes(clients: &Clients, job: &str) {
     let registered = scenario::register(clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
     assert_eq!((registered.version, registered.rows), (1, SHIFT * table::ROWS_PER_HOUR));
-    let (run, version) = scenario::train(clients, "01890000-0000-7000-8000-000000000001").await;
+    let (run, version) = scenario::train(clients, job).await;
     assert!(run.metrics.iter().any(|metric| metric.name.contains("log_loss")), "{:?}", run.metrics);
     scenario::promote_and_deploy(clients, version.version).await;
     scenario::set_policy(clients, |_| ()).await;
@@ -50,31 +53,46 @@ async fn the_new_version_is_trained_on_the_captured_rows(clients: &Clients) {
     let moves = registry.alias_history(&model, &alias, PageRequest::default()).await.expect("kept").items;
     assert_eq!(moves.last().map(|first| first.version), Some(1));
     let lineage = registry.lineage(champion.bundle).await.expect("known");
-    let names: Vec<_> = lineage.datasets.iter().map(|dataset| (dataset.name.as_str(), dataset.version)).collect();
-    assert!(names.contains(&(scenario::DATASET, 1)), "the training rows are among the ancestors: {names:?}");
+    let names: Vec<_> = lineage.datasets.iter().map(|dataset| (dataset.name.clone(), dataset.version)).collect();
+    assert!(
+        names.contains(&(scenario::dataset().or_within(&clients.namespace), 1)),
+        "the training rows are among the ancestors: {names:?}"
+    );
     assert!(names.len() >= 2 && lineage.run.is_some(), "{names:?}");
 }
 
+/// Models and datasets of the same names in two namespaces: each has its own versions, deployment, traffic and workflows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_one_process_on_files() {
+async fn in_one_process_on_files_in_two_namespaces() {
     let platform = Platform::start(Wiring::Embedded, 2).await;
-    the_loop_closes(&platform.clients).await;
+    let (clients, theirs) = (&platform.clients, platform.clients.within("team-a"));
+    tokio::join!(the_loop_closes(clients, JOB), the_loop_closes(&theirs, ANOTHER_JOB));
+    for (clients, model) in [(clients, "shop"), (&theirs, "team-a.shop")] {
+        let models = clients.registry().models(PageRequest::default()).await.expect("listed").items;
+        assert_eq!(models.iter().map(|model| model.latest.model.as_str()).collect::<Vec<_>>(), [model]);
+        let deployments = clients.orchestrator().deployments(PageRequest::default()).await.expect("listed").items;
+        assert_eq!(deployments.iter().map(|deployment| deployment.model.as_str()).collect::<Vec<_>>(), [model]);
+        let workflows = clients.orchestrator().workflows(None, PageRequest::first(500)).await.expect("listed").items;
+        assert!(!workflows.is_empty() && workflows.iter().all(|workflow| workflow.model.as_str() == model));
+        let runs = clients.registry().runs(None, PageRequest::first(500)).await.expect("listed").items;
+        assert!(!runs.is_empty() && runs.iter().all(|run| run.experiment.as_str() == model));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_one_process_on_servers() {
     let platform = Platform::start(Wiring::servers().await, 2).await;
-    the_loop_closes(&platform.clients).await;
+    the_loop_closes(&platform.clients, JOB).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_separate_processes_on_files() {
     let cluster = Cluster::start(Wiring::Embedded, 2).await;
-    the_loop_closes(&cluster.clients).await;
+    the_loop_closes(&cluster.clients, JOB).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_separate_processes_on_servers() {
     let cluster = Cluster::start(Wiring::servers().await, 2).await;
-    the_loop_closes(&cluster.clients).await;
+    the_loop_closes(&cluster.clients, JOB).await;
 }

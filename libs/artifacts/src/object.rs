@@ -34,11 +34,6 @@ impl Artifacts {
         }
     }
 
-    /// A named object, unverified; see [`Self::get_object_verified`].
-    pub async fn get_object(&self, key: &str) -> Result<Bytes, Error> {
-        Ok(self.read(&self.object_key(key)?).await?.0)
-    }
-
     /// A named object that must match `digest`.
     pub async fn get_object_verified(&self, key: &str, digest: &Digest) -> Result<Bytes, Error> {
         self.read_verified(&self.object_key(key)?, digest).await

@@ -87,13 +87,11 @@ impl BlobWriter {
 
     async fn upload_part(&mut self, part: Bytes) -> Result<(), Error> {
         let failed = |source| Error::store("stage", &self.staging, source);
-        let mut upload = match self.upload.take() {
+        let upload = match &mut self.upload {
             Some(upload) => upload,
-            None => self.artifacts.store.put_multipart(&self.staging).await.map_err(failed)?,
+            none => none.insert(self.artifacts.store.put_multipart(&self.staging).await.map_err(failed)?),
         };
-        upload.put_part(PutPayload::from_bytes(part)).await.map_err(failed)?;
-        self.upload = Some(upload);
-        Ok(())
+        upload.put_part(PutPayload::from_bytes(part)).await.map_err(failed)
     }
 
     async fn complete(&mut self) -> Result<(), Error> {

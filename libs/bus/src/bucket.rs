@@ -13,7 +13,7 @@ use crate::{Error, error::Source};
 /// How often a compare-and-set is tried.
 const ATTEMPTS: usize = 8;
 
-/// A bucket with values of type `T`. Keys are names qualified by their namespace ([`rekindle_domain::Namespace::qualify`]).
+/// A bucket with values of type `T`. Keys are names, qualified where they belong to a namespace ([`rekindle_domain::Qualified`]).
 pub struct Bucket<T> {
     store: kv::Store,
     value: PhantomData<fn() -> T>,

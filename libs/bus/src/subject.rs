@@ -8,10 +8,9 @@
 //! | `rekindle.outcomes.<model>` | reported outcomes |
 //! | `rekindle.dead.<consumer>` | a dead letter |
 //!
-//! Names are qualified by their namespace ([`Namespace::qualify`]): `<name>` in the default namespace, `<namespace>.<name>` in another. Wildcards:
-//! `*` is one token, so it covers names of the default namespace; `*.*` covers those of the others, and `>` all.
+//! Names are qualified ([`rekindle_domain::Qualified`]): `<name>` in the default namespace, `<namespace>.<name>` in another. Wildcards: `*` is one token, so it covers names of the default namespace; `*.*` covers those of the others, and `>` all.
 
-use rekindle_domain::{ModelName, Namespace, event::EventKind};
+use rekindle_domain::{ModelName, event::EventKind};
 
 use crate::Error;
 
@@ -44,22 +43,22 @@ pub fn jobs(pool: &str) -> String {
 }
 
 /// Where a model's predictions are logged.
-pub fn predictions(namespace: &Namespace, model: &ModelName) -> String {
-    of_model(PREDICTIONS, namespace, model)
+pub fn predictions(model: &ModelName) -> String {
+    format!("{PREDICTIONS}.{model}")
 }
 
-/// The namespace and model of a subject of logged predictions.
-pub fn parse_predictions(subject: &str) -> Result<(Namespace, ModelName), Error> {
+/// The model of a subject of logged predictions.
+pub fn parse_predictions(subject: &str) -> Result<ModelName, Error> {
     parse_model(PREDICTIONS, subject)
 }
 
 /// Where a model's outcomes are reported.
-pub fn outcomes(namespace: &Namespace, model: &ModelName) -> String {
-    of_model(OUTCOMES, namespace, model)
+pub fn outcomes(model: &ModelName) -> String {
+    format!("{OUTCOMES}.{model}")
 }
 
-/// The namespace and model of a subject of reported outcomes.
-pub fn parse_outcomes(subject: &str) -> Result<(Namespace, ModelName), Error> {
+/// The model of a subject of reported outcomes.
+pub fn parse_outcomes(subject: &str) -> Result<ModelName, Error> {
     parse_model(OUTCOMES, subject)
 }
 
@@ -81,17 +80,9 @@ fn events_prefix(kind: EventKind) -> String {
     format!("rekindle.events.{}.{}.{}", kind.service, kind.noun, kind.verb)
 }
 
-fn of_model(prefix: &str, namespace: &Namespace, model: &ModelName) -> String {
-    format!("{prefix}.{}", namespace.qualify(model.as_str()))
-}
-
-fn parse_model(prefix: &str, subject: &str) -> Result<(Namespace, ModelName), Error> {
-    let qualified = subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
-    let parsed = qualified.and_then(|qualified| {
-        let (namespace, model) = Namespace::split(qualified).ok()?;
-        Some((namespace, model.parse().ok()?))
-    });
-    parsed.ok_or_else(|| Error::InvalidSubject {
+fn parse_model(prefix: &str, subject: &str) -> Result<ModelName, Error> {
+    let name = subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+    name.and_then(|name| name.parse().ok()).ok_or_else(|| Error::InvalidSubject {
         subject: subject.chars().take(200).collect(),
         expected: format!("{prefix}.<model> or {prefix}.<namespace>.<model>"),
     })
@@ -101,35 +92,27 @@ fn parse_model(prefix: &str, subject: &str) -> Result<(Namespace, ModelName), Er
 mod tests {
     use super::*;
 
-    fn model() -> ModelName {
-        "flight-delay".parse().expect("a name")
-    }
-
-    fn tenant() -> Namespace {
-        "team-a".parse().expect("a name")
-    }
-
     #[test]
-    fn events_of_the_default_namespace_have_plain_names() {
+    fn the_subject_of_an_event_ends_with_the_name() {
         let kind = EventKind::MODEL_VERSION_REGISTERED;
         let prefix = "rekindle.events.registry.model-version.registered";
-        assert_eq!(event(kind, &Namespace::default().qualify("churn")), format!("{prefix}.churn"));
-        assert_eq!(event(kind, &tenant().qualify("churn")), format!("{prefix}.team-a.churn"));
+        assert_eq!(event(kind, "churn"), format!("{prefix}.churn"));
+        assert_eq!(event(kind, "team-a.churn"), format!("{prefix}.team-a.churn"));
         assert_eq!(events_of(kind), format!("{prefix}.>"));
         assert_eq!(events_matching("monitor.*.*", "*"), "rekindle.events.monitor.*.*.*");
     }
 
     #[test]
     fn what_is_built_is_parsed() {
-        for namespace in [Namespace::default(), tenant()] {
-            let subject = predictions(&namespace, &model());
-            assert_eq!(parse_predictions(&subject).expect(&subject), (namespace.clone(), model()));
+        for name in ["flight-delay", "team-a.flight-delay"] {
+            let model: ModelName = name.parse().expect("a name");
+            let subject = predictions(&model);
+            assert_eq!(parse_predictions(&subject).expect(&subject), model);
             assert!(parse_outcomes(&subject).is_err());
-            let subject = outcomes(&namespace, &model());
-            assert_eq!(parse_outcomes(&subject).expect(&subject), (namespace, model()));
+            let subject = outcomes(&model);
+            assert_eq!(subject, format!("rekindle.outcomes.{name}"));
+            assert_eq!(parse_outcomes(&subject).expect(&subject), model);
         }
-        assert_eq!(outcomes(&Namespace::default(), &model()), "rekindle.outcomes.flight-delay");
-        assert_eq!(outcomes(&tenant(), &model()), "rekindle.outcomes.team-a.flight-delay");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tonic::{
 
 /// Metadata key of the principal. A principal outside of ASCII is percent-encoded by neither side: it is not sent.
 pub const PRINCIPAL: &str = "rekindle-principal";
-/// Metadata key of the namespace; absent is `default`.
+/// Metadata key of the namespace of unqualified names, and of what a list returns; absent is `default`.
 pub const NAMESPACE: &str = "rekindle-namespace";
 /// Metadata key of the correlation id: the workflow on whose behalf a call is made.
 pub const CORRELATION_ID: &str = "rekindle-correlation-id";
@@ -24,7 +24,7 @@ pub const CAUSATION_ID: &str = "rekindle-causation-id";
 pub struct Identity {
     /// `None` calls anonymously.
     pub principal: Option<Principal>,
-    /// The namespace of every name in the call.
+    /// The namespace of every unqualified name in the call.
     pub namespace: Namespace,
     /// Correlation of the events that the call causes.
     pub context: EventContext,

@@ -42,14 +42,13 @@ pub use ingest::{IngestError, IngestOptions, Ingested, Part, Section, ingest, sc
 pub use profiler::Profiler;
 pub use read::{read_csv, read_csv_within, read_parquet, read_parquet_within};
 pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray, Types};
-pub use schema::{Column, Schema, canonical_timestamp, parse_type, type_name};
+pub use schema::{Column, Schema, canonical_timestamp, type_name};
 pub use summary::summarise;
 pub use table::{Table, TimeRange};
 pub use write::write_parquet;
 
 /// Limits of a table or file, checked before the memory is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of a table.
     pub rows: usize,

@@ -63,18 +63,6 @@ pub fn type_name(data_type: &DataType) -> &'static str {
     }
 }
 
-/// Parses what [`type_name`] writes.
-pub fn parse_type(name: &str) -> Option<DataType> {
-    match name {
-        "Int64" => Some(DataType::Int64),
-        "Float64" => Some(DataType::Float64),
-        "Utf8" => Some(DataType::Utf8),
-        "Boolean" => Some(DataType::Boolean),
-        "Timestamp(ms)" => Some(canonical_timestamp()),
-        _ => None,
-    }
-}
-
 /// Refuses column names that are empty, have surrounding space, contain control characters, or occur twice.
 pub(crate) fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     let mut seen = std::collections::HashMap::new();

@@ -110,12 +110,6 @@ impl Table {
         Self::from_columns(columns.collect::<Result<_, Error>>()?, self.rows())
     }
 
-    /// Every column except these, some of which may not exist.
-    pub fn without(&self, names: &[&str]) -> Result<Self, Error> {
-        let kept: Vec<&str> = self.schema.names().filter(|name| !names.contains(name)).collect();
-        self.project(&kept)
-    }
-
     /// The rows in order of time; rows of equal time keep their order.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::{DatasetName, Digest, ExperimentName, Gate, ModelName, Recipe, RunId};
+use crate::{DatasetName, Digest, ExperimentName, Gate, ModelName, Namespace, Qualified as _, Recipe, RunId};
 
 /// One unit of work for a trainer.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +65,19 @@ pub struct Evaluate {
     pub from: Option<DateTime<Utc>>,
     /// The condition for the challenger.
     pub gate: Gate,
+}
+
+impl Job {
+    /// The job with its unqualified names in `namespace`.
+    #[must_use]
+    pub fn or_within(mut self, namespace: &Namespace) -> Self {
+        self.experiment = self.experiment.or_within(namespace);
+        self.dataset.name = self.dataset.name.or_within(namespace);
+        if let Work::Train(train) = &mut self.work {
+            train.register_as = train.register_as.take().map(|model| model.or_within(namespace));
+        }
+        self
+    }
 }
 
 impl Work {

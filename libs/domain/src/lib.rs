@@ -71,7 +71,7 @@ pub use column::ColumnKind;
 pub use digest::Digest;
 pub use gate::Gate;
 pub use id::{PredictionId, ReportId, RunId, WorkflowId};
-pub use name::{AliasName, DatasetName, ExperimentName, ModelName, ReplicaId};
+pub use name::{AliasName, DatasetName, ExperimentName, ModelName, Qualified, ReplicaId};
 pub use namespace::Namespace;
 pub use policy::Policy;
 pub use principal::Principal;

@@ -2,10 +2,16 @@
 //!
 //! One grammar for all, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, so that a name can stand unescaped in a
 //! NATS subject, an object key and a Kubernetes label.
+//!
+//! Models, datasets and experiments are unique within a [`Namespace`]. Their names are qualified: `<name>` in the default namespace,
+//! `<namespace>.<name>` in another. The qualified name is the key of the thing wherever it is kept: in a table, a bucket, an object key, a
+//! subject, an event.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::Namespace;
 
 /// The longest name, in bytes.
 pub const MAX_LEN: usize = 63;
@@ -31,8 +37,21 @@ pub(crate) fn check(kind: &'static str, text: &str) -> Result<(), InvalidName> {
     if valid { Ok(()) } else { Err(InvalidName { kind, given: text.chars().take(80).collect() }) }
 }
 
+/// Between a namespace and a name.
+pub(crate) const SEPARATOR: char = '.';
+
+/// `<name>` or `<namespace>.<name>`. The default namespace is not written, so that a qualified name has one spelling.
+fn check_qualified(kind: &'static str, text: &str) -> Result<(), InvalidName> {
+    let Some((namespace, name)) = text.split_once(SEPARATOR) else { return check(kind, text) };
+    if namespace == Namespace::DEFAULT {
+        return Err(InvalidName { kind, given: text.chars().take(80).collect() });
+    }
+    check("namespace", namespace)?;
+    check(kind, name)
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $check:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -49,7 +68,7 @@ macro_rules! name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                check($kind, text)?;
+                $check($kind, text)?;
                 Ok(Self(text.to_owned()))
             }
         }
@@ -58,7 +77,7 @@ macro_rules! name {
             type Error = InvalidName;
 
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                check($kind, &text)?;
+                $check($kind, &text)?;
                 Ok(Self(text))
             }
         }
@@ -83,17 +102,44 @@ macro_rules! name {
     };
 }
 
-name!(
+/// A name that is unique within a namespace.
+pub trait Qualified: FromStr<Err = InvalidName> + Sized {
+    /// The namespace.
+    fn namespace(&self) -> Namespace;
+
+    /// The same name in `namespace`, unless it says its namespace itself.
+    #[must_use]
+    fn or_within(self, namespace: &Namespace) -> Self;
+}
+
+/// A name that is unique within a namespace, as qualified text.
+macro_rules! qualified_name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        name!($(#[$doc])* $type, $kind, check_qualified);
+
+        impl Qualified for $type {
+            fn namespace(&self) -> Namespace {
+                Namespace::of(&self.0)
+            }
+
+            fn or_within(self, namespace: &Namespace) -> Self {
+                if self.0.contains(SEPARATOR) { self } else { Self(namespace.qualify(&self.0)) }
+            }
+        }
+    };
+}
+
+qualified_name!(
     /// A registered model, and the deployment of the same name.
     ModelName,
     "model"
 );
-name!(
+qualified_name!(
     /// A dataset; its versions are numbered from 1.
     DatasetName,
     "dataset"
 );
-name!(
+qualified_name!(
     /// A group of runs.
     ExperimentName,
     "experiment"
@@ -101,12 +147,14 @@ name!(
 name!(
     /// A pointer to a model version, such as `champion`.
     AliasName,
-    "alias"
+    "alias",
+    check
 );
 name!(
     /// One inference replica.
     ReplicaId,
-    "replica"
+    "replica",
+    check
 );
 
 impl AliasName {
@@ -136,10 +184,22 @@ mod tests {
 
     #[test]
     fn refuses_what_would_break_a_subject_a_key_or_a_label() {
-        for text in ["", "-a", "a-", "A", "a.b", "a/b", "a b", "a*", "é", &"x".repeat(64)] {
-            let error = text.parse::<ModelName>().expect_err(text);
-            assert!(error.to_string().starts_with("model name"), "{error}");
+        for text in ["", "-a", "a-", "A", "a.", ".a", "a.b.c", "default.a", "a/b", "a b", "a*", "é", &"x".repeat(64)] {
+            text.parse::<ModelName>().expect_err(text);
         }
+        let error = "A".parse::<ModelName>().expect_err("upper case").to_string();
+        assert!(error.starts_with("model name \"A\""), "{error}");
+        "a.b".parse::<AliasName>().expect_err("aliases belong to a model");
+    }
+
+    #[test]
+    fn an_unqualified_name_is_in_the_namespace_of_its_reader() {
+        let tenant: Namespace = "team-a".parse().expect("a namespace");
+        let name = |text: &str| text.parse::<ModelName>().expect(text);
+        assert_eq!(name("churn").or_within(&tenant), name("team-a.churn"));
+        assert_eq!(name("churn").or_within(&Namespace::default()), name("churn"));
+        assert_eq!(name("team-b.churn").or_within(&tenant), name("team-b.churn"));
+        assert_eq!((name("churn").namespace(), name("team-a.churn").namespace()), (Namespace::default(), tenant));
     }
 
     proptest! {

@@ -4,9 +4,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{InvalidName, check};
+use crate::name::{InvalidName, SEPARATOR, check};
 
-/// A namespace. A caller that does not name one uses `default`.
+/// A namespace. A caller that does not name one uses `default`. Names within it are [`Qualified`](crate::Qualified).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Namespace(String);
@@ -25,18 +25,15 @@ impl Namespace {
         self.0 == Self::DEFAULT
     }
 
-    /// `name` as it appears in NATS subjects, bucket keys and object keys: as it is in the default namespace, `<namespace>.<name>` in another.
-    /// Since a name has no dot, the two forms cannot be confused.
+    /// The qualified form of `name`: `<name>` in the default namespace, `<namespace>.<name>` in another. Since a name has no dot, the two
+    /// forms cannot be confused.
     pub fn qualify(&self, name: &str) -> String {
-        if self.is_default() { name.to_owned() } else { format!("{self}.{name}") }
+        if self.is_default() { name.to_owned() } else { format!("{self}{SEPARATOR}{name}") }
     }
 
-    /// The namespace and the name within it of a qualified name; the reverse of [`qualify`](Self::qualify).
-    pub fn split(qualified: &str) -> Result<(Self, &str), InvalidName> {
-        match qualified.split_once('.') {
-            Some((namespace, name)) => Ok((namespace.parse()?, name)),
-            None => Ok((Self::default(), qualified)),
-        }
+    /// The namespace of a valid qualified name.
+    pub(crate) fn of(qualified: &str) -> Self {
+        qualified.split_once(SEPARATOR).map_or_else(Self::default, |(namespace, _)| Self(namespace.to_owned()))
     }
 }
 
@@ -72,20 +69,5 @@ impl From<Namespace> for String {
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qualified_names_split_into_what_they_were_made_of() {
-        let tenant: Namespace = "team-a".parse().expect("a name");
-        for (namespace, qualified) in [(Namespace::default(), "churn"), (tenant, "team-a.churn")] {
-            assert_eq!(namespace.qualify("churn"), qualified);
-            assert_eq!(Namespace::split(qualified), Ok((namespace, "churn")));
-        }
-        assert!(Namespace::split("Team A.churn").is_err());
     }
 }

@@ -23,7 +23,7 @@ pub struct Options {
 
 /// How the shift is attributed to the drifted columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Attribution {
+pub(crate) enum Attribution {
     /// By the effects of the columns.
     #[default]
     Effect,
@@ -47,7 +47,7 @@ pub struct DriftReport {
 }
 
 impl DriftReport {
-    /// Compares two sources. The shift is attributed by [`Attribution::Effect`].
+    /// Compares two sources. The shift is attributed to columns by the effect of each.
     ///
     /// # Errors
     /// [`Error::Comparison`]: the settings are out of range.

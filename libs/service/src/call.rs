@@ -1,9 +1,9 @@
 //! The context of a call: who calls, in which namespace, when, and on whose behalf.
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use rekindle_client::{CAUSATION_ID, CORRELATION_ID, NAMESPACE, PRINCIPAL};
+use rekindle_client::{CAUSATION_ID, CORRELATION_ID, NAMESPACE, PRINCIPAL, wire::field};
 use rekindle_domain::{
-    Namespace, Principal,
+    Namespace, Principal, Qualified,
     event::{EventContext, Fact},
     validation::{Checks, Violations},
 };
@@ -19,7 +19,7 @@ use crate::RequestError;
 pub struct Call {
     /// The caller, as it states itself; anonymous if it does not.
     pub principal: Principal,
-    /// The namespace of every name in the request.
+    /// The namespace of the request's unqualified names, and of what a list returns.
     pub namespace: Namespace,
     /// On whose behalf.
     pub context: EventContext,
@@ -62,13 +62,19 @@ impl Call {
         })
     }
 
-    /// Refuses every namespace but `default`, for calls whose resources are not separated by namespace.
-    pub fn require_default_namespace(&self) -> Result<(), RequestError> {
-        if self.namespace.is_default() {
-            return Ok(());
-        }
-        let problem = format!("is {}: this call supports the namespace default only", self.namespace);
-        Err(RequestError::invalid(NAMESPACE, problem))
+    /// A name of the request: within the namespace of the call, unless it is qualified.
+    pub fn qualify<N: Qualified>(&self, name: N) -> N {
+        name.or_within(&self.namespace)
+    }
+
+    /// The name in a field of the request, [qualified](Self::qualify).
+    pub fn name<N: Qualified>(&self, field: &str, text: &str) -> Result<N, Violations> {
+        Ok(self.qualify(field::parse(field, text)?))
+    }
+
+    /// The same of a field that may be empty.
+    pub fn optional_name<N: Qualified>(&self, field: &str, text: &str) -> Result<Option<N>, Violations> {
+        Ok(field::parse_optional(field, text)?.map(|name| self.qualify(name)))
     }
 
     /// The event that this call causes.
@@ -87,6 +93,8 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use rekindle_domain::ModelName;
+
     use super::*;
 
     fn metadata(pairs: &[(&'static str, &str)]) -> MetadataMap {
@@ -102,6 +110,21 @@ mod tests {
         let call = Call::of(&MetadataMap::new(), DateTime::UNIX_EPOCH, Uuid::nil()).expect("valid");
         assert!(call.principal.is_anonymous() && call.namespace.is_default());
         assert_eq!(call.context, EventContext::default());
+    }
+
+    #[test]
+    fn unqualified_names_are_in_the_namespace_of_the_call() {
+        let mut request = Request::new(7);
+        request.metadata_mut().insert(NAMESPACE, "team-a".parse().expect("ascii"));
+        let (call, message) = Call::open(request).expect("a valid namespace");
+        assert_eq!(message, 7);
+        for (given, expected) in [("churn", "team-a.churn"), ("team-b.churn", "team-b.churn")] {
+            let name: ModelName = call.name("model", given).expect(given);
+            assert_eq!(name.as_str(), expected);
+        }
+        assert_eq!(call.optional_name::<ModelName>("model", "").expect("empty"), None);
+        let refused = call.name::<ModelName>("model", "A").expect_err("upper case");
+        assert!(refused.to_string().starts_with("model"), "{refused}");
     }
 
     #[test]

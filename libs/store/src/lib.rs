@@ -24,12 +24,14 @@ pub mod retention;
 mod connection;
 mod entity;
 mod error;
+mod namespace;
 mod transaction;
 
 pub use connection::{Config, connect, migrate};
 pub use error::Error;
 pub use health::DatabaseHealth;
 pub use lease::{Fence, LeaseError, Leases};
+pub use namespace::within;
 pub use sea_orm;
 pub use sea_orm_migration;
 pub use transaction::{RetryableError, in_transaction, is_transient};

@@ -15,6 +15,6 @@ mod wait;
 pub use fixture::Fixture;
 pub use nats::NatsServer;
 pub use postgres::Postgres;
-pub use process::free_port;
+pub use process::reserve_port;
 pub use s3::S3;
 pub use wait::eventually;

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     eventually,
-    process::{end, free_port, tool},
+    process::{end, reserve_port, tool},
 };
 
 /// A running server; stopped and removed when dropped.
@@ -34,7 +34,7 @@ impl NatsServer {
     /// start.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { process: None, port: free_port(), folder };
+        let mut server = Self { process: None, port: reserve_port(), folder };
         server.restart().await;
         server
     }
@@ -66,7 +66,7 @@ impl NatsServer {
         let port = self.port;
         eventually("nats-server to accept connections", async || {
             if let Ok(Some(status)) = self.process.as_mut().expect("it was started").try_wait() {
-                // Another process may have taken the port between its selection and the start: retry until it is free.
+                // Connections of the server that was stopped may still hold the port: retry until it is free.
                 self.process = Some(spawn(port, self.folder.path()));
                 return Err(format!("it exited with {status}; its log: {}", self.log()));
             }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     eventually,
-    process::{end, free_port},
+    process::{end, reserve_port},
 };
 
 /// A running server with durable commits; stopped and removed when dropped.
@@ -41,7 +41,7 @@ impl Postgres {
         }
         let data = folder.path().join("data");
         make_cluster(&data, user.as_ref());
-        let port = free_port();
+        let port = reserve_port();
         let process = spawn(&data, port, folder.path(), user.as_ref());
         let mut server = Self { process, port, _folder: folder };
         server.wait_until_up().await;

@@ -2,9 +2,12 @@
 
 use std::{
     ffi::OsStr,
+    fs::{self, File},
     net::{Ipv4Addr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
     process::Child,
+    sync::Mutex,
 };
 
 use nix::{
@@ -12,10 +15,29 @@ use nix::{
     unistd::Pid,
 };
 
-/// A loopback port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").port()
+/// Ports that tests reserve. They lie below the range from which Linux takes the ports of outgoing connections and of listeners on
+/// port 0 (`net.ipv4.ip_local_port_range`, from 32768 by default), so none of these can take a reserved port.
+const RESERVABLE: Range<u16> = 20_000..32_000;
+
+/// The locks of this process. The system releases them when the process exits.
+static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// Reserves a free loopback port for a server that takes no bound listener, or that a test restarts on the same port. No other call
+/// returns the port while this process runs, in this process or another: each port has a lock file.
+pub fn reserve_port() -> u16 {
+    let folder = std::env::temp_dir().join("rekindle-test-ports");
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let mut reserved = RESERVED.lock().expect("no other thread panicked");
+    // Processes start at different ports: a server of a test that just ended may still close its connections.
+    let offset = std::process::id().wrapping_mul(61) as usize % RESERVABLE.len();
+    let port = RESERVABLE.cycle().skip(offset).take(RESERVABLE.len()).find_map(|port| {
+        let lock = File::create(folder.join(port.to_string())).expect("the folder is writable");
+        lock.try_lock().ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        reserved.push(lock);
+        Some(port)
+    });
+    port.expect("loopback has a free port")
 }
 
 /// The path of a program of `scripts/install-tools.sh`: from the variable, in the workspace's `.tools/bin`, or on `PATH`.
@@ -38,4 +60,21 @@ pub(crate) fn send(child: &Child, signal: Signal) {
 pub(crate) fn end(child: &mut Child, signal: Signal) {
     send(child, signal);
     child.wait().ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_reserved_port_is_free_and_reserved_once() {
+        let ports: BTreeSet<u16> = (0..50).map(|_| reserve_port()).collect();
+        assert_eq!(ports.len(), 50);
+        for port in ports {
+            assert!(RESERVABLE.contains(&port));
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nothing listens on it");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! A real S3-compatible store: SeaweedFS on loopback ports, in a temporary folder.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     eventually,
-    process::{end, send, tool},
+    process::{end, reserve_port, send, tool},
 };
 
 const ACCESS_KEY: &str = "rekindle";
@@ -34,7 +33,8 @@ impl S3 {
     /// When the program is not installed (`scripts/install-tools.sh s3`, or `REKINDLE_WEED` for another one) or does not start.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc] = ports();
+        let [s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc] =
+            [(); 8].map(|()| reserve_port());
         let port = |name: &str, port: u16| format!("-{name}={port}");
         std::fs::write(folder.path().join("identities.json"), identities()).expect("the folder is writable");
         let log = std::fs::File::create(folder.path().join("log")).expect("the folder is writable");
@@ -124,10 +124,4 @@ fn identities() -> String {
         r#"{{"identities": [{{"name": "test", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
             "credentials": [{{"accessKey": "{ACCESS_KEY}", "secretKey": "{SECRET_KEY}"}}]}}]}}"#
     )
-}
-
-/// Free loopback ports. All are bound until the last one is found, so that they differ.
-fn ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("a bound listener has an address").port())
 }

@@ -9,12 +9,16 @@ mod status;
 use std::{mem, sync::Arc};
 
 use chrono::Utc;
-use rekindle_domain::PredictionId;
-use rekindle_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-    ServerReadyRequest, ServerReadyResponse,
-    grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+use rekindle_client::NAMESPACE;
+use rekindle_domain::{Namespace, PredictionId, name::InvalidName};
+use rekindle_proto::{
+    error::invalid_argument,
+    inference::{
+        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+        ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+        ServerReadyRequest, ServerReadyResponse,
+        grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+    },
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -41,6 +45,24 @@ pub(crate) fn service(
         .max_encoding_message_size(usize::MAX)
 }
 
+/// A request's namespace and message.
+fn opened<M>(request: Request<M>) -> Result<(Namespace, M), Status> {
+    let namespace = match request.metadata().get(NAMESPACE) {
+        None => Namespace::default(),
+        Some(text) => {
+            let parsed = text.to_str().map_err(|error| error.to_string());
+            let parsed = parsed.and_then(|text| text.parse().map_err(|error: InvalidName| error.to_string()));
+            parsed.map_err(|problem| invalid_argument(NAMESPACE, problem))?
+        }
+    };
+    Ok((namespace, request.into_inner()))
+}
+
+/// The qualified name of a model. Clients of the protocol that send no metadata write `<namespace>.<name>` themselves.
+fn qualified(namespace: &Namespace, name: String) -> String {
+    if namespace.is_default() || name.contains('.') { name } else { namespace.qualify(&name) }
+}
+
 /// The protocol's calls.
 pub(crate) struct Service {
     engine: Arc<Engine>,
@@ -59,7 +81,8 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
-        let ModelReadyRequest { name, version } = request.into_inner();
+        let (namespace, ModelReadyRequest { name, version }) = opened(request)?;
+        let name = qualified(&namespace, name);
         let ready = self.engine.find(Target { model: &name, version: &version }).is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
@@ -79,15 +102,17 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        let ModelMetadataRequest { name, version } = request.into_inner();
+        let (namespace, ModelMetadataRequest { name, version }) = opened(request)?;
+        let name = qualified(&namespace, name);
         let loaded = self.engine.find(Target { model: &name, version: &version }).map_err(status::from_error)?;
         Ok(Response::new(encode::metadata(name, &loaded)))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let arrival = Arrival { id: PredictionId::new(Uuid::now_v7()), at: Utc::now() };
-        let mut message = request.into_inner();
+        let (namespace, mut message) = opened(request)?;
         let (model, version) = (mem::take(&mut message.model_name), mem::take(&mut message.model_version));
+        let model = qualified(&namespace, model);
         let target = Target { model: &model, version: &version };
         let answer = self
             .engine

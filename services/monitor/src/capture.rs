@@ -26,7 +26,7 @@ use rekindle_bus::{
     Bus, Delivery, Message,
     consumer::{Consumer, Puller},
 };
-use rekindle_domain::{ModelName, Namespace};
+use rekindle_domain::ModelName;
 use rekindle_service::chain;
 use rekindle_store::{Fence, Leases};
 use sea_orm::DatabaseConnection;
@@ -294,11 +294,6 @@ async fn nak(deliveries: &[Delivery]) {
             }
         }
     }
-}
-
-/// The model of a message, if it is of the one namespace that the log has.
-fn of_default((namespace, model): (Namespace, ModelName)) -> Result<ModelName, String> {
-    if namespace.is_default() { Ok(model) } else { Err(format!("namespace {namespace} is not captured")) }
 }
 
 /// The publisher's message id, if any.

@@ -2,10 +2,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rekindle_bus::subject;
-use rekindle_client::{
-    NAMESPACE,
-    wire::{self, outcome::from_wire},
-};
+use rekindle_client::wire::{self, outcome::from_wire};
 use rekindle_domain::{
     Digest, ModelName, PredictionId, Watch,
     prediction_log::CaptureStatus,
@@ -47,18 +44,8 @@ pub(crate) fn server(app: App, max_request_bytes: usize) -> MonitorServer<App> {
     MonitorServer::new(app).max_decoding_message_size(max_request_bytes)
 }
 
-/// The context and message of a request in the namespace `default`, the only one that the monitor's log has.
-fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
-    let (call, message) = Call::open(request)?;
-    if !call.namespace.is_default() {
-        let problem = format!("is {}: the monitor serves the namespace default only", call.namespace);
-        return Err(RequestError::invalid(NAMESPACE, problem));
-    }
-    Ok((call, message))
-}
-
-fn model(name: &str) -> Result<ModelName, RequestError> {
-    name.parse().map_err(|error| RequestError::invalid("model", error))
+fn model(call: &Call, name: &str) -> Result<ModelName, RequestError> {
+    Ok(call.name("model", name)?)
 }
 
 /// The page of a list, and the position after which it begins.
@@ -118,7 +105,7 @@ impl App {
             // A key is any text, and a header accepts only some.
             key => Digest::of(key.as_bytes()).hex(),
         };
-        let subject = subject::outcomes(&call.namespace, model);
+        let subject = subject::outcomes(model);
         let messages = outcome::encode(outcomes, MESSAGE_BYTES).into_iter().enumerate().map(|(part, message)| {
             let (subject, id) = (subject.clone(), format!("{OWN_IDS}{model}/{key}/{part}"));
             async move { self.0.bus.publish(subject, &id, async_nats::HeaderMap::new(), message.into()).await }
@@ -149,16 +136,17 @@ impl App {
 #[tonic::async_trait]
 impl Monitor for App {
     async fn set_watch(&self, request: Request<proto::SetWatchRequest>) -> Result<Response<proto::Watch>, Status> {
-        let (_, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let given = request.watch.ok_or_else(|| RequestError::invalid("watch", "is missing: specify the settings"))?;
-        let watch = wire::watch::from_wire(given).map_err(|violations| Error::from(violations.within("watch")))?;
+        let mut watch = wire::watch::from_wire(given).map_err(|violations| Error::from(violations.within("watch")))?;
+        watch.model = call.qualify(watch.model);
         let set = self.set(watch, request.expected_revision).await?;
         Ok(Response::new(wire::watch::to_wire(&set)))
     }
 
     async fn get_watch(&self, request: Request<proto::GetWatchRequest>) -> Result<Response<proto::Watch>, Status> {
-        let (_, request) = open(request)?;
-        let watch = watches::get(&self.0.db, &model(&request.model)?).await.map_err(Error::from)?;
+        let (call, request) = Call::open(request)?;
+        let watch = watches::get(&self.0.db, &model(&call, &request.model)?).await.map_err(Error::from)?;
         Ok(Response::new(wire::watch::to_wire(&watch)))
     }
 
@@ -166,8 +154,8 @@ impl Monitor for App {
         &self,
         request: Request<proto::ReportOutcomesRequest>,
     ) -> Result<Response<proto::ReportOutcomesResponse>, Status> {
-        let (call, request) = open(request)?;
-        let (model, outcomes) = (model(&request.model)?, outcomes(&request).map_err(Error::from)?);
+        let (call, request) = Call::open(request)?;
+        let (model, outcomes) = (model(&call, &request.model)?, outcomes(&request).map_err(Error::from)?);
         self.publish(&call, &model, &outcomes, &request.idempotency_key).await?;
         Ok(Response::new(proto::ReportOutcomesResponse { accepted: outcomes.len() as u64 }))
     }
@@ -176,8 +164,8 @@ impl Monitor for App {
         &self,
         request: Request<proto::ListReportsRequest>,
     ) -> Result<Response<proto::ListReportsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let model = model(&request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
         let cursor = |after: &str| {
             let (until, id) = after.split_once('/')?;
             Some((until.parse::<i64>().ok()?, id.parse::<Uuid>().ok()?))
@@ -196,7 +184,7 @@ impl Monitor for App {
         &self,
         request: Request<proto::GetPredictionRequest>,
     ) -> Result<Response<proto::LoggedPrediction>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let id: PredictionId =
             request.prediction_id.parse().map_err(|error| RequestError::invalid("prediction_id", error))?;
         let found = lookup::get(&self.0.db, &self.0.artifacts, id, request.row).await?;
@@ -207,8 +195,8 @@ impl Monitor for App {
         &self,
         request: Request<proto::ListPredictionsRequest>,
     ) -> Result<Response<proto::ListPredictionsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let model = model(&request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
         let position = |after: &str| after.parse::<LogPosition>().ok();
         let (page, before) = paged(request.page_size, &request.page_token, position)?;
         let limit = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
@@ -222,8 +210,9 @@ impl Monitor for App {
         &self,
         request: Request<proto::ExportLabelledRequest>,
     ) -> Result<Response<proto::ExportLabelledResponse>, Status> {
-        let (_, request) = open(request)?;
-        let request = wire::prediction_log::export_from_wire(request).map_err(Error::from)?;
+        let (call, request) = Call::open(request)?;
+        let mut request = wire::prediction_log::export_from_wire(request).map_err(Error::from)?;
+        request.model = call.qualify(request.model);
         if request.target == request.time_column {
             return Err(RequestError::invalid("time_column", "is the target: expected another name").into());
         }
@@ -237,8 +226,8 @@ impl Monitor for App {
         &self,
         request: Request<proto::GetCaptureStatusRequest>,
     ) -> Result<Response<proto::CaptureStatus>, Status> {
-        let (_, request) = open(request)?;
-        let status = self.status(model(&request.model)?).await?;
+        let (call, request) = Call::open(request)?;
+        let status = self.status(model(&call, &request.model)?).await?;
         Ok(Response::new(wire::prediction_log::status_to_wire(&status)))
     }
 }

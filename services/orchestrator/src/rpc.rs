@@ -12,7 +12,7 @@ use rekindle_proto::orchestrator::{
     Workflow,
     orchestrator_server::{Orchestrator, OrchestratorServer},
 };
-use rekindle_service::{Call, Intent, RequestError};
+use rekindle_service::{Call, Intent};
 use rekindle_store::page;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status};
@@ -37,15 +37,8 @@ pub(crate) fn server(core: Arc<Core>, limit: usize) -> OrchestratorServer<Rpc> {
     OrchestratorServer::new(Rpc { core, watchers }).max_decoding_message_size(limit)
 }
 
-/// Splits a request. Names of namespaces other than `default` are refused: the tables do not separate them.
-fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
-    let (call, message) = Call::open(request)?;
-    call.require_default_namespace()?;
-    Ok((call, message))
-}
-
-fn model(text: &str) -> Result<ModelName, Error> {
-    Ok(field::parse("model", text)?)
+fn model(call: &Call, text: &str) -> Result<ModelName, Error> {
+    Ok(call.name("model", text)?)
 }
 
 fn id(text: &str) -> Result<WorkflowId, Error> {
@@ -68,31 +61,32 @@ impl Orchestrator for Rpc {
     type WatchWorkflowStream = Pin<Box<dyn Stream<Item = Result<Workflow, Status>> + Send>>;
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<Policy>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let given = field::nested("policy", request.policy, policy_wire::from_wire);
-        let (given, _) = given.map_err(Error::from)?;
+        let (mut given, _) = given.map_err(Error::from)?;
+        (given.model, given.dataset) = (call.qualify(given.model), call.qualify(given.dataset));
         let revised = policy::set(&self.core, &call, given, request.expected_revision).await?;
         Ok(Response::new(policy_wire::to_wire(&revised.policy, revised.revision)))
     }
 
     async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<Policy>, Status> {
-        let (_, request) = open(request)?;
-        let model = model(&request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
         let revised = store::policies::get(&self.core.db, &model).await?;
         let revised = revised.ok_or_else(|| Error::not_found("policy of", &model))?;
         Ok(Response::new(policy_wire::to_wire(&revised.policy, revised.revision)))
     }
 
     async fn start_workflow(&self, request: Request<StartWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("StartWorkflow", &call.namespace, &request.idempotency_key, &request)?;
-        let model = model(&request.model)?;
+        let model = model(&call, &request.model)?;
         let workflow = manage::start(&self.core, &call, intent, model, request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let workflow = manage::get(&self.core, id(&request.id)?).await?;
         self.answer(&workflow).await
     }
@@ -101,10 +95,10 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let model = field::parse_optional("model", &request.model).map_err(Error::from)?;
+        let (call, request) = Call::open(request)?;
+        let model = call.optional_name("model", &request.model).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let rows = store::workflows::list(&self.core.db, model.as_ref(), &page).await?;
+        let rows = store::workflows::list(&self.core.db, &call.namespace, model.as_ref(), &page).await?;
         let (rows, next_page_token) = page.cut(rows, |workflow| workflow.id.to_string());
         let mut workflows = Vec::with_capacity(rows.len());
         for workflow in &rows {
@@ -118,7 +112,7 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<GetWorkflowRequest>,
     ) -> Result<Response<Self::WatchWorkflowStream>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let id = manage::get(&self.core, id(&request.id)?).await?.id;
         let permit = watch::admit(&self.watchers, self.core.config.watchers)?;
         let changes = watch::changes(self.core.clone(), id, permit);
@@ -128,38 +122,38 @@ impl Orchestrator for Rpc {
     }
 
     async fn pause_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let workflow = manage::pause(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn resume_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let workflow = manage::resume(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn cancel_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let workflow = manage::cancel(&self.core, &call, id(&request.id)?, &request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn approve_workflow(&self, request: Request<ApproveWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let decision = workflow_wire::decision_from_wire("decision", request.decision).map_err(Error::from)?;
         let workflow = manage::decide(&self.core, &call, id(&request.id)?, decision, request.why).await?;
         self.answer(&workflow).await
     }
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<Deployment>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("Deploy", &call.namespace, &request.idempotency_key, &request)?;
         if request.version == Some(0) {
             return Err(Error::invalid("version", "is 0: expected a number from 1, or unset for the champion").into());
         }
         let deploy = Deploy {
-            model: model(&request.model)?,
+            model: model(&call, &request.model)?,
             version: request.version,
             expected_revision: request.expected_revision,
             why: request.why,
@@ -169,16 +163,16 @@ impl Orchestrator for Rpc {
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("Rollback", &call.namespace, &request.idempotency_key, &request)?;
-        let rollback = Rollback { model: model(&request.model)?, why: request.why };
+        let rollback = Rollback { model: model(&call, &request.model)?, why: request.why };
         let record = deploy::rollback(&self.core, &call, intent, rollback).await?;
         Ok(Response::new(deployment::to_wire(&record.status())))
     }
 
     async fn get_deployment(&self, request: Request<GetDeploymentRequest>) -> Result<Response<Deployment>, Status> {
-        let (_, request) = open(request)?;
-        let model = model(&request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
         let record = self.core.deployment(&model).await?;
         let record = record.ok_or_else(|| Error::not_found("deployment of", &model))?;
         Ok(Response::new(deployment::to_wire(&record.status())))
@@ -188,9 +182,9 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<ListDeploymentsRequest>,
     ) -> Result<Response<ListDeploymentsResponse>, Status> {
-        let (_, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let rows = store::deployments::list(&self.core.db, &page).await?;
+        let rows = store::deployments::list(&self.core.db, &call.namespace, &page).await?;
         let (rows, next_page_token) = page.cut(rows, |record| record.deployment.model.to_string());
         let deployments = rows.iter().map(|record| deployment::to_wire(&record.status())).collect();
         Ok(Response::new(ListDeploymentsResponse { deployments, next_page_token }))
@@ -200,7 +194,7 @@ impl Orchestrator for Rpc {
         &self,
         request: Request<ListReplicasRequest>,
     ) -> Result<Response<ListReplicasResponse>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
         let live = self.core.fleet.live(Instant::now());
         let after = |id: &str| page.after.as_deref().is_none_or(|after| id > after);

@@ -72,7 +72,7 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName, alias: &Al
     found.ok_or_else(|| Error::not_found("alias", format!("{model}/{alias}")))
 }
 
-/// The moves of an alias, newest first, before a revision; one more than `limit` if there are more.
+/// The moves of an alias, newest first, before a revision, at most `limit`.
 pub(crate) async fn history(
     db: &DatabaseConnection,
     model: &ModelName,

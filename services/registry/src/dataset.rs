@@ -91,7 +91,7 @@ pub(crate) async fn get(
     })
 }
 
-/// The versions of one dataset before a version, newest first; one more than `limit` if there are more.
+/// The versions of one dataset before a version, newest first, at most `limit`.
 pub(crate) async fn versions(
     db: &DatabaseConnection,
     name: &DatasetName,

@@ -5,7 +5,7 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bundle::Bundle;
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    Alias, Digest, ModelName, RunId,
+    Alias, Digest, ModelName, Namespace, RunId,
     model_version::{Approval, ModelVersion, RegisteredModel, Review, VersionSelector, VersionStatus},
 };
 use rekindle_service::{Call, Intent, RequestError};
@@ -134,22 +134,22 @@ pub(crate) async fn with_aliases(
     db: &DatabaseConnection,
     registered: Vec<Registered>,
 ) -> Result<Vec<ModelVersion>, Error> {
-    let mut versions: Vec<ModelVersion> = registered.into_iter().map(|registered| registered.version).collect();
-    let mut models: Vec<ModelName> = versions.iter().map(|version| version.model.clone()).collect();
+    let mut models: Vec<ModelName> = registered.iter().map(|registered| registered.version.model.clone()).collect();
     models.sort();
     models.dedup();
     let aliases = store::aliases::of_models(db, &models).await?;
-    for version in &mut versions {
-        version.aliases = pointing_at(version, &aliases).map(|alias| alias.alias.to_string()).collect();
-    }
-    Ok(versions)
+    Ok(registered.into_iter().map(|registered| with_those_of(registered, &aliases)).collect())
 }
 
-fn pointing_at<'a>(version: &'a ModelVersion, aliases: &'a [Alias]) -> impl Iterator<Item = &'a Alias> {
-    aliases.iter().filter(|alias| alias.model == version.model && alias.version == version.version)
+/// The version with those of the aliases that point at it.
+fn with_those_of(registered: Registered, aliases: &[Alias]) -> ModelVersion {
+    let version = registered.version;
+    let points = |alias: &&Alias| alias.model == version.model && alias.version == version.version;
+    let aliases = aliases.iter().filter(points).map(|alias| alias.alias.to_string()).collect();
+    ModelVersion { aliases, ..version }
 }
 
-/// The versions of one model, newest first, before a version; one more than `limit` if there are more.
+/// The versions of one model, newest first, before a version, at most `limit`.
 pub(crate) async fn versions(
     db: &DatabaseConnection,
     model: &ModelName,
@@ -163,18 +163,19 @@ pub(crate) async fn versions(
     with_aliases(db, versions).await
 }
 
-/// Models by name after one; one more than `limit` if there are more.
+/// Models of a namespace by name after one, at most `limit`.
 pub(crate) async fn models(
     db: &DatabaseConnection,
+    namespace: &Namespace,
     after: Option<&str>,
     limit: u64,
 ) -> Result<Vec<RegisteredModel>, Error> {
-    let latest = with_aliases(db, store::models::latest_of_each(db, after, limit).await?).await?;
-    let names: Vec<ModelName> = latest.iter().map(|version| version.model.clone()).collect();
+    let latest = store::models::latest_of_each(db, namespace, after, limit).await?;
+    let names: Vec<ModelName> = latest.iter().map(|registered| registered.version.model.clone()).collect();
     let aliases = store::aliases::of_models(db, &names).await?;
-    let model = |latest: ModelVersion| RegisteredModel {
-        aliases: aliases.iter().filter(|alias| alias.model == latest.model).cloned().collect(),
-        latest,
+    let model = |latest: Registered| RegisteredModel {
+        aliases: aliases.iter().filter(|alias| alias.model == latest.version.model).cloned().collect(),
+        latest: with_those_of(latest, &aliases),
     };
     Ok(latest.into_iter().map(model).collect())
 }

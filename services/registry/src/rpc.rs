@@ -15,9 +15,7 @@ use rekindle_proto::registry::{
     runs_server::RunsServer,
 };
 use rekindle_runtime::grpc::RoutesBuilder;
-use rekindle_service::{Call, RequestError};
 use rekindle_store::page::{self, Page};
-use tonic::Request;
 
 use crate::{App, Error, config::Limits};
 
@@ -29,13 +27,6 @@ pub(crate) fn register(app: &App, routes: &mut RoutesBuilder) {
         .add_service(DatasetsServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(RunsServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(ModelsServer::new(app.clone()).max_decoding_message_size(limit));
-}
-
-/// Splits a request. Names of namespaces other than `default` are refused: the tables do not separate them.
-fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
-    let (call, message) = Call::open(request)?;
-    call.require_default_namespace()?;
-    Ok((call, message))
 }
 
 /// A name, a digest or an id.

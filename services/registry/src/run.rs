@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    ExperimentName, RunId,
+    ExperimentName, Namespace, RunId,
     event::Fact,
     run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
 };
@@ -88,14 +88,15 @@ pub(crate) async fn get(db: &DatabaseConnection, id: RunId) -> Result<Run, Error
     Ok(with_metrics(db, vec![leased]).await?.remove(0))
 }
 
-/// Runs, newest first, with the last point of each metric.
+/// Runs of one experiment or of a namespace, newest first, with the last point of each metric.
 pub(crate) async fn list(
     db: &DatabaseConnection,
+    namespace: &Namespace,
     experiment: Option<&ExperimentName>,
     after: Option<(DateTime<Utc>, RunId)>,
     limit: u64,
 ) -> Result<Vec<Run>, Error> {
-    let runs = store::runs::list(db, experiment, after, limit).await?;
+    let runs = store::runs::list(db, namespace, experiment, after, limit).await?;
     with_metrics(db, runs).await
 }
 
@@ -211,7 +212,7 @@ pub(crate) async fn log_metrics(
     .await
 }
 
-/// The points of one metric, by step, after a step; one more than `limit` if there are more.
+/// The points of one metric, by step, after a step, at most `limit`.
 pub(crate) async fn metric_history(
     db: &DatabaseConnection,
     id: RunId,

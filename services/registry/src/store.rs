@@ -1,8 +1,7 @@
 //! The registry's tables: conversion between rows and domain types. The only code that uses sea-orm.
 //!
 //! Functions that write take the transaction that they are part of. A mutable record is updated on the condition that it still has the
-//! revision that was read, and the result says whether it was updated. Lists read one row more than their limit, which shows whether
-//! there is a next page.
+//! revision that was read, and the result says whether it was updated.
 
 pub(crate) mod aliases;
 pub(crate) mod datasets;

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use rekindle_domain::Namespace;
 
 use output::Format;
 use platform::Platform;
@@ -69,6 +70,16 @@ pub(crate) struct Global {
         default_value = "nats://127.0.0.1:4222"
     )]
     pub nats: String,
+    /// Namespace of names that do not say theirs (`NAMESPACE.NAME`), and of lists
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Platform and output",
+        value_name = "NAME",
+        env = "REKINDLE_NAMESPACE",
+        default_value_t
+    )]
+    pub namespace: Namespace,
     /// Print JSON instead of tables
     #[arg(long, global = true, help_heading = "Platform and output")]
     pub json: bool,
@@ -77,7 +88,8 @@ pub(crate) struct Global {
 impl Global {
     /// The platform at these addresses.
     pub(crate) fn platform(&self) -> Result<Platform> {
-        Platform::open(&self.address, &self.nats, self.inference.clone())
+        let platform = Platform::open(&self.address, &self.nats, self.inference.clone())?;
+        Ok(platform.within(self.namespace.clone()))
     }
 
     /// The format of the output.

@@ -115,7 +115,7 @@ async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result
         model: plan.model.clone(),
         table: plan.live.clone(),
         time_column: Some(plan.args.time.clone()),
-        replicas: platform.replica_addresses().await?,
+        replicas: platform.replicas().await?,
         rate,
         outcomes: Some(replay::Outcomes {
             target: plan.args.target.clone(),

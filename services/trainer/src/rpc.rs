@@ -6,7 +6,7 @@ use rekindle_proto::trainer::{
     CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse,
     trainer_server::{Trainer, TrainerServer},
 };
-use rekindle_service::{Call, RequestError};
+use rekindle_service::Call;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{App, CODE_REVISION, Error, registry::Registry, submit::JobSubmission};
@@ -19,8 +19,9 @@ pub(crate) fn server(app: App, limit: usize) -> TrainerServer<App> {
 #[async_trait]
 impl Trainer for App {
     async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<SubmitJobResponse>, Status> {
-        let (call, request) = open(request)?;
-        let mut job = field::nested("job", request.job, job::from_wire).map_err(Error::from)?;
+        let (call, request) = Call::open(request)?;
+        let job = field::nested("job", request.job, job::from_wire).map_err(Error::from)?;
+        let mut job = job.or_within(&call.namespace);
         if job.correlation_id.is_empty() {
             job.correlation_id = call.context.correlation_id;
         }
@@ -36,18 +37,11 @@ impl Trainer for App {
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
-        let (call, CancelJobRequest { job_id, why }) = open(request)?;
+        let (call, CancelJobRequest { job_id, why }) = Call::open(request)?;
         let run: RunId = field::parse("job_id", &job_id).map_err(Error::from)?;
         let registry = Registry::new(&self.0.registry, &call.context.correlation_id);
         registry.report_killed(run, why).await?;
         tracing::info!(job = job_id, principal = %call.principal, "job cancelled");
         Ok(Response::new(CancelJobResponse {}))
     }
-}
-
-/// Splits a request. Jobs of namespaces other than `default` are refused: the work queue does not separate them.
-fn open<M>(request: Request<M>) -> Result<(Call, M), RequestError> {
-    let (call, message) = Call::open(request)?;
-    call.require_default_namespace()?;
-    Ok((call, message))
 }

@@ -9,7 +9,7 @@ use rekindle_bus::{
     streams::{self, Progress},
     subject,
 };
-use rekindle_domain::Namespace;
+use rekindle_domain::ModelName;
 use rekindle_testkit::{NatsServer, eventually};
 
 use crate::world::{bus, publish, quick, sequences};
@@ -85,9 +85,10 @@ async fn streams_take_subjects_of_every_namespace() {
     jetstream.create_stream(former).await.expect("created");
     jetstream.publish("rekindle.outcomes.m", "before".into()).await.expect("sent").await.expect("stored");
     let bus = bus(&server).await;
-    let (model, tenant) = ("m".parse().expect("a name"), "team-a".parse().expect("a name"));
-    publish(&bus, &subject::outcomes(&Namespace::default(), &model), "default").await;
-    publish(&bus, &subject::outcomes(&tenant, &model), "tenant").await;
+    for name in ["m", "team-a.m"] {
+        let model: ModelName = name.parse().expect("a name");
+        publish(&bus, &subject::outcomes(&model), name).await;
+    }
     let refused = bus.publish("rekindle.outcomes.a.b.c".into(), "x", HeaderMap::new(), "x".into()).await;
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     let mut puller = Puller::new(bus, quick("reader", streams::OUTCOMES));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rekindle_bus::subject;
 use rekindle_dataset::prediction_log::{self, Header};
-use rekindle_domain::{Namespace, ReplicaId};
+use rekindle_domain::ReplicaId;
 use uuid::Uuid;
 
 use super::batch::LogBatch;
@@ -61,7 +61,7 @@ impl Sequence {
         };
         self.last = sequence;
         Ok(Encoded::Message(Message {
-            subject: subject::predictions(&Namespace::default(), &schema.model),
+            subject: subject::predictions(&schema.model),
             id: header.message_id(),
             payload,
             rows: batch.rows(),

@@ -6,7 +6,7 @@ use rekindle_bus::{Message, streams, subject};
 use rekindle_domain::ModelName;
 use rekindle_service::chain;
 
-use super::{Captured, of_default, published_id};
+use super::{Captured, published_id};
 use crate::{
     Error,
     chunk::{self, Draft, Kind},
@@ -35,8 +35,7 @@ impl Captured for OutcomeMessage {
     const PURGES: bool = true;
 
     fn decode(message: &Message) -> Result<Self, String> {
-        let subject = subject::parse_outcomes(&message.subject).map_err(|error| chain(&error))?;
-        let model = of_default(subject)?;
+        let model = subject::parse_outcomes(&message.subject).map_err(|error| chain(&error))?;
         let at = message.stored_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
         let message_id = match published_id(message) {
             Some(id) if id.starts_with(OWN_IDS) => id.to_owned(),

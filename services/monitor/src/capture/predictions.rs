@@ -9,7 +9,7 @@ use rekindle_domain::{Digest, ModelName};
 use rekindle_service::chain;
 use uuid::Uuid;
 
-use super::{Captured, of_default};
+use super::Captured;
 use crate::{
     Error,
     chunk::{Draft, Kind, columns},
@@ -45,8 +45,7 @@ impl Captured for PredictionMessage {
 
     fn decode(message: &Message) -> Result<Self, String> {
         let (header, batch) = prediction_log::decode(&message.payload).map_err(|error| chain(&error))?;
-        let subject = subject::parse_predictions(&message.subject).map_err(|error| chain(&error))?;
-        let model = of_default(subject)?;
+        let model = subject::parse_predictions(&message.subject).map_err(|error| chain(&error))?;
         if model != header.model {
             return Err(format!("the subject names model {model}, the message {}", header.model));
         }

@@ -355,8 +355,10 @@ async fn calls_are_validated_and_idempotent() {
         assert_eq!(fields(&client.reports(&model(), page()).await.expect_err(token)), ["page_token"]);
     }
     let tenant: Namespace = "team-a".parse().expect("a valid name");
-    let error = world.client_in(tenant).watch(&model()).await.expect_err("another namespace");
-    assert_eq!(fields(&error), ["rekindle-namespace"]);
+    let ours = client.watch(&model()).await.expect("set");
+    let theirs = world.client_in(tenant).set_watch(&model(), &WatchSettings::default(), 0).await.expect("of its own");
+    assert_eq!((theirs.model.as_str(), theirs.revision), (format!("team-a.{}", model()).as_str(), 1));
+    assert_eq!(client.watch(&model()).await.expect("set"), ours);
     assert!(world.reports().await.is_empty());
     assert_eq!(world.status().await.predictions, 0);
 }

@@ -1,7 +1,7 @@
 //! Deployments and the versions that were stable.
 
-use rekindle_domain::{ModelName, VersionRef};
-use rekindle_store::page::Page;
+use rekindle_domain::{ModelName, Namespace, VersionRef};
+use rekindle_store::{page::Page, within};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
@@ -26,9 +26,10 @@ pub(crate) async fn all(db: &impl ConnectionTrait) -> Result<Vec<Record>, Error>
     Entity::find().order_by_asc(Column::Model).all(db).await?.into_iter().map(read).collect()
 }
 
-/// One page of deployments, by model.
-pub(crate) async fn list(db: &impl ConnectionTrait, page: &Page) -> Result<Vec<Record>, Error> {
-    let mut query = Entity::find().order_by_asc(Column::Model).limit(page.fetch());
+/// One page of the deployments of a namespace, by model.
+pub(crate) async fn list(db: &impl ConnectionTrait, namespace: &Namespace, page: &Page) -> Result<Vec<Record>, Error> {
+    let mut query =
+        Entity::find().filter(within(namespace, Column::Model)).order_by_asc(Column::Model).limit(page.fetch());
     if let Some(after) = &page.after {
         query = query.filter(Column::Model.gt(after.as_str()));
     }

@@ -1,8 +1,8 @@
 //! Workflows and the states they went through.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ModelName, WorkflowId, WorkflowState, workflow::WorkflowStep};
-use rekindle_store::page::Page;
+use rekindle_domain::{ModelName, Namespace, WorkflowId, WorkflowState, workflow::WorkflowStep};
+use rekindle_store::{page::Page, within};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -44,16 +44,18 @@ pub(crate) async fn last_window(db: &impl ConnectionTrait, model: &ModelName) ->
     Ok(row.and_then(|row| row.cooldown_from))
 }
 
-/// One page of workflows, of one model or of all, newest first.
+/// One page of workflows, of one model or of a namespace, newest first.
 pub(crate) async fn list(
     db: &impl ConnectionTrait,
+    namespace: &Namespace,
     model: Option<&ModelName>,
     page: &Page,
 ) -> Result<Vec<Workflow>, Error> {
     let mut query = Entity::find().order_by_desc(Column::Id).limit(page.fetch());
-    if let Some(model) = model {
-        query = query.filter(Column::Model.eq(model.as_str()));
-    }
+    query = match model {
+        Some(model) => query.filter(Column::Model.eq(model.as_str())),
+        None => query.filter(within(namespace, Column::Model)),
+    };
     if let Some(after) = &page.after {
         let after: WorkflowId = after.parse().map_err(|error| Error::invalid("page_token", error))?;
         query = query.filter(Column::Id.lt(after.uuid()));

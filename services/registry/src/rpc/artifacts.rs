@@ -9,9 +9,10 @@ use rekindle_domain::Digest;
 use rekindle_proto::registry::{
     DownloadRequest, DownloadResponse, UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
 };
+use rekindle_service::Call;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{open, parse};
+use super::parse;
 use crate::{App, Error};
 
 /// Bytes of one message, in both directions.
@@ -20,7 +21,7 @@ const CHUNK: usize = 1 << 20;
 #[tonic::async_trait]
 impl Artifacts for App {
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadResponse>, Status> {
-        let (_, mut messages) = open(request)?;
+        let (_, mut messages) = Call::open(request)?;
         let mut writer = self.0.artifacts.writer().await.map_err(Error::from)?;
         let received: Result<UploadPurpose, Status> = async {
             let mut purpose = None;
@@ -50,7 +51,7 @@ impl Artifacts for App {
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadResponse, Status>> + Send>>;
 
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
-        let digest: Digest = parse("digest", &open(request)?.1.digest)?;
+        let digest: Digest = parse("digest", &Call::open(request)?.1.digest)?;
         let reader = self.0.artifacts.reader(&digest).await.map_err(Error::of_blob("digest", digest))?;
         Ok(Response::new(Box::pin(chunks(reader))))
     }

@@ -2,7 +2,6 @@
 
 use rekindle_client::wire;
 use rekindle_domain::{
-    DatasetName,
     dataset::{DatasetRegistration, DatasetVersion},
     validation::Violations,
 };
@@ -10,10 +9,10 @@ use rekindle_proto::registry::{
     self as proto, GetVersionRequest, ListDatasetsRequest, ListDatasetsResponse, ListVersionsRequest,
     ListVersionsResponse, RegisterVersionRequest, datasets_server::Datasets,
 };
-use rekindle_service::Intent;
+use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
-use super::{Bounds, cursor, open, page, parse, truncated, version};
+use super::{Bounds, cursor, page, truncated, version};
 use crate::{App, Error, config::Limits, dataset, store};
 
 fn answer(version: &DatasetVersion) -> Response<proto::DatasetVersion> {
@@ -26,10 +25,11 @@ impl Datasets for App {
         &self,
         request: Request<RegisterVersionRequest>,
     ) -> Result<Response<proto::DatasetVersion>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("RegisterVersion", &call.namespace, &request.idempotency_key, &request)?;
         let mut registration = wire::dataset::registration_from_wire(request).map_err(Error::from)?;
         check(&registration, &self.0.config.limits).map_err(Error::from)?;
+        registration.name = call.qualify(registration.name);
         registration.from = registration.from.map(truncated);
         registration.until = registration.until.map(truncated);
         let state = &self.0;
@@ -42,8 +42,8 @@ impl Datasets for App {
         &self,
         request: Request<GetVersionRequest>,
     ) -> Result<Response<proto::DatasetVersion>, Status> {
-        let (_, request) = open(request)?;
-        let name = parse("name", &request.name)?;
+        let (call, request) = Call::open(request)?;
+        let name = call.name("name", &request.name).map_err(Error::from)?;
         let found = dataset::get(&self.0.db, &name, version(request.version)?).await?;
         Ok(answer(&found))
     }
@@ -52,9 +52,10 @@ impl Datasets for App {
         &self,
         request: Request<ListDatasetsRequest>,
     ) -> Result<Response<ListDatasetsResponse>, Status> {
-        let (_, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = store::datasets::latest_of_each(&self.0.db, page.after.as_deref(), page.size).await;
+        let found =
+            store::datasets::latest_of_each(&self.0.db, &call.namespace, page.after.as_deref(), page.fetch()).await;
         let (found, next_page_token) = page.cut(found.map_err(Error::from)?, |version| version.name.to_string());
         let datasets = found.iter().map(wire::dataset::to_wire).collect();
         Ok(Response::new(ListDatasetsResponse { datasets, next_page_token }))
@@ -64,10 +65,10 @@ impl Datasets for App {
         &self,
         request: Request<ListVersionsRequest>,
     ) -> Result<Response<ListVersionsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let name: DatasetName = parse("name", &request.name)?;
+        let (call, request) = Call::open(request)?;
+        let name = call.name("name", &request.name).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = dataset::versions(&self.0.db, &name, cursor(&page)?, page.size).await?;
+        let found = dataset::versions(&self.0.db, &name, cursor(&page)?, page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, |version| version.version.to_string());
         let versions = found.iter().map(wire::dataset::to_wire).collect();
         Ok(Response::new(ListVersionsResponse { versions, next_page_token }))

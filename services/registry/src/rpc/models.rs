@@ -7,10 +7,10 @@ use rekindle_proto::registry::{
     GetModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse, ListModelsRequest, ListModelsResponse,
     RegisterModelVersionRequest, ReviewModelVersionRequest, SetAliasRequest, models_server::Models,
 };
-use rekindle_service::Intent;
+use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
-use super::{Bounds, cursor, open, page, parse, truncated};
+use super::{Bounds, cursor, page, parse, truncated};
 use crate::{
     App, Error, alias,
     config::Limits,
@@ -28,9 +28,9 @@ impl Models for App {
         &self,
         request: Request<RegisterModelVersionRequest>,
     ) -> Result<Response<proto::ModelVersion>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("RegisterModelVersion", &call.namespace, &request.idempotency_key, &request)?;
-        let registration = registration(request, &self.0.config.limits)?;
+        let registration = registration(&call, request, &self.0.config.limits)?;
         let created = model_version::register(&self.0.db, &self.0.artifacts, call, intent, registration).await?;
         Ok(answer(&created))
     }
@@ -39,16 +39,16 @@ impl Models for App {
         &self,
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<proto::ModelVersion>, Status> {
-        let (_, request) = open(request)?;
-        let model = parse("model", &request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = call.name("model", &request.model).map_err(Error::from)?;
         let selector = wire::model_version::selector_from_wire(request.selector).map_err(Error::from)?;
         Ok(answer(&model_version::get(&self.0.db, &model, &selector).await?))
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let (_, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = model_version::models(&self.0.db, page.after.as_deref(), page.size).await?;
+        let found = model_version::models(&self.0.db, &call.namespace, page.after.as_deref(), page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, |model| model.latest.model.to_string());
         let models = found.iter().map(wire::model_version::model_to_wire).collect();
         Ok(Response::new(ListModelsResponse { models, next_page_token }))
@@ -58,10 +58,10 @@ impl Models for App {
         &self,
         request: Request<ListModelVersionsRequest>,
     ) -> Result<Response<ListModelVersionsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let model: ModelName = parse("model", &request.model)?;
+        let (call, request) = Call::open(request)?;
+        let model = call.name("model", &request.model).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = model_version::versions(&self.0.db, &model, cursor(&page)?, page.size).await?;
+        let found = model_version::versions(&self.0.db, &model, cursor(&page)?, page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, |version| version.version.to_string());
         let versions = found.iter().map(wire::model_version::to_wire).collect();
         Ok(Response::new(ListModelVersionsResponse { versions, next_page_token }))
@@ -71,25 +71,27 @@ impl Models for App {
         &self,
         request: Request<ReviewModelVersionRequest>,
     ) -> Result<Response<proto::ModelVersion>, Status> {
-        let (call, request) = open(request)?;
-        let request = review_request(request, &self.0.config.limits)?;
+        let (call, request) = Call::open(request)?;
+        let request = review_request(&call, request, &self.0.config.limits)?;
         Ok(answer(&model_version::review(&self.0.db, call, request).await?))
     }
 
     async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<proto::Alias>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let mut bounds = Bounds::new(&self.0.config.limits);
         bounds.text("why", &request.why);
         let target = bounds.checks.taken_here(wire::alias::move_from_wire(request));
         bounds.finish().map_err(Error::from)?;
-        let target = target.ok_or_else(|| Error::invalid("alias", "is missing"))?;
+        let mut target = target.ok_or_else(|| Error::invalid("alias", "is missing"))?;
+        target.model = call.qualify(target.model);
         let moved = alias::set(&self.0.db, call, target).await?;
         Ok(Response::new(wire::alias::to_wire(&moved)))
     }
 
     async fn get_alias(&self, request: Request<GetAliasRequest>) -> Result<Response<proto::Alias>, Status> {
-        let (_, request) = open(request)?;
-        let (model, alias) = (parse("model", &request.model)?, parse("alias", &request.alias)?);
+        let (call, request) = Call::open(request)?;
+        let model = call.name("model", &request.model).map_err(Error::from)?;
+        let alias = parse("alias", &request.alias)?;
         let found = alias::get(&self.0.db, &model, &alias).await?;
         Ok(Response::new(wire::alias::to_wire(&found)))
     }
@@ -98,41 +100,42 @@ impl Models for App {
         &self,
         request: Request<GetAliasHistoryRequest>,
     ) -> Result<Response<GetAliasHistoryResponse>, Status> {
-        let (_, request) = open(request)?;
-        let (model, name): (ModelName, AliasName) = (parse("model", &request.model)?, parse("alias", &request.alias)?);
+        let (call, request) = Call::open(request)?;
+        let model = call.name("model", &request.model).map_err(Error::from)?;
+        let name: AliasName = parse("alias", &request.alias)?;
         if let Some(time) = field::optional_time("at", request.at).map_err(Error::from)? {
             let in_force = alias::at(&self.0.db, &model, &name, truncated(time)).await?;
             let moves = in_force.iter().map(wire::alias::to_wire).collect();
             return Ok(Response::new(GetAliasHistoryResponse { moves, next_page_token: String::new() }));
         }
         let page = page(request.page_size, &request.page_token)?;
-        let found = alias::history(&self.0.db, &model, &name, cursor(&page)?, page.size).await?;
+        let found = alias::history(&self.0.db, &model, &name, cursor(&page)?, page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, |alias| alias.revision.to_string());
         let moves = found.iter().map(wire::alias::to_wire).collect();
         Ok(Response::new(GetAliasHistoryResponse { moves, next_page_token }))
     }
 
     async fn get_lineage(&self, request: Request<GetLineageRequest>) -> Result<Response<proto::Lineage>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let bundle: Digest = parse("bundle_digest", &request.bundle_digest)?;
         let lineage = lineage::of_bundle(&self.0.db, &bundle).await?;
         Ok(Response::new(wire::lineage::to_wire(&lineage)))
     }
 }
 
-fn registration(request: RegisterModelVersionRequest, limits: &Limits) -> Result<Registration, Error> {
+fn registration(call: &Call, request: RegisterModelVersionRequest, limits: &Limits) -> Result<Registration, Error> {
     let mut bounds = Bounds::new(limits);
-    let model = bounds.checks.parsed("model", request.model.parse());
+    let model = bounds.checks.parsed::<ModelName, _>("model", request.model.parse());
     let bundle = bounds.checks.parsed("bundle_digest", request.bundle_digest.parse());
     bounds.text("description", &request.description);
     bounds.finish()?;
     let (model, bundle) = model.zip(bundle).ok_or_else(|| Error::invalid("model", "is missing"))?;
-    Ok(Registration { model, bundle, description: request.description })
+    Ok(Registration { model: call.qualify(model), bundle, description: request.description })
 }
 
-fn review_request(request: ReviewModelVersionRequest, limits: &Limits) -> Result<ReviewRequest, Error> {
+fn review_request(call: &Call, request: ReviewModelVersionRequest, limits: &Limits) -> Result<ReviewRequest, Error> {
     let mut bounds = Bounds::new(limits);
-    let model = bounds.checks.parsed("model", request.model.parse());
+    let model = bounds.checks.parsed::<ModelName, _>("model", request.model.parse());
     let approval = wire::model_version::approval_from_wire("approval", request.approval);
     let approval = bounds.checks.taken_here(approval);
     let checks: &mut Checks = &mut bounds.checks;
@@ -141,5 +144,5 @@ fn review_request(request: ReviewModelVersionRequest, limits: &Limits) -> Result
     bounds.finish()?;
     let (model, approval) = model.zip(approval).ok_or_else(|| Error::invalid("model", "is missing"))?;
     let ReviewModelVersionRequest { version, why, expected_revision, .. } = request;
-    Ok(ReviewRequest { model, version, approval, why, expected_revision })
+    Ok(ReviewRequest { model: call.qualify(model), version, approval, why, expected_revision })
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use rekindle_client::wire::{self, field};
+use rekindle_client::wire;
 use rekindle_domain::{
     RunId,
     run::{Metric, NewRun, Run, RunReport},
@@ -13,10 +13,10 @@ use rekindle_proto::registry::{
     self as proto, CreateRunRequest, GetMetricHistoryRequest, GetMetricHistoryResponse, GetRunRequest, ListRunsRequest,
     ListRunsResponse, LogMetricsRequest, LogMetricsResponse, ReportRunRequest, runs_server::Runs,
 };
-use rekindle_service::Intent;
+use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
-use super::{Bounds, cursor, open, page, parse, truncated};
+use super::{Bounds, cursor, page, parse, truncated};
 use crate::{App, Error, config::Limits, run};
 
 fn answer(run: &Run) -> Response<proto::Run> {
@@ -26,15 +26,16 @@ fn answer(run: &Run) -> Response<proto::Run> {
 #[tonic::async_trait]
 impl Runs for App {
     async fn create_run(&self, request: Request<CreateRunRequest>) -> Result<Response<proto::Run>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let intent = Intent::of("CreateRun", &call.namespace, &request.idempotency_key, &request)?;
-        let new = wire::run::new_from_wire(request).map_err(Error::from)?;
+        let mut new = wire::run::new_from_wire(request).map_err(Error::from)?;
+        new.experiment = call.qualify(new.experiment);
         check_new(&new, &self.0.config.limits).map_err(Error::from)?;
         Ok(answer(&run::create(&self.0.db, call, intent, new, self.0.config.leases()).await?))
     }
 
     async fn report_run(&self, request: Request<ReportRunRequest>) -> Result<Response<proto::Run>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let id = parse("id", &request.id)?;
         let report = wire::run::report_from_wire(request).map_err(Error::from)?;
         check_report(&report, &self.0.config.limits).map_err(Error::from)?;
@@ -42,7 +43,7 @@ impl Runs for App {
     }
 
     async fn log_metrics(&self, request: Request<LogMetricsRequest>) -> Result<Response<LogMetricsResponse>, Status> {
-        let (call, request) = open(request)?;
+        let (call, request) = Call::open(request)?;
         let limits = &self.0.config.limits;
         let id = parse("run_id", &request.run_id)?;
         let mut bounds = Bounds::new(limits);
@@ -56,16 +57,16 @@ impl Runs for App {
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<proto::Run>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         Ok(answer(&run::get(&self.0.db, parse("id", &request.id)?).await?))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
-        let (_, request) = open(request)?;
-        let experiment = field::parse_optional("experiment", &request.experiment).map_err(Error::from)?;
+        let (call, request) = Call::open(request)?;
+        let experiment = call.optional_name("experiment", &request.experiment).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
         let after = cursor::<Position>(&page)?.map(|position| (position.created_at, position.id));
-        let found = run::list(&self.0.db, experiment.as_ref(), after, page.size).await?;
+        let found = run::list(&self.0.db, &call.namespace, experiment.as_ref(), after, page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, Position::of);
         Ok(Response::new(ListRunsResponse { runs: found.iter().map(wire::run::to_wire).collect(), next_page_token }))
     }
@@ -74,10 +75,10 @@ impl Runs for App {
         &self,
         request: Request<GetMetricHistoryRequest>,
     ) -> Result<Response<GetMetricHistoryResponse>, Status> {
-        let (_, request) = open(request)?;
+        let (_, request) = Call::open(request)?;
         let id = parse("run_id", &request.run_id)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = run::metric_history(&self.0.db, id, &request.name, cursor(&page)?, page.size).await?;
+        let found = run::metric_history(&self.0.db, id, &request.name, cursor(&page)?, page.fetch()).await?;
         let (found, next_page_token) = page.cut(found, |metric| metric.step.to_string());
         let metrics = found.iter().map(wire::run::metric_to_wire).collect();
         Ok(Response::new(GetMetricHistoryResponse { metrics, next_page_token }))

@@ -83,7 +83,7 @@ pub(crate) async fn history(
     if let Some(before) = before {
         query = query.filter(alias_move::Column::Revision.lt(signed(before)));
     }
-    query.limit(limit + 1).all(db).await?.into_iter().map(past).collect()
+    query.limit(limit).all(db).await?.into_iter().map(past).collect()
 }
 
 /// The move that was in force at a time.

@@ -1,7 +1,8 @@
 //! Datasets and their versions.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{DatasetName, Digest, dataset::DatasetVersion};
+use rekindle_domain::{DatasetName, Digest, Namespace, dataset::DatasetVersion};
+use rekindle_store::within;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait,
     IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
@@ -83,13 +84,14 @@ pub(crate) async fn versions(
     if let Some(before) = before {
         query = query.filter(dataset_version::Column::Version.lt(version_number(before)));
     }
-    let rows = query.order_by_desc(dataset_version::Column::Version).limit(limit + 1).all(db).await?;
+    let rows = query.order_by_desc(dataset_version::Column::Version).limit(limit).all(db).await?;
     rows.into_iter().map(noun).collect()
 }
 
-/// The latest version of each dataset, by name after one.
+/// The latest version of each dataset of a namespace, by name after one.
 pub(crate) async fn latest_of_each(
     db: &impl ConnectionTrait,
+    namespace: &Namespace,
     after: Option<&str>,
     limit: u64,
 ) -> Result<Vec<DatasetVersion>, DbErr> {
@@ -99,11 +101,12 @@ pub(crate) async fn latest_of_each(
         .into();
     let mut query = dataset_version::Entity::find()
         .join(JoinType::InnerJoin, same_name)
-        .filter(dataset_version::Column::Version.into_expr().eq(dataset::Column::Latest.into_expr()));
+        .filter(dataset_version::Column::Version.into_expr().eq(dataset::Column::Latest.into_expr()))
+        .filter(within(namespace, dataset_version::Column::Name));
     if let Some(after) = after {
         query = query.filter(dataset_version::Column::Name.gt(after));
     }
-    let rows = query.order_by_asc(dataset_version::Column::Name).limit(limit + 1).all(db).await?;
+    let rows = query.order_by_asc(dataset_version::Column::Name).limit(limit).all(db).await?;
     rows.into_iter().map(noun).collect()
 }
 

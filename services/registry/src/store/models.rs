@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    Digest, ModelName, RunId,
+    Digest, ModelName, Namespace, RunId,
     model_version::{ModelVersion, Review},
 };
+use rekindle_store::within;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
     JoinType, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
@@ -82,7 +83,7 @@ pub(crate) async fn versions(
     if let Some(before) = before {
         query = query.filter(model_version::Column::Version.lt(version_number(before)));
     }
-    let rows = query.order_by_desc(model_version::Column::Version).limit(limit + 1).all(db).await?;
+    let rows = query.order_by_desc(model_version::Column::Version).limit(limit).all(db).await?;
     rows.into_iter().map(noun).collect()
 }
 
@@ -97,9 +98,10 @@ pub(crate) async fn by_bundle(db: &impl ConnectionTrait, bundle: &Digest) -> Res
     rows.into_iter().map(noun).collect()
 }
 
-/// The latest version of each model without its aliases, by name after one.
+/// The latest version of each model of a namespace without its aliases, by name after one.
 pub(crate) async fn latest_of_each(
     db: &impl ConnectionTrait,
+    namespace: &Namespace,
     after: Option<&str>,
     limit: u64,
 ) -> Result<Vec<Registered>, DbErr> {
@@ -109,11 +111,12 @@ pub(crate) async fn latest_of_each(
         .into();
     let mut query = model_version::Entity::find()
         .join(JoinType::InnerJoin, same_name)
-        .filter(model_version::Column::Version.into_expr().eq(model::Column::Latest.into_expr()));
+        .filter(model_version::Column::Version.into_expr().eq(model::Column::Latest.into_expr()))
+        .filter(within(namespace, model_version::Column::Model));
     if let Some(after) = after {
         query = query.filter(model_version::Column::Model.gt(after));
     }
-    let rows = query.order_by_asc(model_version::Column::Model).limit(limit + 1).all(db).await?;
+    let rows = query.order_by_asc(model_version::Column::Model).limit(limit).all(db).await?;
     rows.into_iter().map(noun).collect()
 }
 

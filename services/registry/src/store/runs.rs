@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    ExperimentName, RunId,
+    ExperimentName, Namespace, RunId,
     run::{Metric, Run, RunStatus},
 };
+use rekindle_store::within;
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
     QueryFilter, QueryOrder, QuerySelect,
@@ -72,22 +73,23 @@ pub(crate) async fn expired(db: &impl ConnectionTrait, now: DateTime<Utc>, limit
     Ok(rows.into_iter().map(|row| RunId::new(row.id)).collect())
 }
 
-/// Runs of one experiment or of all, newest first, after the last run of the page before.
+/// Runs of one experiment or of a namespace, newest first, after the last run of the page before.
 pub(crate) async fn list(
     db: &impl ConnectionTrait,
+    namespace: &Namespace,
     experiment: Option<&ExperimentName>,
     after: Option<(DateTime<Utc>, RunId)>,
     limit: u64,
 ) -> Result<Vec<Leased>, DbErr> {
-    let mut query = run::Entity::find();
-    if let Some(experiment) = experiment {
-        query = query.filter(run::Column::Experiment.eq(experiment.as_str()));
-    }
+    let mut query = match experiment {
+        Some(experiment) => run::Entity::find().filter(run::Column::Experiment.eq(experiment.as_str())),
+        None => run::Entity::find().filter(within(namespace, run::Column::Experiment)),
+    };
     if let Some((created_at, id)) = after {
         let same_time = run::Column::CreatedAt.eq(created_at).and(run::Column::Id.lt(id.uuid()));
         query = query.filter(Condition::any().add(run::Column::CreatedAt.lt(created_at)).add(same_time));
     }
-    let query = query.order_by_desc(run::Column::CreatedAt).order_by_desc(run::Column::Id).limit(limit + 1);
+    let query = query.order_by_desc(run::Column::CreatedAt).order_by_desc(run::Column::Id).limit(limit);
     query.all(db).await?.into_iter().map(noun).collect()
 }
 
@@ -132,7 +134,7 @@ pub(crate) async fn metric_history(
     if let Some(after) = after {
         query = query.filter(run_metric::Column::Step.gt(after));
     }
-    let rows = query.order_by_asc(run_metric::Column::Step).limit(limit + 1).all(db).await?;
+    let rows = query.order_by_asc(run_metric::Column::Step).limit(limit).all(db).await?;
     Ok(rows.into_iter().map(metric).collect())
 }
 

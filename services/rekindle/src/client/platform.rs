@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rekindle_client::{Connection, Inference, Monitor, Orchestrator, Registry, Trainer};
-use rekindle_domain::{Principal, ReplicaState};
+use rekindle_domain::{Namespace, Principal, ReplicaState};
 use tokio::time::{Instant, sleep};
 
 use super::{exit, page::Limit};
@@ -20,6 +20,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Platform {
     control: Connection,
     nats: String,
+    namespace: Namespace,
     /// Empty: those that the orchestrator lists.
     replicas: Vec<String>,
 }
@@ -27,7 +28,13 @@ pub(crate) struct Platform {
 impl Platform {
     /// The platform whose control plane is at `control` (`http://host:port`).
     pub(crate) fn open(control: &str, nats: &str, replicas: Vec<String>) -> Result<Self> {
-        Ok(Self { control: Connection::open(control, CALL_DEADLINE)?, nats: nats.to_owned(), replicas })
+        let control = Connection::open(control, CALL_DEADLINE)?;
+        Ok(Self { control, nats: nats.to_owned(), namespace: Namespace::default(), replicas })
+    }
+
+    /// The same platform, its unqualified names in `namespace`.
+    pub(crate) fn within(self, namespace: Namespace) -> Self {
+        Self { control: self.control.with_namespace(namespace.clone()), namespace, ..self }
     }
 
     /// The same platform, called by `principal`.
@@ -74,10 +81,15 @@ impl Platform {
         Ok(listed.into_iter().map(|replica| replica.address).collect())
     }
 
-    /// A client of the first replica.
-    pub(crate) async fn first_replica(&self) -> Result<Inference> {
-        let addresses = self.replica_addresses().await?;
-        replica(addresses.first().context("no inference replica is known")?)
+    /// A client of each replica; at least one.
+    pub(crate) async fn replicas(&self) -> Result<Vec<Inference>> {
+        self.replica_addresses().await?.iter().map(|address| self.replica(address)).collect()
+    }
+
+    /// A client of the replica at `host:port`.
+    fn replica(&self, address: &str) -> Result<Inference> {
+        let connection = Connection::open(&format!("http://{address}"), PREDICTION_DEADLINE)?;
+        Ok(Inference::new(connection.with_namespace(self.namespace.clone())))
     }
 
     /// Waits until the control plane and every replica are ready. The error names what is not.
@@ -101,7 +113,7 @@ impl Platform {
             bail!("the control plane is not ready");
         }
         for address in self.replica_addresses().await? {
-            match replica(&address)?.server_ready().await {
+            match self.replica(&address)?.server_ready().await {
                 Ok(true) => {}
                 Ok(false) => bail!("replica {address} is not ready"),
                 // The control plane is reachable, so the platform is: the replica alone is not ready.
@@ -110,9 +122,4 @@ impl Platform {
         }
         Ok(())
     }
-}
-
-/// A client of the replica at `host:port`.
-pub(crate) fn replica(address: &str) -> Result<Inference> {
-    Ok(Inference::new(Connection::open(&format!("http://{address}"), PREDICTION_DEADLINE)?))
 }

@@ -46,7 +46,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
-    let replica = global.platform()?.first_replica().await?;
+    let replicas = global.platform()?.replicas().await?;
+    let replica = replicas.first().context("no inference replica is known")?;
     let metadata = replica.model_metadata(args.model.as_str()).await?;
     if args.features.is_empty() && args.file.is_none() {
         inputs(&metadata, global);

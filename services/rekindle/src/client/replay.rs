@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use self::outcomes::OutcomeReporter;
-use super::{encode::RowEncoder, exit, platform};
+use super::{encode::RowEncoder, exit};
 
 /// Maximum number of requests in flight, over all replicas.
 const MAX_IN_FLIGHT: usize = 64;
@@ -38,8 +38,8 @@ pub(crate) struct Options {
     /// The rows, sorted by `time_column` if there is one.
     pub table: Table,
     pub time_column: Option<String>,
-    /// `host:port` of each replica; requests go to them in turn.
-    pub replicas: Vec<String>,
+    /// Requests go to them in turn.
+    pub replicas: Vec<Inference>,
     /// Rows sent per second; greater than 0.
     pub rate: f64,
     /// `None` reports no outcomes.
@@ -91,8 +91,7 @@ pub(crate) struct Answer {
 /// not accepted.
 pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) -> Result<Replay> {
     ensure!(options.rate > 0.0, "the rate is {}: expected more than 0 rows per second", options.rate);
-    let replicas = options.replicas.iter().map(|address| platform::replica(address)).collect::<Result<Vec<_>>>()?;
-    let first = replicas.first().context("no replica to send requests to")?;
+    let first = options.replicas.first().context("no replica to send requests to")?;
     let metadata = first.model_metadata(options.model.as_str()).await?;
     let encoder = RowEncoder::new(&metadata, &options.table, options.time_column.as_deref())?;
     let mut reporter = match &options.outcomes {
@@ -109,7 +108,7 @@ pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) 
                 reporter.report_due(&run, run.time(row))?;
             }
         }
-        run.send(row, &replicas[row % replicas.len()], encoder.request(row)?).await?;
+        run.send(row, &options.replicas[row % options.replicas.len()], encoder.request(row)?).await?;
     }
     run.collect_all().await;
     observe(run.progress(options.table.rows().saturating_sub(1)));

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         model: args.model,
         table,
         time_column: Some(args.time),
-        replicas: platform.replica_addresses().await?,
+        replicas: platform.replicas().await?,
         outcomes,
     };
     let shown = bar.clone();
