@@ -1,9 +1,16 @@
 //! `rekindle demo` on a file of the user: it writes a report and a summary of the documented form.
 
+use std::path::Path;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rekindle_integration_tests::{
-    process::program,
+    process::{Process, program},
     table::{self, csv},
 };
+use rekindle_testkit::eventually;
 use serde_json::Value;
 
 /// Runs the demonstration on three days of training rows and four of traffic; returns its summary and its report.
@@ -65,4 +72,39 @@ async fn classification() {
 async fn regression() {
     let (summary, report) = demo("temperature", "bought").await;
     check(&summary, &report, ["mae", "rmse"]);
+}
+
+/// The command lines of the processes that work in a folder.
+fn processes_in(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("UTF-8");
+    let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(folder)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_demonstration_leaves_no_process_behind() {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("visits.csv");
+        std::fs::write(&data, csv(&table::rows(0..168, 72))).expect("a file");
+        let out = folder.path().join("out");
+        let paths = ["--data", data.to_str().expect("UTF-8"), "--out", out.to_str().expect("UTF-8")];
+        let options = ["--target", "bought", "--time", "time", "--train-until", "2024-01-04", "--replicas", "1"];
+        let arguments: Vec<String> =
+            ["demo"].iter().chain(&options).chain(&paths).map(|&text| text.to_owned()).collect();
+        let demo = Process::start(&arguments, &folder.path().join("demo.log"));
+        eventually("the demonstration, its platform and its bus to run", async || {
+            let found = processes_in(folder.path());
+            let is_ready = out.join("platform/endpoints.json").exists();
+            if found.len() == 3 && is_ready { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+        kill(Pid::from_raw(demo.id().try_into().expect("small")), signal).expect("it runs");
+        eventually("all of them to end", async || match processes_in(folder.path()) {
+            found if found.is_empty() => Ok(()),
+            found => Err(format!("{found:?}")),
+        })
+        .await;
+    }
 }

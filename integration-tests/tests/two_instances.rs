@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 const SHIFT: u64 = 72;
 /// Long enough to suspend an orchestrator while the training is in progress.
 const EPOCHS: u32 = 150;
+/// In the log of an instance that has noticed the loss of its lease.
+const LOST: &str = "lease lost or released";
 /// How the log of the store names a refused write.
 const REFUSED: &str = "write refused";
 
@@ -62,7 +64,7 @@ async fn a_suspended_holder_is_replaced_and_its_late_writes_are_refused() {
     suspend_the_orchestrator_while_it_decides(&cluster, &orchestrators).await;
     held_by(&orchestrators, &["reconciler"], Service::Orchestrator(1)).await;
     scenario::workflow_in(&second, WorkflowState::Succeeded).await;
-    resume_and_refuse(&cluster, Service::Orchestrator(0)).await;
+    resume_and_stop(&cluster, Service::Orchestrator(0)).await;
 
     scenario::captured(&second, traffic.len() as u64).await;
     every_window_has_one_report(&second).await;
@@ -103,6 +105,18 @@ async fn resume_and_refuse(cluster: &Cluster, service: Service) {
     cluster.resume(service);
     eventually(&format!("the write of {service:?} to be refused"), async || {
         if cluster.log(service).contains(REFUSED) { Ok(()) } else { Err("not in its log".to_owned()) }
+    })
+    .await;
+}
+
+/// Resumes a former holder, and waits until it has stopped: at a refused write, or at the answer to the renewal of its lease, whichever
+/// comes first. That nothing of it took effect is for the caller to check.
+async fn resume_and_stop(cluster: &Cluster, service: Service) {
+    assert!(!cluster.log(service).contains(LOST), "{service:?} had lost its lease before it was suspended");
+    cluster.resume(service);
+    eventually(&format!("{service:?} to stop"), async || {
+        let log = cluster.log(service);
+        if log.contains(REFUSED) || log.contains(LOST) { Ok(()) } else { Err("it has not".to_owned()) }
     })
     .await;
 }

@@ -61,7 +61,7 @@ impl Targets {
             Some(classes) => {
                 let position = |name: &str| classes.iter().position(|class| class == name);
                 let index = |label: Label<'_>| match label {
-                    Label::Class(name) => position(name),
+                    Label::Class(name) => position(name).or_else(|| position(&canonical(name)?)),
                     Label::Number(number) => position(&class_of_number(number)),
                 };
                 Ok(Self::Classes(labels.map(index).collect()))
@@ -92,6 +92,15 @@ impl Targets {
     }
 }
 
+/// The class of a number or a boolean in another spelling: `1.0` and `+1` are the class `1`, `True` is `true`. A number with leading
+/// zeros is a code, which has one spelling.
+fn canonical(text: &str) -> Option<String> {
+    let is_code = text.trim_start_matches(['+', '-']).starts_with('0') && !text.contains(['.', 'e', 'E']);
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && !is_code);
+    let boolean = || Some(text.to_ascii_lowercase()).filter(|lower| ["true", "false"].contains(&lower.as_str()));
+    number.map(class_of_number).or_else(boolean)
+}
+
 fn number(label: Label<'_>) -> Result<f64, Error> {
     let (number, given) = match label {
         Label::Number(number) => (Some(number), number.to_string()),
@@ -112,6 +121,27 @@ mod tests {
         let labels = [Label::Class("1"), Label::Number(0.0), Label::Class("later")];
         let targets = Targets::from_labels(labels, Some(&classes)).expect("classes");
         assert_eq!(targets, Targets::Classes(vec![Some(1), Some(0), None]));
+    }
+
+    #[test]
+    fn another_spelling_of_a_number_or_a_boolean_is_the_same_class() {
+        let index = |label: &str, classes: [&str; 2]| {
+            let classes = classes.map(str::to_owned);
+            let Ok(Targets::Classes(found)) = Targets::from_labels([Label::Class(label)], Some(&classes)) else {
+                panic!("classes")
+            };
+            found[0]
+        };
+        for label in ["1", "1.0", "+1", "1e0"] {
+            assert_eq!(index(label, ["0", "1"]), Some(1), "{label}");
+        }
+        assert_eq!(index("0.0", ["0", "1"]), Some(0));
+        assert_eq!(index("True", ["false", "true"]), Some(1));
+        // Codes are text: "1" is not "01", and "01" is not "1".
+        assert_eq!(
+            (index("1", ["01", "02"]), index("01", ["01", "02"]), index("01", ["0", "1"])),
+            (None, Some(0), None)
+        );
     }
 
     #[test]

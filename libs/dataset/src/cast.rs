@@ -92,12 +92,12 @@ impl Value<'_> {
         }
     }
 
-    /// Whole floats become the text of their integer, since a column of whole numbers with missing values is often
-    /// stored as floats; a fraction is not a category.
-    fn category(self) -> Option<String> {
+    /// The canonical spelling of a category. Whole floats have that of their integer, since a column of whole numbers with missing
+    /// values is often stored as floats.
+    fn category(self) -> String {
         match self {
-            Self::Float(v) => whole(v).map(|v| v.to_string()),
-            other => Some(other.text()),
+            Self::Float(v) => whole(v).map_or_else(|| v.to_string(), |v| v.to_string()),
+            other => other.text(),
         }
     }
 
@@ -115,7 +115,22 @@ fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < EXACT_INTEGER as f64).then_some(value as i64)
 }
 
-/// Converts a canonical column to another canonical type. Missing values stay missing.
+/// The type that holds the values of both types. Integers widen to numbers, and everything widens to text; numbers beside booleans are 0
+/// and 1, and beside timestamps milliseconds since 1970. The order of files is irrelevant.
+pub(crate) fn wider(one: &DataType, other: &DataType) -> DataType {
+    match (one, other) {
+        (one, other) if one == other => one.clone(),
+        (DataType::Utf8, _) | (_, DataType::Utf8) => DataType::Utf8,
+        (DataType::Int64, other) => other.clone(),
+        (one, DataType::Int64) => one.clone(),
+        (DataType::Float64, other) => other.clone(),
+        (one, DataType::Float64) => one.clone(),
+        _ => DataType::Utf8,
+    }
+}
+
+/// Converts a canonical column to another canonical type. Missing values stay missing; not-a-number is missing in other types than
+/// numbers.
 ///
 /// # Errors
 /// The first value that the type cannot hold unchanged.
@@ -130,7 +145,7 @@ pub(crate) fn lossless(name: &str, array: &ArrayRef, to: &DataType) -> Result<Ar
         DataType::Int64 => convert(name, array, to, |v| v.int()).map(|v| Arc::new(Int64Array::from(v)) as _),
         DataType::Float64 => convert(name, array, to, |v| v.float()).map(|v| Arc::new(Float64Array::from(v)) as _),
         DataType::Boolean => convert(name, array, to, |v| v.boolean()).map(|v| Arc::new(BooleanArray::from(v)) as _),
-        DataType::Utf8 => convert(name, array, to, |v| v.category()).map(|v| Arc::new(StringArray::from(v)) as _),
+        DataType::Utf8 => convert(name, array, to, |v| Some(v.category())).map(|v| Arc::new(StringArray::from(v)) as _),
         _ => convert(name, array, to, |v| v.time()).map(|v| Arc::new(TimestampMillisecondArray::from(v)) as _),
     }
 }
@@ -143,6 +158,7 @@ fn convert<T>(
 ) -> Result<Vec<Option<T>>, Error> {
     let at = |row| match value_at(array, row) {
         None => Ok(None),
+        Some(Value::Float(value)) if value.is_nan() && *to != DataType::Float64 => Ok(None),
         Some(value) => change(value).map(Some).ok_or_else(|| Error::Lossy {
             column: name.to_owned(),
             row,

@@ -142,11 +142,12 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Malformed sources, sources beyond the limits, values that a type cannot hold, an unsuitable time column, a temporary file that
 /// cannot be written.
 pub fn ingest(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<Ingested, IngestError> {
-    let scans = open(sources, options)?;
+    let mut scans = open(sources, options)?;
     let mut columns = Columns::of(&scans, options)?;
     if columns.depend_on_values() {
         columns.infer_numbers(open(sources, options)?)?;
     }
+    columns.prepare(&mut scans);
     let (written, time_range) = write(scans, &columns, options)?;
     let described =
         describe::describe(&written.parquet, &columns, &written.checksums).map_err(Part::Scratch.error())?;

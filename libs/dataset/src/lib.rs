@@ -17,6 +17,8 @@
 //! that cannot hold it. It does no I/O except in [`Scan::open`], which reads a file, and in [`ingest()`], which reads files and
 //! writes temporary ones.
 //!
+//! A missing value is null. Not-a-number and the empty text are missing too, in every file format, since CSV has no other way to write it.
+//!
 //! Invariants: a column's kind follows from its type; names are unique and not empty; the same
 //! table always gives the same Parquet bytes and the same digest.
 

@@ -6,6 +6,7 @@
 mod blocks;
 mod builder;
 mod csv;
+mod missing;
 mod pages;
 mod parquet;
 
@@ -98,6 +99,8 @@ pub struct ScanColumn {
     pub kind: ColumnKind,
     /// The type of its arrays, one of those listed at [`Scan`].
     pub data_type: DataType,
+    /// Whether the file is known to have no value in it: its type means nothing.
+    pub is_empty: bool,
 }
 
 /// A column of the file that is not read.
@@ -270,6 +273,16 @@ impl Scan {
         &self.strays
     }
 
+    /// Reads these columns of a CSV file as text, as the file spells them. In a Parquet file values have no other spelling. To be called
+    /// before the first batch is read.
+    pub(crate) fn read_as_text(&mut self, is_text: impl Fn(&str) -> bool) {
+        let Source::Csv(scan) = &mut self.source else { return };
+        for column in self.columns.iter_mut().filter(|column| is_text(&column.name)) {
+            column.data_type = DataType::Utf8;
+        }
+        scan.set_types(&self.columns);
+    }
+
     /// The number of rows, if it is known before they are read: as the metadata of a Parquet file declares it, or as the pass that
     /// inferred the types of a CSV file counted it.
     pub fn declared_rows(&self) -> Option<u64> {
@@ -356,7 +369,8 @@ fn schema_of(columns: &[ScanColumn]) -> SchemaRef {
 fn assemble(schema: &SchemaRef, built: Vec<Built>, rows: usize) -> Result<ScanBatch, Error> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let unparsable = built.iter().map(|column| column.unparsable).collect();
-    let (arrays, examples) = built.into_iter().map(|column| (column.array, column.example)).unzip();
+    let (arrays, examples): (Vec<_>, _) = built.into_iter().map(|column| (column.array, column.example)).unzip();
+    let arrays = arrays.into_iter().map(missing::unified).collect::<Result<Vec<_>, Error>>()?;
     let rows = RecordBatch::try_new_with_options(schema.clone(), arrays, &options);
     Ok(ScanBatch { rows: rows.map_err(Error::arrow("assemble the columns"))?, unparsable, examples })
 }

@@ -10,7 +10,7 @@ use rekindle_domain::ColumnKind;
 
 use crate::{
     Error,
-    cast::lossless,
+    cast::{lossless, wider},
     normalise::normalise,
     schema::{Column, Schema, canonical_timestamp, check_names, kind_of, type_name},
 };
@@ -189,13 +189,11 @@ impl Table {
         self.rebatch(batch).expect("a slice has the columns of its table")
     }
 
-    /// Concatenates tables: the columns that all of them have, in the order and types of the first.
-    ///
-    /// A column of another type is converted to that of the first: `Float64` to `Int64` if
-    /// whole, text to the number it spells, integers to a timestamp as milliseconds since 1970.
+    /// Concatenates tables: the columns that all of them have, in the order of the first. A column is of the type that holds the values of
+    /// all: integers widen to numbers, everything widens to text, and numbers beside booleans or timestamps are read as such.
     ///
     /// # Errors
-    /// No tables; no common column; a value that the type of the first cannot hold unchanged.
+    /// No tables; no common column; a value that the type cannot hold unchanged, e.g. an integer that no number holds exactly.
     pub fn concat(tables: &[Self]) -> Result<Self, Error> {
         let (first, rest) = tables.split_first().ok_or(Error::Concat("there are no tables"))?;
         let everywhere = |name: &&str| rest.iter().all(|table| table.schema.column(name).is_some());
@@ -258,7 +256,9 @@ pub(crate) fn type_of_kind(found: &DataType, kind: ColumnKind) -> Option<DataTyp
 }
 
 fn concat_column(tables: &[Table], name: &str) -> Result<ArrayRef, Error> {
-    let target = tables[0].column(name)?.data_type().clone();
+    let arrays = tables.iter().map(|table| table.column(name)).collect::<Result<Vec<_>, Error>>()?;
+    let known = arrays.iter().filter(|array| array.null_count() < array.len()).map(|array| array.data_type().clone());
+    let target = known.reduce(|one, other| wider(&one, &other)).unwrap_or_else(|| arrays[0].data_type().clone());
     let parts = tables.iter().map(|table| lossless(name, table.column(name)?, &target));
     let parts = parts.collect::<Result<Vec<_>, Error>>()?;
     let arrays: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();

@@ -12,8 +12,8 @@ mod support;
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, AsArray as _, Decimal128Array, StringArray, UInt64Array},
-    datatypes::Int64Type,
+    array::{ArrayRef, AsArray as _, Decimal128Array, Float64Array, Int64Array, StringArray, UInt64Array},
+    datatypes::{DataType, Float64Type},
 };
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -35,8 +35,8 @@ fn sources_are_joined_converted_sorted_and_cut() {
     assert_eq!((made.rows, made.time_range), (3, day(1).zip(day(2))));
     let table = table_of(&made);
     assert_eq!(
-        table.column("n").unwrap().as_primitive::<Int64Type>().values(),
-        &[2, 3, 4],
+        table.column("n").unwrap().as_primitive::<Float64Type>().values(),
+        &[2.0, 3.0, 4.0],
         "equal times keep their order"
     );
     assert!(made.schema.column("word").unwrap().nullable && !made.schema.column("n").unwrap().nullable);
@@ -56,6 +56,54 @@ fn text_that_is_to_be_numeric_is_integer_if_every_value_of_every_source_is() {
     let refused = of("code\nx\n").unwrap_err();
     assert_eq!(refused.part, Part::Kinds);
     assert!(matches!(refused.error, Error::Lossy { row: 3, .. }), "rows count over all sources: {:?}", refused.error);
+}
+
+#[test]
+fn text_is_as_its_source_spells_it_and_numbers_widen_whatever_the_order_of_files() {
+    let codes = Input::csv("code\nA1\n1e3\n");
+    let numbers = Input::csv("code\n1.0\n+1\n007\n");
+    let integers = Input::csv("code\n1\n2\n");
+    let fractions = Input::csv("code\n0.5\n");
+    let without = Input::csv("code,other\n,x\n");
+    let of = |inputs: &[&Input], kinds: &[(&str, ColumnKind)]| {
+        let kinds = kinds.iter().map(|&(name, kind)| (name.to_owned(), kind)).collect();
+        let inputs: Vec<Input> = inputs.iter().map(|&input| input.clone()).collect();
+        let made = ingested(&inputs, &IngestOptions { kinds, ..options() }).unwrap();
+        let table = table_of(&made);
+        let column = table.column("code").unwrap();
+        let texts = arrow::compute::cast(column, &DataType::Utf8).unwrap();
+        let mut texts: Vec<String> =
+            texts.as_string::<i32>().iter().map(|text| text.unwrap_or("-").to_owned()).collect();
+        texts.sort();
+        (column.data_type().to_string(), texts.join(" "))
+    };
+    for order in [[&codes, &numbers], [&numbers, &codes]] {
+        assert_eq!(of(&order, &[]), ("Utf8".to_owned(), "+1 007 1.0 1e3 A1".to_owned()));
+    }
+    assert_eq!(of(&[&codes, &integers], &[]).1, "1 1e3 2 A1");
+    for order in [[&integers, &fractions, &without], [&without, &fractions, &integers]] {
+        assert_eq!(of(&order, &[]), ("Float64".to_owned(), "- 0.5 1.0 2.0".to_owned()));
+    }
+    let categorical = [("code", ColumnKind::Categorical)];
+    let signed = Input::csv("code\n+1\n1.0\n1e3\n");
+    assert_eq!(of(&[&signed], &[]).0, "Float64");
+    assert_eq!(of(&[&signed], &categorical), ("Utf8".to_owned(), "+1 1.0 1e3".to_owned()));
+}
+
+/// Null, not-a-number and the empty text are one value in both formats.
+#[test]
+fn missing_values_are_the_same_in_csv_and_parquet() {
+    let csv = Input::csv("number,text,whole\n0.5,a,1\nnan,,\n,\"\",3\n-1.5,b,4\n");
+    let numbers = Float64Array::from(vec![Some(0.5), Some(f64::NAN), None, Some(-1.5)]);
+    let texts = StringArray::from(vec![Some("a"), Some(""), None, Some("b")]);
+    let whole = Int64Array::from(vec![Some(1), None, Some(3), Some(4)]);
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("number", Arc::new(numbers)), ("text", Arc::new(texts)), ("whole", Arc::new(whole))];
+    let parquet = Input { bytes: parquet_of(columns), format: FileFormat::Parquet };
+    let [of_csv, of_parquet] = [csv, parquet].map(|input| ingested(&[input], &options()).unwrap());
+    assert_eq!(of_csv.content, of_parquet.content);
+    assert_eq!(of_csv.summaries, of_parquet.summaries);
+    assert_eq!(of_csv.summaries.iter().map(|column| column.missing).collect::<Vec<_>>(), [2, 2, 1]);
 }
 
 #[test]
@@ -97,11 +145,27 @@ fn types_without_canonical_form_are_refused_by_name() {
     }
 }
 
+/// The sources as one table; these columns of CSV files are read as text.
+fn joined(inputs: &[Input], options: &IngestOptions, texts: &[String]) -> Option<Table> {
+    let tables: Vec<Table> = inputs.iter().map(|input| input.table_with(texts)).collect::<Result<_, _>>().ok()?;
+    let table = if tables.len() == 1 { tables[0].clone() } else { Table::concat(&tables).ok()? };
+    table.with_kinds(&options.kinds).ok()
+}
+
 /// What ingestion must give, by way of tables.
 fn by_tables(inputs: &[Input], options: &IngestOptions) -> Option<Table> {
-    let tables: Vec<Table> = inputs.iter().map(Input::table).collect::<Result<_, _>>().ok()?;
-    let table = if tables.len() == 1 { tables[0].clone() } else { Table::concat(&tables).ok()? };
-    let table = table.with_kinds(&options.kinds).ok()?;
+    let declared = options.kinds.iter().filter(|(_, kind)| **kind == ColumnKind::Categorical);
+    let mut texts: Vec<String> = declared.map(|(name, _)| name.clone()).collect();
+    let inferred = joined(inputs, options, &texts)?;
+    texts.extend(
+        inferred
+            .schema
+            .columns
+            .iter()
+            .filter(|column| column.data_type == DataType::Utf8)
+            .map(|column| column.name.clone()),
+    );
+    let table = joined(inputs, options, &texts)?;
     let Some(column) = &options.time_column else { return Some(table) };
     table.sort_by_time(column).ok()?.slice_time(column, options.from, options.until).ok()
 }

@@ -41,7 +41,7 @@ fn parquet_of(columns: Vec<(&str, ArrayRef)>) -> Bytes {
 
 #[test]
 fn values_missing_and_unreadable_ones_are_counted() {
-    let csv = "n,c,b,t\n1.5,x,true,2013-01-01\n,,,\nwhat,y,perhaps,later\nnan,x,false,2013-01-03\n";
+    let csv = "n,c,b,t\n1.5,x,true,2013-01-01\n,,,\nwhat,y,perhaps,later\ninf,x,false,2013-01-03\n";
     let kinds = [
         ("n", ColumnKind::Numeric),
         ("c", ColumnKind::Categorical),
@@ -114,7 +114,8 @@ fn changing_dictionaries_and_their_nulls_are_counted() {
         batch(vec![Some(0)], &first),
     ];
     let data_type = batches[0].rows.column(0).data_type().clone();
-    let mut profiler = Profiler::new(&[ScanColumn { name: "c".into(), kind: ColumnKind::Categorical, data_type }]);
+    let mut profiler =
+        Profiler::new(&[ScanColumn { name: "c".into(), kind: ColumnKind::Categorical, data_type, is_empty: false }]);
     batches.iter().for_each(|batch| profiler.add(batch));
     let expected = ["a", "a", "a", "b", "a", "a"].map(Some).into_iter().chain([None, None]);
     assert_eq!(profiler.finish().columns[0].profile, ColumnProfile::of_texts(expected));

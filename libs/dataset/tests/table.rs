@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::{array::AsArray as _, datatypes::Int64Type};
+use arrow::{
+    array::AsArray as _,
+    datatypes::{Float64Type, Int64Type},
+};
 use bytes::Bytes;
 use chrono::DateTime;
 use rekindle_dataset::{Error, Table, read_csv, summarise, type_name};
@@ -42,8 +45,10 @@ fn kinds_change_types_without_loss() {
     assert_eq!(types, ["Utf8", "Int64", "Boolean", "Timestamp(ms)", "Float64"]);
     assert_eq!(texts(&changed, "area"), [Some("7".to_owned()), None]);
     assert_eq!(changed.times("at").unwrap(), [1000, 2000]);
-    let message = table.with_kinds(&kinds(&[("half", ColumnKind::Categorical)])).unwrap_err().to_string();
-    assert_eq!(message, "column \"half\", row 0: 0.5 cannot be converted to Utf8 without loss");
+    let categories = table.with_kinds(&kinds(&[("half", ColumnKind::Categorical)])).unwrap();
+    assert_eq!(texts(&categories, "half"), [Some("0.5".to_owned()), Some("1.5".to_owned())]);
+    let message = table.with_kinds(&kinds(&[("half", ColumnKind::Boolean)])).unwrap_err().to_string();
+    assert_eq!(message, "column \"half\", row 0: 0.5 cannot be converted to Boolean without loss");
     let message = table.with_kinds(&kinds(&[("nope", ColumnKind::Numeric)])).unwrap_err().to_string();
     assert!(message.contains("\"nope\"") && message.contains("area, code"), "{message}");
 }
@@ -65,26 +70,39 @@ fn sorting_by_time_is_stable_and_slices_are_half_open() {
 }
 
 #[test]
-fn concat_keeps_common_columns_in_the_types_of_the_first() {
+fn concat_keeps_common_columns_in_types_that_hold_all_values() {
     let base = csv("n,label,flag,at,only\n1,1,true,2013-01-01T00:00:00Z,x\n,0,false,2013-01-02T00:00:00Z,y\n");
     let captured = csv("at,flag,label,n,extra\n1357171200000,1,1,3.0,z\n1357171200001,0,\"0\",,z\n");
     let label_text = captured.with_kinds(&kinds(&[("label", ColumnKind::Categorical)])).unwrap();
     let both = Table::concat(&[base.clone(), label_text]).unwrap();
     assert_eq!(both.schema.names().collect::<Vec<_>>(), ["n", "label", "flag", "at"]);
-    assert_eq!(ints(&both, "n"), [Some(1), None, Some(3), None]);
-    assert_eq!(ints(&both, "label"), [Some(1), Some(0), Some(1), Some(0)]);
+    assert_eq!(both.column("n").unwrap().as_primitive::<Float64Type>().values()[2], 3.0);
+    assert_eq!(texts(&both, "label"), ["1", "0", "1", "0"].map(|label| Some(label.to_owned())));
     assert_eq!(both.times("at").unwrap()[2..], [1_357_171_200_000, 1_357_171_200_001]);
     assert!(!both.column("flag").unwrap().as_boolean().value(3));
-    let message = Table::concat(&[base, csv("n\n3.0\n3.5\n")]).unwrap_err().to_string();
-    assert_eq!(message, "column \"n\", row 1: 3.5 cannot be converted to Int64 without loss");
+    let types = |one: &str, other: &str| {
+        let types = |tables: [Table; 2]| Table::concat(&tables).unwrap().schema.columns[0].data_type.to_string();
+        let (one, other) = (csv(&format!("n\n{one}\n")), csv(&format!("n\n{other}\n")));
+        let both = types([one.clone(), other.clone()]);
+        assert_eq!(both, types([other, one]), "the order is irrelevant");
+        both
+    };
+    assert_eq!(
+        (types("3", "3.5"), types("3", "x"), types("3.5", "x")),
+        ("Float64".into(), "Utf8".into(), "Utf8".into())
+    );
+    assert_eq!(
+        (types("true", "x"), types("2013-01-01", "x"), types("true", "1")),
+        ("Utf8".into(), "Utf8".into(), "Boolean".into())
+    );
 }
 
 #[test]
 fn concat_refuses_incompatible_tables() {
     assert!(Table::concat(&[]).is_err());
     assert!(Table::concat(&[csv("a\n1\n"), csv("b\n1\n")]).is_err());
-    let message = Table::concat(&[csv("a\n1\n"), csv("a\nx\n")]).unwrap_err().to_string();
-    assert!(message.contains("row 0: x cannot be converted to Int64"), "{message}");
+    let message = Table::concat(&[csv("a\ntrue\n"), csv("a\n7\n")]).unwrap_err().to_string();
+    assert!(message.contains("row 0: 7 cannot be converted to Boolean"), "{message}");
     let wide = Table::concat(&[csv("a\n0.5\n"), csv("a\n9007199254740993\n")]).unwrap_err().to_string();
     assert!(wide.contains("9007199254740993 cannot be converted to Float64"), "{wide}");
 }

@@ -97,6 +97,8 @@ kinds! {
     DRIFT_DETECTED = "monitor" "drift" "detected";
     /// Model quality degraded.
     DEGRADATION_DETECTED = "monitor" "degradation" "detected";
+    /// Outcomes have classes that the training data did not have.
+    NEW_CLASS_DETECTED = "monitor" "new-class" "detected";
     /// A policy was set.
     POLICY_SET = "orchestrator" "policy" "set";
     /// A workflow moved to another state.

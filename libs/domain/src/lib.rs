@@ -44,6 +44,7 @@ pub mod deployment_status;
 pub mod digest;
 pub mod evaluation;
 pub mod event;
+pub mod event_time;
 pub mod gate;
 pub mod id;
 pub mod job;

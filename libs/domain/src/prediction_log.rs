@@ -57,12 +57,27 @@ pub struct CaptureStatus {
     pub lost_messages: u64,
     /// Outcomes captured, repetitions included.
     pub outcomes: u64,
-    /// The latest event time.
+    /// The watermark: windows that end until then are closed. `None` before enough rows have come.
     pub watermark: Option<DateTime<Utc>>,
+    /// Captured rows whose window had closed before they arrived.
+    pub late: u64,
+    /// Rows that are too far ahead of the watermark to advance it.
+    pub ahead: Option<RowsAhead>,
     /// Files of the log.
     pub chunks: u64,
     /// Windows that are not reported yet.
     pub open_windows: u64,
+}
+
+/// Rows that are too far ahead of the watermark to advance it until more rows agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowsAhead {
+    /// How many; rows of one request beyond the number that agreement takes are not counted.
+    pub rows: u64,
+    /// The number of their requests.
+    pub requests: u64,
+    /// The earliest of their event times.
+    pub from: DateTime<Utc>,
 }
 
 /// A range of labelled rows to export.

@@ -123,15 +123,22 @@ impl Drift {
     }
 }
 
+/// New classes that a report names, at most.
+pub const MAX_NEW_CLASSES: usize = 20;
+
 /// Model quality on the labelled rows of a window. Every number is finite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// [`Verdict::Drifted`] means degraded.
     pub verdict: Verdict,
-    /// Rows with a valid label.
+    /// Rows with a valid label, of a new class included.
     pub labelled_rows: u64,
-    /// Labels that are no class of the model, or no number.
+    /// Labels that are no number for a regression, or a number that is no class.
     pub invalid_outcomes: u64,
+    /// Rows of each class that the training data did not have: the most frequent ones, at most [`MAX_NEW_CLASSES`]. They have the maximum
+    /// loss.
+    #[serde(default)]
+    pub new_classes: BTreeMap<String, u64>,
     /// `log_loss`, `auc`, `accuracy`, `brier`, or `mae`, `rmse`, `r2`.
     pub metrics: BTreeMap<String, f64>,
     /// The same of the validation rows.

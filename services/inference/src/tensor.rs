@@ -16,6 +16,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use rekindle_bundle::{Datatype, Input, Signature};
+use rekindle_domain::{ColumnKind, event_time};
 
 use self::elements::{ElementType, Elements};
 
@@ -179,7 +180,10 @@ fn column(input: &Input, tensor: &Tensor<'_>, rows: usize) -> Result<ArrayRef, I
     let elements = tensor.elements;
     let column: Result<ArrayRef, String> = match input.datatype {
         Datatype::Bool => elements.booleans(rows).map(|values| Arc::new(BooleanArray::from(values)) as ArrayRef),
-        Datatype::Int64 => elements.integers(given, rows).map(|values| Arc::new(Int64Array::from(values)) as ArrayRef),
+        Datatype::Int64 => elements
+            .integers(given, rows)
+            .and_then(|values| if input.kind == ColumnKind::Timestamp { timestamps(values) } else { Ok(values) })
+            .map(|values| Arc::new(Int64Array::from(values)) as ArrayRef),
         Datatype::Fp32 | Datatype::Fp64 => elements
             .floats(given, rows)
             .and_then(|values| numbers(values, input.nullable))
@@ -205,6 +209,12 @@ fn accepted(datatype: Datatype) -> &'static str {
         Datatype::Fp32 | Datatype::Fp64 => "FP64 (or FP32, or an integer type)",
         Datatype::Bytes => "BYTES",
     }
+}
+
+/// The values of a timestamp feature.
+fn timestamps(values: Vec<i64>) -> Result<Vec<i64>, String> {
+    let invalid = values.iter().enumerate().find_map(|(row, &time)| Some((row, event_time::checked(time).err()?)));
+    invalid.map_or(Ok(values), |(row, error)| Err(format!("row {row} {error}")))
 }
 
 /// NaN becomes a missing value where one is allowed. Infinities are refused.

@@ -19,11 +19,14 @@ pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<NewEve
     facts.into_iter().map(|fact| new(report, fact, now)).collect()
 }
 
-/// The quality of a window was measured: the report and, if it has degraded, the alert.
+/// The quality of a window was measured: the report, the new classes if there are any and, if it has degraded, the alert.
 pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime<Utc>) -> Vec<NewEvent> {
     let mut facts = vec![event::window_reported(report)];
     if quality.verdict == Verdict::Drifted {
         facts.push(event::degradation_detected(report, quality));
+    }
+    if !quality.new_classes.is_empty() {
+        facts.push(event::new_class_detected(report, quality));
     }
     facts.into_iter().map(|fact| new(report, fact, now)).collect()
 }

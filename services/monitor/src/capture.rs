@@ -98,9 +98,13 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     }
     /// Number of rows.
     fn rows(&self) -> usize;
-    /// The change that it makes to its model's log. `timing` decides which rows are late; `horizon_ms` is how far ahead of its answer, in
-    /// milliseconds, an event time may lie and still advance the watermark.
-    fn delta(&self, before: &Log, timing: &Timing, horizon_ms: i64) -> LogDelta;
+    /// The change that it makes to the counters of its model's log. `timing` decides which rows are late.
+    fn delta(&self, before: &Log, timing: &Timing) -> LogDelta;
+    /// The event times that may advance the event clock, by request. `horizon_ms` is how far ahead of its answer, in milliseconds, one may
+    /// lie.
+    fn event_times(&self, _horizon_ms: i64) -> Vec<Vec<i64>> {
+        Vec::new()
+    }
     /// The rows of several messages, grouped into chunks.
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error>;
 }

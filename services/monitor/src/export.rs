@@ -11,7 +11,7 @@ use std::{
 use arrow::{
     array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array},
     compute::{cast, take},
-    datatypes::{DataType, Field, Schema},
+    datatypes::{Field, Schema},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,6 +20,7 @@ use rekindle_bundle::{Manifest, target::Targets};
 use rekindle_dataset::{Table, canonical_timestamp, write_parquet};
 use rekindle_domain::{
     ColumnKind, Digest, ModelName,
+    event_time::{self, RANGE},
     outcome::Label,
     prediction_log::{ExportRequest, LabelledExport},
 };
@@ -38,7 +39,6 @@ use crate::{
     quality::as_target,
     reference::References,
     store::chunks,
-    window::timestamp,
 };
 
 /// The span of event time to export, in milliseconds; `None` is open.
@@ -106,8 +106,10 @@ async fn read_parts(
     }
     let (mut parts, mut used) = (Vec::new(), BTreeMap::new());
     for ((version, bundle), read) in by_version {
-        let filter =
-            ScanFilter { from: span.from, until: span.until, key: None, sample: Sample { of: 1 }, columns: is_input };
+        // Former builds accepted event times that no dataset can hold.
+        let (from, until) = (span.from.unwrap_or(*RANGE.start()), span.until.unwrap_or(*RANGE.end() + 1));
+        let sample = Sample { of: 1 };
+        let filter = ScanFilter { from: Some(from), until: Some(until), key: None, sample, columns: is_input };
         let frame = Frame::scan(artifacts, &read, filter).await?;
         let Some(ids) = frame.ids() else { continue };
         let outcomes = chunks::outcomes_of(db, &request.model, ids).await?;
@@ -132,8 +134,8 @@ async fn write(
         let table = combine(&request.model, parts)?;
         let times = table.times(&request.time_column)?;
         let range = times.first().copied().zip(times.last().copied());
-        let holdout_from = holdout_from(times, request.holdout_share).map(timestamp);
-        let time_range = range.map(|(first, last)| (timestamp(first), timestamp(last)));
+        let holdout_from = holdout_from(times, request.holdout_share).map(event_time::clamped);
+        let time_range = range.map(|(first, last)| (event_time::clamped(first), event_time::clamped(last)));
         let rows = table.rows() as u64;
         Ok((write_parquet(&table)?, LabelledExport { rows, time_range, holdout_from, ..export }))
     })
@@ -197,44 +199,48 @@ fn order(batch: &RecordBatch, keep: &UInt32Array) -> Result<Vec<(i64, Key)>, Err
     Ok(keep.values().iter().map(|&index| (times.value(index as usize), keys.key(index as usize))).collect())
 }
 
-/// Indices of the rows with a valid label, and the column of these labels, in the type that the classes' spelling suggests.
+/// Indices of the rows with a valid label, and the column of these labels. A class that the model does not know is valid: the next training
+/// learns it.
 fn targets<'a>(
     manifest: &Manifest,
     labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<(Vec<u32>, ArrayRef), Error> {
-    let (mut indices, mut values) = (Vec::new(), Vec::new());
-    let mut numbers = Vec::new();
+    let known = manifest.classes.as_deref();
+    let (mut indices, mut classes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     for (index, label) in (0u32..).zip(labels) {
         let Some(label) = label else { continue };
-        match Targets::from_labels([as_target(label)], manifest.classes.as_deref()) {
-            Ok(Targets::Classes(classes)) => {
-                let Some(class) = classes.first().copied().flatten() else { continue };
-                values.push(class);
+        match (Targets::from_labels([as_target(label)], known), label) {
+            (Ok(Targets::Numbers(found)), _) => numbers.extend(found),
+            (Ok(Targets::Classes(found)), label) => {
+                let class = found.first().copied().flatten();
+                match (class.zip(known).map(|(class, known)| known[class].as_str()), label) {
+                    (Some(class), _) => classes.push(class),
+                    (None, Label::Class(new)) => classes.push(new),
+                    (None, Label::Number(_)) => continue,
+                }
             }
-            Ok(Targets::Numbers(found)) => numbers.extend(found),
             // Not a number: the quality of its window counts it as invalid.
-            Err(_) => continue,
+            (Err(_), _) => continue,
         }
         indices.push(index);
     }
-    let column = match manifest.classes.as_deref() {
-        Some(classes) => spelled(classes, &values),
-        None => Arc::new(Float64Array::from(numbers)),
-    };
+    let column = if let Some(known) = known { spelled(known, &classes) } else { Arc::new(Float64Array::from(numbers)) };
     Ok((indices, column))
 }
 
-/// Classes as a column of integers, numbers, booleans or text: the first type that all of them parse as.
-fn spelled(classes: &[String], values: &[usize]) -> ArrayRef {
-    let of = |class: &usize| classes[*class].as_str();
-    if classes.iter().all(|class| class.parse::<i64>().is_ok()) {
-        Arc::new(values.iter().map(|value| of(value).parse().ok()).collect::<Int64Array>())
-    } else if classes.iter().all(|class| class.parse::<f64>().is_ok_and(f64::is_finite)) {
-        Arc::new(values.iter().map(|value| of(value).parse().ok()).collect::<Float64Array>())
-    } else if classes.iter().all(|class| class.parse::<bool>().is_ok()) {
-        Arc::new(values.iter().map(|value| of(value).parse().ok()).collect::<BooleanArray>())
+/// Classes as a column of integers, numbers, booleans or text: the first type in which these and the known classes come back as they are
+/// spelled.
+fn spelled(known: &[String], classes: &[&str]) -> ArrayRef {
+    let all =
+        |is_spelled: fn(&str) -> bool| known.iter().map(String::as_str).chain(classes.iter().copied()).all(is_spelled);
+    if all(|class| class.parse::<i64>().is_ok_and(|number| number.to_string() == class)) {
+        Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<Int64Array>())
+    } else if all(|class| class.parse::<f64>().is_ok_and(|number| number.is_finite() && number.to_string() == class)) {
+        Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<Float64Array>())
+    } else if all(|class| class.parse::<bool>().is_ok()) {
+        Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<BooleanArray>())
     } else {
-        Arc::new(StringArray::from_iter_values(values.iter().map(of)))
+        Arc::new(StringArray::from_iter_values(classes))
     }
 }
 
@@ -247,10 +253,7 @@ fn combine(model: &ModelName, mut parts: Vec<Part>) -> Result<Table, Error> {
             return Err(mixed_inputs(model, first, second).into());
         }
     }
-    // The types of the first table are used, and a column may be of integers for one version and of doubles for another: doubles first.
-    let doubles =
-        |part: &Part| part.table.schema.columns.iter().filter(|column| column.data_type == DataType::Float64).count();
-    parts.sort_by_key(|part| std::cmp::Reverse((doubles(part), part.version)));
+    parts.sort_by_key(|part| std::cmp::Reverse(part.version));
     let mut order: Vec<((i64, Key), u32)> =
         parts.iter().flat_map(|part| part.order.iter().copied()).zip(0u32..).collect();
     order.sort_unstable();
@@ -268,6 +271,8 @@ fn mixed_inputs(model: &ModelName, first: u32, second: u32) -> RequestError {
 
 #[cfg(test)]
 mod tests {
+    use arrow::{array::AsArray as _, datatypes::DataType};
+
     use super::*;
 
     #[test]
@@ -283,11 +288,17 @@ mod tests {
     fn a_column_of_classes_has_the_first_type_that_parses_all_of_them() {
         let column = |classes: &[&str]| {
             let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
-            spelled(&classes, &[1, 0, 1]).data_type().clone()
+            spelled(&classes, &[&classes[1], &classes[0]]).data_type().clone()
         };
         assert_eq!(column(&["0", "1"]), DataType::Int64);
         assert_eq!(column(&["0.5", "1"]), DataType::Float64);
         assert_eq!(column(&["false", "true"]), DataType::Boolean);
         assert_eq!(column(&["early", "late"]), DataType::Utf8);
+        for classes in [["01", "02"], ["1.0", "2.0"], ["1e3", "2e3"], ["+1", "-1"], ["007", "1"], ["0.10", "0.2"]] {
+            assert_eq!(column(&classes), DataType::Utf8, "{classes:?} would come back in another spelling");
+        }
+        let known = ["0".to_owned(), "1".to_owned()];
+        let with_new = spelled(&known, &["1", "unknown"]);
+        assert_eq!(with_new.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1", "unknown"]);
     }
 }

@@ -26,6 +26,7 @@ mod config;
 mod drift;
 mod error;
 mod evaluate;
+mod event_clock;
 pub mod export;
 mod frame;
 pub mod join;

@@ -9,7 +9,7 @@ use arrow::{
 use chrono::DateTime;
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::{
-    ModelName, PredictionId, VersionRef,
+    ModelName, PredictionId, VersionRef, event_time,
     outcome::Label,
     prediction_log::{LoggedPrediction, Value},
 };
@@ -26,7 +26,6 @@ use crate::{
     join::Sample,
     outcome::Key,
     store::chunks,
-    window::timestamp,
 };
 
 /// Index entries of chunks that are read at once.
@@ -163,7 +162,7 @@ impl Scanned {
             model: self.model.clone(),
             version: self.version,
             replica: columns::texts(batch, REPLICA)?.value(index).to_owned(),
-            event_time: Some(timestamp(columns::event_times(batch)?.value(index))),
+            event_time: Some(event_time::clamped(columns::event_times(batch)?.value(index))),
             answered_at: DateTime::from_timestamp_micros(answered.value(index)),
             inputs,
             outputs,

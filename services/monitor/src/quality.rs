@@ -6,11 +6,11 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::Float32Type,
 };
-use rekindle_bundle::{Manifest, target::Targets};
+use rekindle_bundle::{Manifest, prediction::PROBABILITY_MARGIN, target::Targets};
 use rekindle_domain::{
     Task, WatchSettings,
     outcome::Label,
-    report::{Quality, Verdict},
+    report::{MAX_NEW_CLASSES, Quality, Verdict},
 };
 use rekindle_statistics::{
     quality,
@@ -30,8 +30,10 @@ const MAX_SQUARED_ERROR: f64 = 1e100;
 struct Scored {
     losses: Vec<f64>,
     metrics: BTreeMap<String, f64>,
-    /// Labels that are no class of the model, or no number.
+    /// Labels that are no number for a regression, or a number that is no class.
     invalid: u64,
+    /// Rows of each new class.
+    new_classes: BTreeMap<String, u64>,
 }
 
 /// Evaluates the predictions in `batch` against `labels`, one per row.
@@ -59,6 +61,7 @@ pub(crate) fn evaluate<'a>(
         verdict: Verdict::Inconclusive,
         labelled_rows: labelled,
         invalid_outcomes: scored.invalid,
+        new_classes: scored.new_classes,
         metrics: scored.metrics,
         reference_metrics: manifest.metrics.clone(),
         loss: mean(&scored.losses),
@@ -102,19 +105,50 @@ pub(crate) fn as_target(label: &Label) -> rekindle_bundle::Label<'_> {
     }
 }
 
-/// Row indices and classes of the labels that are a class of the model, and the number of labels that are not.
-fn classes<'a>(
-    manifest: &Manifest,
-    labels: impl Iterator<Item = Option<&'a Label>>,
-) -> Result<(Vec<(usize, usize)>, u64), Error> {
-    let labelled: Vec<(usize, &Label)> =
-        labels.enumerate().filter_map(|(index, label)| label.map(|label| (index, label))).collect();
-    let names = manifest.classes.as_deref().unwrap_or_default();
-    let targets = Targets::from_labels(labelled.iter().map(|(_, label)| as_target(label)), Some(names))?;
-    let Targets::Classes(classes) = targets else { return Ok((Vec::new(), labelled.len() as u64)) };
-    let invalid = classes.iter().filter(|class| class.is_none()).count() as u64;
-    let known = labelled.iter().zip(classes).filter_map(|((index, _), class)| class.map(|class| (*index, class)));
-    Ok((known.collect(), invalid))
+/// The labels of classes.
+#[derive(Default)]
+struct Classes {
+    /// Row indices and classes of the labels that are a class of the model.
+    known: Vec<(usize, usize)>,
+    /// Rows of each class that the model does not know.
+    new: BTreeMap<String, u64>,
+    /// Labels that are a number, and no class.
+    invalid: u64,
+}
+
+impl Classes {
+    fn of<'a>(manifest: &Manifest, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Self, Error> {
+        let labelled: Vec<(usize, &Label)> =
+            labels.enumerate().filter_map(|(index, label)| label.map(|label| (index, label))).collect();
+        let names = manifest.classes.as_deref().unwrap_or_default();
+        let targets = Targets::from_labels(labelled.iter().map(|(_, label)| as_target(label)), Some(names))?;
+        let mut found = Self::default();
+        let Targets::Classes(classes) = targets else { return Ok(found) };
+        for ((index, label), class) in labelled.into_iter().zip(classes) {
+            match (class, label) {
+                (Some(class), _) => found.known.push((index, class)),
+                (None, Label::Class(name)) => *found.new.entry(name.clone()).or_default() += 1,
+                (None, Label::Number(_)) => found.invalid += 1,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The score of all labels, from the losses and metrics of the known classes. A row of a new class has the maximum loss, as in the
+    /// evaluation of a challenger, and is inaccurate.
+    fn scored(self, mut losses: Vec<f64>, mut metrics: BTreeMap<String, f64>) -> Scored {
+        let (known, new) = (losses.len(), self.new.values().sum::<u64>());
+        losses.extend((0..new).map(|_| -PROBABILITY_MARGIN.ln()));
+        if new > 0 {
+            metrics.insert("log_loss".to_owned(), mean(&losses));
+            let accuracy = metrics.entry("accuracy".to_owned()).or_default();
+            *accuracy *= known as f64 / losses.len() as f64;
+        }
+        let mut by_rows: Vec<(String, u64)> = self.new.into_iter().collect();
+        by_rows.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        let new_classes = by_rows.into_iter().take(MAX_NEW_CLASSES).collect();
+        Scored { losses, metrics, invalid: self.invalid, new_classes }
+    }
 }
 
 fn binary<'a>(
@@ -122,10 +156,10 @@ fn binary<'a>(
     batch: &RecordBatch,
     labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<Scored, Error> {
-    let (known, invalid) = classes(manifest, labels)?;
+    let classes = Classes::of(manifest, labels)?;
     let outputs = scalar(batch, "probability")?;
     let (mut probabilities, mut positive) = (Vec::new(), Vec::new());
-    for (index, class) in known {
+    for &(index, class) in &classes.known {
         if let Some(probability) = outputs[index].filter(is_probability) {
             probabilities.push(probability);
             positive.push(class == 1);
@@ -133,14 +167,14 @@ fn binary<'a>(
     }
     let mut metrics = BTreeMap::new();
     if probabilities.is_empty() {
-        return Ok(Scored { losses: Vec::new(), metrics, invalid });
+        return Ok(classes.scored(Vec::new(), metrics));
     }
     let losses = quality::log_loss_rows(&probabilities, &positive)?;
     metrics.insert("log_loss".to_owned(), mean(&losses));
     metrics.insert("accuracy".to_owned(), quality::accuracy(&probabilities, &positive)?);
     metrics.insert("brier".to_owned(), quality::brier(&probabilities, &positive)?);
     metrics.extend(quality::auc(&probabilities, &positive)?.map(|auc| ("auc".to_owned(), auc)));
-    Ok(Scored { losses, metrics, invalid })
+    Ok(classes.scored(losses, metrics))
 }
 
 fn multiclass<'a>(
@@ -149,7 +183,7 @@ fn multiclass<'a>(
     labels: impl Iterator<Item = Option<&'a Label>>,
 ) -> Result<Scored, Error> {
     let width = manifest.classes.as_ref().map_or(0, Vec::len);
-    let (known, invalid) = classes(manifest, labels)?;
+    let classes = Classes::of(manifest, labels)?;
     let wrong = || Error::Column { column: format!("{OUTPUT}probabilities"), expected: "one number per class" };
     let lists = output(batch, "probabilities")?.as_fixed_size_list_opt().ok_or_else(wrong)?;
     let values = lists.values().as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
@@ -157,7 +191,7 @@ fn multiclass<'a>(
         return Err(wrong());
     }
     let (mut probabilities, mut actual) = (Vec::new(), Vec::new());
-    for (index, class) in known.into_iter().filter(|&(index, _)| lists.is_valid(index)) {
+    for &(index, class) in classes.known.iter().filter(|&&(index, _)| lists.is_valid(index)) {
         let row = values.values()[index * width..(index + 1) * width].iter().copied().map(f64::from);
         if row.clone().all(|probability| is_probability(&probability)) {
             probabilities.extend(row);
@@ -166,12 +200,12 @@ fn multiclass<'a>(
     }
     let mut metrics = BTreeMap::new();
     if actual.is_empty() {
-        return Ok(Scored { losses: Vec::new(), metrics, invalid });
+        return Ok(classes.scored(Vec::new(), metrics));
     }
     let losses = quality::multiclass_log_loss_rows(&probabilities, width, &actual)?;
     metrics.insert("log_loss".to_owned(), mean(&losses));
     metrics.insert("accuracy".to_owned(), quality::multiclass_accuracy(&probabilities, width, &actual)?);
-    Ok(Scored { losses, metrics, invalid })
+    Ok(classes.scored(losses, metrics))
 }
 
 fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Scored, Error> {
@@ -196,13 +230,14 @@ fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a L
         }
     }
     let mut metrics = BTreeMap::new();
+    let new_classes = BTreeMap::new();
     if numbers.is_empty() {
-        return Ok(Scored { losses: Vec::new(), metrics, invalid });
+        return Ok(Scored { losses: Vec::new(), metrics, invalid, new_classes });
     }
     metrics.insert("mae".to_owned(), finite(quality::mae(&predictions, &numbers)?, 0.0));
     metrics.insert("rmse".to_owned(), finite(quality::rmse(&predictions, &numbers)?, 0.0));
     metrics.extend(quality::r2(&predictions, &numbers)?.map(|r2| ("r2".to_owned(), finite(r2, 0.0))));
-    Ok(Scored { losses, metrics, invalid })
+    Ok(Scored { losses, metrics, invalid, new_classes })
 }
 
 #[cfg(test)]
@@ -277,16 +312,32 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn multiclass_metrics_cover_the_rows_with_a_known_class() {
+    fn a_new_class_has_the_maximum_loss_and_is_counted_by_name() {
         let manifest = manifest(Task::Multiclass, Some(&["a", "b", "c"]), 0.5);
         let rows = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2], [f32::NAN; 3]];
         let labels = [label("a"), label("c"), None, label("d"), label("a")];
         let quality = evaluated(&manifest, &probabilities(&rows), &labels, 2);
-        assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (2, 1));
-        near(quality.metrics["log_loss"], (0.5f64.ln() + 0.25f64.ln()) / -2.0);
-        near(quality.metrics["accuracy"], 0.5);
+        assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (3, 0));
+        assert_eq!(quality.new_classes, BTreeMap::from([("d".to_owned(), 1)]));
+        near(quality.metrics["log_loss"], (0.5f64.ln() + 0.25f64.ln() + PROBABILITY_MARGIN.ln()) / -3.0);
+        near(quality.metrics["accuracy"], 1.0 / 3.0);
         near(quality.loss, quality.metrics["log_loss"]);
         assert_eq!(quality.reference_metrics["reference"], 1.0);
+    }
+
+    #[test]
+    fn a_third_of_the_outcomes_of_a_new_class_is_a_degradation() {
+        let manifest = manifest(Task::Binary, Some(&["no", "yes"]), 0.1);
+        let batch = numbers("probability", &[0.05; 300]);
+        let labels =
+            |new: usize| (0..300).map(|row| label(if row < new { "perhaps" } else { "no" })).collect::<Vec<_>>();
+        let quality = evaluated(&manifest, &batch, &labels(100), 200);
+        assert_eq!((quality.verdict, quality.new_classes["perhaps"]), (Verdict::Drifted, 100));
+        let quality = evaluated(&manifest, &batch, &labels(0), 200);
+        assert_eq!((quality.verdict, quality.new_classes.len()), (Verdict::Stable, 0));
+        // A number that is no class is an error of the reporter.
+        let quality = evaluated(&manifest, &batch, &vec![Some(Label::Number(0.5)); 300], 200);
+        assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (0, 300));
     }
 
     #[test]

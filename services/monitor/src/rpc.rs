@@ -4,7 +4,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rekindle_bus::subject;
 use rekindle_client::wire::{self, outcome::from_wire};
 use rekindle_domain::{
-    Digest, ModelName, PredictionId, Watch,
+    Digest, ModelName, PredictionId, Watch, event_time,
     prediction_log::CaptureStatus,
     validation::{Checks, Violations},
 };
@@ -27,7 +27,7 @@ use crate::{
     lookup::{self, LogPosition},
     outcome,
     store::{chunks, logs, reports, watches},
-    window::{Timing, timestamp},
+    window::Timing,
 };
 
 /// Outcomes of one call at most.
@@ -125,9 +125,11 @@ impl App {
             lost: log.lost,
             lost_messages: log.lost_messages,
             outcomes: log.outcomes,
-            watermark: log.latest_event.map(|latest| timestamp(timing.watermark(latest))),
+            watermark: log.clock.latest().map(|latest| event_time::clamped(timing.watermark(latest))),
+            late: log.late,
+            ahead: log.clock.rows_ahead(),
             chunks: chunks::count(db, &model).await?,
-            open_windows: begin.zip(log.latest_event).map_or(0, |(begin, latest)| timing.open(begin, latest)),
+            open_windows: begin.zip(log.clock.latest()).map_or(0, |(begin, latest)| timing.open(begin, latest)),
             model,
         })
     }

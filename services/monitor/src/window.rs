@@ -1,10 +1,9 @@
 //! Event-time windows: their bounds, when they close, and which rows are late. Pure arithmetic on milliseconds since 1970-01-01 UTC.
 //!
-//! The watermark is the latest event time in a model's log minus the allowed lateness. A window closes when the watermark reaches its
-//! end. The window of a row, and whether the row is late, follow from the log alone and never from the time of evaluation: each chunk
-//! records the latest event time before it.
+//! The watermark is the event clock of a model's log minus the allowed lateness. A window closes when the watermark reaches its end. The
+//! window of a row, and whether the row is late, follow from the log alone and never from the time of evaluation: each chunk records the
+//! event clock before it.
 
-use chrono::{DateTime, Utc};
 use rekindle_domain::WatchSettings;
 
 /// A half-open span of event time, `[from, until)`, in milliseconds since 1970-01-01 UTC.
@@ -21,12 +20,6 @@ impl Window {
     pub fn contains(&self, event_time: i64) -> bool {
         (self.from..self.until).contains(&event_time)
     }
-}
-
-/// An event time in milliseconds as a timestamp, or the nearest one that a timestamp can represent.
-pub fn timestamp(millis: i64) -> DateTime<Utc> {
-    let nearest = if millis < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-    DateTime::from_timestamp_millis(millis).unwrap_or(nearest)
 }
 
 /// The first and the last event time of some rows.

@@ -1,6 +1,7 @@
 //! The client commands, one module per noun: from arguments to calls to output. The services decide; the commands add no rules of their
 //! own.
 
+mod capture;
 mod dataset;
 pub(crate) mod deploy;
 pub(crate) mod encode;

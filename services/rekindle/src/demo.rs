@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, Utc};
 use rekindle_dataset::Table;
-use rekindle_domain::{DatasetName, ModelName};
+use rekindle_domain::{DatasetName, ModelName, WatchSettings};
 
 use self::{platform::Child, timeline::Timeline};
 use crate::client::{
@@ -64,6 +64,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
+
+/// Quarters of the longest window: ten years, which monitoring accepts at most.
+const MAX_QUARTERS: f64 = 40.0;
 
 /// The data and the settings of a demonstration.
 #[derive(Debug)]
@@ -161,18 +164,30 @@ fn slug(path: &Path) -> String {
     slug.trim_matches('-').to_owned()
 }
 
-/// The shortest usual length that contains at least 500 rows at the rate of the training rows. Data of more than two months has windows of
-/// at least a week, so that weekends do not count as drift.
+/// The length of the monitoring windows, by the rate of the training rows.
 fn window_length(train: &Table, time: &str) -> Result<Duration> {
-    const HOUR: u64 = 3600;
-    const CHOICES: [u64; 6] = [HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR, 91 * 24 * HOUR];
-    const ENOUGH: f64 = 500.0;
     let (first, last) = train.time_range(time)?.context("no training row has a time")?;
-    let seconds = (last - first).as_seconds_f64().max(1.0);
-    let pace = train.rows() as f64 / seconds;
+    Ok(window_of(train.rows(), (last - first).as_seconds_f64()))
+}
+
+/// The shortest usual length that contains at least 500 rows if `rows` rows take `seconds`. Data of more than two months has windows of at
+/// least a week, so that weekends do not count as drift. Rows that are rarer have windows of as many quarters as hold the rows that a
+/// verdict takes, and some more.
+fn window_of(rows: usize, seconds: f64) -> Duration {
+    const HOUR: u64 = 3600;
+    const QUARTER: u64 = 91 * 24 * HOUR;
+    const CHOICES: [u64; 6] = [HOUR, 6 * HOUR, 24 * HOUR, 7 * 24 * HOUR, 28 * 24 * HOUR, QUARTER];
+    const ENOUGH: f64 = 500.0;
+    let seconds = seconds.max(1.0);
+    let pace = rows as f64 / seconds;
     let shortest = if seconds > 60.0 * 24.0 * HOUR as f64 { 7 * 24 * HOUR } else { HOUR };
     let fits = |&&length: &&u64| length >= shortest && pace * length as f64 >= ENOUGH;
-    Ok(Duration::from_secs(CHOICES.iter().find(fits).copied().unwrap_or(91 * 24 * HOUR)))
+    if let Some(&length) = CHOICES.iter().find(fits) {
+        return Duration::from_secs(length);
+    }
+    let least = 1.25 * WatchSettings::default().min_rows as f64;
+    let quarters = (least / (pace * QUARTER as f64)).ceil().clamp(1.0, MAX_QUARTERS);
+    Duration::from_secs(quarters as u64 * QUARTER)
 }
 
 /// Creates the output folder and removes the results of an earlier demonstration.
@@ -191,6 +206,17 @@ fn empty_folder(out: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_hold_the_rows_that_a_verdict_takes() {
+        const DAY: u64 = 86_400;
+        let days = |rows: usize, days: u64| window_of(rows, (days * DAY) as f64).as_secs() / DAY;
+        assert_eq!((days(221_950, 365), days(17_000, 730)), (7, 28));
+        assert_eq!(days(12_000, 12_000), 273, "one row a day");
+        assert_eq!(days(600, 6_000), 2548, "a row in ten days");
+        assert_eq!(days(10, 36_500), 3640);
+        assert_eq!(window_of(100_000, 86_400.0), Duration::from_secs(3600));
+    }
 
     #[test]
     fn a_file_name_becomes_a_model_name() {

@@ -105,6 +105,11 @@ fn check_train(train: &Train, dataset: &DatasetVersion) -> Result<(), Violations
     if !has_column(dataset, target) {
         checks.violation("recipe.target", not_a_column(target, dataset));
     }
+    // A dataset that is made of others, as for a retraining, need not have the columns that were ignored in them.
+    let ignored = train.recipe.ignore.iter().enumerate().filter(|_| dataset.parents.is_empty());
+    for (index, name) in ignored.filter(|(_, name)| !has_column(dataset, name)) {
+        checks.violation(format!("recipe.ignore[{index}]"), not_a_column(name, dataset));
+    }
     if train.until.is_some() && dataset.time_column.is_none() {
         checks.violation("train_until", no_time_column(dataset));
     }
@@ -176,6 +181,19 @@ mod tests {
             error.starts_with("recipe.target") && error.contains("flights/2") && error.contains("carrier"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_ignored_column_that_no_dataset_has_is_refused() {
+        let ignoring = |name: &str| {
+            let recipe = Recipe { ignore: vec!["carrier".into(), name.into()], ..Recipe::for_target("late") };
+            Train { recipe, ..train("late") }
+        };
+        check_train(&ignoring("carrier"), &flights()).expect("a column");
+        let error = check_train(&ignoring("carier"), &flights()).expect_err("a typing error").to_string();
+        assert!(error.starts_with("recipe.ignore[1]") && error.contains("\"carier\" is not a column"), "{error}");
+        let assembled = DatasetVersion { parents: vec![Digest::of(b"base")], ..flights() };
+        check_train(&ignoring("flight"), &assembled).expect("its parents may have the column");
     }
 
     #[test]

@@ -135,6 +135,16 @@ pub fn degradation_detected(report: &WindowReport, quality: &Quality) -> Fact<Va
     fact(EventKind::DEGRADATION_DETECTED, &report.window.model, &message)
 }
 
+/// Outcomes in a window have classes that the training data did not have.
+pub fn new_class_detected(report: &WindowReport, quality: &Quality) -> Fact<Value> {
+    let message = wire::NewClassDetected {
+        window: Some(header_to_wire(&report.window)),
+        labelled_rows: quality.labelled_rows,
+        new_classes: quality.new_classes.clone().into_iter().collect(),
+    };
+    fact(EventKind::NEW_CLASS_DETECTED, &report.window.model, &message)
+}
+
 /// The alert that an event of `kind` holds; `None` for any other kind of event.
 pub fn alert(kind: EventKind, data: &Value) -> Result<Option<Alert>, Violations> {
     if kind == EventKind::DRIFT_DETECTED {

@@ -3,7 +3,7 @@
 use rekindle_domain::{
     ModelName, VersionRef,
     outcome::Outcome,
-    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, Value},
+    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, RowsAhead, Value},
     validation::{Checks, Violations},
 };
 use rekindle_proto::{
@@ -12,7 +12,7 @@ use rekindle_proto::{
 };
 
 use super::{
-    field::{nested_optional, optional_time, parse, parse_optional},
+    field::{nested_optional, optional_time, parse, parse_optional, required_time},
     outcome, time,
 };
 
@@ -87,6 +87,12 @@ pub fn status_to_wire(status: &CaptureStatus) -> wire::CaptureStatus {
         chunks: status.chunks,
         open_windows: status.open_windows,
         lost_messages: status.lost_messages,
+        late: status.late,
+        ahead: status.ahead.map(|ahead| wire::RowsAhead {
+            rows: ahead.rows,
+            requests: ahead.requests,
+            from: Some(time::to_wire(ahead.from)),
+        }),
     }
 }
 
@@ -99,9 +105,16 @@ pub fn status_from_wire(given: wire::CaptureStatus) -> Result<CaptureStatus, Vio
         lost_messages: given.lost_messages,
         outcomes: given.outcomes,
         watermark: optional_time("watermark", given.watermark)?,
+        late: given.late,
+        ahead: given.ahead.map(ahead_from_wire).transpose()?,
         chunks: given.chunks,
         open_windows: given.open_windows,
     })
+}
+
+fn ahead_from_wire(given: wire::RowsAhead) -> Result<RowsAhead, Violations> {
+    let from = required_time("ahead.from", given.from)?;
+    Ok(RowsAhead { rows: given.rows, requests: given.requests, from })
 }
 
 /// A range to export, as its request.

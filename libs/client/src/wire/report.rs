@@ -135,6 +135,7 @@ fn quality_to_wire(quality: &Quality) -> wire::Quality {
         reference_loss: quality.reference_loss,
         rise_lower_bound: quality.rise_lower_bound,
         invalid_outcomes: quality.invalid_outcomes,
+        new_classes: quality.new_classes.clone().into_iter().collect(),
     }
 }
 
@@ -143,6 +144,7 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
         verdict: verdict_from_wire("verdict", given.verdict)?,
         labelled_rows: given.labelled_rows,
         invalid_outcomes: given.invalid_outcomes,
+        new_classes: given.new_classes.into_iter().collect(),
         metrics: given.metrics.into_iter().collect(),
         reference_metrics: given.reference_metrics.into_iter().collect(),
         loss: given.loss,
@@ -191,6 +193,7 @@ mod tests {
             verdict: Verdict::Drifted,
             labelled_rows: 100,
             invalid_outcomes: 2,
+            new_classes: Default::default(),
             metrics: BTreeMap::from([("auc".into(), 0.6)]),
             reference_metrics: BTreeMap::from([("auc".into(), 0.7)]),
             loss: 0.6,

@@ -84,6 +84,11 @@ impl Narrowest {
         first.as_deref().filter(|_| is_text && *numbers >= NUMBERS_PER_STRAY * others)
     }
 
+    /// Whether no value was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.empty
+    }
+
     /// The canonical type; `Utf8` without any value.
     pub(crate) fn data_type(&self) -> DataType {
         match self {

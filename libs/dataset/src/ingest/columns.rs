@@ -8,7 +8,7 @@ use arrow::{
 use super::{IngestError, IngestOptions, Part};
 use crate::{
     Error, Scan,
-    cast::lossless,
+    cast::{lossless, wider},
     schema::{canonical_timestamp, kind_of, type_name},
     table::type_of_kind,
 };
@@ -24,14 +24,14 @@ struct Column {
     name: String,
     /// Its index in each source.
     indices: Vec<usize>,
-    /// Its type in the first source, to which that of the others is converted.
-    first: DataType,
+    /// The type that holds the values of every source.
+    common: DataType,
     /// Its type in the result; `None` as long as it depends on the values.
     target: Option<DataType>,
 }
 
 impl Columns {
-    /// The columns that all sources have, in the order and types of the first, in the requested kinds.
+    /// The columns that all sources have, in the order of the first, in the requested kinds, or in types that hold the values of all.
     pub(super) fn of(scans: &[Scan], options: &IngestOptions) -> Result<Self, IngestError> {
         let (first, rest) =
             scans.split_first().ok_or(Error::Concat("there are no tables")).map_err(Part::Sources.error())?;
@@ -42,12 +42,14 @@ impl Columns {
             let Some(indices) = std::iter::once(Some(index)).chain(others).collect::<Option<Vec<_>>>() else {
                 continue;
             };
-            let first = column.data_type.clone();
+            let known = scans.iter().zip(&indices).map(|(scan, &index)| &scan.columns()[index]);
+            let known = known.filter(|column| !column.is_empty).map(|column| column.data_type.clone());
+            let common = known.reduce(|one, other| wider(&one, &other)).unwrap_or(DataType::Utf8);
             let target = match options.kinds.get(&column.name) {
-                Some(&kind) if Some(kind) != kind_of(&first) => type_of_kind(&first, kind),
-                _ => Some(first.clone()),
+                Some(&kind) if Some(kind) != kind_of(&common) => type_of_kind(&common, kind),
+                _ => Some(common.clone()),
             };
-            columns.push(Column { name: column.name.clone(), indices, first, target });
+            columns.push(Column { name: column.name.clone(), indices, common, target });
         }
         if columns.is_empty() && !first.columns().is_empty() {
             return Err(Part::Sources.error()(Error::Concat("they have no column in common")));
@@ -61,6 +63,15 @@ impl Columns {
         }
         columns.set_schema();
         Ok(columns)
+    }
+
+    /// Lets the sources be read as the columns need it: those that become text as the source spells them.
+    pub(super) fn prepare(&self, scans: &mut [Scan]) {
+        let is_text = |name: &str| {
+            let column = self.columns.iter().find(|column| column.name == name);
+            column.is_some_and(|column| column.target == Some(DataType::Utf8))
+        };
+        scans.iter_mut().for_each(|scan| scan.read_as_text(is_text));
     }
 
     fn index(&self, name: &str) -> Result<usize, Error> {
@@ -92,7 +103,7 @@ impl Columns {
             for batch in scan {
                 let batch = batch.map_err(Part::Source(source).error())?.rows;
                 for column in self.columns.iter_mut().filter(|column| column.target.is_none()) {
-                    let texts = column.in_first_type(source, &batch, rows)?;
+                    let texts = column.convert(source, &batch, &DataType::Utf8, rows)?;
                     let is_integer = |text: Option<&str>| text.is_none_or(|text| text.parse::<i64>().is_ok());
                     if !texts.as_string::<i32>().iter().all(is_integer) {
                         column.target = Some(DataType::Float64);
@@ -126,8 +137,10 @@ impl Columns {
         rows: u64,
     ) -> Result<RecordBatch, IngestError> {
         let array = |column: &Column| {
-            let array = column.in_first_type(source, batch, source_rows)?;
-            let target = column.target.as_ref().unwrap_or(&column.first);
+            let target = column.target.as_ref().unwrap_or(&column.common);
+            // What becomes text keeps the spelling of its source, which the common type may not have.
+            let common = if target == &DataType::Utf8 { target } else { &column.common };
+            let array = column.convert(source, batch, common, source_rows)?;
             lossless(&column.name, &array, target).map_err(|error| Part::Kinds.error()(error.after_rows(rows)))
         };
         let arrays = self.columns.iter().map(array).collect::<Result<Vec<_>, _>>()?;
@@ -139,7 +152,7 @@ impl Columns {
 
     /// The names and types of the result's columns.
     pub(super) fn names_and_types(&self) -> impl Iterator<Item = (&str, &DataType)> {
-        self.columns.iter().map(|column| (column.name.as_str(), column.target.as_ref().unwrap_or(&column.first)))
+        self.columns.iter().map(|column| (column.name.as_str(), column.target.as_ref().unwrap_or(&column.common)))
     }
 
     /// The index and the name of the time column.
@@ -149,9 +162,15 @@ impl Columns {
 }
 
 impl Column {
-    /// The values of a batch of one source, in the type of the first source.
-    fn in_first_type(&self, source: usize, batch: &RecordBatch, source_rows: u64) -> Result<ArrayRef, IngestError> {
+    /// The values of a batch of one source in a type.
+    fn convert(
+        &self,
+        source: usize,
+        batch: &RecordBatch,
+        to: &DataType,
+        source_rows: u64,
+    ) -> Result<ArrayRef, IngestError> {
         let array = batch.column(self.indices[source]);
-        lossless(&self.name, array, &self.first).map_err(|error| Part::Sources.error()(error.after_rows(source_rows)))
+        lossless(&self.name, array, to).map_err(|error| Part::Sources.error()(error.after_rows(source_rows)))
     }
 }

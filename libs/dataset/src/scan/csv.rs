@@ -98,6 +98,14 @@ impl CsvScan {
         Ok((scan, choice))
     }
 
+    /// Reads the columns in other types than those inferred.
+    pub(super) fn set_types(&mut self, columns: &[ScanColumn]) {
+        for ((_, builder), column) in self.builders.iter_mut().zip(columns) {
+            *builder = ColumnBuilder::new(&column.data_type);
+        }
+        self.schema = schema_of(columns);
+    }
+
     /// The number of rows that the first of two passes counted.
     pub(super) fn declared_rows(&self) -> Option<u64> {
         match self.passes {
@@ -241,7 +249,8 @@ fn choose(names: Vec<String>, inferred: &[Narrowest], options: &ScanOptions) -> 
         let stray = inferred.stray().map(|value| Stray { column: name.clone(), value: value.to_owned() });
         choice.strays.extend(stray);
         choice.fields.push(field);
-        choice.columns.push(ScanColumn { name, kind, data_type });
+        let is_empty = options.expected.is_none() && inferred.is_empty();
+        choice.columns.push(ScanColumn { name, kind, data_type, is_empty });
     }
     choice
 }

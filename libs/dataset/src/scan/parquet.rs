@@ -193,7 +193,7 @@ pub(crate) fn without_panic<T>(decode: impl FnOnce() -> Result<T, Error>) -> Res
 impl Reading {
     fn column(&self) -> ScanColumn {
         let Delivery { kind, data_type } = self.expected.as_ref().unwrap_or(&self.own).clone();
-        ScanColumn { name: self.name.clone(), kind, data_type }
+        ScanColumn { name: self.name.clone(), kind, data_type, is_empty: false }
     }
 
     /// Whether decoded dictionaries are expanded to one text per row.

@@ -38,7 +38,7 @@ fn the_part_to_blame_is_named() {
     assert_eq!(refused(&[GOOD, "at,n\n1\n"], as_usual).part, Part::Source(1));
     assert_eq!(refused(&[GOOD, ""], as_usual).part, Part::Source(1));
     assert_eq!(refused(&[GOOD, "x,y\n1,2\n"], as_usual).part, Part::Sources);
-    assert_eq!(refused(&[GOOD, "n\nx\n"], as_usual).part, Part::Sources);
+    assert_eq!(refused(&["flag\ntrue\n", "flag\n7\n"], as_usual).part, Part::Sources);
     assert_eq!(refused(&[], as_usual).part, Part::Sources);
     assert_eq!(refused(&[GOOD], by_time("n")).part, Part::TimeColumn);
     assert_eq!(refused(&[GOOD], by_time("absent")).part, Part::TimeColumn);

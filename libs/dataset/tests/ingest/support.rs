@@ -1,6 +1,9 @@
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    sync::Arc,
+};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use rekindle_dataset::{
@@ -25,6 +28,46 @@ impl Input {
             FileFormat::Csv => read_csv(self.bytes.clone()),
             FileFormat::Parquet => read_parquet(self.bytes.clone()),
         }
+    }
+}
+
+/// A prefix that makes any value text.
+const MARK: &str = "~";
+
+impl Input {
+    /// As [`table`](Self::table), with these columns of a CSV file without quotes as text.
+    pub(crate) fn table_with(&self, texts: &[String]) -> Result<Table, Error> {
+        if self.format == FileFormat::Parquet {
+            return self.table();
+        }
+        let csv = std::str::from_utf8(&self.bytes).unwrap();
+        let header: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+        let is_text: Vec<bool> = header.iter().map(|name| texts.iter().any(|text| text == name)).collect();
+        let mut marked = header.join(",") + "\n";
+        for line in csv.lines().skip(1) {
+            let fields = line.split(',').zip(&is_text);
+            let fields: Vec<String> = fields
+                .map(
+                    |(field, &is_text)| {
+                        if is_text && !field.is_empty() { format!("{MARK}{field}") } else { field.to_owned() }
+                    },
+                )
+                .collect();
+            marked += &(fields.join(",") + "\n");
+        }
+        let table = read_csv(Bytes::from(marked))?;
+        let columns = table.schema.names().map(|name| {
+            let array = table.column(name).unwrap();
+            let unmarked = |text: &str| text.strip_prefix(MARK).unwrap_or(text).to_owned();
+            let array = match array.as_string_opt::<i32>() {
+                Some(strings) if texts.iter().any(|text| text == name) => {
+                    Arc::new(strings.iter().map(|text| text.map(unmarked)).collect::<StringArray>()) as ArrayRef
+                }
+                _ => array.clone(),
+            };
+            (name.to_owned(), array)
+        });
+        Table::from_batch(&RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ModelInferRequest` as a request for the engine.
 
 use chrono::DateTime;
+use rekindle_domain::event_time;
 use rekindle_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor,
@@ -23,7 +24,7 @@ pub(super) fn request(
 ) -> Result<infer::Request, InvalidInput> {
     let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
     let rows = version.inputs.decode(tensors(&message)?, max_rows)?;
-    let event_time = message.parameters.get("event_time").map(event_time).transpose()?;
+    let event_time = message.parameters.get("event_time").map(stated_time).transpose()?;
     Ok(infer::Request { id: message.id, rows, outputs, event_time })
 }
 
@@ -93,20 +94,19 @@ fn typed(input: &InferInputTensor) -> Elements<'_> {
 }
 
 /// The parameter `event_time`, in milliseconds since 1970 UTC.
-fn event_time(parameter: &InferParameter) -> Result<i64, InvalidInput> {
-    let time = match &parameter.parameter_choice {
+fn stated_time(parameter: &InferParameter) -> Result<i64, InvalidInput> {
+    let millis = match &parameter.parameter_choice {
         Some(ParameterChoice::StringParam(text)) => {
             DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
         }
-        Some(ParameterChoice::Int64Param(millis)) => DateTime::from_timestamp_millis(*millis).map(|_| *millis),
+        Some(ParameterChoice::Int64Param(millis)) => Some(*millis),
         _ => None,
     };
-    time.ok_or_else(|| {
-        InvalidInput::new(
-            "parameters[event_time]",
-            "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC",
-        )
-    })
+    let not_a_time =
+        "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC";
+    let checked = millis.ok_or_else(|| not_a_time.to_owned());
+    let checked = checked.and_then(|millis| event_time::checked(millis).map_err(|error| error.to_string()));
+    checked.map_err(|problem| InvalidInput::new("parameters[event_time]", problem))
 }
 
 #[cfg(test)]

@@ -129,12 +129,16 @@ pub(super) async fn insert<M: Captured>(
     for (model, messages) in by_model {
         let before = logs::get(txn, model).await?;
         let timing = Timing::of(&watches::get(txn, model).await?.settings);
-        let of_messages = messages.iter().map(|message| message.delta(&before, &timing, horizon.num_milliseconds()));
+        let of_messages = messages.iter().map(|message| message.delta(&before, &timing));
         let delta = LogDelta { lost_messages: missing(txn, &messages, *now).await?, ..of_messages.sum() };
         for chunk in chunks.iter().filter(|chunk| chunk.model == *model) {
-            chunks::insert(txn, chunk, before.latest_event, *now).await?;
+            chunks::insert(txn, chunk, before.clock.latest(), *now).await?;
         }
-        logs::apply(txn, model, &before, &delta).await?;
+        let mut clock = before.clock;
+        for request in messages.iter().flat_map(|message| message.event_times(horizon.num_milliseconds())) {
+            clock.take(request, timing.length);
+        }
+        logs::apply(txn, model, &delta, &clock).await?;
         deltas.push((model.clone(), delta));
     }
     Ok(deltas)

@@ -64,7 +64,7 @@ impl Captured for OutcomeMessage {
         self.outcomes.len()
     }
 
-    fn delta(&self, _: &Log, _: &Timing, _: i64) -> LogDelta {
+    fn delta(&self, _: &Log, _: &Timing) -> LogDelta {
         LogDelta { outcomes: self.outcomes.len() as u64, bad_lines: self.bad.len() as u64, ..LogDelta::default() }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::TimestampMicrosecondType};
 use rekindle_bus::{Message, streams, subject};
 use rekindle_dataset::prediction_log::{self, Header};
-use rekindle_domain::{Digest, ModelName};
+use rekindle_domain::{Digest, ModelName, event_time};
 use rekindle_service::chain;
 use uuid::Uuid;
 
@@ -29,13 +29,13 @@ pub(crate) struct PredictionMessage {
 }
 
 impl PredictionMessage {
-    /// The latest event time that may advance the watermark.
-    fn latest_event(&self, horizon_ms: i64) -> Option<i64> {
-        let times = columns::event_times(&self.batch).ok()?;
+    /// The request, the event time in milliseconds, and the time of the answer in microseconds, of each row.
+    fn times(&self) -> Option<impl Iterator<Item = (u128, i64, i64)>> {
+        let (keys, times) = (columns::Keys::of(&self.batch).ok()?, columns::event_times(&self.batch).ok()?);
         let answered = self.batch.column_by_name(columns::ANSWERED_AT)?;
         let answered = arrow::array::AsArray::as_primitive_opt::<TimestampMicrosecondType>(answered)?;
-        let pairs = times.values().iter().zip(answered.values());
-        pairs.filter(|&(&event, &at)| event <= (at / 1_000).saturating_add(horizon_ms)).map(|(&event, _)| event).max()
+        let rows = times.values().iter().zip(answered.values()).enumerate();
+        Some(rows.map(move |(row, (&event, &at))| (keys.key(row).prediction, event, at)))
     }
 }
 
@@ -73,17 +73,25 @@ impl Captured for PredictionMessage {
         self.batch.num_rows()
     }
 
-    fn delta(&self, before: &Log, timing: &Timing, horizon_ms: i64) -> LogDelta {
+    fn delta(&self, before: &Log, timing: &Timing) -> LogDelta {
         let late = columns::event_times(&self.batch).map_or(0, |times| {
-            times.values().iter().filter(|&&time| timing.is_late(time, before.latest_event)).count()
+            times.values().iter().filter(|&&time| timing.is_late(time, before.clock.latest())).count()
         });
         LogDelta {
             predictions: self.batch.num_rows() as u64,
             lost: self.header.lost_before,
             late: late as u64,
-            latest_event: self.latest_event(horizon_ms),
             ..LogDelta::default()
         }
+    }
+
+    fn event_times(&self, horizon_ms: i64) -> Vec<Vec<i64>> {
+        let may_advance = |&(_, event, at): &(u128, i64, i64)| {
+            event_time::RANGE.contains(&event) && event <= (at / 1_000).saturating_add(horizon_ms)
+        };
+        let rows: Vec<(u128, i64, i64)> = self.times().into_iter().flatten().filter(may_advance).collect();
+        let requests = rows.chunk_by(|(one, ..), (other, ..)| one == other);
+        requests.map(|rows| rows.iter().map(|&(_, event, _)| event).collect()).collect()
     }
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {

@@ -51,7 +51,7 @@ impl Evaluation {
         fence: &Fence,
     ) -> Result<Step, Error> {
         let log = logs::get(&self.db, model).await?;
-        let (reported_until, latest_event) = (log.reported_until, log.latest_event);
+        let (reported_until, latest_event) = (log.reported_until, log.clock.latest());
         let next_event = chunks::next_event(&self.db, model, reported_until).await?;
         let timing = Timing::of(settings);
         let progress = plan::Progress { reported_until, next_event, latest_event };
@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         evaluate::contents::tests::{WINDOW, drifted},
+        event_clock::EventClock,
         ownership::{
             self,
             tests::{database, holding, take_over},
@@ -201,7 +202,7 @@ mod tests {
     async fn closed(db: &DatabaseConnection) -> Closed {
         let reports = drifted();
         let model = reports[0].content.window.model.clone();
-        logs::apply(db, &model, &logs::Log::default(), &LogDelta::default()).await.expect("inserts");
+        logs::apply(db, &model, &LogDelta::default(), &EventClock::default()).await.expect("inserts");
         Closed { model, before: None, until: WINDOW.until, reports }
     }
 

@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    ModelName, ReportId, VersionRef, WorkflowId,
+    ModelName, ReportId, VersionRef, WorkflowId, event_time,
     report::{Drift, Verdict, WindowHeader, WindowReport},
 };
 use uuid::Uuid;
 
 use crate::{
     report::{Report, inconclusive_reason},
-    window::{Span, Window, timestamp},
+    window::{Span, Window},
 };
 
 /// The rows of a window.
@@ -65,8 +65,8 @@ pub(super) fn reports(
             model: model.clone(),
             version: of.version,
             slice: String::new(),
-            from: timestamp(window.from),
-            until: timestamp(window.until),
+            from: event_time::clamped(window.from),
+            until: event_time::clamped(window.until),
             rows: of.rows,
             closed_at: now,
         };

@@ -12,7 +12,7 @@ pub(super) struct Progress {
     pub(super) reported_until: Option<i64>,
     /// The earliest event time of the log at or after it.
     pub(super) next_event: Option<i64>,
-    /// The latest event time of the log.
+    /// The event clock of the log.
     pub(super) latest_event: Option<i64>,
 }
 

@@ -81,7 +81,7 @@ impl Evaluation {
     async fn advance_outcomes(&mut self, model: &ModelName, settings: &WatchSettings, oldest: &Report) {
         let timing = Timing::of(settings);
         let advanced = async {
-            let Some(latest) = logs::get(&self.db, model).await?.latest_event else { return Ok(()) };
+            let Some(latest) = logs::get(&self.db, model).await?.clock.latest() else { return Ok(()) };
             let watermark = &mut self.memory.entry(model.clone()).or_default().outcomes;
             if timing.labels_are_due(oldest.window.until, latest) && watermark.until() < Some(latest) {
                 watermark.advance(latest, self.bus.progress(OutcomeMessage::STREAM, OutcomeMessage::CONSUMER).await?);
@@ -194,6 +194,7 @@ fn inconclusive() -> Quality {
         verdict: Verdict::Inconclusive,
         labelled_rows: 0,
         invalid_outcomes: 0,
+        new_classes: BTreeMap::new(),
         metrics: BTreeMap::new(),
         reference_metrics: BTreeMap::new(),
         loss: 0.0,

@@ -1,7 +1,7 @@
 //! The index of chunks: which objects hold the rows of a span or of an id.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Digest, ModelName};
+use rekindle_domain::{Digest, ModelName, event_time};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -121,13 +121,14 @@ pub(crate) async fn next_event(
     model: &ModelName,
     from: Option<i64>,
 ) -> Result<Option<i64>, DbErr> {
-    let mut query = predictions(model);
-    if let Some(from) = from {
-        query = query.filter(chunk::Column::EventMax.gte(from));
-    }
+    // Former builds accepted rows outside of the range: they are in no window.
+    let from = from.unwrap_or(*event_time::RANGE.start()).max(*event_time::RANGE.start());
+    let query = predictions(model)
+        .filter(chunk::Column::EventMax.gte(from))
+        .filter(chunk::Column::EventMin.lte(*event_time::RANGE.end()));
     let least: Option<Option<i64>> =
         query.select_only().column_as(chunk::Column::EventMin.min(), "least").into_tuple().one(db).await?;
-    Ok(least.flatten().map(|least| from.map_or(least, |from| least.max(from))))
+    Ok(least.flatten().map(|least| least.max(from)))
 }
 
 /// Where the first chunk that lies entirely at or after `from` begins.

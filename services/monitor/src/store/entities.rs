@@ -44,7 +44,8 @@ pub(crate) mod chunk {
 pub(crate) mod log {
     use sea_orm::entity::prelude::*;
 
-    /// The state of one model's log. Capture owns the counters and `latest_event`; evaluation owns `reported_until`.
+    /// The state of one model's log. Capture owns the counters and the event clock, `latest_event` and `ahead`; evaluation owns
+    /// `reported_until`.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "logs")]
     pub struct Model {
@@ -58,6 +59,7 @@ pub(crate) mod log {
         pub outcomes: i64,
         pub bad_lines: i64,
         pub latest_event: Option<i64>,
+        pub ahead: Json,
         pub reported_until: Option<i64>,
     }
 

@@ -1,4 +1,4 @@
-//! The state of each model's log: counters, the latest event time, and up to where its windows are reported.
+//! The state of each model's log: counters, the event clock, and up to where its windows are reported.
 
 use std::iter::Sum;
 
@@ -9,10 +9,13 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 
+use serde_json::json;
+
 use super::{counted, entities::log, stored, unreadable};
+use crate::event_clock::EventClock;
 
 /// The state of a model's log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     /// Rows captured.
     pub(crate) predictions: u64,
@@ -24,8 +27,8 @@ pub(crate) struct Log {
     pub(crate) late: u64,
     /// Outcomes captured, repeated ones included.
     pub(crate) outcomes: u64,
-    /// The latest event time, in milliseconds.
-    pub(crate) latest_event: Option<i64>,
+    /// The event clock.
+    pub(crate) clock: EventClock,
     /// Event time up to which windows are reported, in milliseconds.
     pub(crate) reported_until: Option<i64>,
 }
@@ -45,8 +48,6 @@ pub(crate) struct LogDelta {
     pub(crate) outcomes: u64,
     /// Lines dead-lettered.
     pub(crate) bad_lines: u64,
-    /// The latest event time among the rows, in milliseconds.
-    pub(crate) latest_event: Option<i64>,
 }
 
 impl Sum for LogDelta {
@@ -58,23 +59,23 @@ impl Sum for LogDelta {
             late: sum.late + one.late,
             outcomes: sum.outcomes + one.outcomes,
             bad_lines: sum.bad_lines + one.bad_lines,
-            latest_event: Ord::max(sum.latest_event, one.latest_event),
         })
     }
 }
 
 /// The log of a model; empty if nothing was captured yet.
 pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<Log, DbErr> {
-    let row = log::Entity::find_by_id(model.as_str()).one(db).await?;
-    Ok(row.map_or_else(Log::default, |row| Log {
+    let Some(row) = log::Entity::find_by_id(model.as_str()).one(db).await? else { return Ok(Log::default()) };
+    let ahead = serde_json::from_value(row.ahead).map_err(|error| unreadable("logs.ahead", error))?;
+    Ok(Log {
         predictions: counted(row.predictions),
         lost: counted(row.lost),
         lost_messages: counted(row.lost_messages),
         late: counted(row.late),
         outcomes: counted(row.outcomes),
-        latest_event: row.latest_event,
+        clock: EventClock::new(row.latest_event, ahead),
         reported_until: row.reported_until,
-    }))
+    })
 }
 
 /// Every model that has a log.
@@ -83,12 +84,12 @@ pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, 
     names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
 }
 
-/// Applies a change. `before` is the log as read in the same transaction.
+/// Applies a change, and sets the event clock to what it is after it.
 pub(crate) async fn apply(
     txn: &impl ConnectionTrait,
     model: &ModelName,
-    before: &Log,
     delta: &LogDelta,
+    clock: &EventClock,
 ) -> Result<(), DbErr> {
     let fresh = log::ActiveModel {
         model: Set(model.to_string()),
@@ -99,6 +100,7 @@ pub(crate) async fn apply(
         outcomes: Set(0),
         bad_lines: Set(0),
         latest_event: Set(None),
+        ahead: Set(json!([])),
         reported_until: Set(None),
     };
     log::Entity::insert(fresh)
@@ -106,18 +108,18 @@ pub(crate) async fn apply(
         .exec_without_returning(txn)
         .await?;
     let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
-    let mut update = log::Entity::update_many()
+    log::Entity::update_many()
         .filter(log::Column::Model.eq(model.as_str()))
         .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
         .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
         .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(delta.lost_messages))
         .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
         .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, delta.outcomes))
-        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, delta.bad_lines));
-    if delta.latest_event > before.latest_event {
-        update = update.col_expr(log::Column::LatestEvent, Expr::value(delta.latest_event));
-    }
-    update.exec(txn).await?;
+        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, delta.bad_lines))
+        .col_expr(log::Column::LatestEvent, Expr::value(clock.latest()))
+        .col_expr(log::Column::Ahead, Expr::value(json!(clock.ahead())))
+        .exec(txn)
+        .await?;
     Ok(())
 }
 

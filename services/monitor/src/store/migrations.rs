@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::*;
 mod m20261121_000100_monitor;
 mod m20261121_000200_lives;
 mod m20261128_000300_chunks;
+mod m20261128_000400_event_clock;
 
 /// The shared tables and the monitor's own.
 pub struct Migrator;
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261121_000100_monitor::Migration));
         all.push(Box::new(m20261121_000200_lives::Migration));
         all.push(Box::new(m20261128_000300_chunks::Migration));
+        all.push(Box::new(m20261128_000400_event_clock::Migration));
         all
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    ModelName, ReportId, VersionRef, WorkflowId,
+    ModelName, ReportId, VersionRef, WorkflowId, event_time,
     report::{Quality, WindowHeader, WindowReport},
 };
 use sea_orm::{
@@ -12,10 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{counted, entities::report, record, stored, unreadable};
-use crate::{
-    report::Report,
-    window::{Window, timestamp},
-};
+use crate::{report::Report, window::Window};
 
 /// The position of a report in a list by window: the window's end in milliseconds, and the report's id.
 pub(crate) type Cursor = (i64, Uuid);
@@ -35,8 +32,8 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
             bundle: row.bundle_digest.parse().map_err(|error| unreadable("reports.bundle_digest", error))?,
         },
         slice: row.slice,
-        from: timestamp(window.from),
-        until: timestamp(window.until),
+        from: event_time::clamped(window.from),
+        until: event_time::clamped(window.until),
         rows: counted(row.rows),
         closed_at: row.closed_at,
     };

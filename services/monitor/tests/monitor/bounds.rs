@@ -2,7 +2,10 @@
 
 use rekindle_bus::streams;
 use rekindle_dataset::read_parquet;
-use rekindle_domain::report::{Verdict, WindowReport};
+use rekindle_domain::{
+    event_time,
+    report::{Verdict, WindowReport},
+};
 
 use crate::{
     export,
@@ -30,6 +33,36 @@ async fn a_clock_that_is_a_year_ahead_closes_no_window() {
     let reports = world.reported(2, 1).await;
     assert!(reports.iter().all(|report| report.window.rows == 1500), "{reports:?}");
     assert_eq!(world.captured(3301, 0).await.open_windows, 1);
+}
+
+/// A trial before a replay of the past, and times in a wrong unit, which former builds accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_other_event_times_delay_no_window() {
+    let world = World::on_sqlite().await;
+    world.watch().await;
+    let [reference, shifted, last] = three_days();
+    let mut replica = Replica::new(bundle(), MODEL, 1);
+    let at = |time: i64| Row { time, ahead: 0, ..rows(9, 1, START, START + DAY, Distribution::Reference).remove(0) };
+    let (first, after) = (event_time::RANGE.start(), event_time::RANGE.end() + 1);
+    let trial: Vec<Row> = [START + 2 * YEAR, after, first - 1, 0].map(at).into();
+    world.predictions(&replica.log(&trial, 0)).await;
+    world.captured(4, 0).await;
+    world.outcomes("trial", labels(&trial)).await;
+    let far: Vec<Row> = [START + 3 * YEAR, after].map(at).into();
+    for (messages, captured) in [(&reference, 1504), (&far, 1506), (&shifted, 3006), (&last, 3306)] {
+        world.predictions(&replica.log(messages, 0)).await;
+        world.captured(captured, 4).await;
+    }
+    world.outcomes("day-1", labels(&reference)).await;
+    let mut reports = world.reported(3, 2).await;
+    reports.retain(|report| report.window.rows > 1);
+    assert!(reports.iter().all(|report| report.window.rows == 1500) && reports.len() == 2, "{reports:?}");
+    let status = world.captured(3306, 1504).await;
+    assert_eq!((status.late, status.open_windows), (0, 1), "{status:?}");
+    assert_eq!(status.ahead.map(|ahead| ahead.requests), None, "{status:?}");
+
+    let exported = world.client.export_labelled(&export("time")).await.expect("exported");
+    assert_eq!(exported.rows, 1502, "the rows in the range, {exported:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,6 +199,7 @@ fn quality() -> Quality {
         verdict: Verdict::Drifted,
         labelled_rows: 150,
         invalid_outcomes: 0,
+        new_classes: Default::default(),
         metrics: numbers(&[
             ("accuracy", 0.433_333_333_333_333_35),
             ("auc", 0.249_235_748_966_013_3),
@@ -229,6 +230,8 @@ async fn counters_read_back(restored: Restored) {
         watermark: Some(time("2026-01-23T00:19:00Z")),
         chunks: 5,
         open_windows: 1,
+        late: 0,
+        ahead: None,
     };
     assert_eq!(restored.client.capture_status(&late.model).await.expect("recorded"), late);
     let arrival = restored.client.capture_status(&model("arrival")).await.expect("recorded");

@@ -16,8 +16,8 @@ const MINUTE: i64 = 60_000;
 /// Due windows of the model with the backlog.
 const BACKLOG: u32 = 400;
 
-/// Captures one row per minute, and one more that closes the last of `windows` windows of a minute.
-async fn capture_minutes(world: &World, model: &ModelName, windows: u32) {
+/// Captures rows for `windows` windows of a minute, and for one more, which closes the last of them.
+async fn capture_minutes(world: &World, model: &ModelName, windows: u32, rows_per_window: u32) {
     let settings = WatchSettings {
         window: Duration::from_secs(60),
         lateness: Duration::ZERO,
@@ -26,11 +26,12 @@ async fn capture_minutes(world: &World, model: &ModelName, windows: u32) {
     };
     world.set_watch(model, settings).await;
     let until = START + (i64::from(windows) + 1) * MINUTE;
-    let rows = rows(1, windows as usize + 1, START, until, Distribution::Reference);
+    let count = (windows + 1) * rows_per_window;
+    let rows = rows(1, count as usize, START, until, Distribution::Reference);
     for (id, bytes) in Replica::new(bundle(), model.as_str(), 1).log(&rows, 0) {
         world.publish_to(&format!("rekindle.predictions.{model}"), &id, bytes).await;
     }
-    captured(&world.client, model, u64::from(windows) + 1, 0).await;
+    captured(&world.client, model, count.into(), 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,8 +49,8 @@ async fn a_backlog_of_one_model_delays_neither_another_model_nor_shutdown() {
         if names.iter().all(|name| blocker.is_held(name)) { Ok(()) } else { Err("not held".to_owned()) }
     })
     .await;
-    capture_minutes(&world, &backlog, BACKLOG).await;
-    capture_minutes(&world, &single, 1).await;
+    capture_minutes(&world, &backlog, BACKLOG, 1).await;
+    capture_minutes(&world, &single, 1, 20).await;
     assert_eq!(count(&database, "reports").await, 0);
     stop.cancel();
     blocking.await.expect("no panic").expect("infallible");

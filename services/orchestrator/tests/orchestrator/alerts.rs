@@ -61,6 +61,7 @@ async fn degradation(world: &World, until: TimeDelta, version: u32, correlation:
         verdict: Verdict::Drifted,
         labelled_rows: 1_000,
         invalid_outcomes: 0,
+        new_classes: Default::default(),
         metrics: Default::default(),
         reference_metrics: Default::default(),
         loss: 0.9,

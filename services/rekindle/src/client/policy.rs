@@ -8,6 +8,7 @@ use humantime::format_duration;
 use rekindle_client::wire;
 use rekindle_domain::{
     DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings,
+    dataset::DatasetVersion,
     rollout::Strategy,
     validation::{Checks, Violations},
 };
@@ -139,7 +140,30 @@ async fn set(args: Set, platform: &Platform) -> Result<(Policy, u64)> {
         Err(error) => return Err(error.into()),
     };
     let policy = args.applied_to(present)?;
-    Ok(orchestrator.set_policy(&policy, revision).await?)
+    let set = orchestrator.set_policy(&policy, revision).await?;
+    // The policy is set: a dataset that cannot be read is no reason to fail.
+    if let Ok(dataset) = platform.registry().dataset(&policy.dataset, None).await
+        && let Some(warning) = too_few_rows(&set.0, &dataset)
+    {
+        eprintln!("warning: {warning}");
+    }
+    Ok(set)
+}
+
+/// Whether windows will hold fewer rows than a verdict takes, at the rate of the rows of the dataset.
+fn too_few_rows(policy: &Policy, dataset: &DatasetVersion) -> Option<String> {
+    let watch = policy.watch.as_ref()?;
+    let (first, last) = dataset.time_range?;
+    let seconds = (last - first).as_seconds_f64();
+    let rows = dataset.rows as f64 / seconds.max(1.0) * watch.window.as_secs_f64();
+    (seconds > 0.0 && rows < watch.min_rows as f64).then(|| {
+        let window = format_duration(watch.window);
+        format!(
+            "a window of {window} holds about {rows:.0} rows at the rate of {}, fewer than --min-rows {}: its verdict will be inconclusive",
+            dataset.reference(),
+            watch.min_rows
+        )
+    })
 }
 
 impl Set {
@@ -342,6 +366,34 @@ mod tests {
         let flags = ["--gate-confidence", "--holdout", "--max-error-rate", "--drift-margin"];
         assert_eq!(violations(&words, Some(present())), flags);
         assert_eq!(violations(&["--on", "none,drift"], Some(present())), ["--on"]);
+    }
+
+    #[test]
+    fn windows_that_never_hold_enough_rows_are_warned_of() {
+        let time = |day: i64| chrono::DateTime::from_timestamp(day * 86_400, 0).expect("in range");
+        let dataset = |rows| DatasetVersion {
+            name: "daily".parse().expect("a name"),
+            version: 3,
+            content: rekindle_domain::Digest::of(b"rows"),
+            blob: rekindle_domain::Digest::of(b"file"),
+            rows,
+            bytes: 1,
+            columns: Vec::new(),
+            time_column: Some("time".into()),
+            time_range: Some((time(0), time(1000))),
+            parents: Vec::new(),
+            description: String::new(),
+            profile: Vec::new(),
+            created_at: time(1000),
+        };
+        let watch =
+            |days: u64| WatchSettings { window: Duration::from_secs(days * 86_400), ..WatchSettings::default() };
+        let policy = |days| Policy { watch: Some(watch(days)), ..present() };
+        let warning = too_few_rows(&policy(91), &dataset(1000)).expect("91 of 200 rows");
+        assert!(warning.contains("holds about 91 rows at the rate of daily/3, fewer than --min-rows 200"), "{warning}");
+        assert_eq!(too_few_rows(&policy(91), &dataset(100_000)), None);
+        assert_eq!(too_few_rows(&policy(300), &dataset(1000)), None);
+        assert_eq!(too_few_rows(&present(), &dataset(1000)), None, "the settings of the monitor");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use rekindle_domain::{
 };
 
 use super::{
-    Global,
-    output::{number, numbers, when, words},
+    Global, capture,
+    output::{self, Format, number, numbers, when, words},
     page::Limit,
 };
 
@@ -18,8 +18,8 @@ use super::{
 #[command(after_help = "\
 Drift compares the inputs and predictions of a window with the training data of the version. Quality compares the loss of the window
 with that on the validation data, once outcomes are reported. A verdict is inconclusive if a change that matters could have gone
-undetected: too few rows, a version that answered during part of the window only, or rows that could not be read. --json includes the
-reason.")]
+undetected: too few rows, a version that answered during part of the window only, or rows that could not be read. The reason is below the
+table.")]
 pub(crate) struct Args {
     /// Model name
     model: ModelName,
@@ -32,7 +32,24 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let reports = args.limit.fetch(async |page| monitor.reports(&args.model, page).await).await?;
     let header = ["from", "until", "version", "rows", "drift", "top causes", "quality", "labelled", "metrics"];
     global.format().list(&reports, wire::report::to_json, &header, line);
-    Ok(())
+    if global.format() == Format::Table {
+        reports.iter().filter_map(reason).for_each(|reason| output::emit(&reason));
+    }
+    capture::print_notes(&monitor, &args.model).await
+}
+
+/// Why a window is inconclusive, and which of its outcomes the model cannot predict, in one line.
+fn reason(report: &WindowReport) -> Option<String> {
+    let new = report.quality.as_ref().map(|quality| &quality.new_classes).filter(|new| !new.is_empty());
+    let new = new.map(|new| {
+        let classes = new.iter().map(|(class, rows)| format!("{class:?} ({rows})"));
+        format!("outcomes of classes that the training data did not have: {}", classes.collect::<Vec<_>>().join(", "))
+    });
+    let reasons: Vec<String> =
+        Some(report.reason.clone()).filter(|reason| !reason.is_empty()).into_iter().chain(new).collect();
+    let window = when(report.window.from);
+    (!reasons.is_empty())
+        .then(|| format!("{window}, version {}: {}", report.window.version.version, reasons.join("; ")))
 }
 
 fn line(report: &WindowReport) -> Vec<String> {

@@ -8,7 +8,7 @@ use rekindle_domain::{ReplicaState, deployment_status::DeploymentStatus};
 use serde_json::json;
 
 use super::{
-    Global, deploy, exit,
+    Global, capture, deploy, exit,
     output::{self, optional, when, words},
     page::Limit,
     platform::Platform,
@@ -58,6 +58,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     } else {
         output::emit(&problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
         print(&served);
+        for deployment in &served.deployments {
+            capture::print_notes(&platform.monitor(), &deployment.model).await?;
+        }
     }
     Ok(problem.is_none())
 }

@@ -8,7 +8,7 @@ use rekindle_domain::ModelName;
 use serde_json::json;
 
 use super::{
-    Global, file,
+    Global, capture, file,
     output::{self, number},
     parse,
     replay::{self, Options, Outcomes, Progress, Replay},
@@ -55,12 +55,14 @@ pub(crate) struct Args {
 /// Replays a file. Returns whether every request was answered.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let platform = global.platform()?;
+    let (model, monitor) = (args.model.clone(), platform.monitor());
+    let before = monitor.capture_status(&model).await?;
     let table = file::read(&args.file)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
     let bar = output::bar(table.rows() as u64, "{msg} {bar:30} {pos}/{len} rows, {per_sec}, {eta} left");
     let outcomes = args.target.as_ref().map(|target| Outcomes {
         target: target.clone(),
         delay: args.label_delay,
-        monitor: platform.monitor(),
+        monitor: monitor.clone(),
     });
     let options = Options {
         rate: args.speed.map_or(Ok(args.rate), |speed| rate(&table, &args.time, speed))?,
@@ -79,6 +81,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     bar.finish_and_clear();
     let result = result?;
     print(&result, global);
+    capture::wait_for_rows(&monitor, &before, result.rows).await?;
+    capture::print_notes(&monitor, &model).await?;
     Ok(result.failed_requests == 0)
 }
 

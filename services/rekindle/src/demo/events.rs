@@ -46,6 +46,13 @@ fn line(kind: EventKind, data: &Value) -> Option<String> {
     let text = |key: &str| data[key].as_str().unwrap_or_default();
     Some(match kind {
         EventKind::DRIFT_DETECTED | EventKind::DEGRADATION_DETECTED => alert(&wire::event::alert(kind, data).ok()??),
+        EventKind::NEW_CLASS_DETECTED => {
+            let classes: Vec<&String> = data["new_classes"].as_object()?.keys().collect();
+            format!(
+                "outcomes of new classes: {}",
+                classes.iter().map(|class| class.as_str()).collect::<Vec<_>>().join(", ")
+            )
+        }
         EventKind::WORKFLOW_ADVANCED => {
             let reason = if text("reason").is_empty() { String::new() } else { format!(" ({})", text("reason")) };
             let state = text("to_state").trim_start_matches("WORKFLOW_STATE_");

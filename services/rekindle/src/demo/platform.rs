@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{client::platform::Platform, up::Endpoints};
+use crate::{child::end_with_parent, client::platform::Platform, up::Endpoints};
 
 /// Time within which the platform must become ready, and must stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,15 +36,16 @@ impl Child {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join("platform.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let process = Command::new(std::env::current_exe().context("the path of this program is unknown")?)
+        let mut command = Command::new(std::env::current_exe().context("the path of this program is unknown")?);
+        command
             .args(["up", "--free-ports", "--replicas", &replicas.to_string(), "--data-dir"])
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot write both outputs to one log")?)
             .stderr(output)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start the platform")?;
+            .kill_on_drop(true);
+        end_with_parent(&mut command);
+        let process = command.spawn().context("cannot start the platform")?;
         let mut child = Self { process, log, endpoints: Endpoints::default() };
         child.endpoints = child.wait_for_endpoints(&folder.join("endpoints.json")).await?;
         child.platform()?.wait_ready(PATIENCE).await.with_context(|| child.hint())?;

@@ -31,6 +31,8 @@ pub(crate) struct Material<'a> {
     /// Name of the headline score, e.g. `log loss`.
     pub metric: &'static str,
     pub summary: &'a Summary,
+    /// Why no other model was deployed, if none was.
+    pub unchanged_because: Option<&'a str>,
     pub windows: &'a [WindowScores],
     /// Each version after the first, with the event time at which it first answered.
     pub takeovers: &'a [(u32, DateTime<Utc>)],
@@ -53,6 +55,7 @@ struct Page<'a> {
     window: String,
     metric: &'static str,
     summary: &'a Summary,
+    unchanged_because: Option<&'a str>,
     succeeded: usize,
     static_score: String,
     live_score: String,
@@ -118,6 +121,7 @@ pub(crate) fn render(material: &Material<'_>) -> Result<String, askama::Error> {
         window: words(material.window),
         metric: material.metric,
         summary: material.summary,
+        unchanged_because: material.unchanged_because,
         succeeded: material.summary.workflows.iter().filter(|w| w.state == "SUCCEEDED").count(),
         static_score: headline(&material.summary.unchanged),
         live_score: headline(&material.summary.live),

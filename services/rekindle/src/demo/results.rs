@@ -6,14 +6,18 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use chrono::{DateTime, Utc};
 use rekindle_bundle::target::Targets;
-use rekindle_domain::{Task, Trigger, workflow::WorkflowStatus};
+use rekindle_domain::{
+    Task, Trigger,
+    report::{Verdict, WindowReport},
+    workflow::WorkflowStatus,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
     Plan, report,
     scoring::{self, Output, ScoredRow, Target, by_window},
     setup::FirstModel,
-    summary::{Summary, WorkflowSummary},
+    summary::{Scores, Summary, WorkflowSummary},
     timeline::Timeline,
 };
 use crate::client::{page::Limit, platform::Platform, replay::Replay};
@@ -66,10 +70,21 @@ pub(crate) async fn write(
         time_to_respond_s: workflows.iter().filter_map(time_to_respond).max_by(f64::total_cmp),
         seconds: timeline.seconds(),
     };
-    add_scores(&summary, timeline);
+    let monitor = platform.monitor();
+    let reports = Limit::NONE.fetch(async |page| monitor.reports(&plan.model, page).await).await?;
+    let unchanged_because = match (&summary.unchanged, &summary.live) {
+        (Some(unchanged), Some(live)) => {
+            add_scores(&summary, unchanged, live, timeline);
+            None
+        }
+        _ => Some(why_unchanged(&reports, &workflows)),
+    };
+    if let Some(reason) = &unchanged_because {
+        timeline.add(format!("no redeployment: {reason}"));
+    }
     let windows = by_window(task, &rows, plan.window);
     let moments: Vec<_> = takeovers.iter().map(|&(version, at, _)| (version, at)).collect();
-    let (registry, monitor) = (platform.registry(), platform.monitor());
+    let registry = platform.registry();
     let mut versions = Limit::NONE.fetch(async |page| registry.model_versions(&plan.model, page).await).await?;
     versions.sort_by_key(|version| version.version);
     let material = report::Material {
@@ -83,9 +98,10 @@ pub(crate) async fn write(
         window: plan.window,
         metric: if task == Task::Regression { "mean absolute error" } else { "log loss" },
         summary: &summary,
+        unchanged_because: unchanged_because.as_deref(),
         windows: &windows,
         takeovers: &moments,
-        reports: &Limit::NONE.fetch(async |page| monitor.reports(&plan.model, page).await).await?,
+        reports: &reports,
         workflows: &workflows,
         versions: &versions,
         timeline: &timeline.entries(),
@@ -101,11 +117,27 @@ fn write_file(plan: &Plan, name: &str, text: &str) -> Result<()> {
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn add_scores(summary: &Summary, timeline: &Timeline) {
-    let (Some(unchanged), Some(live)) = (&summary.unchanged, &summary.live) else {
-        timeline.add("no redeployment: nothing to compare");
-        return;
-    };
+/// Why no other model was deployed, from what was reported and tried.
+fn why_unchanged(reports: &[WindowReport], workflows: &[WorkflowStatus]) -> String {
+    if let Some(last) = workflows.last() {
+        let state = last.state.name().to_lowercase();
+        return format!("{} retrainings, the last of which is {state}: {}", workflows.len(), last.reason);
+    }
+    let verdicts = |verdict: Verdict| reports.iter().filter(|report| report.drift.verdict == verdict).count();
+    let (stable, inconclusive) = (verdicts(Verdict::Stable), verdicts(Verdict::Inconclusive));
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for report in reports.iter().filter(|report| report.drift.verdict == Verdict::Inconclusive) {
+        *reasons.entry(report.reason.as_str()).or_default() += 1;
+    }
+    let frequent = reasons.into_iter().max_by_key(|&(_, count)| count).map(|(reason, _)| format!(", e.g. {reason}"));
+    format!(
+        "of {} windows none has drifted or degraded; {stable} are stable, {inconclusive} inconclusive{}",
+        reports.len(),
+        frequent.unwrap_or_default()
+    )
+}
+
+fn add_scores(summary: &Summary, unchanged: &Scores, live: &Scores, timeline: &Timeline) {
     if let (Some(unchanged), Some(live)) = (unchanged.headline(), live.headline()) {
         timeline.add(format!("after the first redeployment: {live:.4} live, {unchanged:.4} with the first model"));
     }

@@ -18,6 +18,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::child::end_with_parent;
+
 /// Environment variable with the path of the server program.
 const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
 /// Time within which the server must stop after SIGTERM.
@@ -72,22 +74,6 @@ impl NatsServer {
         Ok(())
     }
 }
-
-/// A killed parent must not leave a server behind that keeps the storage locked.
-#[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "the only way to run code between fork and exec; the closure only makes one system call"
-)]
-fn end_with_parent(command: &mut Command) {
-    // SAFETY: prctl is async-signal-safe, and the closure neither allocates nor locks.
-    unsafe {
-        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(std::io::Error::from));
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_: &mut Command) {}
 
 fn configuration(folder: &Path, port: u16) -> Result<String> {
     let store = folder.join("store");

@@ -1,0 +1,98 @@
+//! Notes on rows that no report counts, or that wait: for `reports`, `status` and `replay`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::HumanCount;
+use rekindle_client::Monitor;
+use rekindle_domain::{ModelName, prediction_log::CaptureStatus};
+use tokio::time::{Instant, sleep};
+
+use super::output::when;
+
+/// How long `replay` waits for its rows to be captured before it prints notes.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(200);
+
+/// Waits until the log of a model has `rows` more rows than `before`, or at most [`PATIENCE`].
+pub(crate) async fn wait_for_rows(monitor: &Monitor, before: &CaptureStatus, rows: u64) -> Result<()> {
+    let (known, deadline) = (|status: &CaptureStatus| status.predictions + status.lost, Instant::now() + PATIENCE);
+    while Instant::now() < deadline && known(&monitor.capture_status(&before.model).await?) < known(before) + rows {
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Prints the notes on a model's rows to standard error, if there are any.
+pub(crate) async fn print_notes(monitor: &Monitor, model: &ModelName) -> Result<()> {
+    for note in notes(&monitor.capture_status(model).await?) {
+        eprintln!("note: {model}: {note}");
+    }
+    Ok(())
+}
+
+/// One sentence for each kind of rows.
+fn notes(status: &CaptureStatus) -> Vec<String> {
+    let mut notes = Vec::new();
+    if status.late > 0 {
+        let (late, all) = (HumanCount(status.late), HumanCount(status.predictions));
+        let watermark = when(status.watermark);
+        notes.push(format!("{late} of {all} rows came too late for their windows: the watermark is at {watermark}"));
+    }
+    if let Some(ahead) = status.ahead {
+        let (rows, requests) = (count(ahead.rows, "row"), count(ahead.requests, "request"));
+        let (from, than) = match status.watermark {
+            Some(watermark) => (when(ahead.from), format!("the watermark, {}", when(watermark))),
+            None => (when(ahead.from), "any watermark yet".to_owned()),
+        };
+        notes.push(format!(
+            "ahead of {than}: {rows} of {requests}, the earliest at {from}; it follows once 20 rows of 3 requests are ahead"
+        ));
+    }
+    notes
+}
+
+fn count(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", HumanCount(number), if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+    use rekindle_domain::prediction_log::RowsAhead;
+
+    use super::*;
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().expect(text)
+    }
+
+    fn status() -> CaptureStatus {
+        CaptureStatus {
+            model: "m".parse().expect("a name"),
+            predictions: 5_808,
+            lost: 0,
+            lost_messages: 0,
+            outcomes: 0,
+            watermark: Some(time("2026-11-27T00:00:00Z")),
+            late: 0,
+            ahead: None,
+            chunks: 3,
+            open_windows: 1,
+        }
+    }
+
+    #[test]
+    fn late_rows_and_rows_ahead_are_explained() {
+        assert_eq!(notes(&status()), Vec::<String>::new());
+        let ahead = RowsAhead { rows: 1, requests: 1, from: time("2027-01-01T00:00:00Z") };
+        assert_eq!(
+            notes(&CaptureStatus { late: 5_593, ahead: Some(ahead), ..status() }),
+            [
+                "5,593 of 5,808 rows came too late for their windows: the watermark is at 2026-11-27 00:00:00",
+                "ahead of the watermark, 2026-11-27 00:00:00: 1 row of 1 request, the earliest at 2027-01-01 00:00:00; it \
+                 follows once 20 rows of 3 requests are ahead",
+            ]
+        );
+    }
+}
