@@ -2,10 +2,13 @@
 
 use std::{ops::Deref, time::Duration};
 
-use async_nats::jetstream::{self, AckKind, message::Acker};
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, AckKind, message::Acker},
+};
 use chrono::{DateTime, Utc};
 
-use crate::{Bus, Error, subject};
+use crate::{Bus, Error, dead_letter, subject};
 
 /// A message of a stream: subject, headers, payload, and its JetStream metadata.
 #[derive(Debug, Clone)]
@@ -76,9 +79,12 @@ impl Delivery {
     }
 
     /// Copies the message to the dead letters of `consumer` with the reason, then ends its delivery. If the copy fails, the message is
-    /// redelivered.
+    /// redelivered. A large body is cut ([`dead_letter::bounded`]).
     pub async fn dead_letter(&self, bus: &Bus, consumer: &str, reason: &str) -> Result<(), Error> {
-        let mut headers = self.headers.clone().unwrap_or_default();
+        let headers = self.headers.clone().unwrap_or_default();
+        // Headers count towards the size that the server accepts.
+        let mut headers =
+            if dead_letter::size(&headers) > dead_letter::MAX_HEADERS { HeaderMap::new() } else { headers };
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(1000).collect();
         headers.insert("Rekindle-Dead-Reason", reason.as_str());
         headers.insert("Rekindle-Dead-Consumer", consumer);
@@ -87,7 +93,8 @@ impl Delivery {
         headers.insert("Rekindle-Dead-Subject", self.subject.as_str());
         headers.insert("Rekindle-Dead-Deliveries", self.deliveries.to_string().as_str());
         let id = format!("{consumer}/{}/{}/{}", self.stream, self.sequence, self.stored_at.timestamp_micros());
-        bus.publish(subject::dead_letters(consumer), &id, headers, self.payload.clone()).await?;
+        let body = dead_letter::bounded(self.payload.clone(), &mut headers);
+        bus.publish(subject::dead_letters(consumer), &id, headers, body).await?;
         self.acknowledge(AckKind::Term).await
     }
 

@@ -14,6 +14,7 @@
 pub mod bucket;
 pub mod cloudevent;
 pub mod consumer;
+pub mod dead_letter;
 pub mod relay;
 pub mod streams;
 pub mod subject;

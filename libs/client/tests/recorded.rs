@@ -45,8 +45,9 @@ fn evaluations_read_back() {
 #[test]
 fn every_kind_of_event_is_recorded() {
     let recorded: BTreeSet<String> = events().into_iter().map(|(kind, _)| kind.ce_type()).collect();
-    let all: BTreeSet<String> = EventKind::ALL.iter().map(|kind| kind.ce_type()).collect();
-    assert_eq!(recorded, all);
+    let later = [EventKind::NEW_CLASS_DETECTED];
+    let all = EventKind::ALL.iter().filter(|kind| !later.contains(kind));
+    assert_eq!(recorded, all.map(|kind| kind.ce_type()).collect());
 }
 
 // The shapes of alerts and jobs changed after 0.1.0, before anybody depended on them. Messages in transit across that upgrade must be

@@ -257,7 +257,9 @@ pub(crate) fn type_of_kind(found: &DataType, kind: ColumnKind) -> Option<DataTyp
 
 fn concat_column(tables: &[Table], name: &str) -> Result<ArrayRef, Error> {
     let arrays = tables.iter().map(|table| table.column(name)).collect::<Result<Vec<_>, Error>>()?;
-    let known = arrays.iter().filter(|array| array.null_count() < array.len()).map(|array| array.data_type().clone());
+    // A CSV column without values is of type text for want of another.
+    let is_known = |array: &&&ArrayRef| array.null_count() < array.len() || array.data_type() != &DataType::Utf8;
+    let known = arrays.iter().filter(is_known).map(|array| array.data_type().clone());
     let target = known.reduce(|one, other| wider(&one, &other)).unwrap_or_else(|| arrays[0].data_type().clone());
     let parts = tables.iter().map(|table| lossless(name, table.column(name)?, &target));
     let parts = parts.collect::<Result<Vec<_>, Error>>()?;

@@ -147,8 +147,18 @@ fn types_without_canonical_form_are_refused_by_name() {
 
 /// The sources as one table; these columns of CSV files are read as text.
 fn joined(inputs: &[Input], options: &IngestOptions, texts: &[String]) -> Option<Table> {
-    let tables: Vec<Table> = inputs.iter().map(|input| input.table_with(texts)).collect::<Result<_, _>>().ok()?;
+    // The type of a Parquet column counts, whether it has values or not.
+    let declared = inputs.iter().filter(|input| input.format == FileFormat::Parquet).flat_map(|input| {
+        let table = input.table().unwrap();
+        let is_text = |name: &&str| table.column(name).unwrap().data_type() == &DataType::Utf8;
+        table.schema.names().filter(is_text).map(str::to_owned).collect::<Vec<_>>()
+    });
+    let declared: Vec<String> = declared.collect();
+    let texts = [texts, &declared].concat();
+    let tables: Vec<Table> = inputs.iter().map(|input| input.table_with(&texts)).collect::<Result<_, _>>().ok()?;
     let table = if tables.len() == 1 { tables[0].clone() } else { Table::concat(&tables).ok()? };
+    let declared = declared.into_iter().filter(|name| table.schema.column(name).is_some());
+    let table = table.with_kinds(&declared.map(|name| (name, ColumnKind::Categorical)).collect()).ok()?;
     table.with_kinds(&options.kinds).ok()
 }
 

@@ -4,14 +4,16 @@ use std::{path::Path, time::Duration};
 
 use rekindle_domain::validation::{Checks, Violations};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqlxError,
+    Statement,
     sqlx::{
-        Executor as _,
-        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+        Connection as _, Executor as _,
+        sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous},
     },
 };
 use sea_orm_migration::MigratorTrait;
 use serde::Deserialize;
+use tokio::time::{Instant, sleep};
 
 use crate::{Error, transaction};
 
@@ -53,6 +55,9 @@ fn is_supported(url: &str) -> bool {
 /// How long a write waits for another writer on SQLite, and a call for a free connection on either.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pause between two attempts to open a database that another process is creating.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 /// Opens the database. While PostgreSQL refuses connections, retries for up to 30 s.
 pub async fn connect(config: &Config) -> Result<DatabaseConnection, Error> {
     let url = config.url.as_str();
@@ -69,10 +74,16 @@ pub async fn connect(config: &Config) -> Result<DatabaseConnection, Error> {
     } else {
         return Err(Error::UnknownDatabase { url: without_credentials(url) });
     }
-    // Boxed, since the driver's future is large and would be part of every caller's.
-    Box::pin(Database::connect(options))
-        .await
-        .map_err(|source| Error::Connect { url: without_credentials(url), source })
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Boxed, since the driver's future is large and would be part of every caller's.
+        match Box::pin(Database::connect(options.clone())).await {
+            // Of several processes that open a new SQLite file at once, one switches it to the write-ahead log, for which the others do
+            // not wait by themselves.
+            Err(error) if transaction::is_conflict(&error) && Instant::now() < deadline => sleep(BUSY_PAUSE).await,
+            opened => return opened.map_err(|source| Error::Connect { url: without_credentials(url), source }),
+        }
+    }
 }
 
 /// The transaction of a process that is stopped would keep its locks for ever: no other instance could take over its leases.
@@ -91,9 +102,23 @@ fn prepare_sqlite(url: &str, options: &mut ConnectOptions) -> Result<(), Error> 
         options.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
     } else {
         create_folder(url)?;
+        options.map_sqlx_sqlite_pool_opts(|pool| pool.after_release(|connection, _| Box::pin(is_usable(connection))));
     }
     options.map_sqlx_sqlite_opts(durable);
     Ok(())
+}
+
+/// Whether the last transaction of a connection has ended. SQLite rolls back by itself, e.g. when the disk is full: the rollback that
+/// follows then fails, and transactions that run on the connection later would be part of one that is never committed. Such a connection is
+/// closed.
+async fn is_usable(connection: &mut SqliteConnection) -> Result<bool, SqlxError> {
+    // A rollback may still be queued behind a dropped transaction.
+    connection.ping().await?;
+    if connection.is_in_transaction() {
+        tracing::warn!("a transaction did not end as it was asked to: its connection is closed");
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// Write-ahead log with a sync at every commit: readers never wait for the writer, and a committed transaction survives a power loss.

@@ -119,7 +119,7 @@ fn is_duplicate(error: &(dyn StdError + 'static)) -> bool {
 
 /// Whether the database reports a conflict with another transaction: PostgreSQL's serialization failure (40001) and deadlock (40P01),
 /// SQLite's busy (5, with its extended codes).
-fn is_conflict(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_conflict(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(code) = driver_code(error) {

@@ -4,6 +4,7 @@
 //! Only tests may depend on this crate. A server that is not installed is a panic that names the install command
 //! (`scripts/install-tools.sh`), never a skipped test.
 
+pub mod disk;
 pub mod fixture;
 pub mod nats;
 pub mod postgres;
@@ -12,6 +13,7 @@ pub mod s3;
 mod process;
 mod wait;
 
+pub use disk::SmallDisk;
 pub use fixture::Fixture;
 pub use nats::NatsServer;
 pub use postgres::Postgres;

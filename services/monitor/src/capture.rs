@@ -257,7 +257,7 @@ impl Capture {
         }
         // After the flush, which fails without the lease: a dead letter is an acknowledgement too.
         for (delivery, reason) in invalid {
-            dead_letter::message::<M>(&self.bus, delivery, &reason).await;
+            dead_letter::message::<M>(&self.bus, &self.artifacts, delivery, &reason).await;
         }
         ack(&valid).await;
         Ended::Captured
@@ -272,7 +272,7 @@ impl Capture {
         self.flush(fence, messages.to_vec(), chrono::Utc::now()).await?;
         for (delivery, message) in deliveries.iter().zip(messages) {
             if !message.bad_lines().is_empty() {
-                dead_letter::lines::<M>(&self.bus, delivery, message.bad_lines()).await?;
+                dead_letter::lines::<M>(&self.bus, &self.artifacts, delivery, message.bad_lines()).await?;
             }
         }
         Ok(())

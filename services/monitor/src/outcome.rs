@@ -73,9 +73,18 @@ struct Line {
     #[serde(default)]
     row: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
+    label: Option<Given>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<f64>,
+}
+
+/// A label as JSON writes it. A number is the class of that name for a classifier.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Text(String),
+    Boolean(bool),
+    Number(f64),
 }
 
 /// Parses a message into valid outcomes, with line numbers from 1, and invalid lines. Blank lines are skipped.
@@ -104,7 +113,9 @@ fn parse_line(line: &[u8]) -> Result<Outcome, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| format!("not an outcome: {error}"))?;
     let prediction = line.prediction_id.parse().map_err(|error| format!("prediction_id: {error}"))?;
     let (field, label) = match (line.label, line.number) {
-        (Some(class), None) => ("label", Label::Class(class)),
+        (Some(Given::Text(class)), None) => ("label", Label::Class(class)),
+        (Some(Given::Boolean(class)), None) => ("label", Label::Class(class.to_string())),
+        (Some(Given::Number(number)), None) => ("label", Label::Number(number)),
         (None, Some(number)) => ("number", Label::Number(number)),
         (None, None) => return Err("label: is missing: specify label or number".to_owned()),
         (Some(_), Some(_)) => return Err("label: specify either label or number, not both".to_owned()),
@@ -123,7 +134,7 @@ pub fn encode(outcomes: &[Outcome], max_bytes: usize) -> Vec<Vec<u8>> {
     let mut messages: Vec<Vec<u8>> = Vec::new();
     for outcome in outcomes {
         let (label, number) = match &outcome.label {
-            Label::Class(class) => (Some(class.clone()), None),
+            Label::Class(class) => (Some(Given::Text(class.clone())), None),
             Label::Number(number) => (None, Some(*number)),
         };
         let line = Line { prediction_id: outcome.prediction.to_string(), row: outcome.row, label, number };
@@ -156,6 +167,18 @@ mod tests {
         assert_eq!(good[1].1.label, Label::Number(12.5));
         assert_eq!(bad.len(), 1);
         assert_eq!((bad[0].line, bad[0].text.as_str()), (3, "nonsense"));
+    }
+
+    #[test]
+    fn a_label_is_a_text_a_number_or_a_boolean() {
+        for (label, expected) in [
+            ("\"1\"", Label::Class("1".to_owned())),
+            ("1", Label::Number(1.0)),
+            ("true", Label::Class("true".to_owned())),
+        ] {
+            let (good, bad) = parse(format!(r#"{{"prediction_id":"{ID}","label":{label}}}"#).as_bytes());
+            assert_eq!((good[0].1.label.clone(), bad.len()), (expected, 0), "{label}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The control plane (registry, trainer, monitor, orchestrator) has one port; each inference replica has its own. The services are those of
 //! `rekindle serve` and communicate only through these ports and the bus.
 
+mod lock;
 mod nats;
 
 use std::{
@@ -89,12 +90,14 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let data = args.data_dir.canonicalize().context("the data folder has no absolute path")?;
     let mut settings = in_folder(Settings::load(args.config.as_deref(), Vec::new(), Scope::Platform)?, &data)?;
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
+    let lock = lock::lock(&data).await?;
 
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
         return run_on(args, settings, &data, shutdown).await;
     }
-    let mut nats = NatsServer::start(&data.join("nats"), port_or_free(args.nats_port, args.free_ports).await?)?;
+    let port = port_or_free(args.nats_port, args.free_ports).await?;
+    let mut nats = NatsServer::start(&data.join("nats"), port, lock.try_clone().context("cannot share the lock")?)?;
     settings.bus.url = nats.url();
     let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone()));
     let outcome = tokio::select! {

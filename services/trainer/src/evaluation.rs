@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use rekindle_bundle::{Model, Prediction, target::Targets};
 use rekindle_dataset::Table;
 use rekindle_domain::{
-    Digest, Gate,
+    Digest, Gate, Task,
     evaluation::{Evaluation, SliceEvaluation},
     job::Evaluate,
 };
@@ -119,9 +119,14 @@ fn reason(
     worse: Option<&SliceEvaluation>,
 ) -> String {
     let percent = 100.0 * gate.confidence;
+    let bound = if found.lower > 0.0 {
+        format!("lower by at least {:.4}", found.lower)
+    } else {
+        format!("higher by at most {:.4}", -found.lower)
+    };
+    let challenger_loss = champion_loss - found.mean;
     let numbers = format!(
-        "the mean loss falls by {:.4} from {champion_loss:.4}, with {percent} % confidence by at least {:.4}",
-        found.mean, found.lower
+        "its mean loss is {challenger_loss:.4}, that of the champion {champion_loss:.4}; with {percent} % confidence it is {bound}"
     );
     match (worse, beyond_margin.lower > 0.0) {
         (Some(slice), _) => format!("the challenger is worse where {} is {}: {numbers}", slice.column, slice.value),
@@ -135,7 +140,9 @@ fn reason(
 
 fn check_comparable(comparison: &Comparison<'_>) -> Result<(), Error> {
     let (old, new) = (comparison.champion.manifest(), comparison.challenger.manifest());
-    if old.target == new.target && old.task == new.task {
+    // Models of different classes have one loss: a class that a model does not know has the maximum loss.
+    let is_regression = |task: Task| task == Task::Regression;
+    if old.target == new.target && is_regression(old.task) == is_regression(new.task) {
         return Ok(());
     }
     Err(Error::Evaluation(format!(

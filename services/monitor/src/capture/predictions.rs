@@ -19,6 +19,8 @@ use crate::{
 
 /// Greatest message number that is plausible within one incarnation; sums of such numbers stay far below the bounds of a column.
 const MAX_SEQUENCE: u64 = 1 << 48;
+/// Most rows that a replica can have lost since its previous message. Sums of such numbers stay below the bounds of a column.
+const MAX_LOST: u64 = 1 << 32;
 
 /// One message of a replica.
 #[derive(Clone)]
@@ -48,6 +50,9 @@ impl Captured for PredictionMessage {
         let model = subject::parse_predictions(&message.subject).map_err(|error| chain(&error))?;
         if model != header.model {
             return Err(format!("the subject names model {model}, the message {}", header.model));
+        }
+        if header.lost_before > MAX_LOST {
+            return Err(format!("it declares {} rows lost: expected at most {MAX_LOST}", header.lost_before));
         }
         if header.sequence > MAX_SEQUENCE {
             return Err(format!("its sequence number is {}: expected at most {MAX_SEQUENCE}", header.sequence));

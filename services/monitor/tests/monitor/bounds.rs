@@ -3,7 +3,7 @@
 use rekindle_bus::streams;
 use rekindle_dataset::read_parquet;
 use rekindle_domain::{
-    event_time,
+    Digest, event_time,
     report::{Verdict, WindowReport},
 };
 
@@ -63,6 +63,36 @@ async fn requests_with_other_event_times_delay_no_window() {
 
     let exported = world.client.export_labelled(&export("time")).await.expect("exported");
     assert_eq!(exported.rows, 1502, "the rows in the range, {exported:?}");
+}
+
+/// Numbers and sizes at their bounds become dead letters, which the bus accepts, and the next good message is captured.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_stops_the_capture() {
+    let world = World::on_sqlite().await;
+    let day = rows(1, 30, START, START + DAY, Distribution::Reference);
+    let mut replica = Replica::new(bundle(), MODEL, 1);
+    for lost in [u64::MAX, i64::MAX as u64, 1 << 40] {
+        world.predictions(&[replica.log_lost(&day, lost)]).await;
+    }
+    let binary = vec![0xff; 600_000];
+    world.publish("outcomes", "binary", binary.clone().into()).await;
+    world.publish("outcomes", "lines", binary.chunks(3_000).collect::<Vec<_>>().join(&b'\n').into()).await;
+    world.publish("predictions", "binary", binary.clone().into()).await;
+    world.predictions(&replica.log(&day, 0)).await;
+    world.outcomes("good", labels(&day)).await;
+    let status = world.captured(30, 30).await;
+    assert_eq!((status.lost, status.lost_messages), (0, 3), "{status:?}");
+    let dead = world.stream(streams::DEAD_LETTERS, 6).await;
+    assert!(dead.iter().all(|letter| letter.payload.len() <= 256 << 10), "as the bus accepts them");
+    let header = |letter: &async_nats::Message, name: &str| {
+        letter.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
+    };
+    let cut = dead.iter().filter_map(|letter| header(letter, "Rekindle-Dead-Body-Digest"));
+    let cut: Vec<Digest> = cut.map(|digest| digest.parse().expect("a digest")).collect();
+    assert!(cut.contains(&Digest::of(&binary)), "{cut:?}");
+    for digest in cut {
+        world.artifacts.get(&digest).await.expect("the whole body is kept");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,7 +117,7 @@ impl RecipeArgs {
             recipe.target.clone_from(target);
         }
         if !self.ignore.is_empty() {
-            recipe.ignore.clone_from(&self.ignore);
+            recipe.ignore = self.ignore.iter().filter(|name| !name.is_empty()).cloned().collect();
         }
         recipe.task = self.task.map(Task::from).or(recipe.task);
         if let Some(architecture) = self.architecture {

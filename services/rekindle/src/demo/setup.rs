@@ -84,8 +84,8 @@ async fn register(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Resu
 
 /// The recipe of every training: the defaults for this target.
 fn recipe(plan: &Plan) -> Recipe {
-    let (ignore, seed) = (plan.args.ignore.clone(), plan.args.seed);
-    Recipe { ignore, seed, ..Recipe::for_target(plan.args.target.clone()) }
+    let ignore = plan.args.ignore.iter().filter(|name| !name.is_empty()).cloned().collect();
+    Recipe { ignore, seed: plan.args.seed, ..Recipe::for_target(plan.args.target.clone()) }
 }
 
 async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -33,16 +34,16 @@ pub(crate) struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts the server on a loopback port with its files in `folder`.
-    pub(crate) fn start(folder: &Path, port: u16) -> Result<Self> {
+    /// Starts the server on a loopback port with its files in `folder`. It holds `lock` until it ends, also if this process ends before.
+    pub(crate) fn start(folder: &Path, port: u16, lock: File) -> Result<Self> {
         let program = find_program()?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let settings = folder.join("nats.conf");
         std::fs::write(&settings, configuration(folder, port)?)
             .with_context(|| format!("cannot write {}", settings.display()))?;
-        let log = std::fs::File::create(folder.join("nats.log")).context("cannot create the log of nats-server")?;
+        let log = File::create(folder.join("nats.log")).context("cannot create the log of nats-server")?;
         let mut command = Command::new(&program);
-        command.arg("--config").arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.arg("--config").arg(&settings).stdin(lock).stdout(Stdio::null()).stderr(log);
         // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
         command.process_group(0).kill_on_drop(true);
         end_with_parent(&mut command);

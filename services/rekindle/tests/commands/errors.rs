@@ -54,3 +54,13 @@ fn help_config_and_completions_require_no_platform() {
     assert!(script.code == 0 && script.out.contains("_rekindle"));
     assert_eq!(alone(&["completions", "abacus"]).code, 2);
 }
+
+#[test]
+fn a_data_folder_in_use_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = std::fs::File::create(folder.path().join("lock")).expect("a file");
+    other.try_lock().expect("nobody else has it");
+    let refused = alone(&["up", "--free-ports", "--data-dir", folder.path().to_str().expect("UTF-8")]);
+    assert!(refused.code == 1 && refused.err.contains("another platform works in"), "{refused:?}");
+    assert!(!folder.path().join("nats").exists(), "nothing was started");
+}
