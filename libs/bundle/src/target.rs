@@ -59,10 +59,18 @@ impl Targets {
         let labels = labels.into_iter();
         match classes {
             Some(classes) => {
-                let position = |name: &str| classes.iter().position(|class| class == name);
+                let exactly = |name: &str| classes.iter().position(|class| class == name);
+                let alike = |wanted: &str| {
+                    let mut found = (0..).zip(classes).filter(|(_, class)| canonical(class).as_deref() == Some(wanted));
+                    let first = found.next().map(|(index, _)| index);
+                    first.filter(|_| found.next().is_none())
+                };
                 let index = |label: Label<'_>| match label {
-                    Label::Class(name) => position(name).or_else(|| position(&canonical(name)?)),
-                    Label::Number(number) => position(&class_of_number(number)),
+                    Label::Class(name) => exactly(name).or_else(|| alike(&canonical(name)?)),
+                    Label::Number(number) => {
+                        let name = class_of_number(number);
+                        exactly(&name).or_else(|| alike(&name))
+                    }
                 };
                 Ok(Self::Classes(labels.map(index).collect()))
             }
@@ -95,7 +103,8 @@ impl Targets {
 /// The class of a number or a boolean in another spelling: `1.0` and `+1` are the class `1`, `True` is `true`. A number with leading
 /// zeros is a code, which has one spelling.
 fn canonical(text: &str) -> Option<String> {
-    let is_code = text.trim_start_matches(['+', '-']).starts_with('0') && !text.contains(['.', 'e', 'E']);
+    let digits = text.trim_start_matches(['+', '-']);
+    let is_code = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|digit| digit.is_ascii_digit());
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && !is_code);
     let boolean = || Some(text.to_ascii_lowercase()).filter(|lower| ["true", "false"].contains(&lower.as_str()));
     number.map(class_of_number).or_else(boolean)
@@ -137,6 +146,9 @@ mod tests {
         }
         assert_eq!(index("0.0", ["0", "1"]), Some(0));
         assert_eq!(index("True", ["false", "true"]), Some(1));
+        // The class may be in the other spelling, if only one is.
+        assert_eq!((index("1", ["1.0", "2.0"]), index("+1", ["1.0", "1e0"])), (Some(0), None));
+        assert_eq!(index("TRUE", ["True", "no"]), Some(0));
         // Codes are text: "1" is not "01", and "01" is not "1".
         assert_eq!(
             (index("1", ["01", "02"]), index("01", ["01", "02"]), index("01", ["0", "1"])),

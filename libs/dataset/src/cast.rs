@@ -129,8 +129,7 @@ pub(crate) fn wider(one: &DataType, other: &DataType) -> DataType {
     }
 }
 
-/// Converts a canonical column to another canonical type. Missing values stay missing; not-a-number is missing in other types than
-/// numbers.
+/// Converts a canonical column to another canonical type. Missing values stay missing, and not-a-number is missing.
 ///
 /// # Errors
 /// The first value that the type cannot hold unchanged.
@@ -158,7 +157,8 @@ fn convert<T>(
 ) -> Result<Vec<Option<T>>, Error> {
     let at = |row| match value_at(array, row) {
         None => Ok(None),
-        Some(Value::Float(value)) if value.is_nan() && *to != DataType::Float64 => Ok(None),
+        Some(Value::Float(value)) if value.is_nan() => Ok(None),
+        Some(Value::Text(text)) if *to == DataType::Float64 && parse_float(text).is_some_and(f64::is_nan) => Ok(None),
         Some(value) => change(value).map(Some).ok_or_else(|| Error::Lossy {
             column: name.to_owned(),
             row,

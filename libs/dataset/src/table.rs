@@ -261,8 +261,12 @@ fn concat_column(tables: &[Table], name: &str) -> Result<ArrayRef, Error> {
     let is_known = |array: &&&ArrayRef| array.null_count() < array.len() || array.data_type() != &DataType::Utf8;
     let known = arrays.iter().filter(is_known).map(|array| array.data_type().clone());
     let target = known.reduce(|one, other| wider(&one, &other)).unwrap_or_else(|| arrays[0].data_type().clone());
-    let parts = tables.iter().map(|table| lossless(name, table.column(name)?, &target));
-    let parts = parts.collect::<Result<Vec<_>, Error>>()?;
+    let converted =
+        |to: &DataType| arrays.iter().map(|&array| lossless(name, array, to)).collect::<Result<Vec<_>, _>>();
+    // Whole numbers are often stored as floats for want of a missing integer: they stay integers beside integers.
+    let has_integers = arrays.iter().any(|array| array.data_type() == &DataType::Int64);
+    let whole = (target == DataType::Float64 && has_integers).then(|| converted(&DataType::Int64).ok()).flatten();
+    let parts = whole.map_or_else(|| converted(&target), Ok)?;
     let arrays: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
     compute::concat(&arrays).map_err(Error::arrow("concatenate a column"))
 }

@@ -59,7 +59,13 @@ impl EventClock {
     /// Takes the rows of one request. `window` is the window length.
     pub(crate) fn take(&mut self, mut times: Vec<i64>, window: i64) {
         times.sort_unstable();
-        let near = times.iter().take_while(|&&time| self.move_near(time, window)).count();
+        // The clock before the request decides: its own rows cannot lead each other on.
+        let limit = self.latest.map(|latest| latest.saturating_add(window));
+        let near = limit.map_or(0, |limit| times.partition_point(|&time| time <= limit));
+        if let Some(&last) = times[..near].last() {
+            self.latest = self.latest.max(Some(last));
+            self.reach(window);
+        }
         self.outvote(near);
         let Some(&time) = times.get(near) else { return };
         let rows = u32::try_from(times.len() - near).unwrap_or(ROWS).min(ROWS);
@@ -69,16 +75,6 @@ impl EventClock {
             self.latest = Some(self.ahead.remove(0).time);
             self.reach(window);
         }
-    }
-
-    /// Advances to a time that is near. Returns whether it is.
-    fn move_near(&mut self, time: i64, window: i64) -> bool {
-        let near = self.latest.is_some_and(|latest| time <= latest.saturating_add(window));
-        if near {
-            self.latest = self.latest.max(Some(time));
-            self.reach(window);
-        }
-        near
     }
 
     /// Advances over the rows ahead that are near by now.

@@ -228,15 +228,13 @@ fn targets<'a>(
     Ok((indices, column))
 }
 
-/// Classes as a column of integers, numbers, booleans or text: the first type in which these and the known classes come back as they are
-/// spelled.
+/// Classes as a column of integers, booleans or text: the first type in which these and the known classes come back as they are spelled.
+/// Classes that are fractions are text, since a column of fractions is a quantity.
 fn spelled(known: &[String], classes: &[&str]) -> ArrayRef {
     let all =
         |is_spelled: fn(&str) -> bool| known.iter().map(String::as_str).chain(classes.iter().copied()).all(is_spelled);
     if all(|class| class.parse::<i64>().is_ok_and(|number| number.to_string() == class)) {
         Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<Int64Array>())
-    } else if all(|class| class.parse::<f64>().is_ok_and(|number| number.is_finite() && number.to_string() == class)) {
-        Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<Float64Array>())
     } else if all(|class| class.parse::<bool>().is_ok()) {
         Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<BooleanArray>())
     } else {
@@ -291,7 +289,7 @@ mod tests {
             spelled(&classes, &[&classes[1], &classes[0]]).data_type().clone()
         };
         assert_eq!(column(&["0", "1"]), DataType::Int64);
-        assert_eq!(column(&["0.5", "1"]), DataType::Float64);
+        assert_eq!(column(&["0.5", "1"]), DataType::Utf8);
         assert_eq!(column(&["false", "true"]), DataType::Boolean);
         assert_eq!(column(&["early", "late"]), DataType::Utf8);
         for classes in [["01", "02"], ["1.0", "2.0"], ["1e3", "2e3"], ["+1", "-1"], ["007", "1"], ["0.10", "0.2"]] {

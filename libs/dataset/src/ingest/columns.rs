@@ -45,8 +45,11 @@ impl Columns {
             let known = scans.iter().zip(&indices).map(|(scan, &index)| &scan.columns()[index]);
             let known = known.filter(|column| !column.is_empty).map(|column| column.data_type.clone());
             let common = known.reduce(|one, other| wider(&one, &other)).unwrap_or(DataType::Utf8);
+            let has_integers = |(scan, &index): (&Scan, &usize)| scan.columns()[index].data_type == DataType::Int64;
             let target = match options.kinds.get(&column.name) {
                 Some(&kind) if Some(kind) != kind_of(&common) => type_of_kind(&common, kind),
+                // Whole numbers are often stored as floats for want of a missing integer: they stay integers beside integers.
+                _ if common == DataType::Float64 && scans.iter().zip(&indices).any(has_integers) => None,
                 _ => Some(common.clone()),
             };
             columns.push(Column { name: column.name.clone(), indices, common, target });
@@ -90,7 +93,7 @@ impl Columns {
         Err(Error::Type { column: name.to_owned(), found: type_name(&found), expected })
     }
 
-    /// Whether the values decide the type of a column: text that is to be numeric.
+    /// Whether the values decide the type of a column: text that is to be numeric, or floats beside integers.
     pub(super) fn depend_on_values(&self) -> bool {
         self.columns.iter().any(|column| column.target.is_none())
     }
@@ -138,8 +141,8 @@ impl Columns {
     ) -> Result<RecordBatch, IngestError> {
         let array = |column: &Column| {
             let target = column.target.as_ref().unwrap_or(&column.common);
-            // What becomes text keeps the spelling of its source, which the common type may not have.
-            let common = if target == &DataType::Utf8 { target } else { &column.common };
+            // What becomes text keeps the spelling of its source, and integers their digits, which the common type may not have.
+            let common = if matches!(target, DataType::Utf8 | DataType::Int64) { target } else { &column.common };
             let array = column.convert(source, batch, common, source_rows)?;
             lossless(&column.name, &array, target).map_err(|error| Part::Kinds.error()(error.after_rows(rows)))
         };

@@ -14,13 +14,13 @@ use super::output::when;
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Waits until the log of a model has `rows` more rows than `before`, or at most [`PATIENCE`].
-pub(crate) async fn wait_for_rows(monitor: &Monitor, before: &CaptureStatus, rows: u64) -> Result<()> {
+/// Prints the notes once the log has `rows` more rows than `before`, after [`PATIENCE`] at the latest.
+pub(crate) async fn print_late(monitor: &Monitor, before: &CaptureStatus, rows: u64) -> Result<()> {
     let (known, deadline) = (|status: &CaptureStatus| status.predictions + status.lost, Instant::now() + PATIENCE);
     while Instant::now() < deadline && known(&monitor.capture_status(&before.model).await?) < known(before) + rows {
         sleep(POLL).await;
     }
-    Ok(())
+    print_notes(monitor, &before.model).await
 }
 
 /// Prints the notes on a model's rows to standard error, if there are any.
