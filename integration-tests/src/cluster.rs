@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use rekindle_domain::Namespace;
-use rekindle_testkit::{NatsServer, eventually, reserve_port};
+use rekindle_testkit::{NatsServer, eventually, has_unread_request, reserve_port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -130,6 +130,11 @@ impl Cluster {
     /// Resumes a suspended service.
     pub fn resume(&self, service: Service) {
         self.processes[&service].resume();
+    }
+
+    /// Whether a call has arrived at a suspended service.
+    pub fn has_unread_request(&self, service: Service) -> bool {
+        has_unread_request(self.ports[&service])
     }
 
     /// What a service has logged.

@@ -11,7 +11,8 @@ use rekindle_client::{
     registry::UploadPurpose,
 };
 use rekindle_domain::{
-    AliasName, DatasetName, Digest, Gate, ModelName, Policy, Recipe, RunId, Trigger, WatchSettings, WorkflowState,
+    AliasName, DatasetName, Digest, Gate, ModelName, Policy, Recipe, RunId, Trigger, WatchSettings, WorkflowId,
+    WorkflowState,
     alias::AliasMove,
     dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
     deployment_status::{DeploymentPhase, DeploymentStatus},
@@ -103,6 +104,11 @@ pub async fn train(clients: &Clients, job_id: &str) -> (Run, ModelVersion) {
 
 /// As [`train`], with other initial weights.
 pub async fn train_with_seed(clients: &Clients, job_id: &str, seed: u64) -> (Run, ModelVersion) {
+    train_with(clients, job_id, recipe(seed)).await
+}
+
+/// As [`train`], with another recipe.
+pub async fn train_with(clients: &Clients, job_id: &str, recipe: Recipe) -> (Run, ModelVersion) {
     let id: RunId = job_id.parse().expect("an id");
     let job = Job {
         id,
@@ -110,12 +116,7 @@ pub async fn train_with_seed(clients: &Clients, job_id: &str, seed: u64) -> (Run
         correlation_id: String::new(),
         tags: Default::default(),
         dataset: DatasetRef { name: dataset(), version: None },
-        work: Work::Train(Train {
-            recipe: recipe(seed),
-            until: None,
-            register_as: Some(model()),
-            description: String::new(),
-        }),
+        work: Work::Train(Train { recipe, until: None, register_as: Some(model()), description: String::new() }),
     };
     clients.trainer().submit(&job).await.expect("queued");
     let registry = clients.registry();
@@ -276,6 +277,17 @@ pub async fn workflows(clients: &Clients) -> Vec<WorkflowStatus> {
     let mut found = found.expect("listed").items;
     found.reverse();
     found
+}
+
+/// The workflow, once it has ended.
+pub async fn ended(clients: &Clients, id: WorkflowId) -> WorkflowStatus {
+    let orchestrator = clients.orchestrator();
+    eventually("the workflow to end", async || {
+        let workflow = orchestrator.workflow(id).await.map_err(described)?;
+        let state = workflow.state;
+        if state.is_terminal() { Ok(workflow) } else { Err(format!("{}: {}", state.name(), workflow.reason)) }
+    })
+    .await
 }
 
 /// Waits until a workflow has entered a state. Fails the test if one ends without it.

@@ -36,7 +36,7 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
     let clients = cluster.clients.clone();
     capture_shifted_rows(&clients).await;
 
-    let undisturbed = finish(&clients, start(&clients, "undisturbed").await).await;
+    let undisturbed = scenario::ended(&clients, start(&clients, "undisturbed").await.id).await;
     let expected = made(&clients, &undisturbed).await;
     assert_eq!(expected.state, WorkflowState::Succeeded, "{}", undisturbed.reason);
     return_to_the_first(&clients, "undisturbed").await;
@@ -60,7 +60,7 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
         cluster.kill(service);
         let killed_at = Utc::now();
         cluster.restart(service).await;
-        let ended = finish(&clients, workflow).await;
+        let ended = scenario::ended(&clients, workflow.id).await;
         assert!(left(&ended, state) > killed_at, "{name}: {state:?} was over when the service was killed");
         assert_eq!(made(&clients, &ended).await, expected, "{name}: {}", ended.reason);
         return_to_the_first(&clients, &name).await;
@@ -125,16 +125,6 @@ async fn has_metrics(clients: &Clients, run: RunId) -> Result<(), String> {
 fn left(workflow: &WorkflowStatus, state: WorkflowState) -> DateTime<Utc> {
     let index = workflow.steps.iter().rposition(|step| step.state == state).expect("it was in that state");
     workflow.steps.get(index + 1).expect("it went on").entered_at
-}
-
-async fn finish(clients: &Clients, workflow: WorkflowStatus) -> WorkflowStatus {
-    let orchestrator = clients.orchestrator();
-    eventually("the workflow to end", async || {
-        let workflow = orchestrator.workflow(workflow.id).await.map_err(described)?;
-        let state = workflow.state;
-        if state.is_terminal() { Ok(workflow) } else { Err(format!("{}: {}", state.name(), workflow.reason)) }
-    })
-    .await
 }
 
 async fn made(clients: &Clients, workflow: &WorkflowStatus) -> Made {

@@ -16,15 +16,11 @@ use rekindle_integration_tests::{
     Clients, Cluster, Service, Wiring, scenario,
     table::{self, csv},
 };
-use rekindle_store::sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait as _};
+use rekindle_store::sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use rekindle_testkit::eventually;
 use serde_json::{Value, json};
 
 const SHIFT: u64 = 72;
-/// Long enough to suspend an orchestrator while the training is in progress.
-const EPOCHS: u32 = 150;
-/// In the log of an instance that has noticed the loss of its lease.
-const LOST: &str = "lease lost or released";
 /// How the log of the store names a refused write.
 const REFUSED: &str = "write refused";
 
@@ -38,11 +34,7 @@ async fn a_suspended_holder_is_replaced_and_its_late_writes_are_refused() {
     scenario::register(&first, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
     let (_, version) = scenario::train(&first, "01890000-0000-7000-8000-000000000001").await;
     scenario::promote_and_deploy(&first, version.version).await;
-    scenario::set_policy(&first, |policy| {
-        policy.recipe = scenario::recipe_of(7, EPOCHS);
-        policy.cooldown = Duration::from_secs(7 * 24 * 3600);
-    })
-    .await;
+    scenario::set_policy(&first, |policy| policy.cooldown = Duration::from_secs(7 * 24 * 3600)).await;
     let traffic = table::rows(SHIFT..SHIFT + 49, SHIFT);
     let (morning, rest) = traffic.split_at(hours(12));
     let (afternoon, next_day) = rest.split_at(hours(12));
@@ -59,12 +51,14 @@ async fn a_suspended_holder_is_replaced_and_its_late_writes_are_refused() {
     scenario::captured(&second, hours(24) as u64).await;
     resume_and_refuse(&cluster, Service::Monitor(0)).await;
 
+    // Each orchestrator calls the monitor of its number.
+    cluster.suspend(Service::Monitor(0));
     scenario::send_hour_by_hour(&second, next_day).await;
-    scenario::workflow_in(&second, WorkflowState::Training).await;
-    suspend_the_orchestrator_while_it_decides(&cluster, &orchestrators).await;
+    suspend_the_orchestrator_while_it_decides(&cluster, &second).await;
     held_by(&orchestrators, &["reconciler"], Service::Orchestrator(1)).await;
     scenario::workflow_in(&second, WorkflowState::Succeeded).await;
-    resume_and_stop(&cluster, Service::Orchestrator(0)).await;
+    cluster.resume(Service::Monitor(0));
+    resume_and_refuse(&cluster, Service::Orchestrator(0)).await;
 
     scenario::captured(&second, traffic.len() as u64).await;
     every_window_has_one_report(&second).await;
@@ -109,18 +103,6 @@ async fn resume_and_refuse(cluster: &Cluster, service: Service) {
     .await;
 }
 
-/// Resumes a former holder, and waits until it has stopped: at a refused write, or at the answer to the renewal of its lease, whichever
-/// comes first. That nothing of it took effect is for the caller to check.
-async fn resume_and_stop(cluster: &Cluster, service: Service) {
-    assert!(!cluster.log(service).contains(LOST), "{service:?} had lost its lease before it was suspended");
-    cluster.resume(service);
-    eventually(&format!("{service:?} to stop"), async || {
-        let log = cluster.log(service);
-        if log.contains(REFUSED) || log.contains(LOST) { Ok(()) } else { Err("it has not".to_owned()) }
-    })
-    .await;
-}
-
 /// Suspends the first monitor between taking messages and committing them, while it waits for the object store, which does not answer.
 async fn suspend_the_monitor_while_it_captures(cluster: &Cluster, clients: &Clients, rows: &[table::Row]) {
     let objects = &cluster.wiring.as_servers().s3;
@@ -134,32 +116,15 @@ async fn suspend_the_monitor_while_it_captures(cluster: &Cluster, clients: &Clie
     objects.resume();
 }
 
-/// Suspends the first orchestrator between taking its fence and reading the workflows, which a lock on their table delays.
-async fn suspend_the_orchestrator_while_it_decides(cluster: &Cluster, db: &DatabaseConnection) {
-    let lock = loop {
-        let lock = db.begin().await.expect("begins");
-        lock.execute_unprepared("LOCK TABLE workflows IN ACCESS EXCLUSIVE MODE").await.expect("locked");
-        reconciler_waits(db).await;
-        // Nobody takes the lease over from a transaction that has checked its epoch, so that one must end first.
-        if count(db, "pg_locks WHERE relation = 'leases'::regclass AND mode = 'RowShareLock'").await == 0 {
-            break lock;
-        }
-        lock.rollback().await.expect("unlocked");
-    };
-    assert_eq!(count(&lock, "workflows WHERE active_model IS NOT NULL").await, 1, "the workflow is in progress");
-    cluster.suspend(Service::Orchestrator(0));
-    lock.rollback().await.expect("unlocked");
-}
-
-/// Not within the transaction of the lock, which sees the activity of its beginning.
-async fn reconciler_waits(db: &DatabaseConnection) {
-    let waiting = r#"pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-        AND query LIKE 'SELECT%"active_model" IS NOT NULL%'"#;
-    eventually("the reconciler to read the workflows", async || match count(db, waiting).await {
-        0 => Err("it does not".to_owned()),
-        _ => Ok(()),
+/// Suspends the first orchestrator between taking its fence and writing, while it waits for the export of the first monitor, which does not
+/// answer.
+async fn suspend_the_orchestrator_while_it_decides(cluster: &Cluster, clients: &Clients) {
+    scenario::workflow_in(clients, WorkflowState::Assembling).await;
+    eventually("the orchestrator to call the monitor", async || {
+        if cluster.has_unread_request(Service::Monitor(0)) { Ok(()) } else { Err("it has not".to_owned()) }
     })
     .await;
+    cluster.suspend(Service::Orchestrator(0));
 }
 
 async fn every_window_has_one_report(clients: &Clients) {

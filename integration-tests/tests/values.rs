@@ -11,8 +11,7 @@ use rekindle_client::{
     inference::{Elements, InferRequest, Tensor},
 };
 use rekindle_domain::{
-    ColumnKind, WorkflowState, event::EventKind, model_version::VersionSelector, report::Verdict,
-    workflow::WorkflowStatus,
+    ColumnKind, Recipe, Task, WorkflowState, event::EventKind, model_version::VersionSelector, report::Verdict,
 };
 use rekindle_integration_tests::{
     Clients, Platform, Wiring,
@@ -32,12 +31,17 @@ fn labelled(hours: std::ops::Range<u64>, label: impl Fn(usize, &Row) -> &'static
     rows.map(|(index, row)| Row { bought: label(index, &row), ..row }).collect()
 }
 
+/// Enough epochs that the training converges: what more of the same rows improve is not worth a redeployment.
+fn recipe() -> Recipe {
+    scenario::recipe_of(7, 60)
+}
+
 /// A platform with a first model of these rows.
 async fn platform(rows: &[Row]) -> Platform {
     let platform = Platform::start(Wiring::Embedded, 1).await;
     let clients = &platform.clients;
     scenario::register(clients, csv(rows), "training rows").await;
-    let (_, version) = scenario::train(clients, JOB).await;
+    let (_, version) = scenario::train_with(clients, JOB, recipe()).await;
     scenario::promote_and_deploy(clients, version.version).await;
     platform
 }
@@ -49,47 +53,38 @@ async fn classes(clients: &Clients, version: u32) -> Vec<String> {
     serde_json::from_value(manifest["classes"].clone()).expect("classes")
 }
 
-async fn ended(clients: &Clients, workflow: &WorkflowStatus) -> WorkflowStatus {
-    let orchestrator = clients.orchestrator();
-    eventually("the workflow to end", async || {
-        let workflow = orchestrator.workflow(workflow.id).await.map_err(described)?;
-        let state = workflow.state;
-        if state.is_terminal() { Ok(workflow) } else { Err(format!("{}: {}", state.name(), workflow.reason)) }
-    })
-    .await
-}
-
 /// Classes that look like numbers are text: a retraining keeps their spelling, and cannot approve a model of other classes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codes_as_classes_survive_a_retraining() {
-    let codes = |_: usize, row: &Row| match row.temperature {
-        cold if cold < 18.0 => "01",
-        mild if mild < 22.0 => "02",
+    // The region says which, which a few thousand rows teach completely, but for a quarter of the labels, which nothing predicts: more of
+    // the same rows make no better model.
+    let codes = |index: usize, row: &Row| match row.region {
+        _ if index.is_multiple_of(4) => ["01", "02", "03"][index / 4 % 3],
+        "north" => "01",
+        "south" => "02",
         _ => "03",
     };
     let platform = platform(&labelled(0..TRAINED, codes)).await;
     let clients = &platform.clients;
     assert_eq!(classes(clients, 1).await, ["01", "02", "03"]);
-    scenario::set_policy(clients, |policy| policy.triggers.clear()).await;
+    scenario::set_policy(clients, |policy| {
+        policy.triggers.clear();
+        policy.recipe = recipe();
+    })
+    .await;
     let traffic = labelled(TRAINED..TRAINED + 48, codes);
     scenario::send_day_by_day(clients, &traffic).await;
     scenario::captured(clients, traffic.len() as u64).await;
 
     let started = clients.orchestrator().start_workflow(&scenario::model(), "nothing moved", "once").await;
-    let workflow = ended(clients, &started.expect("started")).await;
-    assert!(
-        [WorkflowState::Rejected, WorkflowState::Succeeded].contains(&workflow.state),
-        "the models were compared: {}",
-        workflow.reason
-    );
+    let workflow = scenario::ended(clients, started.expect("started").id).await;
+    assert_eq!(workflow.state, WorkflowState::Rejected, "nothing moved: {:?}", workflow.steps);
     let evaluation = scenario::download(clients, workflow.evaluation.expect("evaluated")).await;
     let evaluation: Value = serde_json::from_slice(&evaluation).expect("JSON");
-    for model in ["champion_metrics", "challenger_metrics"] {
-        assert!(
-            evaluation[model]["accuracy"].as_f64() > Some(0.9),
-            "the same classes, as easy as before: {evaluation}"
-        );
-    }
+    let accuracy = |model: &str| evaluation[model]["accuracy"].as_f64().expect("a number");
+    let (champion, challenger) = (accuracy("champion_metrics"), accuracy("challenger_metrics"));
+    // Three quarters and a third of the rest are predictable.
+    assert!(champion > 0.8 && (champion - challenger).abs() < 0.01, "{evaluation}");
     let (name, number) = workflow.dataset_version.split_once('/').expect("name/version");
     let (name, number) = (name.parse().expect("a name"), number.parse().expect("a number"));
     let dataset = clients.registry().dataset(&name, Some(number)).await.expect("registered");
@@ -101,13 +96,14 @@ async fn codes_as_classes_survive_a_retraining() {
     assert_eq!((quality.verdict, quality.invalid_outcomes, quality.new_classes.len()), (Verdict::Stable, 0, 0));
 }
 
-/// A class that training did not have degrades the quality, is an event of its own, and is learnt.
+/// A class that training did not have degrades the quality, is an event of its own, and is in the next model, also where the recipe says
+/// that there are two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_class_is_reported_and_learnt() {
+async fn a_new_class_is_reported_and_in_the_next_model() {
     let two = |_: usize, row: &Row| if row.temperature < 20.0 { "no" } else { "yes" };
     let platform = platform(&labelled(0..TRAINED, two)).await;
     let clients = &platform.clients;
-    scenario::set_policy(clients, |_| ()).await;
+    scenario::set_policy(clients, |policy| policy.recipe.task = Some(Task::Binary)).await;
     let three = |index: usize, row: &Row| if index.is_multiple_of(3) { "perhaps" } else { two(index, row) };
     scenario::send_day_by_day(clients, &labelled(TRAINED..TRAINED + 48, three)).await;
 

@@ -1,6 +1,6 @@
 //! Labels: the values of the target column, and reported outcomes, as losses and metrics need them.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use crate::{
     Error,
@@ -23,6 +23,16 @@ pub enum Label<'a> {
     Class(&'a str),
     /// A number. For classification, the class of that name.
     Number(f64),
+}
+
+impl<'a> Label<'a> {
+    /// The class that the label names, known to a model or not: a text, or a whole number. A fraction names none.
+    pub fn class(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Class(name) => Some(Cow::Borrowed(name)),
+            Self::Number(number) => (number.fract() == 0.0).then(|| Cow::Owned(class_of_number(number))),
+        }
+    }
 }
 
 impl Targets {
@@ -154,6 +164,12 @@ mod tests {
             (index("1", ["01", "02"]), index("01", ["01", "02"]), index("01", ["0", "1"])),
             (None, Some(0), None)
         );
+    }
+
+    #[test]
+    fn whole_numbers_and_texts_name_a_class() {
+        let labels = [Label::Class("x"), Label::Number(2.0), Label::Number(0.5), Label::Number(f64::NAN)];
+        assert_eq!(labels.map(Label::class), [Some("x".into()), Some("2".into()), None, None]);
     }
 
     #[test]

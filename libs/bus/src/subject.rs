@@ -8,7 +8,8 @@
 //! | `rekindle.outcomes.<model>` | reported outcomes |
 //! | `rekindle.dead.<consumer>` | a dead letter |
 //!
-//! Names are qualified ([`rekindle_domain::Qualified`]): `<name>` in the default namespace, `<namespace>.<name>` in another. Wildcards: `*` is one token, so it covers names of the default namespace; `*.*` covers those of the others, and `>` all.
+//! Names are qualified ([`rekindle_domain::Qualified`]): `<name>` in the default namespace, `<namespace>.<name>` in another. Wildcards: `*` is
+//! one token, so it covers names of the default namespace; `*.*` covers those of the others, and `>` all.
 
 use rekindle_domain::{ModelName, event::EventKind};
 

@@ -278,7 +278,7 @@ impl Scan {
     pub(crate) fn read_as_text(&mut self, is_text: impl Fn(&str) -> bool) {
         let Source::Csv(scan) = &mut self.source else { return };
         for column in self.columns.iter_mut().filter(|column| is_text(&column.name)) {
-            column.data_type = DataType::Utf8;
+            (column.kind, column.data_type) = (ColumnKind::Categorical, DataType::Utf8);
         }
         scan.set_types(&self.columns);
     }

@@ -1,11 +1,10 @@
 //! Names that people choose: models, datasets, experiments, aliases and replicas.
 //!
-//! One grammar for all, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, so that a name can stand unescaped in a
-//! NATS subject, an object key and a Kubernetes label.
+//! One grammar for each part, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, so that a name can stand unescaped in a NATS subject and an object key.
 //!
 //! Models, datasets and experiments are unique within a [`Namespace`]. Their names are qualified: `<name>` in the default namespace,
 //! `<namespace>.<name>` in another. The qualified name is the key of the thing wherever it is kept: in a table, a bucket, an object key, a
-//! subject, an event.
+//! subject, an event. It has up to 127 bytes: more than a Kubernetes label may have.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Namespace;
 
-/// The longest name, in bytes.
+/// The longest part of a name, in bytes.
 pub const MAX_LEN: usize = 63;
 
 /// Why a text is not a name.
@@ -104,9 +103,6 @@ macro_rules! name {
 
 /// A name that is unique within a namespace.
 pub trait Qualified: FromStr<Err = InvalidName> + Sized {
-    /// The namespace.
-    fn namespace(&self) -> Namespace;
-
     /// The same name in `namespace`, unless it says its namespace itself.
     #[must_use]
     fn or_within(self, namespace: &Namespace) -> Self;
@@ -118,10 +114,6 @@ macro_rules! qualified_name {
         name!($(#[$doc])* $type, $kind, check_qualified);
 
         impl Qualified for $type {
-            fn namespace(&self) -> Namespace {
-                Namespace::of(&self.0)
-            }
-
             fn or_within(self, namespace: &Namespace) -> Self {
                 if self.0.contains(SEPARATOR) { self } else { Self(namespace.qualify(&self.0)) }
             }
@@ -199,7 +191,6 @@ mod tests {
         assert_eq!(name("churn").or_within(&tenant), name("team-a.churn"));
         assert_eq!(name("churn").or_within(&Namespace::default()), name("churn"));
         assert_eq!(name("team-b.churn").or_within(&tenant), name("team-b.churn"));
-        assert_eq!((name("churn").namespace(), name("team-a.churn").namespace()), (Namespace::default(), tenant));
     }
 
     proptest! {

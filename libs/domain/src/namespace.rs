@@ -30,11 +30,6 @@ impl Namespace {
     pub fn qualify(&self, name: &str) -> String {
         if self.is_default() { name.to_owned() } else { format!("{self}{SEPARATOR}{name}") }
     }
-
-    /// The namespace of a valid qualified name.
-    pub(crate) fn of(qualified: &str) -> Self {
-        qualified.split_once(SEPARATOR).map_or_else(Self::default, |(namespace, _)| Self(namespace.to_owned()))
-    }
 }
 
 impl Default for Namespace {

@@ -133,7 +133,7 @@ pub struct Quality {
     pub verdict: Verdict,
     /// Rows with a valid label, of a new class included.
     pub labelled_rows: u64,
-    /// Labels that are no number for a regression, or a number that is no class.
+    /// Labels that are no number for a regression, or a fraction that is no class.
     pub invalid_outcomes: u64,
     /// Rows of each class that the training data did not have: the most frequent ones, at most [`MAX_NEW_CLASSES`]. They have the maximum
     /// loss.

@@ -17,6 +17,6 @@ pub use disk::SmallDisk;
 pub use fixture::Fixture;
 pub use nats::NatsServer;
 pub use postgres::Postgres;
-pub use process::reserve_port;
+pub use process::{has_unread_request, reserve_port};
 pub use s3::S3;
 pub use wait::eventually;

@@ -23,9 +23,9 @@ const RESERVABLE: Range<u16> = 20_000..32_000;
 static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
 /// Reserves a free loopback port for a server that takes no bound listener, or that a test restarts on the same port. No other call
-/// returns the port while this process runs, in this process or another: each port has a lock file.
+/// returns the port while this process runs, in this process or another of the same user: each port has a lock file.
 pub fn reserve_port() -> u16 {
-    let folder = std::env::temp_dir().join("rekindle-test-ports");
+    let folder = std::env::temp_dir().join(format!("rekindle-test-ports-{}", nix::unistd::getuid()));
     fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let mut reserved = RESERVED.lock().expect("no other thread panicked");
     // Processes start at different ports: a server of a test that just ended may still close its connections.
@@ -38,6 +38,18 @@ pub fn reserve_port() -> u16 {
         Some(port)
     });
     port.expect("loopback has a free port")
+}
+
+/// Whether a request to a server on a loopback port has arrived that the server, which is suspended, has not read: by the receive queues of
+/// its connections.
+pub fn has_unread_request(port: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
+    let address = format!("0100007F:{port:04X}");
+    sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|socket| match socket[..] {
+        // The number, the local and the remote address, the state (1: established), and the lengths of the send and the receive queue.
+        [_, local, _, "01", queues, ..] if local == address => !queues.ends_with(":00000000"),
+        _ => false,
+    })
 }
 
 /// The path of a program of `scripts/install-tools.sh`: from the variable, in the workspace's `.tools/bin`, or on `PATH`.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     eventually,
-    process::{end, reserve_port, send, tool},
+    process::{end, has_unread_request, reserve_port, send, tool},
 };
 
 const ACCESS_KEY: &str = "rekindle";
@@ -73,15 +73,9 @@ impl S3 {
         send(&self.process, Signal::SIGCONT);
     }
 
-    /// Whether a request has arrived that the suspended server has not read, by the receive queues of its connections.
+    /// Whether a request has arrived that the suspended server has not read.
     pub fn has_unread_request(&self) -> bool {
-        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
-        let address = format!("0100007F:{:04X}", self.port);
-        sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|socket| match socket[..] {
-            // The number, the local and the remote address, the state (1: established), and the lengths of the send and the receive queue.
-            [_, local, _, "01", queues, ..] if local == address => !queues.ends_with(":00000000"),
-            _ => false,
-        })
+        has_unread_request(self.port)
     }
 
     /// The configuration of a new bucket.

@@ -102,7 +102,7 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     fn delta(&self, before: &Log, timing: &Timing) -> LogDelta;
     /// The event times that may advance the event clock, by request. `horizon_ms` is how far ahead of its answer, in milliseconds, one may
     /// lie.
-    fn event_times(&self, _horizon_ms: i64) -> Vec<Vec<i64>> {
+    fn event_times(&self, _horizon_ms: i64) -> Vec<(Uuid, Vec<i64>)> {
         Vec::new()
     }
     /// The rows of several messages, grouped into chunks.

@@ -10,6 +10,7 @@
 
 use rekindle_domain::{event_time, prediction_log::RowsAhead};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Rows that must be ahead of the clock to move it.
 pub(crate) const ROWS: u32 = 20;
@@ -30,6 +31,8 @@ pub(crate) struct Ahead {
     time: i64,
     /// How many, at most [`ROWS`].
     rows: u32,
+    /// The request. A replica logs a large one in several messages.
+    request: Uuid,
 }
 
 impl EventClock {
@@ -56,8 +59,8 @@ impl EventClock {
         &self.ahead
     }
 
-    /// Takes the rows of one request. `window` is the window length.
-    pub(crate) fn take(&mut self, mut times: Vec<i64>, window: i64) {
+    /// Takes rows of one request. `window` is the window length.
+    pub(crate) fn take(&mut self, request: Uuid, mut times: Vec<i64>, window: i64) {
         times.sort_unstable();
         // The clock before the request decides: its own rows cannot lead each other on.
         let limit = self.latest.map(|latest| latest.saturating_add(window));
@@ -68,8 +71,12 @@ impl EventClock {
         }
         self.outvote(near);
         let Some(&time) = times.get(near) else { return };
-        let rows = u32::try_from(times.len() - near).unwrap_or(ROWS).min(ROWS);
-        let ahead = Ahead { time, rows };
+        let rows = u32::try_from(times.len() - near).unwrap_or(ROWS);
+        let mut ahead = Ahead { time, rows: rows.min(ROWS), request };
+        if let Some(index) = self.ahead.iter().position(|other| other.request == request) {
+            let other = self.ahead.remove(index);
+            ahead = Ahead { time: other.time.min(time), rows: (other.rows + ahead.rows).min(ROWS), request };
+        }
         self.ahead.insert(self.ahead.partition_point(|other| *other <= ahead), ahead);
         if self.ahead.len() >= REQUESTS && self.ahead.iter().map(|ahead| ahead.rows).sum::<u32>() >= ROWS {
             self.latest = Some(self.ahead.remove(0).time);
@@ -112,10 +119,15 @@ mod tests {
     const DAY: i64 = 24 * HOUR;
     const YEAR: i64 = 365 * DAY;
 
+    /// Takes a request of its own.
+    fn take(clock: &mut EventClock, times: Vec<i64>, window: i64) {
+        clock.take(Uuid::new_v4(), times, window);
+    }
+
     fn started() -> EventClock {
         let mut clock = EventClock::default();
         for hour in 0..i64::from(ROWS) {
-            clock.take(vec![hour * HOUR], DAY);
+            take(&mut clock, vec![hour * HOUR], DAY);
         }
         clock
     }
@@ -123,12 +135,12 @@ mod tests {
     #[test]
     fn the_clock_starts_once_enough_rows_have_come() {
         let mut clock = EventClock::default();
-        clock.take((0..100).map(|hour| hour * HOUR).collect(), DAY);
-        clock.take(vec![100 * HOUR], DAY);
+        take(&mut clock, (0..100).map(|hour| hour * HOUR).collect(), DAY);
+        take(&mut clock, vec![100 * HOUR], DAY);
         assert_eq!(clock.latest(), None, "of two requests");
-        clock.take(vec![101 * HOUR], DAY);
+        take(&mut clock, vec![101 * HOUR], DAY);
         assert_eq!(clock.latest(), Some(0), "a request is one vote for the earliest of its rows");
-        clock.take((100..110).map(|hour| hour * HOUR).collect(), 7 * DAY);
+        take(&mut clock, (100..110).map(|hour| hour * HOUR).collect(), 7 * DAY);
         assert_eq!(clock.latest(), Some(109 * HOUR));
         assert_eq!(started().latest(), Some(19 * HOUR));
     }
@@ -137,9 +149,9 @@ mod tests {
     fn one_request_far_ahead_moves_nothing_however_many_rows_it_has() {
         for first in [true, false] {
             let mut clock = if first { EventClock::default() } else { started() };
-            clock.take(vec![30 * YEAR; 1_000], DAY);
+            take(&mut clock, vec![30 * YEAR; 1_000], DAY);
             for hour in 0..1_000 {
-                clock.take(vec![hour * HOUR], DAY);
+                take(&mut clock, vec![hour * HOUR], DAY);
             }
             assert_eq!(clock.latest(), Some(999 * HOUR), "first: {first}");
             assert!(clock.ahead().is_empty(), "outvoted: {:?}", clock.ahead());
@@ -147,14 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_in_several_messages_is_one() {
+        let mut clock = started();
+        let request = Uuid::new_v4();
+        for _ in 0..10 {
+            clock.take(request, vec![YEAR; 1_000], DAY);
+        }
+        assert_eq!((clock.latest(), clock.ahead().len()), (Some(19 * HOUR), 1));
+        assert_eq!(clock.rows_ahead().map(|ahead| (ahead.rows, ahead.requests)), Some((ROWS.into(), 1)));
+    }
+
+    #[test]
     fn one_request_far_behind_moves_nothing() {
         let mut clock = EventClock::default();
-        clock.take(vec![0], DAY);
+        take(&mut clock, vec![0], DAY);
         for hour in 0..50 {
-            clock.take(vec![30 * YEAR + hour * HOUR], DAY);
+            take(&mut clock, vec![30 * YEAR + hour * HOUR], DAY);
         }
         assert_eq!(clock.latest(), Some(30 * YEAR + 49 * HOUR));
-        clock.take(vec![-YEAR], DAY);
+        take(&mut clock, vec![-YEAR], DAY);
         assert_eq!(clock.latest(), Some(30 * YEAR + 49 * HOUR));
     }
 
@@ -163,7 +186,7 @@ mod tests {
         let mut clock = started();
         for hour in 0..i64::from(ROWS) {
             assert_eq!(clock.latest(), Some(19 * HOUR));
-            clock.take(vec![YEAR + hour * HOUR], DAY);
+            take(&mut clock, vec![YEAR + hour * HOUR], DAY);
         }
         assert_eq!(clock.latest(), Some(YEAR + 19 * HOUR));
     }
@@ -172,9 +195,9 @@ mod tests {
     fn rare_errors_do_not_add_up() {
         let mut clock = started();
         for hour in 20..10_000 {
-            clock.take(vec![hour * HOUR], DAY);
+            take(&mut clock, vec![hour * HOUR], DAY);
             if hour % 10 == 0 {
-                clock.take(vec![hour * HOUR + YEAR], DAY);
+                take(&mut clock, vec![hour * HOUR + YEAR], DAY);
             }
             assert_eq!(clock.latest(), Some(hour * HOUR));
         }
@@ -194,7 +217,7 @@ mod tests {
             for times in requests {
                 greatest = times.iter().copied().fold(greatest, i64::max);
                 let before = clock.latest();
-                clock.take(times, DAY);
+                take(&mut clock, times, DAY);
                 prop_assert!(clock.latest() >= before && clock.latest() <= Some(greatest));
                 prop_assert!(clock.ahead().len() < ROWS as usize);
             }

@@ -4,6 +4,7 @@ mod bound;
 mod manifest;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -209,18 +210,16 @@ fn targets<'a>(
     let (mut indices, mut classes, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     for (index, label) in (0u32..).zip(labels) {
         let Some(label) = label else { continue };
-        match (Targets::from_labels([as_target(label)], known), label) {
-            (Ok(Targets::Numbers(found)), _) => numbers.extend(found),
-            (Ok(Targets::Classes(found)), label) => {
+        match Targets::from_labels([as_target(label)], known) {
+            Ok(Targets::Numbers(found)) => numbers.extend(found),
+            Ok(Targets::Classes(found)) => {
                 let class = found.first().copied().flatten();
-                match (class.zip(known).map(|(class, known)| known[class].as_str()), label) {
-                    (Some(class), _) => classes.push(class),
-                    (None, Label::Class(new)) => classes.push(new),
-                    (None, Label::Number(_)) => continue,
-                }
+                let class = class.zip(known).map(|(class, known)| Cow::Borrowed(known[class].as_str()));
+                let Some(class) = class.or_else(|| as_target(label).class()) else { continue };
+                classes.push(class);
             }
             // Not a number: the quality of its window counts it as invalid.
-            (Err(_), _) => continue,
+            Err(_) => continue,
         }
         indices.push(index);
     }
@@ -230,9 +229,10 @@ fn targets<'a>(
 
 /// Classes as a column of integers, booleans or text: the first type in which these and the known classes come back as they are spelled.
 /// Classes that are fractions are text, since a column of fractions is a quantity.
-fn spelled(known: &[String], classes: &[&str]) -> ArrayRef {
-    let all =
-        |is_spelled: fn(&str) -> bool| known.iter().map(String::as_str).chain(classes.iter().copied()).all(is_spelled);
+fn spelled(known: &[String], classes: &[Cow<'_, str>]) -> ArrayRef {
+    let all = |is_spelled: fn(&str) -> bool| {
+        known.iter().map(String::as_str).chain(classes.iter().map(AsRef::as_ref)).all(is_spelled)
+    };
     if all(|class| class.parse::<i64>().is_ok_and(|number| number.to_string() == class)) {
         Arc::new(classes.iter().map(|class| class.parse().ok()).collect::<Int64Array>())
     } else if all(|class| class.parse::<bool>().is_ok()) {
@@ -286,7 +286,7 @@ mod tests {
     fn a_column_of_classes_has_the_first_type_that_parses_all_of_them() {
         let column = |classes: &[&str]| {
             let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
-            spelled(&classes, &[&classes[1], &classes[0]]).data_type().clone()
+            spelled(&classes, &[Cow::from(&classes[1]), Cow::from(&classes[0])]).data_type().clone()
         };
         assert_eq!(column(&["0", "1"]), DataType::Int64);
         assert_eq!(column(&["0.5", "1"]), DataType::Utf8);
@@ -296,7 +296,7 @@ mod tests {
             assert_eq!(column(&classes), DataType::Utf8, "{classes:?} would come back in another spelling");
         }
         let known = ["0".to_owned(), "1".to_owned()];
-        let with_new = spelled(&known, &["1", "unknown"]);
+        let with_new = spelled(&known, &["1".into(), "unknown".into()]);
         assert_eq!(with_new.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1", "unknown"]);
     }
 }

@@ -30,7 +30,7 @@ const MAX_SQUARED_ERROR: f64 = 1e100;
 struct Scored {
     losses: Vec<f64>,
     metrics: BTreeMap<String, f64>,
-    /// Labels that are no number for a regression, or a number that is no class.
+    /// Labels that are no number for a regression, or a fraction that is no class.
     invalid: u64,
     /// Rows of each new class.
     new_classes: BTreeMap<String, u64>,
@@ -112,7 +112,7 @@ struct Classes {
     known: Vec<(usize, usize)>,
     /// Rows of each class that the model does not know.
     new: BTreeMap<String, u64>,
-    /// Labels that are a number, and no class.
+    /// Labels that are a fraction, and no class.
     invalid: u64,
 }
 
@@ -125,10 +125,10 @@ impl Classes {
         let mut found = Self::default();
         let Targets::Classes(classes) = targets else { return Ok(found) };
         for ((index, label), class) in labelled.into_iter().zip(classes) {
-            match (class, label) {
+            match (class, as_target(label).class()) {
                 (Some(class), _) => found.known.push((index, class)),
-                (None, Label::Class(name)) => *found.new.entry(name.clone()).or_default() += 1,
-                (None, Label::Number(_)) => found.invalid += 1,
+                (None, Some(new)) => *found.new.entry(new.into_owned()).or_default() += 1,
+                (None, None) => found.invalid += 1,
             }
         }
         Ok(found)
@@ -335,9 +335,11 @@ pub(crate) mod tests {
         assert_eq!((quality.verdict, quality.new_classes["perhaps"]), (Verdict::Drifted, 100));
         let quality = evaluated(&manifest, &batch, &labels(0), 200);
         assert_eq!((quality.verdict, quality.new_classes.len()), (Verdict::Stable, 0));
-        // A number that is no class is an error of the reporter.
+        // A fraction that is no class is an error of the reporter.
         let quality = evaluated(&manifest, &batch, &vec![Some(Label::Number(0.5)); 300], 200);
         assert_eq!((quality.labelled_rows, quality.invalid_outcomes), (0, 300));
+        let quality = evaluated(&manifest, &batch, &vec![Some(Label::Number(2.0)); 300], 200);
+        assert_eq!((quality.new_classes["2"], quality.invalid_outcomes), (300, 0));
     }
 
     #[test]

@@ -38,7 +38,7 @@ async fn ids_after_a_kill(folder: &Path) -> BTreeSet<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_loses_no_acknowledged_write() {
+async fn a_full_disk_loses_no_acknowledged_write_or_skipped() {
     let Some(disk) = SmallDisk::mount(8 << 20) else { return };
     let db = open(disk.path()).await;
     db.execute_unprepared("CREATE TABLE entries (id BIGINT PRIMARY KEY, text TEXT NOT NULL)").await.expect("created");

@@ -135,8 +135,8 @@ pub(super) async fn insert<M: Captured>(
             chunks::insert(txn, chunk, before.clock.latest(), *now).await?;
         }
         let mut clock = before.clock;
-        for request in messages.iter().flat_map(|message| message.event_times(horizon.num_milliseconds())) {
-            clock.take(request, timing.length);
+        for (request, times) in messages.iter().flat_map(|message| message.event_times(horizon.num_milliseconds())) {
+            clock.take(request, times, timing.length);
         }
         logs::apply(txn, model, &delta, &clock).await?;
         deltas.push((model.clone(), delta));

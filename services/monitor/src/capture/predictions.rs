@@ -90,13 +90,14 @@ impl Captured for PredictionMessage {
         }
     }
 
-    fn event_times(&self, horizon_ms: i64) -> Vec<Vec<i64>> {
+    fn event_times(&self, horizon_ms: i64) -> Vec<(Uuid, Vec<i64>)> {
         let may_advance = |&(_, event, at): &(u128, i64, i64)| {
             event_time::RANGE.contains(&event) && event <= (at / 1_000).saturating_add(horizon_ms)
         };
         let rows: Vec<(u128, i64, i64)> = self.times().into_iter().flatten().filter(may_advance).collect();
         let requests = rows.chunk_by(|(one, ..), (other, ..)| one == other);
-        requests.map(|rows| rows.iter().map(|&(_, event, _)| event).collect()).collect()
+        let times = |rows: &[(u128, i64, i64)]| rows.iter().map(|&(_, event, _)| event).collect();
+        requests.map(|rows| (Uuid::from_u128(rows[0].0), times(rows))).collect()
     }
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {

@@ -8,7 +8,6 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
-
 use serde_json::json;
 
 use super::{counted, entities::log, stored, unreadable};

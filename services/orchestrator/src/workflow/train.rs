@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    AliasName, WorkflowEvent,
+    AliasName, Task, WorkflowEvent,
     job::{Train, Work},
     model_version::VersionSelector,
 };
@@ -27,8 +27,11 @@ pub(super) async fn step(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
+    let mut recipe = workflow.policy.recipe.clone();
+    // Outcomes may have brought further classes since the recipe was written.
+    recipe.task = recipe.task.filter(|task| *task != Task::Binary);
     let work = Work::Train(Train {
-        recipe: workflow.policy.recipe.clone(),
+        recipe,
         until: Some(capture.holdout_from),
         register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),

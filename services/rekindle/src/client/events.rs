@@ -13,6 +13,7 @@ use rekindle_bus::{
     streams::EVENTS,
     subject,
 };
+use rekindle_domain::{Namespace, RunId};
 use serde_json::{Value, json};
 
 use super::{Global, exit::Unreachable, output};
@@ -33,8 +34,9 @@ pub(crate) struct Args {
     /// Only events of this kind
     #[arg(long, visible_alias = "type", value_name = "KIND", default_value = "*.*.*", value_parser = kind)]
     kind: String,
-    /// Only events about the model, dataset or run of this name
-    #[arg(long, value_name = "NAME", default_value = "*", value_parser = token, hide_default_value = true)]
+    /// Only events about the model, dataset or run of this name: NAME in the namespace of --namespace, NAMESPACE.NAME in another. The name of
+    /// a run is its id, which is in no namespace. By default every name of the namespace
+    #[arg(long, value_name = "NAME", default_value = "*", value_parser = name, hide_default_value = true)]
     name: String,
     /// Only events with this correlation id, i.e. of this workflow
     #[arg(long, value_name = "ID")]
@@ -59,6 +61,15 @@ fn kind(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// One token of a NATS subject, or two: a name, qualified by its namespace.
+fn name(text: &str) -> Result<String, String> {
+    if text.split('.').count() > 2 {
+        return Err("expected NAME or NAMESPACE.NAME, e.g. flight-delay, team-a.flight-delay or team-a.*".into());
+    }
+    text.split('.').try_for_each(|part| token(part).map(drop))?;
+    Ok(text.to_owned())
+}
+
 fn token(text: &str) -> Result<String, String> {
     let named = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if named || text == "*" { Ok(text.to_owned()) } else { Err(format!("{text:?} is not valid: expected a name or *")) }
@@ -68,7 +79,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let bus = connect(&global.nats).await?;
     let stream = bus.get_stream(EVENTS).await.map_err(|error| unreachable(&global.nats, &error))?;
     let config = OrderedConfig {
-        filter_subject: subject::events_matching(&args.kind, &args.name),
+        filter_subject: subject::events_matching(&args.kind, &args.qualified_name(&global.namespace)),
         deliver_policy: if args.all { DeliverPolicy::All } else { DeliverPolicy::New },
         ..Default::default()
     };
@@ -103,6 +114,12 @@ fn unreachable(url: &str, error: &dyn std::error::Error) -> Unreachable {
 }
 
 impl Args {
+    /// The name as it is in subjects. Ids of runs are not qualified.
+    fn qualified_name(&self, namespace: &Namespace) -> String {
+        let is_qualified = self.name.contains('.') || self.name.parse::<RunId>().is_ok();
+        if is_qualified { self.name.clone() } else { namespace.qualify(&self.name) }
+    }
+
     fn matches(&self, event: &CloudEvent) -> bool {
         self.correlation.as_ref().is_none_or(|id| event.context.correlation_id == *id)
     }

@@ -74,4 +74,22 @@ pub(crate) fn events(world: &World) {
     let id = events[0]["correlationid"].as_str().expect("the workflow");
     let of_workflow = world.text(&[&all[..], &["--correlation", id]].concat());
     assert!(of_workflow.lines().count() > 2 && of_workflow.contains(id), "{of_workflow}");
+    events_of_a_namespace(world);
+}
+
+fn events_of_a_namespace(world: &World) {
+    let kind = ["events", "--all", "--no-follow", "--kind", "registry.dataset-version.registered"];
+    let of_default = || world.text(&kind);
+    let (before, tenant) = (of_default(), ["--namespace", "team-a"]);
+    world.text(&[&tenant[..], &["dataset", "register", "trips", "trips.csv", "--time", "time"]].concat());
+    assert_eq!(of_default(), before, "of another namespace");
+    for arguments in [
+        [&tenant[..], &kind].concat(),
+        [&tenant[..], &kind, &["--name", "trips"]].concat(),
+        [&kind[..], &["--name", "team-a.trips"]].concat(),
+    ] {
+        let found = world.text(&arguments);
+        assert!(found.lines().count() == 1 && found.contains("team-a.trips"), "{arguments:?}: {found}");
+    }
+    world.error(2, &["events", "--name", "a.b.c"]);
 }
