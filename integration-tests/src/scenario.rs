@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use rekindle_client::{
     Error, PageRequest,
-    inference::{Elements, InferRequest, Tensor},
+    inference::{Elements, InferRequest, Parameter, Tensor},
     orchestrator::DeployRequest,
     registry::UploadPurpose,
 };
@@ -216,6 +216,7 @@ pub fn request(rows: &[Row]) -> InferRequest {
     let fp64 = |values: Vec<f64>| Elements::Fp64(values);
     InferRequest {
         model: MODEL.into(),
+        parameters: [("traffic".to_owned(), Parameter::Text("replay".to_owned()))].into(),
         inputs: vec![
             Tensor::column("time", Elements::Int64(rows.iter().map(|row| row.time_ms).collect())),
             Tensor::column("temperature", fp64(rows.iter().map(|row| row.temperature).collect())),

@@ -33,7 +33,8 @@ pub struct Input {
     pub datatype: Datatype,
     /// The kind of values.
     pub kind: ColumnKind,
-    /// Whether values may be missing: some training row has none.
+    /// Whether values may be missing: some training row has none. In a request, the BOOL tensor `<name>.valid` marks missing values of any
+    /// type.
     pub nullable: bool,
 }
 
@@ -75,7 +76,7 @@ pub struct Output {
 pub enum Datatype {
     /// One byte, 0 or 1.
     Bool,
-    /// A signed 64-bit integer.
+    /// A signed 64-bit integer, exact to its last digit.
     Int64,
     /// An IEEE 754 double; not-a-number is a missing value in a nullable input.
     Fp64,

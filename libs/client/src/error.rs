@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use rekindle_domain::validation::Violations;
+use rekindle_domain::validation::{FieldViolation, Violations};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -61,6 +61,14 @@ impl Error {
         let details = self.status().map(|status| status.get_error_details());
         let value = details.and_then(|details| details.error_info().and_then(|info| info.metadata.get(key).cloned()));
         value.unwrap_or_default()
+    }
+
+    /// The fields that a server refused (`google.rpc.BadRequest`), each with the reason.
+    pub fn refused_fields(&self) -> Vec<FieldViolation> {
+        let details = self.status().map(|status| status.get_error_details());
+        let refused = details.and_then(|details| details.bad_request().map(|request| request.field_violations.clone()));
+        let refused = refused.into_iter().flatten();
+        refused.map(|violation| FieldViolation::new(violation.field, violation.description)).collect()
     }
 
     /// Whether nothing has that name or id.

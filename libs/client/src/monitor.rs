@@ -3,7 +3,7 @@
 use rekindle_domain::{
     ModelName, PredictionId, Watch, WatchSettings,
     outcome::Outcome,
-    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction},
+    prediction_log::{AcceptedOutcomes, CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction},
     report::WindowReport,
 };
 use rekindle_proto::monitor::{self as proto, monitor_client::MonitorClient};
@@ -46,13 +46,22 @@ impl Monitor {
         watch::stored(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
-    /// Reports outcomes, at most 10,000. Returns how many were accepted. With an empty key the call is made once.
+    /// Starts the windows of a model anew: the watermark is forgotten, and rows captured so far enter no further window. The call is made
+    /// once.
+    pub async fn reset_watch(&self, model: &ModelName) -> Result<CaptureStatus, Error> {
+        let operation = "reset the monitoring";
+        let request = proto::ResetWatchRequest { model: model.to_string() };
+        let answer = self.0.call_once(operation, MonitorClient::new(self.0.stub()).reset_watch(request)).await?;
+        prediction_log::status_from_wire(answer).map_err(Error::response(operation))
+    }
+
+    /// Reports outcomes, at most 10,000. With an empty key the call is made once.
     pub async fn report_outcomes(
         &self,
         model: &ModelName,
         outcomes: &[Outcome],
         idempotency_key: impl Into<String>,
-    ) -> Result<u64, Error> {
+    ) -> Result<AcceptedOutcomes, Error> {
         let operation = "report outcomes";
         let outcomes = outcomes.iter().map(outcome::to_wire).collect();
         let idempotency_key = idempotency_key.into();
@@ -63,7 +72,7 @@ impl Monitor {
             let call = || async { MonitorClient::new(self.0.stub()).report_outcomes(request.clone()).await };
             self.0.call(operation, call).await?
         };
-        Ok(answer.accepted)
+        Ok(AcceptedOutcomes { accepted: answer.accepted, matched: answer.matched })
     }
 
     /// The reports of a model, newest first.

@@ -61,6 +61,8 @@ pub struct Header {
     pub sequence: u64,
     /// Rows predicted since the previous message that were dropped.
     pub lost_before: u64,
+    /// Whether the rows are trials, which are not monitored. Absent in messages of the first release, which has none.
+    pub is_test: bool,
 }
 
 impl Header {
@@ -78,6 +80,7 @@ impl Header {
             ("incarnation", self.incarnation.to_string()),
             ("sequence", self.sequence.to_string()),
             ("lost_before", self.lost_before.to_string()),
+            ("is_test", self.is_test.to_string()),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
@@ -91,6 +94,7 @@ impl Header {
             incarnation: entry(metadata, "incarnation")?,
             sequence: entry(metadata, "sequence")?,
             lost_before: entry(metadata, "lost_before")?,
+            is_test: metadata.contains_key("is_test") && entry(metadata, "is_test")?,
         })
     }
 }
@@ -233,6 +237,7 @@ mod tests {
             incarnation: Uuid::from_u128(7),
             sequence: 9,
             lost_before: 41,
+            is_test: false,
         }
     }
 

@@ -1,8 +1,11 @@
 //! Event times: when the rows of a request happened, in milliseconds since 1970-01-01 UTC, within the years 1 to 9999.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
+
+use crate::validation::{Checks, Violations};
 
 /// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999Z, the range of `google.protobuf.Timestamp` and RFC 3339.
 pub const RANGE: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
@@ -25,12 +28,81 @@ pub fn clamped(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis.clamp(*RANGE.start(), *RANGE.end())).unwrap_or_default()
 }
 
-/// The unit that the number appears to have, if it is a plausible time in it.
+/// How far the event time of a live request may lie from its arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// How far before it.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// How far after it.
+    #[serde(with = "humantime_serde")]
+    pub max_ahead: Duration,
+}
+
+/// An event time too far from the arrival of its request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "is {time}, more than {} {side} its arrival{}: expected milliseconds since 1970; for rows of the past send the parameter \
+     traffic = \"replay\", for a trial \"test\"",
+    spelled(*bound),
+    hint(*given)
+)]
+pub struct FarFromArrival {
+    given: i64,
+    time: String,
+    side: &'static str,
+    bound: Duration,
+}
+
+impl Bounds {
+    /// The greatest that either bound may be: the length of [`RANGE`].
+    pub const GREATEST: Duration = Duration::from_secs(10_000 * 366 * 24 * 3_600);
+
+    /// Checks both bounds.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (field, given) in [("max_age", self.max_age), ("max_ahead", self.max_ahead)] {
+            let most = "at most 10,000 years";
+            checks.require(given <= Self::GREATEST, field, spelled(given), most);
+        }
+        checks.finish()
+    }
+
+    /// Checks the event time of a row of a live request. Both times are in milliseconds.
+    pub fn check(&self, event_time: i64, arrival: i64) -> Result<(), FarFromArrival> {
+        let distance = u128::from(event_time.abs_diff(arrival));
+        let (side, bound) = if event_time < arrival { ("before", self.max_age) } else { ("after", self.max_ahead) };
+        if distance <= bound.as_millis() {
+            return Ok(());
+        }
+        let time = clamped(event_time).to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        Err(FarFromArrival { given: event_time, time, side, bound })
+    }
+}
+
+/// In days, if there are whole ones.
+fn spelled(span: Duration) -> String {
+    const DAY: u64 = 24 * 3_600;
+    match span.as_secs() / DAY {
+        days if days > 1 && span == Duration::from_secs(days * DAY) => format!("{days} days"),
+        _ => humantime_serde::re::humantime::format_duration(span).to_string(),
+    }
+}
+
+/// The unit that the number appears to have: the one in which it is a time of these decades, if milliseconds are not.
 fn hint(given: i64) -> String {
-    let plausible = |millis: i64| (1970..2200).contains(&chrono::Datelike::year(&clamped(millis)));
-    let unit = [("microseconds", 1_000), ("nanoseconds", 1_000_000)];
+    let plausible = |millis: i64| (1990..2100).contains(&chrono::Datelike::year(&clamped(millis)));
+    let units = [
+        ("seconds", given.checked_mul(1_000)),
+        ("microseconds", Some(given / 1_000)),
+        ("nanoseconds", Some(given / 1_000_000)),
+    ];
+    if plausible(given) {
+        return String::new();
+    }
     let unit =
-        unit.into_iter().find(|&(_, per_milli)| RANGE.contains(&(given / per_milli)) && plausible(given / per_milli));
+        units.into_iter().find(|(_, millis)| millis.is_some_and(|millis| RANGE.contains(&millis) && plausible(millis)));
     unit.map_or_else(String::new, |(unit, _)| format!("; it looks like {unit}"))
 }
 
@@ -59,5 +131,22 @@ mod tests {
         assert!(problem(1_710_460_800_000_000_000).ends_with("; it looks like nanoseconds"));
         assert!(problem(i64::MAX).ends_with("in the years 1 to 9999"), "{}", problem(i64::MAX));
         assert!(problem(i64::MIN).ends_with("in the years 1 to 9999"));
+    }
+
+    #[test]
+    fn a_live_event_time_is_near_its_arrival() {
+        let bounds = Bounds { max_age: Duration::from_secs(400 * 86_400), max_ahead: Duration::from_secs(3_600) };
+        let arrival = 1_710_460_800_000;
+        for near in [arrival, arrival - 400 * 86_400_000, arrival + 3_600_000] {
+            assert_eq!(bounds.check(near, arrival), Ok(()));
+        }
+        let problem = |given: i64| bounds.check(given, arrival).expect_err("too far").to_string();
+        assert!(
+            problem(arrival + 3_600_001).starts_with("is 2024-03-15T01:00:00.001Z, more than 1h after its arrival: ")
+        );
+        assert!(problem(*RANGE.start()).starts_with("is 0001-01-01T00:00:00Z, more than 400 days before its arrival"));
+        assert!(problem(arrival / 1_000).contains("; it looks like seconds: expected milliseconds"));
+        assert!(problem(arrival * 100).starts_with("is 7390-"), "{}", problem(arrival * 100));
+        assert!(problem(i64::MIN).contains("before"), "no overflow");
     }
 }

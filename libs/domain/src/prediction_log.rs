@@ -42,6 +42,8 @@ pub struct LoggedPrediction {
     pub outputs: BTreeMap<String, Vec<u8>>,
     /// The label, if reported.
     pub label: Option<Label>,
+    /// Whether the request was a trial.
+    pub is_test: bool,
 }
 
 /// Counters of the log of one model.
@@ -49,14 +51,18 @@ pub struct LoggedPrediction {
 pub struct CaptureStatus {
     /// The model.
     pub model: ModelName,
-    /// Rows captured.
+    /// Rows captured, without trials.
     pub predictions: u64,
+    /// Captured rows of trials.
+    pub tests: u64,
     /// Rows that replicas declared lost.
     pub lost: u64,
     /// Messages that never arrived.
     pub lost_messages: u64,
     /// Outcomes captured, repetitions included.
     pub outcomes: u64,
+    /// What became of them.
+    pub outcome_counts: OutcomeCounts,
     /// The watermark: windows that end until then are closed. `None` before enough rows have come.
     pub watermark: Option<DateTime<Utc>>,
     /// Captured rows whose window had closed before they arrived.
@@ -67,6 +73,49 @@ pub struct CaptureStatus {
     pub chunks: u64,
     /// Windows that are not reported yet.
     pub open_windows: u64,
+}
+
+/// What became of the outcomes of a model; repetitions are included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutcomeCounts {
+    /// The prediction is captured, and the label is valid for its model version.
+    pub matched: u64,
+    /// The prediction is not captured yet.
+    pub pending: u64,
+    /// The prediction was not captured within the wait for it.
+    pub unmatched: u64,
+    /// The request has fewer rows.
+    pub row_out_of_range: u64,
+    /// The prediction was made by another model.
+    pub wrong_model: u64,
+    /// The label is no value of the target.
+    pub invalid_label: u64,
+    /// Lines on the bus that are no outcome.
+    pub malformed: u64,
+    /// An example of each reason that is not zero, by the name of its field.
+    pub examples: BTreeMap<String, String>,
+}
+
+impl OutcomeCounts {
+    /// The outcomes that no quality counts, by reason: `(name of the field, count)`.
+    pub fn refused(&self) -> [(&'static str, u64); 5] {
+        [
+            ("unmatched", self.unmatched),
+            ("row_out_of_range", self.row_out_of_range),
+            ("wrong_model", self.wrong_model),
+            ("invalid_label", self.invalid_label),
+            ("malformed", self.malformed),
+        ]
+    }
+}
+
+/// The reception of reported outcomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AcceptedOutcomes {
+    /// Outcomes accepted.
+    pub accepted: u64,
+    /// Accepted outcomes whose prediction is captured.
+    pub matched: u64,
 }
 
 /// Rows that are too far ahead of the watermark to advance it until more rows agree.

@@ -163,8 +163,6 @@ fn describe(name: &str, kind: ColumnKind, cells: &Cells<'_>) -> Input {
         _ => cells.missing() > 0,
     };
     let datatype = match cells {
-        // The protocol's integers cannot encode a missing value; its doubles have not-a-number.
-        Cells::Int(_) if nullable => Datatype::Fp64,
         Cells::Float(_) => Datatype::Fp64,
         Cells::Text(_) => Datatype::Bytes,
         Cells::Bool(_) => Datatype::Bool,

@@ -1,9 +1,10 @@
 //! Settings of a replica.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rekindle_domain::{
-    ReplicaId,
+    ModelName, ReplicaId,
+    event_time::Bounds,
     validation::{Checks, Violations},
 };
 use serde::Deserialize;
@@ -27,6 +28,7 @@ pub struct Config {
     pub report_interval: Duration,
     pub fetch_attempts: u32,
     pub limits: Limits,
+    pub event_times: EventTimes,
     pub log: LogConfig,
 }
 
@@ -39,6 +41,19 @@ pub struct Limits {
     pub max_message_bytes: usize,
     pub max_concurrent_requests: usize,
     pub inline_rows: usize,
+}
+
+/// The section `[inference.event_times]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct EventTimes {
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    #[serde(with = "humantime_serde")]
+    pub max_ahead: Duration,
+    #[serde(default)]
+    pub models: BTreeMap<ModelName, Bounds>,
 }
 
 /// The section `[inference.log]`.
@@ -71,6 +86,7 @@ impl Config {
         checks.positive("report_interval", self.report_interval);
         checks.at_least("fetch_attempts", self.fetch_attempts, 1);
         checks.nested("limits", self.limits.validate());
+        checks.nested("event_times", self.event_times.validate());
         checks.nested("log", self.log.validate());
         checks.finish()
     }
@@ -84,6 +100,24 @@ impl Limits {
         let (concurrent, most) = (self.max_concurrent_requests, Semaphore::MAX_PERMITS);
         let expected = format!("1 to {most}");
         checks.require((1..=most).contains(&concurrent), "max_concurrent_requests", concurrent, &expected);
+        checks.finish()
+    }
+}
+
+impl EventTimes {
+    /// The bounds of a model: its own, or those of every model.
+    pub(crate) fn of(&self, model: &ModelName) -> Bounds {
+        let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
+        self.models.get(model).copied().unwrap_or(every)
+    }
+
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
+        checks.taken_here(every.validate());
+        for (model, bounds) in &self.models {
+            checks.nested(&format!("models.{model}"), bounds.validate());
+        }
         checks.finish()
     }
 }
@@ -134,6 +168,14 @@ mod tests {
                 max_concurrent_requests: 0,
                 inline_rows: 0,
             },
+            event_times: EventTimes {
+                max_age: Duration::MAX,
+                max_ahead: zero,
+                models: BTreeMap::from([(
+                    "weather".parse().expect("a name"),
+                    Bounds { max_age: zero, max_ahead: Duration::MAX },
+                )]),
+            },
             log: LogConfig {
                 buffer_bytes: 1,
                 batch_rows: 0,
@@ -155,6 +197,8 @@ mod tests {
                 "limits.max_rows_per_request",
                 "limits.max_message_bytes",
                 "limits.max_concurrent_requests",
+                "event_times.max_age",
+                "event_times.models.weather.max_ahead",
                 "log.batch_rows",
                 "log.batch_bytes",
                 "log.buffer_bytes",

@@ -8,17 +8,20 @@ use std::{
     time::Instant,
 };
 
-use arrow::array::RecordBatch;
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::Int64Type,
+};
 use chrono::{DateTime, Utc};
 use rekindle_bundle::Prediction;
-use rekindle_domain::PredictionId;
+use rekindle_domain::{PredictionId, Traffic, event_time::Bounds};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task,
 };
 
 use crate::{
-    config::Limits,
+    config::{self, Limits},
     error::RequestError,
     log::{EventTimes, Log, PredictionRecord},
     routes,
@@ -55,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) outputs: Selection,
     /// When the rows occurred, in milliseconds since 1970 UTC. A time input of the model takes precedence.
     pub(crate) event_time: Option<i64>,
+    /// What it is sent for.
+    pub(crate) traffic: Traffic,
 }
 
 /// The answer to a prediction request.
@@ -76,6 +81,7 @@ pub(crate) struct Engine {
     catalog: Arc<Catalog>,
     log: Arc<Log>,
     limits: Limits,
+    bounds: config::EventTimes,
     /// One permit per request that may be in flight.
     admission: Semaphore,
     /// One permit per request of many rows that may be predicted at once: as many as there are cores.
@@ -84,10 +90,10 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine that answers from `catalog` and logs to `log`.
-    pub(crate) fn new(catalog: Arc<Catalog>, log: Arc<Log>, limits: Limits) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, log: Arc<Log>, limits: Limits, bounds: config::EventTimes) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let admission = Semaphore::new(limits.max_concurrent_requests);
-        Self { catalog, log, limits, admission, large: Semaphore::new(cores) }
+        Self { catalog, log, limits, bounds, admission, large: Semaphore::new(cores) }
     }
 
     /// The loaded version that answers requests for `target`.
@@ -119,7 +125,11 @@ impl Engine {
     ) -> Result<Answer, RequestError> {
         let _admitted = self.admit()?;
         let version = InFlight::enter(routes::select(slot, requested)?);
-        let Request { id: request_id, rows, outputs, event_time } = decode(&version)?;
+        let Request { id: request_id, rows, outputs, event_time, traffic } = decode(&version)?;
+        let event_times = event_times(&version, &rows, event_time, arrival.at);
+        if traffic == Traffic::Live {
+            check(event_times, &version, &rows, arrival.at, self.bounds.of(slot.model()))?;
+        }
         let prediction = Arc::new(self.predict(&version, &rows, arrival.id).await?);
         version.count_answered();
         slot.metrics().record_rows(rows.num_rows());
@@ -127,7 +137,8 @@ impl Engine {
             schema: Arc::clone(&version.log),
             prediction_id: arrival.id,
             answered_at: arrival.at + started.elapsed(),
-            event_times: event_times(&version, &rows, event_time, arrival.at),
+            event_times,
+            is_test: traffic == Traffic::Test,
             rows,
             prediction: Arc::clone(&prediction),
         });
@@ -193,9 +204,31 @@ fn event_times(
     }
 }
 
+/// Refuses rows of a live request whose event time is far from the arrival.
+fn check(
+    event_times: EventTimes,
+    version: &LoadedVersion,
+    rows: &RecordBatch,
+    arrived_at: DateTime<Utc>,
+    bounds: Bounds,
+) -> Result<(), InvalidInput> {
+    let arrival = arrived_at.timestamp_millis();
+    match event_times {
+        EventTimes::Same(time) => {
+            bounds.check(time, arrival).map_err(|error| InvalidInput::new("parameters[event_time]", error.to_string()))
+        }
+        EventTimes::Column(column) => {
+            let mut times = rows.column(column).as_primitive::<Int64Type>().values().iter().enumerate();
+            let far = times.find_map(|(row, &time)| Some((row, bounds.check(time, arrival).err()?)));
+            let name = version.inputs.name(column);
+            far.map_or(Ok(()), |(row, error)| Err(InvalidInput::of_tensor(name, format!("row {row} {error}"))))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use arrow::datatypes::Schema;
     use uuid::Uuid;
@@ -220,7 +253,15 @@ mod tests {
         };
         let log = Log::new(config, "replica-1".parse().expect("a name"), Uuid::nil());
         let limits = Limits { max_rows_per_request: 1, max_message_bytes: 1, max_concurrent_requests, inline_rows: 1 };
-        Engine::new(Arc::default(), Arc::new(log), limits)
+        let bounds = config::EventTimes {
+            max_age: Duration::from_secs(60),
+            max_ahead: Duration::ZERO,
+            models: BTreeMap::from([(
+                "flight-delay".parse().expect("a name"),
+                Bounds { max_age: Duration::ZERO, max_ahead: Duration::from_millis(7) },
+            )]),
+        };
+        Engine::new(Arc::default(), Arc::new(log), limits, bounds)
     }
 
     #[test]
@@ -238,7 +279,13 @@ mod tests {
     /// A decoded request of one row, which no protocol has encoded.
     fn request(version: &LoadedVersion, rows: usize) -> Request {
         let outputs = version.outputs.select([].into_iter()).expect("every output");
-        Request { id: "mine".to_owned(), rows: fixture::rows(rows), outputs, event_time: Some(7) }
+        Request {
+            id: "mine".to_owned(),
+            rows: fixture::rows(rows),
+            outputs,
+            event_time: Some(7),
+            traffic: Traffic::Live,
+        }
     }
 
     #[tokio::test]
@@ -256,6 +303,29 @@ mod tests {
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (2, 0, 0));
         assert_eq!(engine.log.buffered_rows(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_event_time_of_a_live_request_is_near_its_arrival() {
+        let engine = engine(8);
+        let version = fixture::loaded(3);
+        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
+        for (event_time, traffic, is_answered) in [
+            (None, Traffic::Live, true),
+            (Some(7), Traffic::Live, true),
+            (Some(8), Traffic::Live, false),
+            (Some(-1), Traffic::Live, false),
+            (Some(i64::MIN), Traffic::Replay, true),
+            (Some(i64::MAX), Traffic::Test, true),
+        ] {
+            let request = |version: &LoadedVersion| Ok(Request { event_time, traffic, ..request(version, 1) });
+            let outcome = engine.infer(TARGET, ARRIVAL, request).await;
+            assert_eq!(outcome.is_ok(), is_answered, "{event_time:?}, {traffic}");
+            if let Err(refused) = outcome {
+                assert!(refused.to_string().starts_with("parameters[event_time]: is 19"), "{refused}");
+            }
+        }
+        assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 4));
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ use self::{
     serving::Catalog,
 };
 pub use self::{
-    config::{Config, DEFAULTS, Limits, LogConfig},
+    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig},
     error::Error,
 };
 
@@ -122,7 +122,7 @@ impl App {
         };
         let log = Arc::new(Log::new(config.log.clone(), config.replica.clone(), incarnation));
         Ok(Self {
-            engine: Arc::new(Engine::new(catalog, Arc::clone(&log), config.limits.clone())),
+            engine: Arc::new(Engine::new(catalog, Arc::clone(&log), config.limits.clone(), config.event_times.clone())),
             readiness,
             watch: Arc::new(watch),
             reconciler: Arc::new(reconciler),

@@ -4,7 +4,8 @@
 //! widened without loss. Everything else that does not match the signature is refused with the tensor's name, the expected and the
 //! given value, and the remedy.
 //!
-//! A missing value is encoded as NaN or as an empty text, and is accepted only where the signature allows it.
+//! A missing value is NaN in a float tensor, an empty text in a BYTES tensor, and `false` in the BOOL tensor `<feature>.valid`, which may
+//! accompany a tensor of any type and in which `true` marks the values that are there. It is accepted only where the signature allows it.
 
 pub(crate) mod elements;
 pub(crate) mod output;
@@ -13,12 +14,20 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringBuilder},
+    buffer::NullBuffer,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use rekindle_bundle::{Datatype, Input, Signature};
 use rekindle_domain::{ColumnKind, event_time};
 
 use self::elements::{ElementType, Elements};
+
+/// Suffix of the name of the BOOL tensor that marks which values of a feature are there.
+const VALID: &str = ".valid";
+/// Why a missing value is refused.
+const NEVER_MISSING: &str = "but this feature was never missing in training";
+/// Whole numbers up to this magnitude are exact in a 64-bit float: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Input that the model's signature does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +92,11 @@ impl Inputs {
         Ok(Self { inputs, positions, schema: Arc::new(Schema::new(fields)), time_input })
     }
 
+    /// The name of an input.
+    pub(crate) fn name(&self, input: usize) -> &str {
+        &self.inputs[input].name
+    }
+
     /// The column of `rows` that has the time of each event in milliseconds since 1970 UTC, if the model has such an input and every
     /// row has a value.
     pub(crate) fn event_time_column(&self, rows: &RecordBatch) -> Option<usize> {
@@ -102,39 +116,62 @@ impl Inputs {
         let first =
             *tensors.peek().ok_or_else(|| InvalidInput::new("inputs", "is empty: send one tensor per feature"))?;
         let rows = row_count(&first, max_rows)?;
-        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.inputs.len()];
+        let mut given = vec![Given::default(); self.inputs.len()];
         for tensor in tensors {
-            let position = self.position(tensor.name)?;
-            if columns[position].is_some() {
+            let part = self.part(tensor.name, &mut given)?;
+            if part.is_some() {
                 return Err(InvalidInput::of_tensor(tensor.name, "occurs twice: send each feature once"));
             }
             must_have_rows(&tensor, rows, &first)?;
-            columns[position] = Some(column(&self.inputs[position], &tensor, rows)?);
+            *part = Some(tensor);
         }
-        let columns = self.complete(columns)?;
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+        let columns = self.inputs.iter().zip(&given).map(|(input, given)| given.column(input, rows));
+        RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
             .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))
     }
 
-    fn position(&self, name: &str) -> Result<usize, InvalidInput> {
-        self.positions.get(name).copied().ok_or_else(|| {
-            let names: Vec<_> = self.inputs.iter().map(|input| input.name.as_str()).collect();
-            InvalidInput::of_tensor(name, format!("is not an input of this model: its inputs are {}", names.join(", ")))
-        })
+    /// The part of a feature that a tensor of this name is.
+    fn part<'a, 'b>(&self, name: &str, given: &'b mut [Given<'a>]) -> Result<&'b mut Option<Tensor<'a>>, InvalidInput> {
+        if let Some(&position) = self.positions.get(name) {
+            return Ok(&mut given[position].values);
+        }
+        if let Some(&position) = name.strip_suffix(VALID).and_then(|feature| self.positions.get(feature)) {
+            return Ok(&mut given[position].valid);
+        }
+        let names: Vec<_> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+        let names = names.join(", ");
+        Err(InvalidInput::of_tensor(name, format!("is not an input of this model: its inputs are {names}")))
     }
+}
 
-    fn complete(&self, columns: Vec<Option<ArrayRef>>) -> Result<Vec<ArrayRef>, InvalidInput> {
-        columns
-            .into_iter()
-            .zip(&self.inputs)
-            .map(|(column, input)| {
-                column.ok_or_else(|| {
-                    let datatype = input.datatype;
-                    InvalidInput::of_tensor(&input.name, format!("is missing: send a {datatype} tensor of shape [n]"))
-                })
-            })
-            .collect()
+/// The tensors of one feature.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given<'a> {
+    values: Option<Tensor<'a>>,
+    /// Which values are there, if some are marked as missing.
+    valid: Option<Tensor<'a>>,
+}
+
+impl Given<'_> {
+    fn column(&self, input: &Input, rows: usize) -> Result<ArrayRef, InvalidInput> {
+        let values = self.values.as_ref().ok_or_else(|| {
+            let datatype = input.datatype;
+            InvalidInput::of_tensor(&input.name, format!("is missing: send a {datatype} tensor of shape [n]"))
+        })?;
+        let valid = self.valid.as_ref().map(|valid| validity(valid, rows)).transpose()?.flatten();
+        column(input, values, rows, valid)
     }
+}
+
+/// Which values are there; `None` if all are.
+fn validity(tensor: &Tensor<'_>, rows: usize) -> Result<Option<NullBuffer>, InvalidInput> {
+    if ElementType::parse(tensor.datatype) != Some(ElementType::Bool) {
+        let problem =
+            format!("has datatype {:?}, expected BOOL: false marks a missing value", shortened(tensor.datatype));
+        return Err(InvalidInput::of_tensor(tensor.name, problem));
+    }
+    let valid = tensor.elements.booleans(rows).map_err(|problem| InvalidInput::of_tensor(tensor.name, problem))?;
+    Ok(Some(NullBuffer::from(valid)).filter(|valid| valid.null_count() > 0))
 }
 
 fn row_count(first: &Tensor<'_>, max_rows: usize) -> Result<usize, InvalidInput> {
@@ -169,7 +206,12 @@ fn must_have_rows(tensor: &Tensor<'_>, rows: usize, first: &Tensor<'_>) -> Resul
     Err(InvalidInput::of_tensor(tensor.name, problem))
 }
 
-fn column(input: &Input, tensor: &Tensor<'_>, rows: usize) -> Result<ArrayRef, InvalidInput> {
+fn column(
+    input: &Input,
+    tensor: &Tensor<'_>,
+    rows: usize,
+    valid: Option<NullBuffer>,
+) -> Result<ArrayRef, InvalidInput> {
     let given =
         ElementType::parse(tensor.datatype).filter(|given| accepts(input.datatype, *given)).ok_or_else(|| {
             InvalidInput::of_tensor(
@@ -177,26 +219,42 @@ fn column(input: &Input, tensor: &Tensor<'_>, rows: usize) -> Result<ArrayRef, I
                 format!("has datatype {:?}, expected {}", shortened(tensor.datatype), accepted(input.datatype)),
             )
         })?;
-    let elements = tensor.elements;
+    let (elements, valid) = (tensor.elements, valid.as_ref());
     let column: Result<ArrayRef, String> = match input.datatype {
-        Datatype::Bool => elements.booleans(rows).map(|values| Arc::new(BooleanArray::from(values)) as ArrayRef),
+        Datatype::Bool => {
+            elements.booleans(rows).map(|values| Arc::new(BooleanArray::new(values.into(), valid.cloned())) as ArrayRef)
+        }
+        Datatype::Int64 if given.is_float() => elements
+            .floats(given, rows)
+            .and_then(|values| numbers(values, input.nullable, valid))
+            .and_then(|values| whole(&values))
+            .and_then(|values| timestamps(input, values))
+            .map(|values| Arc::new(values) as ArrayRef),
         Datatype::Int64 => elements
             .integers(given, rows)
-            .and_then(|values| if input.kind == ColumnKind::Timestamp { timestamps(values) } else { Ok(values) })
-            .map(|values| Arc::new(Int64Array::from(values)) as ArrayRef),
+            .and_then(|values| timestamps(input, Int64Array::new(values.into(), valid.cloned())))
+            .map(|values| Arc::new(values) as ArrayRef),
         Datatype::Fp32 | Datatype::Fp64 => elements
             .floats(given, rows)
-            .and_then(|values| numbers(values, input.nullable))
+            .and_then(|values| numbers(values, input.nullable, valid))
             .map(|numbers| Arc::new(numbers) as ArrayRef),
-        Datatype::Bytes => texts(&elements, rows, input.nullable),
+        Datatype::Bytes => texts(&elements, rows, input.nullable, valid),
     };
-    column.map_err(|problem| InvalidInput::of_tensor(&input.name, problem))
+    let column = column.map_err(|problem| InvalidInput::of_tensor(&input.name, problem))?;
+    match valid.filter(|_| !input.nullable).and_then(|valid| valid.iter().position(|is_valid| !is_valid)) {
+        Some(row) => {
+            let name = &input.name;
+            let problem = format!("row {row} is missing by {name}{VALID}, {NEVER_MISSING}: send a value");
+            Err(InvalidInput::of_tensor(name, problem))
+        }
+        None => Ok(column),
+    }
 }
 
 fn accepts(datatype: Datatype, given: ElementType) -> bool {
     match datatype {
         Datatype::Bool => given == ElementType::Bool,
-        Datatype::Int64 => given.is_integer() && given != ElementType::Uint64,
+        Datatype::Int64 => (given.is_integer() && given != ElementType::Uint64) || given.is_float(),
         Datatype::Fp32 | Datatype::Fp64 => given.is_integer() || given.is_float(),
         Datatype::Bytes => given == ElementType::Bytes,
     }
@@ -205,45 +263,63 @@ fn accepts(datatype: Datatype, given: ElementType) -> bool {
 fn accepted(datatype: Datatype) -> &'static str {
     match datatype {
         Datatype::Bool => "BOOL",
-        Datatype::Int64 => "INT64 (or INT8, INT16, INT32, UINT8, UINT16, UINT32)",
+        Datatype::Int64 => "INT64 (or INT8, INT16, INT32, UINT8, UINT16, UINT32, or FP64 or FP32 of whole numbers)",
         Datatype::Fp32 | Datatype::Fp64 => "FP64 (or FP32, or an integer type)",
         Datatype::Bytes => "BYTES",
     }
 }
 
-/// The values of a timestamp feature.
-fn timestamps(values: Vec<i64>) -> Result<Vec<i64>, String> {
-    let invalid = values.iter().enumerate().find_map(|(row, &time)| Some((row, event_time::checked(time).err()?)));
+/// The values of an INT64 feature, which are in range if they are times.
+fn timestamps(input: &Input, values: Int64Array) -> Result<Int64Array, String> {
+    if input.kind != ColumnKind::Timestamp {
+        return Ok(values);
+    }
+    let invalid = values.iter().enumerate().find_map(|(row, time)| Some((row, event_time::checked(time?).err()?)));
     invalid.map_or(Ok(values), |(row, error)| Err(format!("row {row} {error}")))
 }
 
-/// NaN becomes a missing value where one is allowed. Infinities are refused.
-fn numbers(values: Vec<f64>, nullable: bool) -> Result<Float64Array, String> {
-    let Some(first) = values.iter().position(|value| !value.is_finite()) else {
-        return Ok(Float64Array::from(values));
+/// Numbers as integers, if each is one that a float holds exactly.
+fn whole(numbers: &Float64Array) -> Result<Int64Array, String> {
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers up to 2^53 in magnitude")]
+    let whole = |(row, number): (usize, Option<f64>)| match number {
+        Some(number) if number.fract() != 0.0 => Err(format!("row {row} is {number}, expected a whole number")),
+        Some(number) if number.abs() > EXACT => {
+            Err(format!("row {row} is {number}, above 2^53 in magnitude, where floats skip integers: send INT64"))
+        }
+        number => Ok(number.map(|number| number as i64)),
     };
-    if let Some(row) = values.iter().position(|value| value.is_infinite()) {
+    numbers.iter().enumerate().map(whole).collect()
+}
+
+/// NaN becomes a missing value where one is allowed. Infinities are refused.
+fn numbers(values: Vec<f64>, nullable: bool, valid: Option<&NullBuffer>) -> Result<Float64Array, String> {
+    let is_valid = |row| valid.is_none_or(|valid| valid.is_valid(row));
+    let is_number = |row: usize, value: f64| value.is_finite() && is_valid(row);
+    let Some(first) = (0..values.len()).find(|&row| is_valid(row) && !values[row].is_finite()) else {
+        return Ok(Float64Array::new(values.into(), valid.cloned()));
+    };
+    if let Some(row) = (0..values.len()).find(|&row| is_valid(row) && values[row].is_infinite()) {
         return Err(format!("row {row} is infinite, expected a finite number"));
     }
     if !nullable {
-        return Err(format!(
-            "row {first} is NaN, which means missing, but this feature was never missing in training: send a number"
-        ));
+        return Err(format!("row {first} is NaN, which means missing, {NEVER_MISSING}: send a number"));
     }
-    Ok(values.into_iter().map(|value| (!value.is_nan()).then_some(value)).collect())
+    Ok(values.into_iter().enumerate().map(|(row, value)| is_number(row, value).then_some(value)).collect())
 }
 
-fn texts(elements: &Elements<'_>, rows: usize, nullable: bool) -> Result<ArrayRef, String> {
+fn texts(elements: &Elements<'_>, rows: usize, nullable: bool, valid: Option<&NullBuffer>) -> Result<ArrayRef, String> {
     let mut builder = StringBuilder::with_capacity(rows, elements.byte_len());
     elements.each_text(rows, |row, bytes| {
+        if valid.is_some_and(|valid| valid.is_null(row)) {
+            builder.append_null();
+            return Ok(());
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| format!("row {row} is not UTF-8 text"))?;
         match (text.is_empty(), nullable) {
             (false, _) => builder.append_value(text),
             (true, true) => builder.append_null(),
             (true, false) => {
-                return Err(format!(
-                    "row {row} is empty, which means missing, but this feature was never missing in training: send a text"
-                ));
+                return Err(format!("row {row} is empty, which means missing, {NEVER_MISSING}: send a text"));
             }
         }
         Ok(())

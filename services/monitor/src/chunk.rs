@@ -31,15 +31,21 @@ const READ_ROWS: usize = 8192;
 pub enum Kind {
     /// Rows of the prediction log.
     Prediction,
+    /// Rows of the prediction log that are trials: they are in no window, no quality and no export.
+    Test,
     /// Outcomes.
     Outcome,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Prediction, Self::Test, Self::Outcome];
+
     /// The spelling in the index and in export manifests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Prediction => "prediction",
+            Self::Test => "test",
             Self::Outcome => "outcome",
         }
     }
@@ -48,6 +54,7 @@ impl Kind {
     const fn folder(self) -> &'static str {
         match self {
             Self::Prediction => "captures",
+            Self::Test => "tests",
             Self::Outcome => "outcomes",
         }
     }
@@ -96,7 +103,7 @@ impl Draft {
     pub(crate) fn encode(self, now: DateTime<Utc>, id: Uuid) -> Result<(Chunk, Bytes), Error> {
         let ids = columns::Keys::of(&self.batch)?.id_range().unwrap_or_default();
         let events = match self.kind {
-            Kind::Prediction => {
+            Kind::Prediction | Kind::Test => {
                 let times = columns::event_times(&self.batch)?;
                 arrow::compute::min(times).zip(arrow::compute::max(times))
             }

@@ -36,6 +36,9 @@ pub struct Config {
     pub export_rows: u64,
     /// Share of a window's rows that must be labelled before its quality is measured early, in (0, 1].
     pub labelled_share: f64,
+    /// How long outcomes wait for their predictions.
+    #[serde(with = "humantime_serde")]
+    pub outcome_wait: Duration,
     /// How far ahead of its answer an event time may lie and still advance the watermark.
     #[serde(with = "humantime_serde")]
     pub event_horizon: Duration,
@@ -103,6 +106,7 @@ mod tests {
             window_rows: 0,
             export_rows: 0,
             labelled_share: 7.0,
+            outcome_wait: zero,
             event_horizon: zero,
             evaluate_every: zero,
             remember: zero,

@@ -1,6 +1,7 @@
-//! Evaluation: closes windows, compares them with the reference data, and measures their quality once the labels are known.
+//! Evaluation: closes windows, compares them with the reference data, measures their quality once the labels are known, and checks outcomes
+//! against the predictions.
 //!
-//! A reconciler in steps. One step closes one window of one model, or measures the quality of one report:
+//! A reconciler in steps. One step closes one window of one model, measures the quality of one report, or checks one chunk of outcomes:
 //!
 //! ```text
 //! plan (what is due) -> read (rows of the window) -> compare (with the reference data) -> report (a value) -> commit (fenced)
@@ -14,13 +15,14 @@
 
 mod closing;
 mod contents;
+mod matching;
 mod plan;
 mod scoring;
 mod turns;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use futures::FutureExt as _;
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
@@ -63,6 +65,8 @@ pub(crate) struct Evaluation {
     pub(crate) window_rows: u64,
     /// Share of a window's rows that must be labelled before the label wait is over.
     pub(crate) labelled_share: f64,
+    /// How long outcomes wait for their predictions.
+    pub(crate) outcome_wait: TimeDelta,
     /// By model; what is missing is recomputed.
     pub(crate) memory: HashMap<ModelName, Memory>,
 }
@@ -154,13 +158,16 @@ impl Evaluation {
         }
     }
 
-    /// Closes the next window of a model or, if none is due, measures the quality of the next report.
+    /// Closes the next window of a model or, if none is due, measures the quality of the next report or, if none is due, checks outcomes.
     async fn step(&mut self, model: &ModelName, fence: &Fence) -> Result<Step, Error> {
         let settings = watches::get(&self.db, model).await?.settings;
-        match self.close_next(model, &settings, fence).await? {
-            Step::Worked => Ok(Step::Worked),
-            Step::Idle => self.score_next(model, &settings, fence).await,
+        if let Step::Worked = self.close_next(model, &settings, fence).await? {
+            return Ok(Step::Worked);
         }
+        if let Step::Worked = self.score_next(model, &settings, fence).await? {
+            return Ok(Step::Worked);
+        }
+        self.match_next(model, fence).await
     }
 
     /// Selects the rows of a window in chunks, or a sample of them that fits into memory.

@@ -13,6 +13,7 @@
 //! - each window of each version and slice is reported once, with at most one drift alert and one degradation alert, which share a
 //!   correlation id, in the transaction that inserts the report;
 //! - a window whose label wait is over is measured with every outcome that the bus held by then;
+//! - of every outcome it is known whether it is matched, pending, or refused and why;
 //! - memory grows with the rows of one window or one export, both bounded, and not with the length of the log;
 //! - one instance captures, and one evaluates a model, at a time: each is the holder of a lease, whose epoch is checked in every
 //!   transaction that writes under it. A former holder writes and acknowledges nothing.
@@ -31,6 +32,7 @@ pub mod export;
 mod frame;
 pub mod join;
 pub mod lookup;
+mod matching;
 mod metrics;
 pub mod outcome;
 mod outcome_watermark;
@@ -150,6 +152,7 @@ impl App {
             every: inner.config.evaluate_every,
             window_rows: inner.config.window_rows,
             labelled_share: inner.config.labelled_share,
+            outcome_wait: TimeDelta::from_std(inner.config.outcome_wait).unwrap_or(TimeDelta::MAX),
             memory: HashMap::new(),
         }
     }

@@ -19,7 +19,7 @@ use sea_orm::DatabaseConnection;
 use crate::{
     Error,
     chunk::{
-        Chunk,
+        Chunk, Kind,
         columns::{self, ANSWERED_AT, INPUT, Keys, OUTPUT, REPLICA},
     },
     frame::{Frame, ScanFilter},
@@ -114,6 +114,7 @@ pub(crate) async fn latest(
 struct Scanned {
     model: ModelName,
     version: VersionRef,
+    is_test: bool,
     batch: RecordBatch,
     labels: Vec<Option<Label>>,
 }
@@ -135,7 +136,8 @@ impl Scanned {
         let Some(batch) = frame.batch()? else { return Ok(None) };
         let labels = frame.labels().map(|label| label.cloned()).collect();
         let version = VersionRef { version: chunk.model_version, bundle };
-        Ok(Some(Self { model: chunk.model.clone(), version, batch, labels }))
+        let is_test = chunk.kind == Kind::Test;
+        Ok(Some(Self { model: chunk.model.clone(), version, is_test, batch, labels }))
     }
 
     fn rows(&self) -> usize {
@@ -167,6 +169,7 @@ impl Scanned {
             inputs,
             outputs,
             label: self.labels.get(index).cloned().flatten(),
+            is_test: self.is_test,
         })
     }
 }

@@ -9,6 +9,8 @@ pub(crate) const LOST_MESSAGES: &str = "rekindle_monitor_lost_messages_total";
 pub(crate) const LATE_ROWS: &str = "rekindle_monitor_late_rows_total";
 pub(crate) const OUTCOMES: &str = "rekindle_monitor_outcomes_total";
 pub(crate) const BAD_OUTCOME_LINES: &str = "rekindle_monitor_bad_outcome_lines_total";
+pub(crate) const REFUSED_OUTCOMES: &str = "rekindle_monitor_refused_outcomes_total";
+pub(crate) const TESTS: &str = "rekindle_monitor_test_rows_total";
 pub(crate) const INVALID_OUTCOMES: &str = "rekindle_monitor_invalid_outcomes_total";
 pub(crate) const FLUSH_FAILURES: &str = "rekindle_monitor_flush_failures_total";
 pub(crate) const WINDOWS: &str = "rekindle_monitor_windows_total";
@@ -23,6 +25,8 @@ pub(crate) fn describe() {
     describe_counter!(LATE_ROWS, "Captured rows whose window had closed before they arrived, by model.");
     describe_counter!(OUTCOMES, "Captured outcomes by model, repeated ones included.");
     describe_counter!(BAD_OUTCOME_LINES, "Lines of outcomes that were dead-lettered, by model.");
+    describe_counter!(REFUSED_OUTCOMES, "Captured outcomes that no quality counts, by model and reason.");
+    describe_counter!(TESTS, "Captured rows of trials, by model.");
     describe_counter!(INVALID_OUTCOMES, "Labels that are no value of the model's target, by model.");
     describe_counter!(FLUSH_FAILURES, "Failed attempts to make messages durable, by consumer.");
     describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");
@@ -33,4 +37,11 @@ pub(crate) fn describe() {
 /// Adds to a counter of a model.
 pub(crate) fn add(name: &'static str, model: &ModelName, count: u64) {
     counter!(name, "model" => model.to_string()).increment(count);
+}
+
+/// Counts outcomes that no quality counts, for a reason.
+pub(crate) fn refused(model: &ModelName, reason: &'static str, outcomes: u64) {
+    if outcomes > 0 {
+        counter!(REFUSED_OUTCOMES, "model" => model.to_string(), "reason" => reason).increment(outcomes);
+    }
 }

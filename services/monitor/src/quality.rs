@@ -97,6 +97,22 @@ fn is_probability(output: &f64) -> bool {
     (0.0..=1.0).contains(output)
 }
 
+/// Why a label is no value of the target; `None` if it is one, or a new class.
+pub(crate) fn invalid_label(manifest: &Manifest, label: &Label) -> Option<String> {
+    let given = || match label {
+        Label::Class(class) => format!("{class:?}"),
+        Label::Number(number) => number.to_string(),
+    };
+    let Some(classes) = manifest.classes.as_deref() else {
+        let is_number = Targets::from_labels([as_target(label)], None).is_ok();
+        return (!is_number).then(|| format!("is {}: expected a number, since the model is a regression", given()));
+    };
+    let known = Targets::from_labels([as_target(label)], Some(classes));
+    let is_class = matches!(known, Ok(Targets::Classes(classes)) if classes.iter().any(Option::is_some));
+    let is_valid = is_class || as_target(label).class().is_some();
+    (!is_valid).then(|| format!("is {}: expected a class, since the model is a classifier", given()))
+}
+
 /// The label as the bundle's target encoding takes it.
 pub(crate) fn as_target(label: &Label) -> rekindle_bundle::Label<'_> {
     match label {

@@ -19,6 +19,8 @@ pub struct Report {
     pub window: Window,
     /// The smallest and the greatest prediction id among the rows.
     pub ids: (u128, u128),
+    /// The position of the log after which its chunks were read.
+    pub since: i64,
 }
 
 /// Why the drift of a window of `rows` rows is inconclusive; `None` if it is not.

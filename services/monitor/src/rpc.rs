@@ -5,14 +5,15 @@ use rekindle_bus::subject;
 use rekindle_client::wire::{self, outcome::from_wire};
 use rekindle_domain::{
     Digest, ModelName, PredictionId, Watch, event_time,
-    prediction_log::CaptureStatus,
+    outcome::Outcome,
+    prediction_log::{CaptureStatus, OutcomeCounts},
     validation::{Checks, Violations},
 };
 use rekindle_proto::monitor::{
     self as proto,
     monitor_server::{Monitor, MonitorServer},
 };
-use rekindle_service::{Call, RequestError};
+use rekindle_service::{Call, RequestError, chain};
 use rekindle_store::{
     in_transaction,
     page::{self, Page},
@@ -25,13 +26,16 @@ use crate::{
     capture::outcomes::OWN_IDS,
     export,
     lookup::{self, LogPosition},
+    matching::{self, Finding},
     outcome,
-    store::{chunks, logs, reports, watches},
+    store::{chunks, logs, outcome_checks, reports, watches},
     window::Timing,
 };
 
 /// Outcomes of one call at most.
 const MAX_OUTCOMES: usize = 10_000;
+/// Chunks that are read at most to check the outcomes of one call.
+const CHECKED_CHUNKS: usize = 32;
 /// Bytes of one message of outcomes at most.
 const MESSAGE_BYTES: usize = 512 * 1024;
 /// Concurrent publications of outcome messages.
@@ -57,7 +61,7 @@ fn paged<T>(size: u32, token: &str, parse: impl Fn(&str) -> Option<T>) -> Result
     Ok((page, after))
 }
 
-fn outcomes(request: &proto::ReportOutcomesRequest) -> Result<Vec<rekindle_domain::outcome::Outcome>, Violations> {
+fn outcomes(request: &proto::ReportOutcomesRequest) -> Result<Vec<Outcome>, Violations> {
     let mut checks = Checks::new();
     let given = request.outcomes.len();
     if !(1..=MAX_OUTCOMES).contains(&given) {
@@ -93,13 +97,7 @@ impl App {
     }
 
     /// Publishes outcomes. The same key gives the same message ids, which capture recognises.
-    async fn publish(
-        &self,
-        call: &Call,
-        model: &ModelName,
-        outcomes: &[rekindle_domain::outcome::Outcome],
-        key: &str,
-    ) -> Result<(), Error> {
+    async fn publish(&self, call: &Call, model: &ModelName, outcomes: &[Outcome], key: &str) -> Result<(), Error> {
         let key = match key {
             "" => call.id.to_string(),
             // A key is any text, and a header accepts only some.
@@ -115,16 +113,76 @@ impl App {
         Ok(())
     }
 
+    /// Whether a model is known: something of it was captured, its monitoring is set, or it is deployed.
+    async fn require(&self, model: &ModelName) -> Result<(), Error> {
+        let db = &self.0.db;
+        if logs::exists(db, model).await? || watches::get(db, model).await?.revision > 0 {
+            return Ok(());
+        }
+        if self.0.bus.routes().await?.get(model.as_str()).await?.is_some() {
+            return Ok(());
+        }
+        Err(RequestError::not_found("deployed model", model).into())
+    }
+
+    /// Refuses outcomes that are known to be wrong, and returns how many are known to be right. The others are checked once their
+    /// predictions are captured.
+    async fn check(&self, model: &ModelName, outcomes: &[Outcome]) -> Result<u64, Error> {
+        let inner = &self.0;
+        let log = matching::Log { db: &inner.db, artifacts: &inner.artifacts, references: &inner.export_references };
+        let findings = match matching::find(log, model, outcomes, CHECKED_CHUNKS).await {
+            Ok(findings) => findings,
+            Err(error) => {
+                tracing::warn!(%model, error = chain(&error), "outcomes accepted without a check");
+                return Ok(0);
+            }
+        };
+        let mut checks = Checks::new();
+        for (index, (outcome, finding)) in outcomes.iter().zip(&findings).enumerate() {
+            let row = outcome.row;
+            match finding {
+                Finding::Matched | Finding::Pending => {}
+                Finding::RowOutOfRange(rows) => {
+                    let problem = format!("is {row}: the request has {rows} rows, from 0");
+                    checks.violation(format!("outcomes[{index}].row"), problem);
+                }
+                Finding::WrongModel(other) => {
+                    let problem = format!("is a prediction of {other}: report its outcome for that model");
+                    checks.violation(format!("outcomes[{index}].prediction_id"), problem);
+                }
+                Finding::InvalidLabel(problem) => checks.violation(format!("outcomes[{index}].label"), problem),
+            }
+        }
+        checks.finish()?;
+        Ok(findings.iter().filter(|finding| **finding == Finding::Matched).count() as u64)
+    }
+
+    async fn reset(&self, model: &ModelName) -> Result<(), Error> {
+        self.require(model).await?;
+        let reset = model.clone();
+        in_transaction(&self.0.db, async move |txn| {
+            let position = chunks::latest_position(txn).await?;
+            Ok::<_, Error>(logs::reset(txn, &reset, position).await?)
+        })
+        .await?;
+        tracing::info!(%model, "windows started anew");
+        Ok(())
+    }
+
     async fn status(&self, model: ModelName) -> Result<CaptureStatus, Error> {
         let db = &self.0.db;
         let log = logs::get(db, &model).await?;
+        let mut counts = OutcomeCounts { malformed: log.bad_lines, ..outcome_checks::counts(db, &model).await? };
+        counts.examples.extend(log.bad_line.map(|example| ("malformed".to_owned(), example)));
         let timing = Timing::of(&watches::get(db, &model).await?.settings);
-        let begin = chunks::next_event(db, &model, log.reported_until).await?;
+        let begin = chunks::next_event(db, &model, log.reset_at, log.reported_until).await?;
         Ok(CaptureStatus {
             predictions: log.predictions,
             lost: log.lost,
             lost_messages: log.lost_messages,
             outcomes: log.outcomes,
+            tests: log.tests,
+            outcome_counts: counts,
             watermark: log.clock.latest().map(|latest| event_time::clamped(timing.watermark(latest))),
             late: log.late,
             ahead: log.clock.rows_ahead(),
@@ -152,14 +210,27 @@ impl Monitor for App {
         Ok(Response::new(wire::watch::to_wire(&watch)))
     }
 
+    async fn reset_watch(
+        &self,
+        request: Request<proto::ResetWatchRequest>,
+    ) -> Result<Response<proto::CaptureStatus>, Status> {
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
+        self.reset(&model).await?;
+        let status = self.status(model).await?;
+        Ok(Response::new(wire::prediction_log::status_to_wire(&status)))
+    }
+
     async fn report_outcomes(
         &self,
         request: Request<proto::ReportOutcomesRequest>,
     ) -> Result<Response<proto::ReportOutcomesResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let (model, outcomes) = (model(&call, &request.model)?, outcomes(&request).map_err(Error::from)?);
+        self.require(&model).await?;
+        let matched = self.check(&model, &outcomes).await?;
         self.publish(&call, &model, &outcomes, &request.idempotency_key).await?;
-        Ok(Response::new(proto::ReportOutcomesResponse { accepted: outcomes.len() as u64 }))
+        Ok(Response::new(proto::ReportOutcomesResponse { accepted: outcomes.len() as u64, matched }))
     }
 
     async fn list_reports(

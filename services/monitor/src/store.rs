@@ -1,10 +1,11 @@
-//! The monitor's database: the index of chunks, the state of each model's log, reports and watches. The only sea-orm code.
+//! The monitor's database: the index of chunks, the state of each model's log, reports, watches and checks of outcomes. The only sea-orm code.
 
 pub(crate) mod chunks;
 pub(crate) mod entities;
 pub(crate) mod incarnations;
 pub(crate) mod logs;
 pub mod migrations;
+pub(crate) mod outcome_checks;
 pub(crate) mod record;
 pub(crate) mod reports;
 pub(crate) mod watches;

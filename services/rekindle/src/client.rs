@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod exit;
+mod failures;
 pub(crate) mod file;
 mod flag;
 mod lineage;
@@ -27,6 +28,7 @@ mod tensor;
 mod traffic;
 mod train;
 pub(crate) mod upload;
+mod watch;
 mod workflows;
 
 use std::process::ExitCode;
@@ -137,6 +139,9 @@ pub(crate) enum Command {
     Events(events::Args),
     /// List monitoring reports, one per window
     Reports(reports::Args),
+    /// Start the monitoring windows of a model anew
+    #[command(subcommand)]
+    Watch(watch::Command),
     /// List inference replicas and the versions they serve
     Replicas,
     /// Show whether the platform is ready, its deployments and its replicas
@@ -167,12 +172,13 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Rollback(args) => deploy::rollback(args, global).await,
         Command::Policy(command) => policy::run(command, global).await.map(|()| true),
         Command::Workflows(command) => workflows::run(command, global).await,
-        Command::Predict(args) => predict::run(args, global).await.map(|()| true),
+        Command::Predict(args) => predict::run(args, global).await,
         Command::Outcomes(args) => outcomes::run(args, global).await.map(|()| true),
         Command::Lineage(args) => lineage::run(args, global).await,
         Command::Replay(args) => traffic::run(args, global).await,
         Command::Events(args) => events::run(args, global).await.map(|()| true),
         Command::Reports(args) => reports::run(args, global).await.map(|()| true),
+        Command::Watch(command) => watch::run(command, global).await.map(|()| true),
         Command::Replicas => deploy::replicas(global).await.map(|()| true),
         Command::Status(args) => status::run(args, global).await,
     };

@@ -101,7 +101,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let replay = replay(&plan, &platform, &timeline).await?;
     timeline.add(format!(
         "replay done: {} requests in {:.0} s, {} failed, {} outcomes reported",
-        replay.requests, replay.seconds, replay.failed_requests, replay.outcomes
+        replay.requests, replay.seconds, replay.failures.count, replay.outcomes.accepted
     ));
     results::settle(&plan, &platform, &replay).await?;
     drop(subscription);
@@ -132,7 +132,7 @@ async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result
         }
     };
     let replay = replay::replay(options, observe).await?;
-    if let Some(error) = &replay.first_error {
+    if let Some((_, error)) = replay.failures.first.first() {
         timeline.add(format!("first failed request: {error}"));
     }
     Ok(replay)

@@ -3,7 +3,7 @@
 use rekindle_domain::{
     ModelName, VersionRef,
     outcome::Outcome,
-    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, RowsAhead, Value},
+    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, OutcomeCounts, RowsAhead, Value},
     validation::{Checks, Violations},
 };
 use rekindle_proto::{
@@ -31,6 +31,7 @@ pub fn to_wire(logged: &LoggedPrediction) -> wire::LoggedPrediction {
         inputs: logged.inputs.iter().map(|(name, value)| (name.clone(), value_to_wire(value))).collect(),
         outputs: logged.outputs.clone().into_iter().collect(),
         outcome: known.as_ref().map(outcome::to_wire),
+        is_test: logged.is_test,
     }
 }
 
@@ -54,6 +55,7 @@ pub fn from_wire(given: wire::LoggedPrediction) -> Result<LoggedPrediction, Viol
         inputs: inputs.collect(),
         outputs: given.outputs.into_iter().collect(),
         label: nested_optional("outcome", given.outcome, outcome::from_wire)?.map(|outcome| outcome.label),
+        is_test: given.is_test,
     })
 }
 
@@ -93,6 +95,39 @@ pub fn status_to_wire(status: &CaptureStatus) -> wire::CaptureStatus {
             requests: ahead.requests,
             from: Some(time::to_wire(ahead.from)),
         }),
+        tests: status.tests,
+        outcome_counts: Some(counts_to_wire(&status.outcome_counts)),
+    }
+}
+
+/// The counters in proto3 JSON.
+pub fn status_to_json(status: &CaptureStatus) -> serde_json::Value {
+    json::to_value(&status_to_wire(status))
+}
+
+fn counts_to_wire(counts: &OutcomeCounts) -> wire::OutcomeCounts {
+    wire::OutcomeCounts {
+        matched: counts.matched,
+        pending: counts.pending,
+        unmatched: counts.unmatched,
+        row_out_of_range: counts.row_out_of_range,
+        wrong_model: counts.wrong_model,
+        invalid_label: counts.invalid_label,
+        malformed: counts.malformed,
+        examples: counts.examples.clone().into_iter().collect(),
+    }
+}
+
+fn counts_from_wire(given: wire::OutcomeCounts) -> OutcomeCounts {
+    OutcomeCounts {
+        matched: given.matched,
+        pending: given.pending,
+        unmatched: given.unmatched,
+        row_out_of_range: given.row_out_of_range,
+        wrong_model: given.wrong_model,
+        invalid_label: given.invalid_label,
+        malformed: given.malformed,
+        examples: given.examples.into_iter().collect(),
     }
 }
 
@@ -104,6 +139,8 @@ pub fn status_from_wire(given: wire::CaptureStatus) -> Result<CaptureStatus, Vio
         lost: given.lost,
         lost_messages: given.lost_messages,
         outcomes: given.outcomes,
+        tests: given.tests,
+        outcome_counts: given.outcome_counts.map(counts_from_wire).unwrap_or_default(),
         watermark: optional_time("watermark", given.watermark)?,
         late: given.late,
         ahead: given.ahead.map(ahead_from_wire).transpose()?,
@@ -201,10 +238,41 @@ mod tests {
             inputs: values.enumerate().map(|(index, value)| (format!("f{index}"), value)).collect(),
             outputs: BTreeMap::from([("probabilities".into(), vec![0, 0, 128, 63])]),
             label: Some(Label::Class("late".into())),
+            is_test: true,
         };
         let json = to_json(&logged);
         assert_eq!((&json["model_version"], &json["outcome"]["class"]), (&2.into(), &"late".into()));
         assert_eq!(from_wire(to_wire(&logged)), Ok(logged));
+    }
+
+    #[test]
+    fn counters_survive() {
+        let examples = BTreeMap::from([("unmatched".to_owned(), "row 0 of p".to_owned())]);
+        let outcome_counts = OutcomeCounts {
+            matched: 1,
+            pending: 2,
+            unmatched: 3,
+            row_out_of_range: 4,
+            wrong_model: 5,
+            invalid_label: 6,
+            malformed: 7,
+            examples,
+        };
+        let status = CaptureStatus {
+            model: "m".parse().expect("a name"),
+            predictions: 8,
+            tests: 9,
+            lost: 10,
+            lost_messages: 11,
+            outcomes: 12,
+            outcome_counts,
+            watermark: Some(DateTime::UNIX_EPOCH),
+            late: 13,
+            ahead: Some(RowsAhead { rows: 14, requests: 15, from: DateTime::UNIX_EPOCH }),
+            chunks: 16,
+            open_windows: 17,
+        };
+        assert_eq!(status_from_wire(status_to_wire(&status)), Ok(status));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `ModelInferRequest` as a request for the engine.
 
 use chrono::DateTime;
-use rekindle_domain::event_time;
+use rekindle_domain::{Traffic, event_time, traffic::UnknownTraffic};
 use rekindle_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor,
@@ -25,7 +25,8 @@ pub(super) fn request(
     let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
     let rows = version.inputs.decode(tensors(&message)?, max_rows)?;
     let event_time = message.parameters.get("event_time").map(stated_time).transpose()?;
-    Ok(infer::Request { id: message.id, rows, outputs, event_time })
+    let traffic = message.parameters.get("traffic").map(stated_traffic).transpose()?.unwrap_or_default();
+    Ok(infer::Request { id: message.id, rows, outputs, event_time, traffic })
 }
 
 /// The input tensors of a message.
@@ -107,6 +108,15 @@ fn stated_time(parameter: &InferParameter) -> Result<i64, InvalidInput> {
     let checked = millis.ok_or_else(|| not_a_time.to_owned());
     let checked = checked.and_then(|millis| event_time::checked(millis).map_err(|error| error.to_string()));
     checked.map_err(|problem| InvalidInput::new("parameters[event_time]", problem))
+}
+
+/// The parameter `traffic`.
+fn stated_traffic(parameter: &InferParameter) -> Result<Traffic, InvalidInput> {
+    let stated = match &parameter.parameter_choice {
+        Some(ParameterChoice::StringParam(text)) => text.parse().map_err(|error: UnknownTraffic| error.to_string()),
+        _ => Err("is no string: expected live, replay or test".to_owned()),
+    };
+    stated.map_err(|problem| InvalidInput::new("parameters[traffic]", problem))
 }
 
 #[cfg(test)]

@@ -51,21 +51,23 @@ impl LogSchema {
 /// Rows of one version, ready to be published.
 pub(super) struct LogBatch {
     pub(super) schema: Arc<LogSchema>,
+    /// Whether all of them are trials, or none.
+    pub(super) is_test: bool,
     pub(super) batch: RecordBatch,
     /// Memory in use.
     pub(super) bytes: usize,
 }
 
 impl LogBatch {
-    fn new(schema: Arc<LogSchema>, batch: RecordBatch) -> Self {
+    fn new(schema: Arc<LogSchema>, is_test: bool, batch: RecordBatch) -> Self {
         let bytes = batch.get_array_memory_size();
-        Self { schema, batch, bytes }
+        Self { schema, is_test, batch, bytes }
     }
 
     /// No rows, for a declaration of losses.
     pub(super) fn empty(schema: Arc<LogSchema>) -> Self {
         let batch = RecordBatch::new_empty(Arc::clone(&schema.columns));
-        Self::new(schema, batch)
+        Self::new(schema, false, batch)
     }
 
     pub(super) fn rows(&self) -> u64 {
@@ -81,6 +83,7 @@ impl LogBatch {
         // Both slices share the memory; each accounts for its share.
         let part = |at, length| Self {
             schema: Arc::clone(&self.schema),
+            is_test: self.is_test,
             batch: self.batch.slice(at, length),
             bytes: self.bytes / 2,
         };
@@ -121,7 +124,7 @@ pub(super) fn join(records: Vec<PredictionRecord>, max_rows: usize) -> Joined {
             let columns = catch_unwind(AssertUnwindSafe(|| join_columns(&schema, part)));
             let columns = columns.unwrap_or_else(|_| Err(ArrowError::ComputeError("joining rows panicked".into())));
             match columns {
-                Ok(batch) => joined.batches.push(LogBatch::new(schema, batch)),
+                Ok(batch) => joined.batches.push(LogBatch::new(schema, part[0].is_test, batch)),
                 Err(source) => {
                     let rows = part.iter().map(|record| record.rows.num_rows()).sum::<usize>();
                     let error = Error::LogEncoding { model: schema.model.clone(), rows, source: Box::new(source) };
@@ -133,11 +136,14 @@ pub(super) fn join(records: Vec<PredictionRecord>, max_rows: usize) -> Joined {
     joined
 }
 
-/// Records of each version, versions in the order of their first record.
+/// Records of each version, trials apart, in the order of their first record.
 fn by_version(records: Vec<PredictionRecord>) -> Vec<Vec<PredictionRecord>> {
     let mut groups: Vec<Vec<PredictionRecord>> = Vec::new();
     for record in records {
-        match groups.iter_mut().find(|group| Arc::ptr_eq(&group[0].schema, &record.schema)) {
+        let belongs = |group: &&mut Vec<PredictionRecord>| {
+            Arc::ptr_eq(&group[0].schema, &record.schema) && group[0].is_test == record.is_test
+        };
+        match groups.iter_mut().find(belongs) {
             Some(group) => group.push(record),
             None => groups.push(vec![record]),
         }

@@ -171,6 +171,7 @@ mod tests {
             prediction_id: PredictionId::new(Uuid::nil()),
             answered_at: DateTime::UNIX_EPOCH,
             event_times: EventTimes::Same(0),
+            is_test: false,
             rows: RecordBatch::try_new_with_options(nothing, Vec::new(), &options).expect("a batch"),
             prediction: Arc::new(Prediction { rows, outputs: Vec::new() }),
         }

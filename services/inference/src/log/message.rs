@@ -49,6 +49,7 @@ impl Sequence {
             incarnation: self.incarnation,
             sequence,
             lost_before,
+            is_test: batch.is_test,
         };
         let payload = match prediction_log::encode(&header, &batch.batch) {
             Ok(payload) if payload.len() > max_bytes && batch.rows() > 0 => return Ok(Encoded::TooLarge),

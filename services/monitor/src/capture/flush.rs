@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::{Capture, Captured};
 use crate::{
     Error,
-    chunk::Chunk,
+    chunk::{Chunk, Kind},
     metrics,
     store::{
         chunks, incarnations,
         logs::{self, LogDelta},
-        watches,
+        outcome_checks, watches,
     },
     window::Timing,
 };
@@ -133,12 +133,17 @@ pub(super) async fn insert<M: Captured>(
         let delta = LogDelta { lost_messages: missing(txn, &messages, *now).await?, ..of_messages.sum() };
         for chunk in chunks.iter().filter(|chunk| chunk.model == *model) {
             chunks::insert(txn, chunk, before.clock.latest(), *now).await?;
+            if chunk.kind == Kind::Outcome {
+                outcome_checks::insert(txn, chunk.id, model, chunk.rows, *now).await?;
+            }
         }
-        let mut clock = before.clock;
+        let mut clock = before.clock.clone();
         for (request, times) in messages.iter().flat_map(|message| message.event_times(horizon.num_milliseconds())) {
             clock.take(request, times, timing.length);
         }
-        logs::apply(txn, model, &delta, &clock).await?;
+        if !logs::apply(txn, model, &before, &delta, &clock).await? {
+            return Err(Error::LostRace { what: "the event clock", model: model.clone() });
+        }
         deltas.push((model.clone(), delta));
     }
     Ok(deltas)
@@ -149,6 +154,7 @@ fn count(model: &ModelName, delta: &LogDelta) {
         (metrics::PREDICTIONS, delta.predictions),
         (metrics::LOST_ROWS, delta.lost),
         (metrics::LATE_ROWS, delta.late),
+        (metrics::TESTS, delta.tests),
         (metrics::OUTCOMES, delta.outcomes),
         (metrics::BAD_OUTCOME_LINES, delta.bad_lines),
     ] {

@@ -19,6 +19,9 @@ use crate::{
 /// each day, so their messages are identified by their position in the stream.
 pub(crate) const OWN_IDS: &str = "rekindle-monitor/outcomes/";
 
+/// Characters of a bad line that a status shows.
+const EXAMPLE: usize = 200;
+
 /// One message of outcomes.
 #[derive(Clone)]
 pub(crate) struct OutcomeMessage {
@@ -65,7 +68,12 @@ impl Captured for OutcomeMessage {
     }
 
     fn delta(&self, _: &Log, _: &Timing) -> LogDelta {
-        LogDelta { outcomes: self.outcomes.len() as u64, bad_lines: self.bad.len() as u64, ..LogDelta::default() }
+        let bad_line = self.bad.first().map(|bad| {
+            let text: String = bad.text.chars().filter(|c| !c.is_control()).take(EXAMPLE).collect();
+            format!("{text:?}: {}", bad.reason)
+        });
+        let (outcomes, bad_lines) = (self.outcomes.len() as u64, self.bad.len() as u64);
+        LogDelta { outcomes, bad_lines, bad_line, ..LogDelta::default() }
     }
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {

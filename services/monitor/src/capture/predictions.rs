@@ -79,18 +79,20 @@ impl Captured for PredictionMessage {
     }
 
     fn delta(&self, before: &Log, timing: &Timing) -> LogDelta {
+        let (rows, lost) = (self.batch.num_rows() as u64, self.header.lost_before);
+        if self.header.is_test {
+            return LogDelta { tests: rows, lost, ..LogDelta::default() };
+        }
         let late = columns::event_times(&self.batch).map_or(0, |times| {
             times.values().iter().filter(|&&time| timing.is_late(time, before.clock.latest())).count()
         });
-        LogDelta {
-            predictions: self.batch.num_rows() as u64,
-            lost: self.header.lost_before,
-            late: late as u64,
-            ..LogDelta::default()
-        }
+        LogDelta { predictions: rows, lost, late: late as u64, ..LogDelta::default() }
     }
 
     fn event_times(&self, horizon_ms: i64) -> Vec<(Uuid, Vec<i64>)> {
+        if self.header.is_test {
+            return Vec::new();
+        }
         let may_advance = |&(_, event, at): &(u128, i64, i64)| {
             event_time::RANGE.contains(&event) && event <= (at / 1_000).saturating_add(horizon_ms)
         };
@@ -102,18 +104,20 @@ impl Captured for PredictionMessage {
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {
         // The columns are part of the key for the case that replicas disagree on a bundle's signature: their rows do not concatenate.
-        let mut groups: BTreeMap<(&ModelName, u32, Digest, String), Vec<&RecordBatch>> = BTreeMap::new();
+        let mut groups: BTreeMap<(&ModelName, u32, Digest, bool, String), Vec<&RecordBatch>> = BTreeMap::new();
         for message in messages.iter().filter(|message| message.batch.num_rows() > 0) {
             let header = &message.header;
             let columns = format!("{:?}", message.batch.schema().fields());
-            let group = groups.entry((&header.model, header.model_version, header.bundle_digest, columns));
+            let group =
+                groups.entry((&header.model, header.model_version, header.bundle_digest, header.is_test, columns));
             group.or_default().push(&message.batch);
         }
         groups
             .into_iter()
-            .map(|((model, model_version, bundle, _), batches)| {
+            .map(|((model, model_version, bundle, is_test, _), batches)| {
                 let batch = concat_batches(&batches[0].schema(), batches)?;
-                Ok(Draft { kind: Kind::Prediction, model: model.clone(), model_version, bundle: Some(bundle), batch })
+                let kind = if is_test { Kind::Test } else { Kind::Prediction };
+                Ok(Draft { kind, model: model.clone(), model_version, bundle: Some(bundle), batch })
             })
             .collect()
     }

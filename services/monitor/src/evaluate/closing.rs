@@ -27,15 +27,18 @@ use crate::{
     frame::Frame,
     metrics,
     report::Report,
-    store::{self, chunks, logs},
+    store::{
+        self, chunks,
+        logs::{self, Log},
+    },
     window::{Span, Timing, Window},
 };
 
 /// A closed window, to be committed.
 struct Closed {
     model: ModelName,
-    /// Up to where windows were reported before.
-    before: Option<i64>,
+    /// The log before.
+    before: Log,
     /// Up to where they are reported now.
     until: i64,
     /// One per version that answered in the window.
@@ -52,14 +55,14 @@ impl Evaluation {
     ) -> Result<Step, Error> {
         let log = logs::get(&self.db, model).await?;
         let (reported_until, latest_event) = (log.reported_until, log.clock.latest());
-        let next_event = chunks::next_event(&self.db, model, reported_until).await?;
+        let next_event = chunks::next_event(&self.db, model, log.reset_at, reported_until).await?;
         let timing = Timing::of(settings);
         let progress = plan::Progress { reported_until, next_event, latest_event };
         let Some(window) = plan::next_window(&timing, &progress) else { return Ok(Step::Idle) };
-        let contents = self.read_window(model, settings, window).await?;
+        let contents = self.read_window(model, settings, log.reset_at, window).await?;
         let until = plan::reported_until(&timing, &window, !contents.versions.is_empty(), contents.next_event);
         let reports = reports(model, window, contents, now(), Uuid::now_v7);
-        let closed = Closed { model: model.clone(), before: reported_until, until, reports };
+        let closed = Closed { model: model.clone(), before: log, until, reports };
         commit(&self.db, fence, closed).await?;
         Ok(Step::Worked)
     }
@@ -69,23 +72,24 @@ impl Evaluation {
         &self,
         model: &ModelName,
         settings: &WatchSettings,
+        since: i64,
         window: Window,
     ) -> Result<Contents, Error> {
         let mut by_version: BTreeMap<_, Vec<Chunk>> = BTreeMap::new();
-        for chunk in chunks::in_window(&self.db, model, &Timing::of(settings), &window).await? {
+        for chunk in chunks::in_window(&self.db, model, since, &Timing::of(settings), &window).await? {
             let Some(bundle) = chunk.bundle else { continue };
             by_version.entry((chunk.model_version, bundle)).or_default().push(chunk);
         }
         let all = span(&window, by_version.values().flatten());
-        let mut next_event = self.next_event(model, &window, by_version.values().flatten()).await?;
-        let log_began = chunks::next_event(&self.db, model, None).await?;
+        let mut next_event = self.next_event(model, since, &window, by_version.values().flatten()).await?;
+        let log_began = chunks::next_event(&self.db, model, since, None).await?;
         let mut versions = Vec::new();
         for ((version, bundle), chunks) in by_version {
             let (rows, next) = self.read_version(VersionRef { version, bundle }, &chunks, window, settings).await?;
             next_event = [next_event, next].into_iter().flatten().min();
             versions.extend(rows);
         }
-        Ok(Contents { versions, all, log_began, next_event })
+        Ok(Contents { versions, all, since, log_began, next_event })
     }
 
     /// The earliest event time after the window that the index shows. A chunk that was too late for the window is not read, and may hold
@@ -93,15 +97,16 @@ impl Evaluation {
     async fn next_event(
         &self,
         model: &ModelName,
+        since: i64,
         window: &Window,
         read: impl Iterator<Item = &Chunk>,
     ) -> Result<Option<i64>, Error> {
         let read: HashSet<Uuid> = read.map(|chunk| chunk.id).collect();
-        let across = chunks::across(&self.db, model, window.until).await?;
+        let across = chunks::across(&self.db, model, since, window.until).await?;
         if across.iter().any(|id| !read.contains(id)) {
             return Ok(Some(window.until));
         }
-        Ok(chunks::next_beginning(&self.db, model, window.until).await?)
+        Ok(chunks::next_beginning(&self.db, model, since, window.until).await?)
     }
 
     /// The rows of one version, if any, and the earliest event time after the window among the rows of its chunks.
@@ -152,7 +157,7 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, closed: Closed) -> Resul
     in_transaction(db, async move |txn| {
         fence.check(txn).await?;
         let Closed { model, before, until, reports } = &closed;
-        if !logs::move_reported_until(txn, model, *before, *until).await? {
+        if !logs::move_reported_until(txn, model, before, *until).await? {
             return Err(Error::LostRace { what: "the reported windows", model: model.clone() });
         }
         for report in reports {
@@ -202,8 +207,9 @@ mod tests {
     async fn closed(db: &DatabaseConnection) -> Closed {
         let reports = drifted();
         let model = reports[0].content.window.model.clone();
-        logs::apply(db, &model, &LogDelta::default(), &EventClock::default()).await.expect("inserts");
-        Closed { model, before: None, until: WINDOW.until, reports }
+        let before = Log::default();
+        logs::apply(db, &model, &before, &LogDelta::default(), &EventClock::default()).await.expect("inserts");
+        Closed { model, before, until: WINDOW.until, reports }
     }
 
     async fn stored(db: &DatabaseConnection, model: &ModelName) -> (Vec<Report>, u64) {
@@ -219,7 +225,7 @@ mod tests {
         let (_leases, fence) = holding(&db, &ownership::evaluation(&model)).await;
         commit(&db, &fence, closed).await.expect("commits");
         assert_eq!(stored(&db, &model).await, (reports.clone(), 2));
-        let repeated = Closed { model: model.clone(), before: None, until: WINDOW.until, reports };
+        let repeated = Closed { model: model.clone(), before: Log::default(), until: WINDOW.until, reports };
         let refused = commit(&db, &fence, repeated).await.expect_err("the window is reported");
         assert!(matches!(refused, Error::LostRace { .. }), "{refused:?}");
     }

@@ -17,6 +17,8 @@ pub(super) struct Contents {
     pub(super) versions: Vec<VersionRows>,
     /// The span of every version's rows in the window.
     pub(super) all: Option<Span>,
+    /// The position of the log after which its chunks were read.
+    pub(super) since: i64,
     /// The first event time of the log, in milliseconds.
     pub(super) log_began: Option<i64>,
     /// The earliest event time after the window, in milliseconds.
@@ -52,7 +54,7 @@ pub(super) fn reports(
     now: DateTime<Utc>,
     mut new_id: impl FnMut() -> Uuid,
 ) -> Vec<Report> {
-    let Contents { versions, all, log_began, .. } = contents;
+    let Contents { versions, all, since, log_began, .. } = contents;
     let is_covered = |span: Option<Span>| match (span, all, log_began) {
         (Some(own), Some(all), Some(log_began)) => window.is_covered_by(own, all, log_began),
         _ => true,
@@ -72,7 +74,7 @@ pub(super) fn reports(
         };
         let correlation_id = (drift.verdict == Verdict::Drifted).then(|| WorkflowId::new(new_id()));
         let content = WindowReport { window: header, drift, quality: None, quality_at: None, correlation_id, reason };
-        Report { content, window, ids: of.ids }
+        Report { content, window, ids: of.ids, since }
     };
     versions.into_iter().map(&mut report).collect()
 }
@@ -131,7 +133,7 @@ pub(super) mod tests {
     }
 
     fn reported(versions: Vec<VersionRows>) -> Vec<Report> {
-        let contents = Contents { versions, all: Some(ALL), log_began: Some(0), next_event: None };
+        let contents = Contents { versions, all: Some(ALL), since: 0, log_began: Some(0), next_event: None };
         let mut ids = (1..).map(Uuid::from_u128);
         let model = "flights".parse().expect("a valid name");
         reports(&model, WINDOW, contents, DateTime::UNIX_EPOCH, || ids.next().expect("endless"))
@@ -145,7 +147,7 @@ pub(super) mod tests {
         let compared = self::rows(Comparison::Compared(drift(Verdict::Stable)), ALL);
         let report = reported(vec![compared]).pop().expect("one version");
         let header = WindowHeader { rows, ..report.content.window };
-        Report { content: WindowReport { window: header, ..report.content }, window, ids: report.ids }
+        Report { content: WindowReport { window: header, ..report.content }, window, ..report }
     }
 
     #[test]

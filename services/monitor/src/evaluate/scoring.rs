@@ -121,8 +121,14 @@ impl Evaluation {
     ) -> Result<Option<Quality>, Error> {
         let header = &report.content.window;
         let version = header.version;
-        let mut chunks = chunks::in_window(&self.db, &header.model, &Timing::of(settings), &report.window).await?;
-        chunks.retain(|chunk| chunk.bundle == Some(version.bundle) && chunk.model_version == version.version);
+        let timing = Timing::of(settings);
+        let mut chunks = chunks::in_window(&self.db, &header.model, report.since, &timing, &report.window).await?;
+        // Rows that were captured after a reset have later ids.
+        chunks.retain(|chunk| {
+            chunk.bundle == Some(version.bundle)
+                && chunk.model_version == version.version
+                && chunk.ids.0 <= report.ids.1
+        });
         let filter = self.filter(&chunks, report.window, |column| column.starts_with(OUTPUT));
         let frame = Frame::scan(&self.artifacts, &chunks, filter).await?;
         let frame = frame.with_labels(&self.artifacts, outcomes).await?;

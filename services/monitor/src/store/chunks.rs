@@ -5,6 +5,7 @@ use rekindle_domain::{Digest, ModelName, event_time};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::SimpleExpr,
 };
 use uuid::Uuid;
 
@@ -15,14 +16,13 @@ use crate::{
 };
 
 fn read(row: chunk::Model) -> Result<Chunk, DbErr> {
-    let kinds = [Kind::Prediction, Kind::Outcome];
     let bundle = match row.bundle_digest.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|error| unreadable("chunks.bundle_digest", error))?),
     };
     Ok(Chunk {
         id: row.id,
-        kind: kinds
+        kind: Kind::ALL
             .into_iter()
             .find(|kind| kind.as_str() == row.kind)
             .ok_or_else(|| unreadable("chunks.kind", format!("unknown kind {:?}", row.kind)))?,
@@ -77,10 +77,28 @@ fn predictions(model: &ModelName) -> sea_orm::Select<chunk::Entity> {
         .filter(chunk::Column::Kind.eq(Kind::Prediction.as_str()))
 }
 
-/// Chunks that may hold rows of `window` and were not too late for it, in order of commit.
+/// Chunks of predictions that enter windows: those after the position `since`.
+fn monitored(model: &ModelName, since: i64) -> sea_orm::Select<chunk::Entity> {
+    predictions(model).filter(chunk::Column::Position.gt(since))
+}
+
+/// Predictions, trials included.
+fn is_logged() -> SimpleExpr {
+    chunk::Column::Kind.is_in([Kind::Prediction, Kind::Test].map(Kind::as_str))
+}
+
+/// Position of the latest chunk of any model; 0 if there is none.
+pub(crate) async fn latest_position(db: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    let query = chunk::Entity::find().select_only().column_as(chunk::Column::Position.max(), "latest");
+    let latest: Option<Option<i64>> = query.into_tuple().one(db).await?;
+    Ok(latest.flatten().unwrap_or_default())
+}
+
+/// Chunks after the position `since` that may hold rows of `window` and were not too late for it, in order of commit.
 pub(crate) async fn in_window(
     db: &impl ConnectionTrait,
     model: &ModelName,
+    since: i64,
     timing: &Timing,
     window: &Window,
 ) -> Result<Vec<Chunk>, DbErr> {
@@ -88,7 +106,7 @@ pub(crate) async fn in_window(
         .add(chunk::Column::LatestBefore.is_null())
         .add(chunk::Column::LatestBefore.lt(timing.late_from(window)));
     read_all(
-        predictions(model)
+        monitored(model, since)
             .filter(chunk::Column::EventMax.gte(window.from))
             .filter(chunk::Column::EventMin.lt(window.until))
             .filter(in_time)
@@ -115,15 +133,16 @@ pub(crate) async fn in_span(
     read_all(query.order_by_asc(chunk::Column::Position).all(db).await?)
 }
 
-/// The earliest event time at or after `from` that a chunk may hold; exact if a chunk begins there.
+/// The earliest event time at or after `from` that a chunk after the position `since` may hold; exact if a chunk begins there.
 pub(crate) async fn next_event(
     db: &impl ConnectionTrait,
     model: &ModelName,
+    since: i64,
     from: Option<i64>,
 ) -> Result<Option<i64>, DbErr> {
     // Former builds accepted rows outside of the range: they are in no window.
     let from = from.unwrap_or(*event_time::RANGE.start()).max(*event_time::RANGE.start());
-    let query = predictions(model)
+    let query = monitored(model, since)
         .filter(chunk::Column::EventMax.gte(from))
         .filter(chunk::Column::EventMin.lte(*event_time::RANGE.end()));
     let least: Option<Option<i64>> =
@@ -131,21 +150,27 @@ pub(crate) async fn next_event(
     Ok(least.flatten().map(|least| least.max(from)))
 }
 
-/// Where the first chunk that lies entirely at or after `from` begins.
+/// Where the first chunk after the position `since` that lies entirely at or after `from` begins.
 pub(crate) async fn next_beginning(
     db: &impl ConnectionTrait,
     model: &ModelName,
+    since: i64,
     from: i64,
 ) -> Result<Option<i64>, DbErr> {
-    let query = predictions(model).filter(chunk::Column::EventMin.gte(from));
+    let query = monitored(model, since).filter(chunk::Column::EventMin.gte(from));
     let least: Option<Option<i64>> =
         query.select_only().column_as(chunk::Column::EventMin.min(), "least").into_tuple().one(db).await?;
     Ok(least.flatten())
 }
 
-/// Ids of the chunks that hold rows on both sides of `time`.
-pub(crate) async fn across(db: &impl ConnectionTrait, model: &ModelName, time: i64) -> Result<Vec<Uuid>, DbErr> {
-    predictions(model)
+/// Ids of the chunks after the position `since` that hold rows on both sides of `time`.
+pub(crate) async fn across(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    since: i64,
+    time: i64,
+) -> Result<Vec<Uuid>, DbErr> {
+    monitored(model, since)
         .filter(chunk::Column::EventMin.lt(time))
         .filter(chunk::Column::EventMax.gte(time))
         .select_only()
@@ -178,13 +203,34 @@ pub(crate) async fn holding(db: &impl ConnectionTrait, id: u128) -> Result<Vec<C
     let id = Uuid::from_u128(id);
     read_all(
         chunk::Entity::find()
-            .filter(chunk::Column::Kind.eq(Kind::Prediction.as_str()))
+            .filter(is_logged())
             .filter(chunk::Column::IdMax.gte(id))
             .filter(chunk::Column::IdMin.lte(id))
             .order_by_asc(chunk::Column::Position)
             .all(db)
             .await?,
     )
+}
+
+/// Chunks of predictions of any model whose ids overlap the range `ids`, with their positions, in order of commit from after `after`.
+pub(crate) async fn spanning(
+    db: &impl ConnectionTrait,
+    ids: (u128, u128),
+    after: i64,
+    limit: u64,
+) -> Result<Vec<(i64, Chunk)>, DbErr> {
+    let query = chunk::Entity::find()
+        .filter(is_logged())
+        .filter(chunk::Column::Position.gt(after))
+        .filter(chunk::Column::IdMax.gte(Uuid::from_u128(ids.0)))
+        .filter(chunk::Column::IdMin.lte(Uuid::from_u128(ids.1)));
+    let rows = query.order_by_asc(chunk::Column::Position).limit(limit).all(db).await?;
+    rows.into_iter().map(|row| Ok((row.position, read(row)?))).collect()
+}
+
+/// A chunk by its id.
+pub(crate) async fn get(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Chunk>, DbErr> {
+    chunk::Entity::find().filter(chunk::Column::Id.eq(id)).one(db).await?.map(read).transpose()
 }
 
 /// Prediction chunks of a model with their positions in the order of commit, newest first, from position `from` down.
@@ -194,7 +240,7 @@ pub(crate) async fn newest_first(
     from: Option<i64>,
     limit: u64,
 ) -> Result<Vec<(i64, Chunk)>, DbErr> {
-    let mut query = predictions(model);
+    let mut query = chunk::Entity::find().filter(chunk::Column::Model.eq(model.as_str())).filter(is_logged());
     if let Some(from) = from {
         query = query.filter(chunk::Column::Position.lte(from));
     }

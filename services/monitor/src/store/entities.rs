@@ -13,7 +13,7 @@ pub(crate) mod chunk {
         #[sea_orm(primary_key)]
         pub position: i64,
         pub id: Uuid,
-        /// `prediction` or `outcome`.
+        /// `prediction`, `test` or `outcome`.
         pub kind: String,
         pub model: String,
         /// Of the predictions; 0 for outcomes.
@@ -45,7 +45,7 @@ pub(crate) mod log {
     use sea_orm::entity::prelude::*;
 
     /// The state of one model's log. Capture owns the counters and the event clock, `latest_event` and `ahead`; evaluation owns
-    /// `reported_until`.
+    /// `reported_until`. A reset sets all of these and `reset_at`, which capture and evaluation compare.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "logs")]
     pub struct Model {
@@ -56,11 +56,17 @@ pub(crate) mod log {
         /// Decreases when a message arrives after messages with greater numbers.
         pub lost_messages: i64,
         pub late: i64,
+        /// Rows that are trials.
+        pub tests: i64,
         pub outcomes: i64,
         pub bad_lines: i64,
+        /// The latest of them, with the reason.
+        pub bad_line: Option<String>,
         pub latest_event: Option<i64>,
         pub ahead: Json,
         pub reported_until: Option<i64>,
+        /// Position of the latest chunk at the last reset; 0 without one. Chunks up to it enter no further window.
+        pub reset_at: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -109,6 +115,8 @@ pub(crate) mod report {
         pub until_ms: i64,
         /// The slice's name; empty for all rows.
         pub slice: String,
+        /// The log's `reset_at`: after a reset, a window can be reported again.
+        pub since: i64,
         pub rows: i64,
         pub drift: Json,
         pub quality: Option<Json>,
@@ -118,6 +126,40 @@ pub(crate) mod report {
         pub quality_at: Option<ChronoDateTimeUtc>,
         pub correlation_id: Option<Uuid>,
         pub reason: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod outcome_check {
+    use sea_orm::entity::prelude::*;
+
+    /// What became of the outcomes of one chunk. Inserted with it; evaluation, under the model's lease, owns the rest:
+    ///
+    /// ```text
+    /// due_at set --(checked: something is pending, and the wait is not over)--> due_at later
+    ///            --(checked: otherwise)--> due_at NULL
+    /// ```
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "outcome_checks")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub chunk_id: Uuid,
+        pub model: String,
+        /// All of the chunk; those that no other column counts are pending.
+        pub outcomes: i64,
+        pub matched: i64,
+        pub unmatched: i64,
+        pub row_out_of_range: i64,
+        pub wrong_model: i64,
+        pub invalid_label: i64,
+        /// An example by reason.
+        pub examples: Json,
+        pub captured_at: ChronoDateTimeUtc,
+        pub due_at: Option<ChronoDateTimeUtc>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -24,16 +24,24 @@ pub(crate) struct Log {
     pub(crate) lost_messages: u64,
     /// Captured rows whose window had closed before they arrived.
     pub(crate) late: u64,
+    /// Captured rows that are trials. `predictions` does not count them.
+    pub(crate) tests: u64,
+    /// Lines of outcomes that could not be read.
+    pub(crate) bad_lines: u64,
+    /// The latest of them, with the reason.
+    pub(crate) bad_line: Option<String>,
     /// Outcomes captured, repeated ones included.
     pub(crate) outcomes: u64,
     /// The event clock.
     pub(crate) clock: EventClock,
     /// Event time up to which windows are reported, in milliseconds.
     pub(crate) reported_until: Option<i64>,
+    /// Position of the latest chunk when the windows were last started anew; 0 if they never were. Chunks up to it enter no further window.
+    pub(crate) reset_at: i64,
 }
 
 /// The change that captured messages make to a log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LogDelta {
     /// Rows captured.
     pub(crate) predictions: u64,
@@ -43,10 +51,14 @@ pub(crate) struct LogDelta {
     pub(crate) lost_messages: i64,
     /// Rows that arrived after their window had closed.
     pub(crate) late: u64,
+    /// Rows that are trials.
+    pub(crate) tests: u64,
     /// Outcomes captured.
     pub(crate) outcomes: u64,
     /// Lines dead-lettered.
     pub(crate) bad_lines: u64,
+    /// One of them, with the reason.
+    pub(crate) bad_line: Option<String>,
 }
 
 impl Sum for LogDelta {
@@ -56,8 +68,10 @@ impl Sum for LogDelta {
             lost: sum.lost + one.lost,
             lost_messages: sum.lost_messages + one.lost_messages,
             late: sum.late + one.late,
+            tests: sum.tests + one.tests,
             outcomes: sum.outcomes + one.outcomes,
             bad_lines: sum.bad_lines + one.bad_lines,
+            bad_line: one.bad_line.or(sum.bad_line),
         })
     }
 }
@@ -71,10 +85,19 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<
         lost: counted(row.lost),
         lost_messages: counted(row.lost_messages),
         late: counted(row.late),
+        tests: counted(row.tests),
+        bad_lines: counted(row.bad_lines),
+        bad_line: row.bad_line,
         outcomes: counted(row.outcomes),
         clock: EventClock::new(row.latest_event, ahead),
         reported_until: row.reported_until,
+        reset_at: row.reset_at,
     })
+}
+
+/// Whether a model has a log.
+pub(crate) async fn exists(db: &impl ConnectionTrait, model: &ModelName) -> Result<bool, DbErr> {
+    Ok(log::Entity::find_by_id(model.as_str()).one(db).await?.is_some())
 }
 
 /// Every model that has a log.
@@ -83,59 +106,88 @@ pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, 
     names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
 }
 
-/// Applies a change, and sets the event clock to what it is after it.
+/// Applies a change to the log that was `before`, and sets the event clock to what it is after it; `false` if the windows were started anew
+/// since.
 pub(crate) async fn apply(
     txn: &impl ConnectionTrait,
     model: &ModelName,
+    before: &Log,
     delta: &LogDelta,
     clock: &EventClock,
-) -> Result<(), DbErr> {
+) -> Result<bool, DbErr> {
+    create(txn, model).await?;
+    let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
+    let mut change = log::Entity::update_many()
+        .filter(log::Column::Model.eq(model.as_str()))
+        .filter(log::Column::ResetAt.eq(before.reset_at))
+        .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
+        .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
+        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(delta.lost_messages))
+        .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
+        .col_expr(log::Column::Tests, plus(log::Column::Tests, delta.tests))
+        .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, delta.outcomes))
+        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, delta.bad_lines))
+        .col_expr(log::Column::LatestEvent, Expr::value(clock.latest()))
+        .col_expr(log::Column::Ahead, Expr::value(json!(clock.ahead())));
+    if let Some(line) = &delta.bad_line {
+        change = change.col_expr(log::Column::BadLine, Expr::value(line.clone()));
+    }
+    Ok(change.exec(txn).await?.rows_affected == 1)
+}
+
+/// Starts the windows of a log anew: the event clock is forgotten, and chunks up to the position `reset_at` enter no further window.
+pub(crate) async fn reset(txn: &impl ConnectionTrait, model: &ModelName, reset_at: i64) -> Result<(), DbErr> {
+    create(txn, model).await?;
+    log::Entity::update_many()
+        .filter(log::Column::Model.eq(model.as_str()))
+        .col_expr(log::Column::ResetAt, Expr::value(reset_at))
+        .col_expr(log::Column::LatestEvent, Expr::value(None::<i64>))
+        .col_expr(log::Column::Ahead, Expr::value(json!([])))
+        .col_expr(log::Column::ReportedUntil, Expr::value(None::<i64>))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// Creates the log if it does not exist.
+async fn create(txn: &impl ConnectionTrait, model: &ModelName) -> Result<(), DbErr> {
     let fresh = log::ActiveModel {
         model: Set(model.to_string()),
         predictions: Set(0),
         lost: Set(0),
         lost_messages: Set(0),
         late: Set(0),
+        tests: Set(0),
         outcomes: Set(0),
         bad_lines: Set(0),
+        bad_line: Set(None),
         latest_event: Set(None),
         ahead: Set(json!([])),
         reported_until: Set(None),
+        reset_at: Set(0),
     };
     log::Entity::insert(fresh)
         .on_conflict(OnConflict::column(log::Column::Model).do_nothing().to_owned())
         .exec_without_returning(txn)
         .await?;
-    let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
-    log::Entity::update_many()
-        .filter(log::Column::Model.eq(model.as_str()))
-        .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
-        .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
-        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(delta.lost_messages))
-        .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
-        .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, delta.outcomes))
-        .col_expr(log::Column::BadLines, plus(log::Column::BadLines, delta.bad_lines))
-        .col_expr(log::Column::LatestEvent, Expr::value(clock.latest()))
-        .col_expr(log::Column::Ahead, Expr::value(json!(clock.ahead())))
-        .exec(txn)
-        .await?;
     Ok(())
 }
 
-/// Moves the end of the reported windows from `before` to `until`; `false` if it is no longer at `before`.
+/// Moves the end of the reported windows to `until`; `false` if it is no longer where it was in the log `before`.
 pub(crate) async fn move_reported_until(
     txn: &impl ConnectionTrait,
     model: &ModelName,
-    before: Option<i64>,
+    before: &Log,
     until: i64,
 ) -> Result<bool, DbErr> {
-    let unmoved = match before {
+    let unmoved = match before.reported_until {
         Some(before) => log::Column::ReportedUntil.eq(before),
         None => log::Column::ReportedUntil.is_null(),
     };
     let moved = log::Entity::update_many()
         .filter(log::Column::Model.eq(model.as_str()))
         .filter(unmoved)
+        .filter(log::Column::ResetAt.eq(before.reset_at))
         .col_expr(log::Column::ReportedUntil, Expr::value(until))
         .exec(txn)
         .await?;

@@ -6,6 +6,7 @@ mod m20261121_000100_monitor;
 mod m20261121_000200_lives;
 mod m20261128_000300_chunks;
 mod m20261128_000400_event_clock;
+mod m20261128_000500_reset;
 
 /// The shared tables and the monitor's own.
 pub struct Migrator;
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261121_000200_lives::Migration));
         all.push(Box::new(m20261128_000300_chunks::Migration));
         all.push(Box::new(m20261128_000400_event_clock::Migration));
+        all.push(Box::new(m20261128_000500_reset::Migration));
         all
     }
 }

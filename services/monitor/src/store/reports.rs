@@ -45,12 +45,13 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
         correlation_id: row.correlation_id.map(WorkflowId::new),
         reason: row.reason,
     };
-    Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()) })
+    Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since })
 }
 
-/// Inserts the report of a closed window. The database refuses a second one of the same model, version, window and slice.
+/// Inserts the report of a closed window. Until the windows are started anew, the database refuses a second one of the same model, version,
+/// window and slice.
 pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Result<(), DbErr> {
-    let Report { content, window, ids } = report;
+    let Report { content, window, ids, since } = report;
     let header = &content.window;
     let row = report::ActiveModel {
         id: Set(header.report.uuid()),
@@ -60,6 +61,7 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Resul
         from_ms: Set(window.from),
         until_ms: Set(window.until),
         slice: Set(header.slice.clone()),
+        since: Set(*since),
         rows: Set(stored(header.rows)),
         drift: Set(record::encode(&content.drift)?),
         quality: Set(None),

@@ -3,8 +3,10 @@
 
 mod bounds;
 mod instances;
+mod outcomes;
 mod raw;
 mod recorded;
+mod resets;
 mod rows;
 mod turns;
 mod world;
@@ -335,7 +337,7 @@ async fn calls_are_validated_and_idempotent() {
     let error = report(&[outcomes[0].clone(), invalid], "once").await.expect_err("an empty class");
     assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["outcomes[1].class".to_owned()]));
     for _ in 0..2 {
-        assert_eq!(report(&outcomes, "once").await.expect("accepted"), 2);
+        assert_eq!(report(&outcomes, "once").await.expect("accepted").accepted, 2);
     }
     world.captured(0, 2).await;
     // A third call, with another outcome, is captured after any repetition would have been.

@@ -127,6 +127,8 @@ pub(crate) struct Replica {
     pub(crate) bundle: Digest,
     pub(crate) incarnation: Uuid,
     pub(crate) sequence: u64,
+    /// Whether the rows are trials.
+    pub(crate) is_test: bool,
 }
 
 /// A message to publish: its id and its bytes.
@@ -141,6 +143,7 @@ impl Replica {
             bundle: bundle.digest().expect("canonical"),
             incarnation: Uuid::now_v7(),
             sequence: 0,
+            is_test: false,
         }
     }
 
@@ -164,6 +167,7 @@ impl Replica {
             incarnation: self.incarnation,
             sequence: self.sequence,
             lost_before,
+            is_test: self.is_test,
         };
         let bytes = prediction_log::encode(&header, batch).expect("columns of the log");
         (header.message_id(), bytes)

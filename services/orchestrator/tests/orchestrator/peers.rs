@@ -329,6 +329,10 @@ impl m::monitor_server::Monitor for Peers {
             rows_left_out: 0,
         }))
     }
+    async fn reset_watch(&self, _: Request<m::ResetWatchRequest>) -> Answer<m::CaptureStatus> {
+        unused()
+    }
+
     async fn report_outcomes(&self, _: Request<m::ReportOutcomesRequest>) -> Answer<m::ReportOutcomesResponse> {
         unused()
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::HumanCount;
 use rekindle_client::Monitor;
-use rekindle_domain::{ModelName, prediction_log::CaptureStatus};
+use rekindle_domain::{
+    ModelName,
+    prediction_log::{CaptureStatus, OutcomeCounts},
+};
 use tokio::time::{Instant, sleep};
 
 use super::output::when;
@@ -37,7 +40,10 @@ fn notes(status: &CaptureStatus) -> Vec<String> {
     if status.late > 0 {
         let (late, all) = (HumanCount(status.late), HumanCount(status.predictions));
         let watermark = when(status.watermark);
-        notes.push(format!("{late} of {all} rows came too late for their windows: the watermark is at {watermark}"));
+        notes.push(format!(
+            "{late} of {all} rows came too late for their windows: the watermark is at {watermark}; `rekindle watch reset` \
+             starts the windows anew"
+        ));
     }
     if let Some(ahead) = status.ahead {
         let (rows, requests) = (count(ahead.rows, "row"), count(ahead.requests, "request"));
@@ -49,7 +55,19 @@ fn notes(status: &CaptureStatus) -> Vec<String> {
             "ahead of {than}: {rows} of {requests}, the earliest at {from}; it follows once 20 rows of 3 requests are ahead"
         ));
     }
+    notes.extend(outcome_notes(&status.outcome_counts));
     notes
+}
+
+/// One sentence for the outcomes that wait, and one for each reason for which no quality counts them.
+fn outcome_notes(counts: &OutcomeCounts) -> Vec<String> {
+    let waiting =
+        (counts.pending > 0).then(|| format!("{} waiting for the prediction", count(counts.pending, "outcome")));
+    let refused = counts.refused().into_iter().filter(|(_, outcomes)| *outcomes > 0).map(|(reason, outcomes)| {
+        let example = counts.examples.get(reason).map(|example| format!(", e.g. {example}")).unwrap_or_default();
+        format!("{} {}{example}", count(outcomes, "outcome"), reason.replace('_', " "))
+    });
+    waiting.into_iter().chain(refused).collect()
 }
 
 fn count(number: u64, noun: &str) -> String {
@@ -73,7 +91,9 @@ mod tests {
             predictions: 5_808,
             lost: 0,
             lost_messages: 0,
+            tests: 0,
             outcomes: 0,
+            outcome_counts: OutcomeCounts::default(),
             watermark: Some(time("2026-11-27T00:00:00Z")),
             late: 0,
             ahead: None,
@@ -89,10 +109,24 @@ mod tests {
         assert_eq!(
             notes(&CaptureStatus { late: 5_593, ahead: Some(ahead), ..status() }),
             [
-                "5,593 of 5,808 rows came too late for their windows: the watermark is at 2026-11-27 00:00:00",
+                "5,593 of 5,808 rows came too late for their windows: the watermark is at 2026-11-27 00:00:00; \
+                 `rekindle watch reset` starts the windows anew",
                 "ahead of the watermark, 2026-11-27 00:00:00: 1 row of 1 request, the earliest at 2027-01-01 00:00:00; it \
                  follows once 20 rows of 3 requests are ahead",
             ]
         );
+    }
+
+    #[test]
+    fn outcomes_that_wait_and_those_that_no_quality_counts_are_explained() {
+        let examples = [("wrong_model".to_owned(), "row 0 of prediction p: it is of weather".to_owned())].into();
+        let counts =
+            OutcomeCounts { matched: 9, pending: 1, wrong_model: 2, malformed: 1, examples, ..Default::default() };
+        let expected = [
+            "1 outcome waiting for the prediction",
+            "2 outcomes wrong model, e.g. row 0 of prediction p: it is of weather",
+            "1 outcome malformed",
+        ];
+        assert_eq!(notes(&CaptureStatus { outcome_counts: counts, ..status() }), expected);
     }
 }

@@ -7,9 +7,12 @@ use arrow::{
 };
 use rekindle_client::inference::{Datatype, Elements, InferRequest, ModelMetadata, Parameter, Tensor, TensorMetadata};
 use rekindle_dataset::Table;
+use rekindle_domain::Traffic;
 
 /// The parameter that holds the event time of a request, in milliseconds since 1970-01-01 UTC.
 pub(crate) const EVENT_TIME: &str = "event_time";
+/// The parameter that says what a request is sent for.
+pub(crate) const TRAFFIC: &str = "traffic";
 /// Integers up to this magnitude are exact as FP64.
 const MAX_EXACT: u64 = 1 << 53;
 
@@ -52,16 +55,17 @@ impl RowEncoder {
     }
 
     /// The request of one row.
-    pub(crate) fn request(&self, row: usize) -> Result<InferRequest> {
-        let tensor = |input: &Input| {
-            let elements = input.elements(row).with_context(|| format!("row {row}, column {:?}", input.name))?;
-            Ok(Tensor::column(input.name.clone(), elements))
-        };
+    pub(crate) fn request(&self, row: usize, traffic: Traffic) -> Result<InferRequest> {
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            inputs.extend(input.tensors(row).with_context(|| format!("column {:?}", input.name))?);
+        }
         let time = self.event_times.as_ref().map(|times| (EVENT_TIME.to_owned(), Parameter::Integer(times[row])));
+        let traffic = (TRAFFIC.to_owned(), Parameter::Text(traffic.to_string()));
         Ok(InferRequest {
             model: self.model.clone(),
-            parameters: time.into_iter().collect(),
-            inputs: self.inputs.iter().map(tensor).collect::<Result<_>>()?,
+            parameters: time.into_iter().chain([traffic]).collect(),
+            inputs,
             ..InferRequest::default()
         })
     }
@@ -72,7 +76,8 @@ fn input(meta: &TensorMetadata, table: &Table) -> Result<Input> {
     let encode = match (meta.datatype.parse::<Datatype>(), column.data_type()) {
         (Ok(Datatype::Int64), DataType::Int64) => Encode::Integer,
         (Ok(Datatype::Int64), DataType::Timestamp(..)) => Encode::Time,
-        (Ok(Datatype::Fp64), DataType::Float64) => Encode::Float,
+        // The replica checks that the numbers are whole.
+        (Ok(Datatype::Fp64 | Datatype::Int64), DataType::Float64) => Encode::Float,
         (Ok(Datatype::Fp64), DataType::Int64) => Encode::IntegerAsFloat,
         (Ok(Datatype::Bool), DataType::Boolean) => Encode::Boolean,
         (Ok(Datatype::Bytes), DataType::Utf8) => Encode::Text,
@@ -82,22 +87,47 @@ fn input(meta: &TensorMetadata, table: &Table) -> Result<Input> {
 }
 
 impl Input {
-    /// The element of one row. Missing numbers are NaN and missing texts are empty; other types have no missing value.
-    fn elements(&self, row: usize) -> Result<Elements> {
+    /// The tensors of one row. A missing number is NaN and a missing text is empty; a missing value of another type has a placeholder, and a
+    /// second tensor marks it.
+    fn tensors(&self, row: usize) -> Result<Vec<Tensor>> {
         let column = &self.column;
-        let missing = column.is_null(row);
-        Ok(match self.encode {
-            Encode::Float | Encode::IntegerAsFloat if missing => Elements::Fp64(vec![f64::NAN]),
-            Encode::Text if missing => Elements::Text(vec![String::new()]),
-            _ if missing => bail!("the value is missing, but the input is not nullable"),
+        if column.is_null(row) {
+            return Ok(missing(&self.name, self.encode.placeholder()));
+        }
+        let elements = match self.encode {
             Encode::Integer => Elements::Int64(vec![column.as_primitive::<Int64Type>().value(row)]),
             Encode::Time => Elements::Int64(vec![column.as_primitive::<TimestampMillisecondType>().value(row)]),
             Encode::Float => Elements::Fp64(vec![column.as_primitive::<Float64Type>().value(row)]),
             Encode::IntegerAsFloat => Elements::Fp64(vec![as_float(column.as_primitive::<Int64Type>().value(row))?]),
             Encode::Boolean => Elements::Bool(vec![column.as_boolean().value(row)]),
             Encode::Text => Elements::Text(vec![column.as_string::<i32>().value(row).to_owned()]),
-        })
+        };
+        Ok(vec![Tensor::column(self.name.clone(), elements)])
     }
+}
+
+impl Encode {
+    fn placeholder(self) -> Datatype {
+        match self {
+            Self::Integer | Self::Time => Datatype::Int64,
+            Self::Float | Self::IntegerAsFloat => Datatype::Fp64,
+            Self::Boolean => Datatype::Bool,
+            Self::Text => Datatype::Bytes,
+        }
+    }
+}
+
+/// The tensors of one missing value.
+pub(crate) fn missing(name: &str, datatype: Datatype) -> Vec<Tensor> {
+    let (elements, is_marked) = match datatype {
+        Datatype::Fp64 => (Elements::Fp64(vec![f64::NAN]), false),
+        Datatype::Fp32 => (Elements::Fp32(vec![f32::NAN]), false),
+        Datatype::Bytes => (Elements::Text(vec![String::new()]), false),
+        Datatype::Int64 => (Elements::Int64(vec![0]), true),
+        Datatype::Bool => (Elements::Bool(vec![false]), true),
+    };
+    let marked = is_marked.then(|| Tensor::column(format!("{name}.valid"), Elements::Bool(vec![false])));
+    [Tensor::column(name, elements)].into_iter().chain(marked).collect()
 }
 
 fn as_float(integer: i64) -> Result<f64> {
@@ -138,12 +168,12 @@ mod tests {
         let table = table("t,n,x,s\n2024-01-01 00:00:01,3,1.5,a\n2024-01-01 00:00:02,4,,\n");
         let metadata = metadata(&[("n", "FP64"), ("x", "FP64"), ("s", "BYTES")]);
         let encoder = RowEncoder::new(&metadata, &table, Some("t")).expect("it fits");
-        let first = encoder.request(0).expect("encoded");
+        let first = encoder.request(0, Traffic::Replay).expect("encoded");
         let elements: Vec<_> = first.inputs.iter().map(|input| input.elements.clone()).collect();
         let expected = [Elements::Fp64(vec![3.0]), Elements::Fp64(vec![1.5]), Elements::Text(vec!["a".into()])];
         assert_eq!(elements, expected);
         assert_eq!(first.parameters[EVENT_TIME], Parameter::Integer(1_704_067_201_000));
-        let second = encoder.request(1).expect("encoded");
+        let second = encoder.request(1, Traffic::Replay).expect("encoded");
         assert!(matches!(&second.inputs[1].elements, Elements::Fp64(values) if values[0].is_nan()));
         assert_eq!(second.inputs[2].elements, Elements::Text(vec![String::new()]));
     }
@@ -153,22 +183,28 @@ mod tests {
         let table = table("t,n\n2024-01-01 00:00:01,3\n");
         let encoder =
             RowEncoder::new(&metadata(&[("t", "INT64"), ("n", "INT64")]), &table, Some("t")).expect("it fits");
-        let request = encoder.request(0).expect("encoded");
+        let request = encoder.request(0, Traffic::Replay).expect("encoded");
         assert_eq!(request.inputs[0].elements, Elements::Int64(vec![1_704_067_201_000]));
-        assert!(request.parameters.is_empty());
+        assert_eq!(request.parameters, [(TRAFFIC.to_owned(), Parameter::Text("replay".to_owned()))].into());
     }
 
     #[test]
-    fn what_cannot_be_encoded_is_named() {
+    fn a_missing_value_is_marked_and_what_cannot_be_encoded_is_named() {
         let table = table("n,big\n1,9007199254740993\n,1\n");
+        let encoder = RowEncoder::new(&metadata(&[("n", "INT64")]), &table, None).expect("it fits");
+        let missing = encoder.request(1, Traffic::Test).expect("encoded").inputs;
+        let expected = [("n", Elements::Int64(vec![0])), ("n.valid", Elements::Bool(vec![false]))];
+        assert_eq!(missing, expected.map(|(name, elements)| Tensor::column(name, elements)));
         let problem = |metadata: &ModelMetadata| match RowEncoder::new(metadata, &table, None) {
-            Ok(encoder) => encoder.request(0).and_then(|_| encoder.request(1)).expect_err("a problem"),
+            Ok(encoder) => encoder
+                .request(0, Traffic::Replay)
+                .and_then(|_| encoder.request(1, Traffic::Replay))
+                .expect_err("a problem"),
             Err(problem) => problem,
         };
         for (input, words) in [
             (("other", "FP64"), "requires the feature \"other\""),
             (("n", "BOOL"), "requires BOOL"),
-            (("n", "INT64"), "row 1, column \"n\": the value is missing"),
             (("big", "FP64"), "9007199254740993 is not exact"),
         ] {
             let problem = format!("{:#}", problem(&metadata(&[input])));

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, anyhow};
 use rekindle_domain::{
     ModelName, PredictionId,
     outcome::{Label, Outcome},
+    prediction_log::AcceptedOutcomes,
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Global, parse};
+use super::{Global, capture, parse};
 
 /// The most outcomes that the monitor accepts in one call.
 const PER_CALL: usize = 10_000;
@@ -18,8 +19,8 @@ const PER_CALL: usize = 10_000;
 /// Outcomes to report.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A file has one JSON object per line: {\"prediction_id\": \"0199…\", \"row\": 0, \"label\": \"1\"}, with \"number\" in place of \"label\"
-for a regression model. The last outcome reported for a row is the valid one.
+A file has one JSON object per line: {\"prediction_id\": \"0199…\", \"row\": 0, \"label\": \"1\"}. The label is a text, a number or a
+boolean. Outcomes that are known to be wrong are refused, each with its reason, and then none of them is accepted. The last outcome reported for a row is the valid one.
 
 Examples:
   rekindle outcomes flight-delay 0199a7c2-…=1 0199a7c3-…/4=0
@@ -47,8 +48,17 @@ struct Line {
     #[serde(default)]
     row: u32,
     #[serde(alias = "class")]
-    label: Option<String>,
+    label: Option<Given>,
     number: Option<f64>,
+}
+
+/// A label as JSON writes it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Text(String),
+    Boolean(bool),
+    Number(f64),
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
@@ -60,13 +70,22 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
         outcomes.extend(read(path)?);
     }
     let monitor = global.platform()?.monitor();
-    let mut accepted = 0;
+    let mut all = AcceptedOutcomes::default();
     for batch in outcomes.chunks(PER_CALL) {
-        accepted += monitor.report_outcomes(&args.model, batch, "").await?;
+        let AcceptedOutcomes { accepted, matched } = monitor.report_outcomes(&args.model, batch, "").await?;
+        all = AcceptedOutcomes { accepted: all.accepted + accepted, matched: all.matched + matched };
     }
-    let json = |accepted: &u64| json!({ "accepted": accepted.to_string() });
-    global.format().one(&accepted, json, |accepted| vec![("accepted", accepted.to_string())]);
-    Ok(())
+    let json =
+        |all: &AcceptedOutcomes| json!({ "accepted": all.accepted.to_string(), "matched": all.matched.to_string() });
+    global.format().one(&all, json, |all| {
+        let waiting = all.accepted - all.matched;
+        vec![
+            ("accepted", all.accepted.to_string()),
+            ("matched", all.matched.to_string()),
+            ("waiting for their prediction", waiting.to_string()),
+        ]
+    });
+    capture::print_notes(&monitor, &args.model).await
 }
 
 fn number(text: &str) -> Result<Label> {
@@ -93,8 +112,9 @@ fn read(path: &Path) -> Result<Vec<Outcome>> {
 fn read_line(line: &str) -> Result<Outcome> {
     let Line { prediction_id: prediction, row, label, number } = serde_json::from_str(line)?;
     let label = match (label, number) {
-        (Some(class), None) => Label::Class(class),
-        (None, Some(number)) => Label::Number(number),
+        (Some(Given::Text(class)), None) => Label::Class(class),
+        (Some(Given::Boolean(class)), None) => Label::Class(class.to_string()),
+        (Some(Given::Number(number)), None) | (None, Some(number)) => Label::Number(number),
         _ => return Err(anyhow!("specify either label or number")),
     };
     label.validate()?;
@@ -125,6 +145,7 @@ mod tests {
             format!(r#"{{"prediction_id": "{ID}"}}"#),
             format!(r#"{{"prediction_id": "{ID}", "label": "a", "number": 1}}"#),
             r#"{"prediction_id": "0199", "label": "a"}"#.to_owned(),
+            format!(r#"{{"prediction_id": "{ID}", "label": []}}"#),
         ] {
             std::fs::write(file.path(), format!("{good}\n\n{bad}\n")).expect("written");
             let problem = read(file.path()).expect_err("the label is missing");
@@ -134,5 +155,10 @@ mod tests {
         let outcomes = read(file.path()).expect("valid");
         assert_eq!(outcomes.len(), 2);
         assert_eq!(outcomes[0], outcomes[1]);
+        let labels = [("1.5", Label::Number(1.5)), ("true", Label::Class("true".into()))];
+        for (label, expected) in labels {
+            std::fs::write(file.path(), good.replace("\"a\"", label)).expect("written");
+            assert_eq!(read(file.path()).expect("valid")[0].label, expected);
+        }
     }
 }

@@ -4,22 +4,26 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use rekindle_client::{
+    Inference,
     inference::{Datatype, Elements, InferRequest, InferResponse, ModelMetadata, Parameter, Tensor, TensorMetadata},
     wire,
 };
-use rekindle_domain::ModelName;
+use rekindle_domain::{ModelName, Traffic};
 use serde_json::{Map, Value, json};
 
 use super::{
     Global,
-    encode::{EVENT_TIME, RowEncoder},
+    encode::{EVENT_TIME, RowEncoder, TRAFFIC, missing},
+    exit,
+    failures::Failures,
     file, output, parse, tensor,
 };
 
 /// The arguments of `rekindle predict`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without features, the command lists the inputs of the model.
+Without features, the command lists the inputs of the model. The requests are trials unless --traffic says otherwise: they are logged,
+and enter no monitoring window. Rows of a file that fail are named, and the others are predicted; then the exit code is 3.
 
 Examples:
   rekindle predict flight-delay
@@ -43,42 +47,60 @@ pub(crate) struct Args {
     /// Event time of the rows, for a model without a time feature
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     event_time: Option<chrono::DateTime<chrono::Utc>>,
+    /// What the requests are sent for: test (trials, which are not monitored), live, or replay (rows of the past, which are monitored)
+    #[arg(long, value_name = "TRAFFIC", default_value_t = Traffic::Test)]
+    traffic: Traffic,
 }
 
-pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
+/// Predicts. Returns whether every row of a file was answered.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let replicas = global.platform()?.replicas().await?;
     let replica = replicas.first().context("no inference replica is known")?;
     let metadata = replica.model_metadata(args.model.as_str()).await?;
     if args.features.is_empty() && args.file.is_none() {
         inputs(&metadata, global);
-        return Ok(());
+        return Ok(true);
     }
-    let requests = match &args.file {
-        Some(path) => rows(&metadata, path, args.rows)?,
-        None => vec![request(&metadata, &args.features)?],
+    let Some(path) = &args.file else {
+        let request = request(&metadata, &args.features)?;
+        print(vec![args.answer(replica, request).await?], global);
+        return Ok(true);
     };
-    let mut answers = Vec::with_capacity(requests.len());
-    for mut request in requests {
-        request.version = args.version;
-        if let Some(time) = args.event_time {
-            request.parameters.insert(EVENT_TIME.to_owned(), Parameter::Integer(time.timestamp_millis()));
+    let table = file::read(path)?;
+    let encoder = RowEncoder::new(&metadata, &table, None)?;
+    let (mut answers, mut failures) = (Vec::new(), Failures::default());
+    for row in 0..table.rows().min(args.rows) {
+        let answer = match encoder.request(row, args.traffic) {
+            Ok(request) => args.answer(replica, request).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => answers.push(answer),
+            // Without a replica, no row can be answered.
+            Err(error) if exit::is_unreachable(&error) => return Err(error),
+            Err(error) => failures.add(row, &error),
         }
-        answers.push(answer(&replica.infer(request).await?));
     }
     print(answers, global);
-    Ok(())
+    failures.print();
+    Ok(failures.count == 0)
+}
+
+impl Args {
+    async fn answer(&self, replica: &Inference, mut request: InferRequest) -> Result<Value> {
+        request.version = self.version;
+        request.parameters.insert(TRAFFIC.to_owned(), Parameter::Text(self.traffic.to_string()));
+        if let Some(time) = self.event_time {
+            request.parameters.insert(EVENT_TIME.to_owned(), Parameter::Integer(time.timestamp_millis()));
+        }
+        Ok(answer(&replica.infer(request).await?))
+    }
 }
 
 fn inputs(metadata: &ModelMetadata, global: &Global) {
     global.format().list(&metadata.inputs, wire::inference::tensor_to_json, &["feature", "type"], |input| {
         vec![input.name.clone(), input.datatype.clone()]
     });
-}
-
-fn rows(metadata: &ModelMetadata, path: &std::path::Path, rows: usize) -> Result<Vec<InferRequest>> {
-    let table = file::read(path)?;
-    let encoder = RowEncoder::new(metadata, &table, None)?;
-    (0..table.rows().min(rows)).map(|row| encoder.request(row)).collect()
 }
 
 /// A request of one row, each value parsed as the type of its input.
@@ -89,33 +111,35 @@ fn request(metadata: &ModelMetadata, features: &[(String, String)]) -> Result<In
             bail!("{name:?} is not a feature of {}: its features are {}", metadata.name, known());
         }
     }
-    let tensor = |input: &TensorMetadata| {
+    let mut inputs = Vec::with_capacity(metadata.inputs.len());
+    for input in &metadata.inputs {
         let value = features.iter().find(|(name, _)| *name == input.name);
         let (_, value) =
             value.with_context(|| format!("{:?} is missing: the features of the model are {}", input.name, known()))?;
-        Ok(Tensor::column(input.name.clone(), elements(input, value)?))
-    };
-    let inputs = metadata.inputs.iter().map(tensor).collect::<Result<_>>()?;
+        inputs.extend(tensors(input, value)?);
+    }
     Ok(InferRequest { model: metadata.name.clone(), inputs, ..InferRequest::default() })
 }
 
-/// One element. An INT64 input also accepts a time.
-fn elements(input: &TensorMetadata, value: &str) -> Result<Elements> {
+/// The tensors of one value. An INT64 input also accepts a time.
+fn tensors(input: &TensorMetadata, value: &str) -> Result<Vec<Tensor>> {
     let invalid = |expected: &str| format!("{}={value}: expected {expected}", input.name);
     let datatype: Datatype = input.datatype.parse().with_context(|| format!("input {:?}", input.name))?;
-    Ok(match datatype {
+    if value.is_empty() {
+        return Ok(missing(&input.name, datatype));
+    }
+    let elements = match datatype {
         Datatype::Int64 => {
             let integer = value.parse().ok();
             let integer = integer.or_else(|| parse::time(value).ok().map(|time| time.timestamp_millis()));
             Elements::Int64(vec![integer.with_context(|| invalid("an integer or a time"))?])
         }
-        Datatype::Fp64 if value.is_empty() => Elements::Fp64(vec![f64::NAN]),
         Datatype::Fp64 => Elements::Fp64(vec![value.parse().with_context(|| invalid("a number"))?]),
-        Datatype::Fp32 if value.is_empty() => Elements::Fp32(vec![f32::NAN]),
         Datatype::Fp32 => Elements::Fp32(vec![value.parse().with_context(|| invalid("a number"))?]),
         Datatype::Bool => Elements::Bool(vec![value.parse().with_context(|| invalid("true or false"))?]),
         Datatype::Bytes => Elements::Text(vec![value.to_owned()]),
-    })
+    };
+    Ok(vec![Tensor::column(input.name.clone(), elements)])
 }
 
 fn print(answers: Vec<Value>, global: &Global) {

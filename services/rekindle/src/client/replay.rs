@@ -16,15 +16,15 @@ use rekindle_client::{
     inference::{Elements, InferRequest, InferResponse},
 };
 use rekindle_dataset::Table;
-use rekindle_domain::{ModelName, PredictionId};
+use rekindle_domain::{ModelName, PredictionId, Traffic};
 use tokio::{
     sync::Semaphore,
     task::{JoinError, JoinSet},
     time::sleep_until,
 };
 
-use self::outcomes::OutcomeReporter;
-use super::{encode::RowEncoder, exit};
+use self::outcomes::{OutcomeReporter, Reported};
+use super::{encode::RowEncoder, failures::Failures};
 
 /// Maximum number of requests in flight, over all replicas.
 const MAX_IN_FLIGHT: usize = 64;
@@ -68,12 +68,11 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub requests: u64,
-    pub failed_requests: u64,
+    /// Requests without an answer, and rows that could not be sent.
+    pub failures: Failures,
     pub rows: u64,
-    /// Outcomes that the monitor accepted.
-    pub outcomes: u64,
+    pub outcomes: Reported,
     pub seconds: f64,
-    pub first_error: Option<String>,
     /// By row; `None` if the request failed.
     pub answers: Vec<Option<Answer>>,
 }
@@ -87,8 +86,8 @@ pub(crate) struct Answer {
     pub output: Vec<f32>,
 }
 
-/// Replays the table. Failed requests are part of the result. Fails if the replay cannot start, a row cannot be encoded, or outcomes are
-/// not accepted.
+/// Replays the table. Failed requests and rows that cannot be sent are part of the result. Fails if the replay cannot start, or outcomes
+/// are not accepted.
 pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) -> Result<Replay> {
     ensure!(options.rate > 0.0, "the rate is {}: expected more than 0 rows per second", options.rate);
     let first = options.replicas.first().context("no replica to send requests to")?;
@@ -108,7 +107,10 @@ pub(crate) async fn replay(options: Options, mut observe: impl FnMut(Progress)) 
                 reporter.report_due(&run, run.time(row))?;
             }
         }
-        run.send(row, &options.replicas[row % options.replicas.len()], encoder.request(row)?).await?;
+        match encoder.request(row, Traffic::Replay) {
+            Ok(request) => run.send(row, &options.replicas[row % options.replicas.len()], request).await?,
+            Err(error) => run.skip(row, &error),
+        }
     }
     run.collect_all().await;
     observe(run.progress(options.table.rows().saturating_sub(1)));
@@ -184,8 +186,7 @@ struct Run {
     in_flight: JoinSet<Response>,
     permits: Arc<Semaphore>,
     sent: usize,
-    failed: u64,
-    first_error: Option<String>,
+    failures: Failures,
 }
 
 impl Run {
@@ -197,8 +198,7 @@ impl Run {
             in_flight: JoinSet::new(),
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             sent: 0,
-            failed: 0,
-            first_error: None,
+            failures: Failures::default(),
         })
     }
 
@@ -239,30 +239,33 @@ impl Run {
     }
 
     fn settle(&mut self, done: Result<Response, JoinError>) {
-        let (row, error) = match done {
-            Ok((row, Ok(answer))) => {
-                self.rows[row] = Row::Answered(answer);
-                return;
-            }
-            Ok((row, Err(error))) => (Some(row), exit::message(&error)),
-            Err(error) => (None, error.to_string()),
-        };
-        if let Some(row) = row {
-            self.rows[row] = Row::Failed;
+        match done {
+            Ok((row, Ok(answer))) => self.rows[row] = Row::Answered(answer),
+            Ok((row, Err(error))) => self.fail(row, &error),
+            // No request is aborted.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-        self.failed += 1;
-        self.first_error.get_or_insert(error);
+    }
+
+    /// Goes on after a row that cannot be sent.
+    fn skip(&mut self, row: usize, error: &anyhow::Error) {
+        self.sent = row + 1;
+        self.fail(row, error);
+    }
+
+    fn fail(&mut self, row: usize, error: &anyhow::Error) {
+        self.rows[row] = Row::Failed;
+        self.failures.add(row, error);
     }
 
     fn into_result(self, elapsed: Duration) -> Replay {
         let answer = |row| if let Row::Answered(answer) = row { Some(answer) } else { None };
         Replay {
             requests: self.sent as u64,
-            failed_requests: self.failed,
+            failures: self.failures,
             rows: self.sent as u64,
-            outcomes: 0,
+            outcomes: Reported::default(),
             seconds: elapsed.as_secs_f64(),
-            first_error: self.first_error,
             answers: self.rows.into_iter().map(answer).collect(),
         }
     }

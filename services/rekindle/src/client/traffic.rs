@@ -17,8 +17,9 @@ use super::{
 /// A replay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each row is one request, sent once, in time order. Failed requests are counted and not retried. With --target, the label of each row
-is reported as its outcome --label-delay later, in event time. Exits with code 3 if a request failed.
+Each row is one request, sent once, in time order. Rows that fail or cannot be sent are counted, the first of them are named, and none
+is retried. With --target, the label of each row
+is reported as its outcome --label-delay later, in event time. Exits with code 3 if a request failed or an outcome was refused.
 
 Examples:
   rekindle replay flights.parquet --model flight-delay --time time_hour --rate 500
@@ -88,7 +89,11 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
             tracing::debug!(%error, "no notes");
         }
     }
-    Ok(result.failed_requests == 0)
+    result.failures.print();
+    if let Some(reason) = &result.outcomes.first_refusal {
+        eprintln!("{} outcomes refused, the first: {reason}", result.outcomes.refused);
+    }
+    Ok(result.failures.count == 0 && result.outcomes.refused == 0)
 }
 
 /// Rows per second at which event time passes `speed` times as fast as wall time.
@@ -102,21 +107,22 @@ fn print(result: &Replay, global: &Global) {
     let json = |result: &Replay| {
         json!({
             "requests": result.requests,
-            "failed_requests": result.failed_requests,
+            "failed_requests": result.failures.count,
             "rows": result.rows,
-            "outcomes": result.outcomes,
+            "outcomes": result.outcomes.accepted,
+            "refused_outcomes": result.outcomes.refused,
             "seconds": result.seconds,
-            "first_error": result.first_error,
+            "first_error": result.failures.first.first().map(|(_, reason)| reason),
         })
     };
     global.format().one(result, json, |result| {
         vec![
             ("requests", result.requests.to_string()),
-            ("failed", result.failed_requests.to_string()),
-            ("outcomes", result.outcomes.to_string()),
+            ("failed", result.failures.count.to_string()),
+            ("outcomes", result.outcomes.accepted.to_string()),
+            ("refused outcomes", result.outcomes.refused.to_string()),
             ("seconds", format!("{:.1}", result.seconds)),
             ("requests per second", number(result.requests as f64 / result.seconds.max(1e-9))),
-            ("first error", result.first_error.clone().unwrap_or_default()),
         ]
     });
 }

@@ -28,11 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until every prediction and outcome is captured, and no workflow is in progress.
 pub(crate) async fn settle(plan: &Plan, platform: &Platform, replay: &Replay) -> Result<()> {
-    let answered = replay.rows - replay.failed_requests;
+    let answered = replay.rows - replay.failures.count;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let capture = platform.monitor().capture_status(&plan.model).await?;
-        let is_captured = capture.predictions + capture.lost >= answered && capture.outcomes >= replay.outcomes;
+        let is_captured =
+            capture.predictions + capture.lost >= answered && capture.outcomes >= replay.outcomes.accepted;
         let workflows = workflows(plan, platform).await?;
         let in_progress = workflows.iter().filter(|workflow| !workflow.state.is_terminal()).count();
         if is_captured && in_progress == 0 {
@@ -61,7 +62,7 @@ pub(crate) async fn write(
     let score = |pick| (after < rows.len()).then(|| scoring::scores(task, &rows[after..], pick));
     let summary = Summary {
         requests: replay.requests,
-        failed_requests: replay.failed_requests,
+        failed_requests: replay.failures.count,
         rows: replay.rows,
         workflows: workflows.iter().map(summarize).collect(),
         unchanged: score(|row| &row.unchanged),

@@ -269,3 +269,105 @@ fn a_long_name_is_shortened_in_the_error() {
     let error = decode(&request).expect_err("unknown");
     assert!(error.to_string().len() < 300, "{}", error.to_string().len());
 }
+
+/// Inputs of each type that were missing in training, and one that never was.
+fn with_holes() -> Inputs {
+    let inputs = vec![
+        input("seats", Datatype::Int64, true),
+        input("direct", Datatype::Bool, true),
+        Input { kind: ColumnKind::Timestamp, ..input("booked", Datatype::Int64, true) },
+        input("fare", Datatype::Fp64, true),
+        input("note", Datatype::Bytes, true),
+        input("miles", Datatype::Int64, false),
+    ];
+    Inputs::new(&Signature { inputs, outputs: Vec::new(), time_input: None }).expect("a signature that can be served")
+}
+
+/// Two rows, of which `valid` marks the first as missing in every feature but the last.
+fn holes() -> ModelInferRequest {
+    let features: [(&str, &str, Bytes); 6] = [
+        ("seats", "INT64", longs(&[0, 12_345_678_901_234_567])),
+        ("direct", "BOOL", Bytes::from_static(&[0, 1])),
+        ("booked", "INT64", longs(&[i64::MIN, 7])),
+        ("fare", "FP64", doubles(&[f64::INFINITY, 1.5])),
+        ("note", "BYTES", texts(&[b"\xff", b"x"])),
+        ("miles", "INT64", longs(&[3, 4])),
+    ];
+    let valid = features[..5].iter().map(|(name, ..)| (format!("{name}.valid"), "BOOL", Bytes::from_static(&[0, 1])));
+    let features = features.iter().map(|(name, datatype, raw)| ((*name).to_owned(), *datatype, raw.clone()));
+    let (inputs, raw_input_contents) =
+        features.chain(valid).map(|(name, datatype, raw)| (tensor(&name, datatype, &[2]), raw)).unzip();
+    ModelInferRequest { inputs, raw_input_contents, ..Default::default() }
+}
+
+#[test]
+fn a_value_of_any_type_can_be_marked_as_missing() {
+    let rows = with_holes().decode(tensors(&holes()).expect("tensors"), 10).expect("valid");
+    for (column, name) in rows.columns().iter().zip(["seats", "direct", "booked", "fare", "note"]) {
+        assert_eq!((column.is_null(0), column.is_null(1)), (true, false), "{name}");
+    }
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().value(1), 12_345_678_901_234_567, "every digit");
+    assert_eq!(rows.column(5).null_count(), 0);
+}
+
+#[test]
+fn whole_numbers_in_a_float_tensor_are_integers_and_not_a_number_is_missing() {
+    let mut request = holes();
+    request.inputs.truncate(6);
+    request.raw_input_contents.truncate(6);
+    let replace = |request: &mut ModelInferRequest, at: usize, datatype: &str, raw| {
+        request.inputs[at].datatype = datatype.into();
+        request.raw_input_contents[at] = raw;
+    };
+    replace(&mut request, 0, "FP64", doubles(&[f64::NAN, 4.0]));
+    replace(&mut request, 2, "INT64", longs(&[0, 7]));
+    replace(&mut request, 3, "FP64", doubles(&[0.5, 1.5]));
+    replace(&mut request, 4, "BYTES", texts(&[b"", b"x"]));
+    let rows = with_holes().decode(tensors(&request).expect("tensors"), 10).expect("valid");
+    let seats = rows.column(0).as_primitive::<Int64Type>();
+    assert_eq!((seats.is_null(0), seats.value(1)), (true, 4));
+    for (values, problem) in [
+        ([0.0, 1.5], "row 1 is 1.5, expected a whole number"),
+        ([0.0, f64::INFINITY], "row 1 is infinite"),
+        ([1e17, 0.0], "above 2^53"),
+    ] {
+        replace(&mut request, 0, "FP64", doubles(&values));
+        let refused = with_holes().decode(tensors(&request).expect("tensors"), 10).expect_err(problem);
+        assert_eq!(refused.field, "inputs[seats]");
+        assert!(refused.problem.contains(problem), "{refused}");
+    }
+}
+
+#[test]
+fn a_wrong_mark_is_refused_by_its_name() {
+    let mut request = holes();
+    request.inputs[6].datatype = "UINT8".into();
+    let mut others = holes();
+    others.inputs.push(tensor("miles.valid", "BOOL", &[2]));
+    others.raw_input_contents.push(Bytes::from_static(&[1, 0]));
+    let mut twice = holes();
+    twice.inputs[6].name = "direct.valid".into();
+    let mut unknown = holes();
+    unknown.inputs[6].name = "colour.valid".into();
+    for (request, field, words) in [
+        (request, "inputs[seats.valid]", "expected BOOL"),
+        (others, "inputs[miles]", "row 1 is missing by miles.valid, but this feature was never missing in training"),
+        (twice, "inputs[direct.valid]", "occurs twice"),
+        (unknown, "inputs[colour.valid]", "is not an input"),
+    ] {
+        let refused = with_holes().decode(tensors(&request).expect("tensors"), 10).expect_err(words);
+        assert_eq!(refused.field, field);
+        assert!(refused.problem.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn the_traffic_of_a_request_is_stated_by_name() {
+    let stated = |choice| stated_traffic(&InferParameter { parameter_choice: Some(choice) });
+    assert_eq!(stated(ParameterChoice::StringParam("test".into())), Ok(Traffic::Test));
+    for choice in [ParameterChoice::StringParam("tests".into()), ParameterChoice::BoolParam(true)] {
+        let refused = stated(choice).expect_err("another value");
+        assert_eq!(refused.field, "parameters[traffic]");
+        assert!(refused.problem.contains("expected live, replay or test"), "{refused}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Outcomes of a replay, reported in row order once they are due.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail};
 use arrow::{
     array::{Array, AsArray},
@@ -25,8 +27,27 @@ pub(super) struct OutcomeReporter {
     monitor: Monitor,
     /// The first row that is not reported yet.
     next: usize,
-    accepted: u64,
-    calls: JoinSet<Result<u64, Error>>,
+    reported: Reported,
+    calls: JoinSet<Result<Reported, Error>>,
+}
+
+/// What the monitor made of the outcomes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reported {
+    /// Outcomes accepted.
+    pub(crate) accepted: u64,
+    /// Outcomes refused.
+    pub(crate) refused: u64,
+    /// Why the first of them was refused.
+    pub(crate) first_refusal: Option<String>,
+}
+
+impl Reported {
+    fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.first_refusal = self.first_refusal.take().or(other.first_refusal);
+    }
 }
 
 impl OutcomeReporter {
@@ -42,7 +63,7 @@ impl OutcomeReporter {
             delay_ms: i64::try_from(outcomes.delay.as_millis()).context("the delay is too long")?,
             monitor: outcomes.monitor.clone(),
             next: 0,
-            accepted: 0,
+            reported: Reported::default(),
             calls: JoinSet::new(),
         })
     }
@@ -51,7 +72,7 @@ impl OutcomeReporter {
     /// for its answer delays those after it.
     pub(super) fn report_due(&mut self, run: &Run, now: Option<i64>) -> Result<()> {
         while let Some(done) = self.calls.try_join_next() {
-            self.accepted += done??;
+            self.reported.add(done??);
         }
         let mut batch = Vec::new();
         while self.next < run.sent {
@@ -73,8 +94,8 @@ impl OutcomeReporter {
         Ok(())
     }
 
-    /// Reports all remaining rows. Returns how many outcomes were accepted in all.
-    pub(super) async fn finish(mut self, answers: &[Option<Answer>]) -> Result<u64> {
+    /// Reports all remaining rows. Returns what became of all.
+    pub(super) async fn finish(mut self, answers: &[Option<Answer>]) -> Result<Reported> {
         let rest: Vec<Outcome> = (self.next..answers.len())
             .filter_map(|row| answers[row].as_ref().and_then(|answer| self.outcome(row, answer)))
             .collect();
@@ -82,9 +103,9 @@ impl OutcomeReporter {
             self.report(batch.to_vec());
         }
         while let Some(done) = self.calls.join_next().await {
-            self.accepted += done??;
+            self.reported.add(done??);
         }
-        Ok(self.accepted)
+        Ok(self.reported)
     }
 
     fn outcome(&self, row: usize, answer: &Answer) -> Option<Outcome> {
@@ -97,8 +118,37 @@ impl OutcomeReporter {
             return;
         }
         let (monitor, model) = (self.monitor.clone(), self.model.clone());
-        self.calls.spawn(async move { monitor.report_outcomes(&model, &outcomes, "").await });
+        self.calls.spawn(report(monitor, model, outcomes));
     }
+}
+
+/// Reports outcomes. If some are refused, those are counted and the others are reported.
+async fn report(monitor: Monitor, model: ModelName, mut outcomes: Vec<Outcome>) -> Result<Reported, Error> {
+    let mut reported = Reported::default();
+    while !outcomes.is_empty() {
+        let error = match monitor.report_outcomes(&model, &outcomes, "").await {
+            Ok(accepted) => {
+                reported.accepted = accepted.accepted;
+                break;
+            }
+            Err(error) => error,
+        };
+        let refused = error.refused_fields();
+        let indexes: BTreeSet<usize> = refused.iter().filter_map(|violation| index(&violation.field)).collect();
+        if indexes.is_empty() {
+            return Err(error);
+        }
+        reported.refused += indexes.len() as u64;
+        reported.first_refusal = reported.first_refusal.or_else(|| refused.first().map(ToString::to_string));
+        let kept = outcomes.into_iter().enumerate().filter(|(index, _)| !indexes.contains(index));
+        outcomes = kept.map(|(_, outcome)| outcome).collect();
+    }
+    Ok(reported)
+}
+
+/// The index in the name of a field `outcomes[<index>].<field>`.
+fn index(field: &str) -> Option<usize> {
+    field.strip_prefix("outcomes[")?.split_once(']')?.0.parse().ok()
 }
 
 fn number(column: &dyn Array, row: usize) -> Result<Label> {
@@ -124,6 +174,14 @@ mod tests {
     use arrow::array::{BooleanArray, Date32Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
+
+    #[test]
+    fn refused_outcomes_are_found_by_the_index_in_the_name_of_their_field() {
+        assert_eq!(index("outcomes[17].label"), Some(17));
+        for other in ["model", "outcomes", "outcomes[x].row", "outcomes[1"] {
+            assert_eq!(index(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn integers_are_classes_or_numbers_by_the_task() {

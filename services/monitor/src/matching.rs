@@ -1,0 +1,203 @@
+//! Finds the predictions that outcomes are about, and says what is wrong with the outcomes that have none.
+//!
+//! The ids of the outcomes select the chunks that may hold their predictions; of these, only the key columns are read. Chunks of the same
+//! model come first, those of other models only for the ids that it does not have.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use rekindle_artifacts::Artifacts;
+use rekindle_domain::{
+    Digest, ModelName,
+    outcome::{Label, Outcome},
+};
+use rekindle_service::Fault as _;
+use sea_orm::DatabaseConnection;
+
+use crate::{
+    Error,
+    chunk::{
+        self, Chunk,
+        columns::{INCARNATION, Keys, PREDICTION_ID, ROW, texts},
+    },
+    outcome::Key,
+    quality,
+    reference::References,
+    store::chunks,
+};
+
+/// Index entries of chunks that are read at once.
+const PAGE: u64 = 256;
+
+/// What became of an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The prediction is captured, and the label is valid.
+    Matched,
+    /// The prediction is not captured, or not completely.
+    Pending,
+    /// The request has so many rows.
+    RowOutOfRange(u32),
+    /// The prediction was made by this model.
+    WrongModel(ModelName),
+    /// The label is no value of the target; why.
+    InvalidLabel(String),
+}
+
+/// Where predictions are looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct Log<'a> {
+    pub(crate) db: &'a DatabaseConnection,
+    pub(crate) artifacts: &'a Artifacts,
+    pub(crate) references: &'a References,
+}
+
+/// One finding per outcome. After `max_chunks` chunks, what is not found is pending.
+pub(crate) async fn find(
+    log: Log<'_>,
+    model: &ModelName,
+    outcomes: &[Outcome],
+    max_chunks: usize,
+) -> Result<Vec<Finding>, Error> {
+    let mut search = Search::of(outcomes);
+    let mut budget = max_chunks;
+    for is_own in [true, false] {
+        search.scan(log, model, is_own, &mut budget).await?;
+    }
+    let mut findings = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        findings.push(match search.find(model, outcome) {
+            Ok(bundle) => label(log.references, bundle, &outcome.label).await?,
+            Err(finding) => finding,
+        });
+    }
+    Ok(findings)
+}
+
+/// Checks the label of a captured row. A bundle that cannot be read says nothing about it.
+async fn label(references: &References, bundle: Digest, label: &Label) -> Result<Finding, Error> {
+    match references.get(&bundle).await {
+        Ok(reference) => {
+            Ok(quality::invalid_label(&reference.manifest, label).map_or(Finding::Matched, Finding::InvalidLabel))
+        }
+        Err(error) if error.is_transient() => Err(error),
+        Err(_) => Ok(Finding::Matched),
+    }
+}
+
+/// The rows that outcomes are about, and what was found of them.
+struct Search {
+    /// Sorted.
+    ids: Vec<u128>,
+    keys: HashSet<Key>,
+    rows: HashMap<Key, Digest>,
+    requests: HashMap<u128, Request>,
+}
+
+/// The captured rows of one request.
+struct Request {
+    model: ModelName,
+    /// The greatest row.
+    last: u32,
+    /// Whether its replica has logged another request after it, so that no row is to come.
+    is_complete: bool,
+}
+
+impl Search {
+    fn of(outcomes: &[Outcome]) -> Self {
+        let keys: HashSet<Key> = outcomes.iter().map(Key::of).collect();
+        let mut ids: Vec<u128> = keys.iter().map(|key| key.prediction).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self { ids, keys, rows: HashMap::new(), requests: HashMap::new() }
+    }
+
+    /// The bundle that predicted the row, or why there is none.
+    fn find(&self, model: &ModelName, outcome: &Outcome) -> Result<Digest, Finding> {
+        let key = Key::of(outcome);
+        match (self.rows.get(&key), self.requests.get(&key.prediction)) {
+            (_, Some(request)) if request.model != *model => Err(Finding::WrongModel(request.model.clone())),
+            (Some(bundle), _) => Ok(*bundle),
+            (None, Some(request)) if request.is_complete => Err(Finding::RowOutOfRange(request.last + 1)),
+            (None, _) => Err(Finding::Pending),
+        }
+    }
+
+    /// Reads the chunks of the model, or those of the others, that may hold what is not found yet.
+    async fn scan(&mut self, log: Log<'_>, model: &ModelName, is_own: bool, budget: &mut usize) -> Result<(), Error> {
+        let mut after = 0;
+        while let (Some(&first), Some(&last)) = (self.ids.first(), self.ids.last()) {
+            let page = chunks::spanning(log.db, (first, last), after, PAGE).await?;
+            let Some(&(position, _)) = page.last() else { break };
+            after = position;
+            for (_, chunk) in page.into_iter().filter(|(_, chunk)| (chunk.model == *model) == is_own) {
+                if !self.may_hold(&chunk) {
+                    continue;
+                }
+                if *budget == 0 {
+                    return Ok(());
+                }
+                *budget -= 1;
+                self.read(log.artifacts, chunk).await?;
+            }
+        }
+        // What the model has, no other model has.
+        self.ids.retain(|id| !self.requests.contains_key(id));
+        Ok(())
+    }
+
+    fn may_hold(&self, chunk: &Chunk) -> bool {
+        let next = self.ids.partition_point(|id| *id < chunk.ids.0);
+        self.ids.get(next).is_some_and(|id| *id <= chunk.ids.1)
+    }
+
+    async fn read(&mut self, artifacts: &Artifacts, chunk: Chunk) -> Result<(), Error> {
+        let bytes = match artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let error = Error::from(error);
+                // Rows that cannot be read are as good as not captured.
+                return if error.is_transient() { Err(error) } else { Ok(()) };
+            }
+        };
+        let search = std::mem::replace(self, Self::of(&[]));
+        *self = tokio::task::spawn_blocking(move || search.visited(bytes, &chunk)).await??;
+        Ok(())
+    }
+
+    fn visited(mut self, bytes: Bytes, chunk: &Chunk) -> Result<Self, Error> {
+        let Some(bundle) = chunk.bundle else { return Ok(self) };
+        // The request that each replica logged last.
+        let mut logged: HashMap<String, u128> = HashMap::new();
+        for batch in chunk::read(bytes, |name| [PREDICTION_ID, ROW, INCARNATION].contains(&name))? {
+            let batch = batch?;
+            let (keys, incarnations) = (Keys::of(&batch)?, texts(&batch, INCARNATION)?);
+            for index in 0..keys.rows() {
+                let key = keys.key(index);
+                let before = match logged.get_mut(incarnations.value(index)) {
+                    Some(before) => Some(std::mem::replace(before, key.prediction)),
+                    None => logged.insert(incarnations.value(index).to_owned(), key.prediction),
+                };
+                if let Some(before) = before.filter(|before| *before != key.prediction)
+                    && let Some(request) = self.requests.get_mut(&before)
+                {
+                    request.is_complete = true;
+                }
+                self.add(key, bundle, &chunk.model);
+            }
+        }
+        Ok(self)
+    }
+
+    fn add(&mut self, key: Key, bundle: Digest, model: &ModelName) {
+        if self.ids.binary_search(&key.prediction).is_err() {
+            return;
+        }
+        let fresh = || Request { model: model.clone(), last: key.row, is_complete: false };
+        let request = self.requests.entry(key.prediction).or_insert_with(fresh);
+        request.last = request.last.max(key.row);
+        if self.keys.contains(&key) {
+            self.rows.insert(key, bundle);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The check of each chunk of outcomes against the predictions.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::{ModelName, prediction_log::OutcomeCounts};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait as _},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{counted, entities::outcome_check, stored, unreadable};
+
+/// Checks whose examples a status shows.
+const EXAMPLES: u64 = 16;
+
+/// A check that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// The chunk of outcomes.
+    pub(crate) chunk: Uuid,
+    /// The number of its outcomes.
+    pub(crate) outcomes: u64,
+    /// When it was captured.
+    pub(crate) captured_at: DateTime<Utc>,
+}
+
+/// Adds the first check of a chunk, due at once.
+pub(crate) async fn insert(
+    txn: &impl ConnectionTrait,
+    chunk: Uuid,
+    model: &ModelName,
+    outcomes: u64,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let row = outcome_check::ActiveModel {
+        chunk_id: Set(chunk),
+        model: Set(model.to_string()),
+        outcomes: Set(stored(outcomes)),
+        matched: Set(0),
+        unmatched: Set(0),
+        row_out_of_range: Set(0),
+        wrong_model: Set(0),
+        invalid_label: Set(0),
+        examples: Set(json!({})),
+        captured_at: Set(now),
+        due_at: Set(Some(now)),
+    };
+    outcome_check::Entity::insert(row).exec_without_returning(txn).await?;
+    Ok(())
+}
+
+/// The check of a model that has been due longest.
+pub(crate) async fn due(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    now: DateTime<Utc>,
+) -> Result<Option<Due>, DbErr> {
+    let query = outcome_check::Entity::find()
+        .filter(outcome_check::Column::Model.eq(model.as_str()))
+        .filter(outcome_check::Column::DueAt.lte(now))
+        .order_by_asc(outcome_check::Column::DueAt);
+    Ok(query.one(db).await?.map(|row| Due {
+        chunk: row.chunk_id,
+        outcomes: counted(row.outcomes),
+        captured_at: row.captured_at,
+    }))
+}
+
+/// Records the result of a check; `due_at` is the time of the next one, `None` after the last.
+pub(crate) async fn record(
+    txn: &impl ConnectionTrait,
+    chunk: Uuid,
+    counts: &OutcomeCounts,
+    due_at: Option<DateTime<Utc>>,
+) -> Result<(), DbErr> {
+    use outcome_check::Column;
+    outcome_check::Entity::update_many()
+        .filter(Column::ChunkId.eq(chunk))
+        .col_expr(Column::Matched, Expr::value(stored(counts.matched)))
+        .col_expr(Column::Unmatched, Expr::value(stored(counts.unmatched)))
+        .col_expr(Column::RowOutOfRange, Expr::value(stored(counts.row_out_of_range)))
+        .col_expr(Column::WrongModel, Expr::value(stored(counts.wrong_model)))
+        .col_expr(Column::InvalidLabel, Expr::value(stored(counts.invalid_label)))
+        .col_expr(Column::Examples, Expr::value(json!(counts.examples)))
+        .col_expr(Column::DueAt, Expr::value(due_at))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// The counts of all outcomes of a model, malformed lines apart, with the latest examples.
+pub(crate) async fn counts(db: &impl ConnectionTrait, model: &ModelName) -> Result<OutcomeCounts, DbErr> {
+    use outcome_check::Column;
+    let of_model = || outcome_check::Entity::find().filter(Column::Model.eq(model.as_str()));
+    let mut sums = of_model().select_only();
+    let columns = [
+        Column::Outcomes,
+        Column::Matched,
+        Column::Unmatched,
+        Column::RowOutOfRange,
+        Column::WrongModel,
+        Column::InvalidLabel,
+    ];
+    for (column, name) in columns.into_iter().zip(["a", "b", "c", "d", "e", "f"]) {
+        // PostgreSQL's sum of bigint is numeric.
+        sums = sums.column_as(column.sum().cast_as("bigint"), name);
+    }
+    type Sums = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+    let sums: Option<Sums> = sums.into_tuple().one(db).await?;
+    let (outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label) = sums.unwrap_or_default();
+    let [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label] =
+        [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label]
+            .map(|sum| counted(sum.unwrap_or_default()));
+    let with_examples = of_model().filter(Expr::col(Column::Outcomes).gt(Expr::col(Column::Matched)));
+    let latest = with_examples.order_by_desc(Column::CapturedAt).limit(EXAMPLES).all(db).await?;
+    let mut examples: BTreeMap<String, String> = BTreeMap::new();
+    for row in latest.into_iter().rev() {
+        let found: BTreeMap<String, String> =
+            serde_json::from_value(row.examples).map_err(|error| unreadable("outcome_checks.examples", error))?;
+        examples.extend(found);
+    }
+    let decided = matched + unmatched + row_out_of_range + wrong_model + invalid_label;
+    let pending = outcomes.saturating_sub(decided);
+    let malformed = 0;
+    Ok(OutcomeCounts { matched, pending, unmatched, row_out_of_range, wrong_model, invalid_label, malformed, examples })
+}
