@@ -97,7 +97,10 @@ impl Counter {
 
     fn finish(self) -> ColumnProfile {
         match self {
-            Self::Numbers(numbers) => ColumnProfile::Numeric(numbers.numeric),
+            Self::Numbers(Numbers { mut numeric, .. }) => {
+                numeric.compact();
+                ColumnProfile::Numeric(numeric)
+            }
             Self::Texts(texts) => ColumnProfile::Categorical(texts.finish()),
             Self::Flags(flags) => ColumnProfile::Boolean(flags),
             Self::Times(times) => ColumnProfile::Timestamp(times),
@@ -187,6 +190,7 @@ impl Texts {
 
     fn finish(mut self) -> Categorical {
         self.count_texts();
+        self.categorical.compact();
         self.categorical
     }
 }

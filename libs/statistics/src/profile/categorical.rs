@@ -88,6 +88,14 @@ impl Categorical {
         self.unreadable += rows;
     }
 
+    /// Frees the space for further values, for a profile that is complete. Values can still be added.
+    pub fn compact(&mut self) {
+        if let Values::Many(many) = &mut self.values {
+            many.groups.compact();
+            many.lengths.compact();
+        }
+    }
+
     /// Adds the rows of another part.
     pub fn merge(&mut self, other: &Self) {
         self.missing += other.missing;

@@ -73,6 +73,11 @@ impl Numeric {
         }
     }
 
+    /// Frees the space for further values, for a profile that is complete. Values can still be added.
+    pub fn compact(&mut self) {
+        self.buckets.compact();
+    }
+
     /// Counts `rows` rows with one finite number.
     pub(super) fn add_rows(&mut self, value: f64, rows: u64) {
         self.buckets.add(key_of(value), rows);

@@ -68,6 +68,14 @@ impl PrefixCounts {
         }
     }
 
+    /// Frees the space for further keys and for look-ups: the least memory for counts that are complete. They can still be added to.
+    pub fn compact(&mut self) {
+        if !matches!(self.table, table::Table::Listed(_)) {
+            self.table = table::Table::Listed(self.sorted().to_vec());
+            self.sorted = OnceLock::new();
+        }
+    }
+
     /// Trailing bits dropped from every key: 0 while the counts are exact, at most 63 since two prefixes always fit.
     pub fn shift(&self) -> u32 {
         self.shift
@@ -116,6 +124,9 @@ impl PrefixCounts {
 
     /// The prefixes in ascending order with their counts.
     fn sorted(&self) -> &[(u64, u64)] {
+        if let table::Table::Listed(pairs) = &self.table {
+            return pairs;
+        }
         self.sorted.get_or_init(|| {
             let mut pairs: Vec<(u64, u64)> = self.table.iter().collect();
             pairs.sort_unstable_by_key(|pair| pair.0);

@@ -42,18 +42,21 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
     let inputs = std::iter::once(&args.file).chain(&args.like).map(PathBuf::as_path);
     let output = args.output.as_ref().map(|path| OutputFile::prepare(path, inputs)).transpose()?;
     let source = read(args)?;
-    let json = String::from_utf8_lossy(&source.profile.to_bytes()).into_owned();
+    // A profile of thousands of columns has some ten megabytes, so it is kept once.
+    let mut json = source.profile.to_bytes();
+    json.push(b'\n');
     let is_written = output.is_some();
     if let Some(output) = output {
-        output.write(format!("{json}\n").as_bytes())?;
+        output.write(&json)?;
     }
     let text = match format {
         Format::Table if is_written || std::io::stdout().is_terminal() => {
-            profile_table(&source.profile, super::terminal_width())
+            drop(json);
+            format!("{}\n", profile_table(&source.profile, super::terminal_width()))
         }
-        _ => json,
+        _ => String::from_utf8(json).context("the profile is not UTF-8")?,
     };
-    output::print_all(&format!("{text}\n")).context("cannot print the profile")?;
+    output::print_all(&text).context("cannot print the profile")?;
     if !args.quiet {
         let skipped = source.unsupported().map(|column| format!("{:?} is skipped: {}", column.name, column.reason));
         skipped.chain(source.notes.iter().map(|note| printable(note))).for_each(|note| eprintln!("note: {note}"));

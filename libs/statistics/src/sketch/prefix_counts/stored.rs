@@ -66,7 +66,7 @@ impl TryFrom<Stored> for PrefixCounts {
 fn table(steps: &[(u64, u64)], shift: u32) -> Result<Table, PrefixCountsError> {
     use PrefixCountsError::Inconsistent;
     let largest = u64::MAX >> shift;
-    let (mut table, mut prefix, mut rows) = (Table::new(), 0_u64, 0_u64);
+    let (mut pairs, mut prefix, mut rows) = (Vec::with_capacity(steps.len()), 0_u64, 0_u64);
     for (index, &(step, count)) in steps.iter().enumerate() {
         prefix =
             prefix.checked_add(step).filter(|&next| next <= largest).ok_or(Inconsistent("a prefix is too large"))?;
@@ -74,7 +74,7 @@ fn table(steps: &[(u64, u64)], shift: u32) -> Result<Table, PrefixCountsError> {
         if count == 0 || (step == 0 && index > 0) {
             return Err(Inconsistent("a prefix is empty or occurs twice"));
         }
-        table.add(prefix, count);
+        pairs.push((prefix, count));
     }
-    Ok(table)
+    Ok(Table::Listed(pairs))
 }

@@ -8,11 +8,13 @@ use pages::Pages;
 use scattered::Scattered;
 
 /// Counts by prefix: in pages if prefixes are close to each other, as those of a continuous quantity are once they are short, else in a
-/// hash table.
+/// hash table. A list takes the least memory; it becomes a hash table with the next count.
 #[derive(Debug, Clone)]
 pub(super) enum Table {
     Scattered(Scattered),
     Pages(Pages),
+    /// Ascending prefixes with their positive counts.
+    Listed(Vec<(u64, u64)>),
 }
 
 impl Table {
@@ -40,6 +42,10 @@ impl Table {
                     self.add(prefix, rows);
                 }
             }
+            Self::Listed(_) => {
+                self.scatter();
+                self.add(prefix, rows);
+            }
         }
     }
 
@@ -47,6 +53,7 @@ impl Table {
         match self {
             Self::Scattered(scattered) => scattered.get(prefix),
             Self::Pages(pages) => pages.get(prefix),
+            Self::Listed(list) => list.binary_search_by_key(&prefix, |pair| pair.0).map_or(0, |index| list[index].1),
         }
     }
 
@@ -55,18 +62,20 @@ impl Table {
         match self {
             Self::Scattered(scattered) => scattered.len(),
             Self::Pages(pages) => pages.len(),
+            Self::Listed(list) => list.len(),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        let (scattered, pages) = match self {
-            Self::Scattered(scattered) => (Some(scattered.iter()), None),
-            Self::Pages(pages) => (None, Some(pages.iter())),
+        let (scattered, pages, list) = match self {
+            Self::Scattered(scattered) => (Some(scattered.iter()), None, [].as_slice()),
+            Self::Pages(pages) => (None, Some(pages.iter()), [].as_slice()),
+            Self::Listed(list) => (None, None, list.as_slice()),
         };
-        scattered.into_iter().flatten().chain(pages.into_iter().flatten())
+        scattered.into_iter().flatten().chain(pages.into_iter().flatten()).chain(list.iter().copied())
     }
 
-    /// Converts pages to a hash table.
+    /// Converts pages or a list to a hash table.
     #[cold]
     fn scatter(&mut self) {
         let mut scattered = Scattered::with_room_for(self.len());
@@ -120,6 +129,12 @@ mod tests {
                 (map.get(&0).copied().unwrap_or(0), 0, 0)
             );
             assert_eq!(table, count(prefixes, 0, 4096).0);
+            let mut listed = Table::Listed(map.clone().into_iter().collect());
+            assert_eq!(listed, table);
+            assert!(map.iter().all(|(&prefix, &rows)| listed.get(prefix) == rows));
+            assert_eq!(listed.get(u64::MAX), 0);
+            map.iter().for_each(|(&prefix, &rows)| listed.add(prefix, rows));
+            assert!(map.iter().all(|(&prefix, &rows)| listed.get(prefix) == 2 * rows));
         }
     }
 
