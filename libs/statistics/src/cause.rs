@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    drift::{Bin, BinKind, ColumnDrift, Verdict},
+    drift::{Bin, BinKind, ColumnDrift, Suspicion, Verdict},
     profile::NAME_BYTES,
 };
 
 /// Sets the share of each drifted column: its weighted effect over the sum of the weighted effects of all drifted columns. The weight is
-/// 1, or the importance of the column for a model. Differences of other columns are chance or do not matter, so their share is 0.
+/// 1, or the importance of the column for a model. Differences of other columns are chance or do not matter, so their share is 0; so is
+/// that of running numbers and identifiers, which no model uses.
 ///
 /// Weights that are negative or not finite count as 0. If no weighted effect is above 0, every share is 0.
 pub fn share_out(columns: &mut [ColumnDrift], weight: impl Fn(&str) -> f64) {
@@ -26,12 +27,18 @@ pub fn share_out_moves(columns: &mut [ColumnDrift], moved: &[f64]) {
 }
 
 fn share_out_parts(columns: &mut [ColumnDrift], parts: &[f64]) {
-    let of_drifted = |column: &ColumnDrift, part: f64| if column.verdict == Verdict::Drifted { part } else { 0.0 };
-    let sum: f64 = columns.iter().zip(parts).map(|(column, part)| of_drifted(column, *part)).sum();
+    let of_cause = |column: &ColumnDrift, part: f64| if is_cause(column) { part } else { 0.0 };
+    let sum: f64 = columns.iter().zip(parts).map(|(column, part)| of_cause(column, *part)).sum();
     for (index, column) in columns.iter_mut().enumerate() {
-        let part = of_drifted(column, parts.get(index).copied().unwrap_or(0.0));
+        let part = of_cause(column, parts.get(index).copied().unwrap_or(0.0));
         column.cause_share = if sum > 0.0 && sum.is_finite() { part / sum } else { 0.0 };
     }
+}
+
+/// Whether the column has drifted and may be a feature of a model.
+fn is_cause(column: &ColumnDrift) -> bool {
+    let is_feature = !matches!(column.suspicion, Some(Suspicion::RunningNumber | Suspicion::Identifier));
+    column.verdict == Verdict::Drifted && is_feature
 }
 
 /// The predictions on the reference data by the bins of one column. They estimate how a shift of that column alone changes the
@@ -162,9 +169,13 @@ mod tests {
         assert!((predictions.moved() - (0.5 * 749.5 + 0.5 * 949.5 - 499.5)).abs() < 5.0, "{}", predictions.moved());
         assert_eq!(predictions.bin_of_number(f64::NAN), None);
         let mut columns = [column.clone(), column];
+        columns.iter_mut().for_each(|column| column.suspicion = None);
         share_out_moves(&mut columns, &[1.0, 3.0]);
         assert_eq!((columns[0].cause_share, columns[1].cause_share), (0.25, 0.75));
         share_out_moves(&mut columns, &[0.0, 0.0]);
         assert_eq!(columns[0].cause_share, 0.0);
+        columns[0].suspicion = Some(Suspicion::RunningNumber);
+        share_out(&mut columns, |_| 1.0);
+        assert_eq!((columns[0].cause_share, columns[1].cause_share), (0.0, 1.0));
     }
 }

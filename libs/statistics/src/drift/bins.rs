@@ -99,14 +99,36 @@ impl fmt::Display for BinKind {
         match self {
             Self::Interval { low, high } if low == high => write!(f, "{}", Short(*low)),
             Self::Interval { low, high } => write!(f, "{} to {}", Short(*low), Short(*high)),
-            Self::Below { than } => write!(f, "below {}", Short(*than)),
-            Self::Above { than } => write!(f, "above {}", Short(*than)),
+            Self::Below { than } => write!(f, "below {}", Limit(*than)),
+            Self::Above { than } => write!(f, "above {}", Limit(*than)),
             Self::Category { name } => write!(f, "{name:?}"),
             Self::Group { number } => write!(f, "group {number} of values"),
             Self::Present => write!(f, "any value"),
             Self::OtherKind => write!(f, "of another type"),
             Self::Missing => write!(f, "missing"),
             Self::NonFinite => write!(f, "not a finite number"),
+        }
+    }
+}
+
+/// A limit of the reference. With as few digits as [`Short`] it could equal a value on its other side.
+struct Limit(f64);
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let magnitude = self.0.abs();
+        match magnitude {
+            _ if self.0.fract() == 0.0 && magnitude < 1e15 => write!(f, "{}", self.0 + 0.0),
+            _ if (1e-4..1e9).contains(&magnitude) => {
+                let decimals = (8 - magnitude.log10().floor() as i32).clamp(0, 12) as usize;
+                let text = format!("{:.decimals$}", self.0);
+                write!(
+                    f,
+                    "{}",
+                    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text }
+                )
+            }
+            _ => write!(f, "{:e}", self.0),
         }
     }
 }
@@ -127,5 +149,25 @@ impl fmt::Display for Short {
         let text = format!("{:.decimals$}", self.0);
         let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         write!(f, "{text}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_differs_from_the_values_beyond_it() {
+        for (than, text) in [
+            (4.0, "above 4"),
+            (-0.0, "above 0"),
+            (12_345_678.0, "above 12345678"),
+            (1234.56, "above 1234.56"),
+            (0.1 + 0.2, "above 0.3"),
+            (f64::from(41.972_93_f32), "above 41.9729309"),
+            (1.5e300, "above 1.5e300"),
+        ] {
+            assert_eq!(BinKind::Above { than }.to_string(), text);
+        }
     }
 }

@@ -16,7 +16,7 @@ const REACH: f64 = 1.5;
 ///
 /// The bins cover all but half a percent of both samples on each side, or less if those values are far away, so that an outlier does
 /// not compress the chart. Bins of integers contain equally many integers and are named by the first and the last. Limits of other bins
-/// belong to the bin above.
+/// belong to the bin above; that of the last bin belongs to it, so that `Above` holds larger values only.
 pub fn histogram(reference: &Numeric, current: &Numeric, bins: usize) -> Vec<Bin> {
     let (low, high) = match (ends(reference), ends(current)) {
         (Some(one), Some(other)) => (one.0.min(other.0), one.1.max(other.1)),
@@ -54,7 +54,7 @@ fn is_whole(bucket: &Bucket<(u64, u64)>) -> bool {
 
 /// Equally wide bins.
 struct Grid {
-    /// The range of the bins, without the upper end unless there is only one bin.
+    /// The smallest and the largest number in the bins.
     low: f64,
     high: f64,
     width: f64,
@@ -75,14 +75,15 @@ impl Grid {
         if !(width > 0.0 && width.is_finite()) || first.abs().max(last.abs()) > 1e15 {
             return Self { low, high, width: 1.0, bins: 1, whole: false };
         }
-        Self { low: first * width, high: last * width, width, bins: (last - first) as usize, whole }
+        let high = last * width - if whole { 1.0 } else { 0.0 };
+        Self { low: first * width, high, width, bins: (last - first) as usize, whole }
     }
 
     /// The index of the bin of a value; the first and the last bin are those beyond the range.
     fn index(&self, value: f64) -> usize {
         match value {
             _ if value < self.low => 0,
-            _ if value > self.high || (value == self.high && self.bins > 1) => self.bins + 1,
+            _ if value > self.high => self.bins + 1,
             _ => 1 + (((value - self.low) / self.width) as usize).min(self.bins - 1),
         }
     }
@@ -138,6 +139,25 @@ mod tests {
         let bins = histogram(&numbers((1..=12).map(f64::from)), &numbers([3.0; 20]), 24);
         assert_eq!(bins[1].kind, BinKind::Interval { low: 1.0, high: 1.0 });
         assert_eq!((bins[3].reference, bins[3].current), (1, 20));
+    }
+
+    #[test]
+    fn values_above_the_bins_are_above_their_label() {
+        // Few rows of 4 and 5: the bins end below them, or at them.
+        for step in [1.0, 0.5] {
+            let values = || (0..4000).map(|row| f64::from(row % 4) * step);
+            for beyond in [4.0 * step, 5.0 * step] {
+                let bins = histogram(&numbers(values().chain([beyond; 3])), &numbers(values()), 36);
+                assert_eq!(rows(&bins), (4003, 4000));
+                for bin in &bins {
+                    match bin.kind {
+                        BinKind::Above { than } => assert!(bin.reference == 0 || beyond > than, "{bin:?}, {beyond}"),
+                        BinKind::Interval { low, high } if (low..=high).contains(&beyond) => {}
+                        _ => assert!(bin.reference != 3, "{bin:?}, {beyond}"),
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -101,8 +101,9 @@ fn drifted(column: &ColumnDrift, reference: &ColumnProfile, current: &ColumnProf
 }
 
 fn means(reference: &Numeric, current: &Numeric) -> String {
-    match (reference.moments().mean(), current.moments().mean()) {
-        (Some(before), Some(now)) => format!("; the mean changed from {} to {}", Short(before), Short(now)),
+    let mean = |side: &Numeric| side.moments().mean().map(|mean| Short(mean).to_string());
+    match (mean(reference), mean(current)) {
+        (Some(before), Some(now)) if before != now => format!("; the mean changed from {before} to {now}"),
         _ => String::new(),
     }
 }
