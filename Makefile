@@ -51,5 +51,5 @@ fuzz: ## Fuzzes the readers of profiles and files for five minutes each; needs a
 	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
 	    -max_total_time=300 -max_len=16384 -rss_limit_mb=3000 -timeout=10 || exit 1; done
 
-tools: ## Installs the servers and clients that the tests need into .tools (PostgreSQL with apt-get).
+tools: ## Installs the servers and clients that the tests need into .tools (PostgreSQL and Chromium with apt-get).
 	scripts/install-tools.sh

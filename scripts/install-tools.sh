@@ -2,11 +2,12 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|postgres|python|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|postgres|chromium|python|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
 #   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
+#   chromium  Chromium from the distribution, which lays out pages in tests, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
 #   nextest   cargo-nextest            the test runner, built by cargo if it is not installed
 set -euo pipefail
@@ -59,6 +60,21 @@ postgres() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 }
 
+# Tests of pages are skipped without a browser, so its absence is not an error elsewhere than on Debian.
+chromium() {
+    if command -v chromium chromium-browser google-chrome >/dev/null; then
+        say "Chromium is installed"
+        return
+    fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "Chromium is not installed: tests of pages will be skipped; install it, or run this script as root on Debian"
+        return
+    fi
+    say "installing Chromium with apt-get"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+}
+
 # A folder of packages and a `python` that can import them: Debian's python3 has pip, but not always venv.
 python() {
     local wanted="${PYTHON_CLIENTS[*]}" home="$PWD/$TOOLS/python"
@@ -85,12 +101,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 postgres python nextest
+[[ $# -gt 0 ]] || set -- nats s3 postgres chromium python nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | postgres | python | nextest) "$target" ;;
+        nats | s3 | postgres | chromium | python | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, postgres, python or nextest"
+            say "unknown target $target: expected nats, s3, postgres, chromium, python or nextest"
             exit 2
             ;;
     esac

@@ -2,8 +2,9 @@
 //! free loopback port, in a temporary folder, stopped and removed when its value is dropped.
 //!
 //! Only tests may depend on this crate. A server that is not installed is a panic that names the install command
-//! (`scripts/install-tools.sh`), never a skipped test.
+//! (`scripts/install-tools.sh`), never a skipped test. The browser is an exception: a test of a page that cannot be laid out is skipped.
 
+pub mod browser;
 pub mod disk;
 pub mod fixture;
 pub mod nats;
@@ -13,6 +14,7 @@ pub mod s3;
 mod process;
 mod wait;
 
+pub use browser::Browser;
 pub use disk::SmallDisk;
 pub use fixture::Fixture;
 pub use nats::NatsServer;
