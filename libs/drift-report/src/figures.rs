@@ -30,6 +30,8 @@ pub(crate) fn on_axis(value: f64, step: f64) -> String {
     let decimals = match step {
         _ if value.abs() >= 1e15 => return number(value),
         0.0 if value.fract() == 0.0 => 0,
+        // Others may be very close to a single value: all its digits, unless they are noise.
+        0.0 if (1e-4..1e9).contains(&value.abs()) => (8 - value.abs().log10().floor() as i32).clamp(0, 12) as usize,
         _ if !(1e-8..1e15).contains(&step) => return number(value),
         // One more digit, since steps such as 2.5 need it.
         step => (1.0 - step.log10().floor()).max(0.0) as usize,
@@ -146,7 +148,8 @@ mod tests {
             (0.1 + 0.2, 0.1, "0.3"),
             (1.7e9, 5e5, "1,700,000,000"),
             (7.0, 0.0, "7"),
-            (0.123_456, 0.0, "0.1235"),
+            (0.123_456, 0.0, "0.123456"),
+            (4.000_01, 0.0, "4.00001"),
             (3e20, 1e18, "3 × 10²⁰"),
             (-0.001, 1.0, "0"),
         ];

@@ -23,6 +23,7 @@ impl DriftReport {
             current: printable(&self.current.name),
             head: Head::of(self),
             causes: causes(self),
+            not_counted: not_counted(self),
             columns: columns(self),
             new_columns: self.comparison.new_columns.iter().map(|name| printable(name)).collect(),
             skipped: skipped(&self.reference).chain(skipped(&self.current)).collect(),
@@ -39,6 +40,8 @@ struct Page {
     current: String,
     head: Head,
     causes: Vec<Cause>,
+    /// Drifted columns that are no cause.
+    not_counted: Vec<NotCounted>,
     /// Drifted ones first, then inconclusive ones.
     columns: Vec<Column>,
     new_columns: Vec<String>,
@@ -54,6 +57,14 @@ struct Cause {
     width: f64,
     share: String,
     reason: String,
+}
+
+/// A drifted column without a share of the shift.
+struct NotCounted {
+    id: usize,
+    name: String,
+    /// What it is, e.g. `a running number`.
+    what: &'static str,
 }
 
 /// A column that is not compared.
@@ -77,7 +88,7 @@ fn id(report: &DriftReport, name: &str) -> Option<usize> {
 fn causes(report: &DriftReport) -> Vec<Cause> {
     let columns = report.columns_by_share();
     let drifted = columns.into_iter().filter(|column| column.verdict == Verdict::Drifted);
-    let causes = drifted.filter_map(|column| {
+    let causes = drifted.filter(|column| report.not_counted(column).is_none()).filter_map(|column| {
         Some(Cause {
             id: id(report, &column.name)?,
             name: printable(&column.name),
@@ -87,6 +98,13 @@ fn causes(report: &DriftReport) -> Vec<Cause> {
         })
     });
     causes.collect()
+}
+
+fn not_counted(report: &DriftReport) -> Vec<NotCounted> {
+    let found = report.comparison.columns.iter().enumerate().filter_map(|(id, column)| {
+        Some(NotCounted { id, name: printable(&column.name), what: report.not_counted(column)? })
+    });
+    found.collect()
 }
 
 fn skipped(source: &DataSource) -> impl Iterator<Item = Skipped> {

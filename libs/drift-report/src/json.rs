@@ -22,6 +22,7 @@ struct Document<'a> {
     /// The significance level of each column.
     level: f64,
     cause_weighting: &'static str,
+    target: Option<&'a str>,
     notes: &'a [String],
 }
 
@@ -75,6 +76,7 @@ impl DriftReport {
                 Attribution::Importance => "importance",
                 Attribution::Prediction => "prediction",
             },
+            target: self.target.as_deref(),
             notes: &self.notes,
         })?)
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use rekindle_statistics::{
     cause,
     convention::{Convention, Scores},
-    drift::{self, ColumnDrift, Settings, Verdict},
+    drift::{self, ColumnDrift, Settings, Suspicion, Verdict},
 };
 
 use crate::{DataSource, Error, PredictionShifts, list_names, statistics};
@@ -43,6 +43,8 @@ pub struct DriftReport {
     /// The statistics of each column of the comparison, by the convention.
     pub(crate) statistics: Vec<Scores>,
     pub(crate) attribution: Attribution,
+    /// The column that a model predicts, which is no cause.
+    pub(crate) target: Option<String>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -89,8 +91,22 @@ impl DriftReport {
             comparison,
             options: Options { settings, convention: Convention::Rekindle },
             attribution: Attribution::Effect,
+            target: None,
             notes,
         })
+    }
+
+    /// Names the column that a model predicts. It is compared, but has no share of the shift: it is a consequence of the others, not a
+    /// cause. The shift is attributed by effect again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownColumn`].
+    pub fn set_target(&mut self, name: &str) -> Result<(), Error> {
+        self.check_column(name)?;
+        cause::share_out(&mut self.comparison.columns, |column| if column == name { 0.0 } else { 1.0 });
+        self.attribution = Attribution::Effect;
+        self.target = Some(name.to_owned());
+        Ok(())
     }
 
     /// Attributes the shift by effect times importance. Columns without an importance have 0.
@@ -104,14 +120,19 @@ impl DriftReport {
                 return Err(Error::Importance { name: name.clone(), importance: *importance });
             }
         }
-        cause::share_out(&mut self.comparison.columns, |name| importances.get(name).copied().unwrap_or(0.0));
+        let target = self.target.as_deref();
+        let importance = |name: &str| importances.get(name).copied().filter(|_| target != Some(name));
+        cause::share_out(&mut self.comparison.columns, |name| importance(name).unwrap_or(0.0));
         self.attribution = Attribution::Importance;
         Ok(())
     }
 
     /// Attributes the shift by how far each column moves the mean prediction, as a [`PredictionScan`](crate::PredictionScan) of
     /// this report has found. Adds a note for every column for which that is unknown.
-    pub fn attribute_by_prediction(&mut self, shifts: PredictionShifts) {
+    pub fn attribute_by_prediction(&mut self, mut shifts: PredictionShifts) {
+        for (column, moved) in self.comparison.columns.iter().zip(&mut shifts.by_column) {
+            *moved = if self.is_target(column) { 0.0 } else { *moved };
+        }
         cause::share_out_moves(&mut self.comparison.columns, &shifts.by_column);
         self.attribution = Attribution::Prediction;
         self.notes.extend(shifts.undetermined.into_iter().map(|name| {
@@ -144,6 +165,21 @@ impl DriftReport {
         let mut ordered: Vec<&ColumnDrift> = self.comparison.columns.iter().collect();
         ordered.sort_by(|a, b| b.cause_share.total_cmp(&a.cause_share).then_with(|| rank(a).cmp(&rank(b))));
         ordered
+    }
+
+    pub(crate) fn is_target(&self, column: &ColumnDrift) -> bool {
+        self.target.as_ref() == Some(&column.name)
+    }
+
+    /// Why a drifted column has no share of the shift, in a few words; `None` if it is a cause.
+    pub(crate) fn not_counted(&self, column: &ColumnDrift) -> Option<&'static str> {
+        match column.suspicion {
+            _ if column.verdict != Verdict::Drifted => None,
+            _ if self.is_target(column) => Some("the target"),
+            Some(Suspicion::RunningNumber) => Some("a running number"),
+            Some(Suspicion::Identifier) => Some("an identifier"),
+            _ => None,
+        }
     }
 
     fn check_column(&self, name: &str) -> Result<(), Error> {

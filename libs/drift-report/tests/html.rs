@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise, in its helpers too")]
 
+use std::collections::BTreeSet;
+
 use rekindle_drift_report::{DataSource, DriftReport, Options, SkipReason, SkippedColumn};
 use rekindle_statistics::{
     drift::Verdict,
     profile::{Column, ColumnProfile, Profile},
 };
+use rekindle_testkit::Browser;
 
 const HOSTILE: &str = "<script>alert('x')</script>\"&\u{202e}\0";
 
@@ -151,4 +154,111 @@ fn two_hundred_columns_with_long_names_have_a_page_of_a_few_megabytes() {
     let columns = |rows| long.iter().map(|name| (name.as_str(), numbers(rows, Some))).collect();
     let page = compared(source("a", 5000, columns(5000)), source("b", 5000, columns(5000))).to_html().unwrap();
     assert!(page.len() < 6_000_000, "{}", page.len());
+}
+
+/// The texts between two marks.
+fn between<'a>(page: &'a str, start: &str, end: &str) -> BTreeSet<&'a str> {
+    page.split(start).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0)).collect()
+}
+
+#[test]
+fn the_glossary_explains_every_word_that_is_shown_as_a_status() {
+    let page = every_finding().to_html().unwrap();
+    let (shown, glossary) = page.split_once("<section class=\"glossary\">").unwrap();
+    let verdicts = between(shown, "<span class=\"tag ", "\">");
+    assert_eq!(verdicts, BTreeSet::from(["drifted", "stable", "inconclusive"]));
+    for verdict in verdicts {
+        assert!(glossary.contains(&format!("<td><span class=\"tag {verdict}\">")), "{verdict}");
+    }
+    assert!(glossary.contains("<i>unknown</i>"), "the name of a verdict in earlier reports");
+    let marks = between(shown, "<tspan class=\"mark\">", "<");
+    let beside: BTreeSet<&str> = shown
+        .split("text-anchor=\"middle\">")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("</text></g>").map(|(name, _)| name))
+        .filter(|name| !name.contains(['<', '\n']))
+        .map(|name| if name.starts_with("above ") || name.starts_with("below ") { "below, above" } else { name })
+        .collect();
+    assert!(
+        marks.contains("new") && beside.contains("missing") && beside.contains("below, above"),
+        "{marks:?} {beside:?}"
+    );
+    let kinds = between(shown, "<td data-name=\"kind\">", "<");
+    for word in marks.into_iter().chain(beside).chain(kinds) {
+        assert!(glossary.contains(&format!("<tr><td>{word}</td>")), "{word}");
+    }
+}
+
+#[test]
+fn a_column_with_one_value_does_not_move_within_its_range() {
+    const ROWS: u64 = 20_000;
+    let steady = |_: f64| Some(7.5);
+    let sparse = |share: f64| move |u: f64| Some(7.5).filter(|_| u < share);
+    let one = |rows| names(rows, |_| "a".to_owned());
+    let cases: [(&str, ColumnProfile, ColumnProfile, &str); 6] = [
+        ("above", numbers(ROWS, steady), numbers(ROWS, |u| Some(7.5 + u)), "a single value in this column"),
+        ("now", numbers(ROWS, Some), numbers(ROWS, |_| Some(0.25)), "All current rows have the same value"),
+        ("fewer", numbers(ROWS, sparse(0.1)), numbers(ROWS, sparse(0.3)), "Values arrive that used to be missing"),
+        ("more", numbers(ROWS, sparse(0.9)), numbers(ROWS, sparse(0.5)), "no longer delivers values"),
+        ("text", names(ROWS, |row| (row % 3).to_string()), names(ROWS, |_| "1".to_owned()), "All current rows"),
+        ("new", one(ROWS), names(ROWS, |row| if row % 2 == 0 { "a" } else { "b" }.to_owned()), "Find out what"),
+    ];
+    let columns = |side: fn(&(&'static str, ColumnProfile, ColumnProfile, &str)) -> ColumnProfile| {
+        cases.iter().map(|case| (case.0, side(case))).collect()
+    };
+    let report =
+        compared(source("a", ROWS, columns(|case| case.1.clone())), source("b", ROWS, columns(|case| case.2.clone())));
+    let page = report.to_html().unwrap();
+    for (name, _, _, action) in &cases {
+        let details = details(&page, &report, name);
+        assert!(details.contains(action) && !details.contains("within the range"), "{name}: {details}");
+    }
+}
+
+#[test]
+fn the_target_and_running_numbers_are_not_causes() {
+    const ROWS: u64 = 6_000;
+    let count = |from: u64| ColumnProfile::of_numbers((from..from + ROWS).map(|row| Some(row as f64)));
+    let columns = |from: u64, by: f64| {
+        vec![
+            ("id", count(from)),
+            ("a", numbers(ROWS, move |u| Some(u + by))),
+            ("label", numbers(ROWS, move |u| Some(u + by))),
+        ]
+    };
+    let mut report = compared(source("a", ROWS, columns(0, 0.0)), source("b", ROWS, columns(ROWS, 0.2)));
+    let shares = |report: &DriftReport| report.comparison().columns.iter().map(|c| c.cause_share).collect::<Vec<_>>();
+    assert_eq!(shares(&report), [0.0, 0.5, 0.5]);
+    report.set_target("label").unwrap();
+    assert_eq!(shares(&report), [0.0, 1.0, 0.0]);
+    report.attribute_by_importance(&[("a".to_owned(), 1.0), ("label".to_owned(), 9.0)].into()).unwrap();
+    assert_eq!(shares(&report), [0.0, 1.0, 0.0]);
+    let page = report.to_html().unwrap();
+    for text in ["<bdi>id</bdi></a> (a running number)", "<bdi>label</bdi></a> (the target)", "3 of 3 columns drifted."]
+    {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(report.set_target("other").is_err());
+}
+
+#[test]
+fn no_table_is_wider_than_its_card_or_skipped() {
+    let Some(browser) = Browser::find_or_say_skipped() else { return };
+    let long: Vec<String> = (0..30).map(|column| format!("{column}{}", "_a_very_long_name".repeat(20))).collect();
+    let columns = |by: f64| long.iter().map(|name| (name.as_str(), numbers(5000, move |u| Some(u + by)))).collect();
+    let wordy = compared(source(&long[0], 5000, columns(0.0)), source(&long[1], 5000, columns(1e6)));
+    let one = compared(source("a", 9, vec![("x", numbers(9, Some))]), source("b", 9, vec![("x", numbers(9, Some))]));
+    for (name, report) in [("findings", every_finding()), ("long names", wordy), ("one column", one)] {
+        let page = report.to_html().unwrap();
+        for width in [1400, 2400] {
+            let layout = browser.lay_out(&page, width);
+            assert!(layout.tables.len() > 4, "{name}: {layout:?}");
+            assert!(layout.page <= width, "{name} at {width}: {layout:?}");
+            let wider = layout.tables.iter().find(|(table, card)| table > card);
+            assert_eq!(wider, None, "{name} at {width}: {layout:?}");
+        }
+        // On a phone wide charts are scrolled in their cards, but never the page.
+        let layout = browser.lay_out(&page, 420);
+        assert!(layout.page <= 420, "{name}: {layout:?}");
+    }
 }

@@ -80,6 +80,9 @@ pub(crate) struct Args {
     /// moves the mean prediction, and reads the reference data twice
     #[arg(long, value_name = "COL", conflicts_with = "importance")]
     prediction: Option<String>,
+    /// Column that a model predicts; it is compared, but is not counted as a cause of the shift
+    #[arg(long, value_name = "COL")]
+    target: Option<String>,
     /// Print no progress bar and no notes
     #[arg(long, short)]
     quiet: bool,
@@ -162,6 +165,9 @@ fn compare(args: &Args) -> Result<DriftReport> {
     let mut kinds = source::kinds(&reference.profile);
     let options = Options { settings: args.verdict.settings(), convention };
     let mut report = DriftReport::compare(reference, current, options)?;
+    if let Some(target) = &args.target {
+        report.set_target(target).context("--target")?;
+    }
     if let Some(importance) = &args.importance {
         report.attribute_by_importance(importance.by_column()).context("--importance")?;
     }

@@ -1,9 +1,12 @@
 //! The recommended action for a column.
 
-use rekindle_statistics::drift::{Bin, BinKind, ColumnDrift, RowsNeeded, Sides, Suspicion, Verdict, rows_needed};
+use rekindle_statistics::{
+    drift::{Bin, BinKind, ColumnDrift, RowsNeeded, Sides, Suspicion, Verdict, rows_needed},
+    profile::ColumnProfile,
+};
 
 use crate::{
-    DriftReport,
+    DataSource, DriftReport,
     figures::{counted, rows},
 };
 
@@ -15,6 +18,7 @@ enum Finding {
     OtherKind,
     Unit,
     Swapped(String),
+    Target,
     RunningNumber,
     Identifier,
     MoreMissing,
@@ -24,6 +28,10 @@ enum Finding {
     NewValue(String),
     OtherMix,
     OtherNumbers,
+    /// The reference has a single value, the current data have others.
+    WasConstant,
+    /// The current data have a single value, the reference has others.
+    IsConstant,
     TooFew(Option<RowsNeeded>),
     TooClose,
     TooCoarse,
@@ -55,7 +63,50 @@ fn drifted(column: &ColumnDrift, report: &DriftReport) -> Finding {
         Some(Suspicion::UnitChange { .. }) => Finding::Unit,
         Some(Suspicion::Swapped { with }) => Finding::Swapped(with.clone()),
         Some(Suspicion::RunningNumber) => Finding::RunningNumber,
-        Some(Suspicion::Identifier) | None => by_bin(column, report.comparison.rows),
+        Some(Suspicion::Identifier) | None => by_values(column, report),
+    }
+}
+
+/// A column with one value has neither a range nor proportions.
+fn by_values(column: &ColumnDrift, report: &DriftReport) -> Finding {
+    let finding = by_bin(column, report.comparison.rows);
+    if !matches!(finding, Finding::OutOfRange | Finding::OtherMix | Finding::OtherNumbers) {
+        return finding;
+    }
+    let value = |source: &DataSource| source.profile.column(&column.name).and_then(only_value);
+    match (value(&report.reference), value(&report.current)) {
+        (Some(before), Some(now)) if before == now => without_values(column),
+        (Some(_), _) => Finding::WasConstant,
+        (None, Some(_)) => Finding::IsConstant,
+        (None, None) if report.is_target(column) => Finding::Target,
+        (None, None) => finding,
+    }
+}
+
+/// The value, as text, of all rows that have one; `None` if there are none or several.
+fn only_value(side: &ColumnProfile) -> Option<String> {
+    match side {
+        ColumnProfile::Numeric(numbers) => {
+            numbers.range().filter(|(least, most)| least == most).map(|range| range.0.to_string())
+        }
+        ColumnProfile::Categorical(names) | ColumnProfile::Boolean(names) if names.is_exact() => {
+            match names.top(2).as_slice() {
+                [(name, _)] => Some(name.clone()),
+                _ => None,
+            }
+        }
+        ColumnProfile::Categorical(_) | ColumnProfile::Boolean(_) | ColumnProfile::Timestamp(_) => None,
+    }
+}
+
+/// What has changed where the values have not: the rows that have none.
+fn without_values(column: &ColumnDrift) -> Finding {
+    let changed = |shares: Sides| shares.current - shares.reference;
+    match (changed(column.missing), changed(column.non_finite)) {
+        (missing, non_finite) if missing > 0.0 && missing >= non_finite => Finding::MoreMissing,
+        (_, non_finite) if non_finite > 0.0 => Finding::NonFinite,
+        (missing, _) if missing < 0.0 => Finding::FewerMissing,
+        _ => Finding::OtherKind,
     }
 }
 
@@ -86,6 +137,18 @@ fn in_words(finding: Finding, report: &DriftReport) -> String {
         Finding::OtherKind => {
             "Check the schema: the values have another type than in the reference data, or contain words or signs that are not \
              values of this type. Fix it where the data are written; retraining would fit the error."
+        }
+        Finding::Target => {
+            "The target is what the model predicts: it has changed as a consequence, so it is not counted as a cause. Evaluate the \
+             model on recent labelled rows, and retrain if its quality has degraded."
+        }
+        Finding::WasConstant => {
+            "The reference data have a single value in this column, so that a model has learned nothing from it. Find out why the values \
+             differ now. If they are real, retrain on rows that have them."
+        }
+        Finding::IsConstant => {
+            "All current rows have the same value. Check for a default value, a filter or a sensor that no longer changes; fix it at \
+             the source. Retrain only if the value will stay the same, and without depending on the column."
         }
         Finding::RunningNumber => {
             "Exclude the column: a counter, row number or index always increases, and no model should use it."

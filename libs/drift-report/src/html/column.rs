@@ -27,11 +27,17 @@ pub(super) struct Column {
     pub reason: String,
     pub advice: String,
     /// The cells of the overview after its name, kind and verdict.
-    pub figures: Vec<String>,
+    pub figures: Vec<Figure>,
     pub pictures: Vec<Picture>,
     pub evidence: Vec<Evidence>,
     pub sides: Vec<Row>,
     pub is_stable: bool,
+}
+
+/// A cell of the overview with the name of its column, which narrow pages show beside it.
+pub(super) struct Figure {
+    pub name: &'static str,
+    pub value: String,
 }
 
 /// A verdict as a word and a sign, so that no information is in the colour alone.
@@ -87,7 +93,7 @@ impl Column {
             tag: Tag::of(column.verdict),
             reason: sentence(&printable(&column.reason)),
             advice: advice::of(column, report),
-            figures: figures(column),
+            figures: figures(column, report),
             pictures: pictures(column, reference, current, report.comparison.rows),
             evidence: evidence(column, scores, report),
             sides: sides(column, reference, current),
@@ -97,18 +103,26 @@ impl Column {
 }
 
 /// The cells of the overview after name, kind and verdict.
-fn figures(column: &ColumnDrift) -> Vec<String> {
+fn figures(column: &ColumnDrift, report: &DriftReport) -> Vec<Figure> {
     let missing = match (percent(column.missing.reference), percent(column.missing.current)) {
         (reference, current) if reference == current => current,
         (reference, current) => format!("{reference} → {current}"),
     };
+    let figure = |name, value| Figure { name, value };
     vec![
-        number(column.effect),
-        column.minimum_detectable_effect.map(number).unwrap_or_default(),
-        chance(column.p_value),
-        missing,
-        percent(column.cause_share),
+        figure("effect", number(column.effect)),
+        figure("min. detectable", column.minimum_detectable_effect.map(number).unwrap_or_default()),
+        figure("p-value", chance(column.p_value)),
+        figure("missing", missing),
+        figure("share of shift", share(column, report)),
     ]
+}
+
+fn share(column: &ColumnDrift, report: &DriftReport) -> String {
+    match report.not_counted(column) {
+        Some(_) => "not counted".to_owned(),
+        None => percent(column.cause_share),
+    }
 }
 
 fn pictures(
@@ -162,7 +176,7 @@ fn evidence(column: &ColumnDrift, scores: &Scores, report: &DriftReport) -> Vec<
             format!("stable requires at most {margin}"),
         ),
         line("p-value", Some(chance(column.p_value)), format!("significant below {}", chance(report.comparison.level))),
-        line("Share of the shift", Some(percent(column.cause_share)), String::new()),
+        line("Share of the shift", Some(share(column, report)), counted_out(column, report)),
         plain("PSI", scores.psi),
         plain("Jensen-Shannon", scores.jensen_shannon),
         plain("Wasserstein", scores.wasserstein),
@@ -170,6 +184,10 @@ fn evidence(column: &ColumnDrift, scores: &Scores, report: &DriftReport) -> Vec<
         tested("Chi-square", scores.chi_square),
     ];
     lines.into_iter().flatten().collect()
+}
+
+fn counted_out(column: &ColumnDrift, report: &DriftReport) -> String {
+    report.not_counted(column).map(|what| format!("{what} is no cause")).unwrap_or_default()
 }
 
 fn sides(column: &ColumnDrift, reference: &ColumnProfile, current: &ColumnProfile) -> Vec<Row> {

@@ -81,7 +81,7 @@ fn verdict(report: &DriftReport) -> String {
 fn largest_share(columns: &[ColumnDrift]) -> String {
     let drifted = || columns.iter().filter(|column| column.verdict == Verdict::Drifted);
     match drifted().max_by(|a, b| a.cause_share.total_cmp(&b.cause_share)) {
-        Some(largest) if drifted().count() > 1 => {
+        Some(largest) if largest.cause_share > 0.0 && largest.cause_share < 1.0 => {
             let name = cut(&largest.name, 40);
             format!(" {name:?} has the largest share of the shift: {}.", percent(largest.cause_share))
         }
@@ -92,7 +92,7 @@ fn largest_share(columns: &[ColumnDrift]) -> String {
 fn advice(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Drifted => {
-            "Start with the first column below. Rule out a data quality problem (missing values, units, swapped columns) before you \
+            "Start with the first cause below. Rule out a data quality problem (missing values, units, swapped columns) before you \
              retrain. Then evaluate the model on recent labelled rows, and retrain if its quality has degraded."
         }
         Verdict::Stable => "No action is needed. The rows are enough to detect a shift above the margin.",
@@ -146,12 +146,14 @@ fn convention(convention: Convention) -> &'static str {
 
 fn attribution(attribution: Attribution) -> &'static str {
     match attribution {
-        Attribution::Effect => "the effect of the column, as a share of the effects of all drifted columns.",
+        Attribution::Effect => {
+            "the effect of the column, as a share of the effects of all drifted columns that may be a cause."
+        }
         Attribution::Importance => {
-            "the effect of the column times its importance, as a share of the weighted effects of all drifted columns."
+            "the effect of the column times its importance, as a share of the weighted effects of all drifted columns that may be a cause."
         }
         Attribution::Prediction => {
-            "how far the shift of the column alone moves the mean prediction, as a share of the sum over all drifted columns."
+            "how far the shift of the column alone moves the mean prediction, as a share of the sum over all drifted columns that may be a cause."
         }
     }
 }
