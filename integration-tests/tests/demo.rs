@@ -57,6 +57,9 @@ fn check(summary: &Value, report: &str, scores: [&str; 2]) {
     for heading in ["Quality per window", "Drift per feature over time", "Workflows", "Versions", "Timeline"] {
         assert!(report.contains(heading), "{heading}");
     }
+    for sentence in ["The data: ", "The platform: 2 replicas answered ", "The result: "] {
+        assert!(report.contains(sentence), "{sentence}");
+    }
     for fetched in ["<script", "src=\"http", "href=\"http", "@import", "url(http"] {
         assert!(!report.contains(fetched), "self-contained: {fetched}");
     }
