@@ -78,6 +78,8 @@ pub fn registration(name: DatasetName, digest: Digest) -> DatasetRegistration {
         description: String::new(),
         from: None,
         until: None,
+        reading: Default::default(),
+        columns: Default::default(),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod policy;
 pub mod prediction_log;
 pub mod raw;
+pub mod reading;
 pub mod recipe;
 pub mod replica;
 pub mod report;

@@ -1,10 +1,13 @@
 //! Dataset versions: immutable rows with a schema, a profile and lineage.
 
+mod reading;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use self::reading::{AmbiguousEpoch, EpochUnit, ReadOptions, TimeFormat, parse_separator};
 use crate::{ColumnKind, DatasetName, Digest};
 
 /// One version of a dataset.
@@ -106,7 +109,7 @@ pub struct Source {
 pub struct DatasetRegistration {
     /// The dataset.
     pub name: DatasetName,
-    /// Concatenated in order; at least one.
+    /// Concatenated in order; at least one. A file may be compressed with gzip or zstd.
     pub sources: Vec<Source>,
     /// Orders the rows; `None` keeps the order of the sources.
     pub time_column: Option<String>,
@@ -120,6 +123,20 @@ pub struct DatasetRegistration {
     pub from: Option<DateTime<Utc>>,
     /// Rows at or after this event time are dropped.
     pub until: Option<DateTime<Utc>>,
+    /// How the values of the files are read.
+    pub reading: ReadOptions,
+    /// Which columns are kept.
+    pub columns: SourceColumns,
+}
+
+/// The columns of a dataset that is made of several files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum SourceColumns {
+    /// Those of any file; one that a file lacks is missing in its rows.
+    #[default]
+    Any,
+    /// Those of every file.
+    Common,
 }
 
 impl DatasetVersion {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     field::{each, enumeration, optional_time, parse, parse_all, required_time},
-    time,
+    reading, time,
 };
 
 /// A version as a message.
@@ -77,6 +77,8 @@ pub fn registration_to_wire(
         description: registration.description.clone(),
         from: registration.from.map(time::to_wire),
         until: registration.until.map(time::to_wire),
+        reading: reading::to_wire(&registration.reading),
+        columns: reading::columns_to_wire(registration.columns),
     }
 }
 
@@ -104,6 +106,8 @@ pub fn registration_from_wire(given: wire::RegisterVersionRequest) -> Result<Dat
         description: given.description,
         from,
         until,
+        reading: reading::from_wire(given.reading)?,
+        columns: reading::columns_from_wire(given.columns)?,
     })
 }
 
@@ -189,6 +193,8 @@ fn summary_from_wire(given: wire::ColumnProfile) -> ColumnSummary {
 mod tests {
     use chrono::DateTime;
 
+    use rekindle_domain::dataset::{ReadOptions, SourceColumns};
+
     use super::*;
 
     #[test]
@@ -236,6 +242,8 @@ mod tests {
             description: String::new(),
             from: Some(DateTime::UNIX_EPOCH),
             until: None,
+            reading: ReadOptions { separator: b';', ..ReadOptions::default() },
+            columns: SourceColumns::Common,
         };
         let request = registration_to_wire(&registration, "key".into());
         assert_eq!(registration_from_wire(request.clone()), Ok(registration));

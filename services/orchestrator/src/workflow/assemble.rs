@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_domain::{
     Digest, VersionRef, WorkflowEvent,
-    dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
+    dataset::{DatasetRegistration, DatasetVersion, FileFormat, ReadOptions, Source, SourceColumns},
     lineage::Lineage,
     prediction_log::{ExportRequest, LabelledExport},
 };
@@ -102,6 +102,9 @@ async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Resu
         description: format!("{} labelled rows captured for workflow {}", capture.rows, workflow.id),
         from: None,
         until: None,
+        reading: ReadOptions::default(),
+        // Columns that the model does not take are not captured.
+        columns: SourceColumns::Common,
     };
     let version = calls.register_dataset(&registration, workflow.id.to_string()).await?;
     let reason = format!("{} new labelled rows, registered as dataset {}", capture.rows, version.reference());

@@ -11,7 +11,7 @@ use rekindle_client::orchestrator::DeployRequest;
 use rekindle_domain::{
     AliasName, Policy, Principal, Recipe, RunId, Trigger, WatchSettings,
     alias::AliasMove,
-    dataset::{DatasetRegistration, FileFormat, Source},
+    dataset::{DatasetRegistration, FileFormat, ReadOptions, Source, SourceColumns},
     deployment_status::RolloutOutcome,
     job::{DatasetRef, Job, Train, Work},
     model_version::VersionSelector,
@@ -69,6 +69,9 @@ async fn register(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Resu
         description: format!("rows before {}", plan.args.train_until),
         from: None,
         until: None,
+        // The rows have been read with the options.
+        reading: ReadOptions::default(),
+        columns: SourceColumns::Any,
     };
     let dataset = registry.register_dataset(&registration, format!("demo-{}", digest.short())).await?;
     timeline.add(format!(

@@ -115,6 +115,8 @@ impl World {
             description: String::new(),
             from: None,
             until: None,
+            reading: Default::default(),
+            columns: Default::default(),
         };
         self.registry.register_dataset(&registration, Uuid::now_v7().to_string()).await.expect("registered")
     }

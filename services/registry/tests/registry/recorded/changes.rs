@@ -106,6 +106,8 @@ pub(super) async fn recorded_keys_have_the_recorded_result(restored: Restored) {
         description: String::new(),
         from: None,
         until: None,
+        reading: Default::default(),
+        columns: Default::default(),
     };
     let reused_too = [
         registry.create_run(&NewRun { seed: 12, ..new }, FIRST_RUN).await.expect_err("another request"),
