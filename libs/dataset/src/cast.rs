@@ -10,11 +10,13 @@ use arrow::{
     datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType},
 };
 use chrono::{DateTime, SecondsFormat};
+use rekindle_domain::dataset::{EpochUnit, TimeFormat};
 
 use crate::{
     Error,
-    csv::{parse_boolean, parse_float, parse_timestamp},
-    schema::type_name,
+    csv::{parse_boolean, parse_float, parse_time, parse_timestamp},
+    normalise::normalise,
+    schema::{canonical_timestamp, type_name},
 };
 
 /// Integers up to this magnitude have an exact `f64`; a whole `f64` below it represents exactly one integer.
@@ -141,15 +143,47 @@ pub(crate) fn lossless(name: &str, array: &ArrayRef, to: &DataType) -> Result<Ar
         return Ok(new_null_array(to, array.len()));
     }
     match to {
-        DataType::Int64 => convert(name, array, to, |v| v.int()).map(|v| Arc::new(Int64Array::from(v)) as _),
-        DataType::Float64 => convert(name, array, to, |v| v.float()).map(|v| Arc::new(Float64Array::from(v)) as _),
-        DataType::Boolean => convert(name, array, to, |v| v.boolean()).map(|v| Arc::new(BooleanArray::from(v)) as _),
-        DataType::Utf8 => convert(name, array, to, |v| Some(v.category())).map(|v| Arc::new(StringArray::from(v)) as _),
-        _ => convert(name, array, to, |v| v.time()).map(|v| Arc::new(TimestampMillisecondArray::from(v)) as _),
+        DataType::Int64 => convert_all(name, array, to, |v| v.int()).map(|v| Arc::new(Int64Array::from(v)) as _),
+        DataType::Float64 => convert_all(name, array, to, |v| v.float()).map(|v| Arc::new(Float64Array::from(v)) as _),
+        DataType::Boolean => {
+            convert_all(name, array, to, |v| v.boolean()).map(|v| Arc::new(BooleanArray::from(v)) as _)
+        }
+        DataType::Utf8 => {
+            convert_all(name, array, to, |v| Some(v.category())).map(|v| Arc::new(StringArray::from(v)) as _)
+        }
+        _ => convert_all(name, array, to, |v| v.time()).map(|v| Arc::new(TimestampMillisecondArray::from(v)) as _),
     }
 }
 
-fn convert<T>(
+/// Numbers since 1970 as timestamps. Missing values stay missing.
+///
+/// # Errors
+/// The first number outside of the years 1 to 9999.
+pub(crate) fn epochs(name: &str, array: &ArrayRef, unit: EpochUnit) -> Result<ArrayRef, Error> {
+    let array = normalise(name, array)?;
+    let convert = |value: Value<'_>| match value {
+        Value::Int(value) => unit.millis(value),
+        Value::Float(value) => unit.millis_of_float(value),
+        _ => None,
+    };
+    convert_all(name, &array, &canonical_timestamp(), convert)
+        .map(|times| Arc::new(TimestampMillisecondArray::from(times)) as _)
+}
+
+/// Text as timestamps. Missing values stay missing.
+///
+/// # Errors
+/// The first text that is not a time in the format.
+pub(crate) fn times(name: &str, array: &ArrayRef, format: TimeFormat) -> Result<ArrayRef, Error> {
+    let convert = |value: Value<'_>| match value {
+        Value::Text(text) => parse_time(text, format),
+        _ => None,
+    };
+    convert_all(name, array, &canonical_timestamp(), convert)
+        .map(|times| Arc::new(TimestampMillisecondArray::from(times)) as _)
+}
+
+fn convert_all<T>(
     name: &str,
     array: &ArrayRef,
     to: &DataType,

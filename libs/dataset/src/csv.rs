@@ -11,8 +11,12 @@
 
 mod infer;
 mod records;
+mod strays;
+mod times;
 
-pub(crate) use infer::{
-    Narrowest, is_whole_number, parse_boolean, parse_float, parse_integer, parse_number, parse_timestamp,
-};
-pub(crate) use records::{COMMA, Records};
+pub use strays::Spelling;
+
+pub(crate) use infer::{Narrowest, is_whole_number, parse_boolean, parse_float, parse_integer, parse_number};
+pub(crate) use records::Records;
+pub(crate) use strays::TextReason;
+pub(crate) use times::{SPELLINGS, expected, looks_like_time, parse_time, parse_timestamp};

@@ -1,4 +1,8 @@
 use arrow::error::ArrowError;
+use rekindle_domain::{
+    dataset::{AmbiguousEpoch, TimeFormat},
+    event_time,
+};
 
 /// Why data was refused. Lines count from 1 and include the header; rows count from 0 and exclude it.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +49,73 @@ pub enum Error {
         /// What was attempted.
         operation: &'static str,
     },
-    /// A file compressed with gzip.
-    #[error("the file is compressed with gzip; decompress it first, or save it as Parquet, which is compressed itself")]
-    Compressed,
+    /// A compressed file that is damaged or cut off.
+    #[error("the file is compressed with {compression}, and cannot be decompressed; copy or compress it again")]
+    Compressed {
+        /// `gzip` or `zstd`.
+        compression: &'static str,
+        /// The decoder's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A Parquet file inside a compressed file.
+    #[error("the compressed file is a Parquet file; decompress it, since Parquet is compressed itself")]
+    CompressedParquet,
+    /// A value of a column of times that is not written as declared.
+    #[error("column {column:?}, row {row}: {value:?} is not a time as {format} writes it; {expected}")]
+    Time {
+        /// The column.
+        column: String,
+        /// The row.
+        row: usize,
+        /// The value, cut to 40 characters.
+        value: String,
+        /// The declared format.
+        format: TimeFormat,
+        /// What is read.
+        expected: &'static str,
+    },
+    /// Numbers that are to be times since 1970 in an uncertain unit.
+    #[error("column {column:?}")]
+    Epoch {
+        /// The column.
+        column: String,
+        /// The numbers.
+        #[source]
+        source: AmbiguousEpoch,
+    },
+    /// An infinite number, which no request may have.
+    #[error(
+        "column {column:?}, row {row}: {value} is not a finite number; declare it as missing ({value}), or remove the row"
+    )]
+    Infinite {
+        /// The column.
+        column: String,
+        /// The row.
+        row: usize,
+        /// `inf` or `-inf`.
+        value: f64,
+    },
+    /// A time outside of the years 1 to 9999.
+    #[error("column {column:?}, row {row}: {problem}")]
+    OutOfRange {
+        /// The column.
+        column: String,
+        /// The row.
+        row: usize,
+        /// The time.
+        problem: event_time::OutOfRange,
+    },
+    /// The time column is in no file, or not in every file.
+    #[error("source {index} has no column {column:?}, which orders the rows; its columns are {}", have.join(", "))]
+    NoTimeColumn {
+        /// The source, counted from 0.
+        index: usize,
+        /// The time column.
+        column: String,
+        /// The names of the columns of the source.
+        have: Vec<String>,
+    },
     /// A quote inside an unquoted field, text after a closing quote, or an unterminated quote.
     #[error("line {line}, field {field}: {problem}; enclose the whole field in quotes and double those inside it")]
     Quote {
@@ -219,6 +287,13 @@ impl Error {
     pub(crate) fn after_rows(self, start: u64) -> Self {
         let start = usize::try_from(start).unwrap_or(usize::MAX);
         match self {
+            Self::Infinite { column, row, value } => Self::Infinite { column, row: row.saturating_add(start), value },
+            Self::OutOfRange { column, row, problem } => {
+                Self::OutOfRange { column, row: row.saturating_add(start), problem }
+            }
+            Self::Time { column, row, value, format, expected } => {
+                Self::Time { column, row: row.saturating_add(start), value, format, expected }
+            }
             Self::Lossy { column, row, value, to } => Self::Lossy { column, row: row.saturating_add(start), value, to },
             Self::MissingTime { column, row } => Self::MissingTime { column, row: row.saturating_add(start) },
             other => other,

@@ -10,6 +10,7 @@ mod by_time;
 mod columns;
 mod describe;
 mod output;
+mod preview;
 mod section;
 mod sort;
 
@@ -23,14 +24,17 @@ use std::{
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ColumnKind, Digest,
-    dataset::{ColumnSummary, FileFormat},
+    dataset::{ColumnSummary, FileFormat, ReadOptions, SourceColumns},
 };
 
-pub use self::section::Section;
 use self::{
     by_time::ByTime,
     columns::Columns,
     output::{Output, Written},
+};
+pub use self::{
+    preview::{PlannedColumn, Preview, preview},
+    section::Section,
 };
 use crate::{
     Error, Limits, Scan, ScanOptions, Schema, TimeRange,
@@ -48,7 +52,11 @@ pub struct IngestOptions {
     pub from: Option<DateTime<Utc>>,
     /// The first time not to keep; `None` is open. Needs a time column.
     pub until: Option<DateTime<Utc>>,
-    /// Rows and columns, and bytes of values, of all sources together; and bytes of one CSV file.
+    /// How values are read.
+    pub reading: ReadOptions,
+    /// Which columns are kept of several sources.
+    pub columns: SourceColumns,
+    /// Rows and columns, and bytes of values, of all sources together; and bytes of the text of one CSV file, decompressed.
     pub limits: Limits,
     /// The folder for temporary files: the sorted rows, uncompressed, and the Parquet file.
     pub scratch: PathBuf,
@@ -80,6 +88,8 @@ pub enum Part {
     Sources,
     /// The requested kinds.
     Kinds,
+    /// How values are read.
+    Reading,
     /// The time column.
     TimeColumn,
     /// The temporary files: not the caller's fault.
@@ -92,6 +102,7 @@ impl fmt::Display for Part {
             Self::Source(index) => write!(f, "source {index}"),
             Self::Sources => f.write_str("the sources"),
             Self::Kinds => f.write_str("the kinds"),
+            Self::Reading => f.write_str("the options of reading"),
             Self::TimeColumn => f.write_str("the time column"),
             Self::Scratch => f.write_str("temporary files"),
         }
@@ -133,20 +144,17 @@ const PAGE_BYTES: usize = 64 << 20;
 /// Bytes of a batch read.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Reads the sources one after the other and writes them to one canonical Parquet file. Of several sources the columns are kept that
-/// all of them have, as by [`Table::concat`](crate::Table::concat).
+/// Reads the sources one after the other and writes them to one canonical Parquet file. A column that a source lacks is missing in its
+/// rows; with [`SourceColumns::Common`] it is left out.
 ///
-/// Takes some 250 MiB of memory at most, in addition to the metadata of Parquet sources, however large the sources are.
+/// Takes some 250 MiB of memory at most, in addition to the metadata of Parquet sources and to the window of a source that zstd
+/// compresses, 128 MiB at most, however large the sources are.
 ///
 /// # Errors
 /// Malformed sources, sources beyond the limits, values that a type cannot hold, an unsuitable time column, a temporary file that
 /// cannot be written.
 pub fn ingest(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<Ingested, IngestError> {
-    let mut scans = open(sources, options)?;
-    let mut columns = Columns::of(&scans, options)?;
-    if columns.depend_on_values() {
-        columns.infer_numbers(open(sources, options)?)?;
-    }
+    let (mut scans, columns) = planned(sources, options)?;
     columns.prepare(&mut scans);
     let (written, time_range) = write(scans, &columns, options)?;
     let described =
@@ -161,10 +169,25 @@ pub fn ingest(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Res
     })
 }
 
-/// Opens the sources and checks what is known before any row is read.
-fn open(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<Vec<Scan>, IngestError> {
+/// Opens the sources, and decides the columns of the result.
+fn planned(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<(Vec<Scan>, Columns), IngestError> {
+    let scans = open(sources, options, None)?;
+    let columns = Columns::of(&scans, options)?;
+    let again = |column: Option<&str>| open(sources, options, column);
+    let columns = columns.decide(&scans, &again, options.time_column.as_deref())?;
+    Ok((scans, columns))
+}
+
+/// Opens the sources and checks what is known before any row is read; with a name only the numbers of that column are read.
+fn open(
+    sources: &[(Section, FileFormat)],
+    options: &IngestOptions,
+    column: Option<&str>,
+) -> Result<Vec<Scan>, IngestError> {
     let limits = &options.limits;
-    let scan_options = ScanOptions { batch_bytes: BATCH_BYTES, page_bytes: PAGE_BYTES, ..canonical(limits) };
+    let expected = column.map(|name| BTreeMap::from([(name.to_owned(), ColumnKind::Numeric)]));
+    let canonical = canonical(limits, &options.reading);
+    let scan_options = ScanOptions { batch_bytes: BATCH_BYTES, page_bytes: PAGE_BYTES, expected, ..canonical };
     let mut rows = 0_u64;
     let mut scans = Vec::with_capacity(sources.len());
     for (index, (section, format)) in sources.iter().enumerate() {
@@ -174,7 +197,7 @@ fn open(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<Ve
         }
         let scan = Scan::of_input(section.clone(), *format, &scan_options).map_err(part.error())?;
         let declared = scan.declared_rows().unwrap_or(0);
-        if *format == FileFormat::Csv && declared == 0 {
+        if *format == FileFormat::Csv && declared == 0 && column.is_none() {
             return Err(part.error()(Error::Empty { what: "no rows after the header" }));
         }
         let budget = Budget::new(*limits);

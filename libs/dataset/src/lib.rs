@@ -17,10 +17,13 @@
 //! that cannot hold it. It does no I/O except in [`Scan::open`], which reads a file, and in [`ingest()`], which reads files and
 //! writes temporary ones.
 //!
-//! A missing value is null. Not-a-number and the empty text are missing too, in every file format, since CSV has no other way to write it.
+//! A missing value is null. Not-a-number and the empty text are missing too, in every file format, since CSV has no other way to write it;
+//! and so are the spellings that [`ReadOptions`](rekindle_domain::dataset::ReadOptions) declare. [`Note`]s tell a person what about a file
+//! is read otherwise than it may look.
 //!
 //! Invariants: a column's kind follows from its type; names are unique and not empty; the same
-//! table always gives the same Parquet bytes and the same digest.
+//! table always gives the same Parquet bytes and the same digest; an instant is in the years 1 to 9999, and no number of a registered
+//! dataset is infinite.
 
 mod cast;
 mod content;
@@ -28,6 +31,7 @@ mod csv;
 mod error;
 mod ingest;
 mod normalise;
+mod note;
 pub mod prediction_log;
 mod profiler;
 mod read;
@@ -39,11 +43,15 @@ mod table;
 mod write;
 
 pub use content::content_digest;
+pub use csv::Spelling;
 pub use error::Error;
-pub use ingest::{IngestError, IngestOptions, Ingested, Part, Section, ingest, scratch_file};
+pub use ingest::{
+    IngestError, IngestOptions, Ingested, Part, PlannedColumn, Preview, Section, ingest, preview, scratch_file,
+};
+pub use note::{Note, NoteKind};
 pub use profiler::Profiler;
-pub use read::{read_csv, read_csv_within, read_parquet, read_parquet_within};
-pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray, Types};
+pub use read::{check_formats, read_as, read_csv, read_csv_within, read_parquet, read_parquet_within};
+pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types};
 pub use schema::{Column, Schema, canonical_timestamp, type_name};
 pub use summary::summarise;
 pub use table::{Table, TimeRange};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, PrimitiveArray, TimestampMillisecondArray},
+    array::{Array as _, ArrayRef, AsArray as _, Float64Array, PrimitiveArray, TimestampMillisecondArray},
     compute::{self, CastOptions},
     datatypes::{
         ArrowPrimitiveType, DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
@@ -22,6 +22,8 @@ pub(crate) fn canonical_type(name: &str, found: &DataType) -> Result<DataType, E
     match found {
         T::Int64 | T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => Ok(T::Int64),
         T::Float64 | T::Float16 | T::Float32 => Ok(T::Float64),
+        found if is_whole_decimal(found) => Ok(T::Int64),
+        T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => Ok(T::Float64),
         T::Boolean => Ok(T::Boolean),
         T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Null => Ok(T::Utf8),
         T::Dictionary(_, values) => canonical_type(name, values),
@@ -30,7 +32,26 @@ pub(crate) fn canonical_type(name: &str, found: &DataType) -> Result<DataType, E
     }
 }
 
-/// Converts a column to its canonical type. Integers widen to `Int64`, floats to `Float64` exactly; text of any layout,
+/// Whether a type holds whole numbers that all are `Int64`: decimals without a fraction of 18 digits at most.
+pub(crate) fn is_whole_decimal(found: &DataType) -> bool {
+    use DataType as T;
+    match *found {
+        T::Decimal32(digits, scale) | T::Decimal64(digits, scale) => scale == 0 && digits <= 18,
+        T::Decimal128(digits, scale) | T::Decimal256(digits, scale) => scale == 0 && digits <= 18,
+        _ => false,
+    }
+}
+
+/// The floats nearest to decimals, as their text is read in a CSV file.
+pub(crate) fn float_of_decimal(array: &ArrayRef) -> Result<ArrayRef, Error> {
+    // A cast divides floats, which rounds twice where the digits exceed those of a float.
+    let texts = cast(array, &DataType::Utf8)?;
+    let numbers = texts.as_string::<i32>().iter().map(|text| text.and_then(|text| text.parse().ok()));
+    Ok(Arc::new(numbers.collect::<Float64Array>()))
+}
+
+/// Converts a column to its canonical type. Integers widen to `Int64`, floats to `Float64` exactly; decimals without a fraction become
+/// `Int64` if it holds them, and others the nearest `Float64`; text of any layout,
 /// dictionaries included, becomes `Utf8`; dates become midnight in UTC; timestamps keep their instant, truncated to
 /// milliseconds (towards the past).
 pub(crate) fn normalise(name: &str, array: &ArrayRef) -> Result<ArrayRef, Error> {
@@ -40,6 +61,7 @@ pub(crate) fn normalise(name: &str, array: &ArrayRef) -> Result<ArrayRef, Error>
         T::UInt64 => unsigned(name, array),
         T::Dictionary(_, values) => normalise(name, &cast(array, values)?),
         T::Timestamp(unit, _) => timestamp(name, array, *unit),
+        found if found.is_decimal() && !is_whole_decimal(found) => float_of_decimal(array),
         other => cast(array, &canonical_type(name, other)?),
     }
 }
@@ -88,7 +110,6 @@ fn floor_to_millis<T: ArrowPrimitiveType<Native = i64>>(values: &PrimitiveArray<
 fn unsupported(name: &str, found: &DataType) -> Error {
     use DataType as T;
     let fix = match found {
-        T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => "store it as a 64-bit float",
         T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => {
             "store text as strings, or drop the column"
         }

@@ -3,9 +3,17 @@ use arrow::{
     compute,
 };
 use bytes::Bytes;
-use rekindle_domain::dataset::FileFormat;
+use rekindle_domain::dataset::{FileFormat, ReadOptions};
 
-use crate::{Error, Limits, Scan, ScanOptions, Table, Types, size::rows_bytes};
+use crate::{Error, Limits, Note, Scan, ScanOptions, Table, Types, size::rows_bytes};
+
+/// Reads a file in a format, with options, within the default [`Limits`]. Also returns the notes on it.
+///
+/// # Errors
+/// As [`read_csv`] and [`read_parquet`]; a value that is not written as the options declare; a time format of no column.
+pub fn read_as(bytes: Bytes, format: FileFormat, reading: &ReadOptions) -> Result<(Table, Vec<Note>), Error> {
+    read(bytes, format, &Limits::default(), reading)
+}
 
 /// Reads a CSV file within the default [`Limits`].
 ///
@@ -23,8 +31,7 @@ pub fn read_csv_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
     if bytes.len() > limits.bytes {
         return Err(Error::TooLarge { what: "bytes", limit: limits.bytes });
     }
-    let table = read(bytes, FileFormat::Csv, limits)?;
-    if table.rows() == 0 { Err(Error::Empty { what: "no rows after the header" }) } else { Ok(table) }
+    Ok(read(bytes, FileFormat::Csv, limits, &ReadOptions::default())?.0)
 }
 
 /// Reads a Parquet file within the default [`Limits`] and converts every column to its canonical type.
@@ -40,16 +47,38 @@ pub fn read_parquet(bytes: Bytes) -> Result<Table, Error> {
 /// # Errors
 /// As [`read_parquet`], and content beyond the limits.
 pub fn read_parquet_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
-    read(bytes, FileFormat::Parquet, limits)
+    Ok(read(bytes, FileFormat::Parquet, limits, &ReadOptions::default())?.0)
 }
 
 /// What scans of whole files to canonical types have in common.
-pub(crate) fn canonical(limits: &Limits) -> ScanOptions {
-    ScanOptions { types: Types::Canonical, columns: limits.columns, ..ScanOptions::default() }
+pub(crate) fn canonical(limits: &Limits, reading: &ReadOptions) -> ScanOptions {
+    ScanOptions {
+        types: Types::Canonical,
+        columns: limits.columns,
+        text_bytes: limits.bytes,
+        reading: reading.clone(),
+        ..ScanOptions::default()
+    }
 }
 
-fn read(bytes: Bytes, format: FileFormat, limits: &Limits) -> Result<Table, Error> {
-    let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits))?;
+/// Refuses time formats of columns that do not exist.
+///
+/// # Errors
+/// The first that does not exist.
+pub fn check_formats<'a>(reading: &ReadOptions, columns: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    if reading.time_formats.is_empty() {
+        return Ok(());
+    }
+    let have: Vec<String> = columns.map(str::to_owned).collect();
+    match reading.time_formats.keys().find(|name| !have.contains(name)) {
+        Some(name) => Err(Error::NoColumn { name: name.clone(), have }),
+        None => Ok(()),
+    }
+}
+
+fn read(bytes: Bytes, format: FileFormat, limits: &Limits, reading: &ReadOptions) -> Result<(Table, Vec<Note>), Error> {
+    let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits, reading))?;
+    check_formats(reading, scan.columns().iter().map(|column| column.name.as_str()))?;
     let mut budget = Budget::new(*limits);
     budget.check_rows(scan.declared_rows())?;
     let mut parts: Vec<Vec<ArrayRef>> = scan.columns().iter().map(|_| Vec::new()).collect();
@@ -66,7 +95,11 @@ fn read(bytes: Bytes, format: FileFormat, limits: &Limits) -> Result<Table, Erro
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         Ok((column.name.clone(), compute::concat(&parts).map_err(Error::arrow("concatenate a column"))?))
     });
-    Table::from_columns(columns.collect::<Result<_, Error>>()?, budget.rows)
+    if format == FileFormat::Csv && budget.rows == 0 {
+        return Err(Error::Empty { what: "no rows after the header" });
+    }
+    let table = Table::from_columns(columns.collect::<Result<_, Error>>()?, budget.rows)?;
+    Ok((table, scan.notes().to_vec()))
 }
 
 /// Counts what has been read against the limits.

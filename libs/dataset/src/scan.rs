@@ -5,16 +5,17 @@
 
 mod blocks;
 mod builder;
+mod compressed;
 mod csv;
 mod missing;
 mod pages;
 mod parquet;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     fs::File,
-    io::{BufRead as _, BufReader, Cursor},
+    io::{BufRead as _, BufReader, Cursor, Read as _, Seek},
     path::Path,
     sync::Arc,
 };
@@ -25,15 +26,20 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use bytes::Bytes;
-use rekindle_domain::{ColumnKind, dataset::FileFormat};
+use rekindle_domain::{
+    ColumnKind,
+    dataset::{FileFormat, ReadOptions},
+};
 
 pub(crate) use self::blocks::Input;
 use self::{
     builder::Built,
+    compressed::{Compressed, Compression},
     csv::{Choice, CsvScan},
+    missing::Missing,
     parquet::ParquetScan,
 };
-use crate::{Error, csv::COMMA};
+use crate::{Error, Note};
 
 /// A file being read from its first row to its last, as an iterator over [`ScanBatch`]es. It ends after an error.
 ///
@@ -41,12 +47,12 @@ use crate::{Error, csv::COMMA};
 ///
 /// | kind | Parquet | CSV | canonical |
 /// |---|---|---|---|
-/// | numeric | `Int8` to `Int64`, `UInt8` to `UInt64`, `Float32`, `Float64`, as stored; half floats as `Float32` and decimals as the nearest `Float64` | `Int64` or `Float64`; `Float64` if the kind was expected | `Int64` or `Float64` |
+/// | numeric | `Int8` to `Int64`, `UInt8` to `UInt64`, `Float32`, `Float64`, as stored; half floats as `Float32`, decimals without a fraction as `Int64`, and others as the nearest `Float64` | `Int64` or `Float64`; `Float64` if the kind was expected | `Int64` or `Float64` |
 /// | categorical | `Dictionary(Int32, Utf8)` | the same | `Utf8` |
 /// | timestamp | `Timestamp(Millisecond, None)` in UTC | the same | the same |
 /// | boolean | `Boolean` | the same | the same |
 ///
-/// A missing value is null. NaN and the infinities are values. A dictionary may contain a value that no row
+/// A missing value is null, and so are NaN and the values that were declared missing. The infinities are values. A dictionary may contain a value that no row
 /// has, or one value twice; only the keys of valid rows count. Consecutive batches of a Parquet file mostly share one
 /// dictionary, which may be larger than the batch.
 ///
@@ -60,14 +66,14 @@ use crate::{Error, csv::COMMA};
 pub struct Scan {
     columns: Vec<ScanColumn>,
     skipped: Vec<Skipped>,
-    strays: Vec<Stray>,
+    notes: Vec<Note>,
     source: Source,
     over: bool,
 }
 
 enum Source {
-    Parquet(ParquetScan),
-    Csv(CsvScan),
+    Parquet(Box<ParquetScan>),
+    Csv(Box<CsvScan>),
 }
 
 /// Some rows of a file.
@@ -79,15 +85,6 @@ pub struct ScanBatch {
     pub unparsable: Vec<u64>,
     /// For every column the first of those values, cut to 40 characters.
     pub examples: Vec<Option<String>>,
-}
-
-/// A value because of which a nearly numeric column is text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stray {
-    /// The column.
-    pub column: String,
-    /// The value, cut to 40 characters.
-    pub value: String,
 }
 
 /// A column that is read.
@@ -146,11 +143,11 @@ pub struct Progress {
 /// The types in which a scan returns columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Types {
-    /// The cheapest to read. Columns of other types are skipped, and unnamed CSV columns named by their position.
+    /// The cheapest to read. Columns of other types are skipped.
     #[default]
     Stored,
-    /// The canonical types of a [`Table`](crate::Table). Columns of other types and unnamed columns are an error, and so is a value
-    /// that the canonical type cannot hold.
+    /// The canonical types of a [`Table`](crate::Table). Columns of other types are an error, and so is a value that the canonical type
+    /// cannot hold.
     Canonical,
 }
 
@@ -161,10 +158,8 @@ pub struct ScanOptions {
     pub expected: Option<BTreeMap<String, ColumnKind>>,
     /// The types of the arrays returned.
     pub types: Types,
-    /// The field delimiter of a CSV file: an ASCII character.
-    pub separator: u8,
-    /// Texts that stand for a missing value in CSV, in addition to the empty text.
-    pub missing: BTreeSet<String>,
+    /// How values are read. With expected kinds a column is a timestamp if its kind is, and not by its time format.
+    pub reading: ReadOptions,
     /// Rows of a batch, at most.
     pub batch_rows: usize,
     /// Bytes after which a batch ends: of its text for CSV; for Parquet of its values in canonical types, else the average
@@ -172,6 +167,8 @@ pub struct ScanOptions {
     pub batch_bytes: usize,
     /// Bytes of one CSV record, at most, including blank lines before it.
     pub record_bytes: usize,
+    /// Bytes of the text of a CSV file, at most, decompressed.
+    pub text_bytes: usize,
     /// Bytes of one Parquet page, at most, uncompressed. A page is decompressed as a whole.
     pub page_bytes: usize,
     /// Bytes of a CSV file read at a time.
@@ -185,11 +182,11 @@ impl Default for ScanOptions {
         Self {
             expected: None,
             types: Types::Stored,
-            separator: COMMA,
-            missing: BTreeSet::new(),
+            reading: ReadOptions::default(),
             batch_rows: 8 * 1024,
             batch_bytes: 32 << 20,
             record_bytes: 16 << 20,
+            text_bytes: usize::MAX,
             page_bytes: 1 << 30,
             block_bytes: 256 << 10,
             columns: 4096,
@@ -198,7 +195,7 @@ impl Default for ScanOptions {
 }
 
 impl Scan {
-    /// Opens a file: as Parquet if it begins like one, else as CSV. `watch` is called from time to time with the progress of the
+    /// Opens a file: as Parquet if it begins like one, else as CSV, which gzip or zstd may compress. `watch` is called from time to time with the progress of the
     /// pass that infers the types of a CSV file.
     ///
     /// # Errors
@@ -218,10 +215,10 @@ impl Scan {
                     operation: "be read twice, which inferring the types of a CSV file requires",
                 });
             }
-            (false, _) if opening.starts_with(GZIP) => return Err(Error::Compressed),
             (false, _) => {}
         }
-        Self::open_csv(Box::new(reader), metadata.len(), options, watch)
+        let opening = opening.to_vec();
+        Self::open_csv(text_of(reader, &opening), metadata.len(), options, watch)
     }
 
     /// Reads bytes as [`open`](Self::open) reads a file.
@@ -241,20 +238,25 @@ impl Scan {
         let size = bytes.len() as u64;
         match format {
             FileFormat::Parquet => Self::open_parquet(bytes, options),
-            FileFormat::Csv => Self::open_csv(Box::new(Cursor::new(bytes)), size, options, &mut |_| ()),
+            FileFormat::Csv => Self::open_csv(text_of(Cursor::new(bytes.clone()), &bytes), size, options, &mut |_| ()),
         }
     }
 
     /// Reads an input in a known format.
     pub(crate) fn of_input(
-        input: impl Input + ChunkReader + 'static,
+        mut input: impl Input + Seek + ChunkReader + 'static,
         format: FileFormat,
         options: &ScanOptions,
     ) -> Result<Self, Error> {
         let size = input.len();
         match format {
             FileFormat::Parquet => Self::open_parquet(input, options),
-            FileFormat::Csv => Self::open_csv(Box::new(input), size, options, &mut |_| ()),
+            FileFormat::Csv => {
+                let mut opening = Vec::new();
+                input.by_ref().take(OPENING).read_to_end(&mut opening).map_err(Error::file("read the file"))?;
+                input.restart().map_err(Error::file("read the file"))?;
+                Self::open_csv(text_of(input, &opening), size, options, &mut |_| ())
+            }
         }
     }
 
@@ -268,9 +270,17 @@ impl Scan {
         &self.skipped
     }
 
-    /// Values because of which nearly numeric CSV columns are text, one of each column.
-    pub fn strays(&self) -> &[Stray] {
-        &self.strays
+    /// What a person should know about how the columns are read.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The least and the greatest number of a numeric column, by index, if they are known before the rows are read.
+    pub(crate) fn range(&self, column: usize) -> Option<(f64, f64)> {
+        match &self.source {
+            Source::Parquet(_) => None,
+            Source::Csv(scan) => scan.range(column),
+        }
     }
 
     /// Reads these columns of a CSV file as text, as the file spells them. In a Parquet file values have no other spelling. To be called
@@ -301,8 +311,9 @@ impl Scan {
     }
 
     fn open_parquet<R: ChunkReader + 'static>(file: R, options: &ScanOptions) -> Result<Self, Error> {
-        let (scan, columns, skipped) = ParquetScan::open(file, options)?;
-        Ok(Self { columns, skipped, strays: Vec::new(), source: Source::Parquet(scan), over: false })
+        let (scan, chosen) = ParquetScan::open(file, options)?;
+        let Choice { columns, skipped, notes, .. } = chosen;
+        Ok(Self { columns, skipped, notes, source: Source::Parquet(Box::new(scan)), over: false })
     }
 
     fn open_csv(
@@ -312,8 +323,8 @@ impl Scan {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Self, Error> {
         let (scan, chosen) = CsvScan::open(file, size, options, watch)?;
-        let Choice { columns, skipped, strays, .. } = chosen;
-        Ok(Self { columns, skipped, strays, source: Source::Csv(scan), over: false })
+        let Choice { columns, skipped, notes, .. } = chosen;
+        Ok(Self { columns, skipped, notes, source: Source::Csv(Box::new(scan)), over: false })
     }
 }
 
@@ -333,8 +344,16 @@ impl Iterator for Scan {
     }
 }
 
-/// The magic number of gzip.
-const GZIP: &[u8] = &[0x1f, 0x8b];
+/// The text of an input that begins with these bytes, decompressed if it is compressed.
+fn text_of(input: impl Input + Seek + 'static, opening: &[u8]) -> Box<dyn Input> {
+    match Compression::of(opening) {
+        Some(compression) => Box::new(Compressed::new(input, compression)),
+        None => Box::new(input),
+    }
+}
+
+/// Bytes at the start of a file that tell its compression.
+const OPENING: u64 = 4;
 
 /// Whether bytes begin with the magic number of Parquet, or of an encrypted Parquet file, and are not text. The name of a CSV column
 /// may begin with the same letters.
@@ -366,11 +385,11 @@ fn schema_of(columns: &[ScanColumn]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn assemble(schema: &SchemaRef, built: Vec<Built>, rows: usize) -> Result<ScanBatch, Error> {
+fn assemble(schema: &SchemaRef, built: Vec<Built>, rows: usize, missing: &Missing) -> Result<ScanBatch, Error> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let unparsable = built.iter().map(|column| column.unparsable).collect();
     let (arrays, examples): (Vec<_>, _) = built.into_iter().map(|column| (column.array, column.example)).unzip();
-    let arrays = arrays.into_iter().map(missing::unified).collect::<Result<Vec<_>, Error>>()?;
+    let arrays = arrays.into_iter().map(|array| missing.unified(array)).collect::<Result<Vec<_>, Error>>()?;
     let rows = RecordBatch::try_new_with_options(schema.clone(), arrays, &options);
     Ok(ScanBatch { rows: rows.map_err(Error::arrow("assemble the columns"))?, unparsable, examples })
 }

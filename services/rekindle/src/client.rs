@@ -19,6 +19,7 @@ pub(crate) mod parse;
 pub(crate) mod platform;
 mod policy;
 mod predict;
+mod preview;
 mod reason;
 pub(crate) mod replay;
 mod reports;

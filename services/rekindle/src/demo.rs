@@ -25,9 +25,12 @@ use rekindle_dataset::Table;
 use rekindle_domain::{DatasetName, ModelName, WatchSettings};
 
 use self::{platform::Child, timeline::Timeline};
-use crate::client::{
-    platform::Platform,
-    replay::{self, Replay},
+use crate::{
+    client::{
+        platform::Platform,
+        replay::{self, Replay},
+    },
+    reading::ReadArgs,
 };
 
 /// The arguments of `rekindle demo`.
@@ -63,6 +66,8 @@ pub(crate) struct Args {
     /// Seed of all trainings
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub reading: ReadArgs,
 }
 
 /// Quarters of the longest window: ten years, which monitoring accepts at most.
@@ -139,7 +144,8 @@ async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result
 }
 
 fn plan(args: Args) -> Result<Plan> {
-    let table = crate::client::file::read(&args.data)?.sort_by_time(&args.time)?;
+    let reading = args.reading.options(Some(&args.time))?;
+    let table = crate::client::file::read(&args.data, &reading)?.sort_by_time(&args.time)?;
     table.column(&args.target)?;
     let train = table.slice_time(&args.time, None, Some(args.train_until))?;
     let live = table.slice_time(&args.time, Some(args.train_until), None)?;
@@ -160,6 +166,8 @@ fn plan(args: Args) -> Result<Plan> {
 /// The file name as a model name: lower case, with hyphens in place of other characters than letters and digits.
 fn slug(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    // The name of a compressed file has two extensions.
+    let stem = stem.trim_end_matches(".csv");
     let slug: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     slug.trim_matches('-').to_owned()
 }
@@ -220,7 +228,11 @@ mod tests {
 
     #[test]
     fn a_file_name_becomes_a_model_name() {
-        for (path, name) in [("x/flights_2013.parquet", "flights-2013"), ("Bike Hourly (1).csv", "bike-hourly--1")] {
+        for (path, name) in [
+            ("x/flights_2013.parquet", "flights-2013"),
+            ("Bike Hourly (1).csv", "bike-hourly--1"),
+            ("sales.csv.gz", "sales"),
+        ] {
             assert_eq!(slug(Path::new(path)), name);
             name.parse::<ModelName>().expect("valid");
         }

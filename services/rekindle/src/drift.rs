@@ -27,7 +27,10 @@ use rekindle_statistics::{
 };
 
 use self::{importance::Importance, output_file::OutputFile, selection::Selection, source::Reader};
-use crate::client::{exit, output};
+use crate::{
+    client::{exit, output},
+    reading::ReadArgs,
+};
 
 /// The commands that work on files, without the platform.
 #[derive(Debug, clap::Subcommand)]
@@ -69,7 +72,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    csv: source::CsvFormat,
+    reading: ReadArgs,
     #[command(flatten)]
     verdict: VerdictArgs,
     /// Feature importances for attributing the shift to columns: NAME=WEIGHT,.. or a file (a JSON object of numbers, or CSV
@@ -160,7 +163,8 @@ fn compare(args: &Args) -> Result<DriftReport> {
     let convention = Convention::from(args.convention);
     let second_pass = args.prediction.is_some().then_some(args.reference.as_path());
     let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(second_pass));
-    let reader = Reader { buckets: profile_buckets(convention), format: &args.csv, bar: &bar };
+    let reading = args.reading.options(None)?;
+    let reader = Reader { buckets: profile_buckets(convention), reading: &reading, bar: &bar };
     let (reference, current) = read(args, reader)?;
     let mut kinds = source::kinds(&reference.profile);
     let options = Options { settings: args.verdict.settings(), convention };

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod demo;
 mod drift;
+mod reading;
 mod serve;
 mod settings;
 mod up;

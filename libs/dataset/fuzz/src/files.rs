@@ -36,6 +36,8 @@ fn limits(expected: Option<BTreeMap<String, ColumnKind>>) -> ScanOptions {
         batch_rows,
         batch_bytes,
         record_bytes,
+        // Some bytes of gzip or zstd decompress to any number.
+        text_bytes: 1 << 20,
         page_bytes: 1 << 20,
         block_bytes: 512,
         columns: 64,

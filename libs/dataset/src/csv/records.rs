@@ -2,9 +2,6 @@ use std::borrow::Cow;
 
 use crate::Error;
 
-/// The default field delimiter.
-pub(crate) const COMMA: u8 = b',';
-
 /// Splits text into records and counts lines.
 pub(crate) struct Records<'a> {
     text: &'a str,

@@ -1,15 +1,48 @@
 use std::{
     borrow::Cow,
-    io::{Read, Seek},
+    fs::File,
+    io::{self, BufReader, Cursor, Read, Seek},
     ops::ControlFlow,
 };
 
-use crate::{Error, ScanOptions, csv::Records};
+use bytes::Bytes;
+
+use super::is_parquet;
+use crate::{Error, ScanOptions, Section, csv::Records};
 
 /// An input of text.
-pub(crate) trait Input: Read + Seek + Send {}
+pub(crate) trait Input: Read + Send {
+    /// Goes back to the start.
+    fn restart(&mut self) -> io::Result<()>;
 
-impl<T: Read + Seek + Send> Input for T {}
+    /// Bytes of the file read, if that is not the text read.
+    fn consumed(&self) -> Option<u64> {
+        None
+    }
+
+    /// The error of a read.
+    fn error(&self, source: io::Error) -> Error {
+        Error::file("read the file")(source)
+    }
+}
+
+impl Input for BufReader<File> {
+    fn restart(&mut self) -> io::Result<()> {
+        self.rewind()
+    }
+}
+
+impl Input for Cursor<Bytes> {
+    fn restart(&mut self) -> io::Result<()> {
+        self.rewind()
+    }
+}
+
+impl Input for Section {
+    fn restart(&mut self) -> io::Result<()> {
+        self.rewind()
+    }
+}
 
 /// Text that is read block by block and split into records.
 pub(super) struct Blocks {
@@ -17,6 +50,7 @@ pub(super) struct Blocks {
     separator: u8,
     block_bytes: usize,
     record_bytes: usize,
+    text_bytes: usize,
     /// Text read. Everything before `at` has been visited.
     text: String,
     at: usize,
@@ -32,9 +66,10 @@ impl Blocks {
     pub(super) fn new(input: Box<dyn Input>, options: &ScanOptions) -> Self {
         Self {
             input,
-            separator: options.separator,
+            separator: options.reading.separator,
             block_bytes: options.block_bytes.max(1),
             record_bytes: options.record_bytes.max(1),
+            text_bytes: options.text_bytes,
             text: String::new(),
             at: 0,
             line: 1,
@@ -92,10 +127,16 @@ impl Blocks {
         let length = self.block_bytes.max(self.text.len()) as u64;
         let mut bytes = std::mem::take(&mut self.cut);
         let read = self.input.by_ref().take(length).read_to_end(&mut bytes);
-        let read = read.map_err(Error::file("read the file"))? as u64;
+        let read = read.map_err(|source| self.input.error(source))? as u64;
         let at_start = self.text.is_empty() && self.read == bytes.len() as u64 - read;
         self.read += read;
+        if self.read > self.text_bytes as u64 {
+            return Err(Error::TooLarge { what: "bytes", limit: self.text_bytes });
+        }
         self.ended = read < length;
+        if at_start && self.input.consumed().is_some() && is_parquet(&bytes) {
+            return Err(Error::CompressedParquet);
+        }
         let whole = self.whole_characters(&bytes)?;
         let text = if at_start { whole.strip_prefix('\u{feff}').unwrap_or(whole) } else { whole };
         self.text.push_str(text);
@@ -125,16 +166,16 @@ impl Blocks {
     /// # Errors
     /// The file is a pipe.
     pub(super) fn rewind(&mut self) -> Result<(), Error> {
-        self.input.rewind().map_err(Error::file("read the file a second time, which inferring its types requires"))?;
+        self.input.restart().map_err(Error::file("read the file a second time, which inferring its types requires"))?;
         self.text = String::new();
         self.cut.clear();
         (self.at, self.line, self.read, self.ended) = (0, 1, 0, false);
         Ok(())
     }
 
-    /// Bytes read since the start.
+    /// Bytes of the file read since the start.
     pub(super) fn bytes_read(&self) -> u64 {
-        self.read
+        self.input.consumed().unwrap_or(self.read)
     }
 
     /// Whether the whole file has been read and is only white space.

@@ -8,12 +8,12 @@ use arrow::{
     datatypes::{DataType, Int32Type},
 };
 
-use rekindle_domain::ColumnKind;
+use rekindle_domain::{ColumnKind, dataset::TimeFormat};
 
 use super::Types;
 use crate::{
     Error, canonical_timestamp,
-    csv::{is_whole_number, parse_boolean, parse_integer, parse_number, parse_timestamp},
+    csv::{is_whole_number, parse_boolean, parse_integer, parse_number, parse_time},
 };
 
 /// `Dictionary(Int32, Utf8)`.
@@ -62,20 +62,20 @@ enum Values {
     Integers(Int64Builder),
     Numbers(Float64Builder),
     Booleans(BooleanBuilder),
-    Times(TimestampMillisecondBuilder),
+    Times(TimestampMillisecondBuilder, TimeFormat),
     Text(StringBuilder),
     Dictionary(StringDictionaryBuilder<Int32Type>),
 }
 
 impl ColumnBuilder {
-    /// For `Int64`, `Float64`, `Boolean`, the canonical timestamp, `Utf8`, or else a dictionary of text. Takes no memory before the
-    /// first value.
-    pub(super) fn new(data_type: &DataType) -> Self {
+    /// For `Int64`, `Float64`, `Boolean`, the canonical timestamp written in a format, `Utf8`, or else a dictionary of text. Takes no
+    /// memory before the first value.
+    pub(super) fn new(data_type: &DataType, times: TimeFormat) -> Self {
         let values = match data_type {
             DataType::Int64 => Values::Integers(Int64Builder::with_capacity(0)),
             DataType::Float64 => Values::Numbers(Float64Builder::with_capacity(0)),
             DataType::Boolean => Values::Booleans(BooleanBuilder::with_capacity(0)),
-            DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::with_capacity(0)),
+            DataType::Timestamp(..) => Values::Times(TimestampMillisecondBuilder::with_capacity(0), times),
             DataType::Utf8 => Values::Text(StringBuilder::with_capacity(0, 0)),
             _ => Values::Dictionary(StringDictionaryBuilder::with_capacity(0, 0, 0)),
         };
@@ -100,8 +100,8 @@ impl ColumnBuilder {
                 values.append_option(value);
                 value.is_some()
             }
-            Values::Times(values) => {
-                let value = text.and_then(parse_timestamp);
+            Values::Times(values, format) => {
+                let value = text.and_then(|text| parse_time(text, *format));
                 values.append_option(value);
                 value.is_some()
             }
@@ -130,7 +130,7 @@ impl ColumnBuilder {
             Values::Integers(values) => Arc::new(values.finish()),
             Values::Numbers(values) => Arc::new(values.finish()),
             Values::Booleans(values) => Arc::new(values.finish()),
-            Values::Times(values) => Arc::new(values.finish()),
+            Values::Times(values, _) => Arc::new(values.finish()),
             Values::Text(values) => Arc::new(values.finish()),
             Values::Dictionary(values) => Arc::new(values.finish()),
         };

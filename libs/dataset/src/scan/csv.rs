@@ -1,18 +1,20 @@
-use std::{borrow::Cow, collections::BTreeSet, ops::ControlFlow};
+use std::{borrow::Cow, ops::ControlFlow};
 
 use arrow::datatypes::SchemaRef;
 
-use rekindle_domain::ColumnKind;
+use rekindle_domain::{ColumnKind, dataset::TimeFormat};
 
 use super::{
-    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Stray, Types, assemble,
+    Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, assemble,
     blocks::{Blocks, Input},
     builder::{Built, ColumnBuilder, text_type, type_of},
-    expectation, schema_of,
+    expectation,
+    missing::Missing,
+    schema_of,
 };
 use crate::{
-    Error,
-    csv::Narrowest,
+    Error, Note,
+    csv::{Narrowest, expected},
     schema::{check_names, kind_of},
 };
 
@@ -29,13 +31,16 @@ const WATCH_ROWS: usize = 64 * 1024;
 pub(super) struct CsvScan {
     blocks: Blocks,
     /// Of the header; none once the header has been read for the last time.
-    header: Option<Vec<String>>,
+    header: Option<Header>,
     /// Fields of a record.
     width: usize,
     /// For every column read, the index of its field and its builder.
     builders: Vec<(usize, ColumnBuilder)>,
+    /// For every column read, the least and the greatest number.
+    ranges: Vec<Option<(f64, f64)>>,
     schema: SchemaRef,
     options: ScanOptions,
+    missing: Missing,
     passes: Passes,
     rows_read: u64,
     size: u64,
@@ -55,10 +60,20 @@ enum Passes {
 #[derive(Default)]
 pub(super) struct Choice {
     /// The field index of each column.
-    fields: Vec<usize>,
+    pub(super) fields: Vec<usize>,
     pub(super) columns: Vec<ScanColumn>,
     pub(super) skipped: Vec<Skipped>,
-    pub(super) strays: Vec<Stray>,
+    pub(super) notes: Vec<Note>,
+    /// For each column, the least and the greatest number.
+    pub(super) ranges: Vec<Option<(f64, f64)>>,
+}
+
+/// The first record.
+#[derive(Clone, PartialEq, Eq)]
+struct Header {
+    names: Vec<String>,
+    /// Whether a column has a name of its own.
+    named: Vec<bool>,
 }
 
 impl CsvScan {
@@ -71,24 +86,27 @@ impl CsvScan {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<(Self, Choice), Error> {
         let mut blocks = Blocks::new(input, options);
-        let names = read_header(&mut blocks, options)?;
-        let width = names.len();
-        let (passes, header, inferred) = if options.expected.is_some() {
-            (Passes::One, None, vec![Narrowest::new(); width])
+        let header = read_header(&mut blocks, options)?;
+        let width = header.names.len();
+        let missing = Missing::new(&options.reading.missing);
+        let (passes, kept, inferred) = if options.expected.is_some() {
+            (Passes::One, None, vec![Narrowest::new(TimeFormat::Iso); width])
         } else {
             let watch = |read| watch(Progress { done: read, total: 2 * size });
-            let (rows, inferred) = infer(&mut blocks, width, options, watch)?;
+            let (rows, inferred) = infer(&mut blocks, &header.names, options, &missing, watch)?;
             blocks.rewind()?;
-            (Passes::Two { rows }, Some(names.clone()), inferred)
+            (Passes::Two { rows }, Some(header.clone()), inferred)
         };
-        let choice = choose(names, &inferred, options);
+        let mut choice = choose(header, &inferred, options);
         let builders = choice.fields.iter().zip(&choice.columns);
-        let builders = builders.map(|(&field, column)| (field, ColumnBuilder::new(&column.data_type)));
+        let builders = builders.map(|(&field, column)| (field, builder(column, options)));
         let scan = Self {
             blocks,
-            header,
+            header: kept,
             width,
             builders: builders.collect(),
+            ranges: std::mem::take(&mut choice.ranges),
+            missing,
             schema: schema_of(&choice.columns),
             options: options.clone(),
             passes,
@@ -101,7 +119,7 @@ impl CsvScan {
     /// Reads the columns in other types than those inferred.
     pub(super) fn set_types(&mut self, columns: &[ScanColumn]) {
         for ((_, builder), column) in self.builders.iter_mut().zip(columns) {
-            *builder = ColumnBuilder::new(&column.data_type);
+            *builder = self::builder(column, &self.options);
         }
         self.schema = schema_of(columns);
     }
@@ -114,6 +132,11 @@ impl CsvScan {
         }
     }
 
+    /// The least and the greatest number of a column, as the pass that inferred its type saw them.
+    pub(super) fn range(&self, column: usize) -> Option<(f64, f64)> {
+        self.ranges.get(column).copied().flatten()
+    }
+
     pub(super) fn progress(&self) -> Progress {
         let read = self.blocks.bytes_read();
         match self.passes {
@@ -124,8 +147,8 @@ impl CsvScan {
 
     /// The next rows, or `None` at the end.
     pub(super) fn batch(&mut self) -> Result<Option<ScanBatch>, Error> {
-        if let Some(names) = self.header.take()
-            && read_header(&mut self.blocks, &self.options)? != names
+        if let Some(header) = self.header.take()
+            && read_header(&mut self.blocks, &self.options)? != header
         {
             return Err(Error::Changed);
         }
@@ -142,19 +165,19 @@ impl CsvScan {
         if rows == 0 {
             return Ok(None);
         }
-        assemble(&self.schema, built, rows).map(Some)
+        assemble(&self.schema, built, rows, &self.missing).map(Some)
     }
 
     /// Reads the rows of a batch into the builders; returns their number.
     fn read_rows(&mut self) -> Result<usize, Error> {
         let (mut rows, mut bytes) = (0, 0);
-        let Self { blocks, builders, width, options, .. } = self;
+        let Self { blocks, builders, width, options, missing, .. } = self;
         blocks.visit(|fields, line| {
             check_width(fields, *width, line)?;
             for (field, builder) in &mut *builders {
                 let text = &fields[*field];
                 bytes += text.len();
-                builder.push((!is_missing(text, &options.missing)).then_some(text))?;
+                builder.push((!missing.has(text)).then_some(text))?;
             }
             rows += 1;
             Ok(if rows >= options.batch_rows.max(1) || bytes > options.batch_bytes {
@@ -167,12 +190,12 @@ impl CsvScan {
     }
 }
 
-fn is_missing(text: &str, missing: &BTreeSet<String>) -> bool {
-    text.is_empty() || !missing.is_empty() && missing.contains(text)
+fn builder(column: &ScanColumn, options: &ScanOptions) -> ColumnBuilder {
+    ColumnBuilder::new(&column.data_type, options.reading.time_format_of(&column.name))
 }
 
 /// Reads the first record. Libraries write the index of rows as a column without a name; it is named by its position.
-fn read_header(blocks: &mut Blocks, options: &ScanOptions) -> Result<Vec<String>, Error> {
+fn read_header(blocks: &mut Blocks, options: &ScanOptions) -> Result<Header, Error> {
     let mut names: Vec<String> = Vec::new();
     blocks.visit(|fields, _| {
         names.extend(fields.iter().map(ToString::to_string));
@@ -184,14 +207,13 @@ fn read_header(blocks: &mut Blocks, options: &ScanOptions) -> Result<Vec<String>
     if names.len() > options.columns {
         return Err(Error::TooLarge { what: "columns", limit: options.columns });
     }
-    if options.types == Types::Stored {
-        check_separator(&names, options.separator)?;
-        let is_blank = names.len() == 1;
-        let unnamed = names.iter_mut().enumerate().filter(|(_, name)| name.is_empty() && !is_blank);
-        unnamed.for_each(|(index, name)| *name = format!("column {}", index + 1));
-    }
+    check_separator(&names, options.reading.separator)?;
+    let is_blank = names.len() == 1;
+    let named: Vec<bool> = names.iter().map(|name| is_blank || !name.is_empty()).collect();
+    let unnamed = names.iter_mut().enumerate().zip(&named).filter(|(_, named)| !**named);
+    unnamed.for_each(|((index, name), _)| *name = format!("column {}", index + 1));
     check_names(names.iter().map(String::as_str))?;
-    Ok(names)
+    Ok(Header { names, named })
 }
 
 /// Refuses a header of one field that contains another usual delimiter.
@@ -204,18 +226,29 @@ fn check_separator(names: &[String], separator: u8) -> Result<(), Error> {
 /// Reads all rows to count them and to infer every column's canonical type. `watch` is called with the bytes read.
 fn infer(
     blocks: &mut Blocks,
-    width: usize,
+    names: &[String],
     options: &ScanOptions,
+    missing: &Missing,
     mut watch: impl FnMut(u64),
 ) -> Result<(u64, Vec<Narrowest>), Error> {
-    let mut columns = vec![Narrowest::new(); width];
+    let reading = &options.reading;
+    let narrowest = |name: &String| match reading.time_formats.get(name) {
+        Some(&format) => Narrowest::of_times(format),
+        None => Narrowest::new(reading.time_format),
+    };
+    let mut columns: Vec<Narrowest> = names.iter().map(narrowest).collect();
     let mut all = 0;
     loop {
         let mut rows = 0;
         blocks.visit(|fields, line| {
-            check_width(fields, width, line)?;
-            let present = columns.iter_mut().zip(fields).filter(|(_, field)| !is_missing(field, &options.missing));
-            present.for_each(|(column, field)| column.see(field));
+            check_width(fields, names.len(), line)?;
+            let present = columns.iter_mut().zip(fields).enumerate().filter(|(_, (_, field))| !missing.has(field));
+            for (index, (column, field)) in present {
+                if !column.see(field) {
+                    let row = usize::try_from(all).unwrap_or(usize::MAX).saturating_add(rows);
+                    return Err(no_time(&names[index], row, field, reading.time_format_of(&names[index])));
+                }
+            }
             rows += 1;
             Ok(if rows == WATCH_ROWS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
@@ -227,14 +260,24 @@ fn infer(
     }
 }
 
+/// A value of a column that was declared to hold times.
+pub(super) fn no_time(column: &str, row: usize, value: &str, format: TimeFormat) -> Error {
+    let value = value.chars().take(VALUE_CHARS).collect();
+    Error::Time { column: column.to_owned(), row, value, format, expected: expected(format) }
+}
+
+/// Characters of a reported value.
+const VALUE_CHARS: usize = 40;
+
 fn check_width(fields: &[Cow<'_, str>], width: usize, line: usize) -> Result<(), Error> {
     if fields.len() == width { Ok(()) } else { Err(Error::Ragged { line, expected: width, got: fields.len() }) }
 }
 
 /// Chooses the fields that are read, and their types.
-fn choose(names: Vec<String>, inferred: &[Narrowest], options: &ScanOptions) -> Choice {
+fn choose(header: Header, inferred: &[Narrowest], options: &ScanOptions) -> Choice {
     let mut choice = Choice::default();
-    for (field, (name, inferred)) in names.into_iter().zip(inferred).enumerate() {
+    let names = header.names.into_iter().zip(header.named);
+    for (field, ((name, is_named), inferred)) in names.zip(inferred).enumerate() {
         let own = inferred.data_type();
         let own_kind = kind_of(&own).unwrap_or(ColumnKind::Categorical);
         let (kind, data_type) = match expectation(options, &name) {
@@ -246,8 +289,10 @@ fn choose(names: Vec<String>, inferred: &[Narrowest], options: &ScanOptions) -> 
             Expectation::Own if own_kind == ColumnKind::Categorical => (own_kind, text_type(options.types)),
             Expectation::Own => (own_kind, own),
         };
-        let stray = inferred.stray().map(|value| Stray { column: name.clone(), value: value.to_owned() });
-        choice.strays.extend(stray);
+        choice.notes.extend(Note::of_index(&name, is_named));
+        choice.notes.extend(inferred.text_reason().map(|reason| Note::of_text(&name, reason)));
+        choice.notes.extend(inferred.range().and_then(|range| Note::of_numbers(&name, range)));
+        choice.ranges.push(inferred.range());
         choice.fields.push(field);
         let is_empty = options.expected.is_none() && inferred.is_empty();
         choice.columns.push(ScanColumn { name, kind, data_type, is_empty });

@@ -20,19 +20,21 @@ use arrow::{
     compute,
     datatypes::{ArrowNativeType as _, DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit},
 };
-use rekindle_domain::ColumnKind;
+use rekindle_domain::{ColumnKind, dataset::TimeFormat};
 
 use super::{
     Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types, assemble,
     builder::{Built, ColumnBuilder, dictionary, type_of},
+    csv::{Choice, no_time},
     expectation,
+    missing::Missing,
     pages::Pages,
     schema_of,
 };
 use crate::{
-    Error, canonical_timestamp,
-    cast::{Value, value_at},
-    normalise::{canonical_type, normalise},
+    Error, Note, canonical_timestamp,
+    cast::{Value, epochs, value_at},
+    normalise::{canonical_type, float_of_decimal, is_whole_decimal, normalise},
     schema::{check_names, kind_of},
 };
 
@@ -49,6 +51,7 @@ pub(super) struct ParquetScan {
     rest: Option<RecordBatch>,
     columns: Vec<Reading>,
     schema: SchemaRef,
+    missing: Missing,
     batch_bytes: usize,
     done: u64,
     total: u64,
@@ -65,6 +68,10 @@ struct Reading {
     own: Delivery,
     /// The type returned, if another kind than the column's own is expected.
     expected: Option<Delivery>,
+    /// How times are written that are stored as text or numbers.
+    times: TimeFormat,
+    /// Whether the column was declared to hold times, so that a value that is none is an error.
+    is_declared: bool,
 }
 
 #[derive(Clone)]
@@ -75,24 +82,18 @@ struct Delivery {
 
 impl ParquetScan {
     /// The file, the columns that are read and those that are not.
-    pub(super) fn open<R: ChunkReader + 'static>(
-        file: R,
-        options: &ScanOptions,
-    ) -> Result<(Self, Vec<ScanColumn>, Vec<Skipped>), Error> {
+    pub(super) fn open<R: ChunkReader + 'static>(file: R, options: &ScanOptions) -> Result<(Self, Choice), Error> {
         without_panic(|| Self::open_trusting(file, options))
     }
 
-    fn open_trusting<R: ChunkReader + 'static>(
-        file: R,
-        options: &ScanOptions,
-    ) -> Result<(Self, Vec<ScanColumn>, Vec<Skipped>), Error> {
+    fn open_trusting<R: ChunkReader + 'static>(file: R, options: &ScanOptions) -> Result<(Self, Choice), Error> {
         let metadata = ArrowReaderMetadata::load(&file, without_statistics()).map_err(Error::Parquet)?;
         let found = metadata.schema().clone();
         if found.fields().len() > options.columns {
             return Err(Error::TooLarge { what: "columns", limit: options.columns });
         }
         check_names(found.fields().iter().map(|field| field.name().as_str()))?;
-        let (readings, skipped) = choose(&metadata, options)?;
+        let (readings, mut chosen) = choose(&metadata, options)?;
         let metadata = with_decoded_types(metadata, &readings)?;
         let mask = ProjectionMask::roots(metadata.parquet_schema(), readings.iter().map(|reading| reading.root));
         let total = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
@@ -115,11 +116,13 @@ impl ParquetScan {
             rest: None,
             columns: readings,
             schema: schema_of(&columns),
+            missing: Missing::new(&options.reading.missing),
             batch_bytes: options.batch_bytes,
             done: 0,
             total,
         };
-        Ok((scan, columns, skipped))
+        chosen.columns = columns;
+        Ok((scan, chosen))
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -134,10 +137,11 @@ impl ParquetScan {
     fn batch_trusting(&mut self) -> Result<Option<ScanBatch>, Error> {
         let Some(decoded) = self.fitting()? else { return Ok(None) };
         let arrays = self.columns.iter().zip(decoded.columns());
-        let built = arrays.map(|(column, array)| column.deliver(array).map_err(|error| error.after_rows(self.done)));
+        let deliver = |(column, array): (&Reading, &ArrayRef)| column.deliver(array, &self.missing);
+        let built = arrays.map(|array| deliver(array).map_err(|error| error.after_rows(self.done)));
         let built = built.collect::<Result<Vec<Built>, Error>>()?;
         self.done += decoded.num_rows() as u64;
-        assemble(&self.schema, built, decoded.num_rows()).map(Some)
+        assemble(&self.schema, built, decoded.num_rows(), &self.missing).map(Some)
     }
 
     /// Decoded rows that stay within the bytes of a batch when their texts are expanded from dictionaries; at least one.
@@ -202,16 +206,25 @@ impl Reading {
     }
 
     /// The decoded values in the type to return, as far as it can hold them.
-    fn deliver(&self, decoded: &ArrayRef) -> Result<Built, Error> {
+    fn deliver(&self, decoded: &ArrayRef, missing: &Missing) -> Result<Built, Error> {
         let own = self.in_own_type(decoded)?;
         let all = |array| Ok(Built { array, unparsable: 0, example: None });
-        match &self.expected {
-            None => all(own),
-            Some(Delivery { data_type, .. }) if own.null_count() == own.len() => {
-                all(new_null_array(data_type, own.len()))
-            }
-            Some(Delivery { data_type, .. }) => reparsed(&self.name, &own, data_type),
+        let Some(Delivery { kind, data_type }) = &self.expected else { return all(own) };
+        // What is missing must not be parsed.
+        let own = missing.unified(own)?;
+        if own.null_count() == own.len() {
+            return all(new_null_array(data_type, own.len()));
         }
+        if let (ColumnKind::Timestamp, ColumnKind::Numeric, TimeFormat::Epoch(unit)) = (kind, self.own.kind, self.times)
+        {
+            return epochs(&self.name, &own, unit).and_then(all);
+        }
+        let built = reparsed(&self.name, &own, data_type, self.times)?;
+        if self.is_declared && built.unparsable > 0 {
+            let row = (0..own.len()).find(|&row| own.is_valid(row) && built.array.is_null(row)).unwrap_or_default();
+            return Err(no_time(&self.name, row, built.example.as_deref().unwrap_or_default(), self.times));
+        }
+        Ok(built)
     }
 
     fn in_own_type(&self, decoded: &ArrayRef) -> Result<ArrayRef, Error> {
@@ -221,10 +234,8 @@ impl Reading {
         }
         match (decoded.data_type(), &self.own.data_type) {
             (DataType::Null, own) => Ok(new_null_array(own, decoded.len())),
-            // Decimals and half floats, which have no canonical type or a wider one.
-            (DataType::Decimal32(..) | DataType::Decimal64(..), own)
-            | (DataType::Decimal128(..) | DataType::Decimal256(..), own)
-            | (DataType::Float16, own @ DataType::Float32) => {
+            (found, DataType::Float64) if found.is_decimal() => float_of_decimal(decoded),
+            (DataType::Float16, own @ DataType::Float32) => {
                 compute::cast(decoded, own).map_err(Error::arrow("convert a column to floats"))
             }
             _ => normalise(&self.name, decoded),
@@ -251,31 +262,35 @@ fn without_statistics() -> ArrowReaderOptions {
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
 }
 
-/// Chooses the columns that are read.
-fn choose(metadata: &ArrowReaderMetadata, options: &ScanOptions) -> Result<(Vec<Reading>, Vec<Skipped>), Error> {
+/// Chooses the columns that are read; also returns those that are not, and the notes.
+fn choose(metadata: &ArrowReaderMetadata, options: &ScanOptions) -> Result<(Vec<Reading>, Choice), Error> {
     let roots = metadata.parquet_schema().root_schema().get_fields();
-    let (mut readings, mut skipped) = (Vec::new(), Vec::new());
+    let (mut readings, mut chosen) = (Vec::new(), Choice::default());
     for (root, (field, stored)) in metadata.schema().fields().iter().zip(roots).enumerate() {
         let name = field.name().clone();
         let expectation = expectation(options, &name);
         if matches!(expectation, Expectation::Skip) {
-            skipped.push(Skipped { name, reason: SkipReason::Unexpected });
+            chosen.skipped.push(Skipped { name, reason: SkipReason::Unexpected });
             continue;
         }
         let Some((decoded, own)) = reading(&name, field.data_type(), stored, options.types)? else {
             let found = field.data_type().to_string();
-            skipped.push(Skipped { name, reason: SkipReason::Unsupported { found } });
+            chosen.skipped.push(Skipped { name, reason: SkipReason::Unsupported { found } });
             continue;
         };
+        let is_declared = matches!(expectation, Expectation::Own) && options.reading.time_formats.contains_key(&name);
         let expected = match expectation {
-            Expectation::Kind(kind) if kind != own.kind => {
-                Some(Delivery { kind, data_type: type_of(kind, options.types) })
-            }
-            _ => None,
+            Expectation::Kind(kind) => Some(kind),
+            _ => is_declared.then_some(ColumnKind::Timestamp),
         };
-        readings.push(Reading { root, name, decoded, own, expected });
+        let expected = expected.filter(|&kind| kind != own.kind);
+        let expected = expected.map(|kind| Delivery { kind, data_type: type_of(kind, options.types) });
+        chosen.notes.extend(Note::of_index(&name, true));
+        chosen.notes.extend(Note::of_decimals(&name, field.data_type()));
+        let times = options.reading.time_format_of(&name);
+        readings.push(Reading { root, name, decoded, own, expected, times, is_declared });
     }
-    Ok((readings, skipped))
+    Ok((readings, chosen))
 }
 
 /// How to read a column of type `found`; `None` if it is to be skipped.
@@ -306,6 +321,7 @@ fn supported(found: &DataType, stored: &ParquetType) -> Option<(DataType, Delive
         }
         T::Float32 | T::Float64 => (found.clone(), ColumnKind::Numeric, found.clone()),
         T::Float16 => (T::Float16, ColumnKind::Numeric, T::Float32),
+        found if is_whole_decimal(found) => (found.clone(), ColumnKind::Numeric, T::Int64),
         T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => {
             (found.clone(), ColumnKind::Numeric, T::Float64)
         }
@@ -347,8 +363,8 @@ fn rows_of_batch(metadata: &ArrowReaderMetadata, mask: &ProjectionMask, options:
 }
 
 /// Converts values to another kind by way of their text.
-fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType) -> Result<Built, Error> {
-    let mut builder = ColumnBuilder::new(data_type);
+fn reparsed(name: &str, values: &ArrayRef, data_type: &DataType, times: TimeFormat) -> Result<Built, Error> {
+    let mut builder = ColumnBuilder::new(data_type, times);
     if let Some(texts) = values.as_dictionary_opt::<Int32Type>().and_then(|keys| keys.downcast_dict::<StringArray>()) {
         texts.into_iter().try_for_each(|text| builder.push(text))?;
         return Ok(builder.finish());

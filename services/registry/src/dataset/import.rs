@@ -61,6 +61,8 @@ impl Importer {
             time_column: registration.time_column.clone(),
             from: registration.from,
             until: registration.until,
+            reading: registration.reading.clone(),
+            columns: registration.columns,
             limits: self.limits,
             scratch: self.scratch.clone(),
         };
@@ -151,6 +153,7 @@ fn refused(refusal: IngestError) -> Error {
         Part::Source(index) => format!("sources[{index}]"),
         Part::Sources => "sources".to_owned(),
         Part::Kinds => "kinds".to_owned(),
+        Part::Reading => "reading.time_formats".to_owned(),
         Part::TimeColumn => "time_column".to_owned(),
         Part::Scratch => return Error::Scratch(refusal.error),
     };

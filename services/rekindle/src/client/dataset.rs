@@ -8,7 +8,7 @@ use clap::Subcommand;
 use rekindle_client::{Registry, wire::dataset};
 use rekindle_domain::{
     ColumnKind, DatasetName, Digest,
-    dataset::{ColumnSummary, DatasetRegistration, DatasetVersion, Source},
+    dataset::{ColumnSummary, DatasetRegistration, DatasetVersion, Source, SourceColumns},
 };
 use uuid::Uuid;
 
@@ -16,9 +16,10 @@ use super::{
     Global, file,
     output::{self, Fields, Format, number, when},
     page::Limit,
-    parse,
+    parse, preview,
     upload::upload_file,
 };
+use crate::reading::ReadArgs;
 
 /// Commands for datasets.
 #[derive(Debug, Subcommand)]
@@ -28,8 +29,12 @@ pub(crate) enum Command {
 Examples:
   rekindle dataset register flights flights.parquet --time time_hour
   rekindle dataset register flights jan.csv feb.csv --time time_hour --kind flight=categorical
-  rekindle dataset register flights flights.parquet --time time_hour --until 2013-05-01T00:00:00Z")]
-    Register(Register),
+  rekindle dataset register flights flights.parquet --time time_hour --until 2013-05-01T00:00:00Z
+  rekindle dataset register sales sales.csv.gz --separator ';' --missing NA,-999 --time day --time-format day-first
+
+Of several files the columns of any are kept; one that a file lacks is missing in its rows. Before the version is created, notes on
+standard error tell how values are read, which columns differ between the files, and what differs from the latest version.")]
+    Register(Box<Register>),
     /// List datasets with their latest version, or the versions of one
     List {
         /// Dataset whose versions to list
@@ -52,7 +57,7 @@ Examples:
 pub(crate) struct Register {
     /// Dataset name (a-z, 0-9 and '-')
     name: DatasetName,
-    /// Files, concatenated in this order
+    /// Files, concatenated in this order: .csv, .csv.gz, .csv.zst, .parquet
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Timestamp column to sort the rows by
@@ -76,13 +81,15 @@ pub(crate) struct Register {
     /// Idempotency key; a repeated call with the same key returns the version that the first call registered
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
     let (registry, format) = (global.platform()?.registry(), global.format());
     match command {
         Command::Register(args) => {
-            let version = register(args, &registry).await?;
+            let version = register(*args, &registry).await?;
             format.one(&version, dataset::to_json, summary);
         }
         Command::List { name: None, limit } => {
@@ -97,18 +104,23 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
 }
 
 async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion> {
-    let sources = upload(registry, &args.files).await?;
+    let reading = args.reading.options(args.time.as_deref())?;
     let idempotency_key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
     let mut registration = DatasetRegistration {
         name: args.name,
-        sources,
+        sources: Vec::new(),
         time_column: args.time,
         kinds: args.kind.into_iter().collect(),
         parents: args.parent,
         description: args.description,
         from: args.from,
         until: args.until,
+        reading,
+        columns: SourceColumns::Any,
     };
+    let latest = latest(&registration.name, registry).await?;
+    preview::print(&args.files, &registration, latest.as_ref())?;
+    registration.sources = upload(registry, &args.files).await?;
     let reading = output::bar(0, "{spinner} registering the rows {elapsed}");
     reading.enable_steady_tick(std::time::Duration::from_millis(100));
     let mut registered = registry.register_dataset(&registration, idempotency_key.clone()).await;
@@ -119,6 +131,15 @@ async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion>
     }
     reading.finish_and_clear();
     Ok(registered?)
+}
+
+/// The latest version of a dataset, if there is one.
+async fn latest(name: &DatasetName, registry: &Registry) -> Result<Option<DatasetVersion>> {
+    match registry.dataset(name, None).await {
+        Ok(version) => Ok(Some(version)),
+        Err(error) if error.reason() == "NOT_FOUND" => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn upload(registry: &Registry, files: &[PathBuf]) -> Result<Vec<Source>> {

@@ -18,6 +18,7 @@ use super::{
     failures::Failures,
     file, output, parse, tensor,
 };
+use crate::reading::ReadArgs;
 
 /// The arguments of `rekindle predict`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     /// What the requests are sent for: test (trials, which are not monitored), live, or replay (rows of the past, which are monitored)
     #[arg(long, value_name = "TRAFFIC", default_value_t = Traffic::Test)]
     traffic: Traffic,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 /// Predicts. Returns whether every row of a file was answered.
@@ -66,7 +69,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         print(vec![args.answer(replica, request).await?], global);
         return Ok(true);
     };
-    let table = file::read(path)?;
+    let table = file::read(path, &args.reading.options(None)?)?;
     let encoder = RowEncoder::new(&metadata, &table, None)?;
     let (mut answers, mut failures) = (Vec::new(), Failures::default());
     for row in 0..table.rows().min(args.rows) {

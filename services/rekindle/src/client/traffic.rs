@@ -13,6 +13,7 @@ use super::{
     parse,
     replay::{self, Options, Outcomes, Progress, Replay},
 };
+use crate::reading::ReadArgs;
 
 /// A replay.
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,8 @@ pub(crate) struct Args {
     /// Replay only rows before this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     until: Option<chrono::DateTime<chrono::Utc>>,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 /// Replays a file. Returns whether every request was answered.
@@ -59,7 +62,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let (model, monitor) = (args.model.clone(), platform.monitor());
     // The notes are best effort: a replay needs the replicas alone.
     let before = monitor.capture_status(&model).await.ok();
-    let table = file::read(&args.file)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
+    let reading = args.reading.options(Some(&args.time))?;
+    let table =
+        file::read(&args.file, &reading)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
     let bar = output::bar(table.rows() as u64, "{msg} {bar:30} {pos}/{len} rows, {per_sec}, {eta} left");
     let outcomes = args.target.as_ref().map(|target| Outcomes {
         target: target.clone(),

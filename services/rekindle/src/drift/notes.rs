@@ -1,22 +1,19 @@
 //! Notes on how a source was read.
 
-use rekindle_dataset::Stray;
+use rekindle_dataset::Spelling;
 use rekindle_drift_report::DataSource;
 use rekindle_statistics::profile::{Column, ColumnProfile, Profile};
-
-/// A numeric column is read as text because of one value.
-pub(super) fn of_stray(stray: &Stray) -> String {
-    let Stray { column, value } = stray;
-    format!(
-        "{column:?} is read as text since it has the value {value:?}; if that stands for a missing value, use --missing"
-    )
-}
 
 /// Some values of a column are not of its kind; `example` is one of them.
 pub(super) fn of_unreadable(column: &Column, example: &str) -> Option<String> {
     let Column { name, profile } = column;
     let rows = profile.unreadable();
-    (rows > 0).then(|| format!("{name:?} is {}, but {rows} of its values are not, such as {example:?}", profile.kind()))
+    let is_numeric = matches!(profile, ColumnProfile::Numeric(_));
+    let spelling = Spelling::of(example).filter(|_| is_numeric).map(|spelling| format!(", a number {spelling}"));
+    let spelling = spelling.unwrap_or_default();
+    (rows > 0).then(|| {
+        format!("{name:?} is {}, but {rows} of its values are not, such as {example:?}{spelling}", profile.kind())
+    })
 }
 
 /// Columns that a profile, made without the reference, has in another kind.

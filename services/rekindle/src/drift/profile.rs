@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result};
 use rekindle_drift_report::{DataSource, printable, profile_table};
 use rekindle_statistics::profile::BUCKETS;
 
-use super::{
-    output_file::OutputFile,
-    selection::Selection,
-    source::{CsvFormat, Reader},
+use super::{output_file::OutputFile, selection::Selection, source::Reader};
+use crate::{
+    client::output::{self, Format},
+    reading::ReadArgs,
 };
-use crate::client::output::{self, Format};
 
 /// The arguments of `rekindle profile`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +27,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    csv: CsvFormat,
+    reading: ReadArgs,
     /// Print no progress bar and no notes
     #[arg(long, short)]
     quiet: bool,
@@ -66,7 +65,8 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
 
 fn read(args: &Args) -> Result<DataSource> {
     let bar = super::progress(args.quiet, [args.file.as_path()]);
-    let reader = Reader { buckets: BUCKETS, format: &args.csv, bar: &bar };
+    let reading = args.reading.options(None)?;
+    let reader = Reader { buckets: BUCKETS, reading: &reading, bar: &bar };
     let source = match &args.like {
         Some(reference) => reader.like(&args.file, reader.kinds(reference)?),
         None => reader.reference(&args.file, &args.selection),

@@ -9,12 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
-use rekindle_dataset::{Error, Profiler, Progress, Scan, ScanBatch, ScanOptions};
-use rekindle_domain::ColumnKind;
+use rekindle_dataset::{Profiler, Progress, Scan, ScanBatch, ScanOptions, check_formats};
+use rekindle_domain::{ColumnKind, dataset::ReadOptions};
 use rekindle_drift_report::{DataSource, SkipReason, SkippedColumn};
 use rekindle_statistics::profile::{ColumnProfile, Profile};
 
 use super::{notes, selection::Selection};
+use crate::reading;
 
 /// Bytes at the start of a file within which a profile states its format.
 const OPENING: u64 = 4096;
@@ -27,27 +28,8 @@ const LARGEST_PROFILE: u64 = 256 << 20;
 pub(super) struct Reader<'a> {
     /// Different values that the profile of a numeric column keeps.
     pub buckets: usize,
-    pub format: &'a CsvFormat,
+    pub reading: &'a ReadOptions,
     pub bar: &'a ProgressBar,
-}
-
-/// The format of CSV files.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct CsvFormat {
-    /// Field delimiter of CSV files, e.g. ';', or the word tab
-    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = separator)]
-    separator: u8,
-    /// Texts that stand for a missing value in CSV files, in addition to the empty field, e.g. NA,null
-    #[arg(long, value_name = "TEXT,..", value_delimiter = ',')]
-    missing: Vec<String>,
-}
-
-fn separator(text: &str) -> Result<u8> {
-    match text.as_bytes() {
-        _ if text == "tab" => Ok(b'\t'),
-        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n".contains(byte) => Ok(*byte),
-        _ => bail!("expected one ASCII character, such as ; or |, or the word tab"),
-    }
 }
 
 impl Reader<'_> {
@@ -58,9 +40,11 @@ impl Reader<'_> {
             return stored(path, selection);
         }
         let mut scan = self.open(path, None)?;
+        check_formats(self.reading, scan.columns().iter().map(|column| column.name.as_str()))
+            .map_err(|error| reading::failed(path, error))?;
         let mut skipped = skipped_by(&scan);
-        let mut notes: Vec<String> =
-            scan.strays().iter().filter(|stray| selection.takes(&stray.column)).map(notes::of_stray).collect();
+        let noted = scan.notes().iter().filter(|note| selection.takes(&note.column));
+        let mut notes: Vec<String> = noted.map(ToString::to_string).collect();
         if !selection.is_all() {
             let own = kinds_of(&scan);
             let kinds = selection.kinds(&own, &name)?;
@@ -111,15 +95,10 @@ impl Reader<'_> {
         self.bar.set_message(path.display().to_string());
         let start = self.bar.position();
         let size = size(path);
-        let CsvFormat { separator, missing } = self.format;
-        let missing = missing.iter().cloned().collect();
-        let options = ScanOptions { expected, separator: *separator, missing, ..ScanOptions::default() };
+        let options = ScanOptions { expected, reading: self.reading.clone(), ..ScanOptions::default() };
         let scan = Scan::open(path, &options, &mut |progress| self.bar.set_position(start + part(size, progress)));
         self.bar.set_position(start);
-        scan.map_err(|error| {
-            let option = if matches!(error, Error::Separator { .. }) { ": --separator" } else { "" };
-            anyhow::Error::new(error).context(format!("{}{option}", path.display()))
-        })
+        scan.map_err(|error| reading::failed(path, error))
     }
 
     /// Calls `visitor` with every batch of the columns in `kinds`.
