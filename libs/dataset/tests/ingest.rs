@@ -9,16 +9,25 @@ mod refused;
 #[path = "ingest/support.rs"]
 mod support;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow::{
-    array::{ArrayRef, AsArray as _, Decimal128Array, Float64Array, Int64Array, StringArray, UInt64Array},
+    array::{
+        ArrayRef, AsArray as _, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt64Array,
+        new_null_array,
+    },
     datatypes::{DataType, Int64Type},
 };
 use chrono::DateTime;
 use proptest::prelude::*;
 use rekindle_dataset::{Error, IngestOptions, Limits, Part, Table, content_digest, summarise, write_parquet};
-use rekindle_domain::{ColumnKind, dataset::FileFormat};
+use rekindle_domain::{
+    ColumnKind,
+    dataset::{FileFormat, SourceColumns},
+};
 
 use self::support::{Input, ingested, options, parquet_of, read_all, table_of};
 
@@ -31,7 +40,7 @@ fn sources_are_joined_converted_sorted_and_cut() {
     let day = |day: i64| DateTime::from_timestamp(1_356_998_400 + (day - 1) * 86_400, 0);
     let made =
         ingested(&inputs, &IngestOptions { time_column: Some("at".into()), until: day(3), ..options() }).unwrap();
-    assert_eq!(made.schema.names().collect::<Vec<_>>(), ["at", "n", "word"]);
+    assert_eq!(made.schema.names().collect::<Vec<_>>(), ["at", "n", "word", "only", "extra"]);
     assert_eq!((made.rows, made.time_range), (3, day(1).zip(day(2))));
     let table = table_of(&made);
     assert_eq!(
@@ -131,9 +140,9 @@ fn a_text_that_repeats_is_expanded_batch_by_batch() {
 
 #[test]
 fn types_without_canonical_form_are_refused_by_name() {
-    let decimal = Decimal128Array::from(vec![150]).with_precision_and_scale(9, 2).unwrap();
+    let bytes = BinaryArray::from_vec(vec![b"x"]);
     for (file, words) in [
-        (parquet_of(vec![("price", Arc::new(decimal) as ArrayRef)]), "store it as a 64-bit float"),
+        (parquet_of(vec![("pixels", Arc::new(bytes) as ArrayRef)]), "store text as strings, or drop the column"),
         (
             parquet_of(vec![("id", Arc::new(UInt64Array::from(vec![1, u64::MAX])) as ArrayRef)]),
             "row 1: 18446744073709551615",
@@ -155,11 +164,27 @@ fn joined(inputs: &[Input], options: &IngestOptions, texts: &[String]) -> Option
     });
     let declared: Vec<String> = declared.collect();
     let texts = [texts, &declared].concat();
-    let tables: Vec<Table> = inputs.iter().map(|input| input.table_with(&texts)).collect::<Result<_, _>>().ok()?;
+    let mut tables: Vec<Table> = inputs.iter().map(|input| input.table_with(&texts)).collect::<Result<_, _>>().ok()?;
+    if options.columns == SourceColumns::Any {
+        let names: BTreeSet<String> = tables.iter().flat_map(|table| table.schema.names().map(str::to_owned)).collect();
+        tables = tables.iter().map(|table| padded(table, &names)).collect();
+    }
     let table = if tables.len() == 1 { tables[0].clone() } else { Table::concat(&tables).ok()? };
     let declared = declared.into_iter().filter(|name| table.schema.column(name).is_some());
     let table = table.with_kinds(&declared.map(|name| (name, ColumnKind::Categorical)).collect()).ok()?;
     table.with_kinds(&options.kinds).ok()
+}
+
+/// A table with columns of missing values for the names that it lacks.
+fn padded(table: &Table, names: &BTreeSet<String>) -> Table {
+    let mut columns: Vec<(String, ArrayRef)> =
+        table.schema.names().map(|name| (name.to_owned(), table.column(name).unwrap().clone())).collect();
+    let absent = names.iter().filter(|name| table.schema.column(name).is_none());
+    columns.extend(absent.map(|name| (name.clone(), new_null_array(&DataType::Utf8, table.rows()))));
+    Table::from_batch(
+        &RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap(),
+    )
+    .unwrap()
 }
 
 /// What ingestion must give, by way of tables.
@@ -203,12 +228,16 @@ fn any_options() -> impl Strategy<Value = IngestOptions> {
     let bound = prop::option::of(
         (0..30_i64).prop_map(|day| DateTime::from_timestamp(1_356_998_400 + day * 86_400, 0).unwrap()),
     );
-    (kind, any::<bool>(), bound.clone(), bound).prop_map(|(kind, is_ordered, from, until)| IngestOptions {
-        kinds: kind.map(|kind| ("a".to_owned(), kind)).into_iter().collect(),
-        time_column: is_ordered.then(|| "at".to_owned()),
-        from: from.filter(|_| is_ordered),
-        until: until.filter(|_| is_ordered),
-        ..options()
+    let columns = prop::sample::select(vec![SourceColumns::Any, SourceColumns::Common]);
+    (kind, any::<bool>(), bound.clone(), bound, columns).prop_map(|(kind, is_ordered, from, until, columns)| {
+        IngestOptions {
+            columns,
+            kinds: kind.map(|kind| ("a".to_owned(), kind)).into_iter().collect(),
+            time_column: is_ordered.then(|| "at".to_owned()),
+            from: from.filter(|_| is_ordered),
+            until: until.filter(|_| is_ordered),
+            ..options()
+        }
     })
 }
 

@@ -48,6 +48,8 @@ fn a_csv_of_100_mb_takes_bounded_memory() {
     let megabytes = std::env::var("MEGABYTES").map_or(MEGABYTES, |text| text.parse().expect("a number"));
     let file = Section::whole(csv(megabytes * 1_000_000)).expect("its size is known");
     let options = IngestOptions {
+        reading: Default::default(),
+        columns: Default::default(),
         kinds: [].into(),
         time_column: Some("at".to_owned()),
         from: None,

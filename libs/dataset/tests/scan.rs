@@ -26,7 +26,7 @@ use rekindle_dataset::{
     Error, Progress, Scan, ScanBatch, ScanOptions, SkipReason, Table, canonical_timestamp, read_csv, read_parquet,
     write_parquet,
 };
-use rekindle_domain::ColumnKind;
+use rekindle_domain::{ColumnKind, dataset::ReadOptions};
 
 fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -76,8 +76,6 @@ fn assert_same_as_read_csv(csv: &str, options: &ScanOptions) {
     match (read_csv(text(csv)), whole(&text(csv), options)) {
         (Ok(read), Ok(scanned)) => assert_eq!(scanned, read, "{csv:?} {options:?}"),
         (Err(_), Err(_)) if csv.trim().is_empty() => {}
-        // A table refuses a column without a name, where a scan names it by its position.
-        (Err(Error::ColumnName { name, .. }), _) if name.is_empty() => {}
         (Err(read), Err(scanned)) => assert_eq!(scanned.to_string(), read.to_string(), "{csv:?} {options:?}"),
         (read, scanned) => panic!("{csv:?} {options:?}: {scanned:?} instead of {read:?}"),
     }
@@ -351,8 +349,9 @@ fn parquet_is_read_in_every_compression() {
 
 #[test]
 fn the_delimiter_and_the_missing_texts_are_options() {
-    let options =
-        ScanOptions { separator: b';', missing: ["NA", "-"].map(str::to_owned).into(), ..ScanOptions::default() };
+    let missing = ["NA", "-"].map(str::to_owned).into();
+    let reading = ReadOptions { separator: b';', missing, ..ReadOptions::default() };
+    let options = ScanOptions { reading, ..ScanOptions::default() };
     let scanned = whole(&text("n;s\n1;x\nNA;\"y;z\"\n-3;-\n"), &options).unwrap();
     assert_eq!(scanned, read_csv(text("n,s\n1,x\n,y;z\n-3,\n")).unwrap());
     for (header, found) in [("a;b", ';'), ("a\tb", '\t'), ("a|b", '|')] {
@@ -360,26 +359,6 @@ fn the_delimiter_and_the_missing_texts_are_options() {
         assert!(matches!(error, Error::Separator { found: reported, .. } if reported == found), "{error}");
     }
     assert_eq!(batches(&text("a;b,c\n1,2\n"), &ScanOptions::default()).unwrap().len(), 1);
-}
-
-#[test]
-fn a_column_without_a_name_is_named_by_its_position() {
-    let scan = Scan::of_bytes(text(",a\n0,x\n1,y\n"), &ScanOptions::default()).unwrap();
-    assert_eq!(scan.columns().iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["column 1", "a"]);
-}
-
-#[test]
-fn non_numeric_values_of_nearly_numeric_columns_are_reported() {
-    let strays = |csv: &str| -> Vec<(String, String)> {
-        let scan = Scan::of_bytes(text(csv), &ScanOptions::default()).unwrap();
-        scan.strays().iter().map(|stray| (stray.column.clone(), stray.value.clone())).collect()
-    };
-    let rows = |first: &str| format!("n,s\n{first},a\n") + &"1.5,b\n".repeat(20);
-    assert_eq!(strays(&rows("n/a")), [("n".to_owned(), "n/a".to_owned())]);
-    assert_eq!(strays(&(rows("7") + "?,c\n")), [("n".to_owned(), "?".to_owned())]);
-    assert_eq!(strays(&rows("7")), []);
-    assert_eq!(strays("n,s\nx,1\n1,y\nz,2\n"), [], "half of the values are not numeric");
-    assert_eq!(strays(&rows("09967")), [], "codes are text by intent");
 }
 
 #[test]
@@ -393,13 +372,6 @@ fn large_whole_numbers_are_rounded_where_the_numeric_kind_is_expected() {
         (u64::MAX as f64, 12_345_678_901_234_567_890_123.0, 1.5)
     );
     assert_eq!((batch.unparsable, batch.examples), (vec![1], vec![Some("0123".to_owned())]));
-}
-
-#[test]
-fn gzip_is_recognised() {
-    let file = path("scan.csv.gz");
-    std::fs::write(&file, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
-    assert!(matches!(Scan::open(&file, &ScanOptions::default(), &mut |_| ()), Err(Error::Compressed)));
 }
 
 /// One file can be decoded while another is profiled.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 use bytes::Bytes;
 use chrono::DateTime;
 use rekindle_dataset::{IngestOptions, Ingested, Table, content_digest, summarise, write_parquet};
-use rekindle_domain::{ColumnKind, Digest, dataset::FileFormat};
+use rekindle_domain::{
+    ColumnKind, Digest,
+    dataset::{FileFormat, SourceColumns},
+};
 
 use crate::support::{Input, ingested, options, read_all, table_of};
 
@@ -120,7 +123,8 @@ fn of_joined_sources() {
     let second = Input::csv(&mixed(1000));
     let parquet = Input { bytes: write_parquet(&second.table().unwrap()).unwrap(), format: FileFormat::Parquet };
     for second in [second, parquet] {
-        let made = ingested(&[first.clone(), second], &options()).unwrap();
+        let options = IngestOptions { columns: SourceColumns::Common, ..options() };
+        let made = ingested(&[first.clone(), second], &options).unwrap();
         let content = "ec3fd03e093fb1160595d8ccd54763474884977aba6d0d58aeda7ac8550fd6b6";
         let parquet = "fe522b6fa67b4f0ac82e0b2cd448003eef0a2d93e0e892ef9387ac51a85ed48a";
         has(&made, 1002, content, parquet);

@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use rekindle_dataset::{
     Error, IngestError, IngestOptions, Ingested, Limits, Section, Table, ingest, read_csv, read_parquet,
 };
-use rekindle_domain::dataset::FileFormat;
+use rekindle_domain::dataset::{FileFormat, ReadOptions, SourceColumns};
 
 /// A file.
 #[derive(Debug, Clone)]
@@ -77,6 +77,8 @@ pub(crate) fn options() -> IngestOptions {
         time_column: None,
         from: None,
         until: None,
+        reading: ReadOptions::default(),
+        columns: SourceColumns::Any,
         limits: Limits::default(),
         scratch: std::env::temp_dir(),
     }
