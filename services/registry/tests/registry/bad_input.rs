@@ -2,8 +2,8 @@
 
 use rekindle_proto::registry::{
     ColumnKind, CreateRunRequest, DownloadRequest, GetRunRequest, GetVersionRequest, ListDatasetsRequest,
-    ListRunsRequest, LogMetricsRequest, Metric, RegisterVersionRequest, ReportRunRequest, RunReport, SetAliasRequest,
-    UploadRequest,
+    ListRunsRequest, LogMetricsRequest, Metric, ReadOptions, RegisterVersionRequest, ReportRunRequest, RunReport,
+    SetAliasRequest, UploadRequest,
 };
 use tonic::Code;
 
@@ -19,7 +19,7 @@ type Spoiled = (&'static str, fn(&mut RegisterVersionRequest));
 
 async fn datasets_name_the_field(sandbox: Sandbox) {
     let good = sandbox.csv("flights", "when,a\n2013-01-01 00:00:00,1\n").await;
-    let spoiled: [Spoiled; 12] = [
+    let spoiled: [Spoiled; 15] = [
         ("idempotency_key", |request| request.idempotency_key.clear()),
         ("idempotency_key", |request| request.idempotency_key = "x".repeat(129)),
         ("name", |request| request.name = "Flights".into()),
@@ -32,7 +32,13 @@ async fn datasets_name_the_field(sandbox: Sandbox) {
         ("kinds[a]", |request| request.kinds = [("a".into(), 77)].into()),
         ("kinds", |request| request.kinds = [("none".into(), ColumnKind::Boolean.into())].into()),
         ("parents[0]", |request| request.parents.push("flights/1".into())),
+        ("reading.separator", |request| reading(request).separator = "ab".into()),
+        ("reading.time_formats", |request| reading(request).time_formats = [("none".into(), 1)].into()),
+        ("columns", |request| request.columns = 99),
     ];
+    fn reading(request: &mut RegisterVersionRequest) -> &mut ReadOptions {
+        request.reading.get_or_insert_default()
+    }
     for (field, spoil) in spoiled {
         let mut request = RegisterVersionRequest { idempotency_key: key(), ..good.clone() };
         spoil(&mut request);

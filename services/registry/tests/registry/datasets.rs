@@ -1,7 +1,7 @@
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
-    ColumnKind, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest,
-    RegisterVersionRequest, Source,
+    ColumnKind, DatasetVersion, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest,
+    ListVersionsRequest, RegisterVersionRequest, Source, SourceColumns,
 };
 use tonic::Code;
 
@@ -58,10 +58,21 @@ async fn rows_are_ordered_cut_and_described(sandbox: Sandbox) {
 async fn sources_follow_one_another(sandbox: Sandbox) {
     let first = sandbox.dataset(sandbox.csv("first", "a,b\n1,x\n2,y\n").await).await;
     let mut both = sandbox.csv("both", "b,a,c\nz,3,9\n").await;
-    both.sources.insert(0, Source { digest: first.blob_digest, format: FileFormat::Parquet.into() });
-    let both = sandbox.dataset(both).await;
-    let names: Vec<_> = both.columns.iter().map(|column| column.name.as_str()).collect();
-    assert_eq!((names, both.rows), (vec!["a", "b"], 3));
+    let first_blob = first.blob_digest;
+    both.sources.insert(0, Source { digest: first_blob.clone(), format: FileFormat::Parquet.into() });
+    let common = RegisterVersionRequest {
+        idempotency_key: key(),
+        name: "common".into(),
+        columns: SourceColumns::Common.into(),
+        ..both.clone()
+    };
+    let names = |version: &DatasetVersion| version.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+    let both = sandbox.dataset(common).await;
+    assert_eq!((names(&both), both.rows), (vec!["a".to_owned(), "b".to_owned()], 3));
+    let mut any = sandbox.csv("any", "b,a,c\nz,3,9\n").await;
+    any.sources.insert(0, Source { digest: first_blob, format: FileFormat::Parquet.into() });
+    let any = sandbox.dataset(any).await;
+    assert_eq!((names(&any), any.columns[2].nullable), (["a", "b", "c"].map(str::to_owned).to_vec(), true));
     let whole = sandbox.dataset(sandbox.csv("whole", "a,b\n1,x\n2,y\n3,z\n").await).await;
     assert_eq!(whole.content_digest, both.content_digest, "the digest is of the content, not of the files");
 }

@@ -1,5 +1,7 @@
 //! Datasets, training, runs and models.
 
+use std::io::Write as _;
+
 use crate::{rows, world::World};
 
 /// `dataset register`, `list`, `show`.
@@ -22,6 +24,57 @@ pub(crate) fn datasets(world: &World) {
     let shown = world.json(&["dataset", "show", "trips"]);
     assert_eq!(shown["columns"][3]["kind"], "COLUMN_KIND_CATEGORICAL");
     assert_eq!((&shown["time_column"], &shown["description"]), (&"time".into(), &"first day".into()));
+}
+
+/// `dataset register` of files that are written otherwise, and of several files whose columns differ.
+pub(crate) fn files_as_people_write_them(world: &World) {
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).expect("compressed")
+    };
+    world.write("sales.csv.gz", &gzip(";day;price;sold\n0;31/12/2024;1,50;7\n1;01/01/2025;NA;-999\n"));
+    let register = ["dataset", "register", "sales", "sales.csv.gz", "--time", "day"];
+    assert!(world.error(1, &register).contains("is one field; if ';' is the field delimiter, set it"));
+    let separated = [&register[..], &["--separator", ";"]].concat();
+    let refused = world.error(1, &separated);
+    assert!(refused.contains("\"day\" is Utf8; expected a timestamp"), "{refused}");
+    let options = ["--time-format", "day-first", "--missing", "NA,-999"];
+    let registered = world.run(&[&separated[..], &options].concat());
+    assert_eq!(registered.code, 0, "{registered:?}");
+    assert!(registered.out.contains("sales version 1") && registered.out.contains("2024-12-31"), "{registered:?}");
+    for note in
+        ["\"column 1\" has no name of its own", "\"price\" is read as text since it has numbers with a decimal comma"]
+    {
+        assert!(registered.err.contains(&format!("note: sales.csv.gz: {note}")), "{registered:?}");
+    }
+    let shown = world.json(&["dataset", "show", "sales"]);
+    let types: Vec<_> =
+        shown["columns"].as_array().expect("columns").iter().map(|column| &column["data_type"]).collect();
+    assert_eq!(types, ["Int64", "Timestamp(ms)", "Utf8", "Int64"]);
+    assert_eq!((&shown["profile"][2]["missing"], &shown["profile"][3]["missing"]), (&"1".into(), &"1".into()));
+
+    world.write("jan.csv", "day,price,sold\n2025-01-01 10:30,1,7\n");
+    world.write("feb.csv", "day,price,store\n2025-02-01T10:30Z,2.5,x\n");
+    let joined = world.run(&["dataset", "register", "sales", "jan.csv", "feb.csv", "--time", "day"]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    for note in [
+        "jan.csv lacks store, missing in its rows",
+        "feb.csv lacks sold, missing in its rows",
+        "\"price\" becomes Float64: it is Int64 in jan.csv",
+        "columns that are not in sales/1: store",
+        "columns that are absent, but are in sales/1: column 1",
+        "\"price\" is Float64; it is Utf8 in sales/1",
+    ] {
+        assert!(joined.err.contains(&format!("note: {note}\n")), "{joined:?}");
+    }
+    world.write("infinite.csv", "x,y\n1.5,a\ninf,b\n");
+    let infinite = ["dataset", "register", "infinite", "infinite.csv"];
+    let refused = world.error(1, &infinite);
+    assert!(
+        refused.contains("column \"x\", row 1: inf is not a finite number; declare it as missing (inf)"),
+        "{refused}"
+    );
+    world.text(&[&infinite[..], &["--missing", "inf"]].concat());
 }
 
 /// `train`, `runs list`, `show`, `compare`. Returns the ids of two successful runs, which registered the versions 1 and 2 of `tips`.

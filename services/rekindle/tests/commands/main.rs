@@ -18,6 +18,7 @@ async fn every_client_command_runs_with_and_without_json() {
     let world = World::start(tempfile::tempdir().expect("a folder"), &["up"]).await;
     serving::the_platform_becomes_ready(&world);
     data::datasets(&world);
+    data::files_as_people_write_them(&world);
     let runs = data::runs(&world);
     data::models(&world, &runs);
     serving::policies(&world);

@@ -65,8 +65,8 @@ impl World {
     }
 
     /// Writes a file into the folder in which commands run.
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text).expect("a file");
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.folder.path().join(name), content).expect("a file");
     }
 
     /// Runs a command.
