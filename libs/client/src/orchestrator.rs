@@ -2,7 +2,7 @@
 
 use futures::{Stream, StreamExt as _};
 use rekindle_domain::{
-    ModelName, Policy, ReplicaState, WorkflowId,
+    IdPrefix, ModelName, Policy, ReplicaState, WorkflowId,
     deployment_status::DeploymentStatus,
     workflow::{Decision, WorkflowStatus},
 };
@@ -83,8 +83,17 @@ impl Orchestrator {
 
     /// One workflow.
     pub async fn workflow(&self, id: WorkflowId) -> Result<WorkflowStatus, Error> {
+        self.get_workflow(id.to_string()).await
+    }
+
+    /// The one workflow whose id begins so.
+    pub async fn find_workflow(&self, prefix: &IdPrefix) -> Result<WorkflowStatus, Error> {
+        self.get_workflow(prefix.to_string()).await
+    }
+
+    async fn get_workflow(&self, id: String) -> Result<WorkflowStatus, Error> {
         let operation = "read the workflow";
-        let request = proto::GetWorkflowRequest { id: id.to_string() };
+        let request = proto::GetWorkflowRequest { id };
         let call = || async { OrchestratorClient::new(self.0.stub()).get_workflow(request.clone()).await };
         workflow::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }

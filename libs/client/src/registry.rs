@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use rekindle_domain::{
-    Alias, AliasName, DatasetName, Digest, ExperimentName, ModelName, RunId,
+    Alias, AliasName, DatasetName, Digest, ExperimentName, IdPrefix, ModelName, RunId,
     alias::AliasMove,
     dataset::{DatasetRegistration, DatasetVersion},
     lineage::Lineage,
@@ -179,8 +179,17 @@ impl Registry {
 
     /// One run.
     pub async fn run(&self, id: RunId) -> Result<Run, Error> {
+        self.get_run(id.to_string()).await
+    }
+
+    /// The one run whose id begins so.
+    pub async fn find_run(&self, prefix: &IdPrefix) -> Result<Run, Error> {
+        self.get_run(prefix.to_string()).await
+    }
+
+    async fn get_run(&self, id: String) -> Result<Run, Error> {
         let operation = "read the run";
-        let request = proto::GetRunRequest { id: id.to_string() };
+        let request = proto::GetRunRequest { id };
         let call = || async { RunsClient::new(self.0.stub()).get_run(request.clone()).await };
         run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }

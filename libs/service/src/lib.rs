@@ -6,6 +6,7 @@
 //! - UNAVAILABLE means that a retry can help; a fault is INTERNAL, its cause stays in the log, and both name the same id;
 //! - a creating call has one effect per principal's namespace, method and idempotency key.
 
+mod abbreviation;
 mod call;
 mod chain;
 mod fault;
@@ -13,6 +14,7 @@ mod intent;
 mod request_error;
 
 pub use self::{
+    abbreviation::only,
     call::Call,
     chain::chain,
     fault::{Fault, fault, unavailable},

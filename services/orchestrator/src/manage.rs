@@ -1,7 +1,7 @@
 //! What callers do with workflows: start, pause, resume, cancel, and decide on a challenger.
 
-use rekindle_domain::{ModelName, Trigger, WorkflowId, WorkflowState, workflow::Decision};
-use rekindle_service::{Call, Intent};
+use rekindle_domain::{IdPrefix, ModelName, Trigger, WorkflowId, WorkflowState, workflow::Decision};
+use rekindle_service::{Call, Intent, only};
 use rekindle_store::in_transaction;
 use sea_orm::DatabaseTransaction;
 use serde::Deserialize;
@@ -16,6 +16,14 @@ use crate::{
 /// A workflow by its id.
 pub(crate) async fn get(core: &Core, id: WorkflowId) -> Result<Workflow, Error> {
     workflows::get(&core.db, id).await?.ok_or_else(|| Error::not_found("workflow", id))
+}
+
+/// The one workflow whose id begins so.
+pub(crate) async fn find(core: &Core, prefix: &IdPrefix) -> Result<Workflow, Error> {
+    let mut found = workflows::beginning_with(&core.db, prefix, 2).await?;
+    let ids: Vec<WorkflowId> = found.iter().map(|workflow| workflow.id).collect();
+    only("workflow", prefix, &ids)?;
+    Ok(found.remove(0))
 }
 
 /// Starts a workflow manually, once per intent. Triggers and cooldown do not apply.

@@ -87,7 +87,8 @@ impl Orchestrator for Rpc {
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let (_, request) = Call::open(request)?;
-        let workflow = manage::get(&self.core, id(&request.id)?).await?;
+        let prefix = field::parse("id", &request.id).map_err(Error::from)?;
+        let workflow = manage::find(&self.core, &prefix).await?;
         self.answer(&workflow).await
     }
 

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    ExperimentName, Namespace, RunId,
+    ExperimentName, IdPrefix, Namespace, RunId,
     event::Fact,
     run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
 };
-use rekindle_service::{Call, Intent, RequestError};
+use rekindle_service::{Call, Intent, RequestError, only};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::Value;
@@ -86,6 +86,14 @@ fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Lea
 pub(crate) async fn get(db: &DatabaseConnection, id: RunId) -> Result<Run, Error> {
     let leased = store::runs::get(db, id).await?.ok_or_else(|| Error::not_found("run", id))?;
     Ok(with_metrics(db, vec![leased]).await?.remove(0))
+}
+
+/// The one run whose id begins so, with the last point of each metric.
+pub(crate) async fn find(db: &DatabaseConnection, prefix: &IdPrefix) -> Result<Run, Error> {
+    let found = store::runs::beginning_with(db, prefix, 2).await?;
+    let ids: Vec<RunId> = found.iter().map(|leased| leased.run.id).collect();
+    only("run", prefix, &ids)?;
+    Ok(with_metrics(db, found).await?.remove(0))
 }
 
 /// Runs of one experiment or of a namespace, newest first, with the last point of each metric.
@@ -212,6 +220,9 @@ pub(crate) async fn log_metrics(
     .await
 }
 
+/// Names that the refusal of an unknown metric lists.
+const NAMES: u64 = 100;
+
 /// The points of one metric, by step, after a step, at most `limit`.
 pub(crate) async fn metric_history(
     db: &DatabaseConnection,
@@ -223,7 +234,20 @@ pub(crate) async fn metric_history(
     if store::runs::get(db, id).await?.is_none() {
         return Err(Error::not_found("run", id));
     }
-    Ok(store::runs::metric_history(db, id, name, after, limit).await?)
+    let points = store::runs::metric_history(db, id, name, after, limit).await?;
+    if points.is_empty() && after.is_none() {
+        return Err(unknown_metric(name, &store::runs::metric_names(db, id, NAMES).await?));
+    }
+    Ok(points)
+}
+
+/// A name without a point is not that of a metric.
+fn unknown_metric(name: &str, known: &[String]) -> Error {
+    let expected = match known {
+        [] => "the run has no metrics yet".to_owned(),
+        known => format!("expected one of {}", known.join(", ")),
+    };
+    Error::invalid("name", format!("is {name:?}: {expected}"))
 }
 
 /// Marks the run as lost if its lease has expired by the time of the call; returns whether it had.

@@ -1,7 +1,7 @@
 //! Workflows and the states they went through.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{ModelName, Namespace, WorkflowId, WorkflowState, workflow::WorkflowStep};
+use rekindle_domain::{IdPrefix, ModelName, Namespace, WorkflowId, WorkflowState, workflow::WorkflowStep};
 use rekindle_store::{page::Page, within};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -19,6 +19,17 @@ use crate::{Error, workflow::Workflow};
 /// A workflow.
 pub(crate) async fn get(db: &impl ConnectionTrait, id: WorkflowId) -> Result<Option<Workflow>, Error> {
     Entity::find_by_id(id.uuid()).one(db).await?.map(read).transpose()
+}
+
+/// Workflows whose id begins so, by id.
+pub(crate) async fn beginning_with(
+    db: &impl ConnectionTrait,
+    prefix: &IdPrefix,
+    limit: u64,
+) -> Result<Vec<Workflow>, Error> {
+    let (first, last) = prefix.range();
+    let query = Entity::find().filter(Column::Id.between(first, last)).order_by_asc(Column::Id).limit(limit);
+    query.all(db).await?.into_iter().map(read).collect()
 }
 
 /// Every workflow that has not ended.

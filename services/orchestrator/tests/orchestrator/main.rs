@@ -8,7 +8,8 @@ mod world;
 
 use rekindle_client::{PageRequest, orchestrator::DeployRequest, orchestrator::WorkflowChange};
 use rekindle_domain::{
-    AliasName, Policy, WorkflowState, deployment_status::RolloutOutcome, workflow::Decision, workflow::WorkflowStep,
+    AliasName, Policy, WorkflowId, WorkflowState, deployment_status::RolloutOutcome, workflow::Decision,
+    workflow::WorkflowStep,
 };
 use rekindle_testkit::eventually;
 use tonic::Code;
@@ -25,6 +26,7 @@ async fn a_workflow_replaces_the_champion(world: World) {
     assert!(done.serving_everywhere_at.is_some() && done.ended_at.is_some());
     let states: Vec<WorkflowState> = done.steps.iter().map(|step: &WorkflowStep| step.state).collect();
     assert_eq!(states.len(), 7, "{states:?}");
+    abbreviated(&world, done.id).await;
     world.settled(3, RolloutOutcome::Completed).await;
     assert_eq!(world.serving().await, [3, 3, 3]);
     assert_eq!([AliasName::champion(), AliasName::challenger()].map(|name| world.alias(&name)), [Some(3); 2]);
@@ -32,6 +34,14 @@ async fn a_workflow_replaces_the_champion(world: World) {
         world.peers.state().watch.as_ref().map(|_| ()).ok_or_else(|| "none".to_owned())
     })
     .await;
+}
+
+/// The workflow is found by the first digits of its id, and another id is not.
+async fn abbreviated(world: &World, id: WorkflowId) {
+    let find = async |digits: &str| world.client().find_workflow(&digits.parse().expect(digits)).await;
+    assert_eq!(find(&id.to_string()[..13]).await.expect("the only one").id, id);
+    let absent = find("ffff").await.expect_err("no workflow");
+    assert!(absent.is_not_found(), "{absent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,7 @@ impl Runs for App {
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<proto::Run>, Status> {
         let (_, request) = Call::open(request)?;
-        Ok(answer(&run::get(&self.0.db, parse("id", &request.id)?).await?))
+        Ok(answer(&run::find(&self.0.db, &parse("id", &request.id)?).await?))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    ExperimentName, Namespace, RunId,
+    ExperimentName, IdPrefix, Namespace, RunId,
     run::{Metric, Run, RunStatus},
 };
 use rekindle_store::within;
@@ -36,6 +36,24 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, leased: &Leased) -> Resul
 /// One run, without its metrics.
 pub(crate) async fn get(db: &impl ConnectionTrait, id: RunId) -> Result<Option<Leased>, DbErr> {
     run::Entity::find_by_id(id.uuid()).one(db).await?.map(noun).transpose()
+}
+
+/// Runs whose id begins so, by id, without their metrics.
+pub(crate) async fn beginning_with(
+    db: &impl ConnectionTrait,
+    prefix: &IdPrefix,
+    limit: u64,
+) -> Result<Vec<Leased>, DbErr> {
+    let (first, last) = prefix.range();
+    let query = run::Entity::find().filter(run::Column::Id.between(first, last));
+    query.order_by_asc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
+}
+
+/// The names of the metrics of a run.
+pub(crate) async fn metric_names(db: &impl ConnectionTrait, id: RunId, limit: u64) -> Result<Vec<String>, DbErr> {
+    let query = run_metric::Entity::find().select_only().column(run_metric::Column::Name).distinct();
+    let query = query.filter(run_metric::Column::RunId.eq(id.uuid())).order_by_asc(run_metric::Column::Name);
+    query.limit(limit).into_tuple().all(db).await
 }
 
 /// Writes a run over the revision that was read; returns whether it was written.

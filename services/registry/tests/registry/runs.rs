@@ -7,14 +7,15 @@ use tonic::{Code, Status};
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, key, reason, run_id},
+    sandbox::{Sandbox, blamed, key, reason, run_id},
 };
 
 on_both!(
     a_run_goes_through_its_lifecycle_with_events,
     a_run_without_heartbeat_is_lost_and_may_be_started_again,
     metrics_are_replaced_by_step,
-    runs_are_listed
+    runs_are_listed,
+    an_id_can_be_abbreviated_while_one_run_is_meant
 );
 
 async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
@@ -102,6 +103,9 @@ async fn metrics_are_replaced_by_step(sandbox: Sandbox) {
     history.extend(page.metrics);
     let history: Vec<_> = history.iter().map(|point| (point.step, point.value)).collect();
     assert_eq!(history, [(1, 0.9), (2, 0.75), (3, 0.7)]);
+    let request = GetMetricHistoryRequest { run_id: run.id.clone(), name: "lost".into(), ..Default::default() };
+    let unknown = sandbox.runs.clone().get_metric_history(request).await.expect_err("no such metric");
+    assert_eq!(unknown.message(), "name: is \"lost\": expected one of auc, loss");
     let got = sandbox.runs.clone().get_run(GetRunRequest { id: run.id }).await.expect("there").into_inner();
     let last: Vec<_> = got.metrics.iter().map(|point| (point.name.as_str(), point.value)).collect();
     assert_eq!(last, [("auc", 0.6), ("loss", 0.7)]);
@@ -122,4 +126,30 @@ async fn runs_are_listed(sandbox: Sandbox) {
     assert_eq!(list("a", token).await, (vec![made[0].clone()], String::new()));
     assert_eq!(list("", String::new()).await.0, [made[3].clone(), made[2].clone()]);
     assert_eq!(list("none", String::new()).await.0, Vec::<String>::new());
+}
+
+async fn an_id_can_be_abbreviated_while_one_run_is_meant(sandbox: Sandbox) {
+    let ids = ["0198aaaa-0000-7000-8000-000000000001", "0198aaab-0000-7000-8000-000000000002"];
+    for id in ids {
+        let request = CreateRunRequest {
+            idempotency_key: key(),
+            id: id.into(),
+            experiment: "flights".into(),
+            ..Default::default()
+        };
+        sandbox.runs.clone().create_run(request).await.expect("created");
+    }
+    let get = async |id: &str| sandbox.runs.clone().get_run(GetRunRequest { id: id.into() }).await;
+    for (prefix, id) in [("0198aaaa", ids[0]), ("0198AAAB-0000-7", ids[1]), (ids[1], ids[1])] {
+        assert_eq!(get(prefix).await.expect(prefix).into_inner().id, id);
+    }
+    let both = get("0198aaa").await.expect_err("two runs");
+    assert_eq!((both.code(), blamed(&both).as_str()), (Code::InvalidArgument, "id"));
+    assert!(ids.iter().all(|id| both.message().contains(id)), "{both}");
+    let none = get("0198aaac").await.expect_err("no run");
+    assert_eq!((none.code(), reason(&none, "resource").1.as_str()), (Code::NotFound, "run"));
+    assert!(none.message().contains("0198aaac"), "{none}");
+    for short in ["", "019", "flights"] {
+        assert_eq!(blamed(&get(short).await.expect_err(short)), "id");
+    }
 }

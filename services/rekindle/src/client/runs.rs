@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use clap::Subcommand;
 use rekindle_client::{Registry, wire::run};
-use rekindle_domain::{ExperimentName, RunId, run::Run};
+use rekindle_domain::{ExperimentName, IdPrefix, RunId, run::Run};
 
 use super::{
     Global,
@@ -26,18 +26,18 @@ pub(crate) enum Command {
     },
     /// Show a run with its params, metrics and outputs
     Show {
-        /// Run id
-        id: RunId,
+        /// Run id, or its first digits
+        id: IdPrefix,
         /// Show every step of this metric instead
         #[arg(long, value_name = "METRIC")]
         history: Option<String>,
     },
     /// Compare runs side by side: all metrics, and the params that differ
-    #[command(after_help = "Example:\n  rekindle runs compare 0199a… 0199b…")]
+    #[command(after_help = "Example:\n  rekindle runs compare 0199a7c2 0199b1d4")]
     Compare {
-        /// Run ids
+        /// Run ids, or their first digits
         #[arg(required = true, num_args = 2..)]
-        ids: Vec<RunId>,
+        ids: Vec<IdPrefix>,
     },
 }
 
@@ -48,8 +48,10 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
             let runs = limit.fetch(async |page| registry.runs(experiment.as_ref(), page).await).await?;
             list(&runs, format);
         }
-        Command::Show { id, history: None } => format.one(&registry.run(id).await?, run::to_json, fields),
-        Command::Show { id, history: Some(metric) } => history(&registry, id, &metric, format).await?,
+        Command::Show { id, history: None } => format.one(&registry.find_run(&id).await?, run::to_json, fields),
+        Command::Show { id, history: Some(metric) } => {
+            history(&registry, registry.find_run(&id).await?.id, &metric, format).await?;
+        }
         Command::Compare { ids } => compare(&registry, ids, format).await?,
     }
     Ok(())
@@ -106,10 +108,10 @@ async fn history(registry: &Registry, id: RunId, metric: &str, format: Format) -
     Ok(())
 }
 
-async fn compare(registry: &Registry, ids: Vec<RunId>, format: Format) -> Result<()> {
+async fn compare(registry: &Registry, ids: Vec<IdPrefix>, format: Format) -> Result<()> {
     let mut runs = Vec::with_capacity(ids.len());
-    for id in ids {
-        runs.push(registry.run(id).await?);
+    for id in &ids {
+        runs.push(registry.find_run(id).await?);
     }
     match format {
         Format::Json => output::print_json(&runs.iter().map(run::to_json).collect()),
