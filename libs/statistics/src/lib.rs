@@ -8,6 +8,7 @@
 //! - [`drift`]: compares a window with a reference: drifted, stable or inconclusive, with a reason; [`cause`]: attributes the shift to
 //!   columns;
 //! - [`profile`]: summaries of the columns of a table, small enough for a model bundle, built on the mergeable sketches of [`sketch`];
+//! - [`dependence`]: whether one column is a function of another;
 //! - [`two_sample`]: single two-sample statistics; [`convention`]: the same with the bins and normalisation of other tools;
 //! - [`multiple`]: correction for multiple tests;
 //! - [`stream`]: change detectors that take one value at a time, and sequential tests that are valid after every row;
@@ -25,6 +26,7 @@
 
 pub mod cause;
 pub mod convention;
+pub mod dependence;
 pub mod drift;
 mod error;
 pub mod multiple;

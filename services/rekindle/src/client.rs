@@ -25,6 +25,7 @@ pub(crate) mod replay;
 mod reports;
 mod runs;
 mod status;
+pub(crate) mod suspects;
 mod tensor;
 mod traffic;
 mod train;
@@ -151,15 +152,21 @@ pub(crate) enum Command {
 
 /// Runs a client command.
 pub(crate) async fn run(command: Command, global: &Global) -> Result<ExitCode> {
-    dispatch(command, global).await.map_err(|error| {
-        if !exit::is_unreachable(&error) {
-            return error;
-        }
+    match dispatch(command, global).await {
+        Err(error) if exit::is_unreachable(&error) => Err(error.context(unreachable(global).await)),
+        done => done,
+    }
+}
+
+/// What was not reached, and what to do: the control plane, or a replica if the control plane answers.
+async fn unreachable(global: &Global) -> String {
+    let Ok(platform) = global.platform() else { return String::new() };
+    if !platform.is_reachable().await {
         let address = &global.address;
-        error.context(format!(
-            "the platform is unreachable: check that it runs (`rekindle up`) at {address} (--address)"
-        ))
-    })
+        return format!("the platform is unreachable: check that it runs (`rekindle up`) at {address} (--address)");
+    }
+    let addresses = platform.replica_addresses().await.unwrap_or_default().join(", ");
+    format!("a replica is unreachable: check that those at {addresses} run (`rekindle replicas`, --inference)")
 }
 
 async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {

@@ -14,7 +14,7 @@ use rekindle_domain::{
 };
 use uuid::Uuid;
 
-use super::{Global, flag, output, parse, runs};
+use super::{Global, flag, output, parse, runs, suspects};
 
 /// Interval between two reads of a run in progress.
 const POLL: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Dataset name
     dataset: DatasetName,
     /// Dataset version; the latest by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
     version: Option<u32>,
     #[command(flatten)]
     recipe: RecipeArgs,
@@ -69,10 +69,10 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_enum)]
     architecture: Option<ArchitectureArg>,
     /// Maximum number of passes over the training rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
     epochs: Option<u32>,
     /// Seed of the initial weights, of dropout and of the order of rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     seed: Option<u64>,
 }
 
@@ -177,6 +177,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     };
     let id = platform.trainer().submit(&job).await?;
     let registry = platform.registry();
+    if let Err(error) = warn(&job.dataset, &recipe, &registry).await {
+        tracing::debug!(%error, "the columns are not judged");
+    }
     let run = if args.wait {
         let epochs = recipe.model.optimizer().max_epochs;
         let bar = output::bar(epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}");
@@ -188,6 +191,19 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     };
     global.format().one(&run, wire::run::to_json, runs::fields);
     Ok(!args.wait || run.status == RunStatus::Finished)
+}
+
+/// Prints a warning for each suspect column. The training goes on.
+async fn warn(given: &DatasetRef, recipe: &Recipe, registry: &Registry) -> Result<()> {
+    let dataset = registry.dataset(&given.name, given.version).await?;
+    let rows = suspects::first_rows(&dataset, registry).await?;
+    if rows.is_none() {
+        eprintln!("note: {} is too large to be searched for columns that give the target away", dataset.reference());
+    }
+    for warning in suspects::warnings(&dataset, rows.as_ref(), recipe) {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
 }
 
 /// Waits until a run has ended. A lost run has not ended: its job is redelivered.

@@ -24,6 +24,7 @@ use super::{Plan, timeline::Timeline};
 use crate::client::{
     deploy::is_served,
     platform::Platform,
+    suspects,
     upload::{download, upload},
 };
 
@@ -82,6 +83,9 @@ async fn register(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Resu
         dataset.columns.len(),
         dataset.content.short()
     ));
+    for warning in suspects::warnings(&dataset, Some(&plan.train.batch), &recipe(plan)) {
+        timeline.add(format!("warning: {warning}"));
+    }
     Ok(())
 }
 
