@@ -1,5 +1,8 @@
 //! `rekindle policy`.
 
+mod champion;
+mod dataset;
+
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -8,23 +11,24 @@ use humantime::format_duration;
 use rekindle_client::wire;
 use rekindle_domain::{
     DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings,
-    dataset::DatasetVersion,
     rollout::Strategy,
     validation::{Checks, Violations},
 };
 use serde_json::{Value, json};
 
-use super::{Global, flag, output::Fields, platform::Platform, train::RecipeArgs};
+use self::champion::Champion;
+use super::{Global, flag, output::Fields, parse, platform::Platform, train::RecipeArgs};
 
 /// Commands for retraining policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Set or change the retraining policy of a model
     #[command(after_help = "\
-Settings that are not given keep their value, or take their default in the first policy of a model.
+Settings that are not given keep their value. In the first policy of a model, dataset, target, ignored columns and recipe are those
+that the champion was trained with, and other settings have their defaults.
 
 Examples:
-  rekindle policy set flight-delay --dataset flights --target late --on drift,degradation --window 7d
+  rekindle policy set flight-delay --window 7d --label-wait 1d
   rekindle policy set flight-delay --cooldown 14d --require-approval true
   rekindle policy set flight-delay --file policy.json")]
     Set(Box<Set>),
@@ -59,55 +63,55 @@ pub(crate) struct Set {
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
     /// Length of a monitoring window, in event time
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     window: Option<Duration>,
     /// Allowed lateness: how far behind the latest row a row may arrive and still be counted, in event time
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     lateness: Option<Duration>,
     /// Time after a window to wait for its outcomes, in event time
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     label_wait: Option<Duration>,
     /// Minimum number of rows of a window; with fewer, the window is inconclusive
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     min_rows: Option<u64>,
     /// Minimum population stability index that counts as drift
-    #[arg(long, value_name = "PSI")]
+    #[arg(long, value_name = "PSI", value_parser = parse::number)]
     drift_margin: Option<f64>,
     /// Minimum relative increase of the loss that counts as degradation
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     degradation_margin: Option<f64>,
     /// Minimum relative decrease of the loss, from champion to challenger, that passes the gate
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     gate_margin: Option<f64>,
     /// Confidence of the comparison of champion and challenger, above 0.5 and below 1
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     gate_confidence: Option<f64>,
     /// Columns to slice the rows by; the challenger must not be worse on any slice
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     slices: Vec<String>,
     /// Share of the new rows, the latest ones, held out for the comparison
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     holdout: Option<f64>,
     /// Minimum number of new labelled rows; with fewer, a workflow ends without training
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     min_new_rows: Option<u64>,
     /// Minimum event time between two triggers
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     cooldown: Option<Duration>,
     /// Whether each rollout requires manual approval
     #[arg(long, value_name = "BOOL")]
     require_approval: Option<bool>,
     /// Time after which a workflow fails
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     deadline: Option<Duration>,
     /// Observation time of each updated replica before the next one is updated
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     bake: Option<Duration>,
     /// Observation time of all replicas before the version becomes stable
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse::span)]
     observe: Option<Duration>,
     /// Maximum share of requests that may fail in the new version; above it, the version is rolled back
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     max_error_rate: Option<f64>,
 }
 
@@ -133,47 +137,50 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
 }
 
 async fn set(args: Set, platform: &Platform) -> Result<(Policy, u64)> {
-    let orchestrator = platform.orchestrator();
+    let (orchestrator, registry) = (platform.orchestrator(), platform.registry());
     let (present, revision) = match orchestrator.policy(&args.model).await {
         Ok((policy, revision)) => (Some(policy), revision),
         Err(error) if error.is_not_found() => (None, 0),
         Err(error) => return Err(error.into()),
     };
-    let policy = args.applied_to(present)?;
+    let champion = Champion::of(&args.model, &registry).await?;
+    let is_retrained_otherwise = args.names_a_training();
+    let policy = args.applied_to(present, champion.as_ref())?;
+    let dataset = registry.dataset(&policy.dataset, None).await.context("--dataset")?;
+    dataset::check_columns(&policy, &dataset)?;
     let set = orchestrator.set_policy(&policy, revision).await?;
-    // The policy is set: a dataset that cannot be read is no reason to fail.
-    if let Ok(dataset) = platform.registry().dataset(&policy.dataset, None).await
-        && let Some(warning) = too_few_rows(&set.0, &dataset)
-    {
+    let difference =
+        champion.as_ref().filter(|_| is_retrained_otherwise).and_then(|champion| champion.difference(&set.0));
+    if let Some(difference) = difference {
+        eprintln!("note: {difference}");
+    }
+    if champion.is_none() {
+        let model = &set.0.model;
+        eprintln!(
+            "note: {model} has no champion yet: train it with --model {model}, then promote and deploy a version"
+        );
+    }
+    if let Some(warning) = dataset::too_few_rows(&set.0, &dataset) {
         eprintln!("warning: {warning}");
     }
     Ok(set)
 }
 
-/// Whether windows will hold fewer rows than a verdict takes, at the rate of the rows of the dataset.
-fn too_few_rows(policy: &Policy, dataset: &DatasetVersion) -> Option<String> {
-    let watch = policy.watch.as_ref()?;
-    let (first, last) = dataset.time_range?;
-    let seconds = (last - first).as_seconds_f64();
-    let rows = dataset.rows as f64 / seconds.max(1.0) * watch.window.as_secs_f64();
-    (seconds > 0.0 && rows < watch.min_rows as f64).then(|| {
-        let window = format_duration(watch.window);
-        format!(
-            "a window of {window} holds about {rows:.0} rows at the rate of {}, fewer than --min-rows {}: its verdict will be inconclusive",
-            dataset.reference(),
-            watch.min_rows
-        )
-    })
-}
-
 impl Set {
-    /// The policy of the file, else the present one, else the defaults, with the settings of the flags. Reports every violation.
-    fn applied_to(self, present: Option<Policy>) -> Result<Policy> {
+    /// Whether the flags say what to train.
+    fn names_a_training(&self) -> bool {
+        let is_given = [self.file.is_some(), self.dataset.is_some(), self.target.is_some(), self.recipe.is_some()];
+        is_given.contains(&true) || !self.ignore.is_empty()
+    }
+
+    /// The policy of the file, else the present one, else that of the champion's training with the defaults, with the settings of the
+    /// flags. Reports every violation.
+    fn applied_to(self, present: Option<Policy>, champion: Option<&Champion>) -> Result<Policy> {
         let recipe = RecipeArgs::of(self.target.clone(), self.recipe.clone(), self.ignore.clone());
         let mut policy = match (&self.file, present) {
             (Some(path), _) => self.read_file(path)?,
             (None, Some(present)) => present,
-            (None, None) => self.first(&recipe)?,
+            (None, None) => self.first(&recipe, champion)?,
         };
         policy.recipe = recipe.recipe(Some(policy.recipe))?;
         if let Some(on) = &self.on {
@@ -195,17 +202,22 @@ impl Set {
     }
 
     /// The first policy of a model.
-    fn first(&self, recipe: &RecipeArgs) -> Result<Policy> {
+    fn first(&self, recipe: &RecipeArgs, champion: Option<&Champion>) -> Result<Policy> {
         let mut checks = Checks::new();
-        if self.dataset.is_none() {
-            checks.violation("--dataset", "is missing: specify the base dataset for retraining");
+        let dataset = self.dataset.clone().or_else(|| champion?.dataset.clone());
+        if dataset.is_none() {
+            let problem = "is missing, and no training of a champion names it: specify the base dataset for retraining";
+            checks.violation("--dataset", problem);
         }
-        if self.target.is_none() && self.recipe.is_none() {
-            checks.violation("--target", "is missing: specify the column to predict");
+        if self.target.is_none() && self.recipe.is_none() && champion.is_none() {
+            checks.violation(
+                "--target",
+                "is missing, and there is no champion to take it from: specify the column to predict",
+            );
         }
         checks.finish()?;
-        let dataset = self.dataset.clone().context("checked above")?;
-        let policy = Policy::new(self.model.clone(), dataset, recipe.recipe(None)?);
+        let base = champion.map(|champion| champion.recipe.clone());
+        let policy = Policy::new(self.model.clone(), dataset.context("checked above")?, recipe.recipe(base)?);
         Ok(Policy { triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]), ..policy })
     }
 
@@ -331,7 +343,7 @@ mod tests {
     }
 
     fn violations(words: &[&str], present: Option<Policy>) -> Vec<String> {
-        let error = line(words).expect("valid").applied_to(present).expect_err("violations");
+        let error = line(words).expect("valid").applied_to(present, None).expect_err("violations");
         let violations = error.downcast::<Violations>().expect("violations");
         violations.into_iter().map(|violation| violation.field).collect()
     }
@@ -340,7 +352,7 @@ mod tests {
     fn settings_that_are_not_given_stay() {
         let watch = Some(WatchSettings { min_rows: 7, ..WatchSettings::default() });
         let args = line(&["--window", "7d", "--ignore", "id", "--on", "drift"]).expect("valid");
-        let policy = args.applied_to(Some(Policy { watch, ..present() })).expect("a policy");
+        let policy = args.applied_to(Some(Policy { watch, ..present() }), None).expect("a policy");
         let watch = policy.watch.expect("settings");
         assert_eq!((watch.min_rows, watch.window), (7, Duration::from_secs(7 * 86_400)));
         assert_eq!(policy.triggers, BTreeSet::from([Trigger::Drift]));
@@ -350,14 +362,31 @@ mod tests {
 
     #[test]
     fn monitoring_settings_that_are_not_given_are_left_to_the_monitor() {
-        assert_eq!(line(&["--cooldown", "1d"]).expect("valid").applied_to(Some(present())).expect("valid").watch, None);
+        assert_eq!(
+            line(&["--cooldown", "1d"]).expect("valid").applied_to(Some(present()), None).expect("valid").watch,
+            None
+        );
     }
 
     #[test]
     fn a_first_policy_requires_a_dataset_and_a_target() {
         assert_eq!(violations(&[], None), ["--dataset", "--target"]);
-        let first = line(&["--dataset", "d", "--target", "late"]).expect("valid").applied_to(None).expect("a policy");
+        let first =
+            line(&["--dataset", "d", "--target", "late"]).expect("valid").applied_to(None, None).expect("a policy");
         assert_eq!(first.triggers, BTreeSet::from([Trigger::Drift, Trigger::Degradation]));
+    }
+
+    #[test]
+    fn a_first_policy_takes_what_no_flag_gives_from_the_training_of_the_champion() {
+        let recipe = Recipe { ignore: vec!["id".into()], seed: 7, ..Recipe::for_target("late") };
+        let dataset = Some("flights".parse().expect("a name"));
+        let champion = Champion { name: "m version 1".into(), dataset, recipe: recipe.clone() };
+        let first = |words: &[&str]| line(words).expect("valid").applied_to(None, Some(&champion)).expect("a policy");
+        let policy = first(&["--window", "7d"]);
+        assert_eq!((policy.dataset.as_str(), &policy.recipe), ("flights", &recipe));
+        let policy = first(&["--dataset", "d", "--ignore", "tips"]);
+        let expected = Recipe { ignore: vec!["tips".into()], ..recipe };
+        assert_eq!((policy.dataset.as_str(), policy.recipe), ("d", expected));
     }
 
     #[test]
@@ -366,34 +395,6 @@ mod tests {
         let flags = ["--gate-confidence", "--holdout", "--max-error-rate", "--drift-margin"];
         assert_eq!(violations(&words, Some(present())), flags);
         assert_eq!(violations(&["--on", "none,drift"], Some(present())), ["--on"]);
-    }
-
-    #[test]
-    fn windows_that_never_hold_enough_rows_are_warned_of() {
-        let time = |day: i64| chrono::DateTime::from_timestamp(day * 86_400, 0).expect("in range");
-        let dataset = |rows| DatasetVersion {
-            name: "daily".parse().expect("a name"),
-            version: 3,
-            content: rekindle_domain::Digest::of(b"rows"),
-            blob: rekindle_domain::Digest::of(b"file"),
-            rows,
-            bytes: 1,
-            columns: Vec::new(),
-            time_column: Some("time".into()),
-            time_range: Some((time(0), time(1000))),
-            parents: Vec::new(),
-            description: String::new(),
-            profile: Vec::new(),
-            created_at: time(1000),
-        };
-        let watch =
-            |days: u64| WatchSettings { window: Duration::from_secs(days * 86_400), ..WatchSettings::default() };
-        let policy = |days| Policy { watch: Some(watch(days)), ..present() };
-        let warning = too_few_rows(&policy(91), &dataset(1000)).expect("91 of 200 rows");
-        assert!(warning.contains("holds about 91 rows at the rate of daily/3, fewer than --min-rows 200"), "{warning}");
-        assert_eq!(too_few_rows(&policy(91), &dataset(100_000)), None);
-        assert_eq!(too_few_rows(&policy(300), &dataset(1000)), None);
-        assert_eq!(too_few_rows(&present(), &dataset(1000)), None, "the settings of the monitor");
     }
 
     #[test]
@@ -410,11 +411,11 @@ mod tests {
         std::fs::write(file.path(), r#"{"gate": {"margin": 0.1}, "holdout_share": 0.5}"#).expect("written");
         let path = file.path().to_str().expect("UTF-8");
         let words = ["--file", path, "--dataset", "d", "--target", "late", "--holdout", "0.2"];
-        let policy = line(&words).expect("valid").applied_to(None).expect("a policy");
+        let policy = line(&words).expect("valid").applied_to(None, None).expect("a policy");
         assert_eq!((policy.model.as_str(), policy.dataset.as_str()), ("m", "d"));
         assert_eq!((policy.gate.margin, policy.holdout_share), (0.1, 0.2));
         let printed = wire::policy::to_json(&policy, 3).to_string();
         std::fs::write(file.path(), printed).expect("written");
-        assert_eq!(line(&["--file", path]).expect("valid").applied_to(None).expect("the same"), policy);
+        assert_eq!(line(&["--file", path]).expect("valid").applied_to(None, None).expect("the same"), policy);
     }
 }
