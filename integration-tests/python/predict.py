@@ -35,7 +35,7 @@ def main():
     client = triton.InferenceServerClient(address)
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(model)
     meta = client.get_model_metadata(model, as_json=True)
-    answer = client.infer(model, [tensor(m, rows) for m in meta["inputs"]], request_id="from-python")
+    answer = client.infer(model, [tensor(m, rows) for m in meta["inputs"]], request_id="from-python", parameters={"traffic": "replay"})
     response = answer.get_response(as_json=True)
     outputs = {}
     for output in meta["outputs"]:

@@ -77,6 +77,36 @@ async fn regression() {
     check(&summary, &report, ["mae", "rmse"]);
 }
 
+/// Six years of one row a day, in which nothing shifts: no model is deployed, and the demonstration says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daily_series_ends_with_the_reason_for_which_nothing_was_deployed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, out) = (folder.path().join("daily.csv"), folder.path().join("out"));
+    let mut rows = table::rows(0..36, u64::MAX);
+    let first = table::EPOCH_MS - i64::try_from(rows.len()).expect("few rows") * table::DAY_MS;
+    for (day, row) in (0..).zip(&mut rows) {
+        row.time_ms = first + day * table::DAY_MS;
+    }
+    std::fs::write(&data, csv(&rows)).expect("a file");
+    let output = tokio::process::Command::new(program())
+        .args(["demo", "--target", "bought", "--time", "time", "--train-until", "2020-01-01"])
+        .args(["--replicas", "1", "--replay-for", "10s"])
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .await
+        .expect("the program starts");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("windows of 364 days"), "whole years, so that seasons do not count as drift: {printed}");
+    let reason = printed.lines().find(|line| line.contains("no redeployment: of ")).expect("a reason");
+    assert!(reason.contains(" windows none has drifted or degraded; "), "{reason}");
+    let report = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    assert!(report.contains("none has drifted or degraded"), "the report gives the reason too");
+}
+
 /// The command lines of the processes that work in a folder.
 fn processes_in(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().expect("UTF-8");

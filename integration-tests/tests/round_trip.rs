@@ -3,13 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    sample::select,
-    strategy::ValueTree as _,
-    test_runner::TestRunner,
-};
+use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree as _, test_runner::TestRunner};
 use rekindle_client::inference::{Elements, InferRequest, Parameter, Tensor};
 use rekindle_dataset::{Table, read_parquet};
 use rekindle_domain::{
@@ -64,7 +58,8 @@ struct Column {
 }
 
 /// Texts that other systems take for something else.
-const TEXTS: [&str; 12] = ["007", "1.0", "1e3", "+1", "1", "true", "2024-01-01", "Žižkov", "a,b", "\"quoted\"", " ", "x"];
+const TEXTS: [&str; 12] =
+    ["007", "1.0", "1e3", "+1", "1", "true", "2024-01-01", "Žižkov", "a,b", "\"quoted\"", " ", "x"];
 
 fn value(kind: Kind) -> BoxedStrategy<Value> {
     match kind {
@@ -90,8 +85,12 @@ fn typical(kind: Kind) -> Value {
 fn column(index: usize) -> impl Strategy<Value = Column> {
     let kinds = select(&[Kind::Integer, Kind::Number, Kind::Boolean, Kind::Text, Kind::Instant][..]);
     (kinds, any::<bool>()).prop_flat_map(move |(kind, has_holes)| {
-        let share = if has_holes { 0.8 } else { 1.0 };
-        let values = vec(prop::option::weighted(share, value(kind)), TRAINED + SENT);
+        let cell = if has_holes {
+            prop::option::weighted(0.8, value(kind)).boxed()
+        } else {
+            value(kind).prop_map(Some).boxed()
+        };
+        let values = vec(cell, TRAINED + SENT);
         values.prop_map(move |mut values| {
             values[0] = Some(typical(kind));
             // The model has seen a hole.
@@ -192,7 +191,10 @@ async fn register(clients: &Clients, sources: Vec<(String, FileFormat)>, blob: O
         time_column: Some("time".into()),
         ..scenario::registration(dataset(), digest)
     };
-    let version = registry.register_dataset(&registration, format!("{digest}")).await.expect("registered");
+    let version = registry
+        .register_dataset(&registration, format!("{} files", registration.sources.len()))
+        .await
+        .expect("registered");
     let table = read_parquet(scenario::download(clients, version.blob).await).expect("canonical");
     let target = version.columns.iter().find(|column| column.name == "bought").expect("the target");
     (table, target.kind)

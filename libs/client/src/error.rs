@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use rekindle_domain::validation::{FieldViolation, Violations};
+use rekindle_domain::validation::{Checks, Violations};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -56,19 +56,21 @@ impl Error {
         details.and_then(|details| details.error_info().map(|info| info.reason.clone())).unwrap_or_default()
     }
 
+    /// The fields that the server refused (`google.rpc.BadRequest`); `None` if it refused none.
+    pub fn violations(&self) -> Option<Violations> {
+        let details = self.status()?.get_error_details();
+        let mut checks = Checks::new();
+        for violation in &details.bad_request()?.field_violations {
+            checks.violation(violation.field.clone(), violation.description.clone());
+        }
+        checks.finish().err()
+    }
+
     /// A value of the metadata of the reason; empty if there is none.
     pub fn metadata(&self, key: &str) -> String {
         let details = self.status().map(|status| status.get_error_details());
         let value = details.and_then(|details| details.error_info().and_then(|info| info.metadata.get(key).cloned()));
         value.unwrap_or_default()
-    }
-
-    /// The fields that a server refused (`google.rpc.BadRequest`), each with the reason.
-    pub fn refused_fields(&self) -> Vec<FieldViolation> {
-        let details = self.status().map(|status| status.get_error_details());
-        let refused = details.and_then(|details| details.bad_request().map(|request| request.field_violations.clone()));
-        let refused = refused.into_iter().flatten();
-        refused.map(|violation| FieldViolation::new(violation.field, violation.description)).collect()
     }
 
     /// Whether nothing has that name or id.

@@ -22,11 +22,13 @@ use crate::{ScanBatch, ScanColumn};
 pub struct Profiler {
     rows: u64,
     columns: Vec<(String, Counter)>,
+    /// Reused by all columns.
+    buffer: Vec<f64>,
 }
 
 /// The counts of a column so far.
 enum Counter {
-    Numbers(Numbers),
+    Numbers(Numeric),
     Texts(Texts),
     Flags(Categorical),
     Times(Timestamp),
@@ -42,7 +44,7 @@ impl Profiler {
     /// values, which take about 60 bytes each.
     pub fn with_buckets(columns: &[ScanColumn], buckets: usize) -> Self {
         let counter = |column: &ScanColumn| (column.name.clone(), Counter::new(column.kind, buckets));
-        Self { rows: 0, columns: columns.iter().map(counter).collect() }
+        Self { rows: 0, columns: columns.iter().map(counter).collect(), buffer: Vec::new() }
     }
 
     /// Counts the rows of a batch of the same scan.
@@ -50,7 +52,7 @@ impl Profiler {
         self.rows += batch.rows.num_rows() as u64;
         let arrays = batch.rows.columns().iter().zip(&batch.unparsable);
         for ((_, counter), (array, &unparsable)) in self.columns.iter_mut().zip(arrays) {
-            counter.add(array, unparsable);
+            counter.add(array, unparsable, &mut self.buffer);
         }
     }
 
@@ -64,22 +66,20 @@ impl Profiler {
 impl Counter {
     fn new(kind: ColumnKind, buckets: usize) -> Self {
         match kind {
-            ColumnKind::Numeric => {
-                Self::Numbers(Numbers { numeric: Numeric::with_buckets(buckets), buffer: Vec::new() })
-            }
+            ColumnKind::Numeric => Self::Numbers(Numeric::with_buckets(buckets)),
             ColumnKind::Categorical => Self::Texts(Texts::new()),
             ColumnKind::Boolean => Self::Flags(Categorical::new()),
             ColumnKind::Timestamp => Self::Times(Timestamp::new()),
         }
     }
 
-    fn add(&mut self, array: &ArrayRef, unparsable: u64) {
+    fn add(&mut self, array: &ArrayRef, unparsable: u64, buffer: &mut Vec<f64>) {
         let missing = (array.null_count() as u64).saturating_sub(unparsable);
         match self {
             Self::Numbers(numbers) => {
-                numbers.add(array);
-                numbers.numeric.add_missing(missing);
-                numbers.numeric.add_unreadable(unparsable);
+                add_numbers(numbers, array, buffer);
+                numbers.add_missing(missing);
+                numbers.add_unreadable(unparsable);
             }
             Self::Texts(texts) => texts.add(array, missing),
             Self::Flags(flags) => {
@@ -97,9 +97,9 @@ impl Counter {
 
     fn finish(self) -> ColumnProfile {
         match self {
-            Self::Numbers(Numbers { mut numeric, .. }) => {
-                numeric.compact();
-                ColumnProfile::Numeric(numeric)
+            Self::Numbers(mut numbers) => {
+                numbers.compact();
+                ColumnProfile::Numeric(numbers)
             }
             Self::Texts(texts) => ColumnProfile::Categorical(texts.finish()),
             Self::Flags(flags) => ColumnProfile::Boolean(flags),
@@ -108,30 +108,21 @@ impl Counter {
     }
 }
 
-/// Numbers of any width, as floats.
-struct Numbers {
-    numeric: Numeric,
-    /// Reused from batch to batch.
-    buffer: Vec<f64>,
-}
-
-impl Numbers {
-    /// Counts the values that are not null.
-    fn add(&mut self, array: &ArrayRef) {
-        if let Some(floats) = array.as_primitive_opt::<Float64Type>()
-            && floats.null_count() == 0
-        {
-            return self.numeric.add_all(floats.values());
-        }
-        self.buffer.clear();
-        downcast_integer_array!(
-            array => gather(array, &mut self.buffer, |value| value as f64),
-            DataType::Float64 => gather(array.as_primitive::<Float64Type>(), &mut self.buffer, |value| value),
-            DataType::Float32 => gather(array.as_primitive::<Float32Type>(), &mut self.buffer, f64::from),
-            other => unreachable!("{other} is not a numeric type of a scan"),
-        );
-        self.numeric.add_all(&self.buffer);
+/// Counts the values that are not null, of any width, as floats.
+fn add_numbers(numbers: &mut Numeric, array: &ArrayRef, buffer: &mut Vec<f64>) {
+    if let Some(floats) = array.as_primitive_opt::<Float64Type>()
+        && floats.null_count() == 0
+    {
+        return numbers.add_all(floats.values());
     }
+    buffer.clear();
+    downcast_integer_array!(
+        array => gather(array, buffer, |value| value as f64),
+        DataType::Float64 => gather(array.as_primitive::<Float64Type>(), buffer, |value| value),
+        DataType::Float32 => gather(array.as_primitive::<Float32Type>(), buffer, f64::from),
+        other => unreachable!("{other} is not a numeric type of a scan"),
+    );
+    numbers.add_all(buffer);
 }
 
 /// Appends the values that are not null, slice by slice.

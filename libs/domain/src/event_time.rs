@@ -3,7 +3,6 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Deserialize;
 
 use crate::validation::{Checks, Violations};
 
@@ -29,14 +28,11 @@ pub fn clamped(millis: i64) -> DateTime<Utc> {
 }
 
 /// How far the event time of a live request may lie from its arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// How far before it.
-    #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// How far after it.
-    #[serde(with = "humantime_serde")]
     pub max_ahead: Duration,
 }
 

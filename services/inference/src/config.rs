@@ -1,6 +1,6 @@
 //! Settings of a replica.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use rekindle_domain::{
     ModelName, ReplicaId,
@@ -52,8 +52,19 @@ pub struct EventTimes {
     pub max_age: Duration,
     #[serde(with = "humantime_serde")]
     pub max_ahead: Duration,
-    #[serde(default)]
-    pub models: BTreeMap<ModelName, Bounds>,
+    pub models: Vec<ModelEventTimes>,
+}
+
+/// The bounds of one model in `inference.event_times.models`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct ModelEventTimes {
+    pub model: ModelName,
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    #[serde(with = "humantime_serde")]
+    pub max_ahead: Duration,
 }
 
 /// The section `[inference.log]`.
@@ -108,15 +119,20 @@ impl EventTimes {
     /// The bounds of a model: its own, or those of every model.
     pub(crate) fn of(&self, model: &ModelName) -> Bounds {
         let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
-        self.models.get(model).copied().unwrap_or(every)
+        let own = self.models.iter().find(|own| own.model == *model);
+        own.map_or(every, |own| Bounds { max_age: own.max_age, max_ahead: own.max_ahead })
     }
 
     fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
         let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
         checks.taken_here(every.validate());
-        for (model, bounds) in &self.models {
-            checks.nested(&format!("models.{model}"), bounds.validate());
+        for (index, own) in self.models.iter().enumerate() {
+            let field = format!("models[{index}]");
+            let bounds = Bounds { max_age: own.max_age, max_ahead: own.max_ahead };
+            checks.nested(&field, bounds.validate());
+            let is_first = self.models[..index].iter().all(|other| other.model != own.model);
+            checks.require(is_first, &format!("{field}.model"), &own.model, "each model once");
         }
         checks.finish()
     }
@@ -157,6 +173,8 @@ mod tests {
     #[test]
     fn every_violated_bound_is_reported_at_once_by_the_name_of_its_key() {
         let zero = Duration::ZERO;
+        let weather =
+            |max_ahead| ModelEventTimes { model: "weather".parse().expect("a name"), max_age: zero, max_ahead };
         let config = Config {
             address: String::new(),
             resync_interval: zero,
@@ -171,10 +189,7 @@ mod tests {
             event_times: EventTimes {
                 max_age: Duration::MAX,
                 max_ahead: zero,
-                models: BTreeMap::from([(
-                    "weather".parse().expect("a name"),
-                    Bounds { max_age: zero, max_ahead: Duration::MAX },
-                )]),
+                models: [Duration::MAX, zero].map(weather).to_vec(),
             },
             log: LogConfig {
                 buffer_bytes: 1,
@@ -198,7 +213,8 @@ mod tests {
                 "limits.max_message_bytes",
                 "limits.max_concurrent_requests",
                 "event_times.max_age",
-                "event_times.models.weather.max_ahead",
+                "event_times.models[0].max_ahead",
+                "event_times.models[1].model",
                 "log.batch_rows",
                 "log.batch_bytes",
                 "log.buffer_bytes",

@@ -228,7 +228,7 @@ fn check(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use arrow::datatypes::Schema;
     use uuid::Uuid;
@@ -256,10 +256,11 @@ mod tests {
         let bounds = config::EventTimes {
             max_age: Duration::from_secs(60),
             max_ahead: Duration::ZERO,
-            models: BTreeMap::from([(
-                "flight-delay".parse().expect("a name"),
-                Bounds { max_age: Duration::ZERO, max_ahead: Duration::from_millis(7) },
-            )]),
+            models: vec![config::ModelEventTimes {
+                model: "flight-delay".parse().expect("a name"),
+                max_age: Duration::ZERO,
+                max_ahead: Duration::from_millis(7),
+            }],
         };
         Engine::new(Arc::default(), Arc::new(log), limits, bounds)
     }

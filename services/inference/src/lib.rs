@@ -53,7 +53,7 @@ use self::{
     serving::Catalog,
 };
 pub use self::{
-    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig},
+    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig, ModelEventTimes},
     error::Error,
 };
 

@@ -74,6 +74,8 @@ pub(crate) struct Evaluation {
 /// What evaluation remembers of a model between two steps.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
+    /// The log's `reset_at`; after a reset, the rest is forgotten.
+    reset_at: i64,
     outcomes: OutcomeWatermark,
     /// The report up to which the current pass over reports without a quality has come.
     scanned: Option<reports::Cursor>,
@@ -161,7 +163,11 @@ impl Evaluation {
     /// Closes the next window of a model or, if none is due, measures the quality of the next report or, if none is due, checks outcomes.
     async fn step(&mut self, model: &ModelName, fence: &Fence) -> Result<Step, Error> {
         let settings = watches::get(&self.db, model).await?.settings;
-        if let Step::Worked = self.close_next(model, &settings, fence).await? {
+        let log = logs::get(&self.db, model).await?;
+        if self.memory.get(model).is_none_or(|memory| memory.reset_at != log.reset_at) {
+            self.memory.insert(model.clone(), Memory { reset_at: log.reset_at, ..Memory::default() });
+        }
+        if let Step::Worked = self.close_next(model, &settings, log, fence).await? {
             return Ok(Step::Worked);
         }
         if let Step::Worked = self.score_next(model, &settings, fence).await? {

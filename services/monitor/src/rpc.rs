@@ -35,7 +35,7 @@ use crate::{
 /// Outcomes of one call at most.
 const MAX_OUTCOMES: usize = 10_000;
 /// Chunks that are read at most to check the outcomes of one call.
-const CHECKED_CHUNKS: usize = 32;
+const CHECKED_CHUNKS: usize = 8;
 /// Bytes of one message of outcomes at most.
 const MESSAGE_BYTES: usize = 512 * 1024;
 /// Concurrent publications of outcome messages.

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COL,COL", value_delimiter = ',')]
     pub ignore: Vec<String>,
     /// Delay of a label after its row, in event time
-    #[arg(long, value_name = "D", default_value = "1d", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", default_value = "1d", value_parser = crate::client::parse::span)]
     pub label_delay: Duration,
     /// Number of inference replicas
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -61,10 +61,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "rekindle-demo")]
     pub out: PathBuf,
     /// Duration of the replay, in wall time
-    #[arg(long, value_name = "D", default_value = "3m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", default_value = "3m", value_parser = crate::client::parse::span)]
     pub replay_for: Duration,
     /// Seed of all trainings
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = crate::client::parse::whole::<u64>)]
     pub seed: u64,
     #[command(flatten)]
     pub reading: ReadArgs,
@@ -145,8 +145,11 @@ async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result
 
 fn plan(args: Args) -> Result<Plan> {
     let reading = args.reading.options(Some(&args.time))?;
-    let table = crate::client::file::read(&args.data, &reading)?.sort_by_time(&args.time)?;
-    table.column(&args.target)?;
+    let table = crate::client::file::read(&args.data, &reading)?.sort_by_time(&args.time).context("--time")?;
+    table.column(&args.target).context("--target")?;
+    for name in args.ignore.iter().filter(|name| !name.is_empty()) {
+        table.column(name).context("--ignore")?;
+    }
     let train = table.slice_time(&args.time, None, Some(args.train_until))?;
     let live = table.slice_time(&args.time, Some(args.train_until), None)?;
     ensure!(train.rows() > 0, "no row of {} is before --train-until {}", args.data.display(), args.train_until);
@@ -180,7 +183,7 @@ fn window_length(train: &Table, time: &str) -> Result<Duration> {
 
 /// The shortest usual length that contains at least 500 rows if `rows` rows take `seconds`. Data of more than two months has windows of at
 /// least a week, so that weekends do not count as drift. Rows that are rarer have windows of as many quarters as hold the rows that a
-/// verdict takes, and some more.
+/// verdict takes, and some more: of whole years if these are more than two, so that seasons do not count as drift.
 fn window_of(rows: usize, seconds: f64) -> Duration {
     const HOUR: u64 = 3600;
     const QUARTER: u64 = 91 * 24 * HOUR;
@@ -195,7 +198,8 @@ fn window_of(rows: usize, seconds: f64) -> Duration {
     }
     let least = 1.25 * WatchSettings::default().min_rows as f64;
     let quarters = (least / (pace * QUARTER as f64)).ceil().clamp(1.0, MAX_QUARTERS);
-    Duration::from_secs(quarters as u64 * QUARTER)
+    let quarters = if quarters > 2.0 { (quarters as u64).next_multiple_of(4) } else { quarters as u64 };
+    Duration::from_secs(quarters * QUARTER)
 }
 
 /// Creates the output folder and removes the results of an earlier demonstration.
@@ -220,7 +224,7 @@ mod tests {
         const DAY: u64 = 86_400;
         let days = |rows: usize, days: u64| window_of(rows, (days * DAY) as f64).as_secs() / DAY;
         assert_eq!((days(221_950, 365), days(17_000, 730)), (7, 28));
-        assert_eq!(days(12_000, 12_000), 273, "one row a day");
+        assert_eq!((days(12_000, 12_000), days(24_000, 12_000)), (364, 182), "one row a day, and two");
         assert_eq!(days(600, 6_000), 2548, "a row in ten days");
         assert_eq!(days(10, 36_500), 3640);
         assert_eq!(window_of(100_000, 86_400.0), Duration::from_secs(3600));

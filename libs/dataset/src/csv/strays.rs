@@ -50,12 +50,15 @@ impl Spelling {
         if !bare.bytes().any(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let without = |signs: &[char]| Some(bare.trim_matches(signs).trim()).filter(|rest| rest.len() < bare.len());
-        let is_number = |text: &str| parse_number(text).is_some() || grouped(text).is_some();
-        let signless = bare.strip_prefix(['-', '+']).unwrap_or(bare).trim_matches(CURRENCIES).trim();
-        if without(CURRENCIES).is_some_and(is_number) || signless.len() + 1 < bare.len() && is_number(signless) {
+        let unsigned = bare.strip_prefix(['-', '+']).unwrap_or(bare);
+        // Whether the text has one of the signs, and is a number without it.
+        let is_number_with = |signs: &[char]| {
+            let rest = unsigned.trim_matches(signs).trim();
+            rest.len() < unsigned.len() && (parse_number(rest).is_some() || grouped(rest).is_some())
+        };
+        if is_number_with(CURRENCIES) {
             Some(Self::Currency)
-        } else if without(&['%']).is_some_and(is_number) {
+        } else if is_number_with(&['%']) {
             Some(Self::Percent)
         } else if bare.len() < text.len() && parse_number(bare).is_some() {
             Some(Self::Padded)

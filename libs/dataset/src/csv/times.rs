@@ -12,10 +12,33 @@ pub(crate) const SPELLINGS: &str = "2024-03-01, 2024/03/01, 2024-03-01 10:30 and
 /// space. UTC without an offset. Truncated to milliseconds, and in the years 1 to 9999.
 pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     let text = text.as_bytes();
-    // Most texts are not times, and most times have this form.
+    // Most texts are not times.
     if text.len() < 10 || !text[0].is_ascii_digit() || !matches!(text[4], b'-' | b'/') {
         return None;
     }
+    plain(text).or_else(|| spelled(text))
+}
+
+/// The most frequent spellings, `YYYY-MM-DD` and `YYYY-MM-DD HH:MM:SS`, also with `T`, at fixed places. `None` for all else.
+fn plain(text: &[u8]) -> Option<i64> {
+    let number = |at: usize| {
+        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| u32::from(10 * tens + ones))
+    };
+    let time = match (text.len(), text.get(10)) {
+        (10, _) => (0, 0, 0),
+        (19, Some(b' ' | b'T')) if text[13] == b':' && text[16] == b':' => (number(11)?, number(14)?, number(17)?),
+        _ => return None,
+    };
+    (text[4] == b'-' && text[7] == b'-').then_some(())?;
+    let year = 100 * number(0)? + number(2)?;
+    let date = NaiveDate::from_ymd_opt(year.cast_signed(), number(5)?, number(8)?)?;
+    let millis = date.and_hms_opt(time.0, time.1, time.2)?.and_utc().timestamp_millis();
+    (year > 0).then_some(millis)
+}
+
+/// Any other spelling of ISO 8601.
+fn spelled(text: &[u8]) -> Option<i64> {
     let mut rest = Rest(text);
     let year = rest.number(4, 4)?;
     let separator = rest.any_of(b"-/")?;

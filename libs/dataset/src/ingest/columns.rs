@@ -56,6 +56,9 @@ impl Columns {
                 names.push(&column.name);
             }
         }
+        if names.len() > options.limits.columns {
+            return Err(Part::Sources.error()(Error::TooLarge { what: "columns", limit: options.limits.columns }));
+        }
         let columns = names.into_iter().map(|name| Column::of(name, scans, options));
         let columns: Vec<Column> = match options.columns {
             SourceColumns::Any => columns.collect(),
@@ -63,8 +66,8 @@ impl Columns {
         };
         // A file that shares no column with another is not a part of the same dataset.
         let is_shared = |source: usize| {
-            let of_source = columns.iter().filter(|column| column.indices[source].is_some());
-            of_source.into_iter().any(|column| column.indices.iter().flatten().count() > 1)
+            let mut of_source = columns.iter().filter(|column| column.indices[source].is_some());
+            of_source.any(|column| column.indices.iter().flatten().count() > 1)
         };
         if scans.len() > 1 && !(0..scans.len()).all(is_shared) {
             return Err(Part::Sources.error()(Error::Concat("they have no column in common")));
@@ -263,7 +266,7 @@ impl Column {
         if self.target.as_ref() == Some(&canonical_timestamp()) {
             let unit = EpochUnit::inferred(least, greatest);
             let failed = |source| Error::Epoch { column: self.name.clone(), source };
-            let part = if orders { Part::TimeColumn } else { Part::Kinds };
+            let part = if orders { Part::TimeColumn } else { Part::Sources };
             self.unit = unit.map_err(failed).map_err(part.error())?;
         } else if let Some(unit) = EpochUnit::certain(least, greatest) {
             (self.unit, self.target) = (unit, Some(canonical_timestamp()));

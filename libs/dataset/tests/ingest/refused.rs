@@ -63,6 +63,8 @@ fn limits_hold_for_each_source_and_for_all_together() {
     assert_eq!(rows(refused(&[GOOD, GOOD], limited(3, 1000))), (Part::Sources, "rows"));
     assert_eq!(rows(refused(&[GOOD], limited(9, 30))), (Part::Source(0), "bytes"), "the file has 31 bytes");
     assert_eq!(rows(refused(&[GOOD, GOOD], limited(9, 40))), (Part::Sources, "bytes"), "a row has 16 bytes");
+    let columns = |options: &mut IngestOptions| options.limits = Limits { columns: 2, ..Limits::default() };
+    assert_eq!(rows(refused(&["a,b\n1,2\n", "a,c\n1,2\n"], columns)), (Part::Sources, "columns"));
 }
 
 /// A Parquet file of one text, repeated: a row group that is copied `groups` times.

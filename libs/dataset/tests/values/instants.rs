@@ -183,7 +183,8 @@ fn the_unit_of_epochs_is_inferred_where_it_is_certain() {
         let numbers = Int64Array::from(vec![number, number]);
         for file in [csv_of(&[number.to_string().as_str(); 2]), parquet_of(Arc::new(numbers) as ArrayRef)] {
             let by_time =
-                register(&[file.clone()], &IngestOptions { time_column: Some("v".into()), ..options() }).unwrap();
+                register(std::slice::from_ref(&file), &IngestOptions { time_column: Some("v".into()), ..options() })
+                    .unwrap();
             assert_eq!(by_time.v(), ("Timestamp(ms)", vec![time.to_owned(); 2]));
             assert!(by_time.note().contains(&format!("read as {} since 1970", unit.name())), "{}", by_time.note());
             assert_eq!(read_in_kind(&file, ColumnKind::Timestamp).unwrap().content, by_time.content);
@@ -191,7 +192,7 @@ fn the_unit_of_epochs_is_inferred_where_it_is_certain() {
     }
     assert_eq!(read_in_kind(&csv_of(&["1000"]), ColumnKind::Timestamp).unwrap().v().1, ["1970-01-01T00:00:01Z"]);
     let mixed = read_in_kind(&csv_of(&["0", "1710460800"]), ColumnKind::Timestamp).unwrap_err();
-    assert!(mixed.contains("the kinds: column \"v\": the numbers from 0 to 1710460800"), "{mixed}");
+    assert!(mixed.contains("the sources: column \"v\": the numbers from 0 to 1710460800"), "{mixed}");
     let small = register(&[csv_of(&["7"])], &IngestOptions { time_column: Some("v".into()), ..options() }).unwrap_err();
     assert!(small.contains("the time column: column \"v\" is Int64; expected a timestamp"), "{small}");
 }

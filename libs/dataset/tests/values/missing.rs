@@ -7,8 +7,11 @@ use rekindle_domain::dataset::ReadOptions;
 
 use crate::support::{csv_of, parquet_of, read, reading};
 
+/// Texts of a column, or spellings.
+type Texts = &'static [&'static str];
+
 /// A CSV column, what is declared missing, its type and its values.
-const COLUMNS: [(&[&str], &[&str], &str, &[&str]); 12] = [
+const COLUMNS: [(Texts, Texts, &str, Texts); 12] = [
     (&["1", ""], &[], "Int64", &["1", "-"]),
     (&["1", "nan"], &[], "Float64", &["1.0", "-"]),
     (&["a", ""], &[], "Utf8", &["a", "-"]),

@@ -51,9 +51,9 @@ impl Evaluation {
         &self,
         model: &ModelName,
         settings: &WatchSettings,
+        log: Log,
         fence: &Fence,
     ) -> Result<Step, Error> {
-        let log = logs::get(&self.db, model).await?;
         let (reported_until, latest_event) = (log.reported_until, log.clock.latest());
         let next_event = chunks::next_event(&self.db, model, log.reset_at, reported_until).await?;
         let timing = Timing::of(settings);

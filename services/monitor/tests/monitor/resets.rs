@@ -47,7 +47,8 @@ async fn windows_are_started_anew(mut world: World) {
     let wrong = days(1, START + 1000 * DAY, 3);
     let mut replica = Replica::new(bundle(), MODEL, 1);
     world.predictions(&replica.log(&wrong, 0)).await;
-    world.reported(2, 0).await;
+    // The label wait of the first is over.
+    world.reported(2, 1).await;
     let first = days(2, START, 3);
     world.predictions(&replica.log(&first, 0)).await;
     let stuck = world.captured(1800, 0).await;
@@ -60,15 +61,17 @@ async fn windows_are_started_anew(mut world: World) {
     let again = days(3, START, 3);
     world.predictions(&replica.log(&again, 0)).await;
     world.outcomes("again", labels(&again)).await;
-    let reports = world.reported(4, 2).await;
-    let anew: Vec<_> = reports.iter().filter(|report| report.quality.is_some()).collect();
-    assert!(anew.iter().all(|report| report.window.rows == 300), "{anew:?}");
+    let reports = world.reported(4, 3).await;
+    let labelled =
+        reports.iter().filter(|report| report.quality.as_ref().is_some_and(|quality| quality.labelled_rows == 300));
+    assert_eq!(labelled.filter(|report| report.window.rows == 300).count(), 2, "{reports:?}");
     assert_eq!(world.captured(2700, 900).await.late, 900);
 
     // A window that was reported before the reset is reported again after it.
     world.client.reset_watch(&model()).await.expect("reset");
     world.predictions(&replica.log(&days(4, START, 3), 0)).await;
-    let reports = world.reported(6, 2).await;
+    // One label wait is over, the other is not: nothing remembers the watermark of before.
+    let reports = world.reported(6, 4).await;
     let of_first_day = reports.iter().filter(|report| report.window.from.timestamp_millis() == START).count();
     assert_eq!(of_first_day, 2);
 }

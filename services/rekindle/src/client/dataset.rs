@@ -105,6 +105,8 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
 
 async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion> {
     let reading = args.reading.options(args.time.as_deref())?;
+    // Before anything is read or sent.
+    args.files.iter().try_for_each(|path| file::format(path).map(drop))?;
     let idempotency_key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
     let mut registration = DatasetRegistration {
         name: args.name,

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Global,
     output::{self, Fields, optional, when, words},
+    parse,
     reason::Reason,
 };
 
@@ -32,10 +33,10 @@ pub(crate) struct Deploy {
     /// Model name
     model: ModelName,
     /// Version; by default the one that the alias champion points at
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
     version: Option<u32>,
     /// Expected revision of the deployment; the command fails if it differs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     expected_revision: Option<u64>,
     #[command(flatten)]
     waiting: Waiting,
@@ -61,7 +62,7 @@ pub(crate) struct Waiting {
     #[arg(long)]
     wait: bool,
     /// Maximum time to wait
-    #[arg(long, value_name = "D", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", default_value = "10m", value_parser = parse::span)]
     timeout: Duration,
 }
 

@@ -110,7 +110,9 @@ async fn connect(url: &str) -> Result<jetstream::Context> {
 }
 
 fn unreachable(url: &str, error: &dyn std::error::Error) -> Unreachable {
-    Unreachable(format!("cannot read events from {url}: {error}; set the address of NATS with --nats"))
+    Unreachable(format!(
+        "cannot read events from {url}: {error}; check that the platform runs (`rekindle up`) and that this is its NATS (--nats)"
+    ))
 }
 
 impl Args {

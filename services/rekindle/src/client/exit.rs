@@ -5,6 +5,8 @@ use std::{error::Error as _, process::ExitCode};
 use rekindle_client::Error;
 use rekindle_domain::validation::Violations;
 
+use super::flag;
+
 /// The result of a check is negative.
 pub(crate) const NEGATIVE: u8 = 3;
 const FAILED: u8 = 1;
@@ -19,13 +21,32 @@ pub(crate) struct Unreachable(pub String);
 
 /// Prints the error and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", message(error));
+    let remedy = remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    eprintln!("error: {}{remedy}", message(error));
     ExitCode::from(code(error))
 }
 
 /// Whether a service of the platform was not reached.
 pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<Error>()).any(Error::is_unreachable)
+}
+
+/// How to find, or to make, what does not exist.
+fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    let failed =
+        error.chain().find_map(|cause| cause.downcast_ref::<Error>()).filter(|failed| failed.is_not_found())?;
+    match failed.metadata("resource").as_str() {
+        "dataset" => Some("`rekindle dataset list` lists the datasets"),
+        "dataset version" => Some("`rekindle dataset list NAME` lists the versions"),
+        "model" => Some("`rekindle models list` lists the models"),
+        "model version" => Some("`rekindle models versions NAME` lists the versions"),
+        "alias" => Some("`rekindle models list` lists the aliases, `rekindle promote` sets one"),
+        "run" => Some("`rekindle runs list` lists the runs"),
+        "workflow" => Some("`rekindle workflows list` lists the workflows"),
+        "policy of" => Some("`rekindle policy set` sets one"),
+        "deployment of" => Some("`rekindle deploy` makes one"),
+        _ => None,
+    }
 }
 
 /// The code of the first cause that has one, else 1.
@@ -58,8 +79,12 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     };
     for cause in error.chain() {
         add(cause.to_string());
-        let Some(status) = cause.downcast_ref::<Error>().and_then(Error::status) else { continue };
-        add(status.message().to_owned());
+        let Some(failed) = cause.downcast_ref::<Error>() else { continue };
+        let Some(status) = failed.status() else { continue };
+        // The fields of requests are unknown to users, who give flags.
+        add(failed
+            .violations()
+            .map_or_else(|| status.message().to_owned(), |given| flag::violations(given).to_string()));
         if status.source().is_some() {
             add(error.root_cause().to_string());
         }

@@ -3,7 +3,10 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 27] = [
+    ("time_column", "--time"),
+    ("kinds", "--kind"),
+    ("until", "--until"),
     ("target", "--target"),
     ("ignore", "--ignore"),
     ("seed", "--seed"),
@@ -34,10 +37,17 @@ const FLAGS: [(&str, &str); 24] = [
 pub(crate) fn violations(given: Violations) -> Violations {
     let mut checks = Checks::new();
     for FieldViolation { field, description } in given.clone() {
-        let flag = FLAGS.into_iter().find(|(path, _)| *path == field).map(|(_, flag)| flag.to_owned());
+        let flag = FLAGS.into_iter().find(|(path, _)| *path == plain(&field)).map(|(_, flag)| flag.to_owned());
         checks.violation(flag.unwrap_or(field), description);
     }
     checks.finish().err().unwrap_or(given)
+}
+
+/// The path of a field within its recipe or policy, without the position in a list.
+fn plain(field: &str) -> &str {
+    let within = ["job.train.", "job.", "policy."].into_iter().find_map(|prefix| field.strip_prefix(prefix));
+    let path = within.unwrap_or(field);
+    path.split_once('[').map_or(path, |(list, _)| list)
 }
 
 #[cfg(test)]
@@ -52,5 +62,7 @@ mod tests {
         let refused = violations(gate.validate().expect_err("three").within("gate"));
         let fields: Vec<_> = refused.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["--gate-margin", "--gate-confidence", "gate.min_rows"]);
+        let refused = violations(Violations::of("job.train.recipe.ignore[3]", "\"no\" is not a column"));
+        assert_eq!(refused.to_string(), "--ignore: \"no\" is not a column");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Prediction id, model version (MODEL@VERSION, MODEL@ALIAS) or bundle digest
     subject: Subject,
     /// Row of the prediction request
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse::whole::<u32>)]
     row: u32,
     /// Recompute the prediction with the registered bundle and compare it bit by bit; exit with code 3 if it differs
     #[arg(long)]

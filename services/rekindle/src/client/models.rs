@@ -65,6 +65,7 @@ pub(crate) struct Review {
     /// Model name
     model: ModelName,
     /// Version
+    #[arg(value_parser = parse::whole::<u32>)]
     version: u32,
     #[command(flatten)]
     reason: Reason,
@@ -81,12 +82,13 @@ pub(crate) struct Promote {
     /// Model name
     model: ModelName,
     /// Version that the alias points at afterwards
+    #[arg(value_parser = parse::whole::<u32>)]
     version: u32,
     /// Alias
     #[arg(long, value_name = "NAME", default_value = "champion")]
     alias: AliasName,
     /// Expected revision of the alias; the command fails if it differs (0: the alias must not exist)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     expected_revision: Option<u64>,
     #[command(flatten)]
     reason: Reason,

@@ -2,6 +2,8 @@
 
 use rekindle_client::{Error, Page, PageRequest};
 
+use super::parse;
+
 /// The most items that one page holds.
 const PAGE_SIZE: u32 = 500;
 
@@ -9,7 +11,7 @@ const PAGE_SIZE: u32 = 500;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Limit {
     /// Maximum number of items
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = parse::whole::<u32>)]
     pub limit: u32,
 }
 

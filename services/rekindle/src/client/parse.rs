@@ -1,5 +1,7 @@
 //! Parsers of command-line values.
 
+use std::{str::FromStr, time::Duration};
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use rekindle_domain::{AliasName, ColumnKind, model_version::VersionSelector};
 
@@ -42,9 +44,24 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// A whole number of at least 0.
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number of at least 0".to_owned())
+}
+
+/// A number.
+pub(crate) fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number, e.g. 0.05".to_owned())
+}
+
+/// A duration.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("expected a duration, e.g. 30m, 12h or 7d: {error}"))
+}
+
 /// A number greater than zero.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    let number = number(text)?;
     if number.is_finite() && number > 0.0 { Ok(number) } else { Err("expected a number greater than 0".into()) }
 }
 
@@ -77,6 +94,12 @@ mod tests {
 
     #[test]
     fn numbers_have_bounds() {
+        assert_eq!(whole("7"), Ok(7_u32));
+        for text in ["", "x", "-1", "1.5", "5000000000"] {
+            assert_eq!(whole::<u32>(text), Err("expected a whole number of at least 0".to_owned()), "{text}");
+        }
+        assert_eq!(span("7d").map(|span| span.as_secs()), Ok(604_800));
+        assert!(span("soon").is_err_and(|problem| problem.starts_with("expected a duration, e.g. 30m")));
         assert!(positive("0").is_err() && positive("NaN").is_err() && positive("5").is_ok());
     }
 }

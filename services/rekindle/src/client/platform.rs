@@ -107,6 +107,11 @@ impl Platform {
         }
     }
 
+    /// Whether the control plane answers, in whatever state it is.
+    pub(crate) async fn is_reachable(&self) -> bool {
+        !self.control.is_serving().await.is_err_and(|error| error.is_unreachable())
+    }
+
     /// Whether the control plane and every replica are ready. The error names what is not.
     pub(crate) async fn ready(&self) -> Result<()> {
         if !self.control.is_serving().await? {

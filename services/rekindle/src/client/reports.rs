@@ -4,6 +4,7 @@ use anyhow::Result;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName,
+    model_version::VersionSelector,
     report::{Drift, Verdict, WindowReport},
 };
 
@@ -28,8 +29,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
-    let monitor = global.platform()?.monitor();
+    let platform = global.platform()?;
+    let monitor = platform.monitor();
     let reports = args.limit.fetch(async |page| monitor.reports(&args.model, page).await).await?;
+    if reports.is_empty() {
+        // The monitor knows the models that were deployed only: the registry tells whether the name is wrong.
+        platform.registry().model_version(&args.model, &VersionSelector::Latest).await?;
+        eprintln!("note: no window of {} has ended yet", args.model);
+    }
     let header = ["from", "until", "version", "rows", "drift", "top causes", "quality", "labelled", "metrics"];
     global.format().list(&reports, wire::report::to_json, &header, line);
     if global.format() == Format::Table {
@@ -39,17 +46,24 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
 }
 
 /// Why a window is inconclusive, and which of its outcomes the model cannot predict, in one line.
-fn reason(report: &WindowReport) -> Option<String> {
+pub(crate) fn reason(report: &WindowReport) -> Option<String> {
     let new = report.quality.as_ref().map(|quality| &quality.new_classes).filter(|new| !new.is_empty());
     let new = new.map(|new| {
         let classes = new.iter().map(|(class, rows)| format!("{class:?} ({rows})"));
         format!("outcomes of classes that the training data did not have: {}", classes.collect::<Vec<_>>().join(", "))
     });
-    let reasons: Vec<String> =
-        Some(report.reason.clone()).filter(|reason| !reason.is_empty()).into_iter().chain(new).collect();
+    let given = Some(report.reason.clone()).filter(|reason| !reason.is_empty());
+    let reasons: Vec<String> = given.into_iter().chain(unlabelled(report)).chain(new).collect();
     let window = when(report.window.from);
     (!reasons.is_empty())
         .then(|| format!("{window}, version {}: {}", report.window.version.version, reasons.join("; ")))
+}
+
+/// Why the quality is inconclusive.
+fn unlabelled(report: &WindowReport) -> Option<String> {
+    let quality = report.quality.as_ref().filter(|quality| quality.verdict == Verdict::Inconclusive)?;
+    let (labelled, rows) = (quality.labelled_rows, report.window.rows);
+    Some(format!("the quality is inconclusive: {labelled} of {rows} rows have an outcome"))
 }
 
 fn line(report: &WindowReport) -> Vec<String> {

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rekindle_client::wire;
-use rekindle_domain::{ReplicaState, deployment_status::DeploymentStatus};
+use rekindle_client::{PageRequest, wire};
+use rekindle_domain::{
+    ModelName, ReplicaState, deployment_status::DeploymentStatus, report::WindowReport, workflow::WorkflowStatus,
+};
 use serde_json::json;
 
 use super::{
     Global, capture, deploy, exit,
     output::{self, optional, when, words},
     page::Limit,
+    parse,
     platform::Platform,
+    reports,
 };
 
 /// The arguments of `rekindle status`.
@@ -27,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     wait: bool,
     /// Maximum time to wait
-    #[arg(long, value_name = "D", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", default_value = "60s", value_parser = parse::span)]
     timeout: Duration,
 }
 
@@ -59,10 +63,42 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         output::emit(&problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
         print(&served);
         for deployment in &served.deployments {
+            print_last(&platform, &deployment.model).await?;
             capture::print_notes(&platform.monitor(), &deployment.model).await?;
         }
     }
     Ok(problem.is_none())
+}
+
+/// Prints the verdict of the last window of a model and the state of its last workflow, each with its reason.
+async fn print_last(platform: &Platform, model: &ModelName) -> Result<()> {
+    let page = || PageRequest { size: 1, token: String::new() };
+    let reports = platform.monitor().reports(model, page()).await?.items;
+    let workflows = platform.orchestrator().workflows(Some(model), page()).await?.items;
+    let lines = reports.iter().map(window).chain(workflows.iter().map(workflow));
+    for (index, line) in lines.enumerate() {
+        if index == 0 {
+            output::emit("");
+        }
+        output::emit(&format!("{model}: {line}"));
+    }
+    Ok(())
+}
+
+fn window(report: &WindowReport) -> String {
+    let drift = words(report.drift.verdict.name());
+    let quality = report.quality.as_ref().map(|quality| format!(", quality {}", words(quality.verdict.name())));
+    let verdicts = format!("drift {drift}{}", quality.unwrap_or_default());
+    match reports::reason(report) {
+        Some(reason) => format!("last window {verdicts}: {reason}"),
+        None => format!("last window {verdicts}: {} to {}", when(report.window.from), when(report.window.until)),
+    }
+}
+
+fn workflow(workflow: &WorkflowStatus) -> String {
+    let (id, state) = (workflow.id, words(workflow.state.name()));
+    let reason = if workflow.reason.is_empty() { String::new() } else { format!(": {}", workflow.reason) };
+    format!("last workflow {id} {state}{reason}")
 }
 
 async fn served(platform: &Platform) -> Result<Served> {

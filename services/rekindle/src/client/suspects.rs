@@ -18,6 +18,10 @@ use super::upload::download;
 
 /// Rows below which columns are not judged.
 const LEAST_ROWS: u64 = 100;
+/// Distinct values that a profile counts exactly ([`ColumnSummary::distinct`]).
+const EXACT: u64 = 524_288;
+/// Largest relative error of an estimated number of distinct values: three standard errors.
+const ESTIMATE_ERROR: f64 = 0.05;
 /// Share of distinct values from which on text is an identifier: at least nine of ten rows have a value that no other row has.
 const MOSTLY_DISTINCT: f64 = 0.9;
 /// Repeated values that integers drawn at random would have, from which on their absence is no chance: its probability is e^-20.
@@ -32,31 +36,19 @@ const MOST_VALUES: usize = 4_000_000;
 /// One sentence for each suspect feature of a training, and how to exclude them all.
 pub(crate) fn warnings(dataset: &DatasetVersion, rows: Option<&RecordBatch>, recipe: &Recipe) -> Vec<String> {
     let rows = rows.map(|rows| rows.slice(0, rows.num_rows().min(MOST_VALUES / rows.num_columns().max(1))));
-    let features: Vec<&ColumnSummary> =
-        dataset.profile.iter().filter(|column| is_feature(column, dataset, recipe)).collect();
-    let mut found: Vec<(&str, String)> = Vec::new();
-    for column in features {
-        let name = column.name.as_str();
-        if let Some(sentence) = identifier(column, dataset) {
-            found.push((name, sentence));
-        } else if let Some(correlation) = rows.as_ref().and_then(|rows| correlation(rows, name, &recipe.target)) {
-            let target = &recipe.target;
-            if correlation >= GIVEN_AWAY {
-                found.push((name, format!(
-                    "{name} alone gives {target} away (Chatterjee's correlation {correlation:.2} of at most 1): exclude it if it is known \
-                     only with the outcome"
-                )));
-            }
-        }
+    let features = dataset.profile.iter().filter(|column| is_feature(column, dataset, recipe));
+    let suspicion = |column: &ColumnSummary| {
+        identifier(column, dataset).or_else(|| giveaway(&column.name, &recipe.target, rows.as_ref()?))
+    };
+    let found: Vec<(&str, String)> =
+        features.filter_map(|column| Some((column.name.as_str(), suspicion(column)?))).collect();
+    if found.is_empty() {
+        return Vec::new();
     }
-    let names: Vec<&str> =
-        recipe.ignore.iter().map(String::as_str).chain(found.iter().map(|(name, _)| *name)).collect();
+    let suspects = found.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = recipe.ignore.iter().map(String::as_str).chain(suspects).collect();
     let remedy = format!("to exclude these columns: --ignore {}", names.join(","));
-    let mut sentences: Vec<String> = found.into_iter().map(|(_, sentence)| sentence).collect();
-    if !sentences.is_empty() {
-        sentences.push(remedy);
-    }
-    sentences
+    found.into_iter().map(|(_, sentence)| sentence).chain([remedy]).collect()
 }
 
 fn is_feature(column: &ColumnSummary, dataset: &DatasetVersion, recipe: &Recipe) -> bool {
@@ -75,10 +67,12 @@ fn identifier(column: &ColumnSummary, dataset: &DatasetVersion) -> Option<String
     }
     let data_type = dataset.columns.iter().find(|column| column.name == *name)?.data_type.as_str();
     match (data_type, min, max) {
-        ("Int64", Some(min), Some(max)) if *distinct == values => {
+        ("Int64", Some(min), Some(max)) if is_unique(*distinct, values) => {
             let pairs = values as f64 * (values - 1) as f64 / 2.0;
             (pairs / (max - min + 1.0) >= REPETITIONS).then(|| {
-                format!("{name} is a running number or another identifier: {values} rows have as many different integers from {min} to {max}")
+                format!(
+                    "{name} is a running number or another identifier: all {values} rows have different integers, from {min} to {max}"
+                )
             })
         }
         ("Utf8", ..) if *distinct as f64 >= MOSTLY_DISTINCT * values as f64 => {
@@ -86,6 +80,20 @@ fn identifier(column: &ColumnSummary, dataset: &DatasetVersion) -> Option<String
         }
         _ => None,
     }
+}
+
+/// Whether no value occurs twice. The number of distinct values is an estimate beyond [`EXACT`].
+fn is_unique(distinct: u64, values: u64) -> bool {
+    if values <= EXACT { distinct == values } else { distinct as f64 >= (1.0 - ESTIMATE_ERROR) * values as f64 }
+}
+
+/// Why a column gives the target away; `None` if it does not.
+fn giveaway(column: &str, target: &str, rows: &RecordBatch) -> Option<String> {
+    let correlation = correlation(rows, column, target).filter(|correlation| *correlation >= GIVEN_AWAY)?;
+    Some(format!(
+        "{column} alone gives {target} away (Chatterjee's correlation {correlation:.2} of at most 1): exclude it if it is known only with \
+         the outcome"
+    ))
 }
 
 /// Chatterjee's correlation of the target given a column, over the rows with a target. A missing value is a value of its own.
@@ -126,8 +134,6 @@ pub(crate) async fn first_rows(dataset: &DatasetVersion, registry: &Registry) ->
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use rekindle_dataset::{Table, read_csv, summarise};
     use rekindle_domain::{Digest, dataset::Column};
 
@@ -138,7 +144,9 @@ mod tests {
         let row = |row: usize| columns.iter().map(|(_, value)| value(row)).collect::<Vec<_>>().join(",");
         let lines: Vec<String> = std::iter::once(header.join(",")).chain((0..500).map(row)).collect();
         let table = read_csv(lines.join("\n").into_bytes().into()).expect("a table");
-        table.with_kinds(&BTreeMap::from([("time".to_owned(), ColumnKind::Timestamp)])).expect("times")
+        let times =
+            header.iter().filter(|name| **name == "time").map(|name| ((*name).to_owned(), ColumnKind::Timestamp));
+        table.with_kinds(&times.collect()).expect("times")
     }
 
     fn dataset(table: &Table) -> DatasetVersion {
@@ -193,6 +201,12 @@ mod tests {
         let ignore = ["id", "code", "tips"].map(str::to_owned).into();
         let sound = Recipe { ignore, ..Recipe::for_target("big_tip") };
         assert_eq!(warnings(&dataset, Some(&rows.batch), &sound), Vec::<String>::new());
+    }
+
+    #[test]
+    fn values_are_unique_within_the_error_of_an_estimate() {
+        assert!(is_unique(500, 500) && !is_unique(499, 500));
+        assert!(is_unique(1_970_000, 2_000_000) && !is_unique(1_800_000, 2_000_000));
     }
 
     #[test]

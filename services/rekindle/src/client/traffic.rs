@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
+use humantime::format_duration;
 use rekindle_dataset::Table;
-use rekindle_domain::ModelName;
+use rekindle_domain::{ModelName, Watch};
 use serde_json::json;
 
 use super::{
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COL")]
     target: Option<String>,
     /// Delay of a label after its row, in event time
-    #[arg(long, value_name = "D", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = parse::span)]
     label_delay: Duration,
     /// Replay only rows at or after this time
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
@@ -61,10 +62,19 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let platform = global.platform()?;
     let (model, monitor) = (args.model.clone(), platform.monitor());
     // The notes are best effort: a replay needs the replicas alone.
+    if args.target.is_some()
+        && let Ok(watch) = monitor.watch(&model).await
+        && let Some(warning) = waits_too_briefly(&watch, args.label_delay)
+    {
+        eprintln!("warning: {warning}");
+    }
     let before = monitor.capture_status(&model).await.ok();
     let reading = args.reading.options(Some(&args.time))?;
-    let table =
-        file::read(&args.file, &reading)?.sort_by_time(&args.time)?.slice_time(&args.time, args.from, args.until)?;
+    let table = file::read(&args.file, &reading)?.sort_by_time(&args.time).context("--time")?;
+    let table = table.slice_time(&args.time, args.from, args.until)?;
+    if let Some(target) = &args.target {
+        table.column(target).context("--target")?;
+    }
     let bar = output::bar(table.rows() as u64, "{msg} {bar:30} {pos}/{len} rows, {per_sec}, {eta} left");
     let outcomes = args.target.as_ref().map(|target| Outcomes {
         target: target.clone(),
@@ -101,6 +111,18 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     Ok(result.failures.count == 0 && result.outcomes.refused == 0)
 }
 
+/// Whether windows are judged before the labels of their last rows are due.
+fn waits_too_briefly(watch: &Watch, delay: Duration) -> Option<String> {
+    let (model, wait) = (&watch.model, watch.settings.label_wait);
+    (wait < delay).then(|| {
+        let (wait, delay) = (format_duration(wait), format_duration(delay));
+        format!(
+            "labels follow their rows after {delay} (--label-delay), but the monitor waits {wait} for those of a window of {model}: later \
+             ones do not count; to wait longer: rekindle policy set {model} --label-wait \"{delay}\""
+        )
+    })
+}
+
 /// Rows per second at which event time passes `speed` times as fast as wall time.
 fn rate(table: &Table, time: &str, speed: f64) -> Result<f64> {
     let (first, last) = table.time_range(time)?.context("the file has no rows in that range")?;
@@ -134,7 +156,20 @@ fn print(result: &Replay, global: &Global) {
 
 #[cfg(test)]
 mod tests {
+    use rekindle_domain::WatchSettings;
+
     use super::*;
+
+    #[test]
+    fn labels_that_come_after_the_wait_are_warned_of() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let settings = WatchSettings { label_wait: DAY, ..WatchSettings::default() };
+        let watch = Watch { model: "tips".parse().expect("a name"), settings, revision: 0 };
+        assert_eq!(waits_too_briefly(&watch, DAY), None);
+        let warning = waits_too_briefly(&watch, 2 * DAY).expect("a day too short");
+        assert!(warning.contains("after 2days (--label-delay), but the monitor waits 1day"), "{warning}");
+        assert!(warning.ends_with("rekindle policy set tips --label-wait \"2days\""), "{warning}");
+    }
 
     #[test]
     fn speed_is_an_average_over_the_file() {

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use futures::StreamExt as _;
 use rekindle_client::{Orchestrator, orchestrator::WorkflowChange, wire::workflow};
 use rekindle_domain::{
-    ModelName, WorkflowId, WorkflowState,
+    IdPrefix, ModelName, WorkflowId, WorkflowState,
+    model_version::VersionSelector,
     workflow::{Decision, WorkflowStatus},
 };
 use uuid::Uuid;
@@ -32,13 +33,13 @@ pub(crate) enum Command {
     },
     /// Show a workflow and its steps
     Show {
-        /// Workflow id
-        id: WorkflowId,
+        /// Workflow id, or its first digits
+        id: IdPrefix,
     },
     /// Print each step of a workflow until it ends; exit with code 3 if it does not succeed
     Watch {
-        /// Workflow id
-        id: WorkflowId,
+        /// Workflow id, or its first digits
+        id: IdPrefix,
     },
     /// Start a retraining workflow manually
     Start {
@@ -65,8 +66,8 @@ pub(crate) enum Command {
 /// A change of a workflow.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Change {
-    /// Workflow id
-    id: WorkflowId,
+    /// Workflow id, or its first digits
+    id: IdPrefix,
     #[command(flatten)]
     reason: Reason,
 }
@@ -77,10 +78,19 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
     let changed = match command {
         Command::List { model, limit } => {
             let orchestrator = global.platform()?.orchestrator();
-            list(&limit.fetch(async |page| orchestrator.workflows(model.as_ref(), page).await).await?, format);
+            let workflows = limit.fetch(async |page| orchestrator.workflows(model.as_ref(), page).await).await?;
+            if let Some(model) = model.filter(|_| workflows.is_empty()) {
+                // A model of that name exists, and had no workflow.
+                global.platform()?.registry().model_version(&model, &VersionSelector::Latest).await?;
+            }
+            list(&workflows, format);
             return Ok(true);
         }
-        Command::Watch { id } => return watch(&global.platform()?.orchestrator(), id, format).await,
+        Command::Watch { id } => {
+            let orchestrator = global.platform()?.orchestrator();
+            let id = orchestrator.find_workflow(&id).await?.id;
+            return watch(&orchestrator, id, format).await;
+        }
         Command::Start { model, reason, watch: is_watched } => {
             let orchestrator = global.platform()?.called_by(reason.by).orchestrator();
             let started = orchestrator.start_workflow(&model, reason.why, Uuid::now_v7().to_string()).await?;
@@ -89,7 +99,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
             }
             started
         }
-        Command::Show { id } => global.platform()?.orchestrator().workflow(id).await?,
+        Command::Show { id } => global.platform()?.orchestrator().find_workflow(&id).await?,
         Command::Pause(given) => change(given, WorkflowChange::Pause, global).await?,
         Command::Resume(given) => change(given, WorkflowChange::Resume, global).await?,
         Command::Cancel(given) => change(given, WorkflowChange::Cancel, global).await?,
@@ -102,12 +112,14 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
 
 async fn change(given: Change, change: WorkflowChange, global: &Global) -> Result<WorkflowStatus> {
     let orchestrator = global.platform()?.called_by(given.reason.by).orchestrator();
-    Ok(orchestrator.change_workflow(given.id, change, given.reason.why).await?)
+    let id = orchestrator.find_workflow(&given.id).await?.id;
+    Ok(orchestrator.change_workflow(id, change, given.reason.why).await?)
 }
 
 async fn decide(given: Change, decision: Decision, global: &Global) -> Result<WorkflowStatus> {
     let orchestrator = global.platform()?.called_by(given.reason.by).orchestrator();
-    Ok(orchestrator.decide_workflow(given.id, decision, given.reason.why).await?)
+    let id = orchestrator.find_workflow(&given.id).await?.id;
+    Ok(orchestrator.decide_workflow(id, decision, given.reason.why).await?)
 }
 
 fn list(workflows: &[WorkflowStatus], format: Format) {

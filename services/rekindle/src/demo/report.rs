@@ -52,7 +52,6 @@ pub(crate) struct Material<'a> {
 struct Page<'a> {
     model: &'a str,
     file: &'a str,
-    replicas: usize,
     train_until: String,
     from: String,
     until: String,
@@ -114,7 +113,6 @@ pub(crate) fn render(material: &Material<'_>) -> Result<String, askama::Error> {
     Page {
         model: material.model,
         file: material.file,
-        replicas: material.replicas,
         train_until: day(material.train_until),
         from: day(material.from),
         until: day(material.until),

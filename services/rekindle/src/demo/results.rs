@@ -78,7 +78,7 @@ pub(crate) async fn write(
             add_scores(&summary, unchanged, live, timeline);
             None
         }
-        _ => Some(why_unchanged(&reports, &workflows)),
+        _ => Some(why_unchanged(&reports, &workflows, plan.window)),
     };
     if let Some(reason) = &unchanged_because {
         timeline.add(format!("no redeployment: {reason}"));
@@ -119,10 +119,13 @@ fn write_file(plan: &Plan, name: &str, text: &str) -> Result<()> {
 }
 
 /// Why no other model was deployed, from what was reported and tried.
-fn why_unchanged(reports: &[WindowReport], workflows: &[WorkflowStatus]) -> String {
+fn why_unchanged(reports: &[WindowReport], workflows: &[WorkflowStatus], window: Duration) -> String {
     if let Some(last) = workflows.last() {
         let state = last.state.name().to_lowercase();
         return format!("{} retrainings, the last of which is {state}: {}", workflows.len(), last.reason);
+    }
+    if reports.is_empty() {
+        return format!("the replayed rows end before the first window of {}", report::words(window));
     }
     let verdicts = |verdict: Verdict| reports.iter().filter(|report| report.drift.verdict == verdict).count();
     let (stable, inconclusive) = (verdicts(Verdict::Stable), verdicts(Verdict::Inconclusive));

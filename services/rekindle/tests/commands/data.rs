@@ -6,7 +6,7 @@ use crate::{rows, world::World};
 
 /// `dataset register`, `list`, `show`.
 pub(crate) fn datasets(world: &World) {
-    world.write("trips.csv", &rows::csv(0..24, 24));
+    world.write("trips.csv", rows::csv(0..24, 24));
     let register = ["dataset", "register", "trips", "trips.csv", "--time", "time", "--kind", "company=categorical"];
     let once = [&register[..], &["--idempotency-key", "first", "--description", "first day"]].concat();
     let registered = world.text(&once);
@@ -32,7 +32,7 @@ pub(crate) fn files_as_people_write_them(world: &World) {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).expect("compressed")
     };
-    world.write("sales.csv.gz", &gzip(";day;price;sold\n0;31/12/2024;1,50;7\n1;01/01/2025;NA;-999\n"));
+    world.write("sales.csv.gz", gzip(";day;price;sold\n0;31/12/2024;1,50;7\n1;01/01/2025;NA;-999\n"));
     let register = ["dataset", "register", "sales", "sales.csv.gz", "--time", "day"];
     assert!(world.error(1, &register).contains("is one field; if ';' is the field delimiter, set it"));
     let separated = [&register[..], &["--separator", ";"]].concat();
@@ -86,8 +86,12 @@ pub(crate) fn runs(world: &World) -> [String; 2] {
     let second = world.json(&[&train[..], &quick, &["--seed", "2", "--experiment", "seeds"]].concat());
     assert_eq!((&second["status"], &second["outputs"]["model_version"]), (&"RUN_STATUS_FINISHED".into(), &"2".into()));
 
-    let submitted = world.json(&["train", "trips", "--target", "tip", "--epochs", "1", "--architecture", "linear"]);
-    assert!(submitted["id"].is_string(), "without --wait the run is submitted: {submitted}");
+    let submit = ["train", "trips", "--target", "tip", "--epochs", "1", "--architecture", "linear", "--json"];
+    let submitted = world.run(&submit);
+    assert!(submitted.out.contains("\"id\""), "without --wait the run is submitted: {submitted:?}");
+    let warnings: Vec<&str> = submitted.err.lines().collect();
+    assert!(warnings.len() == 2 && warnings[0].contains("id is a running number"), "{warnings:?}");
+    assert!(warnings[1].ends_with("--ignore id"), "{warnings:?}");
     let failed = world.run(&["train", "trips", "--target", "id", "--ignore", "time,fare,company,tip", "--wait"]);
     assert_eq!(failed.code, 3, "no feature is left: {failed:?}");
     assert!(failed.out.contains("failed") && failed.out.contains("error:"), "{failed:?}");
@@ -101,13 +105,19 @@ pub(crate) fn runs(world: &World) -> [String; 2] {
 
     let shown = world.text(&["runs", "show", &ids[0]]);
     assert!(shown.contains("recipe.model.kind = linear") && shown.contains("datasets:"), "{shown}");
-    assert_eq!(world.json(&["runs", "show", &ids[1]])["seed"], "2");
+    // The first twelve digits are a time, and the next three are random.
+    assert_eq!(world.json(&["runs", "show", &ids[1][..18]])["seed"], "2");
+    let ambiguous = world.error(1, &["runs", "show", &ids[1][..4]]);
+    assert!(ambiguous.contains("several ids begin so") && ambiguous.contains("give more digits"), "{ambiguous}");
+    assert!(world.error(2, &["runs", "show", "12"]).contains("its first digits, at least 4"));
+    let unknown = world.error(1, &["runs", "show", &ids[1], "--history", "no"]);
+    assert!(unknown.contains("\"no\": expected one of") && unknown.contains("log_loss"), "{unknown}");
     let metric = second["metrics"][0]["name"].as_str().expect("a metric");
     let history = world.json(&["runs", "show", &ids[1], "--history", metric]);
     assert!(history.as_array().is_some_and(|points| points.iter().all(|point| point["name"] == metric)), "{history}");
     assert!(world.text(&["runs", "show", &ids[1], "--history", metric]).trim_start().starts_with("STEP"));
 
-    let compared = world.text(&["runs", "compare", &ids[0], &ids[1]]);
+    let compared = world.text(&["runs", "compare", &ids[0][..18], &ids[1]]);
     assert!(compared.lines().any(|line| line.trim_start().starts_with("recipe.seed")), "{compared}");
     let compared = world.json(&["runs", "compare", &ids[0], &ids[1]]);
     assert_eq!((&compared[0]["id"], &compared[1]["id"]), (&ids[0].as_str().into(), &ids[1].as_str().into()));

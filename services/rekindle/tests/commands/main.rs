@@ -29,6 +29,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::lineage(&world, &prediction).await;
     monitoring::reports(&world).await;
     workflows::workflows(&world).await;
+    monitoring::resets(&world);
     monitoring::events(&world);
     errors::exit_codes(&world);
     let untested = world.untested();

@@ -7,8 +7,11 @@ use crate::{rows, world::World};
 
 /// `replay`: two days in which the relation between features and label is reversed.
 pub(crate) fn replays(world: &World) {
-    world.write("later.csv", &rows::csv(24..72, 24));
+    world.write("later.csv", rows::csv(24..72, 24));
     let replay = ["replay", "later.csv", "--model", "tips", "--time", "time", "--target", "tip", "--rate", "2000"];
+    let late = ["replay", "later.csv", "--model", "tips", "--time", "time", "--target", "no", "--label-delay", "2h"];
+    let late = world.run(&late);
+    assert!(late.code == 1 && late.err.contains("but the monitor waits 1h for those of a window of tips"), "{late:?}");
     let day = world.text(&[&replay[..], &["--label-delay", "1h", "--until", "2024-01-03"]].concat());
     assert!(day.contains("requests:") && day.contains("1440"), "{day}");
     let day = world.json(&[&replay[..], &["--from", "2024-01-03"]].concat());
@@ -19,10 +22,13 @@ pub(crate) fn replays(world: &World) {
 /// `outcomes`, given as arguments and in a file.
 pub(crate) fn outcomes(world: &World, prediction: &str) {
     let given = format!("{prediction}=1");
-    assert_eq!(world.text(&["outcomes", "tips", &given]).split_whitespace().collect::<Vec<_>>(), ["accepted:", "1"]);
-    world.write("outcomes.jsonl", &format!("{{\"prediction_id\": \"{prediction}\", \"row\": 0, \"label\": \"0\"}}\n"));
+    let reported = world.text(&["outcomes", "tips", &given]);
+    assert!(reported.contains("accepted:") && reported.contains("matched:"), "{reported}");
+    world.write("outcomes.jsonl", format!("{{\"prediction_id\": \"{prediction}\", \"row\": 0, \"label\": 1}}\n"));
     assert_eq!(world.json(&["outcomes", "tips", "--file", "outcomes.jsonl"])["accepted"], "1");
-    world.write("outcomes.jsonl", &format!("{{\"prediction_id\": \"{prediction}\"}}\n"));
+    world.write("outcomes.jsonl", format!("{{\"prediction_id\": \"{prediction}\", \"row\": 0, \"label\": \"0\"}}\n"));
+    assert_eq!(world.json(&["outcomes", "tips", "--file", "outcomes.jsonl"])["accepted"], "1");
+    world.write("outcomes.jsonl", format!("{{\"prediction_id\": \"{prediction}\"}}\n"));
     let invalid = world.error(1, &["outcomes", "tips", "--file", "outcomes.jsonl"]);
     assert!(invalid.contains("outcomes.jsonl, line 1: specify either label or number"), "{invalid}");
 }
@@ -60,6 +66,13 @@ pub(crate) async fn reports(world: &World) {
     let text = world.text(&["reports", "tips", "--limit", "3"]);
     assert!(text.trim_start().starts_with("FROM") && text.lines().count() == 4, "{text}");
     assert!(text.contains("drifted") && text.contains("fare (psi"), "{text}");
+}
+
+/// `watch reset`.
+pub(crate) fn resets(world: &World) {
+    let reset = world.json(&["watch", "reset", "tips"]);
+    assert!(reset["model"] == "tips" && reset["watermark"].is_null(), "{reset}");
+    assert!(world.text(&["watch", "reset", "tips"]).contains("rows captured:"));
 }
 
 /// `events`.

@@ -44,8 +44,8 @@ async fn the_ten_commands_of_the_readme_run_in_order() {
     assert_eq!(commands.len(), 10, "{commands:?}");
     let command = |index: usize| commands[index].iter().map(String::as_str).collect::<Vec<_>>();
     let world = World::start(tempfile::tempdir().expect("a folder"), &command(0)).await;
-    world.write("trips.csv", &csv(0..36));
-    world.write("new-trips.csv", &csv(36..60));
+    world.write("trips.csv", csv(0..36));
+    world.write("new-trips.csv", csv(36..60));
     let printed: Vec<String> = (1..10).map(|index| world.text(&command(index))).collect();
     for (printed, fact) in printed.iter().zip([
         "ready",

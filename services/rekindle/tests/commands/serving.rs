@@ -17,14 +17,29 @@ pub(crate) fn the_platform_becomes_ready(world: &World) {
 /// `policy set`, `show`.
 pub(crate) fn policies(world: &World) {
     world.write("recipe.json", RECIPE);
-    let missing = world.error(2, &["policy", "set", "tips"]);
+    let missing = world.error(2, &["policy", "set", "nothing"]);
     assert!(missing.contains("--dataset") && missing.contains("--target"), "{missing}");
+    let short = world.json(&["policy", "set", "tips", "--on", "none"]);
+    assert_eq!(
+        (&short["dataset"], &short["recipe"]["target"]),
+        (&"trips".into(), &"tip".into()),
+        "of the champion's run"
+    );
+    assert_eq!((&short["recipe"]["ignore"][0], &short["revision"]), (&"id".into(), &"1".into()), "{short}");
+    for (flag, value, code) in
+        [("--target", "tipp", 2), ("--ignore", "no", 2), ("--slices", "no", 2), ("--dataset", "no", 4)]
+    {
+        let refused = world.error(code, &["policy", "set", "tips", flag, value]);
+        assert!(refused.contains(flag) && refused.contains(value), "{refused}");
+    }
     let first = ["policy", "set", "tips", "--dataset", "trips", "--recipe", "recipe.json", "--on", "none"];
     let timing = ["--window", "6h", "--lateness", "0s", "--label-wait", "1h", "--bake", "0s", "--observe", "0s"];
-    let set = world.text(&[&first[..], &timing].concat());
-    assert!(set.contains("triggers:") && set.contains("none") && set.contains("6h"), "{set}");
+    let set = world.run(&[&first[..], &timing].concat());
+    assert!(set.out.contains("triggers:") && set.out.contains("none") && set.out.contains("6h"), "{set:?}");
+    let difference = "differs from the training of the champion, tips version 1: model mlp instead of linear";
+    assert!(set.err.contains(difference), "{set:?}");
     let changed = world.json(&["policy", "set", "tips", "--require-approval", "true", "--min-new-rows", "200"]);
-    assert_eq!((&changed["revision"], &changed["watch"]["window"]), (&"2".into(), &"21600s".into()), "{changed}");
+    assert_eq!((&changed["revision"], &changed["watch"]["window"]), (&"3".into(), &"21600s".into()), "{changed}");
     assert_eq!(changed["recipe"]["mlp"]["hidden"][0], 16);
 
     let bounds = ["--gate-confidence", "0.5", "--gate-margin", "1", "--holdout", "2"];
@@ -35,7 +50,7 @@ pub(crate) fn policies(world: &World) {
     assert!(world.text(&["policy", "show", "tips"]).contains("approval required: "));
     let shown = world.json(&["policy", "show", "tips"]);
     assert_eq!(shown, changed, "the refused change had no effect");
-    world.write("policy.json", &shown.to_string());
+    world.write("policy.json", shown.to_string());
     let copied = world.json(&["policy", "set", "tips", "--file", "policy.json", "--cooldown", "2days"]);
     assert_eq!((&copied["cooldown"], &copied["recipe"]), (&"172800s".into(), &shown["recipe"]));
 }

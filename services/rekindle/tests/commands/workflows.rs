@@ -15,6 +15,8 @@ pub(crate) async fn workflows(world: &World) {
     for state in ["cancelled", "rejected", "succeeded"] {
         assert!(listed.contains(state), "{state}: {listed}");
     }
+    let status = world.text(&["status"]);
+    assert!(status.contains("tips: last window drift") && status.contains("tips: last workflow"), "{status}");
     assert_eq!(world.json(&["workflows", "list", "--limit", "1"])[0]["state"], "WORKFLOW_STATE_SUCCEEDED");
 }
 
@@ -67,8 +69,9 @@ async fn declined(world: &World) {
 async fn approved(world: &World) {
     let id = id(&world.json(&["workflows", "start", "tips"]));
     awaiting_approval(world, &id).await;
-    assert!(world.text(&["workflows", "show", &id]).contains("awaiting approval"));
-    assert_eq!(world.json(&["workflows", "approve", &id, "--by", "carol"])["id"], id.as_str());
+    let short = &id[..18];
+    assert!(world.text(&["workflows", "show", short]).contains("awaiting approval"));
+    assert_eq!(world.json(&["workflows", "approve", short, "--by", "carol"])["id"], id.as_str());
     let watched = world.text(&["workflows", "watch", &id]);
     assert!(watched.lines().last().is_some_and(|line| line.contains("succeeded")), "{watched}");
     let shown = world.json(&["workflows", "show", &id]);

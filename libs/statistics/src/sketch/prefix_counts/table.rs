@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn counts_beyond_32_bits_are_exact() {
+        let mut table = Table::of(&[(1, 1)], 4096);
+        assert!(matches!(table, Table::Pages(_)));
+        for (prefix, rows) in [(1, u64::from(u32::MAX) - 1), (1, 1), (2, u64::MAX)] {
+            table.add(prefix, rows);
+        }
+        assert_eq!((table.get(1), table.get(2), table.len()), (u64::from(u32::MAX) + 1, u64::MAX, 2));
+    }
+
+    #[test]
     fn zero_rows_add_no_prefix() {
         for mut table in [Table::new(), Table::of(&[(1, 1)], 4096)] {
             let len = table.len();

@@ -191,7 +191,7 @@ fn every_invalid_raw_request_is_refused_with_the_name_of_the_field() {
             (|r| r.inputs[0].shape = vec![11], "inputs[distance]", "max_rows_per_request = 10"),
             (|r| r.inputs[2].shape = vec![3], "inputs[stops]", "has 3 rows but input \"distance\" has 2"),
             (|r| r.inputs[0].datatype = "FP16".into(), "inputs[distance]", "\"FP16\", expected FP64"),
-            (|r| r.inputs[2].datatype = "FP64".into(), "inputs[stops]", "expected INT64"),
+            (|r| r.inputs[2].datatype = "BOOL".into(), "inputs[stops]", "expected INT64"),
             (|r| r.inputs[2].datatype = "UINT64".into(), "inputs[stops]", "expected INT64"),
             (|r| r.inputs[3].datatype = "UINT8".into(), "inputs[night]", "expected BOOL"),
             (|r| r.inputs[4].datatype = "FP64".into(), "inputs[carrier]", "expected BYTES"),

@@ -133,13 +133,13 @@ async fn report(monitor: Monitor, model: ModelName, mut outcomes: Vec<Outcome>) 
             }
             Err(error) => error,
         };
-        let refused = error.refused_fields();
+        let Some(refused) = error.violations() else { return Err(error) };
         let indexes: BTreeSet<usize> = refused.iter().filter_map(|violation| index(&violation.field)).collect();
         if indexes.is_empty() {
             return Err(error);
         }
         reported.refused += indexes.len() as u64;
-        reported.first_refusal = reported.first_refusal.or_else(|| refused.first().map(ToString::to_string));
+        reported.first_refusal = reported.first_refusal.or_else(|| refused.iter().next().map(ToString::to_string));
         let kept = outcomes.into_iter().enumerate().filter(|(index, _)| !indexes.contains(index));
         outcomes = kept.map(|(_, outcome)| outcome).collect();
     }

@@ -3,7 +3,8 @@
 pub(in crate::sketch::prefix_counts) struct Pages {
     /// The pages by the hash of their number, with linear probing; a power of two entries, at most a quarter of them used.
     directory: Vec<Entry>,
-    counts: Vec<[u64; PREFIXES]>,
+    /// A column with a larger count is converted to a hash table.
+    counts: Vec<[u32; PREFIXES]>,
     /// Counts above zero.
     used: usize,
     /// The largest number of pages that is worthwhile.
@@ -25,9 +26,9 @@ const PAGE_BITS: u32 = 6;
 const PREFIXES: usize = 1 << PAGE_BITS;
 
 /// Count cells per prefix of the capacity, most of them zero, below which pages are chosen, and above which they are converted to a hash
-/// table.
-const BEGIN_BELOW: usize = 8;
-const END_ABOVE: usize = 16;
+/// table, which takes as much memory as the latter.
+const BEGIN_BELOW: usize = 6;
+const END_ABOVE: usize = 8;
 
 impl Pages {
     /// Without counts, with space for these prefixes; `None` if they are too sparse.
@@ -44,7 +45,7 @@ impl Pages {
         Some(pages)
     }
 
-    /// Adds to a count, unless that needs more than the largest number of pages.
+    /// Adds to a count, unless that needs more than the largest number of pages, or a larger count than fits.
     #[inline]
     pub(super) fn add(&mut self, prefix: u64, rows: u64) -> bool {
         let entry = self.directory[self.slot(prefix >> PAGE_BITS)];
@@ -57,14 +58,15 @@ impl Pages {
             entry.place
         };
         let count = &mut self.counts[place as usize][index(prefix)];
+        let Some(sum) = u32::try_from(rows).ok().and_then(|rows| count.checked_add(rows)) else { return false };
         self.used += usize::from(*count == 0 && rows > 0);
-        *count += rows;
+        *count = sum;
         true
     }
 
     pub(super) fn get(&self, prefix: u64) -> u64 {
         let entry = self.directory[self.slot(prefix >> PAGE_BITS)];
-        self.counts.get(entry.place as usize).map_or(0, |page| page[index(prefix)])
+        self.counts.get(entry.place as usize).map_or(0, |page| page[index(prefix)].into())
     }
 
     #[inline]
@@ -76,7 +78,7 @@ impl Pages {
         let pages = self.directory.iter().filter(|entry| entry.place != NOWHERE);
         pages.flat_map(|entry| {
             let prefixes = (entry.number << PAGE_BITS..).zip(self.counts[entry.place as usize]);
-            prefixes.filter(|(_, rows)| *rows > 0)
+            prefixes.filter(|(_, rows)| *rows > 0).map(|(prefix, rows)| (prefix, rows.into()))
         })
     }
 
