@@ -288,7 +288,9 @@ impl t::trainer_server::Trainer for Peers {
             held
         };
         if !held {
-            self.finish(job.id).await;
+            let peers = self.clone();
+            // A caller that is killed ends its call, and not the run.
+            tokio::spawn(async move { peers.finish(job.id).await }).await.expect("finished");
         }
         submitted
     }
