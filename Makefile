@@ -36,10 +36,11 @@ lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; 
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: build ## Measures start-up time, idle memory, memory of registering large files, serving against a bare echo server, and drift against Evidently, alibi-detect and whylogs.
+bench: build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, and drift against Evidently, alibi-detect and whylogs.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
 	CARGO="$(CARGO)" scripts/bench-register.sh $(PROGRAM)
+	scripts/bench-profile.py $(PROGRAM)
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
 	scripts/bench-drift.sh $(PROGRAM)
 

@@ -46,7 +46,7 @@ impl Monitor {
         watch::stored(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
-    /// Starts the windows of a model anew: the watermark is forgotten, and rows captured so far enter no further window. The call is made
+    /// Restarts the windows of a model: the watermark is forgotten, and rows captured so far enter no further window. The call is made
     /// once.
     pub async fn reset_watch(&self, model: &ModelName) -> Result<CaptureStatus, Error> {
         let operation = "reset the monitoring";

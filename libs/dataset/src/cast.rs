@@ -7,6 +7,7 @@ use arrow::{
         Array as _, ArrayRef, AsArray as _, BooleanArray, Float64Array, Int64Array, StringArray,
         TimestampMillisecondArray, new_null_array,
     },
+    compute,
     datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType},
 };
 use chrono::{DateTime, SecondsFormat};
@@ -153,6 +154,13 @@ pub(crate) fn lossless(name: &str, array: &ArrayRef, to: &DataType) -> Result<Ar
         }
         _ => convert_all(name, array, to, |v| v.time()).map(|v| Arc::new(TimestampMillisecondArray::from(v)) as _),
     }
+}
+
+/// The least and the greatest number of a numeric column; `None` without values.
+pub(crate) fn number_range(array: &ArrayRef) -> Result<Option<(f64, f64)>, Error> {
+    let numbers = compute::cast(array, &DataType::Float64).map_err(Error::arrow("read numbers"))?;
+    let numbers = numbers.as_primitive::<Float64Type>();
+    Ok(compute::min(numbers).zip(compute::max(numbers)))
 }
 
 /// Numbers since 1970 as timestamps. Missing values stay missing.

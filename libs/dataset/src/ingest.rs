@@ -24,7 +24,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ColumnKind, Digest,
-    dataset::{ColumnSummary, FileFormat, ReadOptions, SourceColumns},
+    dataset::{ColumnSummary, DatasetRegistration, FileFormat, ReadOptions, SourceColumns},
 };
 
 use self::{
@@ -60,6 +60,22 @@ pub struct IngestOptions {
     pub limits: Limits,
     /// The folder for temporary files: the sorted rows, uncompressed, and the Parquet file.
     pub scratch: PathBuf,
+}
+
+impl IngestOptions {
+    /// What a registration asks for, within the limits.
+    pub fn of(registration: &DatasetRegistration, limits: Limits, scratch: PathBuf) -> Self {
+        Self {
+            kinds: registration.kinds.clone(),
+            time_column: registration.time_column.clone(),
+            from: registration.from,
+            until: registration.until,
+            reading: registration.reading.clone(),
+            columns: registration.columns,
+            limits,
+            scratch,
+        }
+    }
 }
 
 /// A canonical Parquet file and its description.

@@ -61,7 +61,7 @@ pub struct Header {
     pub sequence: u64,
     /// Rows predicted since the previous message that were dropped.
     pub lost_before: u64,
-    /// Whether the rows are trials, which are not monitored. Absent in messages of the first release, which has none.
+    /// Whether the rows are test rows, which are not monitored. Absent in messages of the first release, which has none.
     pub is_test: bool,
 }
 

@@ -7,12 +7,18 @@ use rekindle_domain::dataset::{FileFormat, ReadOptions};
 
 use crate::{Error, Limits, Note, Scan, ScanOptions, Table, Types, size::rows_bytes};
 
-/// Reads a file in a format, with options, within the default [`Limits`]. Also returns the notes on it.
+/// Reads a file in a format, with options, within the default [`Limits`]. Also returns the notes on it. Columns that `is_text` accepts by
+/// name are text in a CSV file, as it spells them.
 ///
 /// # Errors
 /// As [`read_csv`] and [`read_parquet`]; a value that is not written as the options declare; a time format of no column.
-pub fn read_as(bytes: Bytes, format: FileFormat, reading: &ReadOptions) -> Result<(Table, Vec<Note>), Error> {
-    read(bytes, format, &Limits::default(), reading)
+pub fn read_as(
+    bytes: Bytes,
+    format: FileFormat,
+    reading: &ReadOptions,
+    is_text: impl Fn(&str) -> bool,
+) -> Result<(Table, Vec<Note>), Error> {
+    read(bytes, format, &Limits::default(), reading, is_text)
 }
 
 /// Reads a CSV file within the default [`Limits`].
@@ -31,7 +37,7 @@ pub fn read_csv_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
     if bytes.len() > limits.bytes {
         return Err(Error::TooLarge { what: "bytes", limit: limits.bytes });
     }
-    Ok(read(bytes, FileFormat::Csv, limits, &ReadOptions::default())?.0)
+    Ok(read(bytes, FileFormat::Csv, limits, &ReadOptions::default(), |_| false)?.0)
 }
 
 /// Reads a Parquet file within the default [`Limits`] and converts every column to its canonical type.
@@ -47,7 +53,7 @@ pub fn read_parquet(bytes: Bytes) -> Result<Table, Error> {
 /// # Errors
 /// As [`read_parquet`], and content beyond the limits.
 pub fn read_parquet_within(bytes: Bytes, limits: &Limits) -> Result<Table, Error> {
-    Ok(read(bytes, FileFormat::Parquet, limits, &ReadOptions::default())?.0)
+    Ok(read(bytes, FileFormat::Parquet, limits, &ReadOptions::default(), |_| false)?.0)
 }
 
 /// What scans of whole files to canonical types have in common.
@@ -76,8 +82,15 @@ pub fn check_formats<'a>(reading: &ReadOptions, columns: impl Iterator<Item = &'
     }
 }
 
-fn read(bytes: Bytes, format: FileFormat, limits: &Limits, reading: &ReadOptions) -> Result<(Table, Vec<Note>), Error> {
+fn read(
+    bytes: Bytes,
+    format: FileFormat,
+    limits: &Limits,
+    reading: &ReadOptions,
+    is_text: impl Fn(&str) -> bool,
+) -> Result<(Table, Vec<Note>), Error> {
     let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits, reading))?;
+    scan.read_as_text(is_text);
     check_formats(reading, scan.columns().iter().map(|column| column.name.as_str()))?;
     let mut budget = Budget::new(*limits);
     budget.check_rows(scan.declared_rows())?;

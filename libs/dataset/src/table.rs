@@ -6,11 +6,11 @@ use arrow::{
     datatypes::{DataType, Field, TimestampMillisecondType},
 };
 use chrono::{DateTime, Utc};
-use rekindle_domain::ColumnKind;
+use rekindle_domain::{ColumnKind, dataset::EpochUnit};
 
 use crate::{
     Error,
-    cast::{lossless, wider},
+    cast::{epochs, lossless, number_range, wider},
     normalise::normalise,
     schema::{Column, Schema, canonical_timestamp, check_names, kind_of, type_name},
 };
@@ -236,8 +236,16 @@ pub(crate) fn date(column: &str, row: usize, millis: i64) -> Result<DateTime<Utc
     })
 }
 
-/// Converts a column to a type of the kind. Text that becomes numeric is `Int64` if every value is an integer, else `Float64`.
+/// Converts a column to a type of the kind. Text that becomes numeric is `Int64` if every value is an integer, else `Float64`. Numbers that
+/// become times are in the unit that their range shows.
 fn to_kind(name: &str, array: &ArrayRef, kind: ColumnKind) -> Result<ArrayRef, Error> {
+    if kind == ColumnKind::Timestamp && array.data_type().is_numeric() {
+        let Some((least, greatest)) = number_range(array)? else {
+            return lossless(name, array, &canonical_timestamp());
+        };
+        let failed = |source| Error::Epoch { column: name.to_owned(), source };
+        return epochs(name, array, EpochUnit::inferred(least, greatest).map_err(failed)?);
+    }
     match type_of_kind(array.data_type(), kind) {
         Some(data_type) => lossless(name, array, &data_type),
         None => lossless(name, array, &DataType::Int64).or_else(|_| lossless(name, array, &DataType::Float64)),

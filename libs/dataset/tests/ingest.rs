@@ -241,9 +241,35 @@ fn any_options() -> impl Strategy<Value = IngestOptions> {
     })
 }
 
+/// The types of a column in the sources.
+fn types_of(name: &str, inputs: &[Input]) -> Vec<DataType> {
+    inputs.iter().filter_map(|input| Some(input.table().ok()?.schema.column(name)?.data_type.clone())).collect()
+}
+
+/// Whether a column has a declared kind, and types in the sources that one table cannot have before the kind is applied: numbers beside texts
+/// that are to be times (`values/instants.rs` has such sources), fractions beside texts that are to be numbers, where 2.0 is an integer in one
+/// and a text in the other, and booleans beside another type.
+fn has_no_common_table(inputs: &[Input], options: &IngestOptions) -> bool {
+    let types = types_of("a", inputs);
+    let has = |wanted: DataType| types.contains(&wanted);
+    match options.kinds.get("a") {
+        Some(ColumnKind::Timestamp) if types.iter().any(DataType::is_numeric) && has(DataType::Utf8) => true,
+        Some(ColumnKind::Numeric) if has(DataType::Float64) && has(DataType::Utf8) => true,
+        Some(_) => has(DataType::Boolean) && types.iter().any(|found| *found != DataType::Boolean),
+        None => false,
+    }
+}
+
+/// Whether a declared kind may hold what the numbers of the sources have no common type for: an integer beyond 2^53 and a fraction are texts.
+fn is_held_by_its_kind(inputs: &[Input], options: &IngestOptions) -> bool {
+    let types = types_of("a", inputs);
+    options.kinds.contains_key("a") && [DataType::Int64, DataType::Float64].iter().all(|found| types.contains(found))
+}
+
 proptest! {
     #[test]
     fn ingestion_gives_what_tables_give(inputs in prop::collection::vec(input(), 1..4), options in any_options()) {
+        prop_assume!(!has_no_common_table(&inputs, &options));
         match (by_tables(&inputs, &options), ingested(&inputs, &options)) {
             (Some(table), Ok(made)) => {
                 prop_assert_eq!(made.content, content_digest(&table));
@@ -254,6 +280,7 @@ proptest! {
                 prop_assert_eq!(made.time_range, range);
             }
             (None, Err(_)) => {}
+            (None, Ok(_)) if is_held_by_its_kind(&inputs, &options) => {}
             (table, made) => prop_assert!(false, "{table:?}\n{made:?}"),
         }
     }

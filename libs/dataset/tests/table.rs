@@ -42,6 +42,8 @@ fn kinds_change_types_without_loss() {
     assert_eq!(types, ["Utf8", "Int64", "Boolean", "Timestamp(ms)", "Float64"]);
     assert_eq!(texts(&changed, "area"), [Some("7".to_owned()), None]);
     assert_eq!(changed.times("at").unwrap(), [1000, 2000]);
+    let seconds = csv("at\n1704067200\n1704067201\n").with_kinds(&kinds(&[("at", ColumnKind::Timestamp)])).unwrap();
+    assert_eq!(seconds.times("at").unwrap(), [1_704_067_200_000, 1_704_067_201_000]);
     let categories = table.with_kinds(&kinds(&[("half", ColumnKind::Categorical)])).unwrap();
     assert_eq!(texts(&categories, "half"), [Some("0.5".to_owned()), Some("1.5".to_owned())]);
     let message = table.with_kinds(&kinds(&[("half", ColumnKind::Boolean)])).unwrap_err().to_string();

@@ -40,7 +40,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is {time}, more than {} {side} its arrival{}: expected milliseconds since 1970; for rows of the past send the parameter \
-     traffic = \"replay\", for a trial \"test\"",
+     traffic = \"replay\", for a test \"test\"",
     spelled(*bound),
     hint(*given)
 )]

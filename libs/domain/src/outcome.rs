@@ -1,5 +1,8 @@
 //! Outcomes: the ground truth of a predicted row, which may arrive late, repeatedly, or before its prediction.
 
+mod line;
+
+pub use self::line::InvalidLine;
 use crate::{
     PredictionId,
     validation::{Checks, Violations},

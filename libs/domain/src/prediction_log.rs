@@ -42,7 +42,7 @@ pub struct LoggedPrediction {
     pub outputs: BTreeMap<String, Vec<u8>>,
     /// The label, if reported.
     pub label: Option<Label>,
-    /// Whether the request was a trial.
+    /// Whether the request was a test request.
     pub is_test: bool,
 }
 
@@ -51,9 +51,9 @@ pub struct LoggedPrediction {
 pub struct CaptureStatus {
     /// The model.
     pub model: ModelName,
-    /// Rows captured, without trials.
+    /// Rows captured, without test rows.
     pub predictions: u64,
-    /// Captured rows of trials.
+    /// Captured rows of test requests.
     pub tests: u64,
     /// Rows that replicas declared lost.
     pub lost: u64,

@@ -10,7 +10,7 @@ pub enum Traffic {
     Live,
     /// Rows of the past: any event time is accepted, and the rows are monitored.
     Replay,
-    /// A trial: any event time is accepted, and the rows enter no window, no quality and no export.
+    /// A test: any event time is accepted, and the rows enter no window, no quality and no export.
     Test,
 }
 

@@ -118,23 +118,29 @@ impl Limits {
 impl EventTimes {
     /// The bounds of a model: its own, or those of every model.
     pub(crate) fn of(&self, model: &ModelName) -> Bounds {
-        let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
-        let own = self.models.iter().find(|own| own.model == *model);
-        own.map_or(every, |own| Bounds { max_age: own.max_age, max_ahead: own.max_ahead })
+        self.models.iter().find(|own| own.model == *model).map_or_else(|| self.bounds(), ModelEventTimes::bounds)
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { max_age: self.max_age, max_ahead: self.max_ahead }
     }
 
     fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
-        let every = Bounds { max_age: self.max_age, max_ahead: self.max_ahead };
-        checks.taken_here(every.validate());
+        checks.taken_here(self.bounds().validate());
         for (index, own) in self.models.iter().enumerate() {
             let field = format!("models[{index}]");
-            let bounds = Bounds { max_age: own.max_age, max_ahead: own.max_ahead };
-            checks.nested(&field, bounds.validate());
+            checks.nested(&field, own.bounds().validate());
             let is_first = self.models[..index].iter().all(|other| other.model != own.model);
             checks.require(is_first, &format!("{field}.model"), &own.model, "each model once");
         }
         checks.finish()
+    }
+}
+
+impl ModelEventTimes {
+    fn bounds(&self) -> Bounds {
+        Bounds { max_age: self.max_age, max_ahead: self.max_ahead }
     }
 }
 

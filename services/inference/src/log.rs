@@ -48,7 +48,7 @@ pub(crate) struct PredictionRecord {
     pub(crate) answered_at: DateTime<Utc>,
     /// When its rows occurred.
     pub(crate) event_times: EventTimes,
-    /// Whether the request was a trial, whose rows are not monitored.
+    /// Whether the request was a test request, whose rows are not monitored.
     pub(crate) is_test: bool,
     /// The inputs.
     pub(crate) rows: arrow::array::RecordBatch,

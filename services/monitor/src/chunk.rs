@@ -31,7 +31,7 @@ const READ_ROWS: usize = 8192;
 pub enum Kind {
     /// Rows of the prediction log.
     Prediction,
-    /// Rows of the prediction log that are trials: they are in no window, no quality and no export.
+    /// Rows of the prediction log that are test rows: they are in no window, no quality and no export.
     Test,
     /// Outcomes.
     Outcome,

@@ -52,15 +52,15 @@ pub(crate) struct Log<'a> {
     pub(crate) references: &'a References,
 }
 
-/// One finding per outcome. After `max_chunks` chunks, what is not found is pending.
+/// One finding per outcome. After `max_reads` reads, of chunks and of pages of their index, what is not found is pending.
 pub(crate) async fn find(
     log: Log<'_>,
     model: &ModelName,
     outcomes: &[Outcome],
-    max_chunks: usize,
+    max_reads: usize,
 ) -> Result<Vec<Finding>, Error> {
     let mut search = Search::of(outcomes);
-    let mut budget = max_chunks;
+    let mut budget = max_reads;
     for is_own in [true, false] {
         search.scan(log, model, is_own, &mut budget).await?;
     }
@@ -87,8 +87,9 @@ async fn label(references: &References, bundle: Digest, label: &Label) -> Result
 
 /// The rows that outcomes are about, and what was found of them.
 struct Search {
-    /// Sorted.
+    /// Predictions of which rows are sought, sorted.
     ids: Vec<u128>,
+    /// Rows that are not found yet.
     keys: HashSet<Key>,
     rows: HashMap<Key, Digest>,
     requests: HashMap<u128, Request>,
@@ -127,6 +128,9 @@ impl Search {
     async fn scan(&mut self, log: Log<'_>, model: &ModelName, is_own: bool, budget: &mut usize) -> Result<(), Error> {
         let mut after = 0;
         while let (Some(&first), Some(&last)) = (self.ids.first(), self.ids.last()) {
+            if !take(budget) {
+                return Ok(());
+            }
             let page = chunks::spanning(log.db, (first, last), after, PAGE).await?;
             let Some(&(position, _)) = page.last() else { break };
             after = position;
@@ -134,10 +138,9 @@ impl Search {
                 if !self.may_hold(&chunk) {
                     continue;
                 }
-                if *budget == 0 {
+                if !take(budget) {
                     return Ok(());
                 }
-                *budget -= 1;
                 self.read(log.artifacts, chunk).await?;
             }
         }
@@ -186,6 +189,8 @@ impl Search {
                 self.add(key, bundle, &chunk.model);
             }
         }
+        let sought: HashSet<u128> = self.keys.iter().map(|key| key.prediction).collect();
+        self.ids.retain(|id| sought.contains(id));
         Ok(self)
     }
 
@@ -196,8 +201,15 @@ impl Search {
         let fresh = || Request { model: model.clone(), last: key.row, is_complete: false };
         let request = self.requests.entry(key.prediction).or_insert_with(fresh);
         request.last = request.last.max(key.row);
-        if self.keys.contains(&key) {
+        if self.keys.remove(&key) {
             self.rows.insert(key, bundle);
         }
     }
+}
+
+/// Takes one read from the budget; `false` if it is spent.
+fn take(budget: &mut usize) -> bool {
+    let left = budget.checked_sub(1);
+    *budget = left.unwrap_or_default();
+    left.is_some()
 }

@@ -26,7 +26,7 @@ pub(crate) fn describe() {
     describe_counter!(OUTCOMES, "Captured outcomes by model, repeated ones included.");
     describe_counter!(BAD_OUTCOME_LINES, "Lines of outcomes that were dead-lettered, by model.");
     describe_counter!(REFUSED_OUTCOMES, "Captured outcomes that no quality counts, by model and reason.");
-    describe_counter!(TESTS, "Captured rows of trials, by model.");
+    describe_counter!(TESTS, "Captured rows of test requests, by model.");
     describe_counter!(INVALID_OUTCOMES, "Labels that are no value of the model's target, by model.");
     describe_counter!(FLUSH_FAILURES, "Failed attempts to make messages durable, by consumer.");
     describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");

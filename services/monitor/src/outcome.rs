@@ -2,12 +2,7 @@
 //!
 //! An invalid line does not affect the others of its message: it is returned with the reason, to be dead-lettered.
 
-use rekindle_domain::{
-    PredictionId,
-    outcome::{Label, Outcome},
-    validation::Violations,
-};
-use serde::{Deserialize, Serialize};
+use rekindle_domain::{PredictionId, outcome::Outcome};
 
 /// Longest line, in bytes; longer ones are dead-lettered without being parsed.
 const MAX_LINE: usize = 4096;
@@ -65,28 +60,6 @@ pub struct BadLine {
     pub reason: String,
 }
 
-/// A line on the bus.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    prediction_id: String,
-    #[serde(default)]
-    row: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    label: Option<Given>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    number: Option<f64>,
-}
-
-/// A label as JSON writes it. A number is the class of that name for a classifier.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Given {
-    Text(String),
-    Boolean(bool),
-    Number(f64),
-}
-
 /// Parses a message into valid outcomes, with line numbers from 1, and invalid lines. Blank lines are skipped.
 pub fn parse(payload: &[u8]) -> (Vec<(u32, Outcome)>, Vec<BadLine>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
@@ -110,35 +83,14 @@ fn parse_line(line: &[u8]) -> Result<Outcome, String> {
     if line.len() > MAX_LINE {
         return Err(format!("the line is {} bytes long: expected at most {MAX_LINE}", line.len()));
     }
-    let line: Line = serde_json::from_slice(line).map_err(|error| format!("not an outcome: {error}"))?;
-    let prediction = line.prediction_id.parse().map_err(|error| format!("prediction_id: {error}"))?;
-    let (field, label) = match (line.label, line.number) {
-        (Some(Given::Text(class)), None) => ("label", Label::Class(class)),
-        (Some(Given::Boolean(class)), None) => ("label", Label::Class(class.to_string())),
-        (Some(Given::Number(number)), None) => ("label", Label::Number(number)),
-        (None, Some(number)) => ("number", Label::Number(number)),
-        (None, None) => return Err("label: is missing: specify label or number".to_owned()),
-        (Some(_), Some(_)) => return Err("label: specify either label or number, not both".to_owned()),
-    };
-    // The line calls a class its label.
-    let described = |violations: Violations| {
-        let descriptions: Vec<String> = violations.into_iter().map(|violation| violation.description).collect();
-        format!("{field}: {}", descriptions.join("; "))
-    };
-    label.validate().map_err(described)?;
-    Ok(Outcome { prediction, row: line.row, label })
+    Outcome::from_json_line(line).map_err(|error| error.to_string())
 }
 
 /// Encodes outcomes as messages of at most `max_bytes` each (a single line may exceed it).
 pub fn encode(outcomes: &[Outcome], max_bytes: usize) -> Vec<Vec<u8>> {
     let mut messages: Vec<Vec<u8>> = Vec::new();
     for outcome in outcomes {
-        let (label, number) = match &outcome.label {
-            Label::Class(class) => (Some(Given::Text(class.clone())), None),
-            Label::Number(number) => (None, Some(*number)),
-        };
-        let line = Line { prediction_id: outcome.prediction.to_string(), row: outcome.row, label, number };
-        let text = serde_json::to_vec(&line).expect("texts and finite numbers have a JSON form");
+        let text = outcome.to_json_line();
         match messages.last_mut() {
             Some(message) if message.len() + text.len() < max_bytes => message.extend_from_slice(&text),
             _ => messages.push(text),
@@ -151,6 +103,7 @@ pub fn encode(outcomes: &[Outcome], max_bytes: usize) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rekindle_domain::outcome::Label;
 
     use super::*;
 

@@ -34,8 +34,8 @@ use crate::{
 
 /// Outcomes of one call at most.
 const MAX_OUTCOMES: usize = 10_000;
-/// Chunks that are read at most to check the outcomes of one call.
-const CHECKED_CHUNKS: usize = 8;
+/// Reads at most, of chunks and of pages of their index, to check the outcomes of one call.
+const CHECK_READS: usize = 16;
 /// Bytes of one message of outcomes at most.
 const MESSAGE_BYTES: usize = 512 * 1024;
 /// Concurrent publications of outcome messages.
@@ -130,7 +130,7 @@ impl App {
     async fn check(&self, model: &ModelName, outcomes: &[Outcome]) -> Result<u64, Error> {
         let inner = &self.0;
         let log = matching::Log { db: &inner.db, artifacts: &inner.artifacts, references: &inner.export_references };
-        let findings = match matching::find(log, model, outcomes, CHECKED_CHUNKS).await {
+        let findings = match matching::find(log, model, outcomes, CHECK_READS).await {
             Ok(findings) => findings,
             Err(error) => {
                 tracing::warn!(%model, error = chain(&error), "outcomes accepted without a check");
@@ -165,7 +165,7 @@ impl App {
             Ok::<_, Error>(logs::reset(txn, &reset, position).await?)
         })
         .await?;
-        tracing::info!(%model, "windows started anew");
+        tracing::info!(%model, "windows restarted");
         Ok(())
     }
 

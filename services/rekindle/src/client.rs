@@ -141,7 +141,7 @@ pub(crate) enum Command {
     Events(events::Args),
     /// List monitoring reports, one per window
     Reports(reports::Args),
-    /// Start the monitoring windows of a model anew
+    /// Restart the monitoring windows of a model
     #[command(subcommand)]
     Watch(watch::Command),
     /// List inference replicas and the versions they serve

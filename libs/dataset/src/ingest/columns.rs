@@ -2,7 +2,6 @@ use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, new_null_array},
-    compute,
     datatypes::{DataType, Field, Float64Type, Schema as ArrowSchema, SchemaRef, TimestampMillisecondType},
 };
 use rekindle_domain::{
@@ -13,7 +12,7 @@ use rekindle_domain::{
 use super::{IngestError, IngestOptions, Part, PlannedColumn};
 use crate::{
     Error, Note, NoteKind, Scan,
-    cast::{epochs, lossless, times, wider},
+    cast::{epochs, lossless, number_range, times, wider},
     read::check_formats,
     schema::{canonical_timestamp, kind_of, type_name},
     table::type_of_kind,
@@ -297,10 +296,7 @@ impl Column {
         {
             for batch in scan {
                 let rows = batch.map_err(Part::Source(source).error())?.rows;
-                let numbers = compute::cast(rows.column(0), &DataType::Float64);
-                let numbers = numbers.map_err(Error::arrow("read numbers")).map_err(Part::Source(source).error())?;
-                let numbers = numbers.as_primitive::<Float64Type>();
-                compute::min(numbers).zip(compute::max(numbers)).into_iter().for_each(&mut add);
+                number_range(rows.column(0)).map_err(Part::Source(source).error())?.into_iter().for_each(&mut add);
             }
         }
         Ok(range)

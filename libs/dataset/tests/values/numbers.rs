@@ -37,7 +37,7 @@ const COLUMNS: [(&[&str], &str, &[&str]); 16] = [
     (&["0x10", "1"], "Utf8", &["0x10", "1"]),
 ];
 
-/// A value beside numbers, and what is told of it.
+/// A value beside numbers, and the note on it.
 const NOTES: [(&str, &str); 20] = [
     ("NA", "since it has the value \"NA\"; if that stands for a missing value, use --missing"),
     ("?", "since it has the value \"?\""),

@@ -56,10 +56,10 @@ fn a_column_that_a_file_lacks_is_missing_in_its_rows() {
 }
 
 #[test]
-fn the_preview_tells_the_type_in_each_file() {
+fn the_preview_has_the_type_in_each_file() {
     let files = [csv("a,b,n\n1,x,1\n"), csv("a,n\n,0.5\n")];
     let planned = preview(&sections(&files), &options()).unwrap().columns;
-    let told = planned.iter().map(|column| {
+    let found_types = planned.iter().map(|column| {
         let found = column.sources.iter().map(|found| match found {
             None => "lacks",
             Some(DataType::Null) => "no value",
@@ -68,7 +68,7 @@ fn the_preview_tells_the_type_in_each_file() {
         (column.name.as_str(), found.collect::<Vec<_>>(), type_name(&column.data_type))
     });
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        found_types.collect::<Vec<_>>(),
         [
             ("a", vec!["Int64", "no value"], "Int64"),
             ("b", vec!["Utf8", "lacks"], "Utf8"),

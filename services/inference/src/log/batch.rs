@@ -51,7 +51,7 @@ impl LogSchema {
 /// Rows of one version, ready to be published.
 pub(super) struct LogBatch {
     pub(super) schema: Arc<LogSchema>,
-    /// Whether all of them are trials, or none.
+    /// Whether all of them are test rows, or none.
     pub(super) is_test: bool,
     pub(super) batch: RecordBatch,
     /// Memory in use.
@@ -136,7 +136,7 @@ pub(super) fn join(records: Vec<PredictionRecord>, max_rows: usize) -> Joined {
     joined
 }
 
-/// Records of each version, trials apart, in the order of their first record.
+/// Records of each version, test rows apart, in the order of their first record.
 fn by_version(records: Vec<PredictionRecord>) -> Vec<Vec<PredictionRecord>> {
     let mut groups: Vec<Vec<PredictionRecord>> = Vec::new();
     for record in records {

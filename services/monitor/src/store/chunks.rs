@@ -82,7 +82,7 @@ fn monitored(model: &ModelName, since: i64) -> sea_orm::Select<chunk::Entity> {
     predictions(model).filter(chunk::Column::Position.gt(since))
 }
 
-/// Predictions, trials included.
+/// Predictions, test rows included.
 fn is_logged() -> SimpleExpr {
     chunk::Column::Kind.is_in([Kind::Prediction, Kind::Test].map(Kind::as_str))
 }

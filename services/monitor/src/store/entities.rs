@@ -56,7 +56,7 @@ pub(crate) mod log {
         /// Decreases when a message arrives after messages with greater numbers.
         pub lost_messages: i64,
         pub late: i64,
-        /// Rows that are trials.
+        /// Rows that are test rows.
         pub tests: i64,
         pub outcomes: i64,
         pub bad_lines: i64,

@@ -24,7 +24,7 @@ pub(crate) struct Log {
     pub(crate) lost_messages: u64,
     /// Captured rows whose window had closed before they arrived.
     pub(crate) late: u64,
-    /// Captured rows that are trials. `predictions` does not count them.
+    /// Captured test rows. `predictions` does not count them.
     pub(crate) tests: u64,
     /// Lines of outcomes that could not be read.
     pub(crate) bad_lines: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Log {
     pub(crate) clock: EventClock,
     /// Event time up to which windows are reported, in milliseconds.
     pub(crate) reported_until: Option<i64>,
-    /// Position of the latest chunk when the windows were last started anew; 0 if they never were. Chunks up to it enter no further window.
+    /// Position of the latest chunk when the windows were last restarted; 0 if they never were. Chunks up to it enter no further window.
     pub(crate) reset_at: i64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct LogDelta {
     pub(crate) lost_messages: i64,
     /// Rows that arrived after their window had closed.
     pub(crate) late: u64,
-    /// Rows that are trials.
+    /// Rows that are test rows.
     pub(crate) tests: u64,
     /// Outcomes captured.
     pub(crate) outcomes: u64,
@@ -106,7 +106,7 @@ pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, 
     names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
 }
 
-/// Applies a change to the log that was `before`, and sets the event clock to what it is after it; `false` if the windows were started anew
+/// Applies a change to the log that was `before`, and sets the event clock to what it is after it; `false` if the windows were restarted
 /// since.
 pub(crate) async fn apply(
     txn: &impl ConnectionTrait,
@@ -135,7 +135,7 @@ pub(crate) async fn apply(
     Ok(change.exec(txn).await?.rows_affected == 1)
 }
 
-/// Starts the windows of a log anew: the event clock is forgotten, and chunks up to the position `reset_at` enter no further window.
+/// Restarts the windows of a log: the event clock is forgotten, and chunks up to the position `reset_at` enter no further window.
 pub(crate) async fn reset(txn: &impl ConnectionTrait, model: &ModelName, reset_at: i64) -> Result<(), DbErr> {
     create(txn, model).await?;
     log::Entity::update_many()

@@ -48,7 +48,7 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
     Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since })
 }
 
-/// Inserts the report of a closed window. Until the windows are started anew, the database refuses a second one of the same model, version,
+/// Inserts the report of a closed window. Until the windows are restarted, the database refuses a second one of the same model, version,
 /// window and slice.
 pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Result<(), DbErr> {
     let Report { content, window, ids, since } = report;

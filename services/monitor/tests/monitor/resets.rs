@@ -1,4 +1,4 @@
-//! Trials enter no window, and windows can be started anew.
+//! Test rows enter no window, and windows can be restarted.
 
 use rekindle_domain::report::Quality;
 use rekindle_testkit::eventually;
@@ -14,21 +14,21 @@ fn days(seed: u64, from: i64, count: i64) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trials_are_logged_and_enter_no_window() {
+async fn test_rows_are_logged_and_enter_no_window() {
     let world = World::on_sqlite().await;
     world.watch().await;
-    let mut trials = Replica { is_test: true, ..Replica::new(bundle(), MODEL, 1) };
+    let mut tests = Replica { is_test: true, ..Replica::new(bundle(), MODEL, 1) };
     // Enough of them to move the watermark by years, if they counted.
     let tried = days(1, START + 1000 * DAY, 1);
-    world.predictions(&trials.log(&tried, 0)).await;
-    eventually("the trials to be captured", async || {
+    world.predictions(&tests.log(&tried, 0)).await;
+    eventually("the test rows to be captured", async || {
         let tests = world.status().await.tests;
         if tests == 300 { Ok(()) } else { Err(format!("{tests}")) }
     })
     .await;
     let monitored = days(2, START, 3);
     world.predictions(&Replica::new(bundle(), MODEL, 1).log(&monitored, 0)).await;
-    world.outcomes("trials", labels(&tried)).await;
+    world.outcomes("tests", labels(&tried)).await;
     world.outcomes("rows", labels(&monitored)).await;
     let reports = world.reported(2, 2).await;
     assert!(reports.iter().all(|report| report.window.rows == 300), "{reports:?}");
@@ -41,7 +41,7 @@ async fn trials_are_logged_and_enter_no_window() {
     assert!(!world.client.prediction(monitored[0].prediction(), 0).await.expect("logged").is_test);
 }
 
-async fn windows_are_started_anew(mut world: World) {
+async fn windows_are_restarted(mut world: World) {
     world.watch().await;
     // Rows with wrong times, of too many requests to be outvoted: every row of the present is late.
     let wrong = days(1, START + 1000 * DAY, 3);
@@ -77,11 +77,11 @@ async fn windows_are_started_anew(mut world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn windows_are_started_anew_on_sqlite() {
-    windows_are_started_anew(World::on_sqlite().await).await;
+async fn windows_are_restarted_on_sqlite() {
+    windows_are_restarted(World::on_sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn windows_are_started_anew_on_postgres() {
-    windows_are_started_anew(World::on_postgres().await).await;
+async fn windows_are_restarted_on_postgres() {
+    windows_are_restarted(World::on_postgres().await).await;
 }

@@ -127,7 +127,7 @@ pub(crate) struct Replica {
     pub(crate) bundle: Digest,
     pub(crate) incarnation: Uuid,
     pub(crate) sequence: u64,
-    /// Whether the rows are trials.
+    /// Whether the rows are test rows.
     pub(crate) is_test: bool,
 }
 

@@ -56,16 +56,7 @@ impl Importer {
         // The semaphore is never closed. The permit comes before the files are fetched, because they take disk space.
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let Fetched { sections, staged } = self.fetch(artifacts, &registration.sources).await?;
-        let options = IngestOptions {
-            kinds: registration.kinds.clone(),
-            time_column: registration.time_column.clone(),
-            from: registration.from,
-            until: registration.until,
-            reading: registration.reading.clone(),
-            columns: registration.columns,
-            limits: self.limits,
-            scratch: self.scratch.clone(),
-        };
+        let options = IngestOptions::of(&registration, self.limits, self.scratch.clone());
         // The thread returns the permit, and so holds it also if the caller goes away meanwhile.
         let ingestion = tokio::task::spawn_blocking(move || (ingest(&sections, &options), permit));
         let (ingested, _permit) = ingestion.await?;

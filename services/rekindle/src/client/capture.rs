@@ -42,7 +42,7 @@ fn notes(status: &CaptureStatus) -> Vec<String> {
         let watermark = when(status.watermark);
         notes.push(format!(
             "{late} of {all} rows came too late for their windows: the watermark is at {watermark}; `rekindle watch reset` \
-             starts the windows anew"
+             restarts the windows"
         ));
     }
     if let Some(ahead) = status.ahead {
@@ -110,7 +110,7 @@ mod tests {
             notes(&CaptureStatus { late: 5_593, ahead: Some(ahead), ..status() }),
             [
                 "5,593 of 5,808 rows came too late for their windows: the watermark is at 2026-11-27 00:00:00; \
-                 `rekindle watch reset` starts the windows anew",
+                 `rekindle watch reset` restarts the windows",
                 "ahead of the watermark, 2026-11-27 00:00:00: 1 row of 1 request, the earliest at 2027-01-01 00:00:00; it \
                  follows once 20 rows of 3 requests are ahead",
             ]

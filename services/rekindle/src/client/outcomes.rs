@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use rekindle_domain::{
-    ModelName, PredictionId,
+    ModelName,
     outcome::{Label, Outcome},
     prediction_log::AcceptedOutcomes,
 };
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{Global, capture, parse};
@@ -38,27 +37,6 @@ pub(crate) struct Args {
     /// Read outcomes from a file of JSON lines
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-}
-
-/// One line of a file, in the format that the bus accepts too.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    prediction_id: PredictionId,
-    #[serde(default)]
-    row: u32,
-    #[serde(alias = "class")]
-    label: Option<Given>,
-    number: Option<f64>,
-}
-
-/// A label as JSON writes it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Given {
-    Text(String),
-    Boolean(bool),
-    Number(f64),
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
@@ -104,21 +82,10 @@ fn outcome(prediction: &str, label: Label) -> Result<Outcome> {
 fn read(path: &Path) -> Result<Vec<Outcome>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let outcomes = numbered
-        .map(|(index, line)| read_line(line).with_context(|| format!("{}, line {}", path.display(), index + 1)));
+    let outcomes = numbered.map(|(index, line)| {
+        Outcome::from_json_line(line.as_bytes()).with_context(|| format!("{}, line {}", path.display(), index + 1))
+    });
     outcomes.collect()
-}
-
-fn read_line(line: &str) -> Result<Outcome> {
-    let Line { prediction_id: prediction, row, label, number } = serde_json::from_str(line)?;
-    let label = match (label, number) {
-        (Some(Given::Text(class)), None) => Label::Class(class),
-        (Some(Given::Boolean(class)), None) => Label::Class(class.to_string()),
-        (Some(Given::Number(number)), None) | (None, Some(number)) => Label::Number(number),
-        _ => return Err(anyhow!("specify either label or number")),
-    };
-    label.validate()?;
-    Ok(Outcome { prediction, row, label })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::reading::ReadArgs;
 /// The arguments of `rekindle predict`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without features, the command lists the inputs of the model. The requests are trials unless --traffic says otherwise: they are logged,
+Without features, the command lists the inputs of the model. The requests are tests unless --traffic says otherwise: they are logged,
 and enter no monitoring window. Rows of a file that fail are named, and the others are predicted; then the exit code is 3.
 
 Examples:
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Event time of the rows, for a model without a time feature
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     event_time: Option<chrono::DateTime<chrono::Utc>>,
-    /// What the requests are sent for: test (trials, which are not monitored), live, or replay (rows of the past, which are monitored)
+    /// What the requests are sent for: test (which is not monitored), live, or replay (rows of the past, which are monitored)
     #[arg(long, value_name = "TRAFFIC", default_value_t = Traffic::Test)]
     traffic: Traffic,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         print(vec![args.answer(replica, request).await?], global);
         return Ok(true);
     };
-    let table = file::read(path, &args.reading.options(None)?)?;
+    let table = file::read_for(&metadata, path, &args.reading.options(None)?)?;
     let encoder = RowEncoder::new(&metadata, &table, None)?;
     let (mut answers, mut failures) = (Vec::new(), Failures::default());
     for row in 0..table.rows().min(args.rows) {

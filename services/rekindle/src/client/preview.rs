@@ -1,4 +1,4 @@
-//! What a registration would make of its files, told before it is committed.
+//! What a registration would make of its files, listed before it is committed.
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
@@ -44,17 +44,9 @@ fn read(files: &[PathBuf], registration: &DatasetRegistration) -> Result<Preview
         Ok((file.with_context(|| format!("cannot read {}", path.display()))?, file::format(path)?))
     };
     let sources = files.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let options = IngestOptions {
-        kinds: registration.kinds.clone(),
-        time_column: registration.time_column.clone(),
-        from: registration.from,
-        until: registration.until,
-        reading: registration.reading.clone(),
-        columns: registration.columns,
-        // Those of the registry are its own; it refuses what is beyond.
-        limits: Limits { rows: usize::MAX, columns: usize::MAX, bytes: usize::MAX },
-        scratch: std::env::temp_dir(),
-    };
+    // The registry has its own limits, and refuses what is beyond.
+    let limits = Limits { rows: usize::MAX, columns: usize::MAX, bytes: usize::MAX };
+    let options = IngestOptions::of(registration, limits, std::env::temp_dir());
     preview(&sources, &options).map_err(|IngestError { part, error }| match part {
         Part::Source(index) => reading::failed(&files[index], error),
         Part::TimeColumn => anyhow::Error::new(error).context("--time"),

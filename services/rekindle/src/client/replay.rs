@@ -247,7 +247,7 @@ impl Run {
         }
     }
 
-    /// Goes on after a row that cannot be sent.
+    /// Continues after a row that cannot be sent.
     fn skip(&mut self, row: usize, error: &anyhow::Error) {
         self.sent = row + 1;
         self.fail(row, error);

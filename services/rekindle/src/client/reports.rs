@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let monitor = platform.monitor();
     let reports = args.limit.fetch(async |page| monitor.reports(&args.model, page).await).await?;
     if reports.is_empty() {
-        // The monitor knows the models that were deployed only: the registry tells whether the name is wrong.
+        // The monitor knows the models that were deployed only: the registry decides whether the name exists.
         platform.registry().model_version(&args.model, &VersionSelector::Latest).await?;
         eprintln!("note: no window of {} has ended yet", args.model);
     }

@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use arrow::{
-    array::{Array as _, BooleanArray, RecordBatch},
-    compute::{SortOptions, concat_batches, filter_record_batch, rank},
+    array::RecordBatch,
+    compute::{SortOptions, concat_batches, filter_record_batch, is_not_null, rank},
 };
 use rekindle_client::Registry;
 use rekindle_dataset::{Scan, ScanOptions, Types};
@@ -35,10 +35,10 @@ const MOST_VALUES: usize = 4_000_000;
 
 /// One sentence for each suspect feature of a training, and how to exclude them all.
 pub(crate) fn warnings(dataset: &DatasetVersion, rows: Option<&RecordBatch>, recipe: &Recipe) -> Vec<String> {
-    let rows = rows.map(|rows| rows.slice(0, rows.num_rows().min(MOST_VALUES / rows.num_columns().max(1))));
+    let labelled = rows.and_then(|rows| Labelled::of(rows, &recipe.target));
     let features = dataset.profile.iter().filter(|column| is_feature(column, dataset, recipe));
     let suspicion = |column: &ColumnSummary| {
-        identifier(column, dataset).or_else(|| giveaway(&column.name, &recipe.target, rows.as_ref()?))
+        identifier(column, dataset).or_else(|| labelled.as_ref()?.giveaway(&column.name, &recipe.target))
     };
     let found: Vec<(&str, String)> =
         features.filter_map(|column| Some((column.name.as_str(), suspicion(column)?))).collect();
@@ -87,25 +87,40 @@ fn is_unique(distinct: u64, values: u64) -> bool {
     if values <= EXACT { distinct == values } else { distinct as f64 >= (1.0 - ESTIMATE_ERROR) * values as f64 }
 }
 
-/// Why a column gives the target away; `None` if it does not.
-fn giveaway(column: &str, target: &str, rows: &RecordBatch) -> Option<String> {
-    let correlation = correlation(rows, column, target).filter(|correlation| *correlation >= GIVEN_AWAY)?;
-    Some(format!(
-        "{column} alone gives {target} away (Chatterjee's correlation {correlation:.2} of at most 1): exclude it if it is known only with \
-         the outcome"
-    ))
+/// The rows with a target, at most as many as [`MOST_VALUES`] allows.
+struct Labelled {
+    rows: RecordBatch,
+    /// The ranks of the target.
+    targets: Vec<u32>,
 }
 
-/// Chatterjee's correlation of the target given a column, over the rows with a target. A missing value is a value of its own.
-fn correlation(rows: &RecordBatch, column: &str, target: &str) -> Option<f64> {
-    let labels = rows.column_by_name(target)?;
-    let labelled: BooleanArray = (0..labels.len()).map(|row| Some(labels.is_valid(row))).collect();
-    let rows = filter_record_batch(rows, &labelled).ok()?;
-    if (rows.num_rows() as u64) < LEAST_ROWS {
-        return None;
+impl Labelled {
+    /// `None` if there are too few.
+    fn of(rows: &RecordBatch, target: &str) -> Option<Self> {
+        let rows = rows.slice(0, rows.num_rows().min(MOST_VALUES / rows.num_columns().max(1)));
+        let labels = rows.column_by_name(target)?;
+        let rows = filter_record_batch(&rows, &is_not_null(labels).ok()?).ok()?;
+        let targets = ranks(&rows, target)?;
+        (rows.num_rows() as u64 >= LEAST_ROWS).then_some(Self { rows, targets })
     }
-    let ranks = |name: &str| rank(rows.column_by_name(name)?, Some(SortOptions::default())).ok();
-    chatterjee(&ranks(column)?, &ranks(target)?, 0).ok()?
+
+    /// Why a column gives the target away; `None` if it does not.
+    fn giveaway(&self, column: &str, target: &str) -> Option<String> {
+        let correlation = self.correlation(column).filter(|correlation| *correlation >= GIVEN_AWAY)?;
+        Some(format!(
+            "{column} alone gives {target} away (Chatterjee's correlation {correlation:.2} of at most 1): exclude it if it is known only \
+             with the outcome"
+        ))
+    }
+
+    /// Chatterjee's correlation of the target given a column. A missing value is a value of its own.
+    fn correlation(&self, column: &str) -> Option<f64> {
+        chatterjee(&ranks(&self.rows, column)?, &self.targets, 0).ok()?
+    }
+}
+
+fn ranks(rows: &RecordBatch, column: &str) -> Option<Vec<u32>> {
+    rank(rows.column_by_name(column)?, Some(SortOptions::default())).ok()
 }
 
 /// The first rows of a dataset version, as many as [`MOST_VALUES`] allows; `None` if its file is too large to be downloaded for this.
@@ -218,8 +233,9 @@ mod tests {
             ("price", &|row| draw(row, 1, 1000).to_string()),
             ("band", &|row| format!("band {}", [2, 0, 3, 1][(draw(row, 1, 1000) / 250) as usize])),
         ]);
-        let given =
-            |column: &str, target: &str| correlation(&rows.batch, column, target).expect("a number") >= GIVEN_AWAY;
+        let given = |column: &str, target: &str| {
+            Labelled::of(&rows.batch, target).expect("enough").giveaway(column, target).is_some()
+        };
         assert!(given("copy", "price") && given("state", "band") && given("price", "band"));
         assert!(!given("noise", "price") && !given("noise", "band"));
     }

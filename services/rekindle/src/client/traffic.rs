@@ -70,7 +70,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     }
     let before = monitor.capture_status(&model).await.ok();
     let reading = args.reading.options(Some(&args.time))?;
-    let table = file::read(&args.file, &reading)?.sort_by_time(&args.time).context("--time")?;
+    let replicas = platform.replicas().await?;
+    let replica = replicas.first().context("no inference replica is known")?;
+    let metadata = replica.model_metadata(model.as_str()).await?;
+    let table = file::read_for(&metadata, &args.file, &reading)?.sort_by_time(&args.time).context("--time")?;
     let table = table.slice_time(&args.time, args.from, args.until)?;
     if let Some(target) = &args.target {
         table.column(target).context("--target")?;
@@ -86,7 +89,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         model: args.model,
         table,
         time_column: Some(args.time),
-        replicas: platform.replicas().await?,
+        replicas,
         outcomes,
     };
     let shown = bar.clone();

@@ -193,7 +193,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     Ok(!args.wait || run.status == RunStatus::Finished)
 }
 
-/// Prints a warning for each suspect column. The training goes on.
+/// Prints a warning for each suspect column. The training continues.
 async fn warn(given: &DatasetRef, recipe: &Recipe, registry: &Registry) -> Result<()> {
     let dataset = registry.dataset(&given.name, given.version).await?;
     let rows = suspects::first_rows(&dataset, registry).await?;

@@ -9,7 +9,7 @@ use super::{Global, output::when};
 /// What to do with the monitoring of a model.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start the windows of a model anew
+    /// Restart the windows of a model
     #[command(after_help = "\
 The watermark is forgotten, and rows captured so far enter no further window: the next rows begin the first one. Reports, outcomes and the
 prediction log stay as they are. Use it after rows with wrong event times closed windows too early, and before the same span is replayed

@@ -30,7 +30,7 @@ pub(crate) fn outcomes(world: &World, prediction: &str) {
     assert_eq!(world.json(&["outcomes", "tips", "--file", "outcomes.jsonl"])["accepted"], "1");
     world.write("outcomes.jsonl", format!("{{\"prediction_id\": \"{prediction}\"}}\n"));
     let invalid = world.error(1, &["outcomes", "tips", "--file", "outcomes.jsonl"]);
-    assert!(invalid.contains("outcomes.jsonl, line 1: specify either label or number"), "{invalid}");
+    assert!(invalid.contains("outcomes.jsonl, line 1: label: is missing: specify label or number"), "{invalid}");
 }
 
 /// `lineage`, of a prediction, a version and a bundle.

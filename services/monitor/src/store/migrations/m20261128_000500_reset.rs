@@ -1,4 +1,4 @@
-//! Trials are counted apart, windows can be started anew, and the outcomes of each chunk are checked against the predictions.
+//! Test rows are counted apart, windows can be restarted, and the outcomes of each chunk are checked against the predictions.
 
 #![expect(elided_lifetimes_in_paths, reason = "async_trait expects methods as the trait declares them")]
 
