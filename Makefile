@@ -6,7 +6,7 @@ PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test lint bench calibrate fuzz tools
+.PHONY: help build demo up test soak lint bench calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: tools ## Runs lints and all tests, on servers that it installs and starts.
 	# One build of the program and the tests: two builds would compile their dependencies twice, with different features.
 	$(CARGO) build --release --locked --workspace --bins --tests
 	$(CARGO) nextest run --release --locked --workspace
+
+soak: tools ## Runs ten minutes of load on every service with a random fault every few seconds (REKINDLE_SOAK_SECONDS, REKINDLE_SOAK_SEED).
+	$(CARGO) build --release --locked --workspace --bins --tests
+	REKINDLE_SOAK_SECONDS=$${REKINDLE_SOAK_SECONDS:-600} $(CARGO) nextest run --release --locked --workspace -E 'binary(soak)' --no-capture
 
 lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; a warning is an error.
 	$(CARGO) fmt --all --check

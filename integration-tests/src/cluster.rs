@@ -1,6 +1,9 @@
 //! Each service as a process of its own, as on a cluster, so that a test can kill or suspend one.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use rekindle_domain::Namespace;
 use rekindle_testkit::{NatsServer, eventually, has_unread_request, reserve_port};
@@ -89,7 +92,7 @@ impl Cluster {
         let mut settings = wiring.settings();
         merge(&mut settings, json!({ "bus": { "url": clients.nats } }));
         if settings.get("artifacts").is_none() {
-            merge(&mut settings, files_in(&folder));
+            merge(&mut settings, files_in(folder.path()));
         }
         merge(&mut settings, further);
         let mut cluster = Self { processes: BTreeMap::new(), ports, settings, folder, clients, nats, wiring };
@@ -148,6 +151,19 @@ impl Cluster {
         self.ready(service).await;
     }
 
+    /// Waits until every service is ready.
+    pub async fn all_ready(&mut self) {
+        let services: Vec<Service> = self.processes.keys().copied().collect();
+        for service in services {
+            self.ready(service).await;
+        }
+    }
+
+    /// The resident memory of all services, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.processes.values().map(Process::resident_bytes).sum()
+    }
+
     fn launch(&mut self, service: Service) {
         let address = format!("127.0.0.1:{}", self.ports[&service]);
         let file = self.folder.path().join(format!("{service:?}.toml"));
@@ -201,9 +217,9 @@ fn url(ports: &BTreeMap<Service, u16>, service: Service) -> String {
     format!("http://127.0.0.1:{}", ports[&service])
 }
 
-/// Objects and SQLite files in a folder that all processes share.
-fn files_in(folder: &TempDir) -> Value {
-    let shared = folder.path().join("shared");
+/// Settings for objects and SQLite files below a folder that all processes share.
+pub fn files_in(folder: &Path) -> Value {
+    let shared = folder.join("shared");
     std::fs::create_dir_all(&shared).expect("a folder");
     let database = |name: &str| json!({ "database": { "url": format!("sqlite://{}/{name}.db", shared.display()) } });
     json!({

@@ -253,8 +253,7 @@ pub async fn send_hour_by_hour(clients: &Clients, rows: &[Row]) -> Vec<String> {
     {
         let answer = replica.infer(request(hour)).await.expect("answered");
         let prediction = answer.prediction().expect("an id");
-        let outcome =
-            |(row, index): (&Row, u32)| Outcome { prediction, row: index, label: Label::Class(row.bought.into()) };
+        let outcome = |(row, index): (&Row, u32)| Outcome::new(prediction, index, Label::Class(row.bought.into()));
         let outcomes: Vec<Outcome> = hour.iter().zip(0..).map(outcome).collect();
         monitor.report_outcomes(&model(), &outcomes, prediction.to_string()).await.expect("accepted");
         ids.push(prediction.to_string());
@@ -270,6 +269,16 @@ pub async fn captured(clients: &Clients, rows: u64) {
         assert!(status.predictions <= rows && status.outcomes <= rows, "counted twice: {status:?}");
         let complete = status.predictions + status.lost == rows && status.outcomes == rows;
         if complete { Ok(()) } else { Err(format!("{status:?} of {rows}")) }
+    })
+    .await;
+}
+
+/// Waits until the predictions of so many outcomes are found.
+pub async fn matched(clients: &Clients, outcomes: u64) {
+    let monitor = clients.monitor();
+    eventually("every outcome to be matched", async || {
+        let counts = monitor.capture_status(&model()).await.map_err(described)?.outcome_counts;
+        if counts.matched == outcomes { Ok(()) } else { Err(format!("{counts:?} of {outcomes}")) }
     })
     .await;
 }

@@ -7,9 +7,10 @@ use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree 
 use rekindle_client::inference::{Elements, InferRequest, Parameter, Tensor};
 use rekindle_dataset::{Table, read_parquet};
 use rekindle_domain::{
-    ColumnKind, Digest,
+    ColumnKind, Digest, PredictionId,
     dataset::{DatasetRegistration, FileFormat, Source},
-    outcome::{Label, Outcome},
+    event_time,
+    outcome::{Label, Outcome, PredictedRow},
     prediction_log::{self, ExportRequest, LoggedPrediction},
 };
 use rekindle_integration_tests::{
@@ -163,13 +164,36 @@ fn tensors(column: &Column, rows: std::ops::Range<usize>) -> Vec<Tensor> {
     [Tensor::column(column.name.clone(), elements)].into_iter().chain(marked).collect()
 }
 
+/// The id of the request that begins with a row.
+fn request_id(first: usize) -> String {
+    format!("order-{first}")
+}
+
+/// What a row is about.
+fn entity(row: usize) -> String {
+    format!("customer {}", row % 3)
+}
+
+/// The outcome of a row, which the prediction id, the request's id or the entity key names in turn.
+fn outcome(prediction: PredictionId, first: usize, row: usize) -> Outcome {
+    let index = u32::try_from(row - first).expect("few rows");
+    let named = match row % 3 {
+        0 => PredictedRow::Prediction { id: prediction, row: index },
+        1 => PredictedRow::Request { id: request_id(first), row: index },
+        _ => PredictedRow::Entity { key: entity(row), event_time: event_time::clamped(time(row)) },
+    };
+    Outcome { row: named, label: Label::Class(class(row).to_owned()) }
+}
+
 fn request(columns: &[Column], rows: std::ops::Range<usize>) -> InferRequest {
     let times = Tensor::column("time", Elements::Int64(rows.clone().map(time).collect()));
+    let entities = Tensor::column("entity_key", Elements::Text(rows.clone().map(entity).collect()));
     let features = columns.iter().flat_map(|column| tensors(column, rows.clone()));
     InferRequest {
         model: model().to_string(),
+        id: request_id(rows.start),
         parameters: [("traffic".to_owned(), Parameter::Text("replay".to_owned()))].into(),
-        inputs: [times].into_iter().chain(features).collect(),
+        inputs: [times, entities].into_iter().chain(features).collect(),
         ..InferRequest::default()
     }
 }
@@ -257,10 +281,11 @@ async fn keeps_every_value(clients: &Clients, columns: &[Column]) {
         let rows = rows[0]..rows[0] + rows.len();
         let answer = replica.infer(request(columns, rows.clone())).await.expect("answered");
         let prediction = answer.prediction().expect("an id");
-        let outcome = |(index, row)| Outcome { prediction, row: index, label: Label::Class(class(row).to_owned()) };
-        let outcomes: Vec<Outcome> = (0..).zip(rows.clone()).map(outcome).collect();
+        let outcomes: Vec<Outcome> = rows.clone().map(|row| outcome(prediction, rows.start, row)).collect();
         monitor.report_outcomes(&model(), &outcomes, "").await.expect("accepted");
-        scenario::captured(clients, (rows.end - TRAINED) as u64).await;
+        let captured = (rows.end - TRAINED) as u64;
+        scenario::captured(clients, captured).await;
+        scenario::matched(clients, captured).await;
         for (index, row) in (0..).zip(rows) {
             let found = monitor.prediction(prediction, index).await.expect("logged");
             for column in columns {

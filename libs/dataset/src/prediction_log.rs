@@ -10,6 +10,8 @@
 //! | `answered_at` | Timestamp(us, UTC) | when the prediction was made |
 //! | `in.<feature>` | Int64, Float64, Utf8 or Boolean | the input of the model; may be missing |
 //! | `out.<output>` | Float32, FixedSizeList of Float32, or Utf8 | the output of the model |
+//! | `request_id` | Utf8 | the client's id of the request; the column is absent if no request has one |
+//! | `entity_key` | Utf8 | what the row is about, as the request states it; the column is absent if no row has one |
 //!
 //! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, so that
 //! logged and declared lost rows together are the predicted ones.
@@ -39,6 +41,10 @@ pub const ROW: &str = "row";
 pub const EVENT_TIME: &str = "event_time";
 /// Name of the column of answer times.
 pub const ANSWERED_AT: &str = "answered_at";
+/// Name of the optional column of the clients' request ids.
+pub const REQUEST_ID: &str = "request_id";
+/// Name of the optional column of entity keys.
+pub const ENTITY_KEY: &str = "entity_key";
 /// Prefix of the columns of inputs.
 pub const INPUT_PREFIX: &str = "in.";
 /// Prefix of the columns of outputs.
@@ -113,6 +119,11 @@ pub fn schema<'a>(
     fields.extend(inputs.into_iter().map(|(name, kind)| Field::new(format!("{INPUT_PREFIX}{name}"), kind, true)));
     fields.extend(outputs.into_iter().map(|(name, kind)| Field::new(format!("{OUTPUT_PREFIX}{name}"), kind, true)));
     Arc::new(Schema::new(fields))
+}
+
+/// An optional column: of [`REQUEST_ID`] or of [`ENTITY_KEY`].
+pub fn join_key_field(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
 }
 
 /// The type of an output column with `width` numbers per row.
@@ -205,7 +216,9 @@ fn check_columns(schema: &Schema) -> Result<(), Error> {
 
 fn check_value_column(field: &Field) -> Result<(), Error> {
     use DataType as T;
-    let known = if field.name().starts_with(INPUT_PREFIX) {
+    let known = if [REQUEST_ID, ENTITY_KEY].contains(&field.name().as_str()) {
+        *field.data_type() == T::Utf8
+    } else if field.name().starts_with(INPUT_PREFIX) {
         matches!(field.data_type(), T::Int64 | T::Float64 | T::Utf8 | T::Boolean)
     } else if field.name().starts_with(OUTPUT_PREFIX) {
         match field.data_type() {

@@ -1,14 +1,15 @@
 use arrow::{
     array::{Array, ArrayRef, RecordBatch},
     compute,
+    datatypes::DataType,
 };
 use bytes::Bytes;
 use rekindle_domain::dataset::{FileFormat, ReadOptions};
 
-use crate::{Error, Limits, Note, Scan, ScanOptions, Table, Types, size::rows_bytes};
+use crate::{Error, Limits, Note, Scan, ScanOptions, Table, Types, cast::lossless, size::rows_bytes};
 
 /// Reads a file in a format, with options, within the default [`Limits`]. Also returns the notes on it. Columns that `is_text` accepts by
-/// name are text in a CSV file, as it spells them.
+/// name are text: as a CSV file spells them, and in the canonical spelling of a category where a Parquet file has another type.
 ///
 /// # Errors
 /// As [`read_csv`] and [`read_parquet`]; a value that is not written as the options declare; a time format of no column.
@@ -90,7 +91,7 @@ fn read(
     is_text: impl Fn(&str) -> bool,
 ) -> Result<(Table, Vec<Note>), Error> {
     let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits, reading))?;
-    scan.read_as_text(is_text);
+    scan.read_as_text(&is_text);
     check_formats(reading, scan.columns().iter().map(|column| column.name.as_str()))?;
     let mut budget = Budget::new(*limits);
     budget.check_rows(scan.declared_rows())?;
@@ -106,7 +107,9 @@ fn read(
         let empty = [arrow::array::new_empty_array(&column.data_type)];
         let parts = if parts.is_empty() { &empty[..] } else { &parts };
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        Ok((column.name.clone(), compute::concat(&parts).map_err(Error::arrow("concatenate a column"))?))
+        let whole = compute::concat(&parts).map_err(Error::arrow("concatenate a column"))?;
+        let whole = if is_text(&column.name) { lossless(&column.name, &whole, &DataType::Utf8)? } else { whole };
+        Ok((column.name.clone(), whole))
     });
     if format == FileFormat::Csv && budget.rows == 0 {
         return Err(Error::Empty { what: "no rows after the header" });

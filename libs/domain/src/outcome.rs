@@ -1,8 +1,9 @@
 //! Outcomes: the ground truth of a predicted row, which may arrive late, repeatedly, or before its prediction.
 
 mod line;
+mod row;
 
-pub use self::line::InvalidLine;
+pub use self::{line::InvalidLine, row::PredictedRow};
 use crate::{
     PredictionId,
     validation::{Checks, Violations},
@@ -39,12 +40,17 @@ impl Label {
 /// The outcome of one predicted row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The prediction.
-    pub prediction: PredictionId,
-    /// The row within the request, from 0.
-    pub row: u32,
+    /// The row.
+    pub row: PredictedRow,
     /// The label.
     pub label: Label,
+}
+
+impl Outcome {
+    /// The outcome of a row of a prediction.
+    pub fn new(id: PredictionId, row: u32, label: Label) -> Self {
+        Self { row: PredictedRow::Prediction { id, row }, label }
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ pub struct LoggedPrediction {
     pub label: Option<Label>,
     /// Whether the request was a test request.
     pub is_test: bool,
+    /// The client's id of the request.
+    pub request_id: Option<String>,
+    /// What the row is about, as the request states it.
+    pub entity_key: Option<String>,
 }
 
 /// Counters of the log of one model.
@@ -90,6 +94,8 @@ pub struct OutcomeCounts {
     pub wrong_model: u64,
     /// The label is no value of the target.
     pub invalid_label: u64,
+    /// The request id, or the entity key and event time, is that of several predictions.
+    pub ambiguous: u64,
     /// Lines on the bus that are no outcome.
     pub malformed: u64,
     /// An example of each reason that is not zero, by the name of its field.
@@ -98,12 +104,13 @@ pub struct OutcomeCounts {
 
 impl OutcomeCounts {
     /// The outcomes that no quality counts, by reason: `(name of the field, count)`.
-    pub fn refused(&self) -> [(&'static str, u64); 5] {
+    pub fn refused(&self) -> [(&'static str, u64); 6] {
         [
             ("unmatched", self.unmatched),
             ("row_out_of_range", self.row_out_of_range),
             ("wrong_model", self.wrong_model),
             ("invalid_label", self.invalid_label),
+            ("ambiguous", self.ambiguous),
             ("malformed", self.malformed),
         ]
     }

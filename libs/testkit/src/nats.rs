@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     eventually,
-    process::{end, reserve_port, tool},
+    process::{end, reserve_port, send, tool},
 };
 
 /// A running server; stopped and removed when dropped.
@@ -57,6 +57,22 @@ impl NatsServer {
     /// Stops it with SIGKILL, as a crash would. The store is kept as it is.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);
+    }
+
+    /// Suspends it with SIGSTOP: connections stay open, and nothing is answered.
+    pub fn suspend(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Resumes it after [`suspend`](Self::suspend).
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            send(process, signal);
+        }
     }
 
     /// Stops it if it runs, and starts it on the same port with the same store.

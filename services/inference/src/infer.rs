@@ -26,7 +26,7 @@ use crate::{
     log::{EventTimes, Log, PredictionRecord},
     routes,
     serving::{Catalog, InFlight, LoadedVersion, Slot},
-    tensor::{InvalidInput, output::Selection, shortened},
+    tensor::{InvalidInput, Rows, output::Selection, shortened},
 };
 
 /// The model and the version that a request names.
@@ -52,8 +52,8 @@ pub(crate) struct Arrival {
 pub(crate) struct Request {
     /// The caller's id of the request, which the answer repeats.
     pub(crate) id: String,
-    /// One column per input of the version's signature, in its order.
-    pub(crate) rows: RecordBatch,
+    /// The rows.
+    pub(crate) rows: Rows,
     /// The outputs to return.
     pub(crate) outputs: Selection,
     /// When the rows occurred, in milliseconds since 1970 UTC. A time input of the model takes precedence.
@@ -126,6 +126,7 @@ impl Engine {
         let _admitted = self.admit()?;
         let version = InFlight::enter(routes::select(slot, requested)?);
         let Request { id: request_id, rows, outputs, event_time, traffic } = decode(&version)?;
+        let Rows { inputs: rows, entity_keys } = rows;
         let event_times = event_times(&version, &rows, event_time, arrival.at);
         if traffic == Traffic::Live {
             check(event_times, &version, &rows, arrival.at, self.bounds.of(slot.model()))?;
@@ -139,6 +140,8 @@ impl Engine {
             answered_at: arrival.at + started.elapsed(),
             event_times,
             is_test: traffic == Traffic::Test,
+            request_id: request_id.clone(),
+            entity_keys,
             rows,
             prediction: Arc::clone(&prediction),
         });
@@ -282,7 +285,7 @@ mod tests {
         let outputs = version.outputs.select([].into_iter()).expect("every output");
         Request {
             id: "mine".to_owned(),
-            rows: fixture::rows(rows),
+            rows: Rows { inputs: fixture::rows(rows), entity_keys: None },
             outputs,
             event_time: Some(7),
             traffic: Traffic::Live,
@@ -339,8 +342,8 @@ mod tests {
         assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 0));
 
         let broken = |version: &LoadedVersion| {
-            let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
-            Ok(Request { rows: empty, ..request(version, 1) })
+            let inputs = RecordBatch::new_empty(Arc::new(Schema::empty()));
+            Ok(Request { rows: Rows { inputs, entity_keys: None }, ..request(version, 1) })
         };
         let failed = engine.infer(TARGET, ARRIVAL, broken).await.err().expect("the model needs its input");
         assert!(matches!(failed, RequestError::PredictionFailed { version: 3, .. }), "{failed}");

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use arrow::array::StringArray;
 use async_nats::HeaderMap;
 use chrono::{DateTime, Utc};
 use rekindle_bundle::Prediction;
@@ -50,6 +51,10 @@ pub(crate) struct PredictionRecord {
     pub(crate) event_times: EventTimes,
     /// Whether the request was a test request, whose rows are not monitored.
     pub(crate) is_test: bool,
+    /// The client's id of the request; may be empty.
+    pub(crate) request_id: String,
+    /// What each row is about.
+    pub(crate) entity_keys: Option<StringArray>,
     /// The inputs.
     pub(crate) rows: arrow::array::RecordBatch,
     /// The outputs.

@@ -6,21 +6,28 @@
 //!
 //! A missing value is NaN in a float tensor, an empty text in a BYTES tensor, and `false` in the BOOL tensor `<feature>.valid`, which may
 //! accompany a tensor of any type and in which `true` marks the values that are there. It is accepted only where the signature allows it.
+//!
+//! The BYTES tensor `entity_key` says what each row is about, so that its outcome can be reported by it. It is no input, unless the model
+//! has an input of this name.
 
 pub(crate) mod elements;
+mod entity_key;
 pub(crate) mod output;
 
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringBuilder},
+    array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, StringBuilder},
     buffer::NullBuffer,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use rekindle_bundle::{Datatype, Input, Signature};
 use rekindle_domain::{ColumnKind, event_time};
 
-use self::elements::{ElementType, Elements};
+use self::{
+    elements::{ElementType, Elements},
+    entity_key::ENTITY_KEY,
+};
 
 /// Suffix of the name of the BOOL tensor that marks which values of a feature are there.
 const VALID: &str = ".valid";
@@ -69,6 +76,15 @@ pub(crate) struct Tensor<'a> {
     pub(crate) elements: Elements<'a>,
 }
 
+/// The rows of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Rows {
+    /// One column per input of the signature, in its order.
+    pub(crate) inputs: RecordBatch,
+    /// What each row is about, if the request says so.
+    pub(crate) entity_keys: Option<StringArray>,
+}
+
 /// The inputs of one model version, prepared for decoding.
 #[derive(Debug)]
 pub(crate) struct Inputs {
@@ -106,19 +122,22 @@ impl Inputs {
         })
     }
 
-    /// The rows of a request: one column per input of the signature, in its order; 1 to `max_rows` rows.
+    /// The rows of a request, 1 to `max_rows`.
     pub(crate) fn decode<'a>(
         &self,
         tensors: impl Iterator<Item = Tensor<'a>>,
         max_rows: usize,
-    ) -> Result<RecordBatch, InvalidInput> {
+    ) -> Result<Rows, InvalidInput> {
         let mut tensors = tensors.peekable();
         let first =
             *tensors.peek().ok_or_else(|| InvalidInput::new("inputs", "is empty: send one tensor per feature"))?;
         let rows = row_count(&first, max_rows)?;
-        let mut given = vec![Given::default(); self.inputs.len()];
+        let (mut given, mut entity_key) = (vec![Given::default(); self.inputs.len()], None);
         for tensor in tensors {
-            let part = self.part(tensor.name, &mut given)?;
+            let part = match tensor.name {
+                ENTITY_KEY if !self.positions.contains_key(ENTITY_KEY) => &mut entity_key,
+                name => self.part(name, &mut given)?,
+            };
             if part.is_some() {
                 return Err(InvalidInput::of_tensor(tensor.name, "occurs twice: send each feature once"));
             }
@@ -126,8 +145,9 @@ impl Inputs {
             *part = Some(tensor);
         }
         let columns = self.inputs.iter().zip(&given).map(|(input, given)| given.column(input, rows));
-        RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
-            .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))
+        let inputs = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
+            .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))?;
+        Ok(Rows { inputs, entity_keys: entity_key.map(|tensor| entity_key::decode(&tensor, rows)).transpose()? })
     }
 
     /// The part of a feature that a tensor of this name is.

@@ -41,8 +41,9 @@ use self::order::Order;
 use crate::{
     Error,
     chunk::Draft,
+    join_key::KeyedRow,
     metrics,
-    outcome::BadLine,
+    outcome::{BadLine, PendingOutcome},
     ownership,
     store::logs::{Log, LogDelta},
     window::Timing,
@@ -98,6 +99,14 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     }
     /// Number of rows.
     fn rows(&self) -> usize;
+    /// The join keys of its rows.
+    fn join_keys(&self) -> &[KeyedRow] {
+        &[]
+    }
+    /// Its outcomes by join key.
+    fn pending(&self) -> &[PendingOutcome] {
+        &[]
+    }
     /// The change that it makes to the counters of its model's log. `timing` decides which rows are late.
     fn delta(&self, before: &Log, timing: &Timing) -> LogDelta;
     /// The event times that may advance the event clock, by request. `horizon_ms` is how far ahead of its answer, in milliseconds, one may

@@ -1,7 +1,7 @@
 //! Chunks: the prediction log and the outcomes as immutable Parquet files in the object store.
 //!
 //! A prediction chunk holds rows of one model version: `prediction_id` (16 bytes), `row`, `event_time`, `answered_at`, `in.<feature>`
-//! and `out.<output>` as the replicas sent them, and `replica`, `incarnation`. An outcome chunk holds `prediction_id`, `row`, `label` or
+//! and `out.<output>` as the replicas sent them, `request_id` and `entity_key` of the request, and `replica`, `incarnation`. An outcome chunk holds `prediction_id`, `row`, `label` or
 //! `number`, and the position at which the outcome was reported: `reported_at`, `reported_sequence`, `reported_line`. Any Parquet
 //! reader can read both.
 

@@ -39,6 +39,9 @@ pub struct Config {
     /// How long outcomes wait for their predictions.
     #[serde(with = "humantime_serde")]
     pub outcome_wait: Duration,
+    /// How long the request ids and entity keys of logged rows are kept, so that outcomes can name the rows by them.
+    #[serde(with = "humantime_serde")]
+    pub join_key_retention: Duration,
     /// How far ahead of its answer an event time may lie and still advance the watermark.
     #[serde(with = "humantime_serde")]
     pub event_horizon: Duration,
@@ -68,6 +71,7 @@ impl Config {
         checks.at_least("export_rows", self.export_rows, 1);
         let share = self.labelled_share;
         checks.require(share > 0.0 && share <= 1.0, "labelled_share", share, "above 0 and at most 1");
+        checks.positive("join_key_retention", self.join_key_retention);
         checks.positive("evaluate_every", self.evaluate_every);
         checks.positive("remember", self.remember);
         checks.at_least("references", self.references, 1);
@@ -107,6 +111,7 @@ mod tests {
             export_rows: 0,
             labelled_share: 7.0,
             outcome_wait: zero,
+            join_key_retention: zero,
             event_horizon: zero,
             evaluate_every: zero,
             remember: zero,
@@ -126,6 +131,7 @@ mod tests {
                 "window_rows",
                 "export_rows",
                 "labelled_share",
+                "join_key_retention",
                 "evaluate_every",
                 "remember",
                 "references",

@@ -17,6 +17,7 @@ mod closing;
 mod contents;
 mod matching;
 mod plan;
+mod resolving;
 mod scoring;
 mod turns;
 
@@ -77,6 +78,8 @@ pub(crate) struct Memory {
     /// The log's `reset_at`; after a reset, the rest is forgotten.
     reset_at: i64,
     outcomes: OutcomeWatermark,
+    /// What was there when the outcomes by join key were resolved last.
+    resolved: Option<resolving::Seen>,
     /// The report up to which the current pass over reports without a quality has come.
     scanned: Option<reports::Cursor>,
 }

@@ -31,6 +31,7 @@ mod event_clock;
 pub mod export;
 mod frame;
 pub mod join;
+mod join_key;
 pub mod lookup;
 mod matching;
 mod metrics;
@@ -62,6 +63,7 @@ use crate::{
     capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
     evaluate::Evaluation,
     reference::References,
+    retention::Ages,
 };
 
 /// The monitor; clones share it.
@@ -112,7 +114,8 @@ impl App {
         tasks.spawn("monitor evaluation", self.evaluation().run(shutdown.intake().clone()));
         let health = inner.health.clone().run(inner.db.clone(), shutdown.intake().clone().cancelled_owned());
         tasks.spawn("monitor database", health);
-        let retention = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
+        let ages = Ages { remember: inner.config.remember, join_keys: inner.config.join_key_retention };
+        let retention = retention::run(inner.db.clone(), ages, shutdown.intake().clone());
         tasks.spawn("monitor retention", retention);
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
         let relay =

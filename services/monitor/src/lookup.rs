@@ -20,7 +20,7 @@ use crate::{
     Error,
     chunk::{
         Chunk, Kind,
-        columns::{self, ANSWERED_AT, INPUT, Keys, OUTPUT, REPLICA},
+        columns::{self, ANSWERED_AT, ENTITY_KEY, INPUT, Keys, OUTPUT, REPLICA, REQUEST_ID},
     },
     frame::{Frame, ScanFilter},
     join::Sample,
@@ -170,8 +170,16 @@ impl Scanned {
             outputs,
             label: self.labels.get(index).cloned().flatten(),
             is_test: self.is_test,
+            request_id: optional_text(batch, REQUEST_ID, index),
+            entity_key: optional_text(batch, ENTITY_KEY, index),
         })
     }
+}
+
+/// A value of an optional text column.
+fn optional_text(batch: &RecordBatch, name: &str, index: usize) -> Option<String> {
+    let texts = columns::texts(batch, name).ok()?;
+    texts.is_valid(index).then(|| texts.value(index).to_owned())
 }
 
 fn value(values: &dyn Array, index: usize) -> Option<Value> {

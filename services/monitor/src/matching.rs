@@ -7,10 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
-use rekindle_domain::{
-    Digest, ModelName,
-    outcome::{Label, Outcome},
-};
+use rekindle_domain::{Digest, ModelName, outcome::Label};
 use rekindle_service::Fault as _;
 use sea_orm::DatabaseConnection;
 
@@ -20,7 +17,7 @@ use crate::{
         self, Chunk,
         columns::{INCARNATION, Keys, PREDICTION_ID, ROW, texts},
     },
-    outcome::Key,
+    outcome::{Key, RowLabel},
     quality,
     reference::References,
     store::chunks,
@@ -56,7 +53,7 @@ pub(crate) struct Log<'a> {
 pub(crate) async fn find(
     log: Log<'_>,
     model: &ModelName,
-    outcomes: &[Outcome],
+    outcomes: &[RowLabel],
     max_reads: usize,
 ) -> Result<Vec<Finding>, Error> {
     let mut search = Search::of(outcomes);
@@ -66,7 +63,7 @@ pub(crate) async fn find(
     }
     let mut findings = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
-        findings.push(match search.find(model, outcome) {
+        findings.push(match search.find(model, outcome.key) {
             Ok(bundle) => label(log.references, bundle, &outcome.label).await?,
             Err(finding) => finding,
         });
@@ -105,8 +102,8 @@ struct Request {
 }
 
 impl Search {
-    fn of(outcomes: &[Outcome]) -> Self {
-        let keys: HashSet<Key> = outcomes.iter().map(Key::of).collect();
+    fn of(outcomes: &[RowLabel]) -> Self {
+        let keys: HashSet<Key> = outcomes.iter().map(|outcome| outcome.key).collect();
         let mut ids: Vec<u128> = keys.iter().map(|key| key.prediction).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -114,8 +111,7 @@ impl Search {
     }
 
     /// The bundle that predicted the row, or why there is none.
-    fn find(&self, model: &ModelName, outcome: &Outcome) -> Result<Digest, Finding> {
-        let key = Key::of(outcome);
+    fn find(&self, model: &ModelName, key: Key) -> Result<Digest, Finding> {
         match (self.rows.get(&key), self.requests.get(&key.prediction)) {
             (_, Some(request)) if request.model != *model => Err(Finding::WrongModel(request.model.clone())),
             (Some(bundle), _) => Ok(*bundle),

@@ -2,7 +2,12 @@
 //!
 //! An invalid line does not affect the others of its message: it is returned with the reason, to be dead-lettered.
 
-use rekindle_domain::{PredictionId, outcome::Outcome};
+use rekindle_domain::{
+    ModelName, PredictionId,
+    outcome::{Label, Outcome},
+};
+
+use crate::join_key::{JoinKey, RowName};
 
 /// Longest line, in bytes; longer ones are dead-lettered without being parsed.
 const MAX_LINE: usize = 4096;
@@ -17,11 +22,6 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the row that an outcome is about.
-    pub fn of(outcome: &Outcome) -> Self {
-        Self { prediction: outcome.prediction.uuid().as_u128(), row: outcome.row }
-    }
-
     /// The prediction's id.
     pub fn prediction_id(&self) -> PredictionId {
         PredictionId::new(uuid::Uuid::from_u128(self.prediction))
@@ -40,13 +40,59 @@ pub struct Position {
     pub line: u32,
 }
 
-/// An outcome and its position in the stream.
+/// The label of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReportedOutcome {
+pub struct RowLabel {
+    /// The row.
+    pub key: Key,
+    /// The label.
+    pub label: Label,
+}
+
+/// A label and its position in the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportedLabel {
     /// Where it was reported.
     pub position: Position,
     /// What was reported.
-    pub outcome: Outcome,
+    pub row: RowLabel,
+}
+
+/// An outcome by join key, whose row is not known yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PendingOutcome {
+    /// Where it was reported.
+    pub(crate) position: Position,
+    /// The key.
+    pub(crate) join_key: JoinKey,
+    /// The row's distance from the row of the key.
+    pub(crate) row: u32,
+    /// What was reported.
+    pub(crate) label: Label,
+    /// The row in words.
+    pub(crate) about: String,
+}
+
+/// An outcome as the log keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reported {
+    /// By the prediction id.
+    Label(ReportedLabel),
+    /// By a join key.
+    Pending(PendingOutcome),
+}
+
+impl Reported {
+    /// An outcome of a model's row.
+    pub(crate) fn new(model: &ModelName, position: Position, outcome: Outcome) -> Self {
+        let Outcome { row: about, label } = outcome;
+        match RowName::of(model, &about) {
+            RowName::Key(key) => Self::Label(ReportedLabel { position, row: RowLabel { key, label } }),
+            RowName::JoinKey { join_key, row } => {
+                Self::Pending(PendingOutcome { position, join_key, row, label, about: about.to_string() })
+            }
+        }
+    }
 }
 
 /// A line that is no valid outcome.
@@ -103,7 +149,7 @@ pub fn encode(outcomes: &[Outcome], max_bytes: usize) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rekindle_domain::outcome::Label;
+    use rekindle_domain::outcome::{Label, PredictedRow};
 
     use super::*;
 
@@ -116,7 +162,7 @@ mod tests {
         );
         let (good, bad) = parse(payload.as_bytes());
         assert_eq!(good.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
-        assert_eq!(good[0].1.row, 2);
+        assert_eq!(good[0].1.row, PredictedRow::Prediction { id: ID.parse().expect("an id"), row: 2 });
         assert_eq!(good[1].1.label, Label::Number(12.5));
         assert_eq!(bad.len(), 1);
         assert_eq!((bad[0].line, bad[0].text.as_str()), (3, "nonsense"));
@@ -138,6 +184,11 @@ mod tests {
     fn each_reason_names_the_invalid_field() {
         for (line, field) in [
             (r#"{"prediction_id":"x","label":"1"}"#.to_owned(), "prediction_id"),
+            (r#"{"label":"1"}"#.to_owned(), "request_id"),
+            (format!(r#"{{"prediction_id":"{ID}","request_id":"x","label":"1"}}"#), "one of"),
+            (r#"{"entity_key":"x","label":"1"}"#.to_owned(), "event_time"),
+            (r#"{"entity_key":"x","event_time":"noon","label":"1"}"#.to_owned(), "RFC 3339"),
+            (r#"{"entity_key":"x","event_time":99999999999999999,"label":"1"}"#.to_owned(), "microseconds"),
             (format!(r#"{{"prediction_id":"{ID}"}}"#), "label: is missing"),
             (format!(r#"{{"prediction_id":"{ID}","label":""}}"#), "label"),
             (format!(r#"{{"prediction_id":"{ID}","label":"1","number":1}}"#), "either label or number"),
@@ -162,10 +213,9 @@ mod tests {
         ) {
             let outcomes: Vec<Outcome> = rows
                 .into_iter()
-                .map(|(prediction, row, label, number)| Outcome {
-                    prediction: PredictionId::new(uuid::Uuid::from_u128(prediction)),
-                    row,
-                    label: number.map_or(Label::Class(label), |n| Label::Number(f64::from(n) / 8.0)),
+                .map(|(prediction, row, label, number)| {
+                    let label = number.map_or(Label::Class(label), |n| Label::Number(f64::from(n) / 8.0));
+                    Outcome::new(PredictionId::new(uuid::Uuid::from_u128(prediction)), row, label)
                 })
                 .collect();
             let messages = encode(&outcomes, max_bytes);

@@ -1,23 +1,45 @@
-//! Deletes the incarnations of replicas by age. The relay deletes the ids of captured messages; the log itself is kept.
+//! Deletes the incarnations of replicas and the join keys of outcomes by age. The relay deletes the ids of captured messages; the log itself is kept.
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_service::chain;
 use sea_orm::DatabaseConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, store::incarnations};
+use crate::{
+    Error,
+    store::{incarnations, join_keys},
+};
 
 /// Time between two runs.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Deletes incarnations last seen longer than `remember` ago, at once and then every hour, until `stop`.
-pub(crate) async fn run(db: DatabaseConnection, remember: Duration, stop: CancellationToken) -> Result<(), Error> {
-    let age = TimeDelta::from_std(remember).unwrap_or(TimeDelta::MAX);
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ages {
+    /// Incarnations, since they were last seen.
+    pub(crate) remember: Duration,
+    /// Join keys, since they were captured.
+    pub(crate) join_keys: Duration,
+}
+
+/// The time so long ago. An age that reaches back before the first representable time has none, and deletes nothing.
+fn ago(age: Duration) -> Option<DateTime<Utc>> {
+    Utc::now().checked_sub_signed(TimeDelta::from_std(age).ok()?)
+}
+
+/// Deletes what is older, at once and then every hour, until `stop`.
+pub(crate) async fn run(db: DatabaseConnection, ages: Ages, stop: CancellationToken) -> Result<(), Error> {
     loop {
-        // An age that reaches back before the first representable time deletes nothing.
-        if let Some(before) = Utc::now().checked_sub_signed(age) {
+        if let Some(before) = ago(ages.join_keys) {
+            match join_keys::forget(&db, before).await {
+                Ok(0) => {}
+                Ok(keys) => tracing::info!(keys, "old join keys deleted"),
+                Err(error) => tracing::warn!(error = chain(&error), "old join keys were not deleted, retrying later"),
+            }
+        }
+        if let Some(before) = ago(ages.remember) {
             match incarnations::forget(&db, before).await {
                 Ok(0) => {}
                 Ok(incarnations) => tracing::info!(incarnations, "old incarnations deleted"),

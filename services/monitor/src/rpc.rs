@@ -1,19 +1,17 @@
 //! The gRPC service: decode, call, encode. The only module that names wire messages.
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use rekindle_bus::subject;
-use rekindle_client::wire::{self, outcome::from_wire};
+mod outcomes;
+
+use rekindle_client::wire;
 use rekindle_domain::{
-    Digest, ModelName, PredictionId, Watch, event_time,
-    outcome::Outcome,
+    ModelName, PredictionId, Watch, event_time,
     prediction_log::{CaptureStatus, OutcomeCounts},
-    validation::{Checks, Violations},
 };
 use rekindle_proto::monitor::{
     self as proto,
     monitor_server::{Monitor, MonitorServer},
 };
-use rekindle_service::{Call, RequestError, chain};
+use rekindle_service::{Call, RequestError};
 use rekindle_store::{
     in_transaction,
     page::{self, Page},
@@ -22,26 +20,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    App, Error,
-    capture::outcomes::OWN_IDS,
-    export,
+    App, Error, export,
     lookup::{self, LogPosition},
-    matching::{self, Finding},
-    outcome,
-    store::{chunks, logs, outcome_checks, reports, watches},
+    store::{chunks, logs, outcome_checks, pending_outcomes, reports, watches},
     window::Timing,
 };
-
-/// Outcomes of one call at most.
-const MAX_OUTCOMES: usize = 10_000;
-/// Reads at most, of chunks and of pages of their index, to check the outcomes of one call.
-const CHECK_READS: usize = 16;
-/// Bytes of one message of outcomes at most.
-const MESSAGE_BYTES: usize = 512 * 1024;
-/// Concurrent publications of outcome messages.
-const PUBLISHES: usize = 8;
-/// Longest idempotency key, in bytes.
-const MAX_KEY: usize = 200;
 
 /// The service on an app, for requests of at most `max_request_bytes`.
 pub(crate) fn server(app: App, max_request_bytes: usize) -> MonitorServer<App> {
@@ -61,25 +44,6 @@ fn paged<T>(size: u32, token: &str, parse: impl Fn(&str) -> Option<T>) -> Result
     Ok((page, after))
 }
 
-fn outcomes(request: &proto::ReportOutcomesRequest) -> Result<Vec<Outcome>, Violations> {
-    let mut checks = Checks::new();
-    let given = request.outcomes.len();
-    if !(1..=MAX_OUTCOMES).contains(&given) {
-        checks.violation("outcomes", format!("has {given} outcomes: expected 1 to {MAX_OUTCOMES}"));
-    }
-    let length = request.idempotency_key.len();
-    if length > MAX_KEY {
-        checks.violation("idempotency_key", format!("has {length} bytes: expected at most {MAX_KEY}"));
-    }
-    checks.finish()?;
-    let mut checks = Checks::new();
-    let parsed = request.outcomes.iter().enumerate();
-    let parsed =
-        parsed.filter_map(|(index, given)| checks.taken(&format!("outcomes[{index}]"), from_wire(given.clone())));
-    let parsed = parsed.collect();
-    checks.finish().map(|()| parsed)
-}
-
 impl App {
     async fn set(&self, watch: Watch, expected: u64) -> Result<Watch, Error> {
         let set = in_transaction(&self.0.db, async move |txn| {
@@ -96,23 +60,6 @@ impl App {
         Ok(set)
     }
 
-    /// Publishes outcomes. The same key gives the same message ids, which capture recognises.
-    async fn publish(&self, call: &Call, model: &ModelName, outcomes: &[Outcome], key: &str) -> Result<(), Error> {
-        let key = match key {
-            "" => call.id.to_string(),
-            // A key is any text, and a header accepts only some.
-            key => Digest::of(key.as_bytes()).hex(),
-        };
-        let subject = subject::outcomes(model);
-        let messages = outcome::encode(outcomes, MESSAGE_BYTES).into_iter().enumerate().map(|(part, message)| {
-            let (subject, id) = (subject.clone(), format!("{OWN_IDS}{model}/{key}/{part}"));
-            async move { self.0.bus.publish(subject, &id, async_nats::HeaderMap::new(), message.into()).await }
-        });
-        let publishes: Vec<_> = messages.collect();
-        stream::iter(publishes).buffer_unordered(PUBLISHES).try_collect::<Vec<_>>().await?;
-        Ok(())
-    }
-
     /// Whether a model is known: something of it was captured, its monitoring is set, or it is deployed.
     async fn require(&self, model: &ModelName) -> Result<(), Error> {
         let db = &self.0.db;
@@ -123,38 +70,6 @@ impl App {
             return Ok(());
         }
         Err(RequestError::not_found("deployed model", model).into())
-    }
-
-    /// Refuses outcomes that are known to be wrong, and returns how many are known to be right. The others are checked once their
-    /// predictions are captured.
-    async fn check(&self, model: &ModelName, outcomes: &[Outcome]) -> Result<u64, Error> {
-        let inner = &self.0;
-        let log = matching::Log { db: &inner.db, artifacts: &inner.artifacts, references: &inner.export_references };
-        let findings = match matching::find(log, model, outcomes, CHECK_READS).await {
-            Ok(findings) => findings,
-            Err(error) => {
-                tracing::warn!(%model, error = chain(&error), "outcomes accepted without a check");
-                return Ok(0);
-            }
-        };
-        let mut checks = Checks::new();
-        for (index, (outcome, finding)) in outcomes.iter().zip(&findings).enumerate() {
-            let row = outcome.row;
-            match finding {
-                Finding::Matched | Finding::Pending => {}
-                Finding::RowOutOfRange(rows) => {
-                    let problem = format!("is {row}: the request has {rows} rows, from 0");
-                    checks.violation(format!("outcomes[{index}].row"), problem);
-                }
-                Finding::WrongModel(other) => {
-                    let problem = format!("is a prediction of {other}: report its outcome for that model");
-                    checks.violation(format!("outcomes[{index}].prediction_id"), problem);
-                }
-                Finding::InvalidLabel(problem) => checks.violation(format!("outcomes[{index}].label"), problem),
-            }
-        }
-        checks.finish()?;
-        Ok(findings.iter().filter(|finding| **finding == Finding::Matched).count() as u64)
     }
 
     async fn reset(&self, model: &ModelName) -> Result<(), Error> {
@@ -173,6 +88,7 @@ impl App {
         let db = &self.0.db;
         let log = logs::get(db, &model).await?;
         let mut counts = OutcomeCounts { malformed: log.bad_lines, ..outcome_checks::counts(db, &model).await? };
+        counts.pending += pending_outcomes::count(db, &model).await?;
         counts.examples.extend(log.bad_line.map(|example| ("malformed".to_owned(), example)));
         let timing = Timing::of(&watches::get(db, &model).await?.settings);
         let begin = chunks::next_event(db, &model, log.reset_at, log.reported_until).await?;
@@ -226,10 +142,10 @@ impl Monitor for App {
         request: Request<proto::ReportOutcomesRequest>,
     ) -> Result<Response<proto::ReportOutcomesResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        let (model, outcomes) = (model(&call, &request.model)?, outcomes(&request).map_err(Error::from)?);
+        let (model, outcomes) = (model(&call, &request.model)?, outcomes::parse(&request).map_err(Error::from)?);
         self.require(&model).await?;
-        let matched = self.check(&model, &outcomes).await?;
-        self.publish(&call, &model, &outcomes, &request.idempotency_key).await?;
+        let matched = outcomes::check(self, &model, &outcomes).await?;
+        outcomes::publish(self, &call, &model, &outcomes, &request.idempotency_key).await?;
         Ok(Response::new(proto::ReportOutcomesResponse { accepted: outcomes.len() as u64, matched }))
     }
 

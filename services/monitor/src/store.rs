@@ -1,11 +1,14 @@
-//! The monitor's database: the index of chunks, the state of each model's log, reports, watches and checks of outcomes. The only sea-orm code.
+//! The monitor's database: the index of chunks, the state of each model's log, reports, watches, checks of
+//! outcomes, and join keys. The only sea-orm code.
 
 pub(crate) mod chunks;
 pub(crate) mod entities;
 pub(crate) mod incarnations;
+pub(crate) mod join_keys;
 pub(crate) mod logs;
 pub mod migrations;
 pub(crate) mod outcome_checks;
+pub(crate) mod pending_outcomes;
 pub(crate) mod record;
 pub(crate) mod reports;
 pub(crate) mod watches;

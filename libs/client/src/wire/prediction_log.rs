@@ -18,7 +18,7 @@ use super::{
 
 /// A logged row as a message.
 pub fn to_wire(logged: &LoggedPrediction) -> wire::LoggedPrediction {
-    let known = logged.label.clone().map(|label| Outcome { prediction: logged.prediction, row: logged.row, label });
+    let known = logged.label.clone().map(|label| Outcome::new(logged.prediction, logged.row, label));
     wire::LoggedPrediction {
         prediction_id: logged.prediction.to_string(),
         row: logged.row,
@@ -32,6 +32,8 @@ pub fn to_wire(logged: &LoggedPrediction) -> wire::LoggedPrediction {
         outputs: logged.outputs.clone().into_iter().collect(),
         outcome: known.as_ref().map(outcome::to_wire),
         is_test: logged.is_test,
+        request_id: logged.request_id.clone().unwrap_or_default(),
+        entity_key: logged.entity_key.clone().unwrap_or_default(),
     }
 }
 
@@ -56,6 +58,8 @@ pub fn from_wire(given: wire::LoggedPrediction) -> Result<LoggedPrediction, Viol
         outputs: given.outputs.into_iter().collect(),
         label: nested_optional("outcome", given.outcome, outcome::from_wire)?.map(|outcome| outcome.label),
         is_test: given.is_test,
+        request_id: Some(given.request_id).filter(|id| !id.is_empty()),
+        entity_key: Some(given.entity_key).filter(|key| !key.is_empty()),
     })
 }
 
@@ -113,6 +117,7 @@ fn counts_to_wire(counts: &OutcomeCounts) -> wire::OutcomeCounts {
         row_out_of_range: counts.row_out_of_range,
         wrong_model: counts.wrong_model,
         invalid_label: counts.invalid_label,
+        ambiguous: counts.ambiguous,
         malformed: counts.malformed,
         examples: counts.examples.clone().into_iter().collect(),
     }
@@ -126,6 +131,7 @@ fn counts_from_wire(given: wire::OutcomeCounts) -> OutcomeCounts {
         row_out_of_range: given.row_out_of_range,
         wrong_model: given.wrong_model,
         invalid_label: given.invalid_label,
+        ambiguous: given.ambiguous,
         malformed: given.malformed,
         examples: given.examples.into_iter().collect(),
     }
@@ -239,6 +245,8 @@ mod tests {
             outputs: BTreeMap::from([("probabilities".into(), vec![0, 0, 128, 63])]),
             label: Some(Label::Class("late".into())),
             is_test: true,
+            request_id: Some("order-1".into()),
+            entity_key: Some("N14228".into()),
         };
         let json = to_json(&logged);
         assert_eq!((&json["model_version"], &json["outcome"]["class"]), (&2.into(), &"late".into()));
@@ -255,6 +263,7 @@ mod tests {
             row_out_of_range: 4,
             wrong_model: 5,
             invalid_label: 6,
+            ambiguous: 14,
             malformed: 7,
             examples,
         };

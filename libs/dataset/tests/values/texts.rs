@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, DictionaryArray, LargeStringArray, StringArray, StringViewArray},
+    array::{Array as _, ArrayRef, DictionaryArray, LargeStringArray, StringArray, StringViewArray},
     datatypes::Int8Type,
 };
 use rekindle_domain::{ColumnKind, dataset::ReadOptions};
@@ -97,4 +97,17 @@ fn a_file_with_another_delimiter_is_refused_unless_it_is_declared() {
     let declared = read(&file, &ReadOptions { separator: b';', ..ReadOptions::default() }).unwrap();
     assert_eq!(declared.v(), ("Utf8", vec!["1,5".to_owned()]));
     assert!(declared.note().contains("with a decimal comma"), "{}", declared.note());
+}
+
+#[test]
+fn a_text_of_the_model_is_a_text_whatever_the_type_in_the_file() {
+    let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![Some(7), None, Some(-1)]));
+    let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![Some(7.0), None, Some(0.5)]));
+    for (values, expected) in [(numbers, ["7", "-1"]), (floats, ["7", "0.5"])] {
+        let file = parquet_of(values);
+        let is_text = |name: &str| name == "v";
+        let (table, _) = rekindle_dataset::read_as(file.bytes, file.format, &ReadOptions::default(), is_text).unwrap();
+        let column = arrow::array::AsArray::as_string::<i32>(table.column("v").unwrap()).clone();
+        assert_eq!((column.iter().flatten().collect::<Vec<_>>(), column.is_null(1)), (expected.to_vec(), true));
+    }
 }

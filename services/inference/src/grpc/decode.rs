@@ -1,7 +1,7 @@
 //! `ModelInferRequest` as a request for the engine.
 
 use chrono::DateTime;
-use rekindle_domain::{Traffic, event_time, traffic::UnknownTraffic};
+use rekindle_domain::{Traffic, event_time, outcome::PredictedRow, traffic::UnknownTraffic};
 use rekindle_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor,
@@ -26,6 +26,10 @@ pub(super) fn request(
     let rows = version.inputs.decode(tensors(&message)?, max_rows)?;
     let event_time = message.parameters.get("event_time").map(stated_time).transpose()?;
     let traffic = message.parameters.get("traffic").map(stated_traffic).transpose()?.unwrap_or_default();
+    let (length, most) = (message.id.len(), PredictedRow::MAX_KEY);
+    if length > most {
+        return Err(InvalidInput::new("id", format!("has {length} bytes: expected at most {most}")));
+    }
     Ok(infer::Request { id: message.id, rows, outputs, event_time, traffic })
 }
 

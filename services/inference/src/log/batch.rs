@@ -8,11 +8,11 @@ use std::{
 use arrow::{
     array::cast::AsArray,
     array::{
-        ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
-        TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
+        Array, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+        StringBuilder, TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
     },
     compute::concat,
-    datatypes::{DataType, Field, Int64Type, SchemaRef},
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
     error::ArrowError,
 };
 use rekindle_bundle::{Signature, Values};
@@ -103,7 +103,8 @@ impl PredictionRecord {
                 Values::Text(texts) => size_of_val(texts.as_slice()),
             })
             .sum();
-        size_of::<Self>() + self.rows.get_array_memory_size() + outputs
+        let entity_keys = self.entity_keys.as_ref().map_or(0, Array::get_array_memory_size);
+        size_of::<Self>() + self.rows.get_array_memory_size() + outputs + self.request_id.len() + entity_keys
     }
 }
 
@@ -179,7 +180,46 @@ fn join_columns(schema: &LogSchema, records: &[PredictionRecord]) -> Result<Reco
     for output in 0..records[0].prediction.outputs.len() {
         columns.push(output_column(records, output)?);
     }
-    RecordBatch::try_new(Arc::clone(&schema.columns), columns)
+    let mut fields = Vec::new();
+    for (name, column) in
+        [(prediction_log::REQUEST_ID, request_ids(records)), (prediction_log::ENTITY_KEY, entity_keys(records)?)]
+    {
+        if let Some(column) = column {
+            fields.push(Arc::new(prediction_log::join_key_field(name)));
+            columns.push(Arc::new(column));
+        }
+    }
+    if fields.is_empty() {
+        return RecordBatch::try_new(Arc::clone(&schema.columns), columns);
+    }
+    fields.splice(..0, schema.columns.fields().iter().cloned());
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// The request id of each row; `None` if no request has one.
+fn request_ids(records: &[PredictionRecord]) -> Option<StringArray> {
+    if records.iter().all(|record| record.request_id.is_empty()) {
+        return None;
+    }
+    let mut ids = StringBuilder::new();
+    for record in records {
+        let id = Some(&record.request_id).filter(|id| !id.is_empty());
+        (0..record.rows.num_rows()).for_each(|_| ids.append_option(id));
+    }
+    Some(ids.finish())
+}
+
+/// The entity key of each row; `None` if no request has them.
+fn entity_keys(records: &[PredictionRecord]) -> Result<Option<StringArray>, ArrowError> {
+    if records.iter().all(|record| record.entity_keys.is_none()) {
+        return Ok(None);
+    }
+    let given = |record: &PredictionRecord| {
+        record.entity_keys.clone().unwrap_or_else(|| StringArray::new_null(record.rows.num_rows()))
+    };
+    let arrays: Vec<StringArray> = records.iter().map(given).collect();
+    let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array as &dyn Array).collect();
+    Ok(Some(concat(&arrays)?.as_string::<i32>().clone()))
 }
 
 fn fixed_columns(records: &[PredictionRecord]) -> Result<Vec<ArrayRef>, ArrowError> {

@@ -172,6 +172,8 @@ mod tests {
             answered_at: DateTime::UNIX_EPOCH,
             event_times: EventTimes::Same(0),
             is_test: false,
+            request_id: String::new(),
+            entity_keys: None,
             rows: RecordBatch::try_new_with_options(nothing, Vec::new(), &options).expect("a batch"),
             prediction: Arc::new(Prediction { rows, outputs: Vec::new() }),
         }

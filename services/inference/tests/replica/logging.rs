@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{Array as _, AsArray as _},
+    array::{Array as _, AsArray as _, RecordBatch},
     datatypes::{Float64Type, TimestampMillisecondType, UInt32Type},
 };
 use rekindle_bus::streams;
 use rekindle_dataset::prediction_log::{self, Header};
-use rekindle_proto::inference::{InferParameter, infer_parameter::ParameterChoice};
+use rekindle_proto::inference::{
+    InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+};
 use rekindle_testkit::eventually;
 
 use crate::world::{Replica, World, parameter, request};
 
-type Messages = BTreeMap<String, (Header, arrow::array::RecordBatch)>;
+type Messages = BTreeMap<String, (Header, RecordBatch)>;
 
 /// Every message of the log, by its id.
 async fn logged(world: &World) -> Result<Messages, String> {
@@ -84,6 +86,35 @@ async fn the_log_has_the_rows_and_the_outputs_of_an_answer() {
         label.as_string::<i32>().value(0).as_bytes()
     );
     assert_eq!(batch.num_columns(), 4 + 3 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_id_and_the_entity_keys_are_logged() {
+    let world = World::start().await;
+    let replica = serving(&world, 1 << 20).await;
+    let mut named = request(2);
+    named.id = "order-1".into();
+    named.inputs.push(InferInputTensor {
+        name: "entity_key".into(),
+        datatype: "BYTES".into(),
+        shape: vec![2],
+        ..InferInputTensor::default()
+    });
+    named.raw_input_contents.push(b"\x02\0\0\0N1\0\0\0\0".to_vec().into());
+    replica.infer(named).await.unwrap();
+    replica.infer(request(1)).await.unwrap();
+    replica.stop().await;
+
+    let messages = logged(&world).await.unwrap();
+    let texts = |name: &str| -> Vec<Option<String>> {
+        let column = |batch: &RecordBatch| batch.column_by_name(name).map(|column| column.as_string::<i32>().clone());
+        let columns = messages.values().filter_map(|(_, batch)| column(batch));
+        columns.flat_map(|column| column.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()).collect()
+    };
+    let (id, entity) = (Some("order-1".to_owned()), Some("N1".to_owned()));
+    let (ids, entities) = (texts("request_id"), texts("entity_key"));
+    assert_eq!((&ids[..2], &entities[..2]), (&[id.clone(), id][..], &[entity, None][..]));
+    assert!(ids[2..].iter().chain(&entities[2..]).all(Option::is_none), "the other request has neither");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

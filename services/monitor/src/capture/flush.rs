@@ -14,9 +14,9 @@ use crate::{
     chunk::{Chunk, Kind},
     metrics,
     store::{
-        chunks, incarnations,
+        chunks, incarnations, join_keys,
         logs::{self, LogDelta},
-        outcome_checks, watches,
+        outcome_checks, pending_outcomes, watches,
     },
     window::Timing,
 };
@@ -136,6 +136,10 @@ pub(super) async fn insert<M: Captured>(
             if chunk.kind == Kind::Outcome {
                 outcome_checks::insert(txn, chunk.id, model, chunk.rows, *now).await?;
             }
+        }
+        for message in &messages {
+            join_keys::insert(txn, message.join_keys(), *now).await?;
+            pending_outcomes::insert(txn, model, message.pending(), *now).await?;
         }
         let mut clock = before.clock.clone();
         for (request, times) in messages.iter().flat_map(|message| message.event_times(horizon.num_milliseconds())) {

@@ -10,7 +10,7 @@ use super::{Captured, published_id};
 use crate::{
     Error,
     chunk::{self, Draft, Kind},
-    outcome::{self, BadLine, Position, ReportedOutcome},
+    outcome::{self, BadLine, PendingOutcome, Position, Reported, ReportedLabel},
     store::logs::{Log, LogDelta},
     window::Timing,
 };
@@ -27,7 +27,9 @@ const EXAMPLE: usize = 200;
 pub(crate) struct OutcomeMessage {
     message_id: String,
     model: ModelName,
-    outcomes: Vec<ReportedOutcome>,
+    labels: Vec<ReportedLabel>,
+    /// Outcomes by join key.
+    pending: Vec<PendingOutcome>,
     /// Invalid lines.
     bad: Vec<BadLine>,
 }
@@ -46,9 +48,14 @@ impl Captured for OutcomeMessage {
         };
         let (good, bad) = outcome::parse(&message.payload);
         let position = |line| Position { at, sequence: message.sequence, line };
-        let reported = |(line, outcome)| ReportedOutcome { position: position(line), outcome };
-        let outcomes = good.into_iter().map(reported).collect();
-        Ok(Self { message_id, model, outcomes, bad })
+        let (mut labels, mut pending) = (Vec::with_capacity(good.len()), Vec::new());
+        for (line, outcome) in good {
+            match Reported::new(&model, position(line), outcome) {
+                Reported::Label(label) => labels.push(label),
+                Reported::Pending(outcome) => pending.push(outcome),
+            }
+        }
+        Ok(Self { message_id, model, labels, pending, bad })
     }
 
     fn bad_lines(&self) -> &[BadLine] {
@@ -64,7 +71,11 @@ impl Captured for OutcomeMessage {
     }
 
     fn rows(&self) -> usize {
-        self.outcomes.len()
+        self.labels.len() + self.pending.len()
+    }
+
+    fn pending(&self) -> &[PendingOutcome] {
+        &self.pending
     }
 
     fn delta(&self, _: &Log, _: &Timing) -> LogDelta {
@@ -72,19 +83,19 @@ impl Captured for OutcomeMessage {
             let text: String = bad.text.chars().filter(|c| !c.is_control()).take(EXAMPLE).collect();
             format!("{text:?}: {}", bad.reason)
         });
-        let (outcomes, bad_lines) = (self.outcomes.len() as u64, self.bad.len() as u64);
+        let (outcomes, bad_lines) = (self.rows() as u64, self.bad.len() as u64);
         LogDelta { outcomes, bad_lines, bad_line, ..LogDelta::default() }
     }
 
     fn drafts(messages: &[&Self]) -> Result<Vec<Draft>, Error> {
-        let mut by_model: BTreeMap<&ModelName, Vec<ReportedOutcome>> = BTreeMap::new();
-        for message in messages.iter().filter(|message| !message.outcomes.is_empty()) {
-            by_model.entry(&message.model).or_default().extend(message.outcomes.iter().cloned());
+        let mut by_model: BTreeMap<&ModelName, Vec<ReportedLabel>> = BTreeMap::new();
+        for message in messages.iter().filter(|message| !message.labels.is_empty()) {
+            by_model.entry(&message.model).or_default().extend(message.labels.iter().cloned());
         }
         by_model
             .into_iter()
-            .map(|(model, outcomes)| {
-                let batch = chunk::outcomes::batch(&outcomes)?;
+            .map(|(model, labels)| {
+                let batch = chunk::outcomes::batch(&labels)?;
                 Ok(Draft { kind: Kind::Outcome, model: model.clone(), model_version: 0, bundle: None, batch })
             })
             .collect()
@@ -112,10 +123,14 @@ mod tests {
         let (outcomes, bad) = outcome::parse(
             b"{\"prediction_id\":\"0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e\",\"label\":\"1\"}\nnonsense\nnonsense",
         );
-        let position = |line| Position { at: 0, sequence: 1, line };
-        let reported = |(line, outcome)| ReportedOutcome { position: position(line), outcome };
-        let outcomes = outcomes.into_iter().map(reported).collect();
-        OutcomeMessage { message_id: "once".into(), model: model.parse().expect("a valid name"), outcomes, bad }
+        let model: ModelName = model.parse().expect("a valid name");
+        let mut labels = Vec::new();
+        for (line, outcome) in outcomes {
+            if let Reported::Label(label) = Reported::new(&model, Position { at: 0, sequence: 1, line }, outcome) {
+                labels.push(label);
+            }
+        }
+        OutcomeMessage { message_id: "once".into(), model, labels, pending: Vec::new(), bad }
     }
 
     fn insertion(message: &OutcomeMessage) -> Insertion<OutcomeMessage> {

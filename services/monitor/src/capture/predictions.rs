@@ -13,6 +13,7 @@ use super::Captured;
 use crate::{
     Error,
     chunk::{Draft, Kind, columns},
+    join_key::{self, KeyedRow},
     store::logs::{Log, LogDelta},
     window::Timing,
 };
@@ -28,6 +29,7 @@ pub(crate) struct PredictionMessage {
     message_id: String,
     header: Header,
     batch: RecordBatch,
+    join_keys: Vec<KeyedRow>,
 }
 
 impl PredictionMessage {
@@ -59,7 +61,8 @@ impl Captured for PredictionMessage {
         }
         let batch = columns::with_replica(&batch, header.replica.as_str(), &header.incarnation.to_string())
             .map_err(|error| chain(&error))?;
-        Ok(Self { message_id: header.message_id(), header, batch })
+        let join_keys = join_key::of_batch(&model, &batch).map_err(|error| chain(&error))?;
+        Ok(Self { message_id: header.message_id(), header, batch, join_keys })
     }
 
     fn numbered(&self) -> Option<(Uuid, u64)> {
@@ -76,6 +79,10 @@ impl Captured for PredictionMessage {
 
     fn rows(&self) -> usize {
         self.batch.num_rows()
+    }
+
+    fn join_keys(&self) -> &[KeyedRow] {
+        &self.join_keys
     }
 
     fn delta(&self, before: &Log, timing: &Timing) -> LogDelta {

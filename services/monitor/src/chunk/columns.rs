@@ -6,8 +6,9 @@ use arrow::{
     array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array},
     datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, TimestampMillisecondType, UInt32Type},
 };
+use rekindle_dataset::prediction_log;
 pub use rekindle_dataset::prediction_log::{
-    ANSWERED_AT, EVENT_TIME, INPUT_PREFIX as INPUT, OUTPUT_PREFIX as OUTPUT, PREDICTION_ID, ROW,
+    ANSWERED_AT, ENTITY_KEY, EVENT_TIME, INPUT_PREFIX as INPUT, OUTPUT_PREFIX as OUTPUT, PREDICTION_ID, REQUEST_ID, ROW,
 };
 
 use crate::{Error, outcome::Key};
@@ -86,7 +87,8 @@ pub fn numbers(column: &dyn Array) -> Option<Vec<Option<f64>>> {
     Some(values.iter().map(|value| value.map(|value| value as f64)).collect())
 }
 
-/// Rows of the prediction log with the replica that sent them.
+/// Rows of the prediction log with the replica that sent them, and with every optional column, so that the rows of all requests have the same
+/// columns.
 pub fn with_replica(batch: &RecordBatch, replica: &str, incarnation: &str) -> Result<RecordBatch, Error> {
     let repeat = |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, batch.num_rows())));
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
@@ -94,6 +96,12 @@ pub fn with_replica(batch: &RecordBatch, replica: &str, incarnation: &str) -> Re
     for (name, text) in [(REPLICA, replica), (INCARNATION, incarnation)] {
         fields.push(Arc::new(Field::new(name, DataType::Utf8, false)));
         columns.push(repeat(text));
+    }
+    for name in [REQUEST_ID, ENTITY_KEY] {
+        if batch.column_by_name(name).is_none() {
+            fields.push(Arc::new(prediction_log::join_key_field(name)));
+            columns.push(Arc::new(StringArray::new_null(batch.num_rows())));
+        }
     }
     // Without the schema metadata: it describes one message, and a chunk holds rows of many.
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)

@@ -17,7 +17,7 @@ use rekindle_domain::outcome::Label;
 use super::columns::{Keys, PREDICTION_ID, ROW, column, missing, texts};
 use crate::{
     Error,
-    outcome::{Key, Position, ReportedOutcome},
+    outcome::{Key, Position, ReportedLabel},
 };
 
 /// A column of the position, by its name and by the name that chunks of the first release have.
@@ -50,7 +50,7 @@ fn schema() -> SchemaRef {
 }
 
 /// The rows of an outcome chunk.
-pub fn batch(outcomes: &[ReportedOutcome]) -> Result<RecordBatch, Error> {
+pub fn batch(outcomes: &[ReportedLabel]) -> Result<RecordBatch, Error> {
     let class = |label: &Label| match label {
         Label::Class(class) => Some(class.clone()),
         Label::Number(_) => None,
@@ -59,8 +59,8 @@ pub fn batch(outcomes: &[ReportedOutcome]) -> Result<RecordBatch, Error> {
         Label::Class(_) => None,
         Label::Number(number) => Some(*number),
     };
-    let keys = || outcomes.iter().map(|reported| Key::of(&reported.outcome));
-    let labels = || outcomes.iter().map(|reported| &reported.outcome.label);
+    let keys = || outcomes.iter().map(|reported| reported.row.key);
+    let labels = || outcomes.iter().map(|reported| &reported.row.label);
     let positions = || outcomes.iter().map(|reported| reported.position);
     let ids = FixedSizeBinaryArray::try_from_iter(keys().map(|key| key.prediction.to_be_bytes()))?;
     let reported_at: TimestampNanosecondArray = positions().map(|position| Some(position.at)).collect();
@@ -109,28 +109,25 @@ pub fn visit(batch: &RecordBatch, mut visit: impl FnMut(Key, Position, &dyn Fn()
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::outcome::Outcome;
-
     use super::*;
-    use crate::chunk::{encode, read};
+    use crate::{
+        chunk::{encode, read},
+        outcome::RowLabel,
+    };
 
-    fn outcome(key: Key, label: Label) -> Outcome {
-        Outcome { prediction: key.prediction_id(), row: key.row, label }
-    }
-
-    fn reported() -> Vec<ReportedOutcome> {
+    fn reported() -> Vec<ReportedLabel> {
         let labels = [Label::Class("late".into()), Label::Number(2.5)];
-        let reported = |(label, line): (Label, u32)| ReportedOutcome {
+        let reported = |(label, line): (Label, u32)| ReportedLabel {
             position: Position { at: i64::from(line) * 7, sequence: 9, line },
-            outcome: outcome(Key { prediction: u128::MAX - u128::from(line), row: line }, label),
+            row: RowLabel { key: Key { prediction: u128::MAX - u128::from(line), row: line }, label },
         };
         labels.into_iter().zip(1..).map(reported).collect()
     }
 
-    fn visited(batch: &RecordBatch) -> Vec<ReportedOutcome> {
+    fn visited(batch: &RecordBatch) -> Vec<ReportedLabel> {
         let mut visited = Vec::new();
         let push = |key, position, label: &dyn Fn() -> Label| {
-            visited.push(ReportedOutcome { position, outcome: outcome(key, label()) });
+            visited.push(ReportedLabel { position, row: RowLabel { key, label: label() } });
         };
         visit(batch, push).expect("columns of an outcome chunk");
         visited

@@ -4,7 +4,7 @@
 //! reported first. Once the wait is over, outcomes without a prediction are unmatched.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekindle_domain::{ModelName, outcome::Outcome, prediction_log::OutcomeCounts};
+use rekindle_domain::{ModelName, prediction_log::OutcomeCounts};
 use rekindle_service::{Fault as _, chain};
 use rekindle_store::{Fence, in_transaction};
 
@@ -14,6 +14,7 @@ use crate::{
     chunk::{self, Chunk, outcomes},
     matching::{self, Finding},
     metrics,
+    outcome::RowLabel,
     store::{
         chunks,
         outcome_checks::{self, Due},
@@ -56,7 +57,7 @@ impl Evaluation {
         (now + age).min(due.captured_at + self.outcome_wait).max(now + RECHECK)
     }
 
-    async fn check(&self, model: &ModelName, due: &Due) -> Result<(Vec<Outcome>, Vec<Finding>), Error> {
+    async fn check(&self, model: &ModelName, due: &Due) -> Result<(Vec<RowLabel>, Vec<Finding>), Error> {
         let Some(chunk) = chunks::get(&self.db, due.chunk).await? else { return Ok(Default::default()) };
         let outcomes = self.outcomes(&chunk).await?;
         let log = matching::Log { db: &self.db, artifacts: &self.artifacts, references: &self.references };
@@ -64,13 +65,13 @@ impl Evaluation {
         Ok((outcomes, findings))
     }
 
-    async fn outcomes(&self, chunk: &Chunk) -> Result<Vec<Outcome>, Error> {
+    async fn outcomes(&self, chunk: &Chunk) -> Result<Vec<RowLabel>, Error> {
         let bytes = self.artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
         let read = tokio::task::spawn_blocking(move || {
             let mut outcomes = Vec::new();
             for batch in chunk::read(bytes, |_| true)? {
                 outcomes::visit(&batch?, |key, _, label| {
-                    outcomes.push(Outcome { prediction: key.prediction_id(), row: key.row, label: label() });
+                    outcomes.push(RowLabel { key, label: label() });
                 })?;
             }
             Ok::<_, Error>(outcomes)
@@ -80,10 +81,10 @@ impl Evaluation {
 }
 
 /// The findings by reason, each reason with its first outcome as the example. After the last check, what is pending is unmatched.
-fn counts(outcomes: &[Outcome], findings: &[Finding], is_last: bool) -> OutcomeCounts {
+fn counts(outcomes: &[RowLabel], findings: &[Finding], is_last: bool) -> OutcomeCounts {
     let mut counts = OutcomeCounts::default();
     for (outcome, finding) in outcomes.iter().zip(findings) {
-        let about = || format!("row {} of prediction {}", outcome.row, outcome.prediction);
+        let about = || format!("row {} of prediction {}", outcome.key.row, outcome.key.prediction_id());
         let (reason, example) = match finding {
             Finding::Matched => {
                 counts.matched += 1;
@@ -116,7 +117,7 @@ fn counts(outcomes: &[Outcome], findings: &[Finding], is_last: bool) -> OutcomeC
 }
 
 /// Counts the outcomes that no quality will count, once it is known for good.
-fn count(model: &ModelName, counts: &OutcomeCounts) {
+pub(super) fn count(model: &ModelName, counts: &OutcomeCounts) {
     for (reason, outcomes) in counts.refused() {
         metrics::refused(model, reason, outcomes);
     }
@@ -124,10 +125,10 @@ fn count(model: &ModelName, counts: &OutcomeCounts) {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::{PredictionId, outcome::Label};
-    use uuid::Uuid;
+    use rekindle_domain::outcome::Label;
 
     use super::*;
+    use crate::outcome::Key;
 
     #[test]
     fn each_finding_is_counted_with_an_example() {
@@ -139,11 +140,11 @@ mod tests {
             Finding::WrongModel("weather".parse().expect("a name")),
             Finding::InvalidLabel("is 0.5: expected a class".to_owned()),
         ];
-        let outcome = |row| Outcome { prediction: PredictionId::new(Uuid::nil()), row, label: Label::Number(0.5) };
-        let outcomes: Vec<Outcome> = (0..6).map(outcome).collect();
+        let outcome = |row| RowLabel { key: Key { prediction: 0, row }, label: Label::Number(0.5) };
+        let outcomes: Vec<RowLabel> = (0..6).map(outcome).collect();
         let before = counts(&outcomes, &findings, false);
         assert_eq!((before.matched, before.pending, before.unmatched), (1, 1, 0));
-        assert_eq!(before.refused().map(|(_, count)| count), [0, 2, 1, 1, 0]);
+        assert_eq!(before.refused().map(|(_, count)| count), [0, 2, 1, 1, 0, 0]);
         assert!(before.examples["row_out_of_range"].starts_with("row 2 of prediction 0000"), "the first");
         let last = counts(&outcomes, &findings, true);
         assert_eq!((last.pending, last.unmatched), (0, 1));

@@ -52,6 +52,8 @@ impl Evaluation {
         if let (None, Some(oldest)) = (after, page.first()) {
             self.advance_outcomes(model, settings, oldest).await;
         }
+        // After the outcome watermark: outcomes that were captured below it are joined, however they name their rows.
+        self.resolve(model, fence).await?;
         let (is_last, timing) = ((page.len() as u64) < PAGE, Timing::of(settings));
         for report in page {
             let memory = self.memory.entry(model.clone()).or_default();

@@ -137,7 +137,7 @@ pub(crate) mod report {
 pub(crate) mod outcome_check {
     use sea_orm::entity::prelude::*;
 
-    /// What became of the outcomes of one chunk. Inserted with it; evaluation, under the model's lease, owns the rest:
+    /// What became of the outcomes of one chunk, or of outcomes by join key that entered none. Inserted with it; evaluation, under the model's lease, owns the rest:
     ///
     /// ```text
     /// due_at set --(checked: something is pending, and the wait is not over)--> due_at later
@@ -156,10 +156,66 @@ pub(crate) mod outcome_check {
         pub row_out_of_range: i64,
         pub wrong_model: i64,
         pub invalid_label: i64,
+        pub ambiguous: i64,
         /// An example by reason.
         pub examples: Json,
         pub captured_at: ChronoDateTimeUtc,
         pub due_at: Option<ChronoDateTimeUtc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod join_key {
+    use sea_orm::entity::prelude::*;
+
+    /// The row that a request id, or an entity key with an event time, names. Owned by capture; deleted by age.
+    ///
+    /// ```text
+    /// (insert) -> is_ambiguous false --(the key is captured for another row)--> is_ambiguous true
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "join_keys")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub join_key: Uuid,
+        pub prediction: Uuid,
+        pub row: i64,
+        pub is_ambiguous: bool,
+        pub captured_at: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod pending_outcome {
+    use sea_orm::entity::prelude::*;
+
+    /// An outcome by join key. Inserted by capture; evaluation, under the model's lease, removes it: into a chunk of outcomes once the key is
+    /// indexed, or when the wait is over.
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "pending_outcomes")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        pub model: String,
+        pub join_key: Uuid,
+        /// Distance from the row of the key.
+        pub row: i64,
+        pub label: Option<String>,
+        pub number: Option<f64>,
+        pub reported_at: i64,
+        pub reported_sequence: i64,
+        pub reported_line: i64,
+        /// The row in words, for examples.
+        pub about: String,
+        pub captured_at: ChronoDateTimeUtc,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -45,12 +45,26 @@ pub(crate) async fn insert(
         row_out_of_range: Set(0),
         wrong_model: Set(0),
         invalid_label: Set(0),
+        ambiguous: Set(0),
         examples: Set(json!({})),
         captured_at: Set(now),
         due_at: Set(Some(now)),
     };
     outcome_check::Entity::insert(row).exec_without_returning(txn).await?;
     Ok(())
+}
+
+/// Adds what became of outcomes by join key that are in no chunk, for good.
+pub(crate) async fn insert_refused(
+    txn: &impl ConnectionTrait,
+    id: Uuid,
+    model: &ModelName,
+    counts: &OutcomeCounts,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let outcomes = counts.refused().into_iter().map(|(_, count)| count).sum();
+    insert(txn, id, model, outcomes, now).await?;
+    record(txn, id, counts, None).await
 }
 
 /// The check of a model that has been due longest.
@@ -85,6 +99,7 @@ pub(crate) async fn record(
         .col_expr(Column::RowOutOfRange, Expr::value(stored(counts.row_out_of_range)))
         .col_expr(Column::WrongModel, Expr::value(stored(counts.wrong_model)))
         .col_expr(Column::InvalidLabel, Expr::value(stored(counts.invalid_label)))
+        .col_expr(Column::Ambiguous, Expr::value(stored(counts.ambiguous)))
         .col_expr(Column::Examples, Expr::value(json!(counts.examples)))
         .col_expr(Column::DueAt, Expr::value(due_at))
         .exec(txn)
@@ -104,16 +119,19 @@ pub(crate) async fn counts(db: &impl ConnectionTrait, model: &ModelName) -> Resu
         Column::RowOutOfRange,
         Column::WrongModel,
         Column::InvalidLabel,
+        Column::Ambiguous,
     ];
-    for (column, name) in columns.into_iter().zip(["a", "b", "c", "d", "e", "f"]) {
+    for (column, name) in columns.into_iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
         // PostgreSQL's sum of bigint is numeric.
         sums = sums.column_as(column.sum().cast_as("bigint"), name);
     }
-    type Sums = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+    type Sum = Option<i64>;
+    type Sums = (Sum, Sum, Sum, Sum, Sum, Sum, Sum);
     let sums: Option<Sums> = sums.into_tuple().one(db).await?;
-    let (outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label) = sums.unwrap_or_default();
-    let [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label] =
-        [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label]
+    let (outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label, ambiguous) =
+        sums.unwrap_or_default();
+    let [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label, ambiguous] =
+        [outcomes, matched, unmatched, row_out_of_range, wrong_model, invalid_label, ambiguous]
             .map(|sum| counted(sum.unwrap_or_default()));
     let with_examples = of_model().filter(Expr::col(Column::Outcomes).gt(Expr::col(Column::Matched)));
     let latest = with_examples.order_by_desc(Column::CapturedAt).limit(EXAMPLES).all(db).await?;
@@ -123,8 +141,16 @@ pub(crate) async fn counts(db: &impl ConnectionTrait, model: &ModelName) -> Resu
             serde_json::from_value(row.examples).map_err(|error| unreadable("outcome_checks.examples", error))?;
         examples.extend(found);
     }
-    let decided = matched + unmatched + row_out_of_range + wrong_model + invalid_label;
-    let pending = outcomes.saturating_sub(decided);
-    let malformed = 0;
-    Ok(OutcomeCounts { matched, pending, unmatched, row_out_of_range, wrong_model, invalid_label, malformed, examples })
+    let counts = OutcomeCounts {
+        matched,
+        unmatched,
+        row_out_of_range,
+        wrong_model,
+        invalid_label,
+        ambiguous,
+        examples,
+        ..OutcomeCounts::default()
+    };
+    let decided = counts.refused().into_iter().fold(matched, |sum, (_, count)| sum.saturating_add(count));
+    Ok(OutcomeCounts { pending: outcomes.saturating_sub(decided), ..counts })
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod instances;
+mod join_keys;
 mod outcomes;
 mod raw;
 mod recorded;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The counts of the outcomes once `expected` holds of them.
-async fn counted(world: &World, expected: impl Fn(&OutcomeCounts) -> bool) -> OutcomeCounts {
+pub(crate) async fn counted(world: &World, expected: impl Fn(&OutcomeCounts) -> bool) -> OutcomeCounts {
     eventually("the outcomes to be checked", async || {
         let counts = world.client.capture_status(&crate::world::model()).await.map_err(|error| error.to_string())?;
         let counts = counts.outcome_counts;
@@ -62,7 +62,7 @@ async fn each_is_counted_by_what_is_known_of_it(world: World) {
     world.outcomes("mixed", lines.concat()).await;
     let counts = counted(&world, |counts| counts.unmatched == 1).await;
     assert_eq!((counts.matched, counts.pending), (3, 0));
-    assert_eq!(counts.refused().map(|(_, count)| count), [1; 5]);
+    assert_eq!(counts.refused().map(|(_, count)| count), [1, 1, 1, 1, 0, 1]);
     for (reason, example) in [
         ("unmatched", format!("row 0 of prediction {unknown}: the prediction was not logged")),
         ("row_out_of_range", format!("row 7 of prediction {}: the request has 1 rows", ours[3].id)),
@@ -92,7 +92,7 @@ async fn the_truth_may_come_first() {
     let outcomes: Vec<Outcome> = day.iter().map(Row::outcome).collect();
     let accepted = world.client.report_outcomes(&crate::world::model(), &outcomes, "").await.expect("accepted");
     assert_eq!(accepted, AcceptedOutcomes { accepted: 10, matched: 0 });
-    assert_eq!(counted(&world, |counts| counts.pending == 10).await.refused().map(|(_, count)| count), [0; 5]);
+    assert_eq!(counted(&world, |counts| counts.pending == 10).await.refused().map(|(_, count)| count), [0; 6]);
     world.predictions(&Replica::new(bundle(), MODEL, 1).log(&day, 0)).await;
     assert_eq!(counted(&world, |counts| counts.matched == 10).await.pending, 0);
     let again = world.client.report_outcomes(&crate::world::model(), &outcomes, "").await.expect("accepted");
@@ -103,7 +103,7 @@ async fn the_truth_may_come_first() {
 async fn a_call_with_outcomes_that_are_known_to_be_wrong_changes_nothing() {
     let world = World::on_sqlite().await;
     let (ours, theirs) = two_models(&world).await;
-    let outcome = |row: &Row, index, label| Outcome { prediction: row.prediction(), row: index, label };
+    let outcome = |row: &Row, index, label| Outcome::new(row.prediction(), index, label);
     let class = |class: &str| Label::Class(class.to_owned());
     let outcomes = [
         outcome(&ours[0], 0, class("1")),
@@ -122,5 +122,5 @@ async fn a_call_with_outcomes_that_are_known_to_be_wrong_changes_nothing() {
     let valid = [outcomes[0].clone(), outcomes[4].clone()];
     let accepted = world.client.report_outcomes(&crate::world::model(), &valid, "").await.expect("accepted");
     assert_eq!(accepted, AcceptedOutcomes { accepted: 2, matched: 2 });
-    assert_eq!(counted(&world, |counts| counts.matched == 2).await.refused().map(|(_, count)| count), [0; 5]);
+    assert_eq!(counted(&world, |counts| counts.matched == 2).await.refused().map(|(_, count)| count), [0; 6]);
 }

@@ -27,6 +27,7 @@ async fn every_invalid_field_is_named() {
         prediction_id: prediction_id.to_owned(),
         row: 0,
         label: Some(Label::Number(number)),
+        ..Outcome::default()
     };
     let id = "0193b3a0-0000-7000-8000-000000000000";
     let outcomes = vec![number("?", 1.0), number(id, 1.0), number(id, f64::NAN), Outcome::default()];

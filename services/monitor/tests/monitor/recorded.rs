@@ -263,6 +263,8 @@ async fn logged_rows_read_back_with_their_labels(restored: Restored) {
         outputs: BTreeMap::from([("prediction".to_owned(), 2.642_652_8f32.to_le_bytes().to_vec())]),
         label: None,
         is_test: false,
+        request_id: None,
+        entity_key: None,
     };
     assert_eq!(row(0).await, first);
     let second = row(1).await;
@@ -300,7 +302,7 @@ async fn labelled_rows_are_exported(restored: Restored) {
 
 async fn outcomes_of_recorded_predictions_are_captured(restored: Restored) {
     restored.continue_capture();
-    let outcome = Outcome { prediction: three_rows(), row: 0, label: Label::Number(4.25) };
+    let outcome = Outcome::new(three_rows(), 0, Label::Number(4.25));
     let accepted = restored.client.report_outcomes(&model("arrival"), &[outcome], "upgrade").await;
     assert_eq!(accepted.expect("accepted").accepted, 1);
     eventually("the outcome to be captured", async || {

@@ -4,10 +4,10 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use arrow::{
     array::{
-        ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+        Array, ArrayRef, FixedSizeBinaryArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
         TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
     },
-    datatypes::DataType,
+    datatypes::{DataType, Schema},
 };
 use bytes::Bytes;
 use rekindle_bundle::{Bundle, Model, Values};
@@ -37,6 +37,9 @@ pub(crate) struct Row {
     pub(crate) distance: f64,
     pub(crate) carrier: &'static str,
     pub(crate) late: bool,
+    /// The client's id of the request.
+    pub(crate) request_id: Option<String>,
+    pub(crate) entity_key: Option<String>,
 }
 
 impl Row {
@@ -49,7 +52,7 @@ impl Row {
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
-        Outcome { prediction: self.prediction(), row: 0, label: self.label() }
+        Outcome::new(self.prediction(), 0, self.label())
     }
 }
 
@@ -97,6 +100,8 @@ pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, distribution:
             distance,
             carrier: ["AA", "BB", "CC"][(random.unit() * 3.0) as usize],
             late: random.unit() < chance,
+            request_id: None,
+            entity_key: None,
         }
     };
     (0..count).map(row).collect()
@@ -215,7 +220,17 @@ impl Replica {
             Arc::new(answered.with_timezone("UTC")),
         ];
         columns.extend(inputs.into_iter().chain(outputs).map(|(_, values)| values));
-        RecordBatch::try_new(schema, columns).expect("columns of the log")
+        let mut fields = schema.fields().to_vec();
+        for (name, keys) in [
+            (prediction_log::REQUEST_ID, rows.iter().map(|row| row.request_id.clone()).collect::<StringArray>()),
+            (prediction_log::ENTITY_KEY, rows.iter().map(|row| row.entity_key.clone()).collect()),
+        ] {
+            if keys.null_count() < keys.len() {
+                fields.push(Arc::new(prediction_log::join_key_field(name)));
+                columns.push(Arc::new(keys));
+            }
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of the log")
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use chrono::DateTime;
 use rekindle_domain::{
     ModelName,
-    outcome::{Label, Outcome},
+    outcome::{Label, Outcome, PredictedRow},
     prediction_log::AcceptedOutcomes,
 };
 use serde_json::json;
@@ -18,19 +19,25 @@ const PER_CALL: usize = 10_000;
 /// Outcomes to report.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A file has one JSON object per line: {\"prediction_id\": \"0199…\", \"row\": 0, \"label\": \"1\"}. The label is a text, a number or a
+A file has one JSON object per line: {\"prediction_id\": \"0199…\", \"row\": 0, \"label\": \"1\"}. In place of prediction_id, request_id is the id that
+the client gave the request, and entity_key with event_time names the row by the request's entity_key tensor. The label is a text, a number or a
 boolean. Outcomes that are known to be wrong are refused, each with its reason, and then none of them is accepted. The last outcome reported for a row is the valid one.
 
 Examples:
   rekindle outcomes flight-delay 0199a7c2-…=1 0199a7c3-…/4=0
   rekindle outcomes house-price 0199a7c2-…=412000 --number
+  rekindle outcomes flight-delay --by request order-4711=1
+  rekindle outcomes flight-delay --by entity N14228@2026-03-01T12:00:00Z=1
   rekindle outcomes flight-delay --file outcomes.jsonl")]
 pub(crate) struct Args {
     /// Model name
     model: ModelName,
-    /// Prediction id, row (needed if the request had several), and label
-    #[arg(value_name = "PREDICTION[/ROW]=LABEL", value_parser = parse::pair, required_unless_present = "file")]
+    /// Prediction id or request id, row (needed if the request had several), and label; with `--by entity`, ENTITY_KEY@EVENT_TIME=LABEL
+    #[arg(value_name = "ID[/ROW]=LABEL", value_parser = parse::pair, required_unless_present = "file")]
     outcomes: Vec<(String, String)>,
+    /// What names the rows
+    #[arg(long, value_enum, default_value_t = By::Prediction, conflicts_with = "file")]
+    by: By,
     /// Labels are numbers (regression), not classes
     #[arg(long)]
     number: bool,
@@ -39,10 +46,21 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
 }
 
+/// What names a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// The prediction id of the answer
+    Prediction,
+    /// The id that the client gave the request
+    Request,
+    /// The entity key and the event time
+    Entity,
+}
+
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let class: fn(&str) -> Result<Label> = |text| Ok(Label::Class(text.to_owned()));
     let label = if args.number { number } else { class };
-    let given = args.outcomes.iter().map(|(prediction, text)| outcome(prediction, label(text)?));
+    let given = args.outcomes.iter().map(|(name, text)| outcome(args.by, name, label(text)?));
     let mut outcomes = given.collect::<Result<Vec<_>>>()?;
     if let Some(path) = &args.file {
         outcomes.extend(read(path)?);
@@ -70,13 +88,35 @@ fn number(text: &str) -> Result<Label> {
     Ok(Label::Number(text.parse().with_context(|| format!("{text:?} is not a number"))?))
 }
 
-fn outcome(prediction: &str, label: Label) -> Result<Outcome> {
-    let (id, row) = match prediction.split_once('/') {
-        Some((id, row)) => (id, row.parse().with_context(|| format!("{prediction}: the row is not a number"))?),
-        None => (prediction, 0),
+fn outcome(by: By, name: &str, label: Label) -> Result<Outcome> {
+    label.validate().with_context(|| name.to_owned())?;
+    let (empty, none) = (String::new, None);
+    let row = match by {
+        By::Prediction => {
+            let (id, row) = numbered(name)?;
+            PredictedRow::of_fields(id, empty(), empty(), row, none)
+        }
+        By::Request => {
+            let (id, row) = numbered(name)?;
+            PredictedRow::of_fields("", id.to_owned(), empty(), row, none)
+        }
+        By::Entity => {
+            let (key, time) =
+                name.rsplit_once('@').with_context(|| format!("{name}: expected ENTITY_KEY@EVENT_TIME"))?;
+            let time = DateTime::parse_from_rfc3339(time)
+                .with_context(|| format!("{name}: the event time is not RFC 3339, e.g. 2026-03-01T12:00:00Z"))?;
+            PredictedRow::of_fields("", empty(), key.to_owned(), 0, Some(time.to_utc()))
+        }
     };
-    label.validate().with_context(|| prediction.to_owned())?;
-    Ok(Outcome { prediction: id.parse()?, row, label })
+    Ok(Outcome { row: row.with_context(|| name.to_owned())?, label })
+}
+
+/// An id and, after its last `/`, the row.
+fn numbered(name: &str) -> Result<(&str, u32)> {
+    match name.rsplit_once('/') {
+        Some((id, row)) => Ok((id, row.parse().with_context(|| format!("{name}: the row is not a number"))?)),
+        None => Ok((name, 0)),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<Outcome>> {
@@ -96,12 +136,17 @@ mod tests {
 
     #[test]
     fn predictions_rows_and_labels_are_parsed() {
-        let given = outcome(&format!("{ID}/4"), Label::Class("1".into())).expect("valid");
-        assert_eq!((given.prediction.to_string().as_str(), given.row), (ID, 4));
+        let label = || Label::Class("1".into());
+        let described = |by, name: &str| outcome(by, name, label()).expect("valid").row.to_string();
+        assert_eq!(described(By::Prediction, &format!("{ID}/4")), format!("row 4 of prediction {ID}"));
+        assert_eq!(described(By::Request, "order-1"), "row 0 of request \"order-1\"");
+        let at = "2026-03-01T12:00:00Z";
+        assert_eq!(described(By::Entity, &format!("N1@x@{at}")), format!("entity \"N1@x\" at {at}"));
+        assert!(outcome(By::Entity, "N1", label()).is_err() && outcome(By::Entity, "N1@noon", label()).is_err());
         assert_eq!(number("1.5").expect("valid"), Label::Number(1.5));
-        assert!(number("x").is_err() && outcome("0199", Label::Number(1.0)).is_err());
-        assert!(outcome(&format!("{ID}/x"), Label::Number(1.0)).is_err());
-        assert!(outcome(ID, Label::Class(String::new())).is_err());
+        assert!(number("x").is_err() && outcome(By::Prediction, "0199", label()).is_err());
+        assert!(outcome(By::Prediction, &format!("{ID}/x"), label()).is_err());
+        assert!(outcome(By::Prediction, ID, Label::Class(String::new())).is_err());
     }
 
     #[test]

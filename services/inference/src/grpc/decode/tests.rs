@@ -29,7 +29,7 @@ fn inputs() -> Inputs {
 }
 
 fn decode(request: &ModelInferRequest) -> Result<RecordBatch, InvalidInput> {
-    inputs().decode(tensors(request)?, 10)
+    inputs().decode(tensors(request)?, 10).map(|rows| rows.inputs)
 }
 
 fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
@@ -302,7 +302,7 @@ fn holes() -> ModelInferRequest {
 
 #[test]
 fn a_value_of_any_type_can_be_marked_as_missing() {
-    let rows = with_holes().decode(tensors(&holes()).expect("tensors"), 10).expect("valid");
+    let rows = with_holes().decode(tensors(&holes()).expect("tensors"), 10).expect("valid").inputs;
     for (column, name) in rows.columns().iter().zip(["seats", "direct", "booked", "fare", "note"]) {
         assert_eq!((column.is_null(0), column.is_null(1)), (true, false), "{name}");
     }
@@ -323,7 +323,7 @@ fn whole_numbers_in_a_float_tensor_are_integers_and_not_a_number_is_missing() {
     replace(&mut request, 2, "INT64", longs(&[0, 7]));
     replace(&mut request, 3, "FP64", doubles(&[0.5, 1.5]));
     replace(&mut request, 4, "BYTES", texts(&[b"", b"x"]));
-    let rows = with_holes().decode(tensors(&request).expect("tensors"), 10).expect("valid");
+    let rows = with_holes().decode(tensors(&request).expect("tensors"), 10).expect("valid").inputs;
     let seats = rows.column(0).as_primitive::<Int64Type>();
     assert_eq!((seats.is_null(0), seats.value(1)), (true, 4));
     for (values, problem) in [
@@ -370,4 +370,33 @@ fn the_traffic_of_a_request_is_stated_by_name() {
         assert_eq!(refused.field, "parameters[traffic]");
         assert!(refused.problem.contains("expected live, replay or test"), "{refused}");
     }
+}
+
+#[test]
+fn entity_keys_are_read_and_bounded() {
+    let with = |datatype: &str, shape: &[i64], keys: Bytes| {
+        let mut request = good();
+        request.inputs.push(tensor("entity_key", datatype, shape));
+        request.raw_input_contents.push(keys);
+        inputs().decode(tensors(&request).expect("tensors"), 10).map(|rows| rows.entity_keys)
+    };
+    let keys = with("BYTES", &[2], texts(&[b"N1", b""])).expect("valid").expect("given");
+    assert_eq!(keys.iter().collect::<Vec<_>>(), [Some("N1"), None]);
+    let long = [b'x'; 257];
+    for (refused, words) in [
+        (with("INT64", &[2], longs(&[1, 2])), "has datatype INT64, expected BYTES"),
+        (with("BYTES", &[1], texts(&[b"N1"])), "rows"),
+        (with("BYTES", &[2], texts(&[b"N1", &long])), "row 1 has 257 bytes, expected at most 256"),
+        (with("BYTES", &[2], texts(&[b"\xff", b""])), "row 0 is not UTF-8 text"),
+    ] {
+        let refused = refused.expect_err(words).to_string();
+        assert!(refused.starts_with("inputs[entity_key]: ") && refused.contains(words), "{refused}");
+    }
+    let feature =
+        Signature { inputs: vec![input("entity_key", Datatype::Bytes, false)], outputs: Vec::new(), time_input: None };
+    let mut request =
+        ModelInferRequest { inputs: vec![tensor("entity_key", "BYTES", &[1])], ..ModelInferRequest::default() };
+    request.raw_input_contents.push(texts(&[b"N1"]));
+    let rows = Inputs::new(&feature).expect("served").decode(tensors(&request).expect("tensors"), 10).expect("valid");
+    assert_eq!((rows.inputs.num_columns(), rows.entity_keys), (1, None), "an input of this name is an input");
 }

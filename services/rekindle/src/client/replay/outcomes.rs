@@ -110,7 +110,7 @@ impl OutcomeReporter {
 
     fn outcome(&self, row: usize, answer: &Answer) -> Option<Outcome> {
         let label = self.labels[row].clone()?;
-        Some(Outcome { prediction: answer.prediction, row: 0, label })
+        Some(Outcome::new(answer.prediction, 0, label))
     }
 
     fn report(&mut self, outcomes: Vec<Outcome>) {
