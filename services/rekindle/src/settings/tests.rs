@@ -193,6 +193,7 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("registry.limits.entries", "0"),
     ("registry.limits.name_chars", "0"),
     ("registry.limits.text_chars", "0"),
+    ("registry.limits.texts_bytes", "524288"),
     ("registry.limits.metrics", "0"),
     ("registry.limits.sources", "0"),
     ("registry.limits.parents", "0"),
