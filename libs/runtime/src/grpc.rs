@@ -2,34 +2,55 @@
 
 mod body;
 mod calls;
+mod measure;
 mod methods;
+mod places;
+mod request;
+mod status;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use humantime_serde::re::humantime::parse_duration;
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use rekindle_domain::validation::{Checks, Violations};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     codegen::{Service, http::Request},
     server::NamedService,
     service::Routes,
-    transport::server::TcpIncoming,
 };
 
-use crate::{Error, health::Health, shutdown::Shutdown, telemetry};
+use crate::{Error, connections, health::Health, shutdown::Shutdown, telemetry};
 
 /// Limits of a gRPC server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Concurrent calls over all connections; further calls fail with RESOURCE_EXHAUSTED. Health and reflection are exempt.
+    /// Open connections; further ones wait, and connections without a call are closed to make room.
+    pub max_connections: usize,
+    /// Concurrent calls over all connections, for each kind of call: predictions, control, streams, health. One connection has at most
+    /// as many as are free. Further calls fail with RESOURCE_EXHAUSTED.
     pub max_concurrent_calls: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub max_concurrent_streams: u32,
     /// Largest request message in bytes.
     pub max_request_bytes: usize,
+    /// Bytes of memory for the requests that are being received or handled, as sent and as decoded. One connection has at most as many
+    /// as are free. Further requests fail with RESOURCE_EXHAUSTED.
+    pub max_pending_bytes: usize,
+    /// Time within which a request must be received: the first of a connection once it is open, and a message once its call has begun
+    /// or, in a stream of requests, after the previous one.
+    #[serde(with = "humantime_serde")]
+    pub receive_timeout: Duration,
+    /// Time without a call after which a connection is closed.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
     /// Deadline of a call, from its arrival to the start of its response: a stream of requests counts in full, a stream of
     /// responses does not. Written as a duration, or as "none" for no deadline but the client's.
     #[serde(deserialize_with = "duration_or_none")]
@@ -48,9 +69,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            max_connections: 512,
             max_concurrent_calls: 4096,
             max_concurrent_streams: 1024,
             max_request_bytes: 4 << 20,
+            max_pending_bytes: 512 << 20,
+            receive_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(600),
             timeout: Some(Duration::from_secs(300)),
             keepalive: Duration::from_secs(60),
             linger: Duration::ZERO,
@@ -63,9 +88,16 @@ impl Config {
     /// Validates every field and reports all violations.
     pub fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
+        let (connections, most) = (self.max_connections, Semaphore::MAX_PERMITS);
+        checks.require((1..=most).contains(&connections), "max_connections", connections, &format!("1 to {most}"));
         checks.at_least("max_concurrent_calls", self.max_concurrent_calls, 1);
         checks.at_least("max_concurrent_streams", self.max_concurrent_streams, 1);
         checks.at_least("max_request_bytes", self.max_request_bytes, 1);
+        let least = request::most_bytes(self.max_request_bytes);
+        let expected = format!("at least {least}, for one request of max_request_bytes = {}", self.max_request_bytes);
+        checks.require(self.max_pending_bytes >= least, "max_pending_bytes", self.max_pending_bytes, &expected);
+        checks.positive("receive_timeout", self.receive_timeout);
+        checks.positive("idle_timeout", self.idle_timeout);
         let has_time = self.timeout.is_none_or(|timeout| !timeout.is_zero());
         checks.require(has_time, "timeout", "0s", "greater than 0s, or \"none\"");
         checks.positive("keepalive", self.keepalive);
@@ -139,8 +171,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 /// Serves until shutdown begins, then withdraws readiness, lingers, sends GOAWAY to the clients, and lets calls in flight
 /// complete. The health service reports every service as NOT_SERVING until `health` is set ready.
 ///
-/// Calls that exceed `drain` are abandoned: this function returns, and their connections close with the runtime. A server that
-/// is replaced on the same port should therefore let its calls complete.
+/// Calls that exceed `drain` are abandoned: this function returns, and their connections close.
 pub async fn serve(
     listener: TcpListener,
     routes: RoutesBuilder,
@@ -151,12 +182,17 @@ pub async fn serve(
     telemetry::prometheus();
     let draining = CancellationToken::new();
     let routes = complete(routes, &health).await?;
-    let layer = calls::CallLayer::new(Arc::new(calls::Limits::new(&config, draining.clone())));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(config.keepalive));
-    let server = transport(&config)
-        .layer(layer)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
+    let limits = Arc::new(calls::Limits::new(&config, draining.clone()));
+    let transport = transport(&config);
+    let of_connections = connections::Limits {
+        open: config.max_connections,
+        first_call: config.receive_timeout,
+        idle: config.idle_timeout,
+    };
+    let server = connections::serve(listener, of_connections, draining.clone(), move |stream, activity| {
+        let calls = calls::Calls::new(routes.clone(), calls::Caller::new(limits.clone(), activity));
+        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(calls))
+    });
     let end = async {
         wind_down(&health, config.linger, &shutdown, &draining).await;
         tokio::select! {
@@ -165,7 +201,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = server => served.map_err(|source| Error::Serve { what: "gRPC", source: source.into() }),
+        () = server => Ok(()),
         () = end => {
             tracing::warn!(drain = ?config.drain, "drain deadline exceeded with calls in flight");
             Ok(())
@@ -187,14 +223,23 @@ async fn wind_down(health: &Health, linger: Duration, shutdown: &Shutdown, drain
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-fn transport(config: &Config) -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .tcp_nodelay(true)
+/// Bytes of a response that are buffered while its client does not read it.
+const SEND_BUFFER: usize = 256 << 10;
+/// Bytes of the headers of a request.
+const HEADERS: u32 = 16 << 10;
+
+fn transport(config: &Config) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(config.keepalive))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADERS)
+        .keep_alive_interval(Some(config.keepalive))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
 }
 
 /// The services plus health and reflection. v1alpha of reflection serves older tools.

@@ -3,9 +3,24 @@
 use std::time::Duration;
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{Error, shutdown::Shutdown, telemetry};
+use crate::{
+    Error,
+    connections::{self, Limits},
+    shutdown::Shutdown,
+    telemetry,
+};
+
+/// Limits of the connections. A connection serves a minute of requests: a client that does not read its response ends too.
+const CONNECTIONS: Limits = Limits { open: 64, first_call: Duration::from_secs(60), idle: Duration::from_secs(60) };
+/// Time within which the next request of a connection must be received.
+const RECEIVE: Duration = Duration::from_secs(5);
 
 /// Interval at which the recorder folds new samples into its histograms, which bounds memory between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -21,10 +36,13 @@ pub fn admin(ready: watch::Receiver<bool>) -> Router {
 
 /// Serves a router until shutdown enters its last phase, then completes the responses in flight.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<(), Error> {
-    let closing = shutdown.work().clone().cancelled_owned();
-    let server = axum::serve(listener, router).with_graceful_shutdown(closing);
+    let mut transport = http1::Builder::new();
+    transport.timer(TokioTimer::new()).header_read_timeout(RECEIVE);
+    let server = connections::serve(listener, CONNECTIONS, shutdown.work().clone(), move |stream, _| {
+        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
+    });
     tokio::select! {
-        served = server => served.map_err(|source| Error::Serve { what: "HTTP", source: source.into() }),
+        () = server => Ok(()),
         never = upkeep() => match never {},
     }
 }

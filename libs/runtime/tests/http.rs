@@ -60,3 +60,19 @@ async fn the_health_check_of_the_image_succeeds_only_while_ready() {
     server.await.expect("no panic").expect("a clean end");
     assert!(!check(port).await, "stopped");
 }
+
+#[tokio::test]
+async fn a_connection_that_sends_no_request_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (health, shutdown) = (Health::new(), Shutdown::new());
+    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+    let closed = async |sent: &str| {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(sent.as_bytes()).await.expect("writes");
+        stream.read_to_end(&mut Vec::new()).await.expect("the server closes it");
+    };
+    tokio::join!(closed(""), closed("GET /metrics HTTP/1.1\r\nhost: x\r\n"));
+    shutdown.close();
+    server.await.expect("no panic").expect("a clean end");
+}

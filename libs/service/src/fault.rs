@@ -16,9 +16,11 @@ pub trait Fault: Error + 'static {
 
 /// The status of a fault: UNAVAILABLE if a retry can help, else INTERNAL.
 pub fn fault(service: &'static str, error: &impl Fault) -> Status {
-    if error.is_transient() {
-        return unavailable(service, error);
-    }
+    if error.is_transient() { unavailable(service, error) } else { internal(service, error) }
+}
+
+/// The status of a failure that no retry can mend.
+pub fn internal(service: &'static str, error: &(impl Error + 'static)) -> Status {
     let id = Uuid::now_v7();
     tracing::error!(service, %id, error = chain(error), "call failed");
     let message = format!("internal error {id}: search the log of the {service} for this id");

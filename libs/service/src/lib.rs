@@ -17,7 +17,7 @@ pub use self::{
     abbreviation::only,
     call::Call,
     chain::chain,
-    fault::{Fault, fault, unavailable},
+    fault::{Fault, fault, internal, unavailable},
     intent::{Intent, MAX_KEY},
     request_error::{RequestError, status},
 };

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rekindle_domain::{ModelName, validation::Violations};
-use rekindle_service::{Fault, RequestError, fault};
+use rekindle_service::{Fault, RequestError, fault, internal};
 use rekindle_store::LeaseError;
 use sea_orm::DbErr;
 use tonic::Status;
@@ -118,6 +118,8 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
             Error::Request(error) => error.into(),
+            // A background task repeats what failed by an unknown cause; a caller is told to only if it can help.
+            Error::Database(source) if !rekindle_store::is_transient(&source) => internal("monitor", &source),
             error => fault("monitor", &error),
         }
     }

@@ -2,7 +2,7 @@
 
 use rekindle_client as client;
 use rekindle_domain::validation::Violations;
-use rekindle_service::{Fault, RequestError, fault};
+use rekindle_service::{Fault, RequestError, fault, internal};
 use rekindle_store::is_transient;
 use sea_orm::DbErr;
 use tonic::{Code, Status};
@@ -113,11 +113,16 @@ impl From<Error> for Status {
             Error::Request(error) => error.into(),
             // What another service refuses about the request is as useful to our caller.
             Error::Peer(client::Error::Call { status, .. })
-                if matches!(status.code(), Code::NotFound | Code::InvalidArgument) =>
+                if matches!(
+                    status.code(),
+                    Code::NotFound | Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition
+                ) =>
             {
                 *status
             }
             Error::Unrecoverable(reason) => RequestError::failed_precondition("NOT_POSSIBLE", reason, []).into(),
+            // A workflow is worth another attempt after any failure of a peer; a call is worth another only if that can help.
+            Error::Peer(source) if !source.is_transient() => internal("orchestrator", &source),
             error => fault("orchestrator", &error),
         }
     }

@@ -48,6 +48,8 @@ pub struct Limits {
     pub name_chars: usize,
     /// Characters of any other text.
     pub text_chars: usize,
+    /// Bytes of the params, of the tags or of the outputs of a run in JSON, at most what an event holds.
+    pub texts_bytes: usize,
     /// Points of one LogMetrics call.
     pub metrics: usize,
     /// Files of one dataset version.
@@ -61,6 +63,11 @@ pub struct Limits {
     /// Bytes of the values of one dataset version, and of each of its CSV files.
     pub bytes: usize,
 }
+
+/// Bytes of what an event lists: other fields have room beside it.
+const EVENT_BYTES: usize = rekindle_store::outbox::MAX_DATA_BYTES - 64 * 1024;
+/// Bytes of a digest in a list.
+const DIGEST_BYTES: usize = 76;
 
 impl Config {
     pub(crate) fn leases(&self) -> Leases {
@@ -99,9 +106,16 @@ impl Limits {
         checks.at_least("entries", self.entries, 1);
         checks.at_least("name_chars", self.name_chars, 1);
         checks.at_least("text_chars", self.text_chars, 1);
+        checks.require(
+            (1..=EVENT_BYTES).contains(&self.texts_bytes),
+            "texts_bytes",
+            self.texts_bytes,
+            &format!("1 to {EVENT_BYTES}"),
+        );
         checks.at_least("metrics", self.metrics, 1);
         checks.at_least("sources", self.sources, 1);
-        checks.at_least("parents", self.parents, 1);
+        let most = EVENT_BYTES / DIGEST_BYTES;
+        checks.require((1..=most).contains(&self.parents), "parents", self.parents, &format!("1 to {most}"));
         checks.at_least("rows", self.rows, 1);
         checks.at_least("columns", self.columns, 1);
         checks.at_least("bytes", self.bytes, 1);

@@ -59,6 +59,16 @@ fn truncated(time: chrono::DateTime<chrono::Utc>) -> chrono::DateTime<chrono::Ut
     time.trunc_subsecs(6)
 }
 
+/// Bytes of a text in a JSON object, with its quotes and the separator.
+fn json_bytes(text: &str) -> usize {
+    let escaped = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' => 2,
+        byte if byte.is_ascii_control() => 6,
+        _ => 1,
+    });
+    escaped.sum::<usize>() + 3
+}
+
 /// The configured limits of a request, each violation with the name of its setting.
 struct Bounds<'a> {
     limits: &'a Limits,
@@ -93,6 +103,8 @@ impl<'a> Bounds<'a> {
     /// Texts by name.
     fn texts(&mut self, field: &str, texts: &BTreeMap<String, String>) {
         self.at_most(field, texts.len(), ("entries", self.limits.entries));
+        let bytes = texts.iter().map(|(name, value)| json_bytes(name) + json_bytes(value)).sum();
+        self.at_most(field, bytes, ("texts_bytes", self.limits.texts_bytes));
         for (name, value) in texts {
             self.name(field, name);
             self.text(&format!("{field}[{name}]"), value);

@@ -213,9 +213,15 @@ async fn until(shutdown: Shutdown, work: impl Future<Output = ()>) -> Result<()>
     Ok(())
 }
 
-/// The limits of a replica's server: those of every server, except for the size of a request, which is a setting of inference.
+/// The limits of a replica's server: those of every server, except for those that are settings of inference.
 pub(crate) fn replica_limits(settings: &Settings) -> grpc::Config {
-    grpc::Config { max_request_bytes: settings.inference.limits.max_message_bytes, ..settings.grpc.clone() }
+    let limits = &settings.inference.limits;
+    grpc::Config {
+        max_request_bytes: limits.max_message_bytes,
+        // The places of predictions are those of the server, so that no connection takes all of them.
+        max_concurrent_calls: settings.grpc.max_concurrent_calls.min(limits.max_concurrent_requests),
+        ..settings.grpc.clone()
+    }
 }
 
 /// Serves a replica and starts its background tasks.

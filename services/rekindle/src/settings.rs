@@ -11,7 +11,7 @@ use rekindle_domain::validation::{Checks, Violations};
 use rekindle_runtime::{config::Layers, grpc, telemetry};
 use serde::Deserialize;
 
-use crate::serve::Service;
+use crate::serve::{Service, replica_limits};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -118,6 +118,9 @@ impl Settings {
         ] {
             let expected = format!("greater than {other} = {}", format_duration(bound));
             checks.require(given > bound, field, format_duration(given), &expected);
+        }
+        if self.grpc.validate().is_ok() && inference.validate().is_ok() {
+            checks.nested("grpc", replica_limits(self).validate());
         }
         let server = self.grpc.linger + self.grpc.drain;
         let drain = self.shutdown.drain;

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
-        return run_on(args, settings, &data, shutdown).await;
+        return Box::pin(run_on(args, settings, &data, shutdown)).await;
     }
     let port = port_or_free(args.nats_port, args.free_ports).await?;
     let mut nats = NatsServer::start(&data.join("nats"), port, lock.try_clone().context("cannot share the lock")?)?;

@@ -2,7 +2,7 @@
 
 use rekindle_client as client;
 use rekindle_domain::validation::Violations;
-use rekindle_service::{Fault, RequestError, chain, fault};
+use rekindle_service::{Fault, RequestError, chain, fault, internal};
 use tonic::{Code, Status};
 
 /// Why a call or a job fails.
@@ -83,6 +83,8 @@ impl From<Error> for Status {
             Error::Artifacts(rekindle_artifacts::Error::NotFound { .. }) => {
                 RequestError::not_found("blob", chain(&error)).into()
             }
+            // A job is worth another delivery after any failure of the registry; a call is worth another only if that can help.
+            Error::Registry(source) if !source.is_transient() => internal("trainer", &source),
             error => fault("trainer", &error),
         }
     }
@@ -92,7 +94,12 @@ impl From<Error> for Status {
 fn is_refusal(code: Code) -> bool {
     matches!(
         code,
-        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted
+        Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Aborted
     )
 }
 

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
 
-use super::calls::Call;
+use super::{calls::Call, status::bound};
 
 /// A body that keeps its call open until its last frame.
 pub(super) struct CallBody {
@@ -37,8 +37,9 @@ impl CallBody {
         }
     }
 
-    fn observe(&mut self, frame: &Frame<Bytes>) {
-        let Some(trailers) = frame.trailers_ref() else { return };
+    fn observe(&mut self, frame: &mut Frame<Bytes>) {
+        let Some(trailers) = frame.trailers_mut() else { return };
+        bound(trailers);
         match Status::from_header_map(trailers) {
             Some(status) if status.code() != Code::Ok => self.finish(Err(&status)),
             _ => self.finish(Ok(())),
@@ -61,14 +62,14 @@ impl http_body::Body for CallBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let polled = match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.inner).poll_frame(cx))) {
+        let mut polled = match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.inner).poll_frame(cx))) {
             Ok(polled) => polled,
             Err(panic) => {
                 let status = this.call.as_ref().map(|call| call.panicked(panic.as_ref()));
                 return this.break_off(status.unwrap_or_else(|| Status::internal("internal error")));
             }
         };
-        match &polled {
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => this.observe(frame),
             Poll::Ready(Some(Err(status))) => this.finish(Err(status)),
             Poll::Ready(None) => this.finish(Ok(())),

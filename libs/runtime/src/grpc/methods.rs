@@ -8,31 +8,78 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram};
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::Code;
+
+use super::measure::Shapes;
 
 /// gRPC status codes are 0 to 16.
 const CODES: usize = 17;
+
+/// Kinds of calls. Each has places of its own, so that no kind takes those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Predictions.
+    Predictions,
+    /// All other calls with one request and one response.
+    Control,
+    /// Uploads, downloads and watches.
+    Streams,
+    /// Health, readiness and reflection.
+    Health,
+}
+
+/// How many kinds there are.
+pub(super) const KINDS: usize = 4;
+
+impl Kind {
+    fn of(service: &str, method: &MethodDescriptorProto) -> Self {
+        match (service, method.name()) {
+            ("inference.GRPCInferenceService", "ModelInfer") => Self::Predictions,
+            ("inference.GRPCInferenceService", "ServerLive" | "ServerReady" | "ModelReady") => Self::Health,
+            (service, _) if is_infrastructure(service) => Self::Health,
+            _ if method.client_streaming() || method.server_streaming() => Self::Streams,
+            _ => Self::Control,
+        }
+    }
+}
+
+fn is_infrastructure(service: &str) -> bool {
+    service.starts_with("grpc.")
+}
 
 /// Metrics of one method, each registered on first use, so that methods without calls are not listed.
 pub(super) struct Method {
     pub(super) service: String,
     pub(super) name: String,
-    /// Health and reflection: exempt from limits, since they must answer under overload.
+    pub(super) kind: Kind,
+    /// Health and reflection: without a deadline.
     pub(super) is_infrastructure: bool,
+    pub(super) is_client_streaming: bool,
+    /// The shape of its request, if the method is known.
+    pub(super) request: Option<usize>,
     calls: [OnceLock<Counter>; CODES],
     duration: OnceLock<Histogram>,
 }
 
 impl Method {
-    fn new(service: &str, name: &str) -> Arc<Self> {
+    fn new(service: &str, descriptor: &MethodDescriptorProto, request: Option<usize>) -> Arc<Self> {
         Arc::new(Self {
             service: service.to_owned(),
-            name: name.to_owned(),
-            is_infrastructure: service.starts_with("grpc."),
+            name: descriptor.name().to_owned(),
+            kind: Kind::of(service, descriptor),
+            is_infrastructure: is_infrastructure(service),
+            is_client_streaming: descriptor.client_streaming(),
+            request,
             calls: Default::default(),
             duration: OnceLock::new(),
         })
+    }
+
+    /// All paths that no service has.
+    fn unknown() -> Arc<Self> {
+        let descriptor = MethodDescriptorProto { name: Some("unknown".to_owned()), ..Default::default() };
+        Self::new("unknown", &descriptor, None)
     }
 
     pub(super) fn record(&self, code: Code, took: Duration) {
@@ -57,6 +104,8 @@ pub(super) struct Methods {
     known: HashMap<String, Arc<Method>>,
     /// Unknown paths share one entry, so that clients cannot create labels.
     unknown: Arc<Method>,
+    /// Of every message.
+    pub(super) shapes: Shapes,
     pub(super) rejected: Counter,
     pub(super) in_flight: Gauge,
 }
@@ -64,15 +113,21 @@ pub(super) struct Methods {
 impl Methods {
     /// The methods of all packages, and of health and reflection.
     pub(super) fn new() -> Self {
-        let sets = [
+        let (mut known, mut shapes) = (HashMap::new(), Shapes::default());
+        for set in [
             rekindle_proto::DESCRIPTORS,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ];
+        ] {
+            let set = FileDescriptorSet::decode(set).expect("descriptors are written by build scripts");
+            shapes.add(&set);
+            known.extend(methods(&set, &shapes));
+        }
         Self {
-            known: sets.iter().flat_map(|set| methods(set)).collect(),
-            unknown: Method::new("unknown", "unknown"),
+            known,
+            unknown: Method::unknown(),
+            shapes,
             rejected: metrics::counter!("rekindle_grpc_requests_rejected_total"),
             in_flight: metrics::gauge!("rekindle_grpc_requests_in_flight"),
         }
@@ -83,15 +138,14 @@ impl Methods {
     }
 }
 
-fn methods(set: &[u8]) -> Vec<(String, Arc<Method>)> {
-    let set = FileDescriptorSet::decode(set).expect("descriptors are written by build scripts");
+fn methods(set: &FileDescriptorSet, shapes: &Shapes) -> Vec<(String, Arc<Method>)> {
     let mut methods = Vec::new();
     for file in &set.file {
         for service in &file.service {
             let full_name = format!("{}.{}", file.package(), service.name());
             for method in &service.method {
                 let path = format!("/{full_name}/{}", method.name());
-                methods.push((path, Method::new(&full_name, method.name())));
+                methods.push((path, Method::new(&full_name, method, shapes.find(method.input_type()))));
             }
         }
     }

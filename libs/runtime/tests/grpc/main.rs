@@ -1,5 +1,7 @@
 //! A real server on port 0 and real clients: limits, panics, draining, health, reflection, metrics.
 
+mod connections;
+mod requests;
 mod world;
 
 use std::time::Duration;

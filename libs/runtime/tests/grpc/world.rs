@@ -200,6 +200,7 @@ impl Trainer for Controlled {
         match request.get_ref().job_id.as_str() {
             "panic" => panic!("a secret"),
             "internal" => return Err(Status::internal("requested by the test")),
+            "long" => return Err(Status::invalid_argument(format!("columns: {}", "is unknown; ".repeat(10_000)))),
             "wait" => {
                 self.counts.send_modify(|counts| counts.entered += 1);
                 let _leaving = Leaving(self.counts.clone());

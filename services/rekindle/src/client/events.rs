@@ -129,7 +129,7 @@ impl Args {
 
 fn print(event: &CloudEvent, global: &Global) {
     if global.json {
-        output::emit(&attributes(event).to_string());
+        output::emit_json(&attributes(event));
         return;
     }
     let data = event.data.as_object().into_iter().flatten().filter(|(_, value)| has_content(value));

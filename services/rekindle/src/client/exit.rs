@@ -5,7 +5,7 @@ use std::{error::Error as _, process::ExitCode};
 use rekindle_client::Error;
 use rekindle_domain::validation::Violations;
 
-use super::flag;
+use super::{flag, output};
 
 /// The result of a check is negative.
 pub(crate) const NEGATIVE: u8 = 3;
@@ -22,7 +22,7 @@ pub(crate) struct Unreachable(pub String);
 /// Prints the error and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let remedy = remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
-    eprintln!("error: {}{remedy}", message(error));
+    eprintln!("error: {}{remedy}", output::printable_lines(&message(error)));
     ExitCode::from(code(error))
 }
 

@@ -1,6 +1,6 @@
 //! Rows that were not answered: how many, and the first of them with the reason.
 
-use super::exit;
+use super::{exit, output};
 
 /// Rows that are named.
 const NAMED: usize = 3;
@@ -27,7 +27,7 @@ impl Failures {
     /// Prints the number of failed rows and the first of them on standard error.
     pub(crate) fn print(&self) {
         for (row, reason) in &self.first {
-            eprintln!("row {row} failed: {reason}");
+            eprintln!("row {row} failed: {}", output::printable_lines(reason));
         }
         let others = self.count.saturating_sub(self.first.len() as u64);
         if others > 0 {

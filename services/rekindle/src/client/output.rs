@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use indicatif::{ProgressBar, ProgressStyle};
+use rekindle_drift_report::printable;
 use serde_json::Value;
 
 /// The format of the output.
@@ -40,7 +41,7 @@ impl Format {
     /// Prints one thing of a stream on one line: its JSON, or text.
     pub(crate) fn line<T>(self, thing: &T, json: impl FnOnce(&T) -> Value, text: impl FnOnce(&T) -> String) {
         match self {
-            Self::Json => emit(&json(thing).to_string()),
+            Self::Json => emit_json(&json(thing)),
             Self::Table => emit(&text(thing)),
         }
     }
@@ -58,8 +59,28 @@ pub(crate) fn print_all(lines: &str) -> std::io::Result<()> {
     }
 }
 
-/// Prints a line. If the reader has closed the pipe (`| head`), the program exits silently, as other tools do.
+/// Text of several lines, with every other control character escaped: what is in the platform does not act on a terminal.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split_inclusive(['\n', '\t'])
+        .map(|part| match part.strip_suffix(['\n', '\t']) {
+            Some(plain) => printable(plain) + &part[plain.len()..],
+            None => printable(part),
+        })
+        .collect()
+}
+
+/// Prints a line, or several, with control characters escaped.
 pub(crate) fn emit(line: &str) {
+    emit_as_is(&printable_lines(line));
+}
+
+/// Prints JSON on one line.
+pub(crate) fn emit_json(value: &Value) {
+    emit_as_is(&value.to_string());
+}
+
+/// Prints a line. If the reader has closed the pipe (`| head`), the program exits silently, as other tools do.
+fn emit_as_is(line: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
         std::process::exit(i32::from(error.kind() != std::io::ErrorKind::BrokenPipe));
     }
@@ -69,7 +90,7 @@ pub(crate) fn emit(line: &str) {
 pub(crate) type Fields = Vec<(&'static str, String)>;
 
 pub(crate) fn print_json(value: &Value) {
-    emit(&format!("{value:#}"));
+    emit_as_is(&format!("{value:#}"));
 }
 
 /// Prints names and values; fields without a value are omitted.
@@ -98,13 +119,15 @@ pub(crate) fn table(header: &[&str], lines: impl IntoIterator<Item = Vec<String>
 }
 
 fn rows(lines: impl IntoIterator<Item = Vec<String>>, header: Option<Vec<String>>) -> Vec<String> {
+    // A field may have several lines; a line of a list is one.
+    let shown = if header.is_some() { printable } else { printable_lines };
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if let Some(header) = header {
         table.set_header(header);
     }
     for line in lines {
-        table.add_row(line);
+        table.add_row(line.iter().map(|cell| shown(cell)));
     }
     table.to_string().lines().map(|line| line.trim_end().to_owned()).collect()
 }
@@ -191,6 +214,17 @@ mod tests {
         let metrics: Vec<(String, f64)> = metrics.map(|(name, value)| (name.to_owned(), value)).into();
         let main = main_numbers(metrics.iter().map(|(name, value)| (name, value)));
         assert_eq!(main, "auc 0.7000, log_loss 0.5000, mae 2.0000");
+    }
+
+    #[test]
+    fn control_characters_are_escaped_in_tables_and_texts() {
+        let lines = table(&["name", "why"], [vec!["m\u{1b}[2J".to_owned(), "first\nsecond\r\t\u{9b}".to_owned()]]);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains(r"m\u{1b}[2J") && lines[1].contains(r"first\nsecond\r\t\u{9b}"), "{lines:?}");
+        let fields = rows([vec!["why:".to_owned(), "first\nsecond\u{7}".to_owned()]], None);
+        assert_eq!(fields.len(), 2, "{fields:?}");
+        assert!(fields[1].contains(r"second\u{7}"), "{fields:?}");
+        assert_eq!(printable_lines("a\tb\nc\u{1b}\n"), "a\tb\nc\\u{1b}\n");
     }
 
     #[test]
