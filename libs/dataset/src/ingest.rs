@@ -163,8 +163,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Reads the sources one after the other and writes them to one canonical Parquet file. A column that a source lacks is missing in its
 /// rows; with [`SourceColumns::Common`] it is left out.
 ///
-/// Takes some 250 MiB of memory at most, in addition to the metadata of Parquet sources and to the window of a source that zstd
-/// compresses, 128 MiB at most, however large the sources are.
+/// Takes some 250 MiB of memory at most, in addition to the metadata of Parquet sources, to the pages of wide ones (256 MiB, or eight
+/// times the size of the file if that is more), and to the window of a source that zstd compresses, 128 MiB at most, however large the
+/// sources are.
 ///
 /// # Errors
 /// Malformed sources, sources beyond the limits, values that a type cannot hold, an unsuitable time column, a temporary file that

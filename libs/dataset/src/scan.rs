@@ -5,9 +5,12 @@
 
 mod blocks;
 mod builder;
+mod compact;
 mod compressed;
 mod csv;
+mod footer;
 mod missing;
+mod page;
 mod pages;
 mod parquet;
 

@@ -3,9 +3,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use ::parquet::{
     arrow::{
         ProjectionMask,
-        arrow_reader::{
-            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-        },
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader},
+        parquet_to_arrow_field_levels,
     },
     basic::Type as PhysicalType,
     errors::ParquetError,
@@ -26,9 +25,10 @@ use super::{
     Expectation, Progress, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types, assemble,
     builder::{Built, ColumnBuilder, dictionary, type_of},
     csv::{Choice, no_time},
-    expectation,
+    expectation, footer,
     missing::Missing,
-    pages::Pages,
+    page::Held,
+    pages::Group,
     schema_of,
 };
 use crate::{
@@ -47,6 +47,8 @@ pub(super) struct ParquetScan {
     reader: Option<ParquetRecordBatchReader>,
     /// Makes the readers of the next row groups.
     readers: Box<dyn Iterator<Item = Result<ParquetRecordBatchReader, ParquetError>> + Send>,
+    /// The pages that the readers hold.
+    held: Arc<Held>,
     /// Decoded rows that did not fit into the last batch.
     rest: Option<RecordBatch>,
     columns: Vec<Reading>,
@@ -87,6 +89,7 @@ impl ParquetScan {
     }
 
     fn open_trusting<R: ChunkReader + 'static>(file: R, options: &ScanOptions) -> Result<(Self, Choice), Error> {
+        footer::check(&file)?;
         let metadata = ArrowReaderMetadata::load(&file, without_statistics()).map_err(Error::Parquet)?;
         let found = metadata.schema().clone();
         if found.fields().len() > options.columns {
@@ -98,21 +101,22 @@ impl ParquetScan {
         let mask = ProjectionMask::roots(metadata.parquet_schema(), readings.iter().map(|reading| reading.root));
         let total = u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
         let rows = rows_of_batch(&metadata, &mask, options);
-        let groups = 0..metadata.metadata().num_row_groups();
-        let (file, page_bytes) = (Arc::new(file), options.page_bytes);
+        let hint = Some(metadata.schema().fields());
+        let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, hint).map_err(Error::Parquet)?;
+        let held = Arc::new(Held::for_file(file.len()));
+        let (file, metadata) = (Arc::new(file), metadata.metadata().clone());
+        let (page_bytes, pages) = (options.page_bytes, held.clone());
         // One row group per reader: the decoder expands the texts of a batch over two groups, as each has its own dictionary.
-        let readers = groups.map(move |group| {
-            let pages = Pages::new(file.clone(), page_bytes);
-            ParquetRecordBatchReaderBuilder::new_with_metadata(pages, metadata.clone())
-                .with_row_groups(vec![group])
-                .with_batch_size(rows)
-                .with_projection(mask.clone())
-                .build()
+        let readers = (0..metadata.num_row_groups()).map(move |index| {
+            let (file, metadata, held) = (file.clone(), metadata.clone(), pages.clone());
+            let group = Group { file, metadata, index, page_bytes, held };
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &group, rows, None)
         });
         let columns: Vec<ScanColumn> = readings.iter().map(Reading::column).collect();
         let scan = Self {
             reader: None,
             readers: Box::new(readers),
+            held,
             rest: None,
             columns: readings,
             schema: schema_of(&columns),
@@ -172,6 +176,7 @@ impl ParquetScan {
     }
 
     fn decoded(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.held.begin();
         loop {
             if let Some(batch) = self.reader.as_mut().and_then(Iterator::next) {
                 return batch.map(Some).map_err(Error::arrow("decode the Parquet file"));
