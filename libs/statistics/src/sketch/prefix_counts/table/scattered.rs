@@ -2,7 +2,7 @@
 /// count of zero, and a prefix is nearly always in the cache line given by its hash, where it is found without branches.
 #[derive(Debug, Clone)]
 pub(in crate::sketch::prefix_counts) struct Scattered {
-    /// A power of two lines.
+    /// At least [`FIRST_LINES`].
     lines: Vec<Line>,
     used: usize,
 }
@@ -31,7 +31,7 @@ impl Scattered {
 
     /// A table with space for `prefixes` prefixes without growing.
     pub(super) fn with_room_for(prefixes: usize) -> Self {
-        Self::with_lines((2 * prefixes).div_ceil(SLOTS).next_power_of_two().max(FIRST_LINES))
+        Self::with_lines((4 * prefixes).div_ceil(3 * SLOTS).max(FIRST_LINES))
     }
 
     fn with_lines(lines: usize) -> Self {
@@ -71,11 +71,12 @@ impl Scattered {
     fn line(&self, prefix: u64) -> usize {
         // Fibonacci hashing: the leading bits of the product depend on every bit of the prefix.
         let hash = prefix.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (hash >> (u64::BITS - self.lines.len().trailing_zeros())) as usize
+        // The leading 32 bits, scaled to the number of lines (Lemire 2019).
+        (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
     }
 
     fn next(&self, line: usize) -> usize {
-        (line + 1) & (self.lines.len() - 1)
+        if line + 1 < self.lines.len() { line + 1 } else { 0 }
     }
 
     /// Adds a prefix that is new, or not in its own line.
@@ -96,11 +97,12 @@ impl Scattered {
         }
     }
 
+    /// Keeps a quarter of the slots free. Growing by half rather than doubling halves the memory that thousands of columns waste at once.
     fn grow_if_crowded(&mut self) {
-        if 2 * self.used <= SLOTS * self.lines.len() {
+        if 4 * self.used <= 3 * SLOTS * self.lines.len() {
             return;
         }
-        let mut larger = Self::with_lines(2 * self.lines.len());
+        let mut larger = Self::with_lines(self.lines.len() * 3 / 2);
         self.iter().for_each(|(prefix, rows)| larger.add(prefix, rows));
         *self = larger;
     }
