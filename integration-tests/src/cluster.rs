@@ -176,7 +176,7 @@ impl Cluster {
             .collect();
         if let Service::Inference(n) = service {
             let cache: PathBuf = self.folder.path().join(format!("replica-{n}"));
-            arguments.extend(["--replica".into(), format!("replica-{n}")]);
+            arguments.extend(["--replica".into(), format!("replica-{n}"), "--rest".into(), "127.0.0.1:0".into()]);
             arguments.extend(["--cache-dir".into(), cache.display().to_string()]);
         }
         let log = self.folder.path().join(format!("{service:?}.log"));

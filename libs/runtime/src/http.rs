@@ -1,6 +1,11 @@
-//! The admin port: metrics and probes over HTTP.
+//! HTTP: the admin port, with metrics and probes, and the ports of REST interfaces.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
 use hyper::server::conn::http1;
@@ -9,16 +14,52 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
-    connections::{self, Limits},
+    connections::{self, Activity},
+    grpc,
     shutdown::Shutdown,
     telemetry,
 };
 
-/// Limits of the connections. A connection serves a minute of requests: a client that does not read its response ends too.
-const CONNECTIONS: Limits = Limits { open: 64, first_call: Duration::from_secs(60), idle: Duration::from_secs(60) };
+/// Limits of a REST interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections; further ones wait, and connections without a request are closed to make room.
+    pub max_connections: usize,
+    /// Bytes of memory for the bodies of the requests that are being received or handled.
+    pub max_pending_bytes: usize,
+    /// Time within which the first request of a connection must begin, and within which the headers, and then the body, of a request
+    /// must be received.
+    pub receive_timeout: Duration,
+    /// Time without a request after which a connection is closed.
+    pub idle_timeout: Duration,
+    /// How long requests are still accepted after shutdown has begun.
+    pub linger: Duration,
+    /// How long requests in flight may take to complete once no more are accepted.
+    pub drain: Duration,
+}
+
+impl From<&grpc::Config> for Limits {
+    /// Those of a gRPC server.
+    fn from(config: &grpc::Config) -> Self {
+        let &grpc::Config { max_connections, max_pending_bytes, receive_timeout, idle_timeout, linger, drain, .. } =
+            config;
+        Self { max_connections, max_pending_bytes, receive_timeout, idle_timeout, linger, drain }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from(&grpc::Config::default())
+    }
+}
+
+/// Limits of the connections of the admin port. A connection serves a minute of requests: a client that does not read its response ends too.
+const CONNECTIONS: connections::Limits =
+    connections::Limits { open: 64, first_call: Duration::from_secs(60), idle: Duration::from_secs(60) };
 /// Time within which the next request of a connection must be received.
 const RECEIVE: Duration = Duration::from_secs(5);
 
@@ -44,6 +85,79 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
     tokio::select! {
         () = server => Ok(()),
         never = upkeep() => match never {},
+    }
+}
+
+/// Serves a REST interface until shutdown begins, then lingers, and lets the requests in flight complete.
+pub async fn serve_rest(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let mut transport = http1::Builder::new();
+    transport.timer(TokioTimer::new()).header_read_timeout(limits.receive_timeout.max(limits.idle_timeout));
+    let of_connections = connections::Limits {
+        open: limits.max_connections,
+        first_call: limits.receive_timeout,
+        idle: limits.idle_timeout,
+    };
+    let draining = CancellationToken::new();
+    let server = connections::serve(listener, of_connections, draining.clone(), move |stream, activity| {
+        let service = Counted { service: router.clone(), activity };
+        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+    });
+    let end = async {
+        shutdown.intake().cancelled().await;
+        tokio::time::sleep(limits.linger).await;
+        draining.cancel();
+        tokio::time::sleep(limits.drain).await;
+    };
+    tokio::select! {
+        () = server => Ok(()),
+        () = end => {
+            tracing::warn!(drain = ?limits.drain, "drain deadline exceeded with requests in flight");
+            Ok(())
+        }
+        () = shutdown.work().cancelled() => Ok(()),
+    }
+}
+
+/// A service whose calls count as activity of their connection until the response has begun.
+#[derive(Clone)]
+struct Counted<S> {
+    service: S,
+    activity: Arc<Activity>,
+}
+
+/// One call; it ends when this is dropped.
+struct InProgress(Arc<Activity>);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl<R, S: tower::Service<R>> tower::Service<R> for Counted<S>
+where
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.activity.enter();
+        let (call, in_progress) = (self.service.call(request), InProgress(Arc::clone(&self.activity)));
+        Box::pin(async move {
+            let _in_progress = in_progress;
+            call.await
+        })
     }
 }
 

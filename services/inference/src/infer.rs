@@ -29,6 +29,9 @@ use crate::{
     tensor::{InvalidInput, Rows, output::Selection, shortened},
 };
 
+/// What executes the models of this platform.
+pub(crate) const PLATFORM: &str = "rekindle_burn";
+
 /// The model and the version that a request names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
@@ -101,6 +104,13 @@ impl Engine {
         routes::select(&*self.slot(target.model)?, target.version)
     }
 
+    /// The names of the models that this replica serves or loads, sorted.
+    pub(crate) fn models(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.catalog.slots().iter().map(|slot| slot.model().to_string()).collect();
+        names.sort();
+        names
+    }
+
     /// Answers one request, which `decode` decodes for the version that answers it.
     pub(crate) async fn infer(
         &self,
@@ -155,8 +165,7 @@ impl Engine {
 
     fn slot(&self, model: &str) -> Result<Arc<Slot>, RequestError> {
         self.catalog.find(model).ok_or_else(|| {
-            let mut served: Vec<_> = self.catalog.slots().iter().map(|slot| slot.model().to_string()).collect();
-            served.sort();
+            let served = self.models();
             let served = if served.is_empty() { "no model yet".to_owned() } else { served.join(", ") };
             RequestError::ModelNotServed { model: shortened(model), served }
         })

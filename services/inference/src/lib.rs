@@ -4,7 +4,7 @@
 //! reports its state to `rekindle-replicas`, and every answered row goes to the prediction log. It decides nothing about rollouts,
 //! trains nothing, and has no database.
 //!
-//! A protocol ([`grpc`]) decodes a message into tensors and rows ([`tensor`]), which the engine ([`infer`]) answers with a version
+//! A protocol ([`grpc`], [`rest`]) decodes a message into tensors and rows ([`tensor`]), which the engine ([`infer`]) answers with a version
 //! that the routes select ([`routes`]) among those that are loaded ([`serving`]). Only the protocol names wire messages.
 //!
 //! Invariants:
@@ -26,9 +26,11 @@ mod infer;
 mod loader;
 mod log;
 mod metrics;
+mod parameters;
 mod readiness;
 mod reconcile;
 mod report;
+mod rest;
 mod routes;
 mod serving;
 mod tensor;
@@ -37,7 +39,7 @@ use std::{sync::Arc, time::Duration};
 
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
-use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
+use rekindle_runtime::{grpc::RoutesBuilder, http, shutdown::Shutdown, supervise::Tasks};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -148,6 +150,11 @@ impl App {
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let (engine, readiness) = (Arc::clone(&self.engine), Arc::clone(&self.readiness));
         routes.add_service(grpc::service(engine, readiness, &self.config.limits));
+    }
+
+    /// The routes of the REST interface.
+    pub fn rest(&self, limits: http::Limits) -> axum::Router {
+        rest::router(Arc::clone(&self.engine), Arc::clone(&self.readiness), &self.config.limits, limits)
     }
 
     /// Starts the background tasks. Reports and log continue until closing, so that they include the last answers.

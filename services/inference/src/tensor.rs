@@ -30,7 +30,7 @@ use self::{
 };
 
 /// Suffix of the name of the BOOL tensor that marks which values of a feature are there.
-const VALID: &str = ".valid";
+pub(crate) const VALID: &str = ".valid";
 /// Why a missing value is refused.
 const NEVER_MISSING: &str = "but this feature was never missing in training";
 /// Whole numbers up to this magnitude are exact in a 64-bit float: 2^53.

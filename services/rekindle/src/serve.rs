@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// HTTP address of metrics and health; by default the port after the gRPC port
     #[arg(long, value_name = "ADDR", env = "REKINDLE_ADMIN")]
     pub admin: Option<SocketAddr>,
+    /// Inference: REST address; by default the port before the gRPC port
+    #[arg(long, value_name = "ADDR", env = "REKINDLE_REST")]
+    pub rest: Option<SocketAddr>,
     /// Inference: unique name of this replica
     #[arg(long, value_name = "NAME")]
     pub replica: Option<String>,
@@ -77,6 +80,11 @@ impl Args {
     fn admin(&self) -> SocketAddr {
         let listen = self.listen();
         self.admin.unwrap_or_else(|| SocketAddr::new(listen.ip(), listen.port().saturating_add(1)))
+    }
+
+    fn rest(&self) -> SocketAddr {
+        let listen = self.listen();
+        self.rest.unwrap_or_else(|| SocketAddr::new(listen.ip(), listen.port().saturating_sub(1)))
     }
 
     fn overrides(&self) -> Vec<(String, String)> {
@@ -125,7 +133,11 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut tasks = Tasks::new();
     let drain = settings.shutdown.drain;
     let server = match args.service {
-        Service::Inference => replica(settings, socket, &mut tasks, &shutdown).await?,
+        Service::Inference => {
+            let rest = grpc::listen(args.rest()).await?;
+            println!("Inference listens on {} (REST)", rest.local_addr()?);
+            replica(settings, ReplicaSockets { grpc: socket, rest }, &mut tasks, &shutdown).await?
+        }
         service => control_plane(service, settings, socket, &mut tasks, &shutdown).await?,
     };
     tasks.spawn_until_close("admin", http::serve(admin, http::admin(server.health.ready()), shutdown.clone()));
@@ -173,7 +185,7 @@ async fn control_plane(
 }
 
 /// Builds, starts and serves a replica. It serves from its cache at once; bus and object store are attached once they are reachable.
-async fn replica(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
+async fn replica(settings: Settings, sockets: ReplicaSockets, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
     let limits = replica_limits(&settings);
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
@@ -191,7 +203,7 @@ async fn replica(settings: Settings, socket: TcpListener, tasks: &mut Tasks, shu
             attached.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
         }),
     );
-    Ok(serve_replica(app, socket, limits, tasks, shutdown))
+    Ok(serve_replica(app, sockets, limits, tasks, shutdown))
 }
 
 /// Opens a connection, retrying until it succeeds.
@@ -224,10 +236,16 @@ pub(crate) fn replica_limits(settings: &Settings) -> grpc::Config {
     }
 }
 
+/// The listeners of a replica.
+pub(crate) struct ReplicaSockets {
+    pub(crate) grpc: TcpListener,
+    pub(crate) rest: TcpListener,
+}
+
 /// Serves a replica and starts its background tasks.
 pub(crate) fn serve_replica(
     app: Arc<rekindle_inference::App>,
-    socket: TcpListener,
+    sockets: ReplicaSockets,
     limits: grpc::Config,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
@@ -235,6 +253,8 @@ pub(crate) fn serve_replica(
     let (health, mut routes) = (Health::new(), RoutesBuilder::new());
     app.register(&mut routes);
     app.background(tasks, shutdown);
-    tasks.spawn("inference", grpc::serve(socket, routes, health.clone(), limits, shutdown.clone()));
+    let of_rest = http::Limits::from(&limits);
+    tasks.spawn("inference REST", http::serve_rest(sockets.rest, app.rest(of_rest), of_rest, shutdown.clone()));
+    tasks.spawn("inference", grpc::serve(sockets.grpc, routes, health.clone(), limits, shutdown.clone()));
     Ready::new(health, move || app.ready())
 }

@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// gRPC address of the first replica; each further replica uses a port greater by 10
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
     pub inference_listen: SocketAddr,
+    /// REST address of the first replica; each further replica uses a port greater by 10
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub rest_listen: SocketAddr,
     /// Port of the NATS server that is started on the loopback interface
     #[arg(long, value_name = "PORT", default_value_t = 4222)]
     pub nats_port: u16,
@@ -78,6 +81,9 @@ pub(crate) struct Endpoints {
     pub admin: String,
     /// `host:port` of each replica's gRPC.
     pub inference: Vec<String>,
+    /// `http://host:port` of each replica's REST interface.
+    #[serde(default)]
+    pub rest: Vec<String>,
     /// `nats://host:port`.
     pub nats: String,
 }
@@ -153,7 +159,7 @@ fn in_folder(mut settings: Settings, data: &Path) -> Result<Settings> {
 struct Sockets {
     control: TcpListener,
     admin: TcpListener,
-    replicas: Vec<TcpListener>,
+    replicas: Vec<serve::ReplicaSockets>,
 }
 
 impl Sockets {
@@ -161,23 +167,26 @@ impl Sockets {
         let free = |address: SocketAddr| if args.free_ports { SocketAddr::new(address.ip(), 0) } else { address };
         let mut replicas = Vec::new();
         for n in 0..args.replicas {
-            let port = args
-                .inference_listen
-                .port()
-                .checked_add(n * PORTS_PER_REPLICA)
-                .context("too many replicas: the port of the last one would exceed 65535")?;
-            replicas.push(grpc::listen(free(SocketAddr::new(args.inference_listen.ip(), port))).await?);
+            let of_replica = |first: SocketAddr| {
+                let port = first.port().checked_add(n * PORTS_PER_REPLICA);
+                let port = port.context("too many replicas: the port of the last one would exceed 65535")?;
+                anyhow::Ok(free(SocketAddr::new(first.ip(), port)))
+            };
+            let (grpc, rest) = (of_replica(args.inference_listen)?, of_replica(args.rest_listen)?);
+            replicas.push(serve::ReplicaSockets { grpc: grpc::listen(grpc).await?, rest: grpc::listen(rest).await? });
         }
         let (control, admin) = (grpc::listen(free(args.listen)).await?, grpc::listen(free(args.admin)).await?);
         Ok(Self { control, admin, replicas })
     }
 
     fn endpoints(&self, nats: &str) -> Result<Endpoints> {
-        let replicas = self.replicas.iter().map(|replica| Ok(replica.local_addr()?.to_string()));
+        let replicas = self.replicas.iter().map(|replica| Ok(replica.grpc.local_addr()?.to_string()));
+        let rest = self.replicas.iter().map(|replica| Ok(format!("http://{}", replica.rest.local_addr()?)));
         Ok(Endpoints {
             control: format!("http://{}", self.control.local_addr()?),
             admin: format!("http://{}", self.admin.local_addr()?),
             inference: replicas.collect::<Result<_>>()?,
+            rest: rest.collect::<Result<_>>()?,
             nats: without_credentials(nats),
         })
     }
@@ -221,10 +230,10 @@ async fn start(
     let mut ready = vec![serve::Ready::new(health, move || {
         registry.ready() && trainer.ready() && monitor.ready() && orchestrator.ready()
     })];
-    for (n, socket) in sockets.replicas.into_iter().enumerate() {
-        let config = replica(settings.inference.clone(), n, &socket, data)?;
+    for (n, sockets) in sockets.replicas.into_iter().enumerate() {
+        let config = replica(settings.inference.clone(), n, &sockets.grpc, data)?;
         let app = rekindle_inference::App::build(config, bus.clone(), artifacts.clone()).await?;
-        ready.push(serve::serve_replica(Arc::new(app), socket, replica_limits.clone(), tasks, shutdown));
+        ready.push(serve::serve_replica(Arc::new(app), sockets, replica_limits.clone(), tasks, shutdown));
     }
     Ok(ready)
 }
@@ -268,8 +277,8 @@ fn announce(data: &Path, endpoints: &Endpoints) -> Result<()> {
     std::fs::rename(&fresh, &file).with_context(|| format!("cannot write {}", file.display()))?;
     println!("control plane   {}   registry, trainer, monitor, orchestrator (gRPC)", endpoints.control);
     println!("metrics, health {}", endpoints.admin);
-    for (n, address) in endpoints.inference.iter().enumerate() {
-        println!("replica {}       {address}   Open Inference Protocol (gRPC)", n + 1);
+    for (n, (grpc, rest)) in endpoints.inference.iter().zip(&endpoints.rest).enumerate() {
+        println!("replica {}       {grpc} (gRPC), {rest} (REST)   Open Inference Protocol", n + 1);
     }
     println!("events          {}", endpoints.nats);
     println!("state           {}", data.display());

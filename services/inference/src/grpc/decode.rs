@@ -1,7 +1,5 @@
 //! `ModelInferRequest` as a request for the engine.
 
-use chrono::DateTime;
-use rekindle_domain::{Traffic, event_time, outcome::PredictedRow, traffic::UnknownTraffic};
 use rekindle_proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor,
@@ -9,6 +7,7 @@ use rekindle_proto::inference::{
 
 use crate::{
     infer,
+    parameters::{self, Value},
     serving::LoadedVersion,
     tensor::{
         InvalidInput, Tensor,
@@ -24,13 +23,9 @@ pub(super) fn request(
 ) -> Result<infer::Request, InvalidInput> {
     let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
     let rows = version.inputs.decode(tensors(&message)?, max_rows)?;
-    let event_time = message.parameters.get("event_time").map(stated_time).transpose()?;
-    let traffic = message.parameters.get("traffic").map(stated_traffic).transpose()?.unwrap_or_default();
-    let (length, most) = (message.id.len(), PredictedRow::MAX_KEY);
-    if length > most {
-        return Err(InvalidInput::new("id", format!("has {length} bytes: expected at most {most}")));
-    }
-    Ok(infer::Request { id: message.id, rows, outputs, event_time, traffic })
+    let (event_time, traffic) = parameters::read(|name| message.parameters.get(name).map(value))?;
+    let id = parameters::request_id(message.id)?;
+    Ok(infer::Request { id, rows, outputs, event_time, traffic })
 }
 
 /// The input tensors of a message.
@@ -98,29 +93,13 @@ fn typed(input: &InferInputTensor) -> Elements<'_> {
     Elements::Typed { field, values }
 }
 
-/// The parameter `event_time`, in milliseconds since 1970 UTC.
-fn stated_time(parameter: &InferParameter) -> Result<i64, InvalidInput> {
-    let millis = match &parameter.parameter_choice {
-        Some(ParameterChoice::StringParam(text)) => {
-            DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
-        }
-        Some(ParameterChoice::Int64Param(millis)) => Some(*millis),
-        _ => None,
-    };
-    let not_a_time =
-        "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC";
-    let checked = millis.ok_or_else(|| not_a_time.to_owned());
-    let checked = checked.and_then(|millis| event_time::checked(millis).map_err(|error| error.to_string()));
-    checked.map_err(|problem| InvalidInput::new("parameters[event_time]", problem))
-}
-
-/// The parameter `traffic`.
-fn stated_traffic(parameter: &InferParameter) -> Result<Traffic, InvalidInput> {
-    let stated = match &parameter.parameter_choice {
-        Some(ParameterChoice::StringParam(text)) => text.parse().map_err(|error: UnknownTraffic| error.to_string()),
-        _ => Err("is no string: expected live, replay or test".to_owned()),
-    };
-    stated.map_err(|problem| InvalidInput::new("parameters[traffic]", problem))
+/// The value of a parameter.
+fn value(parameter: &InferParameter) -> Value<'_> {
+    match &parameter.parameter_choice {
+        Some(ParameterChoice::StringParam(text)) => Value::Text(text),
+        Some(ParameterChoice::Int64Param(integer)) => Value::Integer(*integer),
+        _ => Value::Other,
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use rekindle_proto::inference::{
     model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
 };
 
-use crate::{infer::Answer, serving::LoadedVersion};
-
-/// What executes the models of this platform.
-const PLATFORM: &str = "rekindle_burn";
+use crate::{
+    infer::{Answer, PLATFORM},
+    serving::LoadedVersion,
+};
 
 /// The answer to a request for `model`. Outputs are always raw: existing clients read no typed contents.
 pub(super) fn answer(model: String, answer: Answer) -> ModelInferResponse {

@@ -6,5 +6,6 @@ mod answering;
 mod logging;
 mod readiness;
 mod recorded;
+mod rest;
 mod serving;
 mod world;

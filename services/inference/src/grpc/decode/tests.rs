@@ -362,17 +362,6 @@ fn a_wrong_mark_is_refused_by_its_name() {
 }
 
 #[test]
-fn the_traffic_of_a_request_is_stated_by_name() {
-    let stated = |choice| stated_traffic(&InferParameter { parameter_choice: Some(choice) });
-    assert_eq!(stated(ParameterChoice::StringParam("test".into())), Ok(Traffic::Test));
-    for choice in [ParameterChoice::StringParam("tests".into()), ParameterChoice::BoolParam(true)] {
-        let refused = stated(choice).expect_err("another value");
-        assert_eq!(refused.field, "parameters[traffic]");
-        assert!(refused.problem.contains("expected live, replay or test"), "{refused}");
-    }
-}
-
-#[test]
 fn entity_keys_are_read_and_bounded() {
     let with = |datatype: &str, shape: &[i64], keys: Bytes| {
         let mut request = good();

@@ -1,0 +1,69 @@
+//! The parameters of a prediction request, whichever encoding of the protocol carries them.
+
+use chrono::DateTime;
+use rekindle_domain::{Traffic, event_time, outcome::PredictedRow, traffic::UnknownTraffic};
+
+use crate::tensor::InvalidInput;
+
+/// A parameter's value, as far as a parameter that is read here can have it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Value<'a> {
+    Text(&'a str),
+    Integer(i64),
+    /// Of a type that no parameter has.
+    Other,
+}
+
+/// The event time that a request states, in milliseconds since 1970 UTC, and what it is sent for.
+pub(crate) fn read<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<(Option<i64>, Traffic), InvalidInput> {
+    let event_time = parameter("event_time").map(stated_time).transpose()?;
+    let traffic = parameter("traffic").map(stated_traffic).transpose()?.unwrap_or_default();
+    Ok((event_time, traffic))
+}
+
+/// The client's id of a request.
+pub(crate) fn request_id(id: String) -> Result<String, InvalidInput> {
+    let (length, most) = (id.len(), PredictedRow::MAX_KEY);
+    if length > most {
+        return Err(InvalidInput::new("id", format!("has {length} bytes: expected at most {most}")));
+    }
+    Ok(id)
+}
+
+/// The parameter `event_time`, in milliseconds since 1970 UTC.
+fn stated_time(value: Value<'_>) -> Result<i64, InvalidInput> {
+    let millis = match value {
+        Value::Text(text) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis()),
+        Value::Integer(millis) => Some(millis),
+        Value::Other => None,
+    };
+    let not_a_time =
+        "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC";
+    let checked = millis.ok_or_else(|| not_a_time.to_owned());
+    let checked = checked.and_then(|millis| event_time::checked(millis).map_err(|error| error.to_string()));
+    checked.map_err(|problem| InvalidInput::new("parameters[event_time]", problem))
+}
+
+/// The parameter `traffic`.
+fn stated_traffic(value: Value<'_>) -> Result<Traffic, InvalidInput> {
+    let stated = match value {
+        Value::Text(text) => text.parse().map_err(|error: UnknownTraffic| error.to_string()),
+        _ => Err("is no string: expected live, replay or test".to_owned()),
+    };
+    stated.map_err(|problem| InvalidInput::new("parameters[traffic]", problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_traffic_of_a_request_is_stated_by_name() {
+        assert_eq!(stated_traffic(Value::Text("test")), Ok(Traffic::Test));
+        for value in [Value::Text("tests"), Value::Integer(1), Value::Other] {
+            let refused = stated_traffic(value).expect_err("another value");
+            assert_eq!(refused.field, "parameters[traffic]");
+            assert!(refused.problem.contains("expected live, replay or test"), "{refused}");
+        }
+    }
+}

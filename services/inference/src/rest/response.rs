@@ -1,0 +1,99 @@
+//! The answer to a prediction request: JSON, and after it the elements of the outputs that are to be binary.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+};
+use bytes::Bytes;
+use rekindle_bundle::Values;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::request::{JSON_LENGTH, Message};
+use crate::infer::Answer;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    id: &'a str,
+    parameters: BTreeMap<&'a str, String>,
+    outputs: Vec<Output<'a>>,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    name: String,
+    datatype: &'a str,
+    shape: Vec<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
+}
+
+#[derive(Serialize)]
+struct Size {
+    binary_data_size: usize,
+}
+
+/// Elements in row-major order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Numbers(&'a [f32]),
+    Texts(Vec<&'a str>),
+}
+
+/// The response to `message`.
+pub(super) fn encode(model: &str, answer: &Answer, message: &Message<'_>) -> Response<Body> {
+    let version = &*answer.version;
+    let (mut outputs, mut binary) = (Vec::new(), Vec::new());
+    let encoded = version.outputs.encode(&answer.outputs, &answer.prediction);
+    for ((position, &output), tensor) in answer.outputs.iter().enumerate().zip(encoded) {
+        let is_binary = message.is_binary(position);
+        let data = match &answer.prediction.outputs[output] {
+            Values::Fp32 { values, .. } => Data::Numbers(values),
+            Values::Text(texts) => Data::Texts(texts.iter().map(AsRef::as_ref).collect()),
+        };
+        outputs.push(Output {
+            name: tensor.name,
+            datatype: tensor.datatype,
+            shape: tensor.shape,
+            parameters: is_binary.then_some(Size { binary_data_size: tensor.raw.len() }),
+            data: (!is_binary).then_some(data),
+        });
+        binary.extend(is_binary.then_some(tensor.raw));
+    }
+    let mut parameters: BTreeMap<&str, String> =
+        version.provenance.iter().map(|(key, value)| (*key, value.clone())).collect();
+    parameters.insert("prediction_id", answer.id.to_string());
+    let id = &answer.request_id;
+    let body = Json { model_name: model, model_version: &version.number, id, parameters, outputs };
+    let json = serde_json::to_vec(&body).expect("texts and numbers have a JSON form");
+    respond(json, binary)
+}
+
+/// A response in JSON.
+pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = respond(body.to_string().into_bytes(), Vec::new());
+    *response.status_mut() = status;
+    response
+}
+
+fn respond(json: Vec<u8>, binary: Vec<Bytes>) -> Response<Body> {
+    let is_binary = !binary.is_empty();
+    let (length, mut body) = (json.len(), json);
+    binary.iter().for_each(|elements| body.extend_from_slice(elements));
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    let kind = if is_binary { "application/octet-stream" } else { "application/json" };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if is_binary {
+        headers.insert(JSON_LENGTH, length.into());
+    }
+    response
+}
