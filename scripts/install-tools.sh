@@ -17,7 +17,7 @@ TOOLS=.tools
 NATS_VERSION=2.15.1
 SEAWEEDFS_VERSION=4.48
 NEXTEST_VERSION=0.9.143
-PYTHON_CLIENTS=("tritonclient[grpc]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
+PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }
 

@@ -21,6 +21,8 @@ pub struct Clients {
     pub orchestrator: String,
     /// `host:port` of each replica.
     pub inference: Vec<String>,
+    /// `host:port` of the REST interface of each replica; empty where a test does not need it.
+    pub rest: Vec<String>,
     /// `nats://host:port`.
     pub nats: String,
     /// The namespace of every call.

@@ -86,6 +86,7 @@ impl Cluster {
             monitor: url(&ports, Service::Monitor(0)),
             orchestrator: url(&ports, Service::Orchestrator(0)),
             inference: (0..replicas).map(|n| format!("127.0.0.1:{}", ports[&Service::Inference(n)])).collect(),
+            rest: Vec::new(),
             nats: nats.url(),
             namespace: Namespace::default(),
         };

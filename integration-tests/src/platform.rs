@@ -13,6 +13,7 @@ use crate::{Clients, Wiring, process::Process, process::program};
 struct Endpoints {
     control: String,
     inference: Vec<String>,
+    rest: Vec<String>,
     nats: String,
 }
 
@@ -114,6 +115,7 @@ async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
         monitor: endpoints.control.clone(),
         orchestrator: endpoints.control,
         inference: endpoints.inference,
+        rest: endpoints.rest.iter().map(|url| url.trim_start_matches("http://").to_owned()).collect(),
         nats: endpoints.nats,
         namespace: Namespace::default(),
     };

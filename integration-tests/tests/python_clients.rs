@@ -33,7 +33,7 @@ fn lines(output: &Output) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_client_of_triton_predicts() {
+async fn the_clients_of_triton_predict() {
     let platform = Platform::start(Wiring::Embedded, 1).await;
     scenario::register(&platform.clients, csv(&table::rows(0..24, 24)), "training rows").await;
     let (_, version) = scenario::train(&platform.clients, "01890000-0000-7000-8000-000000000001").await;
@@ -43,9 +43,29 @@ async fn the_client_of_triton_predicts() {
     let features: Vec<Value> = rows.iter().take(3).map(|row| {
         json!({"time": row.time_ms, "temperature": row.temperature, "basket": row.basket, "region": row.region})
     }).collect();
+    // The same rows through the client of rekindle: the same bits.
+    let ours = platform.clients.replica(0).infer(scenario::request(&rows[..3])).await.expect("answered");
+    let Some(Elements::Fp32(ours)) = ours.output("probability").map(|output| output.elements.clone()) else {
+        panic!("{ours:?}")
+    };
+    let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
+    for (protocol, address) in [("grpc", &platform.clients.inference[0]), ("http", &platform.clients.rest[0])] {
+        let answer = predict(protocol, address, &features).await;
+        assert_eq!((&answer["id"], &answer["version"]), (&json!("from-python"), &json!("1")), "{protocol}");
+        assert_eq!(answer["parameters"]["bundle_digest"], json!(version.bundle.to_string()));
+        assert!(answer["parameters"]["prediction_id"].is_string() && answer["parameters"]["run_id"].is_string());
+        let (probability, label) = (&answer["outputs"]["probability"], &answer["outputs"]["label"]);
+        assert_eq!((probability.as_array().map(Vec::len), label.as_array().map(Vec::len)), (Some(3), Some(3)));
+        let theirs: Vec<f64> = probability.as_array().expect("numbers").iter().filter_map(Value::as_f64).collect();
+        assert_eq!(ours, theirs, "{protocol}");
+    }
+}
+
+/// The answer that the client of a protocol receives, at `host:port`.
+async fn predict(protocol: &str, address: &str, features: &[Value]) -> Value {
     let mut child = Command::new(python())
         .arg(script("predict.py"))
-        .args([&platform.clients.inference[0], MODEL])
+        .args([protocol, address, MODEL])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -55,22 +75,7 @@ async fn the_client_of_triton_predicts() {
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(json!(features).to_string().as_bytes()).await.expect("written");
     drop(stdin);
-    let answer = lines(&child.wait_with_output().await.expect("it ends")).remove(0);
-
-    assert_eq!((&answer["id"], &answer["version"]), (&json!("from-python"), &json!("1")));
-    assert_eq!(answer["parameters"]["bundle_digest"], json!(version.bundle.to_string()));
-    assert!(answer["parameters"]["prediction_id"].is_string() && answer["parameters"]["run_id"].is_string());
-    let (probability, label) = (&answer["outputs"]["probability"], &answer["outputs"]["label"]);
-    assert_eq!((probability.as_array().map(Vec::len), label.as_array().map(Vec::len)), (Some(3), Some(3)));
-
-    // The same rows through the client of rekindle: the same bits.
-    let ours = platform.clients.replica(0).infer(scenario::request(&rows[..3])).await.expect("answered");
-    let Some(Elements::Fp32(ours)) = ours.output("probability").map(|output| output.elements.clone()) else {
-        panic!("{ours:?}")
-    };
-    let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
-    let theirs: Vec<f64> = probability.as_array().expect("numbers").iter().filter_map(Value::as_f64).collect();
-    assert_eq!(ours, theirs);
+    lines(&child.wait_with_output().await.expect("it ends")).remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
