@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use rekindle_client::{PageRequest, registry::UploadPurpose};
 use rekindle_integration_tests::{Platform, Wiring};
-use rekindle_proto::registry::{DownloadRequest, artifacts_client::ArtifactsClient};
 use tonic::{Code, Status};
 
 use crate::messages::Generated;
@@ -99,14 +99,12 @@ async fn downloads_that_stall_hold_a_bounded_part_of_their_blob() {
     let before = memory(process, "VmRSS");
     let mut stalled = Vec::new();
     for _ in 0..40 {
-        let mut artifacts = ArtifactsClient::connect(platform.clients.registry.clone()).await.expect("connects");
-        let download = artifacts.download(DownloadRequest { digest: digest.to_string() });
-        let mut responses = download.await.expect("begins").into_inner();
-        responses.message().await.expect("a first chunk");
-        stalled.push(responses);
+        // A connection each.
+        let mut download = Box::pin(platform.clients.registry().download(digest).await.expect("begins"));
+        download.next().await.expect("a first chunk").expect("is read");
+        stalled.push(download);
     }
-    let statuses = registry.datasets(PageRequest::default()).await;
-    statuses.expect("other calls are served");
+    registry.datasets(PageRequest::default()).await.expect("other calls are served");
     let each = memory(process, "VmHWM").saturating_sub(before) / stalled.len() as u64;
     println!("a stalled download of {BLOB} bytes holds {each}");
     assert!(each < 8 << 20, "a stalled download holds {each} bytes");
