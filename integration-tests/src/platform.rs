@@ -37,6 +37,21 @@ impl Platform {
         Self { process, wiring, replicas, folder, clients }
     }
 
+    /// The id of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its output.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Fails the test with the end of the log if the process has exited.
+    pub fn assert_running(&mut self) {
+        self.process.assert_running();
+    }
+
     /// Kills it, and starts it again with the same state.
     pub async fn kill_and_restart(&mut self) {
         self.process.kill();

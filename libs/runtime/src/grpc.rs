@@ -34,9 +34,11 @@ use crate::{Error, connections, health::Health, shutdown::Shutdown, telemetry};
 pub struct Config {
     /// Open connections; further ones wait, and connections without a call are closed to make room.
     pub max_connections: usize,
-    /// Concurrent calls over all connections, for each kind of call: predictions, control, streams, health. One connection has at most
+    /// Concurrent calls over all connections, for each kind of call: predictions, control, watches, health. One connection has at most
     /// as many as are free. Further calls fail with RESOURCE_EXHAUSTED.
     pub max_concurrent_calls: usize,
+    /// The same for uploads and downloads, each of which takes some 6 MiB of memory, also while its client stalls.
+    pub max_concurrent_transfers: usize,
     /// Concurrent HTTP/2 streams of one connection.
     pub max_concurrent_streams: u32,
     /// Largest request message in bytes.
@@ -71,6 +73,7 @@ impl Default for Config {
         Self {
             max_connections: 512,
             max_concurrent_calls: 4096,
+            max_concurrent_transfers: 64,
             max_concurrent_streams: 1024,
             max_request_bytes: 4 << 20,
             max_pending_bytes: 512 << 20,
@@ -91,6 +94,7 @@ impl Config {
         let (connections, most) = (self.max_connections, Semaphore::MAX_PERMITS);
         checks.require((1..=most).contains(&connections), "max_connections", connections, &format!("1 to {most}"));
         checks.at_least("max_concurrent_calls", self.max_concurrent_calls, 1);
+        checks.at_least("max_concurrent_transfers", self.max_concurrent_transfers, 1);
         checks.at_least("max_concurrent_streams", self.max_concurrent_streams, 1);
         checks.at_least("max_request_bytes", self.max_request_bytes, 1);
         let least = request::most_bytes(self.max_request_bytes);

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_client::Connection;
@@ -122,8 +123,18 @@ pub(crate) async fn readiness(servers: Vec<Ready>, shutdown: Shutdown) -> Result
     }
 }
 
+/// Raises the number of open files to what the system allows: connections, databases and files share it.
+pub(crate) fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(now, most)| if now < most { setrlimit(Resource::RLIMIT_NOFILE, most, most) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the number of open files stays as it is");
+    }
+}
+
 /// Runs one service until a signal ends it.
 pub(crate) async fn run(args: Args) -> Result<()> {
+    raise_open_files();
     let shutdown = Shutdown::on_signals()?;
     let settings = Settings::load(args.config.as_deref(), args.overrides(), Scope::Service(args.service))?;
     let _telemetry = telemetry::init(&format!("rekindle-{:?}", args.service).to_lowercase(), &settings.telemetry)?;

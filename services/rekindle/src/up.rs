@@ -90,6 +90,7 @@ pub(crate) struct Endpoints {
 
 /// Runs the platform until a signal ends it.
 pub(crate) async fn run(args: Args) -> Result<()> {
+    serve::raise_open_files();
     let shutdown = Shutdown::on_signals()?;
     std::fs::create_dir_all(&args.data_dir)
         .with_context(|| format!("cannot create the data folder {}", args.data_dir.display()))?;

@@ -24,7 +24,7 @@ use tracing::{Instrument as _, Span};
 use super::{
     Config,
     body::CallBody,
-    methods::{KINDS, Method, Methods},
+    methods::{KINDS, Kind, Method, Methods},
     places::Places,
     request::{Receipt, RequestBody, malformed},
     status::bound,
@@ -34,8 +34,8 @@ use crate::{connections::Activity, supervise::panic_message, telemetry};
 /// Limits and metrics that all calls of a server share.
 pub(super) struct Limits {
     pub(super) methods: Methods,
-    /// Places of calls, by kind.
-    calls: [Places; KINDS],
+    /// The name of the limit of each kind of call, and its places.
+    calls: [(&'static str, Places); KINDS],
     /// Bytes of memory for the requests of all calls.
     pub(super) bytes: Places,
     pub(super) max_request_bytes: usize,
@@ -49,7 +49,7 @@ impl Limits {
     pub(super) fn new(config: &Config, draining: CancellationToken) -> Self {
         Self {
             methods: Methods::new(),
-            calls: std::array::from_fn(|_| Places::new(config.max_concurrent_calls)),
+            calls: Kind::ALL.map(|kind| kind.limit(config)).map(|(name, limit)| (name, Places::new(limit))),
             bytes: Places::new(config.max_pending_bytes),
             max_request_bytes: config.max_request_bytes,
             receive_timeout: config.receive_timeout,
@@ -60,12 +60,13 @@ impl Limits {
 
     fn reject(&self, method: &Method) -> Status {
         self.methods.rejected.increment(1);
-        let limit = self.calls[method.kind as usize].limit().to_string();
+        let (name, places) = &self.calls[method.kind as usize];
+        let limit = places.limit().to_string();
         let message = format!(
-            "too many concurrent calls: the limit is max_concurrent_calls = {limit}, of which a connection has at most as many as \
-             are free, retry with back-off"
+            "too many concurrent calls: the limit is {name} = {limit}, of which a connection has at most as many as are free, retry \
+             with back-off"
         );
-        refusal(Code::ResourceExhausted, "TOO_MANY_CALLS", message, [("max_concurrent_calls", limit)])
+        refusal(Code::ResourceExhausted, "TOO_MANY_CALLS", message, [(*name, limit)])
     }
 
     pub(super) fn too_many_bytes(&self) -> Status {
@@ -143,7 +144,7 @@ impl Call {
 
     fn admit(&mut self) -> bool {
         let kind = self.method.kind as usize;
-        self.is_admitted = self.caller.limits.calls[kind].take(&self.caller.calls[kind], 1);
+        self.is_admitted = self.caller.limits.calls[kind].1.take(&self.caller.calls[kind], 1);
         if self.is_admitted {
             self.caller.limits.methods.in_flight.increment(1.0);
         }
@@ -186,7 +187,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if self.is_admitted {
             let kind = self.method.kind as usize;
-            self.caller.limits.calls[kind].give_back(&self.caller.calls[kind], 1);
+            self.caller.limits.calls[kind].1.give_back(&self.caller.calls[kind], 1);
             self.caller.limits.methods.in_flight.decrement(1.0);
         }
         if !self.is_recorded {

@@ -256,78 +256,77 @@ fn varint(wire: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-    use rekindle_proto::inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor};
+    use prost::{Message as _, encode_length_delimiter};
 
     use super::*;
 
-    fn measured(message: &ModelInferRequest) -> u64 {
-        measured_bytes(&message.encode_to_vec())
+    /// Bytes of the struct of an input tensor: two texts, a vector and a map, and eight vectors of contents.
+    const TENSOR: u64 = 3 * 24 + 48 + 8 * 24;
+    /// Fields of a request, of an input and of its contents.
+    const ID: u8 = 3;
+    const INPUTS: u8 = 5;
+    const RAW_CONTENTS: u8 = 7;
+    const NAME: u8 = 1;
+    const CONTENTS: u8 = 5;
+    const INT64_CONTENTS: u8 = 3;
+    const BYTES_CONTENTS: u8 = 8;
+
+    /// A field with a length, on the wire.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut wire = vec![number << 3 | 2];
+        encode_length_delimiter(content.len(), &mut wire).expect("room");
+        [wire, content.to_vec()].concat()
     }
 
-    fn measured_bytes(wire: &[u8]) -> u64 {
+    /// A prediction request, measured.
+    fn measured(wire: &[u8]) -> Measured {
         let mut shapes = Shapes::default();
         shapes.add(&FileDescriptorSet::decode(rekindle_proto::DESCRIPTORS).expect("descriptors"));
         let shape = shapes.find(".inference.ModelInferRequest").expect("a message");
-        shapes.measure(shape, wire, u64::MAX).bytes
+        shapes.measure(shape, wire, u64::MAX)
     }
 
-    fn tensors(count: usize, contents: &InferTensorContents) -> ModelInferRequest {
-        let input = InferInputTensor { contents: Some(contents.clone()), ..Default::default() };
-        ModelInferRequest { inputs: vec![input; count], ..Default::default() }
+    fn bytes(wire: &[u8]) -> u64 {
+        measured(wire).bytes
     }
 
     #[test]
     fn an_empty_message_counts_as_its_struct() {
-        let tensor = size_of::<InferInputTensor>() as u64;
-        let message = ModelInferRequest { inputs: vec![InferInputTensor::default(); 1000], ..Default::default() };
-        assert!(measured(&message) >= 1000 * tensor, "{} for 1000 tensors of {tensor}", measured(&message));
-        assert!(measured(&message) <= 2000 * tensor, "{} for 1000 tensors of {tensor}", measured(&message));
+        let counted = bytes(&field(INPUTS, &[]).repeat(1000));
+        assert!((1000 * TENSOR..2000 * TENSOR).contains(&counted), "{counted} for 1000 tensors of {TENSOR}");
     }
 
     #[test]
     fn numbers_count_as_decoded_and_bytes_as_sent() {
-        let ints = InferTensorContents { int64_contents: vec![1; 10_000], ..Default::default() };
-        let few = measured(&tensors(1, &InferTensorContents::default()));
-        assert_eq!(measured(&tensors(1, &ints)) - few, 80_000, "a byte each on the wire");
-        let raw = ModelInferRequest { raw_input_contents: vec![vec![0; 10_000].into()], ..Default::default() };
-        let counted = measured(&raw) - measured(&ModelInferRequest::default());
-        assert!((10_000..10_500).contains(&counted), "{counted}");
-    }
-
-    #[test]
-    fn a_nul_in_a_text_is_named_and_one_in_bytes_is_data() {
-        let mut shapes = Shapes::default();
-        shapes.add(&FileDescriptorSet::decode(rekindle_proto::DESCRIPTORS).expect("descriptors"));
-        let shape = shapes.find(".inference.ModelInferRequest").expect("a message");
-        let nul = |message: ModelInferRequest| shapes.measure(shape, &message.encode_to_vec(), u64::MAX).nul;
-        let bytes = InferTensorContents { bytes_contents: vec![b"a\0b".to_vec()], ..Default::default() };
-        assert_eq!(nul(tensors(2, &bytes)), None);
-        let input = InferInputTensor { name: "a\0b".to_owned(), ..Default::default() };
-        assert_eq!(
-            nul(ModelInferRequest { inputs: vec![input], ..Default::default() }).as_deref(),
-            Some("inputs.name")
-        );
-        let id = ModelInferRequest { id: "\0".to_owned(), ..Default::default() };
-        assert_eq!(nul(id).as_deref(), Some("id"));
+        let input = |contents: &[u8]| field(INPUTS, &field(CONTENTS, contents));
+        let ints = field(INT64_CONTENTS, &[1; 10_000]);
+        assert_eq!(bytes(&input(&ints)) - bytes(&input(&[])), 80_000, "a byte each on the wire");
+        let raw = bytes(&field(RAW_CONTENTS, &[0; 10_000])) - bytes(&[]);
+        assert!((10_000..10_500).contains(&raw), "{raw}");
     }
 
     #[test]
     fn the_first_element_counts_as_the_room_that_it_takes() {
-        let one = measured(&tensors(1, &InferTensorContents::default()));
-        assert!(one >= 4 * size_of::<InferInputTensor>() as u64, "{one}");
+        assert!(bytes(&field(INPUTS, &[])) >= 4 * TENSOR);
+    }
+
+    #[test]
+    fn a_nul_in_a_text_is_named_and_one_in_bytes_is_data() {
+        let data = field(INPUTS, &field(CONTENTS, &field(BYTES_CONTENTS, b"a\0b")));
+        assert_eq!(measured(&data).nul, None);
+        assert_eq!(measured(&field(INPUTS, &field(NAME, b"a\0b"))).nul.as_deref(), Some("inputs.name"));
+        assert_eq!(measured(&field(ID, b"\0")).nul.as_deref(), Some("id"));
     }
 
     #[test]
     fn what_is_malformed_is_measured_up_to_the_fault_and_a_group_hides_nothing() {
-        let inputs = |count: usize| [0x2a, 0].repeat(count);
-        let (base, ten) = (measured_bytes(&inputs(1)), measured_bytes(&inputs(10)));
-        for fault in [&[0xff][..], &[0x2a, 5], &[0x0e], &[0x80; 11]] {
-            assert_eq!(measured_bytes(&[&inputs(10), fault, &inputs(10)].concat()[..20 + fault.len()]), ten);
-            assert!(measured_bytes(&[&inputs(10), fault].concat()) >= ten);
+        let inputs = |count: usize| field(INPUTS, &[]).repeat(count);
+        let ten = bytes(&inputs(10));
+        assert!(bytes(&inputs(9)) < ten);
+        for fault in [&[0xff][..], &[INPUTS << 3 | 2, 5], &[0x0e], &[0x80; 11]] {
+            assert!(bytes(&[&inputs(10), fault].concat()) >= ten);
         }
-        let grouped = [&[0xf3, 0x3f][..], &[0xf4, 0x3f], &inputs(10)].concat();
-        assert_eq!(measured_bytes(&grouped), ten);
-        assert!(base < ten);
+        let group = [0xf3, 0x3f, 0xf4, 0x3f];
+        assert_eq!(bytes(&[&group[..], &inputs(10)].concat()), ten);
     }
 }

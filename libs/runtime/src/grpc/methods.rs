@@ -11,7 +11,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::Code;
 
-use super::measure::Shapes;
+use super::{Config, measure::Shapes};
 
 /// gRPC status codes are 0 to 16.
 const CODES: usize = 17;
@@ -23,21 +23,38 @@ pub(super) enum Kind {
     Predictions,
     /// All other calls with one request and one response.
     Control,
-    /// Uploads, downloads and watches.
+    /// Uploads and downloads, which hold part of a blob in memory.
+    Transfers,
+    /// Watches.
     Streams,
     /// Health, readiness and reflection.
     Health,
 }
 
 /// How many kinds there are.
-pub(super) const KINDS: usize = 4;
+pub(super) const KINDS: usize = 5;
 
 impl Kind {
+    /// The name of the setting that limits it, and its value.
+    pub(super) fn limit(self, config: &Config) -> (&'static str, usize) {
+        match self {
+            Self::Transfers => ("max_concurrent_transfers", config.max_concurrent_transfers),
+            Self::Predictions | Self::Control | Self::Streams | Self::Health => {
+                ("max_concurrent_calls", config.max_concurrent_calls)
+            }
+        }
+    }
+
+    /// All kinds, in the order of their numbers.
+    pub(super) const ALL: [Self; KINDS] =
+        [Self::Predictions, Self::Control, Self::Transfers, Self::Streams, Self::Health];
+
     fn of(service: &str, method: &MethodDescriptorProto) -> Self {
         match (service, method.name()) {
             ("inference.GRPCInferenceService", "ModelInfer") => Self::Predictions,
             ("inference.GRPCInferenceService", "ServerLive" | "ServerReady" | "ModelReady") => Self::Health,
             (service, _) if is_infrastructure(service) => Self::Health,
+            ("rekindle.registry.v1.Artifacts", _) => Self::Transfers,
             _ if method.client_streaming() || method.server_streaming() => Self::Streams,
             _ => Self::Control,
         }

@@ -7,12 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, uri::PathAndQuery};
+use http::{Request, Response as HttpResponse, uri::PathAndQuery};
 use http_body::Frame;
 use prost::Message as _;
-use rekindle_proto::trainer::{Job, SubmitJobRequest, trainer_client::TrainerClient};
+use rekindle_proto::{
+    registry::{DownloadRequest, artifacts_client::ArtifactsClient},
+    trainer::{Job, SubmitJobRequest, trainer_client::TrainerClient},
+};
 use rekindle_runtime::grpc::Config;
-use tonic::{Code, Status, body::Body, client::GrpcService as _, transport::Channel};
+use tonic::{Code, Response, Status, body::Body, client::GrpcService as _, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::world::{World, call, command, metric};
@@ -45,7 +48,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-async fn sent(mut channel: Channel, path: &'static str, body: Sent) -> Response<Body> {
+async fn sent(mut channel: Channel, path: &'static str, body: Sent) -> HttpResponse<Body> {
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("connects");
     let request = Request::builder()
         .method("POST")
@@ -157,6 +160,20 @@ async fn connections_that_send_no_requests_take_no_places_of_others() {
     for call in &waiting {
         call.abort();
     }
+}
+
+#[tokio::test]
+async fn downloads_that_stall_take_places_of_their_own() {
+    let world = World::start(Config { max_concurrent_transfers: 2, ..Config::default() }).await;
+    let download = async || {
+        let request = DownloadRequest { digest: "endless".to_owned() };
+        ArtifactsClient::new(world.channel()).download(request).await.map(Response::into_inner)
+    };
+    let _stalled = (download().await.expect("begins"), download().await.expect("begins"));
+    let status = download().await.map(drop).expect_err("two are open");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("max_concurrent_transfers = 2"), "{status}");
+    call(&world, "echo").await.expect("other calls have other places");
 }
 
 #[tokio::test]

@@ -221,7 +221,11 @@ impl Artifacts for Controlled {
         Err(Status::unimplemented("not needed here"))
     }
 
-    async fn download(&self, _: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
+    async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
+        if request.get_ref().digest == "endless" {
+            let chunk = || Ok(DownloadResponse { chunk: vec![7; 1 << 20].into() });
+            return Ok(Response::new(Box::pin(futures::stream::repeat_with(chunk))));
+        }
         let first = futures::stream::once(std::future::ready(Ok(DownloadResponse::default())));
         let second = futures::stream::once(async {
             // Without a pause the first message would be sent together with the error.

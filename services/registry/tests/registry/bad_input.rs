@@ -12,7 +12,13 @@ use crate::{
     sandbox::{Sandbox, blamed, key, run_id},
 };
 
-on_both!(datasets_name_the_field, uploads_name_the_field, runs_name_the_field, unknown_resources_are_not_found);
+on_both!(
+    datasets_name_the_field,
+    uploads_name_the_field,
+    runs_name_the_field,
+    what_no_database_or_event_holds_is_refused,
+    unknown_resources_are_not_found
+);
 
 /// A change to a good request, and the field that is then to blame.
 type Spoiled = (&'static str, fn(&mut RegisterVersionRequest));
@@ -88,6 +94,36 @@ async fn runs_name_the_field(sandbox: Sandbox) {
     let early = ReportRunRequest { id: run.id.clone(), report: RunReport::Finished.into(), ..Default::default() };
     assert_eq!(runs.report_run(early).await.expect_err("never started").code(), Code::FailedPrecondition);
     assert_eq!(runs.get_run(GetRunRequest { id: run.id.clone() }).await.expect("there").into_inner(), run);
+}
+
+/// A NUL, more parents than an event lists, and outputs that are too large for it: no retry can help.
+async fn what_no_database_or_event_holds_is_refused(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    let good = CreateRunRequest { idempotency_key: key(), experiment: "flights".into(), ..Default::default() };
+    let nul = CreateRunRequest { code_revision: "a\0b".into(), ..good.clone() };
+    assert_eq!(blamed(&runs.create_run(nul).await.expect_err("a NUL")), "code_revision");
+    let run = runs.create_run(good).await.expect("created").into_inner();
+    let texts = |bytes: usize| (0..bytes / 50_000).map(|at| (format!("text-{at}"), "x".repeat(50_000))).collect();
+    let report = |report: RunReport, outputs| ReportRunRequest {
+        id: run.id.clone(),
+        report: report.into(),
+        outputs,
+        ..Default::default()
+    };
+    runs.report_run(report(RunReport::Running, Default::default())).await.expect("taken");
+    let large = runs.report_run(report(RunReport::Finished, texts(600_000))).await.expect_err("600 kB");
+    assert_eq!(blamed(&large), "outputs");
+    assert!(large.message().contains("registry.limits.texts_bytes is 458752"), "{large}");
+    runs.report_run(report(RunReport::Finished, texts(450_000))).await.expect("450 kB fit into the event");
+
+    let mut request = sandbox.csv("flights", "a\n1\n").await;
+    let parents =
+        |count: u64| (0..count).map(|at| rekindle_domain::Digest::of(&at.to_be_bytes()).to_string()).collect();
+    request.parents = parents(10_000);
+    let many = sandbox.datasets.clone().register_version(request.clone()).await.expect_err("10,000 parents");
+    assert_eq!(blamed(&many), "parents");
+    request.parents = parents(6_000);
+    sandbox.datasets.clone().register_version(request).await.expect("6,000 parents fit into the event");
 }
 
 async fn unknown_resources_are_not_found(sandbox: Sandbox) {

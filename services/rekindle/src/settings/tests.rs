@@ -175,6 +175,7 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("peers.monitor", "nats://monitor"),
     ("grpc.max_connections", "0"),
     ("grpc.max_concurrent_calls", "0"),
+    ("grpc.max_concurrent_transfers", "0"),
     ("grpc.max_concurrent_streams", "0"),
     ("grpc.max_request_bytes", "0"),
     ("grpc.max_pending_bytes", "1000000"),
