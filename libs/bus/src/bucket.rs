@@ -163,7 +163,7 @@ impl<T: DeserializeOwned> Watch<T> {
             let entry = tokio::select! {
                 biased;
                 entry = self.entries.next() => entry,
-                _ = self.check.tick() => match self.is_another_bucket().await {
+                _ = self.check.tick() => match was_created_again(&self.stream, self.created).await {
                     true => return Err(self.failed("the bucket was deleted and created again")),
                     false => continue,
                 },
@@ -186,15 +186,14 @@ impl<T: DeserializeOwned> Watch<T> {
         }
     }
 
-    /// Whether the bucket was deleted and created again. The client then waits for revisions after those of the former one.
-    async fn is_another_bucket(&self) -> bool {
-        let info = self.stream.get_info().await;
-        info.is_ok_and(|info| info.created.unix_timestamp_nanos() != self.created)
-    }
-
     fn failed(&self, source: impl Into<Source>) -> Error {
         Error::Bucket { operation: "watch", bucket: self.bucket.clone(), key: ">".to_owned(), source: source.into() }
     }
+}
+
+/// Whether the stream of a bucket was deleted and created again. The client then waits for revisions after those of the former one.
+async fn was_created_again(stream: &Stream, created: i128) -> bool {
+    stream.get_info().await.is_ok_and(|info| info.created.unix_timestamp_nanos() != created)
 }
 
 fn parse<T: DeserializeOwned>(entry: kv::Entry) -> Option<Entry<T>> {

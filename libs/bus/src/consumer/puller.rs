@@ -144,7 +144,9 @@ impl Puller {
         }
         let consumer = match &self.consumer {
             Some(consumer) => consumer,
-            None => self.consumer.insert(self.bus.durable_consumer(&self.spec, self.resume.map(|resume| resume.sequence)).await?),
+            None => self
+                .consumer
+                .insert(self.bus.durable_consumer(&self.spec, self.resume.map(|resume| resume.sequence)).await?),
         };
         // No heartbeats: they would detect a lost request no earlier than the deadline below does.
         let batch = consumer.batch().max_messages(messages).expires(expires).messages().await;

@@ -19,8 +19,7 @@ async fn deleted_streams_are_created_again_and_everyone_continues() {
     let bus = bus(&server).await;
     let keeping = Running::spawn(|shutdown| tokio::spawn(keep::run(bus.clone(), shutdown)));
     let ordered = Consumer { in_order: true, ..quick("ordered", streams::OUTCOMES) };
-    let mut readers =
-        [quick("reader", streams::OUTCOMES), ordered].map(|consumer| Puller::new(bus.clone(), consumer));
+    let mut readers = [quick("reader", streams::OUTCOMES), ordered].map(|consumer| Puller::new(bus.clone(), consumer));
     // More than will be published afterwards: a consumer that continued at its sequence would skip them.
     for n in 1..=3 {
         publish(&bus, "rekindle.outcomes.m", &format!("before-{n}")).await;
