@@ -4,6 +4,7 @@
 mod bounds;
 mod instances;
 mod outcomes;
+mod poison;
 mod raw;
 mod recorded;
 mod resets;
