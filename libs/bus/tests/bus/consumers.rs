@@ -59,8 +59,11 @@ async fn a_message_that_is_published_again_has_one_effect() {
 async fn poison_messages_become_dead_letters_and_the_others_are_processed() {
     let server = NatsServer::start().await;
     let bus = bus(&server).await;
+    // The stream that the server is to check.
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Stream", streams::JOBS);
     for id in ["good-1", "dead", "never", "panics", "good-2"] {
-        publish(&bus, "rekindle.jobs.cpu", id).await;
+        bus.publish("rekindle.jobs.cpu".into(), id, headers.clone(), id.into()).await.expect("published");
     }
     let tries = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
     let worker = {
