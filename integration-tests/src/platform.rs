@@ -60,6 +60,21 @@ impl Platform {
         self.clients = clients;
     }
 
+    /// Kills its nats-server, and waits until there is another and the platform is ready.
+    pub async fn kill_broker(&mut self) {
+        let killed = self.process.child_named("nats-server").await;
+        killed.kill();
+        eventually("another nats-server", async || {
+            self.process.assert_running();
+            match self.process.child_named("nats-server").await {
+                same if same == killed => Err(format!("{same:?}")),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        self.json(&["status", "--wait", "--timeout", "2m"]).await;
+    }
+
     /// Runs a client command against it and returns its output, parsed; fails the test unless it exits with code 0.
     pub async fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let (code, out, err) = self.command(arguments).await;

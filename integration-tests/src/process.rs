@@ -11,12 +11,32 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rekindle_testkit::eventually;
 
 /// The program of this build, one folder above its tests.
 pub fn program() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let found = test.ancestors().map(|folder| folder.join("rekindle")).find(|path| path.is_file());
     found.expect("target/release/rekindle must be built first: make build")
+}
+
+/// A process that the program has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChildProcess(i32);
+
+impl ChildProcess {
+    /// Kills it.
+    pub fn kill(self) {
+        kill(Pid::from_raw(self.0), Signal::SIGKILL).expect("it runs, and is ours");
+    }
+}
+
+/// The children of every thread of a process.
+fn children(process: u32) -> Vec<ChildProcess> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let listed = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let ids = listed.flat_map(|ids| ids.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    ids.filter_map(|id| id.parse().ok().map(ChildProcess)).collect()
 }
 
 /// A running `rekindle` with its output in a log file.
@@ -69,6 +89,18 @@ impl Process {
         if let Ok(Some(status)) = self.child.try_wait() {
             panic!("{status}; the end of its log:\n{}", self.end_of_log());
         }
+    }
+
+    /// Its child with that name, once there is one.
+    pub async fn child_named(&self, name: &str) -> ChildProcess {
+        eventually(&format!("the child {name}"), async || {
+            let is_named = |child: &ChildProcess| {
+                std::fs::read_to_string(format!("/proc/{}/comm", child.0)).is_ok_and(|comm| comm.trim_end() == name)
+            };
+            let children = children(self.child.id());
+            children.iter().copied().find(is_named).ok_or_else(|| format!("{children:?}"))
+        })
+        .await
     }
 
     /// The process id.

@@ -1,17 +1,22 @@
 //! Key-value buckets whose values are JSON.
 //!
-//! An entry that cannot be parsed is logged with its key and skipped, so that an entry of a newer or faulty writer does not stop the readers.
+//! An entry that cannot be parsed is logged with its key and reported as such, so that an entry of a newer or faulty writer does not stop the
+//! readers.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, time::Duration};
 
-use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
+use async_nats::jetstream::{
+    kv::{self, Operation, UpdateErrorKind},
+    stream::Stream,
+};
 use futures::StreamExt as _;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{Error, error::Source};
 
-/// How often a compare-and-set is tried.
-const ATTEMPTS: usize = 8;
+/// How long a watch may follow a bucket that no longer exists.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// A bucket with values of type `T`. Keys are names, qualified where they belong to a namespace ([`rekindle_domain::Qualified`]).
 pub struct Bucket<T> {
@@ -40,17 +45,24 @@ pub enum Change<T> {
         /// Its key.
         key: String,
     },
+    /// What was written is no value of this type: a newer or faulty writer wrote it.
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// Its revision.
+        revision: u64,
+    },
     /// Everything that was present at the beginning has been reported. Comes once.
     Complete,
 }
 
-/// Whether an [`update`](Bucket::update) changed anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Update {
-    /// The new value was written.
-    Written,
-    /// The present value stays.
-    Unchanged,
+/// What is present under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present<T> {
+    /// The value; `None` if there is none that can be parsed.
+    pub value: Option<T>,
+    /// The revision of the key; 0 if it was never written.
+    pub revision: u64,
 }
 
 impl<T: Serialize + DeserializeOwned> Bucket<T> {
@@ -71,22 +83,22 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         self.store.put(key, json.into()).await.map_err(|error| self.failed("write", key, error))
     }
 
-    /// Reads a value, decides on the new one, and writes it by compare-and-set; reads and decides again if another writer came first, up to 8
-    /// times. `decide` gets `None` if no value that can be parsed is present, and returns `None` to leave everything as it is.
-    pub async fn update(&self, key: &str, decide: impl Fn(Option<&T>) -> Option<T>) -> Result<Update, Error> {
-        let mut attempt = 1;
-        loop {
-            let entry = self.store.entry(key).await.map_err(|error| self.failed("read", key, error))?;
-            // A deleted value has a revision as well; zero is that of a key which was never written.
-            let revision = entry.as_ref().map_or(0, |entry| entry.revision);
-            let present = entry.filter(|entry| entry.operation == Operation::Put).and_then(parse::<T>);
-            let Some(value) = decide(present.as_ref().map(|entry| &entry.value)) else { return Ok(Update::Unchanged) };
-            let json = self.encode(key, &value)?;
-            match self.store.update(key, json.into(), revision).await {
-                Ok(_) => return Ok(Update::Written),
-                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision && attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(self.failed("update", key, error)),
-            }
+    /// What is present under a key, to be [replaced](Self::replace).
+    pub async fn present(&self, key: &str) -> Result<Present<T>, Error> {
+        let entry = self.store.entry(key).await.map_err(|error| self.failed("read", key, error))?;
+        // A deleted value has a revision as well; zero is that of a key which was never written.
+        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+        let value = entry.filter(|entry| entry.operation == Operation::Put).and_then(parse::<T>);
+        Ok(Present { value: value.map(|entry| entry.value), revision })
+    }
+
+    /// Writes a value over what is present. Returns its revision; `None`, having written nothing, if another writer came first.
+    pub async fn replace(&self, key: &str, present: &Present<T>, value: &T) -> Result<Option<u64>, Error> {
+        let json = self.encode(key, value)?;
+        match self.store.update(key, json.into(), present.revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(error) => Err(self.failed("replace", key, error)),
         }
     }
 
@@ -95,13 +107,18 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         self.store.delete(key).await.map_err(|error| self.failed("delete", key, error))
     }
 
-    /// Reports what is present, then every change, until the connection is lost or the returned watch is dropped.
+    /// Reports what is present, then every change, until the connection is lost, the bucket is deleted and created again, or the returned
+    /// watch is dropped.
     pub async fn watch(&self) -> Result<Watch<T>, Error> {
         let entries = self.store.watch_with_history(">").await.map_err(|error| self.failed("watch", ">", error))?;
         // Fresh: the status of the store is that of the moment when it was opened.
         let info = self.store.stream.get_info().await.map_err(|error| self.failed("count", ">", error))?;
         let progress = if info.state.messages == 0 { Progress::CompleteNext } else { Progress::Initial };
-        Ok(Watch { entries, bucket: self.store.name.clone(), progress, value: PhantomData })
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (stream, created) = (self.store.stream.clone(), info.created.unix_timestamp_nanos());
+        let bucket = self.store.name.clone();
+        Ok(Watch { entries, bucket, stream, created, check, progress, value: PhantomData })
     }
 
     fn encode(&self, key: &str, value: &T) -> Result<Vec<u8>, Error> {
@@ -117,6 +134,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 pub struct Watch<T> {
     entries: kv::Watch,
     bucket: String,
+    stream: Stream,
+    /// When the bucket was created, in nanoseconds since 1970.
+    created: i128,
+    check: Interval,
     progress: Progress,
     value: PhantomData<fn() -> T>,
 }
@@ -139,7 +160,15 @@ impl<T: DeserializeOwned> Watch<T> {
                 self.progress = Progress::Following;
                 return Ok(Change::Complete);
             }
-            let entry = match self.entries.next().await {
+            let entry = tokio::select! {
+                biased;
+                entry = self.entries.next() => entry,
+                _ = self.check.tick() => match was_created_again(&self.stream, self.created).await {
+                    true => return Err(self.failed("the bucket was deleted and created again")),
+                    false => continue,
+                },
+            };
+            let entry = match entry {
                 Some(Ok(entry)) => entry,
                 Some(Err(error)) => return Err(self.failed(error)),
                 None => return Err(self.failed("the subscription has ended")),
@@ -150,9 +179,8 @@ impl<T: DeserializeOwned> Watch<T> {
             match entry.operation {
                 Operation::Delete | Operation::Purge => return Ok(Change::Deleted { key: entry.key }),
                 Operation::Put => {
-                    if let Some(entry) = parse(entry) {
-                        return Ok(Change::Put(entry));
-                    }
+                    let (key, revision) = (entry.key.clone(), entry.revision);
+                    return Ok(parse(entry).map_or(Change::Unreadable { key, revision }, Change::Put));
                 }
             }
         }
@@ -161,6 +189,11 @@ impl<T: DeserializeOwned> Watch<T> {
     fn failed(&self, source: impl Into<Source>) -> Error {
         Error::Bucket { operation: "watch", bucket: self.bucket.clone(), key: ">".to_owned(), source: source.into() }
     }
+}
+
+/// Whether the stream of a bucket was deleted and created again. The client then waits for revisions after those of the former one.
+async fn was_created_again(stream: &Stream, created: i128) -> bool {
+    stream.get_info().await.is_ok_and(|info| info.created.unix_timestamp_nanos() != created)
 }
 
 fn parse<T: DeserializeOwned>(entry: kv::Entry) -> Option<Entry<T>> {

@@ -1,6 +1,6 @@
 //! The connection to the bus.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, HeaderMap, ServerAddr,
@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Bucket, Error, consumer::Backoff, streams, streams::Limits};
+
+/// Pause before a message is published again whose stream does not exist, which is created again meanwhile.
+const MISSING: Duration = Duration::from_millis(50);
 
 /// Address, deadlines and storage limits of the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -83,6 +86,7 @@ impl Config {
 pub struct Bus {
     jetstream: jetstream::Context,
     publish_timeout: Duration,
+    limits: Arc<Limits>,
 }
 
 impl Bus {
@@ -93,7 +97,8 @@ impl Bus {
             .timeout(config.publish_timeout)
             .ack_timeout(config.publish_timeout)
             .build(client);
-        let bus = Self { jetstream, publish_timeout: config.publish_timeout };
+        let limits = Arc::new(config.limits.clone());
+        let bus = Self { jetstream, publish_timeout: config.publish_timeout, limits };
         bus.set_up(config).await?;
         Ok(bus)
     }
@@ -136,8 +141,8 @@ impl Bus {
     /// Publishes, and returns when the server has stored the message, or already has one with this id. The trace context of the current
     /// span is added, unless the headers have one.
     ///
-    /// While the bus is unreachable, waits up to `publish_timeout` and then returns [`Error::Unavailable`]. The message may still
-    /// be stored afterwards, so a retry must use the same `message_id`.
+    /// While the bus is unreachable or the stream of the subject does not exist, waits up to `publish_timeout` and then returns
+    /// [`Error::Unavailable`]. The message may still be stored afterwards, so a retry must use the same `message_id`.
     pub async fn publish(
         &self,
         subject: String,
@@ -149,8 +154,16 @@ impl Bus {
             headers.insert(trace::TRACEPARENT, traceparent.as_str());
         }
         let deadline = Instant::now() + self.publish_timeout;
-        let acknowledged = self.send(subject.clone(), message_id, headers, payload, deadline).await?;
-        self.confirm(&subject, acknowledged, deadline).await
+        loop {
+            let acknowledged =
+                self.send(subject.clone(), message_id, headers.clone(), payload.clone(), deadline).await?;
+            match self.confirm(&subject, acknowledged, deadline).await {
+                Err(error) if error.is_missing_stream() && Instant::now() + MISSING < deadline => {
+                    tokio::time::sleep(MISSING).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Sends without waiting for the acknowledgement. Messages sent one after the other are stored in that order.
@@ -184,6 +197,12 @@ impl Bus {
         }
     }
 
+    /// The names of the streams of this bus, those of its buckets included.
+    pub(crate) fn stream_names(&self) -> Vec<String> {
+        let streams = self.limits.streams().into_iter().map(|stream| stream.name);
+        streams.chain(self.limits.buckets().into_iter().map(|bucket| format!("KV_{}", bucket.bucket))).collect()
+    }
+
     /// How long a publish may take.
     pub(crate) fn publish_timeout(&self) -> Duration {
         self.publish_timeout
@@ -205,6 +224,10 @@ impl Bus {
             PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
                 self.no_answer(subject, Some(error.into()))
             }
+            // It was deleted, or the server has not recovered it yet.
+            PublishErrorKind::StreamNotFound if self.limits.has_stream_for(subject) => {
+                self.no_answer(subject, Some(error.into()))
+            }
             _ => Error::Refused { subject: subject.to_owned(), source: error.into() },
         }
     }
@@ -218,7 +241,7 @@ impl Bus {
         let deadline = Instant::now() + config.connect_timeout;
         // An error is final if JetStream answers other requests.
         let attempt = async || {
-            let result = self.set_up_once(&config.limits).await;
+            let result = self.set_up_once().await;
             let is_final = result.is_err() && self.answers().await;
             result.map_err(|error| (error, is_final))
         };
@@ -234,15 +257,16 @@ impl Bus {
         self.jetstream.query_account().await.is_ok()
     }
 
-    async fn set_up_once(&self, limits: &Limits) -> Result<(), Error> {
-        for stream in limits.streams() {
+    /// Creates or updates every stream and bucket.
+    pub(crate) async fn set_up_once(&self) -> Result<(), Error> {
+        for stream in self.limits.streams() {
             let what = format!("the stream {}", stream.name);
             self.jetstream
                 .create_or_update_stream(stream)
                 .await
                 .map_err(|error| Error::Setup { what, source: error.into() })?;
         }
-        for bucket in limits.buckets() {
+        for bucket in self.limits.buckets() {
             let what = format!("the bucket {}", bucket.bucket);
             self.jetstream
                 .create_or_update_key_value(bucket)

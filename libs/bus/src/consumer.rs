@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 pub use self::puller::Puller;
-use crate::{Bus, Delivery, Error, Message};
+use crate::{Bus, Delivery, Error, Message, panics::caught};
 
 /// A durable consumer: its name, its subjects, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub enum Disposition {
 /// Handles messages until `shutdown`, then finishes those in progress and returns. After a lost connection, a restart of the server or the
 /// deletion of the consumer, it continues.
 ///
-/// The handler runs in this task, up to `concurrency` times at once; a panic in it ends the task.
+/// The handler runs in this task, up to `concurrency` times at once. If it panics, the message becomes a dead letter.
 pub async fn run<H>(bus: Bus, spec: Consumer, handler: H, shutdown: CancellationToken) -> Result<(), Error>
 where
     H: AsyncFn(Message) -> Disposition,
@@ -133,8 +133,9 @@ where
         // No process that got it has acknowledged it in one way or another: each may have crashed.
         Disposition::DeadLetter(format!("delivered {} times without an acknowledgement", delivery.deliveries - 1))
     } else {
-        let work = handler(delivery.message().clone()).instrument(span_of(spec, &delivery));
-        while_in_progress(&delivery, spec.ack_wait / 3, work).await
+        let work = caught(handler(delivery.message().clone())).instrument(span_of(spec, &delivery));
+        let handled = while_in_progress(&delivery, spec.ack_wait / 3, work).await;
+        handled.unwrap_or_else(|panicked| Disposition::DeadLetter(panicked.to_string()))
     };
     metrics::counter!("rekindle_bus_consumed_total", "consumer" => spec.name.clone(), "disposition" => disposition.label())
         .increment(1);

@@ -8,7 +8,7 @@ use rekindle_domain::Digest;
 pub const MAX_BODY: usize = 256 << 10;
 
 /// Bytes of the headers of a message that its dead letter repeats, at most.
-pub(crate) const MAX_HEADERS: usize = 16 << 10;
+const MAX_HEADERS: usize = 16 << 10;
 
 /// The body of a dead letter: of a larger one the first [`MAX_BODY`] bytes, with its digest and its size in the headers
 /// `Rekindle-Dead-Body-Digest` and `Rekindle-Dead-Body-Bytes`.
@@ -21,8 +21,24 @@ pub fn bounded(body: Bytes, headers: &mut HeaderMap) -> Bytes {
     body.slice(..MAX_BODY)
 }
 
+/// The headers of a message that its dead letter repeats; none if they are too large, since they count towards the size that the server
+/// accepts. Those for the server are left out: it would check them against the stream of dead letters, and reject the dead letter.
+pub(crate) fn repeated(headers: &HeaderMap) -> HeaderMap {
+    let mut repeated = HeaderMap::new();
+    if size(headers) > MAX_HEADERS {
+        return repeated;
+    }
+    for (name, values) in headers.iter() {
+        let is_for_the_server = AsRef::<str>::as_ref(name).to_ascii_lowercase().starts_with("nats-");
+        for value in values.iter().filter(|_| !is_for_the_server) {
+            repeated.append(name.clone(), value.clone());
+        }
+    }
+    repeated
+}
+
 /// The bytes of headers.
-pub(crate) fn size(headers: &HeaderMap) -> usize {
+fn size(headers: &HeaderMap) -> usize {
     let of_one = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
         let name: &str = name.as_ref();
         values.iter().map(|value| name.len() + value.as_str().len() + 4).sum::<usize>()
@@ -46,5 +62,18 @@ mod tests {
         assert_eq!(header("Rekindle-Dead-Body-Bytes"), Some((MAX_BODY + 1).to_string()));
         assert_eq!(header("Rekindle-Dead-Body-Digest"), Some(Digest::of(&large).to_string()));
         assert!(size(&headers) > 100);
+    }
+
+    #[test]
+    fn headers_for_the_server_are_not_repeated() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("Nats-Expected-Stream", "A"), ("nats-rollup", "all"), ("ce-id", "1"), ("ce-type", "x")] {
+            headers.insert(name, value);
+        }
+        let kept = repeated(&headers);
+        assert_eq!(kept.len(), 2);
+        assert_eq!(kept.get("ce-id").map(|value| value.as_str()), Some("1"));
+        headers.insert("long", "x".repeat(MAX_HEADERS).as_str());
+        assert!(repeated(&headers).is_empty());
     }
 }

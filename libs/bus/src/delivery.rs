@@ -2,10 +2,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{self, AckKind, message::Acker},
-};
+use async_nats::jetstream::{self, AckKind, message::Acker};
 use chrono::{DateTime, Utc};
 
 use crate::{Bus, Error, dead_letter, subject};
@@ -81,10 +78,7 @@ impl Delivery {
     /// Copies the message to the dead letters of `consumer` with the reason, then ends its delivery. If the copy fails, the message is
     /// redelivered. A large body is cut ([`dead_letter::bounded`]).
     pub async fn dead_letter(&self, bus: &Bus, consumer: &str, reason: &str) -> Result<(), Error> {
-        let headers = self.headers.clone().unwrap_or_default();
-        // Headers count towards the size that the server accepts.
-        let mut headers =
-            if dead_letter::size(&headers) > dead_letter::MAX_HEADERS { HeaderMap::new() } else { headers };
+        let mut headers = self.headers.as_ref().map(dead_letter::repeated).unwrap_or_default();
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(1000).collect();
         headers.insert("Rekindle-Dead-Reason", reason.as_str());
         headers.insert("Rekindle-Dead-Consumer", consumer);

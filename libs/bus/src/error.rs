@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
 /// The error of a library.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -88,6 +90,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a message was not stored because its stream does not exist.
+    pub(crate) fn is_missing_stream(&self) -> bool {
+        let Self::Unavailable { source: Some(source), .. } = self else { return false };
+        let published = source.downcast_ref::<PublishError>();
+        published.is_some_and(|error| error.kind() == PublishErrorKind::StreamNotFound)
+    }
+
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Acknowledge { .. } | Self::Bucket { .. })

@@ -6,6 +6,8 @@
 //! Invariants:
 //! - a publish returns when the server has acknowledged that the message is stored;
 //! - a message is acknowledged after its handler has returned, and the acknowledgement is itself confirmed;
+//! - a handler that panics affects the message alone that it handled;
+//! - streams and buckets that are deleted are created again ([`keep`]);
 //! - a message that cannot be processed ends in `REKINDLE_DEAD_LETTERS` with the reason, and is not redelivered;
 //! - every wait has a deadline, and every loop ends at its cancellation token;
 //! - a lost connection is re-established automatically;
@@ -15,6 +17,7 @@ pub mod bucket;
 pub mod cloudevent;
 pub mod consumer;
 pub mod dead_letter;
+pub mod keep;
 pub mod relay;
 pub mod streams;
 pub mod subject;
@@ -22,6 +25,7 @@ pub mod subject;
 mod connection;
 mod delivery;
 pub mod error;
+pub mod panics;
 
 pub use bucket::Bucket;
 pub use connection::{Bus, Config};

@@ -11,7 +11,10 @@ use humantime_serde::re::humantime::format_duration;
 use rekindle_domain::validation::{Checks, Violations};
 use serde::Deserialize;
 
-use crate::{Bus, Error, subject::of_stream};
+use crate::{
+    Bus, Error,
+    subject::{matches, of_stream},
+};
 
 /// Events.
 pub const EVENTS: &str = "REKINDLE_EVENTS";
@@ -156,6 +159,11 @@ impl Limits {
                 DiscardPolicy::Old,
             ),
         ]
+    }
+
+    /// Whether one of the streams has the subject.
+    pub(crate) fn has_stream_for(&self, subject: &str) -> bool {
+        self.streams().iter().flat_map(|stream| &stream.subjects).any(|pattern| matches(pattern, subject))
     }
 
     /// The configuration of every bucket.

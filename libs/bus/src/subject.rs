@@ -77,6 +77,18 @@ pub(crate) mod of_stream {
     pub(crate) const DEAD_LETTERS: &[&str] = &["rekindle.dead.*"];
 }
 
+/// Whether a subject matches a pattern with wildcards.
+pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some(expected), Some(token)) if expected == "*" || expected == token => {}
+            _ => return false,
+        }
+    }
+}
+
 fn events_prefix(kind: EventKind) -> String {
     format!("rekindle.events.{}.{}.{}", kind.service, kind.noun, kind.verb)
 }
@@ -113,6 +125,20 @@ mod tests {
             let subject = outcomes(&model);
             assert_eq!(subject, format!("rekindle.outcomes.{name}"));
             assert_eq!(parse_outcomes(&subject).expect(&subject), model);
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_whole_tokens() {
+        for (pattern, subject, expected) in [
+            ("rekindle.outcomes.*", "rekindle.outcomes.a", true),
+            ("rekindle.outcomes.*", "rekindle.outcomes.a.b", false),
+            ("rekindle.outcomes.*", "rekindle.outcomes", false),
+            ("rekindle.events.>", "rekindle.events.a.b.c", true),
+            ("rekindle.events.>", "rekindle.events", false),
+            ("rekindle.events.>", "rekindle.eventsx.a", false),
+        ] {
+            assert_eq!(matches(pattern, subject), expected, "{pattern} {subject}");
         }
     }
 

@@ -16,7 +16,11 @@
 //! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, so that
 //! logged and declared lost rows together are the predicted ones.
 
-use std::{collections::HashMap, str::FromStr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    str::FromStr,
+    sync::Arc,
+};
 
 use arrow::{
     array::RecordBatch,
@@ -211,7 +215,12 @@ fn check_columns(schema: &Schema) -> Result<(), Error> {
             )));
         }
     }
-    schema.fields().iter().skip(fixed.len()).try_for_each(|field| check_value_column(field))
+    let values = || schema.fields().iter().skip(fixed.len());
+    let mut names = HashSet::new();
+    if let Some(twice) = values().find(|field| !names.insert(field.name())) {
+        return Err(Error::Log(format!("it has two columns {}", twice.name())));
+    }
+    values().try_for_each(|field| check_value_column(field))
 }
 
 fn check_value_column(field: &Field) -> Result<(), Error> {
@@ -296,6 +305,14 @@ mod tests {
         let fields = |width| schema([], [("probabilities", list(width))]);
         assert!(check_columns(&fields(1)).is_ok());
         assert!(check_columns(&fields(0)).is_err());
+    }
+
+    #[test]
+    fn no_two_columns_have_one_name() {
+        let twice = |second| schema([("a", DataType::Int64), (second, DataType::Utf8)], []);
+        assert!(check_columns(&twice("b")).is_ok());
+        let error = check_columns(&twice("a")).expect_err("twice").to_string();
+        assert!(error.contains("two columns in.a"), "{error}");
     }
 
     #[test]

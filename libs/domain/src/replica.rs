@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Digest, ModelName, ReplicaId, VersionRef,
+    Digest, ModelName, ReplicaId, VersionRef, event_time,
     schema::{self, UnreadableRecord},
+    validation::Checks,
 };
 
 /// What one replica serves: the value under its id in the bucket `rekindle-replicas`, renewed as a lease.
@@ -150,11 +151,16 @@ impl TryFrom<Value> for ReplicaState {
     type Error = UnreadableRecord;
 
     fn try_from(record: Value) -> Result<Self, UnreadableRecord> {
-        match schema::version_of(&record)? {
-            1 => Ok(serde_json::from_value::<StoredV1>(record)?.into()),
-            SCHEMA => Ok(serde_json::from_value::<Stored>(record)?.into()),
-            found => Err(UnreadableRecord::Unsupported { found, supported: SCHEMA }),
-        }
+        let state: Self = match schema::version_of(&record)? {
+            1 => serde_json::from_value::<StoredV1>(record)?.into(),
+            SCHEMA => serde_json::from_value::<Stored>(record)?.into(),
+            found => return Err(UnreadableRecord::Unsupported { found, supported: SCHEMA }),
+        };
+        // No message to a caller can carry another time.
+        let mut checks = Checks::new();
+        checks.parsed("reported_at", event_time::checked(state.reported_at.timestamp_millis()));
+        checks.finish()?;
+        Ok(state)
     }
 }
 
@@ -203,6 +209,9 @@ mod tests {
         let error =
             serde_json::from_str::<ReplicaState>(&json.replace(r#""schema":2"#, r#""schema":3"#)).expect_err("newer");
         assert!(error.to_string().contains("schema version 3 is not supported"), "{error}");
+        let distant = json.replace("2026-03-01", "+20000-03-01");
+        let error = serde_json::from_str::<ReplicaState>(&distant).expect_err("out of range").to_string();
+        assert!(error.contains("reported_at: is 568"), "{error}");
     }
 
     #[test]

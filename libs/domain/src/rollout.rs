@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -27,7 +28,7 @@ pub fn plan(deployment: &Deployment, live: &[ReplicaState], now: DateTime<Utc>, 
         }
         Movement::Settled => Action::Wait,
         Movement::First { since } => plan_first(deployment, *since, &served, now, strategy),
-        Movement::Forward(forward) => plan_forward(forward, &served, now, strategy),
+        Movement::Forward(forward) => plan_forward(deployment, forward, &served, now, strategy),
         Movement::Returning { since } => plan_return(deployment, *since, &served, now, strategy),
     }
 }
@@ -321,7 +322,7 @@ fn plan_first(
     let late = since + strategy.replica_deadline <= now;
     let mut problems = Vec::new();
     for (replica, model) in live.iter().filter(|(_, model)| !is_at(**model, deployment)) {
-        let model = model.filter(|model| model.generation >= deployment.generation);
+        let model = model.filter(|model| model.generation == deployment.generation);
         match model.and_then(|model| model.failure.as_ref()) {
             Some(why) => problems.push(format!("replica {replica}: {why}")),
             None if late => {
@@ -342,12 +343,13 @@ fn all_serve(deployment: &Deployment, live: &BTreeMap<&ReplicaId, Option<&Served
 fn is_at(model: Option<&ServedModel>, deployment: &Deployment) -> bool {
     model.is_some_and(|model| {
         model.serving() == Some(deployment.stable)
-            && model.generation >= deployment.generation
+            && model.generation == deployment.generation
             && model.failure.is_none()
     })
 }
 
 fn plan_forward(
+    deployment: &Deployment,
     forward: &Forward,
     live: &BTreeMap<&ReplicaId, Option<&ServedModel>>,
     now: DateTime<Utc>,
@@ -355,7 +357,9 @@ fn plan_forward(
 ) -> Action {
     let mut is_loading = false;
     for (replica, moved) in &forward.moved {
-        match (update_of(forward.target, *moved, live.get(replica).copied(), now, strategy), moved.arrived_at) {
+        let generations = moved.generation..=deployment.generation;
+        let model = live.get(replica).copied();
+        match (update_of(forward.target, *moved, generations, model, now, strategy), moved.arrived_at) {
             (Update::Gone, None) => return Action::Drop(replica.clone()),
             (Update::Gone, Some(_)) | (Update::Serving, Some(_)) => {}
             (Update::Serving, None) => return Action::Arrive(replica.clone()),
@@ -397,17 +401,19 @@ enum Update {
     Failed(String),
 }
 
-/// The update of a replica that was assigned the target; `model` is `None` for one whose lease has expired.
+/// The update of a replica that was assigned the target; `model` is `None` for one whose lease has expired. What it reports of other
+/// generations counts as nothing: they are earlier ones, or those of a record that was replaced by a backup.
 fn update_of(
     target: VersionRef,
     moved: Moved,
+    generations: RangeInclusive<u64>,
     model: Option<Option<&ServedModel>>,
     now: DateTime<Utc>,
     strategy: &Strategy,
 ) -> Update {
     let loading = if moved.assigned_at + strategy.replica_deadline <= now { Update::Late } else { Update::Loading };
     let Some(model) = model else { return Update::Gone };
-    let Some(model) = model.filter(|model| model.generation >= moved.generation) else { return loading };
+    let Some(model) = model.filter(|model| generations.contains(&model.generation)) else { return loading };
     let Some(loaded) = model.loaded(target).filter(|_| model.primary == Some(target.version)) else {
         return model.failure.as_ref().map_or(loading, |why| Update::Failed(why.clone()));
     };

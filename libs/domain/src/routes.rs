@@ -50,6 +50,10 @@ pub struct WeightedVersion {
     pub weight: u32,
 }
 
+/// The greatest generation: the greatest whole number that every reader of JSON represents exactly. A change per microsecond reaches it after
+/// 285 years.
+pub const MAX_GENERATION: u64 = 1 << 53;
+
 /// The weight of all requests. The primary version answers what the weighted versions leave.
 pub const TOTAL_WEIGHT: u32 = 10_000;
 
@@ -86,9 +90,11 @@ impl Routes {
         Assignment { version, generation: self.generation }
     }
 
-    /// Checks the weights, and that no version has two routes.
+    /// Checks the weights and the generation, and that no version has two routes.
     pub fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
+        let expected = format!("1 to {MAX_GENERATION}");
+        checks.require((1..=MAX_GENERATION).contains(&self.generation), "generation", self.generation, &expected);
         let mut routes = BTreeMap::from([(self.primary.version, "primary".to_owned())]);
         let mut claim = |checks: &mut Checks, field: String, version: u32| {
             if let Some(other) = routes.get(&version) {
@@ -257,6 +263,15 @@ mod tests {
         let error = serde_json::from_value::<Routes>(json.clone()).expect_err("a later schema").to_string();
         assert!(error.contains("schema version 3 is not supported"), "{error}");
         json["schema"] = json!(2);
+        for generation in [0, MAX_GENERATION + 1, u64::MAX] {
+            let json = {
+                let mut json = json.clone();
+                json["generation"] = json!(generation);
+                json
+            };
+            let error = serde_json::from_value::<Routes>(json).expect_err("out of range").to_string();
+            assert!(error.contains(&format!("generation: is {generation}: expected 1 to 9007199254740992")), "{error}");
+        }
         json["weighted"] = json!([{"version": version(2), "weight": 10_000}]);
         let error = serde_json::from_value::<Routes>(json).expect_err("no share is left").to_string();
         assert!(error.contains("weighted: is 10000"), "{error}");

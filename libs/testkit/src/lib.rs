@@ -1,4 +1,4 @@
-//! Test support: waiting for conditions, data of earlier releases, and real servers (nats-server, PostgreSQL, an S3 store), each on a
+//! Test support: waiting for conditions, data of earlier releases, messages that no service wrote, and real servers (nats-server, PostgreSQL, an S3 store), each on a
 //! free loopback port, in a temporary folder, stopped and removed when its value is dropped.
 //!
 //! Only tests may depend on this crate. A server that is not installed is a panic that names the install command
@@ -8,6 +8,7 @@ pub mod browser;
 pub mod disk;
 pub mod fixture;
 pub mod nats;
+pub mod poison;
 pub mod postgres;
 pub mod s3;
 
@@ -18,6 +19,7 @@ pub use browser::Browser;
 pub use disk::SmallDisk;
 pub use fixture::Fixture;
 pub use nats::NatsServer;
+pub use poison::Poison;
 pub use postgres::Postgres;
 pub use process::{has_unread_request, reserve_port};
 pub use s3::S3;

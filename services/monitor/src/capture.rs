@@ -7,7 +7,7 @@
 //!
 //! One instance captures at a time, the holder of a lease; its epoch is checked in the transaction that inserts. A loop
 //! keeps no state from one epoch to the next: its position is the consumer's, on the bus, and each epoch begins with the first message
-//! that is not acknowledged. A former holder that has not noticed its loss yet can take messages from the consumer, but cannot insert
+//! that is not acknowledged. A message whose rows cannot be stored becomes a dead letter and delays no other. A former holder that has not noticed its loss yet can take messages from the consumer, but cannot insert
 //! or acknowledge them; the gap that it leaves is noticed by the [`Order`] of the sequences, and read again before anything newer.
 
 mod dead_letter;
@@ -16,7 +16,7 @@ mod order;
 pub(crate) mod outcomes;
 pub(crate) mod predictions;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use ::metrics::counter;
 use chrono::TimeDelta;
@@ -25,6 +25,7 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bus::{
     Bus, Delivery, Message,
     consumer::{Consumer, Puller},
+    panics::caught,
 };
 use rekindle_domain::ModelName;
 use rekindle_service::chain;
@@ -129,6 +130,16 @@ enum Ended {
     Stopped,
     /// The lease was lost; nothing was inserted or acknowledged.
     Refused,
+}
+
+/// How an attempt to make messages durable ended.
+enum Flushed {
+    /// They are.
+    Durable,
+    /// What they contain cannot be stored, and a retry does not help.
+    Impossible(String),
+    /// It ended before.
+    Ended(Ended),
 }
 
 impl Capture {
@@ -242,7 +253,7 @@ impl Capture {
     ) -> Ended {
         let (mut valid, mut messages, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
         for delivery in deliveries {
-            match M::decode(delivery.message()) {
+            match decode::<M>(delivery.message()) {
                 Ok(message) => {
                     valid.push(delivery);
                     messages.push(message);
@@ -250,19 +261,25 @@ impl Capture {
                 Err(reason) => invalid.push((delivery, reason)),
             }
         }
-        let mut wait = RETRY.0;
-        while let Err(error) = self.flush_all(fence, &valid, &messages).await {
-            if error.is_lost_lease() {
-                tracing::warn!(consumer = M::CONSUMER, error = chain(&error), "flush refused");
-                ownership::give_up(&self.leases, fence);
-                return Ended::Refused;
+        match self.flush_until_durable(fence, &valid, &messages, stop).await {
+            Flushed::Durable => {}
+            Flushed::Ended(ended) => return ended,
+            Flushed::Impossible(reason) => {
+                tracing::error!(
+                    consumer = M::CONSUMER,
+                    reason,
+                    "messages cannot be captured together, capturing each alone"
+                );
+                let mut durable = Vec::with_capacity(valid.len());
+                for (delivery, message) in valid.into_iter().zip(&messages) {
+                    match self.flush_until_durable(fence, &[delivery], std::slice::from_ref(message), stop).await {
+                        Flushed::Durable => durable.push(delivery),
+                        Flushed::Ended(ended) => return ended,
+                        Flushed::Impossible(reason) => invalid.push((delivery, reason)),
+                    }
+                }
+                valid = durable;
             }
-            counter!(metrics::FLUSH_FAILURES, "consumer" => M::CONSUMER).increment(1);
-            tracing::warn!(consumer = M::CONSUMER, error = chain(&error), "flush failed, retrying");
-            if pause(stop, wait).await {
-                return Ended::Stopped;
-            }
-            wait = (wait * 2).min(RETRY.1);
         }
         // After the flush, which fails without the lease: a dead letter is an acknowledgement too.
         for (delivery, reason) in invalid {
@@ -270,6 +287,38 @@ impl Capture {
         }
         ack(&valid).await;
         Ended::Captured
+    }
+
+    /// Makes messages durable. Failures that may pass are retried until `stop`.
+    async fn flush_until_durable<M: Captured>(
+        &self,
+        fence: &Fence,
+        deliveries: &[&Delivery],
+        messages: &[M],
+        stop: &CancellationToken,
+    ) -> Flushed {
+        let mut wait = RETRY.0;
+        loop {
+            let flushed = caught(self.flush_all(fence, deliveries, messages)).await;
+            let error = match flushed.map_err(Error::from).flatten() {
+                Ok(()) => return Flushed::Durable,
+                Err(error) => error,
+            };
+            if error.is_lost_lease() {
+                tracing::warn!(consumer = M::CONSUMER, error = chain(&error), "flush refused");
+                ownership::give_up(&self.leases, fence);
+                return Flushed::Ended(Ended::Refused);
+            }
+            counter!(metrics::FLUSH_FAILURES, "consumer" => M::CONSUMER).increment(1);
+            if error.is_of_messages() {
+                return Flushed::Impossible(chain(&error));
+            }
+            tracing::warn!(consumer = M::CONSUMER, error = chain(&error), "flush failed, retrying");
+            if pause(stop, wait).await {
+                return Flushed::Ended(Ended::Stopped);
+            }
+            wait = (wait * 2).min(RETRY.1);
+        }
     }
 
     async fn flush_all<M: Captured>(
@@ -286,6 +335,12 @@ impl Capture {
         }
         Ok(())
     }
+}
+
+/// Decodes a message; the error says why it is invalid.
+fn decode<M: Captured>(message: &Message) -> Result<M, String> {
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| M::decode(message)));
+    decoded.unwrap_or_else(|_| Err("decoding it panicked".to_owned()))
 }
 
 async fn ack(deliveries: &[&Delivery]) {

@@ -72,6 +72,9 @@ pub enum Error {
     /// A panic in a worker thread.
     #[error("task aborted")]
     Worker(#[from] tokio::task::JoinError),
+    /// A panic while messages were captured.
+    #[error(transparent)]
+    Panicked(#[from] rekindle_bus::panics::Panicked),
 }
 
 impl Fault for Error {
@@ -95,12 +98,24 @@ impl Fault for Error {
             | Self::Parquet(_)
             | Self::Arrow(_)
             | Self::Column { .. }
+            | Self::Panicked(_)
             | Self::Manifest(_) => false,
         }
     }
 }
 
 impl Error {
+    /// Whether captured messages are the cause, or stored state of their models: a retry with the same messages cannot succeed, and others
+    /// are not affected.
+    pub(crate) fn is_of_messages(&self) -> bool {
+        match self {
+            Self::Parquet(_) | Self::Arrow(_) | Self::Column { .. } | Self::Panicked(_) => true,
+            Self::Worker(error) => error.is_panic(),
+            Self::Database(error) => matches!(error, DbErr::Type(_) | DbErr::Json(_)),
+            _ => false,
+        }
+    }
+
     /// Whether a write was refused because another instance holds the lease, or may hold it.
     pub(crate) fn is_lost_lease(&self) -> bool {
         matches!(self, Self::Lease(LeaseError::Lost { .. }))

@@ -26,7 +26,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use futures::FutureExt as _;
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::Bus;
+use rekindle_bus::{Bus, panics::caught};
 use rekindle_domain::ModelName;
 use rekindle_service::chain;
 use rekindle_store::{Fence, Leases};
@@ -148,7 +148,7 @@ impl Evaluation {
             self.memory.remove(model);
             return Step::Idle;
         };
-        match self.step(model, &fence).await {
+        match caught(Box::pin(self.step(model, &fence))).await.map_err(Error::from).flatten() {
             Ok(step) => step,
             Err(error) if error.is_lost_lease() => {
                 tracing::warn!(%model, error = chain(&error), "evaluation refused");

@@ -14,6 +14,7 @@ use crate::{
     deployment::{self, Record, Request},
     fleet::Fleet,
     leader::{Leadership, Writer},
+    routes::PublishedRoutes,
     store::{deployments, workflows},
     workflow::{self, Workflow},
 };
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub artifacts: Artifacts,
     pub peers: Peers,
     pub fleet: Fleet,
+    pub routes: PublishedRoutes,
     pub leadership: Leadership,
     /// Counts notifications; waiters read the database again when it increases.
     pub happened: watch::Sender<u64>,

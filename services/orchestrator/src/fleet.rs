@@ -75,11 +75,15 @@ async fn watch(core: &Core) -> Result<Infallible, Error> {
     let mut changes = core.bus.replica_states().await?.watch().await?;
     loop {
         let (key, report) = match changes.next().await? {
+            Change::Put(Entry { key, value, .. }) if value.replica.as_str() != key => {
+                tracing::error!(key, replica = %value.replica, "state of a replica under the key of another, skipping it");
+                continue;
+            }
             Change::Put(Entry { key, value, revision }) => {
                 (key, Some(Report { revision, seen_at: Instant::now(), state: value }))
             }
             Change::Deleted { key } => (key, None),
-            Change::Complete => continue,
+            Change::Unreadable { .. } | Change::Complete => continue,
         };
         if core.fleet.take(&key, report) {
             core.wake();

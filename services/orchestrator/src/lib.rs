@@ -8,6 +8,7 @@
 //! - a step may be repeated any number of times and has one effect: its ids are derived from that of the workflow;
 //! - a model has one active workflow at most, and every workflow ends, by its deadline if nothing else ends it;
 //! - what [`rekindle_domain::rollout`] plans is what happens: one replica at a time, and back to the stable version upon any failure;
+//! - the routes in the bucket are those of the record: what another writer puts there is replaced, whatever its generation;
 //! - of several instances on one database one runs the reconcilers; what one that has lost its lease still writes is refused by
 //!   the lease's epoch.
 
@@ -23,6 +24,7 @@ mod leader;
 mod manage;
 mod policy;
 mod reconcile;
+mod routes;
 mod rpc;
 mod store;
 mod trigger;
@@ -40,7 +42,7 @@ pub use self::{
     config::{Config, DEFAULTS},
     error::Error,
 };
-use self::{core::Core, fleet::Fleet, leader::Leadership};
+use self::{core::Core, fleet::Fleet, leader::Leadership, routes::PublishedRoutes};
 
 /// The orchestrator, ready to be served.
 #[derive(Debug, Clone)]
@@ -57,6 +59,7 @@ impl App {
         rekindle_store::migrate::<store::Migrator>(&db).await?;
         let core = Core {
             fleet: Fleet::new(config.replica_lease),
+            routes: PublishedRoutes::default(),
             leadership: Leadership::new(db.clone(), &config),
             happened: tokio::sync::watch::Sender::new(0),
             peers,
@@ -79,6 +82,7 @@ impl App {
         let core = || self.core.clone();
         let intake = || shutdown.intake().clone();
         tasks.spawn("orchestrator replicas", fleet::run(core(), intake()));
+        tasks.spawn("orchestrator routes", routes::run(core(), intake()));
         tasks.spawn("orchestrator triggers", trigger::run(core(), intake()));
         tasks.spawn("orchestrator wake", events::run(core(), intake()));
         tasks.spawn("orchestrator workflows", reconcile::workflows(core(), intake()));

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::Bus;
+use rekindle_bus::{Bus, keep};
 use rekindle_client::Connection;
 use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
@@ -166,6 +166,7 @@ async fn control_plane(
     shutdown: &Shutdown,
 ) -> Result<Ready> {
     let bus = Bus::connect(&settings.bus).await?;
+    tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let artifacts = Artifacts::open(&settings.artifacts).await?;
     let peer = |address: &str| Connection::open(address, PEER_DEADLINE);
     let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
@@ -200,11 +201,15 @@ async fn replica(settings: Settings, sockets: ReplicaSockets, tasks: &mut Tasks,
     let limits = replica_limits(&settings);
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
-    let attached = Arc::clone(&app);
+    let (attached, kept) = (Arc::clone(&app), shutdown.intake().clone());
     tasks.spawn(
         "bus",
         until(shutdown.clone(), async move {
-            attached.attach_bus(persistently("bus", || Bus::connect(&bus)).await);
+            let bus = persistently("bus", || Bus::connect(&bus)).await;
+            attached.attach_bus(bus.clone());
+            if let Err(error) = keep::run(bus, kept).await {
+                tracing::warn!(%error, "streams of the bus are not checked");
+            }
         }),
     );
     let attached = Arc::clone(&app);

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::Bus;
+use rekindle_bus::{Bus, keep};
 use rekindle_client::Connection;
 use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
@@ -26,7 +26,7 @@ use rekindle_runtime::{
     telemetry,
 };
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     serve,
@@ -101,14 +101,17 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
-        return Box::pin(run_on(args, settings, &data, shutdown)).await;
+        return Box::pin(run_on(args, settings, &data, shutdown, &Notify::new())).await;
     }
     let port = port_or_free(args.nats_port, args.free_ports).await?;
-    let mut nats = NatsServer::start(&data.join("nats"), port, lock.try_clone().context("cannot share the lock")?)?;
+    let mut nats = NatsServer::start(&data.join("nats"), port, lock)?;
     settings.bus.url = nats.url();
-    let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone()));
-    let outcome = tokio::select! {
-        outcome = &mut platform => outcome,
+    let started = Notify::new();
+    let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone(), &started));
+    // Before the platform has started, a server that ends has no port or no storage, and another attempt would end in the same way.
+    let starting = tokio::select! {
+        outcome = &mut platform => Some(outcome),
+        () = started.notified() => None,
         status = nats.ended() => {
             shutdown.begin();
             // Errors of the services are consequences of the lost bus; they are logged.
@@ -116,18 +119,26 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             bail!("nats-server ended unexpectedly with {status}; its log is nats/nats.log in the data folder");
         }
     };
+    let outcome = match starting {
+        Some(outcome) => outcome,
+        None => tokio::select! {
+            outcome = &mut platform => outcome,
+            never = nats.keep_running() => match never {},
+        },
+    };
     // The platform publishes its last rows, reports and events while it shuts down, so the bus must stop after it.
     nats.stop().await?;
     outcome
 }
 
-/// Runs the platform on a running bus.
-async fn run_on(args: Args, settings: Settings, data: &Path, shutdown: Shutdown) -> Result<()> {
+/// Runs the platform on a running bus; `started` is notified once every service has started.
+async fn run_on(args: Args, settings: Settings, data: &Path, shutdown: Shutdown, started: &Notify) -> Result<()> {
     let mut tasks = Tasks::new();
     let sockets = Sockets::bind(&args).await?;
     let endpoints = sockets.endpoints(&settings.bus.url)?;
     let drain = settings.shutdown.drain;
     let ready = start(settings, sockets, data, &mut tasks, &shutdown).await?;
+    started.notify_one();
     announce(data, &endpoints)?;
     tasks.spawn("readiness", serve::readiness(ready, shutdown.clone()));
     tasks.join(shutdown, drain).await?;
@@ -223,6 +234,7 @@ async fn start(
     monitor.background(tasks, shutdown.clone());
     orchestrator.background(tasks, shutdown.clone());
 
+    tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let health = Health::new();
     let probes = http::admin(health.ready());
     tasks.spawn_until_close("admin", http::serve(sockets.admin, probes, shutdown.clone()));

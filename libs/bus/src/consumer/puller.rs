@@ -31,8 +31,16 @@ pub struct Puller {
     taken: Vec<Delivery>,
     last_delivery: Instant,
     failures: u32,
-    /// The sequence at which an ordered consumer continues; `None` until one was found.
-    resume: Option<u64>,
+    /// Where an ordered consumer continues; `None` until one was found.
+    resume: Option<Resume>,
+}
+
+/// The first message that an ordered consumer has not acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Resume {
+    /// When its stream was created, in nanoseconds since 1970: sequences of a stream that was deleted mean nothing in the next one.
+    stream: i128,
+    sequence: u64,
 }
 
 struct Request {
@@ -132,11 +140,13 @@ impl Puller {
     async fn send_request(&mut self, messages: usize, expires: Duration) -> Result<(), Error> {
         self.detect_stall().await;
         if self.consumer.is_none() && self.spec.in_order {
-            self.resume = self.bus.delete_consumer(&self.spec).await?.max(self.resume);
+            self.resume = self.bus.delete_consumer(&self.spec, self.resume).await?;
         }
         let consumer = match &self.consumer {
             Some(consumer) => consumer,
-            None => self.consumer.insert(self.bus.durable_consumer(&self.spec, self.resume).await?),
+            None => self
+                .consumer
+                .insert(self.bus.durable_consumer(&self.spec, self.resume.map(|resume| resume.sequence)).await?),
         };
         // No heartbeats: they would detect a lost request no earlier than the deadline below does.
         let batch = consumer.batch().max_messages(messages).expires(expires).messages().await;
@@ -185,17 +195,22 @@ impl Bus {
         consumer.map_err(|error| setup(spec, error))
     }
 
-    /// Deletes a durable consumer and returns the sequence of the first message that it did not acknowledge; `None` if it does not exist.
-    /// If the process ends before the next one is created, that one begins with the whole stream.
-    async fn delete_consumer(&self, spec: &Consumer) -> Result<Option<u64>, Error> {
-        let stream = self.jetstream().get_stream_no_info(spec.stream).await.map_err(|error| setup(spec, error))?;
+    /// Deletes a durable consumer and returns the first message that it did not acknowledge, which is not before `known`; if it does not
+    /// exist, `known`, unless the stream was created since. If the process ends before the next one is created, that one begins with the
+    /// whole stream.
+    async fn delete_consumer(&self, spec: &Consumer, known: Option<Resume>) -> Result<Option<Resume>, Error> {
+        let stream = self.jetstream().get_stream(spec.stream).await.map_err(|error| setup(spec, error))?;
+        let created = stream.cached_info().created.unix_timestamp_nanos();
+        let known = known.filter(|known| known.stream == created);
         let info = match stream.consumer_info(&spec.name).await {
             Ok(info) => info,
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(known),
             Err(error) => return Err(setup(spec, error)),
         };
         stream.delete_consumer(&spec.name).await.map_err(|error| setup(spec, error))?;
-        Ok(Some(info.ack_floor.stream_sequence + 1))
+        let acknowledged = info.ack_floor.stream_sequence.saturating_add(1);
+        let sequence = known.map_or(acknowledged, |known| known.sequence.max(acknowledged));
+        Ok(Some(Resume { stream: created, sequence }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rekindle_bus::{
     Bucket, Bus, Config,
-    bucket::{Change, Entry, Update},
+    bucket::{Change, Entry, Present},
     streams::DEPLOYMENTS,
 };
 use rekindle_testkit::NatsServer;
@@ -14,6 +14,16 @@ async fn start() -> (NatsServer, Bus, Bucket<u32>) {
     let bus = Bus::connect(&Config::at(server.url())).await.expect("the server is up");
     let bucket = bus.bucket(DEPLOYMENTS).await.expect("it exists");
     (server, bus, bucket)
+}
+
+/// Writes a value that follows from the present one. Returns its revision.
+async fn update(bucket: &Bucket<u32>, next: impl Fn(Option<u32>) -> u32) -> u64 {
+    loop {
+        let present = bucket.present(KEY).await.expect("it answers");
+        if let Some(revision) = bucket.replace(KEY, &present, &next(present.value)).await.expect("it answers") {
+            return revision;
+        }
+    }
 }
 
 async fn value(bucket: &Bucket<u32>) -> Option<u32> {
@@ -47,27 +57,38 @@ async fn concurrent_updates_are_all_applied() {
     let updates: Vec<_> = (0..4)
         .map(|_| {
             let bucket = bucket.clone();
-            tokio::spawn(async move { bucket.update(KEY, |present| Some(present.map_or(1, |n| n + 1))).await })
+            tokio::spawn(async move { update(&bucket, |present| present.map_or(1, |n| n + 1)).await })
         })
         .collect();
     for update in updates {
-        assert_eq!(update.await.expect("no panic").expect("written"), Update::Written);
+        update.await.expect("no panic");
     }
     assert_eq!(value(&bucket).await, Some(4));
-    let unchanged = bucket.update(KEY, |present| (present != Some(&4)).then_some(0)).await;
-    assert_eq!((unchanged.expect("it answers"), value(&bucket).await), (Update::Unchanged, Some(4)));
 }
 
 #[tokio::test]
-async fn deleted_and_unreadable_values_can_be_updated() {
+async fn a_value_that_another_writer_has_replaced_is_not_replaced() {
+    let (_server, _bus, bucket) = start().await;
+    let before = bucket.present(KEY).await.expect("it answers");
+    assert_eq!(before, Present { value: None, revision: 0 });
+    let first = bucket.put(KEY, &1).await.expect("written");
+    assert_eq!(bucket.replace(KEY, &before, &2).await.expect("it answers"), None);
+    let present = bucket.present(KEY).await.expect("it answers");
+    assert_eq!(present, Present { value: Some(1), revision: first });
+    assert_eq!(bucket.replace(KEY, &present, &3).await.expect("it answers"), Some(first + 1));
+    assert_eq!(value(&bucket).await, Some(3));
+}
+
+#[tokio::test]
+async fn deleted_and_unreadable_values_can_be_replaced() {
     let (_server, bus, bucket) = start().await;
     bucket.put(KEY, &1).await.expect("written");
     bucket.delete(KEY).await.expect("deleted");
-    bucket.update(KEY, |present| present.is_none().then_some(2)).await.expect("written");
+    update(&bucket, |present| present.map_or(2, |_| 0)).await;
     assert_eq!(value(&bucket).await, Some(2));
     put_unreadable(&bus, KEY).await;
     assert_eq!(value(&bucket).await, None);
-    bucket.update(KEY, |present| present.is_none().then_some(3)).await.expect("written");
+    update(&bucket, |present| present.map_or(3, |_| 0)).await;
     assert_eq!(value(&bucket).await, Some(3));
 }
 
@@ -81,10 +102,14 @@ async fn a_watch_reports_what_is_present_and_then_the_changes() {
     put_unreadable(&bus, "b").await;
     let mut watch = bucket.watch().await.expect("a watch");
     assert_eq!(watch.next().await.expect("a change"), put("a", 1, first));
+    let unreadable = Change::Unreadable { key: "b".to_owned(), revision: first + 1 };
+    assert_eq!(watch.next().await.expect("a change"), unreadable);
     assert_eq!(watch.next().await.expect("a change"), Change::Complete, "the last entry present cannot be read");
     let second = bucket.put("b", &2).await.expect("written");
     bucket.delete("a").await.expect("deleted");
     assert_eq!(watch.next().await.expect("a change"), put("b", 2, second));
     assert_eq!(watch.next().await.expect("a change"), Change::Deleted { key: "a".to_owned() });
     assert_eq!(empty.next().await.expect("a change"), put("a", 1, first));
+    let unreadable = Change::Unreadable { key: "b".to_owned(), revision: first + 1 };
+    assert_eq!(empty.next().await.expect("a change"), unreadable);
 }

@@ -59,8 +59,11 @@ async fn a_message_that_is_published_again_has_one_effect() {
 async fn poison_messages_become_dead_letters_and_the_others_are_processed() {
     let server = NatsServer::start().await;
     let bus = bus(&server).await;
-    for id in ["good-1", "dead", "never", "good-2"] {
-        publish(&bus, "rekindle.jobs.cpu", id).await;
+    // The stream that the server is to check.
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Stream", streams::JOBS);
+    for id in ["good-1", "dead", "never", "panics", "good-2"] {
+        bus.publish("rekindle.jobs.cpu".into(), id, headers.clone(), id.into()).await.expect("published");
     }
     let tries = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
     let worker = {
@@ -72,6 +75,7 @@ async fn poison_messages_become_dead_letters_and_the_others_are_processed() {
             match body.as_str() {
                 "dead" => Disposition::DeadLetter("not a job".into()),
                 "never" => Disposition::Nak("no room".into()),
+                "panics" => panic!("on purpose"),
                 _ => Disposition::Ack,
             }
         };
@@ -85,9 +89,10 @@ async fn poison_messages_become_dead_letters_and_the_others_are_processed() {
     .await;
     worker.end().await;
     let tries = tries.lock().expect("no panic").clone();
-    assert_eq!([tries["good-1"], tries["dead"], tries["never"], tries["good-2"]], [1, 1, 3, 1]);
+    let of = ["good-1", "dead", "never", "panics", "good-2"].map(|id| tries[id]);
+    assert_eq!(of, [1, 1, 3, 1, 1]);
     let mut letters = Puller::new(bus.clone(), quick("letters", streams::DEAD_LETTERS));
-    let letters = letters.next_batch(2, Duration::from_secs(5)).await.expect("the server is up");
+    let letters = letters.next_batch(3, Duration::from_secs(5)).await.expect("the server is up");
     let mut reasons: Vec<_> = letters
         .iter()
         .map(|letter| {
@@ -99,7 +104,11 @@ async fn poison_messages_become_dead_letters_and_the_others_are_processed() {
         })
         .collect();
     reasons.sort();
-    let expected = [("dead", "not a job"), ("never", "after 3 deliveries: no room")];
+    let expected = [
+        ("dead", "not a job"),
+        ("never", "after 3 deliveries: no room"),
+        ("panics", "processing it panicked: on purpose"),
+    ];
     assert_eq!(reasons, expected.map(|(body, reason)| (body.to_owned(), reason.to_owned())));
 }
 

@@ -89,6 +89,8 @@ impl RoutesWatch {
                 Ok(model) => self.remove(&model).await,
                 Err(_) => Ok(()),
             },
+            // The orchestrator replaces it; until then the last known routes are served.
+            Change::Unreadable { .. } => Ok(()),
             Change::Complete => {
                 self.readiness.routes_known(&self.saved.current());
                 Ok(())

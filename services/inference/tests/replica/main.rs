@@ -4,6 +4,7 @@
 
 mod answering;
 mod logging;
+mod poison;
 mod readiness;
 mod recorded;
 mod rest;

@@ -181,7 +181,7 @@ async fn missing<M: Captured>(txn: &DatabaseTransaction, messages: &[&M], now: D
     }
     let mut missing = 0;
     for (incarnation, (highest, count)) in senders {
-        missing += incarnations::advance(txn, incarnation, highest, count, now).await?;
+        missing = i64::saturating_add(missing, incarnations::advance(txn, incarnation, highest, count, now).await?);
     }
     Ok(missing)
 }

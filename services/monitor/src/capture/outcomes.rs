@@ -19,8 +19,16 @@ use crate::{
 /// each day, so their messages are identified by their position in the stream.
 pub(crate) const OWN_IDS: &str = "rekindle-monitor/outcomes/";
 
-/// Characters of a bad line that a status shows.
+/// Longest message id of `ReportOutcomes`, in bytes.
+const MAX_ID: usize = 1_000;
+
+/// Characters of a bad line, and of the reason, that a status shows.
 const EXAMPLE: usize = 200;
+
+/// Whether a message id is one of `ReportOutcomes`. Anyone can publish an id that begins like one.
+fn is_own(id: &str) -> bool {
+    id.starts_with(OWN_IDS) && id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 /// One message of outcomes.
 #[derive(Clone)]
@@ -43,7 +51,7 @@ impl Captured for OutcomeMessage {
         let model = subject::parse_outcomes(&message.subject).map_err(|error| chain(&error))?;
         let at = message.stored_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
         let message_id = match published_id(message) {
-            Some(id) if id.starts_with(OWN_IDS) => id.to_owned(),
+            Some(id) if is_own(id) => id.to_owned(),
             _ => format!("{}/{at}/{}", message.stream, message.sequence),
         };
         let (good, bad) = outcome::parse(&message.payload);
@@ -80,8 +88,9 @@ impl Captured for OutcomeMessage {
 
     fn delta(&self, _: &Log, _: &Timing) -> LogDelta {
         let bad_line = self.bad.first().map(|bad| {
-            let text: String = bad.text.chars().filter(|c| !c.is_control()).take(EXAMPLE).collect();
-            format!("{text:?}: {}", bad.reason)
+            // Both repeat what was published: a database stores no NUL, and a terminal prints no control characters.
+            let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(EXAMPLE).collect::<String>();
+            format!("{:?}: {}", shown(&bad.text), shown(&bad.reason))
         });
         let (outcomes, bad_lines) = (self.rows() as u64, self.bad.len() as u64);
         LogDelta { outcomes, bad_lines, bad_line, ..LogDelta::default() }

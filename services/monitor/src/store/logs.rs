@@ -6,12 +6,15 @@ use rekindle_domain::ModelName;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    sea_query::{Expr, ExprTrait as _, OnConflict},
+    sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr},
 };
 use serde_json::json;
 
 use super::{counted, entities::log, stored, unreadable};
 use crate::event_clock::EventClock;
+
+/// The greatest value of a counter.
+const MAX_COUNT: i64 = 1 << 62;
 
 /// The state of a model's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,13 +67,13 @@ pub(crate) struct LogDelta {
 impl Sum for LogDelta {
     fn sum<I: Iterator<Item = Self>>(deltas: I) -> Self {
         deltas.fold(Self::default(), |sum, one| Self {
-            predictions: sum.predictions + one.predictions,
-            lost: sum.lost + one.lost,
-            lost_messages: sum.lost_messages + one.lost_messages,
-            late: sum.late + one.late,
-            tests: sum.tests + one.tests,
-            outcomes: sum.outcomes + one.outcomes,
-            bad_lines: sum.bad_lines + one.bad_lines,
+            predictions: sum.predictions.saturating_add(one.predictions),
+            lost: sum.lost.saturating_add(one.lost),
+            lost_messages: sum.lost_messages.saturating_add(one.lost_messages),
+            late: sum.late.saturating_add(one.late),
+            tests: sum.tests.saturating_add(one.tests),
+            outcomes: sum.outcomes.saturating_add(one.outcomes),
+            bad_lines: sum.bad_lines.saturating_add(one.bad_lines),
             bad_line: one.bad_line.or(sum.bad_line),
         })
     }
@@ -116,13 +119,13 @@ pub(crate) async fn apply(
     clock: &EventClock,
 ) -> Result<bool, DbErr> {
     create(txn, model).await?;
-    let plus = |column: log::Column, count: u64| Expr::col(column).add(stored(count));
+    let plus = |column: log::Column, count: u64| plus(column, stored(count));
     let mut change = log::Entity::update_many()
         .filter(log::Column::Model.eq(model.as_str()))
         .filter(log::Column::ResetAt.eq(before.reset_at))
         .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
         .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
-        .col_expr(log::Column::LostMessages, Expr::col(log::Column::LostMessages).add(delta.lost_messages))
+        .col_expr(log::Column::LostMessages, self::plus(log::Column::LostMessages, delta.lost_messages))
         .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
         .col_expr(log::Column::Tests, plus(log::Column::Tests, delta.tests))
         .col_expr(log::Column::Outcomes, plus(log::Column::Outcomes, delta.outcomes))
@@ -133,6 +136,13 @@ pub(crate) async fn apply(
         change = change.col_expr(log::Column::BadLine, Expr::value(line.clone()));
     }
     Ok(change.exec(txn).await?.rows_affected == 1)
+}
+
+/// A counter after a change, at most [`MAX_COUNT`]: SQLite turns a sum beyond the range of a column into a floating-point number.
+fn plus(column: log::Column, change: i64) -> SimpleExpr {
+    let change = Ord::min(change, MAX_COUNT);
+    let is_full = Expr::col(column).gt(MAX_COUNT - Ord::max(change, 0));
+    Expr::case(is_full, MAX_COUNT).finally(Expr::col(column).add(change)).into()
 }
 
 /// Restarts the windows of a log: the event clock is forgotten, and chunks up to the position `reset_at` enter no further window.
@@ -192,4 +202,27 @@ pub(crate) async fn move_reported_until(
         .exec(txn)
         .await?;
     Ok(moved.rows_affected == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ownership::tests::database;
+
+    #[tokio::test]
+    async fn counters_stop_at_their_greatest_value() {
+        let db = database().await;
+        let model: ModelName = "flights".parse().expect("a name");
+        let delta = LogDelta { lost: u64::MAX, lost_messages: i64::MAX, predictions: 1, ..LogDelta::default() };
+        for n in 1..=3 {
+            let before = get(&db, &model).await.expect("readable");
+            assert!(apply(&db, &model, &before, &delta, &EventClock::default()).await.expect("stored"));
+            let log = get(&db, &model).await.expect("readable");
+            assert_eq!((log.predictions, log.lost, log.lost_messages), (n, 1 << 62, 1 << 62));
+        }
+        let arrived = LogDelta { lost_messages: -5, ..LogDelta::default() };
+        let before = get(&db, &model).await.expect("readable");
+        assert!(apply(&db, &model, &before, &arrived, &EventClock::default()).await.expect("stored"));
+        assert_eq!(get(&db, &model).await.expect("readable").lost_messages, (1 << 62) - 5);
+    }
 }

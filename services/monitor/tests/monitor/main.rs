@@ -5,6 +5,7 @@ mod bounds;
 mod instances;
 mod join_keys;
 mod outcomes;
+mod poison;
 mod raw;
 mod recorded;
 mod resets;

@@ -40,7 +40,7 @@ pub(crate) struct World {
     config: Config,
     pub(crate) first: Instance,
     _postgres: Option<Postgres>,
-    _nats: NatsServer,
+    pub(crate) nats: NatsServer,
     folder: TempDir,
 }
 
@@ -83,7 +83,7 @@ impl World {
         }
         let first = Instance::start(&sections.monitor, &bus, &artifacts).await;
         let client = first.client.clone();
-        Self { bus, artifacts, client, config: sections.monitor, first, _postgres: postgres, _nats: nats, folder }
+        Self { bus, artifacts, client, config: sections.monitor, first, _postgres: postgres, nats, folder }
     }
 
     /// Another instance on the same database, bus and object store.

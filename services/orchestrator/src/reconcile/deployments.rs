@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    AliasName, ModelName, Principal, ReplicaState, Routes,
+    AliasName, Principal, ReplicaState,
     event::EventContext,
     model_version::{Approval, VersionSelector},
     rollout::{Action, Movement, Outcome, plan},
@@ -20,18 +20,13 @@ use crate::{
     clients::{Author, Lease, principal},
     core::{Core, now},
     deployment::{self, Champion, Origin, Record},
-    store,
+    routes, store,
 };
 
-/// How long routes that were written are assumed to be in the bucket.
-const TRUST: Duration = Duration::from_secs(5);
 /// Why a rollout that takes too long is ended.
 const LATE: &str = "it did not complete before its deadline";
 /// Consecutive actions on one deployment before the others have their turn.
 const ACTIONS: usize = 16;
-
-/// The routes that were written to the bucket, and when.
-type Written = HashMap<ModelName, (Routes, Instant)>;
 
 /// When a side effect that failed is retried, by its name, and the pause after that.
 type Pauses = HashMap<String, (Instant, Duration)>;
@@ -39,15 +34,12 @@ type Pauses = HashMap<String, (Instant, Duration)>;
 /// Reconciles deployments until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let mut happened = core.happened.subscribe();
-    let mut written = Written::new();
     let mut pauses = Pauses::new();
     loop {
-        if let Some(fence) = core.leadership.fence() {
-            if let Err(error) = reconcile(&core, &fence, &mut written, &mut pauses).await {
-                tracing::warn!(error = chain(&error), "deployment reconciliation failed");
-            }
-        } else {
-            written.clear();
+        if let Some(fence) = core.leadership.fence()
+            && let Err(error) = reconcile(&core, &fence, &mut pauses).await
+        {
+            tracing::warn!(error = chain(&error), "deployment reconciliation failed");
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -57,10 +49,10 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
     }
 }
 
-async fn reconcile(core: &Core, fence: &Fence, written: &mut Written, pauses: &mut Pauses) -> Result<(), Error> {
+async fn reconcile(core: &Core, fence: &Fence, pauses: &mut Pauses) -> Result<(), Error> {
     for record in store::deployments::all(&core.db).await? {
         let model = record.deployment.model.clone();
-        match drive(core, fence, written, record).await {
+        match drive(core, fence, record).await {
             Ok(record) if record.owes_champion() => {
                 side_effect(core, pauses, format!("champion/{model}"), point_champion(core, fence, &record)).await;
             }
@@ -77,9 +69,9 @@ async fn reconcile(core: &Core, fence: &Fence, written: &mut Written, pauses: &m
 }
 
 /// Writes the routes, and applies the actions of the planner until there are none.
-async fn drive(core: &Core, fence: &Fence, written: &mut Written, mut record: Record) -> Result<Record, Error> {
+async fn drive(core: &Core, fence: &Fence, mut record: Record) -> Result<Record, Error> {
     for _ in 0..ACTIONS {
-        publish(core, written, &record.deployment.routes()).await?;
+        routes::publish(core, fence, &record.deployment.routes()).await?;
         let now = now();
         match next_action(core, &record, &core.fleet.live(Instant::now()), now).await? {
             Action::Wait => break,
@@ -129,20 +121,6 @@ async fn rejection(core: &Core, record: &Record) -> Result<Option<String>, Error
 async fn is_paused(core: &Core, record: &Record) -> Result<bool, Error> {
     let Some(id) = record.workflow() else { return Ok(false) };
     Ok(store::workflows::get(&core.db, id).await?.is_some_and(|workflow| workflow.paused))
-}
-
-/// Writes routes, unless the bucket has them or later ones.
-async fn publish(core: &Core, written: &mut Written, routes: &Routes) -> Result<(), Error> {
-    let fresh = |(written, at): &(Routes, Instant)| written == routes && at.elapsed() < TRUST;
-    if written.get(&routes.model).is_some_and(fresh) {
-        return Ok(());
-    }
-    let bucket = core.bus.routes().await?;
-    // An instance that lost the lease without noticing must not undo what its successor wrote.
-    let is_newer = |present: &Routes| present.generation > routes.generation || present == routes;
-    bucket.update(routes.model.as_str(), |present| (!present.is_some_and(is_newer)).then(|| routes.clone())).await?;
-    written.insert(routes.model.clone(), (routes.clone(), Instant::now()));
-    Ok(())
 }
 
 /// Calls another service, with a growing pause after each failure.

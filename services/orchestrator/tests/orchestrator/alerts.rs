@@ -49,7 +49,7 @@ fn report(until: TimeDelta, version: u32) -> WindowReport {
 }
 
 /// Publishes drift of a window; returns the id of the workflow that it starts.
-async fn drift(world: &World, until: TimeDelta, version: u32) -> WorkflowId {
+pub(crate) async fn drift(world: &World, until: TimeDelta, version: u32) -> WorkflowId {
     let id = WorkflowId::new(Uuid::now_v7());
     publish(world, wire::event::drift_detected(&report(until, version)), id).await;
     id
@@ -99,7 +99,7 @@ async fn workflows(world: &World, count: usize) -> Vec<WorkflowStatus> {
     .await
 }
 
-async fn started(world: &World, id: WorkflowId) {
+pub(crate) async fn started(world: &World, id: WorkflowId) {
     eventually("the workflow to start", async || {
         world.client().workflow(id).await.map(|_| ()).map_err(|error| format!("{error:?}"))
     })

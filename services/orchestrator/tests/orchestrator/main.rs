@@ -4,6 +4,7 @@ mod alerts;
 mod endings;
 mod peers;
 mod recorded;
+mod routes;
 mod world;
 
 use rekindle_client::{PageRequest, orchestrator::DeployRequest, orchestrator::WorkflowChange};

@@ -52,7 +52,7 @@ pub(crate) struct World {
     artifacts: Artifacts,
     peer: Connection,
     running: Option<Running>,
-    _nats: NatsServer,
+    pub nats: NatsServer,
     _folder: tempfile::TempDir,
 }
 
@@ -98,7 +98,7 @@ impl World {
             artifacts,
             peer: Connection::open(&address, Duration::from_secs(5)).expect("an address"),
             running: None,
-            _nats: nats,
+            nats,
             _folder: folder,
         };
         world.start().await;
@@ -200,6 +200,23 @@ impl World {
         eventually("every replica to serve the version", async || match self.serving().await {
             serving if serving == [version; 3] => Ok(()),
             serving => Err(format!("{serving:?}")),
+        })
+        .await;
+    }
+
+    /// Waits until every replica reports that it has carried out routes of a generation, by the bucket alone.
+    pub(crate) async fn every_replica_has_generation(&self, generation: u64) {
+        let bucket = self.bus.replica_states().await.expect("a bucket");
+        eventually("every replica to reach the generation", async || {
+            for number in 0..3 {
+                let entry = bucket.get(&format!("replica-{number}")).await.map_err(|error| error.to_string())?;
+                let state = entry.ok_or("no report")?.value;
+                let reached = state.models.get(&model()).map(|served| served.generation);
+                if reached != Some(generation) {
+                    return Err(format!("{reached:?}"));
+                }
+            }
+            Ok(())
         })
         .await;
     }

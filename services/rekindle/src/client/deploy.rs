@@ -170,7 +170,9 @@ pub(crate) fn print_replicas(replicas: &[ReplicaState]) {
 
 fn line(replica: &ReplicaState, model: Option<(&ModelName, &ServedModel)>) -> Vec<String> {
     let (name, served) = model.map(|(name, served)| (name.to_string(), served.clone())).unwrap_or_default();
-    let sum = |count: fn(&rekindle_domain::ServedVersion) -> u64| served.versions.values().map(count).sum::<u64>();
+    let sum = |count: fn(&rekindle_domain::ServedVersion) -> u64| {
+        served.versions.values().map(count).fold(0, u64::saturating_add)
+    };
     vec![
         replica.replica.to_string(),
         replica.address.clone(),

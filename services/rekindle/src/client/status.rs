@@ -1,5 +1,7 @@
 //! `rekindle status`.
 
+mod differences;
+
 use std::time::Duration;
 
 use anyhow::Result;
@@ -52,16 +54,22 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     };
     // A platform that is not ready may be unable to list what it serves; that it is not ready is reported all the same.
     let served = served(&platform).await.unwrap_or_default();
+    let differences = differences::differences(&served.deployments, &served.replicas, &global.namespace);
     if global.json {
         output::print_json(&json!({
             "ready": problem.is_none(),
             "problem": problem,
+            "differences": differences,
             "deployments": served.deployments.iter().map(wire::deployment::to_json).collect::<Vec<_>>(),
             "replicas": served.replicas.iter().map(wire::replica::to_json).collect::<Vec<_>>(),
         }));
     } else {
         output::emit(&problem.as_deref().map_or("ready".to_owned(), |problem| format!("not ready: {problem}")));
         print(&served);
+        if !differences.is_empty() {
+            output::emit("");
+            differences.iter().for_each(|difference| output::emit(difference));
+        }
         for deployment in &served.deployments {
             print_last(&platform, &deployment.model).await?;
             capture::print_notes(&platform.monitor(), &deployment.model).await?;

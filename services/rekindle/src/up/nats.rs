@@ -1,6 +1,7 @@
 //! The NATS server of `rekindle up`: a child process on the loopback interface, with its storage in the data folder.
 
 use std::{
+    convert::Infallible,
     env,
     ffi::OsStr,
     fs::File,
@@ -14,41 +15,69 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rekindle_bus::consumer::Backoff;
 use tokio::{
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::child::end_with_parent;
 
 /// Environment variable with the path of the server program.
 const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
+/// Its configuration and its log, in its folder.
+const SETTINGS: &str = "nats.conf";
+const LOG: &str = "nats.log";
 /// Time within which the server must stop after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Delays before a server that ended is started again.
+const RESTART: Backoff = Backoff { first: Duration::from_millis(100), last: Duration::from_secs(10) };
+/// A server that ran for this long is started again after the first delay.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// A running nats-server. It ends with this process, however that ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
 pub(crate) struct NatsServer {
     child: Child,
+    folder: PathBuf,
     port: u16,
+    lock: File,
 }
 
 impl NatsServer {
     /// Starts the server on a loopback port with its files in `folder`. It holds `lock` until it ends, also if this process ends before.
     pub(crate) fn start(folder: &Path, port: u16, lock: File) -> Result<Self> {
-        let program = find_program()?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-        let settings = folder.join("nats.conf");
+        let settings = folder.join(SETTINGS);
         std::fs::write(&settings, configuration(folder, port)?)
             .with_context(|| format!("cannot write {}", settings.display()))?;
-        let log = File::create(folder.join("nats.log")).context("cannot create the log of nats-server")?;
-        let mut command = Command::new(&program);
-        command.arg("--config").arg(&settings).stdin(lock).stdout(Stdio::null()).stderr(log);
-        // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
-        command.process_group(0).kill_on_drop(true);
-        end_with_parent(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { child, port })
+        // The log is that of this start of the platform.
+        File::create(folder.join(LOG)).context("cannot create the log of nats-server")?;
+        let child = spawn(folder, &lock)?;
+        Ok(Self { child, folder: folder.to_owned(), port, lock })
+    }
+
+    /// Starts the server again whenever it ends by itself, with a growing delay. Never returns. Drop the future to stop the server.
+    pub(crate) async fn keep_running(&mut self) -> Infallible {
+        let mut attempt = 0;
+        loop {
+            let began = Instant::now();
+            let status = self.ended().await;
+            attempt = if began.elapsed() < STEADY { attempt + 1 } else { 1 };
+            let delay = RESTART.after(attempt);
+            tracing::error!(
+                status,
+                ?delay,
+                "nats-server ended unexpectedly, starting it again; its log is nats/nats.log"
+            );
+            sleep(delay).await;
+            match spawn(&self.folder, &self.lock) {
+                Ok(child) => self.child = child,
+                // The child has ended, so the next round comes here again after a longer delay.
+                Err(error) => tracing::error!(error = format!("{error:#}"), "nats-server was not started"),
+            }
+        }
     }
 
     /// The address for clients.
@@ -74,6 +103,20 @@ impl NatsServer {
         }
         Ok(())
     }
+}
+
+/// Starts the program with the configuration in `folder`.
+fn spawn(folder: &Path, lock: &File) -> Result<Child> {
+    let program = find_program()?;
+    let log = File::options().create(true).append(true).open(folder.join(LOG));
+    let log = log.context("cannot open the log of nats-server")?;
+    let mut command = Command::new(&program);
+    let lock = lock.try_clone().context("cannot share the lock")?;
+    command.arg("--config").arg(folder.join(SETTINGS)).stdin(lock).stdout(Stdio::null()).stderr(log);
+    // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
+    command.process_group(0).kill_on_drop(true);
+    end_with_parent(&mut command);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
 }
 
 fn configuration(folder: &Path, port: u16) -> Result<String> {

@@ -33,7 +33,7 @@ pub(crate) struct World {
     registry_connection: Connection,
     shutdown: Shutdown,
     _folder: tempfile::TempDir,
-    _nats: NatsServer,
+    pub nats: NatsServer,
 }
 
 impl Drop for World {
@@ -88,7 +88,7 @@ impl World {
             registry_connection: registry,
             shutdown,
             _folder: folder,
-            _nats: nats,
+            nats,
         }
     }
 
