@@ -1,6 +1,6 @@
 //! The gRPC service: decode, call, encode. The only module that names wire messages.
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use rekindle_bus::subject;
 use rekindle_client::wire::{self, outcome::from_wire};
 use rekindle_domain::{
@@ -19,7 +19,6 @@ use rekindle_store::{
     page::{self, Page},
 };
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     App, Error,
@@ -28,6 +27,7 @@ use crate::{
     lookup::{self, LogPosition},
     matching::{self, Finding},
     outcome,
+    report::Report,
     store::{chunks, logs, outcome_checks, reports, watches},
     window::Timing,
 };
@@ -239,17 +239,12 @@ impl Monitor for App {
     ) -> Result<Response<proto::ListReportsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let model = model(&call, &request.model)?;
-        let cursor = |after: &str| {
-            let (until, id) = after.split_once('/')?;
-            Some((until.parse::<i64>().ok()?, id.parse::<Uuid>().ok()?))
-        };
-        let (page, after) = paged(request.page_size, &request.page_token, cursor)?;
-        let found = reports::list(&self.0.db, &model, after, page.fetch()).await.map_err(Error::from)?;
-        let (found, next_page_token) = page.cut(found, |report| {
-            let (until, id) = reports::cursor(report);
-            format!("{until}/{id}")
-        });
-        let reports = found.iter().map(|report| wire::report::to_wire(&report.content)).collect();
+        let position = |after: &str| after.parse::<reports::Cursor>().ok();
+        let (page, after) = paged(request.page_size, &request.page_token, position)?;
+        let (db, model) = (&self.0.db, &model);
+        let fetch = |after, limit| reports::list(db, model, after, limit).map_err(Error::from);
+        let to_wire = |report: &Report| wire::report::to_wire(&report.content);
+        let (reports, next_page_token) = page.fill(after, fetch, reports::cursor, to_wire).await?;
         Ok(Response::new(proto::ListReportsResponse { reports, next_page_token }))
     }
 
@@ -274,8 +269,8 @@ impl Monitor for App {
         let (page, before) = paged(request.page_size, &request.page_token, position)?;
         let limit = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
         let found = lookup::latest(&self.0.db, &self.0.artifacts, &model, before, limit).await?;
-        let (found, next_page_token) = page.cut(found, |(position, _)| position.to_string());
-        let predictions = found.iter().map(|(_, row)| wire::prediction_log::to_wire(row)).collect();
+        let key = |(position, _): &(LogPosition, _)| position.to_string();
+        let (predictions, next_page_token) = page.cut(found, key, |(_, row)| wire::prediction_log::to_wire(row));
         Ok(Response::new(proto::ListPredictionsResponse { predictions, next_page_token }))
     }
 

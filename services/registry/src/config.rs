@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use rekindle_domain::{
-    event,
+    event, text,
     validation::{Checks, Violations},
 };
 use serde::Deserialize;
@@ -30,6 +30,8 @@ pub struct Config {
     pub reap_every: Duration,
     /// Dataset registrations that read their files at the same time.
     pub readers: usize,
+    /// Model registrations that read their bundle at the same time.
+    pub bundles: usize,
     /// Folder for temporary files of dataset registrations; empty: the system's.
     pub scratch: String,
     /// The registry's database.
@@ -48,6 +50,8 @@ pub struct Limits {
     pub name_chars: usize,
     /// Characters of any other text.
     pub text_chars: usize,
+    /// Bytes of the params, tags and digests of a run together, and of its outputs and error, as JSON.
+    pub run_bytes: usize,
     /// Points of one LogMetrics call.
     pub metrics: usize,
     /// Files of one dataset version.
@@ -61,6 +65,11 @@ pub struct Limits {
     /// Bytes of the values of one dataset version, and of each of its CSV files.
     pub bytes: usize,
 }
+
+/// The outputs of a run and the parents of a dataset version are in their events, which have
+/// [`MAX_DATA_BYTES`](rekindle_store::outbox::MAX_DATA_BYTES) at most.
+const MOST_RUN_BYTES: usize = 500_000;
+const MOST_PARENTS: usize = 5000;
 
 impl Config {
     pub(crate) fn leases(&self) -> Leases {
@@ -87,6 +96,7 @@ impl Config {
         checks.positive("running_lease", self.running_lease);
         checks.positive("reap_every", self.reap_every);
         checks.at_least("readers", self.readers, 1);
+        checks.at_least("bundles", self.bundles, 1);
         checks.nested("database", self.database.validate());
         checks.nested("limits", self.limits.validate());
         checks.finish()
@@ -98,10 +108,14 @@ impl Limits {
         let mut checks = Checks::new();
         checks.at_least("entries", self.entries, 1);
         checks.at_least("name_chars", self.name_chars, 1);
-        checks.at_least("text_chars", self.text_chars, 1);
+        // What services compose fits.
+        checks.at_least("text_chars", self.text_chars, text::REASON_CHARS);
+        checks.at_least("run_bytes", self.run_bytes, 4 * text::REASON_CHARS);
+        checks.require(self.run_bytes <= MOST_RUN_BYTES, "run_bytes", self.run_bytes, "at most 500000");
         checks.at_least("metrics", self.metrics, 1);
         checks.at_least("sources", self.sources, 1);
         checks.at_least("parents", self.parents, 1);
+        checks.require(self.parents <= MOST_PARENTS, "parents", self.parents, "at most 5000");
         checks.at_least("rows", self.rows, 1);
         checks.at_least("columns", self.columns, 1);
         checks.at_least("bytes", self.bytes, 1);

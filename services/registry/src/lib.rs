@@ -5,7 +5,7 @@
 //! Invariants:
 //! - a creating call has one effect however often it is repeated, by its idempotency key;
 //! - an alias and a review change only from the revision that the caller has read, and the history of aliases is kept;
-//! - a model version is READY only if every byte of its bundle was read and matches its digest;
+//! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it;
 //! - an event is published if and only if its change is committed;
 //! - a run whose lease expires ends as LOST.
 
@@ -43,6 +43,7 @@ struct State {
     bus: Bus,
     artifacts: Artifacts,
     importer: dataset::Importer,
+    bundles: model_version::Bundles,
     health: rekindle_store::DatabaseHealth,
 }
 
@@ -54,8 +55,9 @@ impl App {
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
         let scratch = config.scratch_folder()?;
         let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
+        let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles);
         let health = rekindle_store::DatabaseHealth::new();
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, health })))
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, health })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.

@@ -9,13 +9,18 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use chrono::SubsecRound as _;
 use rekindle_client::wire::field;
-use rekindle_domain::validation::{Checks, Violations};
+use rekindle_domain::{
+    text,
+    validation::{Checks, Violations},
+};
 use rekindle_proto::registry::{
     artifacts_server::ArtifactsServer, datasets_server::DatasetsServer, models_server::ModelsServer,
     runs_server::RunsServer,
 };
 use rekindle_runtime::grpc::RoutesBuilder;
 use rekindle_store::page::{self, Page};
+
+use serde::Serialize;
 
 use crate::{App, Error, config::Limits};
 
@@ -77,9 +82,21 @@ impl<'a> Bounds<'a> {
         }
     }
 
+    /// What a request adds to a run.
+    fn run(&mut self, field: &str, part: &impl Serialize) {
+        let (bytes, limit) = (serde_json::to_vec(part).map_or(usize::MAX, |json| json.len()), self.limits.run_bytes);
+        if bytes > limit {
+            let problem = format!(
+                "takes {bytes} bytes with the rest of the request, as JSON: the limit registry.limits.run_bytes is {limit}"
+            );
+            self.checks.violation(field, problem);
+        }
+    }
+
     /// A text.
     fn text(&mut self, field: &str, text: &str) {
         self.at_most(field, text.chars().count(), ("text_chars", self.limits.text_chars));
+        self.without_nul(field, text);
     }
 
     /// The name of a param, a tag, an output or a metric.
@@ -88,6 +105,14 @@ impl<'a> Bounds<'a> {
             self.checks.violation(field, "has an empty name");
         }
         self.at_most(field, name.chars().count(), ("name_chars", self.limits.name_chars));
+        self.without_nul(field, name);
+    }
+
+    /// A character that PostgreSQL does not keep.
+    fn without_nul(&mut self, field: &str, text: &str) {
+        if text.contains('\0') {
+            self.checks.violation(field, text::InvalidText::Nul);
+        }
     }
 
     /// Texts by name.

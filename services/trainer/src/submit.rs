@@ -10,6 +10,7 @@ use rekindle_domain::{
     dataset::DatasetVersion,
     job::{Evaluate, Job, Train, Work},
     run::{Run, RunStatus},
+    text,
     validation::{Checks, Violations},
 };
 use rekindle_service::RequestError;
@@ -110,6 +111,8 @@ fn check_train(train: &Train, dataset: &DatasetVersion) -> Result<(), Violations
     for (index, name) in ignored.filter(|(_, name)| !has_column(dataset, name)) {
         checks.violation(format!("recipe.ignore[{index}]"), not_a_column(name, dataset));
     }
+    // The registry would refuse it after the training.
+    checks.parsed("description", text::check_description(&train.description));
     if train.until.is_some() && dataset.time_column.is_none() {
         checks.violation("train_until", no_time_column(dataset));
     }

@@ -13,6 +13,7 @@ use rekindle_domain::{
     Digest,
     job::{Evaluate, Job, Train, Work},
     run::RunStatus,
+    text,
 };
 use rekindle_service::{Fault as _, chain};
 use rekindle_training::{Epoch, Origin, TrainInput, train};
@@ -52,7 +53,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(run = %job.id, error = chain(&error), "run failed");
-                registry.report_failed(job.id, chain(&error)).await
+                registry.report_failed(job.id, text::reason(&chain(&error))).await
             }
             Ok(()) => Ok(()),
         };
@@ -137,7 +138,7 @@ impl Worker {
     }
 
     async fn bundle(&self, digest: &Digest) -> Result<Bundle, Error> {
-        Ok(Bundle::load(digest, |digest| async move { self.artifacts.get(&digest).await }).await?)
+        Ok(Bundle::load(digest, |digest, at_most| async move { self.artifacts.get_at_most(&digest, at_most).await }).await?)
     }
 }
 

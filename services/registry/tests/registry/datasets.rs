@@ -20,12 +20,26 @@ on_both!(
     a_refused_registration_keeps_its_upload,
     calls_with_one_key_share_an_upload,
     sources_that_are_blobs_are_kept,
+    a_version_has_a_bounded_number_of_parents,
 );
 
 const FLIGHTS: &str = "when,distance,carrier,flight\n\
     2013-01-03 10:00:00,300,UA,12\n\
     2013-01-01 10:00:00,100,AA,11\n\
     2013-01-02 10:00:00,,UA,12\n";
+
+async fn a_version_has_a_bounded_number_of_parents(sandbox: Sandbox) {
+    let parents = |count: u32| (0..count).map(|n| Digest::of(&n.to_le_bytes()).to_string()).collect::<Vec<_>>();
+    let good = sandbox.csv("flights", "a\n1\n").await;
+    let most = RegisterVersionRequest { idempotency_key: key(), parents: parents(5000), ..good.clone() };
+    let made = sandbox.datasets.clone().register_version(most).await.expect("as many as allowed").into_inner();
+    assert_eq!(made.parents.len(), 5000);
+    assert_eq!(sandbox.events(1).await[0].data["parents"].as_array().map(Vec::len), Some(5000));
+    let more = RegisterVersionRequest { idempotency_key: key(), parents: parents(5001), ..good };
+    let refused = sandbox.datasets.clone().register_version(more).await.expect_err("one more");
+    assert_eq!(blamed(&refused), "parents");
+    assert!(refused.message().contains("has 5001: the limit registry.limits.parents is 5000"), "{refused}");
+}
 
 async fn rows_are_ordered_cut_and_described(sandbox: Sandbox) {
     let mut request = sandbox.csv("flights", FLIGHTS).await;
