@@ -32,6 +32,11 @@ pub struct Config {
     pub readers: usize,
     /// Model registrations that read their bundle at the same time.
     pub bundles: usize,
+    /// Uploads and downloads at the same time.
+    pub transfers: usize,
+    /// Time without progress of a client after which a download ends.
+    #[serde(with = "humantime_serde")]
+    pub transfer_idle: Duration,
     /// Folder for temporary files of dataset registrations; empty: the system's.
     pub scratch: String,
     /// The registry's database.
@@ -62,7 +67,7 @@ pub struct Limits {
     pub rows: usize,
     /// Columns of one dataset version.
     pub columns: usize,
-    /// Bytes of the values of one dataset version, and of each of its CSV files.
+    /// Bytes of the values of one dataset version, of its files together, and of the text of each of its CSV files.
     pub bytes: usize,
 }
 
@@ -97,6 +102,8 @@ impl Config {
         checks.positive("reap_every", self.reap_every);
         checks.at_least("readers", self.readers, 1);
         checks.at_least("bundles", self.bundles, 1);
+        checks.at_least("transfers", self.transfers, 1);
+        checks.positive("transfer_idle", self.transfer_idle);
         checks.nested("database", self.database.validate());
         checks.nested("limits", self.limits.validate());
         checks.finish()

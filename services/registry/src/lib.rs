@@ -28,6 +28,7 @@ use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use rekindle_service::Call;
 use sea_orm::DatabaseConnection;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use config::{Config, DEFAULTS, Limits};
@@ -44,6 +45,7 @@ struct State {
     artifacts: Artifacts,
     importer: dataset::Importer,
     bundles: model_version::Bundles,
+    transfers: Arc<Semaphore>,
     health: rekindle_store::DatabaseHealth,
 }
 
@@ -56,8 +58,9 @@ impl App {
         let scratch = config.scratch_folder()?;
         let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
         let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles);
+        let transfers = Arc::new(Semaphore::new(config.transfers));
         let health = rekindle_store::DatabaseHealth::new();
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, health })))
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, transfers, health })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.

@@ -98,8 +98,18 @@ impl Sandbox {
 
     /// The same registry, served by an instance whose workers may be silent for a tenth of a second only.
     pub(crate) async fn with_short_leases(mut self) -> Self {
-        let (channel, shutdown) = serve(settings(&self.database, "100ms"), &self.bus, &self.artifacts).await;
+        let config = settings(&self.database, "100ms");
+        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
         self.runs = RunsClient::new(channel);
+        self._shutdown = shutdown;
+        self
+    }
+
+    /// The same registry, served by an instance that has two transfers at a time, and gives up downloads that stall.
+    pub(crate) async fn with_two_transfers(mut self, idle: Duration) -> Self {
+        let config = Config { transfers: 2, transfer_idle: idle, ..settings(&self.database, "1h") };
+        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        self.blobs = ArtifactsClient::new(channel);
         self._shutdown = shutdown;
         self
     }

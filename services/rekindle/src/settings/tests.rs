@@ -185,6 +185,8 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("registry.reap_every", "0s"),
     ("registry.readers", "0"),
     ("registry.bundles", "0"),
+    ("registry.transfers", "0"),
+    ("registry.transfer_idle", "0s"),
     ("registry.database.url", "mysql://host"),
     ("registry.database.max_connections", "0"),
     ("registry.limits.entries", "0"),
