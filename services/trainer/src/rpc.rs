@@ -31,6 +31,7 @@ impl Trainer for App {
             artifacts: &self.0.artifacts,
             registry: &registry,
             code_revision: CODE_REVISION,
+            training_bytes: self.0.config.training_bytes,
         };
         let run = submission.submit(job).await?;
         Ok(Response::new(SubmitJobResponse { run_id: run.to_string() }))

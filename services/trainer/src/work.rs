@@ -16,7 +16,7 @@ use rekindle_domain::{
     text,
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_training::{Epoch, Origin, TrainInput, train};
+use rekindle_training::{Epoch, Origin, TrainInput, train_unless_stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -138,7 +138,8 @@ impl Worker {
     }
 
     async fn bundle(&self, digest: &Digest) -> Result<Bundle, Error> {
-        Ok(Bundle::load(digest, |digest, at_most| async move { self.artifacts.get_at_most(&digest, at_most).await }).await?)
+        Ok(Bundle::load(digest, |digest, at_most| async move { self.artifacts.get_at_most(&digest, at_most).await })
+            .await?)
     }
 }
 
@@ -152,10 +153,11 @@ struct Rows {
 fn learn(rows: &Rows, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
     let table = before(read_parquet(rows.parquet.clone())?, rows.time_column.as_deref(), work.until)?;
     let input = TrainInput { table: &table, time_column: rows.time_column.as_deref(), recipe: &work.recipe };
-    let bundle = train(&input, origin, |epoch| {
+    let observe = |epoch: &Epoch| {
         link.log(epoch_points(epoch));
-        if link.should_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+        ControlFlow::Continue(())
+    };
+    let bundle = train_unless_stopped(&input, origin, observe, &|| link.should_stop())?;
     link.log(best_points(&bundle));
     Ok(bundle)
 }

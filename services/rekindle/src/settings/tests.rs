@@ -187,6 +187,7 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("registry.bundles", "0"),
     ("registry.transfers", "0"),
     ("registry.transfer_idle", "0s"),
+    ("trainer.training_bytes", "0"),
     ("registry.database.url", "mysql://host"),
     ("registry.database.max_connections", "0"),
     ("registry.limits.entries", "0"),
