@@ -143,7 +143,8 @@ async fn version_that_does_not_warm_up(clients: &Clients, like: u32) -> u32 {
     let registry = clients.registry();
     let selector = VersionSelector::Number(like);
     let version = registry.model_version(&scenario::model(), &selector).await.expect("registered");
-    let fetch = |digest: Digest| async move { Ok::<Bytes, std::io::Error>(scenario::download(clients, digest).await) };
+    let fetch =
+        |digest: Digest, _| async move { Ok::<Bytes, std::io::Error>(scenario::download(clients, digest).await) };
     let bundle = Bundle::load(&version.bundle, fetch).await.expect("intact");
     let mut blobs = bundle.blobs.clone();
     let weights = blobs.get_mut("weights").expect("weights");

@@ -80,6 +80,19 @@ impl Artifacts {
         self.read_verified(&self.blob_key(digest)?, digest).await
     }
 
+    /// The bytes of a blob that has at most this many; a larger one is not read.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] for a larger one, and those of [`get`](Self::get).
+    pub async fn get_at_most(&self, digest: &Digest, bytes: u64) -> Result<Bytes, Error> {
+        let key = self.blob_key(digest)?;
+        let found = self.store.head(&key).await.map_err(|source| Error::store("look up", &key, source))?;
+        if found.size > bytes {
+            return Err(Error::Unexpected { key: key.to_string(), size: found.size, at_most: bytes });
+        }
+        self.read_verified(&key, digest).await
+    }
+
     /// Whether a blob exists; its bytes are not verified.
     pub async fn contains(&self, digest: &Digest) -> Result<bool, Error> {
         let key = self.blob_key(digest)?;

@@ -41,6 +41,16 @@ pub enum Error {
         /// The configured limit in bytes.
         limit: u64,
     },
+    /// More bytes than the caller of [`Artifacts::get_at_most`](crate::Artifacts::get_at_most) expects.
+    #[error("{key} has {size} bytes, expected at most {at_most}")]
+    Unexpected {
+        /// The object's key.
+        key: String,
+        /// The size in bytes.
+        size: u64,
+        /// The largest expected size in bytes.
+        at_most: u64,
+    },
     /// A key that is not a plain relative path, or that is reserved.
     #[error("invalid object key {key:?}: {reason}")]
     InvalidKey {

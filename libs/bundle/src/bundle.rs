@@ -1,17 +1,28 @@
 //! A model bundle in memory: the manifest and the blobs that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use rekindle_domain::Digest;
+use rekindle_domain::{ColumnKind, Digest};
 
 use crate::{
-    Error, Manifest, Reference,
-    manifest::{BlobRef, CARD, MANIFEST, PROFILE},
+    Error, Manifest, Model, Output, Reference,
+    manifest::{BlobRef, CARD, MANIFEST, PIPELINE, PROFILE},
 };
 
 /// Maximum total size of a bundle's blobs, in bytes. Larger bundles are refused before their blobs are fetched.
 pub const MAX_BUNDLE_BYTES: u64 = 1 << 30;
+/// Maximum size of a manifest, in bytes.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// Maximum size of the blob of a role, in bytes: of those that take many times more memory once they are parsed.
+fn max_bytes(role: &str) -> u64 {
+    match role {
+        PIPELINE | PROFILE => 64 << 20,
+        CARD => 1 << 20,
+        _ => MAX_BUNDLE_BYTES,
+    }
+}
 
 /// A manifest and all of its blobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,22 +58,23 @@ impl Bundle {
         Ok(parts)
     }
 
-    /// Fetches a bundle by digest and verifies every blob.
+    /// Fetches a bundle by digest and verifies every blob. `fetch` is told the digest of a blob and the bytes that it may have at most;
+    /// it need not read one that has more.
     ///
     /// # Errors
     /// [`Error::Fetch`] if `fetch` fails, [`Error::Corrupt`] if a blob does not match its digest, [`Error::Invalid`] if
     /// intact blobs do not form a bundle.
     pub async fn load<F, R, E>(digest: &Digest, fetch: F) -> Result<Self, Error>
     where
-        F: Fn(Digest) -> R,
+        F: Fn(Digest, u64) -> R,
         R: Future<Output = Result<Bytes, E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let manifest = Manifest::from_bytes(&fetch_verified(*digest, &fetch).await?)?;
+        let manifest = Manifest::from_bytes(&fetch_verified(*digest, MAX_MANIFEST_BYTES, &fetch).await?)?;
         check_blobs(&manifest)?;
         let mut blobs = BTreeMap::new();
         for (role, reference) in &manifest.blobs {
-            let bytes = fetch_verified(reference.digest, &fetch).await?;
+            let bytes = fetch_verified(reference.digest, reference.size, &fetch).await?;
             if bytes.len() as u64 != reference.size {
                 let problem = format!("blob {role} has {} bytes, expected {}", bytes.len(), reference.size);
                 return Err(Error::invalid(MANIFEST, problem));
@@ -70,6 +82,22 @@ impl Bundle {
             blobs.insert(role.clone(), bytes);
         }
         Ok(Self { manifest, blobs })
+    }
+
+    /// Checks every part of the bundle, and that the parts fit each other: that a replica can load it. Whether its predictions are finite
+    /// only the replica finds out, which warms it up.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first part that is not valid.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.card()?;
+        let (model, reference) = (Model::from_bundle(self)?, self.reference()?);
+        check_signature(&self.manifest)?;
+        check_reference(&self.manifest, &reference)?;
+        let typed = model.predict_default();
+        typed
+            .map(drop)
+            .map_err(|error| Error::invalid(MANIFEST, format!("its signature does not fit the pipeline: {error}")))
     }
 
     /// The blob of a role that the backend requires.
@@ -88,13 +116,13 @@ impl Bundle {
     }
 }
 
-async fn fetch_verified<F, R, E>(digest: Digest, fetch: &F) -> Result<Bytes, Error>
+async fn fetch_verified<F, R, E>(digest: Digest, at_most: u64, fetch: &F) -> Result<Bytes, Error>
 where
-    F: Fn(Digest) -> R,
+    F: Fn(Digest, u64) -> R,
     R: Future<Output = Result<Bytes, E>>,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let bytes = fetch(digest).await.map_err(|error| Error::Fetch { digest, source: error.into() })?;
+    let bytes = fetch(digest, at_most).await.map_err(|error| Error::Fetch { digest, source: error.into() })?;
     let got = Digest::of(&bytes);
     if got == digest { Ok(bytes) } else { Err(Error::Corrupt { expected: digest, got }) }
 }
@@ -107,9 +135,43 @@ fn check_blobs(manifest: &Manifest) -> Result<(), Error> {
     if let Some(absent) = roles.iter().find(|&&role| !manifest.blobs.contains_key(role)) {
         return Err(Error::invalid(MANIFEST, format!("blob {absent} is missing")));
     }
+    for (role, blob) in &manifest.blobs {
+        let (size, limit) = (blob.size, max_bytes(role));
+        if size > limit {
+            return Err(Error::invalid(MANIFEST, format!("blob {role} has {size} bytes, at most {limit} allowed")));
+        }
+    }
     let total = manifest.blobs.values().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
     if total > MAX_BUNDLE_BYTES {
         return Err(Error::invalid(MANIFEST, format!("blobs have {total} bytes, at most {MAX_BUNDLE_BYTES} allowed")));
     }
     Ok(())
+}
+
+/// The outputs follow from the task, and the inputs have a name each.
+fn check_signature(manifest: &Manifest) -> Result<(), Error> {
+    let signature = &manifest.signature;
+    let classes = manifest.classes.as_ref().map_or(0, Vec::len);
+    if signature.outputs != Output::of_task(manifest.task, classes) {
+        return Err(Error::invalid(MANIFEST, format!("signature.outputs are not those of {:?}", manifest.task)));
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = signature.inputs.iter().find(|input| !names.insert(input.name.as_str())) {
+        return Err(Error::invalid(MANIFEST, format!("signature.inputs has {:?} twice", twice.name)));
+    }
+    match &signature.time_input {
+        Some(time) if !names.contains(time.as_str()) => {
+            Err(Error::invalid(MANIFEST, format!("signature.time_input is {time:?}, which is no input")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every feature that drift is measured of has a profile.
+fn check_reference(manifest: &Manifest, reference: &Reference) -> Result<(), Error> {
+    let mut profiled = manifest.signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp);
+    match profiled.find(|input| reference.feature(&input.name).is_none()) {
+        Some(without) => Err(Error::invalid(PROFILE, format!("it has no profile of the input {:?}", without.name))),
+        None => Ok(()),
+    }
 }

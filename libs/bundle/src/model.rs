@@ -67,6 +67,17 @@ impl Model {
 
     /// Predicts one row of default values, so that the first request finds warm caches.
     pub fn warm_up(&self) -> Result<(), Error> {
+        let prediction = self.predict_default()?;
+        let (_, scores) = prediction.scores();
+        if scores.iter().all(|score| score.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::invalid(WEIGHTS, "the warm-up prediction is not finite"))
+        }
+    }
+
+    /// Predicts one row of default values.
+    pub(crate) fn predict_default(&self) -> Result<Prediction, Error> {
         let inputs = &self.manifest.signature.inputs;
         let fields: Vec<Field> =
             inputs.iter().map(|input| Field::new(&input.name, input.arrow_type(), input.nullable)).collect();
@@ -74,13 +85,7 @@ impl Model {
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
             .map_err(|error| Error::invalid("signature", error))?;
-        let prediction = self.predict(&batch)?;
-        let (_, scores) = prediction.scores();
-        if scores.iter().all(|score| score.is_finite()) {
-            Ok(())
-        } else {
-            Err(Error::invalid(WEIGHTS, "the warm-up prediction is not finite"))
-        }
+        self.predict(&batch)
     }
 
     /// The labels of rows that have the target column.

@@ -95,7 +95,7 @@ fn stored(bundle: &Bundle) -> BTreeMap<Digest, Bytes> {
 }
 
 async fn load(digest: Digest, store: &BTreeMap<Digest, Bytes>) -> Result<Bundle, Error> {
-    Bundle::load(&digest, |digest| ready(store.get(&digest).cloned().ok_or_else(|| format!("no {digest}")))).await
+    Bundle::load(&digest, |digest, _| ready(store.get(&digest).cloned().ok_or_else(|| format!("no {digest}")))).await
 }
 
 /// The message of the manifest's refusal after `edit` of its JSON.

@@ -17,7 +17,7 @@ const REGRESSION: &str = "sha256:fd9e6a38509860e5e474e7a6aaa897554995b791eff0606
 
 async fn recorded(digest: &str) -> Bundle {
     let (fixture, digest) = (Fixture::of("0.1.0"), digest.parse::<Digest>().expect("a digest"));
-    let fetch = async |digest: Digest| {
+    let fetch = async |digest: Digest, _| {
         let text = digest.to_string();
         let hex = text.strip_prefix("sha256:").expect("the only algorithm");
         Ok::<_, io::Error>(Bytes::from(fixture.read(format!("objects/blobs/sha256/{}/{hex}", &hex[..2]))))

@@ -64,6 +64,7 @@ pub mod rollout;
 pub mod routes;
 pub mod run;
 pub mod schema;
+pub mod text;
 pub mod traffic;
 pub mod validation;
 pub mod watch;

@@ -25,10 +25,10 @@ pub enum Error {
         /// Minimum number of rows.
         needed: usize,
     },
-    /// The observer stopped training.
+    /// The caller stopped training.
     #[error("training was stopped after epoch {epoch}")]
     Stopped {
-        /// The last completed epoch, from 1.
+        /// The last completed epoch of the network in training, from 1; 0 if none is.
         epoch: u32,
     },
     /// The loss became infinite or undefined.

@@ -11,7 +11,7 @@ use rekindle_domain::ColumnKind;
 use crate::Error;
 
 /// Maximum size of a vocabulary; the most frequent values are kept.
-const MAX_VALUES: usize = 20_000;
+pub(crate) const MAX_VALUES: usize = 20_000;
 
 /// Fits the encoding of one column on the `training` rows.
 pub(crate) fn fit(name: &str, kind: ColumnKind, cells: &Cells<'_>, training: Range<usize>) -> Result<Encoding, Error> {

@@ -71,17 +71,26 @@ impl Learner {
         Self { task, dropout, batch_size, learning_rate, device, weights, optimizer, random }
     }
 
-    /// One pass over the rows in `order`, which is shuffled first. Returns the mean training loss of a row. An error ends
-    /// training: the weights of an incomplete step are dropped.
-    pub(crate) fn epoch(mut self, rows: &Encoded, labels: &Labels, order: &mut [usize]) -> Result<(Self, f64), Error> {
+    /// One pass over the rows in `order`, which is shuffled first. Returns the mean training loss of a row; `None` if `should_stop`
+    /// between two steps. An error ends training: the weights of an incomplete step are dropped.
+    pub(crate) fn epoch(
+        mut self,
+        rows: &Encoded,
+        labels: &Labels,
+        order: &mut [usize],
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Option<(Self, f64)>, Error> {
         order.shuffle(&mut self.random);
         let mut total = 0.0;
         for batch in order.chunks(self.batch_size) {
+            if should_stop() {
+                return Ok(None);
+            }
             let loss;
             (self, loss) = self.step(rows, labels, batch)?;
             total += loss * batch.len() as f64;
         }
-        Ok((self, total / order.len() as f64))
+        Ok(Some((self, total / order.len() as f64)))
     }
 
     fn step(mut self, rows: &Encoded, labels: &Labels, batch: &[usize]) -> Result<(Self, f64), Error> {
@@ -228,7 +237,7 @@ mod tests {
         let learner = Learner::new(&recipe, Task::Multiclass, &shape, &[0.0, 0.1, 0.2]);
         let labels = Labels::Classes((0..40).map(|i| i % 3).collect());
         let mut order: Vec<usize> = (0..40).collect();
-        let (learner, _) = learner.epoch(&rows, &labels, &mut order).expect("trains");
+        let (learner, _) = learner.epoch(&rows, &labels, &mut order, &|| false).expect("trains").expect("to the end");
         (learner, rows)
     }
 

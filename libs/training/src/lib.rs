@@ -15,10 +15,12 @@ mod error;
 mod fit;
 mod goal;
 mod learner;
+mod memory;
 mod prepare;
 mod seal;
 mod session;
 mod train;
 
 pub use error::Error;
-pub use train::{Epoch, Origin, TrainInput, train};
+pub use memory::{RowsSize, TrainingMemory};
+pub use train::{Epoch, Origin, TrainInput, train, train_unless_stopped};

@@ -32,10 +32,11 @@ impl<'a> Session<'a> {
         Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale }
     }
 
-    /// One pass over the rows; returns the mean training loss of a row. An error ends the session.
-    pub(crate) fn epoch(mut self) -> Result<(Self, f64), Error> {
+    /// One pass over the rows; returns the mean training loss of a row. An error ends the session: [`Error::Stopped`] if `should_stop`.
+    pub(crate) fn epoch(mut self, epoch: u32, should_stop: &dyn Fn() -> bool) -> Result<(Self, f64), Error> {
+        let passed = self.learner.epoch(&self.fold.rows, &self.labels, &mut self.order, should_stop)?;
         let loss;
-        (self.learner, loss) = self.learner.epoch(&self.fold.rows, &self.labels, &mut self.order)?;
+        (self.learner, loss) = passed.ok_or(Error::Stopped { epoch: epoch - 1 })?;
         Ok((self, loss))
     }
 

@@ -66,12 +66,25 @@ pub struct Epoch {
 pub fn train(
     input: &TrainInput<'_>,
     origin: &Origin,
+    observe: impl FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<Bundle, Error> {
+    train_unless_stopped(input, origin, observe, &|| false)
+}
+
+/// Trains a model as [`train`] does, unless `should_stop`: it is asked before every step of the optimizer.
+///
+/// # Errors
+/// As [`train`], and [`Error::Stopped`] once `should_stop`.
+pub fn train_unless_stopped(
+    input: &TrainInput<'_>,
+    origin: &Origin,
     mut observe: impl FnMut(&Epoch) -> ControlFlow<()>,
+    should_stop: &dyn Fn() -> bool,
 ) -> Result<Bundle, Error> {
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
-    let validated = train_with_early_stopping(&prepared, input.recipe, &mut observe)?;
-    let served = train_on_all_rows(&prepared, input.recipe, validated.best_epoch)?;
+    let validated = train_with_early_stopping(&prepared, input.recipe, &mut observe, should_stop)?;
+    let served = train_on_all_rows(&prepared, input.recipe, validated.best_epoch, should_stop)?;
     seal::seal(input, origin, &prepared, &validated, &served)
 }
 
@@ -79,6 +92,7 @@ fn train_with_early_stopping(
     prepared: &Prepared,
     recipe: &Recipe,
     observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
+    should_stop: &dyn Fn() -> bool,
 ) -> Result<Validated, Error> {
     let Optimizer { max_epochs, patience, .. } = *recipe.model.optimizer();
     let task = prepared.goal.task;
@@ -88,7 +102,7 @@ fn train_with_early_stopping(
     let mut best: Option<(f64, Validated)> = None;
     for epoch in 1..=max_epochs {
         let train_loss;
-        (session, train_loss) = session.epoch()?;
+        (session, train_loss) = session.epoch(epoch, should_stop)?;
         let prediction = prepared.predict(&session.network()?, &rows);
         let loss = mean(&score::losses(task, &prediction, &labels)?);
         if !(train_loss.is_finite() && loss.is_finite()) {
@@ -111,12 +125,17 @@ fn train_with_early_stopping(
     best.map(|(_, validated)| validated).ok_or(Error::Diverged { epoch: 0 })
 }
 
-fn train_on_all_rows(prepared: &Prepared, recipe: &Recipe, epochs: u32) -> Result<Served, Error> {
+fn train_on_all_rows(
+    prepared: &Prepared,
+    recipe: &Recipe,
+    epochs: u32,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Served, Error> {
     let fold = prepared.fold(prepared.table.rows())?;
     let mut session = Session::new(prepared, recipe, &fold);
     for epoch in 1..=epochs {
         let train_loss;
-        (session, train_loss) = session.epoch()?;
+        (session, train_loss) = session.epoch(epoch, should_stop)?;
         if !train_loss.is_finite() {
             return Err(Error::Diverged { epoch });
         }

@@ -32,7 +32,7 @@ pub(crate) struct Loader {
 impl Loader {
     /// The version, warmed up. Fails if a blob is not available or is corrupt, or if the bundle does not predict.
     pub(crate) async fn load(&self, model: &ModelName, version: VersionRef) -> Result<Arc<LoadedVersion>, Error> {
-        let bundle = Bundle::load(&version.bundle, |digest| self.fetch(digest))
+        let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
         let (model, replica) = (model.clone(), self.replica.clone());

@@ -2,6 +2,7 @@
 
 mod outcomes;
 
+use futures::TryFutureExt as _;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName, PredictionId, Watch, event_time,
@@ -17,11 +18,11 @@ use rekindle_store::{
     page::{self, Page},
 };
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     App, Error, export,
     lookup::{self, LogPosition},
+    report::Report,
     store::{chunks, logs, outcome_checks, pending_outcomes, reports, watches},
     window::Timing,
 };
@@ -155,17 +156,12 @@ impl Monitor for App {
     ) -> Result<Response<proto::ListReportsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let model = model(&call, &request.model)?;
-        let cursor = |after: &str| {
-            let (until, id) = after.split_once('/')?;
-            Some((until.parse::<i64>().ok()?, id.parse::<Uuid>().ok()?))
-        };
-        let (page, after) = paged(request.page_size, &request.page_token, cursor)?;
-        let found = reports::list(&self.0.db, &model, after, page.fetch()).await.map_err(Error::from)?;
-        let (found, next_page_token) = page.cut(found, |report| {
-            let (until, id) = reports::cursor(report);
-            format!("{until}/{id}")
-        });
-        let reports = found.iter().map(|report| wire::report::to_wire(&report.content)).collect();
+        let position = |after: &str| after.parse::<reports::Cursor>().ok();
+        let (page, after) = paged(request.page_size, &request.page_token, position)?;
+        let (db, model) = (&self.0.db, &model);
+        let fetch = |after, limit| reports::list(db, model, after, limit).map_err(Error::from);
+        let to_wire = |report: &Report| wire::report::to_wire(&report.content);
+        let (reports, next_page_token) = page.fill(after, fetch, reports::cursor, to_wire).await?;
         Ok(Response::new(proto::ListReportsResponse { reports, next_page_token }))
     }
 
@@ -190,8 +186,8 @@ impl Monitor for App {
         let (page, before) = paged(request.page_size, &request.page_token, position)?;
         let limit = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
         let found = lookup::latest(&self.0.db, &self.0.artifacts, &model, before, limit).await?;
-        let (found, next_page_token) = page.cut(found, |(position, _)| position.to_string());
-        let predictions = found.iter().map(|(_, row)| wire::prediction_log::to_wire(row)).collect();
+        let key = |(position, _): &(LogPosition, _)| position.to_string();
+        let (predictions, next_page_token) = page.cut(found, key, |(_, row)| wire::prediction_log::to_wire(row));
         Ok(Response::new(proto::ListPredictionsResponse { predictions, next_page_token }))
     }
 

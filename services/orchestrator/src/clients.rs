@@ -13,6 +13,7 @@ use rekindle_domain::{
     model_version::{Approval, ModelVersion, VersionSelector},
     prediction_log::{ExportRequest, LabelledExport},
     run::Run,
+    text,
 };
 use rekindle_store::{Fence, in_transaction};
 use sea_orm::DatabaseConnection;
@@ -44,7 +45,7 @@ pub(crate) struct Calls {
     principal: Principal,
 }
 
-/// Who points an alias, and why.
+/// Who changes a record of another service, and why. The reason is cut to what that service takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Author<'a> {
     pub principal: &'a Principal,
@@ -139,7 +140,7 @@ impl Calls {
             alias,
             version,
             expected_revision: present.map_or(0, |alias| alias.revision),
-            why: author.why.to_owned(),
+            why: text::reason(author.why),
         };
         lease.check().await?;
         self.acting_as(author.principal).registry().set_alias(&target).await?;
@@ -162,7 +163,7 @@ impl Calls {
             model: model.clone(),
             version,
             approval,
-            why: author.why.to_owned(),
+            why: text::reason(author.why),
             expected_revision: present.revision,
         };
         self.acting_as(author.principal).registry().review(&review).await?;
@@ -192,7 +193,7 @@ impl Calls {
 
     /// Ends a job. A job that has ended, or does not exist, counts as cancelled.
     pub(crate) async fn cancel_job(&self, id: RunId, why: &str) -> Result<(), Error> {
-        match self.trainer().cancel(id, why).await {
+        match self.trainer().cancel(id, &text::reason(why)).await {
             Err(error) if !matches!(error.code(), Code::NotFound | Code::FailedPrecondition) => Err(error.into()),
             _ => Ok(()),
         }

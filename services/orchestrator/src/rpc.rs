@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
 use rekindle_client::wire::{deployment, field, policy as policy_wire, replica, workflow as workflow_wire};
-use rekindle_domain::{ModelName, WorkflowId};
+use rekindle_domain::{ModelName, WorkflowId, text};
 use rekindle_proto::orchestrator::{
     ApproveWorkflowRequest, ChangeWorkflowRequest, DeployRequest, Deployment, GetDeploymentRequest, GetPolicyRequest,
     GetWorkflowRequest, ListDeploymentsRequest, ListDeploymentsResponse, ListReplicasRequest, ListReplicasResponse,
@@ -21,6 +21,7 @@ use crate::{
     Error,
     core::Core,
     deploy::{self, Deploy, Rollback},
+    deployment::Record,
     manage, policy, store, watch, workflow,
 };
 
@@ -43,6 +44,12 @@ fn model(call: &Call, text: &str) -> Result<ModelName, Error> {
 
 fn id(text: &str) -> Result<WorkflowId, Error> {
     Ok(field::parse("id", text)?)
+}
+
+/// The reason that a caller gives. It passes to the registry and the trainer, which check it alike.
+fn why(text: String) -> Result<String, Error> {
+    text::check_reason(&text).map_err(|error| Error::invalid("why", error))?;
+    Ok(text)
 }
 
 fn page(size: u32, token: &str) -> Result<page::Page, Error> {
@@ -81,7 +88,7 @@ impl Orchestrator for Rpc {
         let (call, request) = Call::open(request)?;
         let intent = Intent::of("StartWorkflow", &call.namespace, &request.idempotency_key, &request)?;
         let model = model(&call, &request.model)?;
-        let workflow = manage::start(&self.core, &call, intent, model, request.why).await?;
+        let workflow = manage::start(&self.core, &call, intent, model, why(request.why)?).await?;
         self.answer(&workflow).await
     }
 
@@ -100,12 +107,11 @@ impl Orchestrator for Rpc {
         let model = call.optional_name("model", &request.model).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
         let rows = store::workflows::list(&self.core.db, &call.namespace, model.as_ref(), &page).await?;
-        let (rows, next_page_token) = page.cut(rows, |workflow| workflow.id.to_string());
-        let mut workflows = Vec::with_capacity(rows.len());
+        let mut found = Vec::with_capacity(rows.len());
         for workflow in &rows {
-            let steps = store::workflows::steps(&self.core.db, workflow.id).await?;
-            workflows.push(workflow_wire::to_wire(&workflow.status(steps)));
+            found.push(workflow.status(store::workflows::steps(&self.core.db, workflow.id).await?));
         }
+        let (workflows, next_page_token) = page.cut(found, |workflow| workflow.id.to_string(), workflow_wire::to_wire);
         Ok(Response::new(ListWorkflowsResponse { workflows, next_page_token }))
     }
 
@@ -124,26 +130,26 @@ impl Orchestrator for Rpc {
 
     async fn pause_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let (call, request) = Call::open(request)?;
-        let workflow = manage::pause(&self.core, &call, id(&request.id)?, &request.why).await?;
+        let workflow = manage::pause(&self.core, &call, id(&request.id)?, &why(request.why)?).await?;
         self.answer(&workflow).await
     }
 
     async fn resume_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let (call, request) = Call::open(request)?;
-        let workflow = manage::resume(&self.core, &call, id(&request.id)?, &request.why).await?;
+        let workflow = manage::resume(&self.core, &call, id(&request.id)?, &why(request.why)?).await?;
         self.answer(&workflow).await
     }
 
     async fn cancel_workflow(&self, request: Request<ChangeWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let (call, request) = Call::open(request)?;
-        let workflow = manage::cancel(&self.core, &call, id(&request.id)?, &request.why).await?;
+        let workflow = manage::cancel(&self.core, &call, id(&request.id)?, &why(request.why)?).await?;
         self.answer(&workflow).await
     }
 
     async fn approve_workflow(&self, request: Request<ApproveWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let (call, request) = Call::open(request)?;
         let decision = workflow_wire::decision_from_wire("decision", request.decision).map_err(Error::from)?;
-        let workflow = manage::decide(&self.core, &call, id(&request.id)?, decision, request.why).await?;
+        let workflow = manage::decide(&self.core, &call, id(&request.id)?, decision, why(request.why)?).await?;
         self.answer(&workflow).await
     }
 
@@ -157,7 +163,7 @@ impl Orchestrator for Rpc {
             model: model(&call, &request.model)?,
             version: request.version,
             expected_revision: request.expected_revision,
-            why: request.why,
+            why: why(request.why)?,
         };
         let record = deploy::deploy(&self.core, &call, intent, deploy).await?;
         Ok(Response::new(deployment::to_wire(&record.status())))
@@ -166,7 +172,7 @@ impl Orchestrator for Rpc {
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
         let (call, request) = Call::open(request)?;
         let intent = Intent::of("Rollback", &call.namespace, &request.idempotency_key, &request)?;
-        let rollback = Rollback { model: model(&call, &request.model)?, why: request.why };
+        let rollback = Rollback { model: model(&call, &request.model)?, why: why(request.why)? };
         let record = deploy::rollback(&self.core, &call, intent, rollback).await?;
         Ok(Response::new(deployment::to_wire(&record.status())))
     }
@@ -186,8 +192,8 @@ impl Orchestrator for Rpc {
         let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
         let rows = store::deployments::list(&self.core.db, &call.namespace, &page).await?;
-        let (rows, next_page_token) = page.cut(rows, |record| record.deployment.model.to_string());
-        let deployments = rows.iter().map(|record| deployment::to_wire(&record.status())).collect();
+        let name = |record: &Record| record.deployment.model.to_string();
+        let (deployments, next_page_token) = page.cut(rows, name, |record| deployment::to_wire(&record.status()));
         Ok(Response::new(ListDeploymentsResponse { deployments, next_page_token }))
     }
 
@@ -201,10 +207,7 @@ impl Orchestrator for Rpc {
         let after = |id: &str| page.after.as_deref().is_none_or(|after| id > after);
         let size = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
         let rows = live.into_iter().filter(|state| after(state.replica.as_str())).take(size).collect();
-        let (rows, next_page_token) = page.cut(rows, |state| state.replica.to_string());
-        Ok(Response::new(ListReplicasResponse {
-            replicas: rows.iter().map(replica::to_wire).collect(),
-            next_page_token,
-        }))
+        let (replicas, next_page_token) = page.cut(rows, |state| state.replica.to_string(), replica::to_wire);
+        Ok(Response::new(ListReplicasResponse { replicas, next_page_token }))
     }
 }

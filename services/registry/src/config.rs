@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use rekindle_domain::{
-    event,
+    event, text,
     validation::{Checks, Violations},
 };
 use serde::Deserialize;
@@ -30,6 +30,13 @@ pub struct Config {
     pub reap_every: Duration,
     /// Dataset registrations that read their files at the same time.
     pub readers: usize,
+    /// Model registrations that read their bundle at the same time.
+    pub bundles: usize,
+    /// Uploads and downloads at the same time.
+    pub transfers: usize,
+    /// Time without progress of a client after which a download ends.
+    #[serde(with = "humantime_serde")]
+    pub transfer_idle: Duration,
     /// Folder for temporary files of dataset registrations; empty: the system's.
     pub scratch: String,
     /// The registry's database.
@@ -60,7 +67,7 @@ pub struct Limits {
     pub rows: usize,
     /// Columns of one dataset version.
     pub columns: usize,
-    /// Bytes of the values of one dataset version, and of each of its CSV files.
+    /// Bytes of the values of one dataset version, of its files together, and of the text of each of its CSV files.
     pub bytes: usize,
 }
 
@@ -94,6 +101,9 @@ impl Config {
         checks.positive("running_lease", self.running_lease);
         checks.positive("reap_every", self.reap_every);
         checks.at_least("readers", self.readers, 1);
+        checks.at_least("bundles", self.bundles, 1);
+        checks.at_least("transfers", self.transfers, 1);
+        checks.positive("transfer_idle", self.transfer_idle);
         checks.nested("database", self.database.validate());
         checks.nested("limits", self.limits.validate());
         checks.finish()
@@ -105,7 +115,8 @@ impl Limits {
         let mut checks = Checks::new();
         checks.at_least("entries", self.entries, 1);
         checks.at_least("name_chars", self.name_chars, 1);
-        checks.at_least("text_chars", self.text_chars, 1);
+        // What services compose fits.
+        checks.at_least("text_chars", self.text_chars, text::REASON_CHARS);
         checks.require(
             (1..=EVENT_BYTES).contains(&self.texts_bytes),
             "texts_bytes",

@@ -8,7 +8,7 @@ mod import;
 use rekindle_artifacts::Artifacts;
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    DatasetName, Digest,
+    DatasetName, Digest, Namespace,
     dataset::{DatasetRegistration, DatasetVersion},
 };
 use rekindle_service::{Call, Intent};
@@ -89,6 +89,16 @@ pub(crate) async fn get(
         Some(version) => Error::not_found("dataset version", format!("{name}/{version}")),
         None => Error::not_found("dataset", name),
     })
+}
+
+/// The latest version of each dataset of a namespace, by name after one, at most `limit`.
+pub(crate) async fn latest_of_each(
+    db: &DatabaseConnection,
+    namespace: &Namespace,
+    after: Option<String>,
+    limit: u64,
+) -> Result<Vec<DatasetVersion>, Error> {
+    Ok(store::datasets::latest_of_each(db, namespace, after.as_deref(), limit).await?)
 }
 
 /// The versions of one dataset before a version, newest first, at most `limit`.

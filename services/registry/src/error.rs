@@ -158,6 +158,9 @@ fn refused_bundle(digest: &Digest, source: rekindle_bundle::Error) -> Status {
                 let metadata = [("bundle_digest", digest.to_string()), ("blob", blob.to_string())];
                 RequestError::failed_precondition("BUNDLE_INCOMPLETE", message, metadata).into()
             }
+            Ok(oversized) if matches!(*oversized, rekindle_artifacts::Error::Unexpected { .. }) => {
+                RequestError::invalid("bundle_digest", oversized).into()
+            }
             Ok(other) => failed_blob(*other),
             Err(source) => {
                 fault("registry", &Error::Bundle { digest: *digest, source: E::Fetch { digest: blob, source } })

@@ -5,7 +5,7 @@
 //! Invariants:
 //! - a creating call has one effect however often it is repeated, by its idempotency key;
 //! - an alias and a review change only from the revision that the caller has read, and the history of aliases is kept;
-//! - a model version is READY only if every byte of its bundle was read and matches its digest;
+//! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it;
 //! - an event is published if and only if its change is committed;
 //! - a run whose lease expires ends as LOST.
 
@@ -28,6 +28,7 @@ use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use rekindle_service::Call;
 use sea_orm::DatabaseConnection;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use config::{Config, DEFAULTS, Limits};
@@ -43,6 +44,8 @@ struct State {
     bus: Bus,
     artifacts: Artifacts,
     importer: dataset::Importer,
+    bundles: model_version::Bundles,
+    transfers: Arc<Semaphore>,
     health: rekindle_store::DatabaseHealth,
 }
 
@@ -54,8 +57,10 @@ impl App {
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
         let scratch = config.scratch_folder()?;
         let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
+        let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles);
+        let transfers = Arc::new(Semaphore::new(config.transfers));
         let health = rekindle_store::DatabaseHealth::new();
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, health })))
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, transfers, health })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.

@@ -1,8 +1,10 @@
 //! Model versions: bundles that were read and verified, and their reviews.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_bundle::Bundle;
+use rekindle_bundle::{Bundle, Manifest};
 use rekindle_client::wire::event;
 use rekindle_domain::{
     Alias, Digest, ModelName, Namespace, RunId,
@@ -12,6 +14,7 @@ use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::{Error, alias, store};
 
@@ -49,10 +52,10 @@ struct Created {
     version: u32,
 }
 
-/// Creates the next version of a model, once per intent. Every blob of the bundle is read and verified first.
+/// Creates the next version of a model, once per intent. Every blob of the bundle is read, verified and parsed first.
 pub(crate) async fn register(
     db: &DatabaseConnection,
-    artifacts: &Artifacts,
+    bundles: &Bundles,
     call: Call,
     intent: Intent,
     registration: Registration,
@@ -60,7 +63,7 @@ pub(crate) async fn register(
     if let Some(created) = intent.earlier::<Created, Error>(db).await? {
         return get(db, &created.model, &VersionSelector::Number(created.version)).await;
     }
-    let verified = verify(artifacts, &registration, call.now).await?;
+    let verified = verify(bundles, &registration, call.now).await?;
     let created = in_transaction(db, async move |txn| {
         if let Some(created) = intent.earlier::<Created, Error>(txn).await? {
             return Ok::<_, Error>(created);
@@ -79,13 +82,43 @@ pub(crate) async fn register(
     get(db, &created.model, &VersionSelector::Number(created.version)).await
 }
 
-/// Reads the whole bundle; returns the version without a number.
-async fn verify(artifacts: &Artifacts, registration: &Registration, now: DateTime<Utc>) -> Result<Registered, Error> {
+/// The bundles of registrations. Few are in memory at the same time, however many registrations wait.
+#[derive(Debug)]
+pub(crate) struct Bundles {
+    artifacts: Artifacts,
+    permits: Arc<Semaphore>,
+}
+
+impl Bundles {
+    /// Reads at most `at_once` bundles at a time.
+    pub(crate) fn new(artifacts: Artifacts, at_once: usize) -> Self {
+        Self { artifacts, permits: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// Reads a whole bundle and checks that a replica can load it; returns its manifest.
+    async fn manifest(&self, digest: Digest) -> Result<Manifest, Error> {
+        let refused = |source| Error::Bundle { digest, source };
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let artifacts = &self.artifacts;
+        let fetch = |digest, at_most| async move { artifacts.get_at_most(&digest, at_most).await };
+        let bundle = Bundle::load(&digest, fetch).await.map_err(refused)?;
+        // The thread returns the permit after it has dropped the bundle, also if the caller goes away meanwhile.
+        let checked = tokio::task::spawn_blocking(move || {
+            let checked = bundle.validate();
+            let manifest = bundle.manifest;
+            drop((bundle.blobs, permit));
+            checked.map(|()| manifest)
+        });
+        checked.await?.map_err(refused)
+    }
+}
+
+/// Reads and checks the bundle; returns the version without a number.
+async fn verify(bundles: &Bundles, registration: &Registration, now: DateTime<Utc>) -> Result<Registered, Error> {
     let digest = registration.bundle;
-    let bundle = Bundle::load(&digest, |digest| async move { artifacts.get(&digest).await })
-        .await
-        .map_err(|source| Error::Bundle { digest, source })?;
-    let provenance = bundle.manifest.provenance;
+    let manifest = bundles.manifest(digest).await?;
+    let provenance = manifest.provenance;
     let run = match provenance.run_id.as_str() {
         "" => None,
         id => Some(
@@ -102,7 +135,7 @@ async fn verify(artifacts: &Artifacts, registration: &Registration, now: DateTim
         run,
         description: registration.description.clone(),
         review: Review { approval: Approval::Pending, by: String::new(), why: String::new(), at: None },
-        metrics: bundle.manifest.metrics,
+        metrics: manifest.metrics,
         aliases: Vec::new(),
         created_at: now,
         revision: 1,
@@ -167,10 +200,10 @@ pub(crate) async fn versions(
 pub(crate) async fn models(
     db: &DatabaseConnection,
     namespace: &Namespace,
-    after: Option<&str>,
+    after: Option<String>,
     limit: u64,
 ) -> Result<Vec<RegisteredModel>, Error> {
-    let latest = store::models::latest_of_each(db, namespace, after, limit).await?;
+    let latest = store::models::latest_of_each(db, namespace, after.as_deref(), limit).await?;
     let names: Vec<ModelName> = latest.iter().map(|registered| registered.version.model.clone()).collect();
     let aliases = store::aliases::of_models(db, &names).await?;
     let model = |latest: Registered| RegisteredModel {

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use chrono::SubsecRound as _;
 use rekindle_client::wire::field;
-use rekindle_domain::validation::{Checks, Violations};
+use rekindle_domain::{
+    text,
+    validation::{Checks, Violations},
+};
 use rekindle_proto::registry::{
     artifacts_server::ArtifactsServer, datasets_server::DatasetsServer, models_server::ModelsServer,
     runs_server::RunsServer,
@@ -90,6 +93,7 @@ impl<'a> Bounds<'a> {
     /// A text.
     fn text(&mut self, field: &str, text: &str) {
         self.at_most(field, text.chars().count(), ("text_chars", self.limits.text_chars));
+        self.without_nul(field, text);
     }
 
     /// The name of a param, a tag, an output or a metric.
@@ -98,6 +102,14 @@ impl<'a> Bounds<'a> {
             self.checks.violation(field, "has an empty name");
         }
         self.at_most(field, name.chars().count(), ("name_chars", self.limits.name_chars));
+        self.without_nul(field, name);
+    }
+
+    /// A character that PostgreSQL does not keep.
+    fn without_nul(&mut self, field: &str, text: &str) {
+        if text.contains('\0') {
+            self.checks.violation(field, text::InvalidText::Nul);
+        }
     }
 
     /// Texts by name.

@@ -1,6 +1,9 @@
 //! Runs: created, reported on under a lease, and lost when the lease expires.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
@@ -204,20 +207,48 @@ fn stale(run: &Run) -> Error {
     RequestError::StaleRevision { resource, expected: run.revision, actual: run.revision + 1 }.into()
 }
 
-/// Appends points to the metrics of a run.
+/// Appends points to the metrics of a run, which has at most `names` metrics.
 pub(crate) async fn log_metrics(
     db: &DatabaseConnection,
     id: RunId,
     metrics: Vec<Metric>,
+    names: usize,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     in_transaction(db, async move |txn| {
         if store::runs::get(txn, id).await?.is_none() {
             return Err(Error::not_found("run", id));
         }
+        let given: BTreeSet<&str> = metrics.iter().map(|metric| metric.name.as_str()).collect();
+        check_names(txn, id, given, names).await?;
         Ok(store::runs::put_metrics(txn, id, &metrics, now).await?)
     })
     .await
+}
+
+/// Refuses names of metrics that the run does not have yet if it has too many with them.
+async fn check_names(
+    txn: &DatabaseTransaction,
+    id: RunId,
+    mut given: BTreeSet<&str>,
+    limit: usize,
+) -> Result<(), Error> {
+    // One look-up each: a run has few metrics, and may have very many points.
+    for name in given.clone().into_iter().take(limit) {
+        if store::runs::has_metric(txn, id, name).await? {
+            given.remove(name);
+        }
+    }
+    if given.is_empty() {
+        return Ok(());
+    }
+    let had = store::runs::metric_names(txn, id, limit as u64).await?.len();
+    let names = had + given.len();
+    if names <= limit {
+        return Ok(());
+    }
+    let problem = format!("gives the run {names} metrics or more: the limit registry.limits.entries is {limit}");
+    Err(Error::invalid("metrics", problem))
 }
 
 /// Names that the refusal of an unknown metric lists.

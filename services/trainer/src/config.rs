@@ -20,6 +20,8 @@ pub struct Config {
     pub instance: String,
     /// Concurrent jobs.
     pub workers: usize,
+    /// Bytes of memory of one training at most, as estimated when it is submitted.
+    pub training_bytes: u64,
     /// Time without progress after which a job is redelivered to another trainer.
     #[serde(with = "humantime_serde")]
     pub ack_wait: Duration,
@@ -39,6 +41,7 @@ impl Config {
         let mut checks = Checks::new();
         checks.parsed("instance", event::validate_instance(&self.instance));
         checks.at_least("workers", self.workers, 1);
+        checks.at_least("training_bytes", self.training_bytes, 1);
         for (field, interval) in [("ack_wait", self.ack_wait), ("report_every", self.report_every)] {
             let is_valid = interval >= SHORTEST_INTERVAL;
             checks.require(is_valid, field, format_duration(interval), "at least 10ms");

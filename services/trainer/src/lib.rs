@@ -7,7 +7,7 @@
 //! - a job is validated in full before it is enqueued;
 //! - a job has one effect, however often it is submitted or delivered: run, bundle and model version are keyed by its id and content;
 //! - a job is acknowledged only after its run has ended;
-//! - a run has heartbeats while it is worked on, and stops at the next epoch once a caller has ended it;
+//! - a run has heartbeats while it is worked on, and stops at the next step of its training once a caller has ended it;
 //! - training runs on threads of the lowest scheduling priority.
 
 mod config;

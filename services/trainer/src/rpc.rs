@@ -1,7 +1,7 @@
 //! The gRPC service: decode, call, encode.
 
 use rekindle_client::wire::{field, job};
-use rekindle_domain::RunId;
+use rekindle_domain::{RunId, text};
 use rekindle_proto::trainer::{
     CancelJobRequest, CancelJobResponse, SubmitJobRequest, SubmitJobResponse,
     trainer_server::{Trainer, TrainerServer},
@@ -31,6 +31,7 @@ impl Trainer for App {
             artifacts: &self.0.artifacts,
             registry: &registry,
             code_revision: CODE_REVISION,
+            training_bytes: self.0.config.training_bytes,
         };
         let run = submission.submit(job).await?;
         Ok(Response::new(SubmitJobResponse { run_id: run.to_string() }))
@@ -39,6 +40,7 @@ impl Trainer for App {
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<CancelJobResponse>, Status> {
         let (call, CancelJobRequest { job_id, why }) = Call::open(request)?;
         let run: RunId = field::parse("job_id", &job_id).map_err(Error::from)?;
+        text::check_reason(&why).map_err(|error| Error::invalid("why", error))?;
         let registry = Registry::new(&self.0.registry, &call.context.correlation_id);
         registry.report_killed(run, why).await?;
         tracing::info!(job = job_id, principal = %call.principal, "job cancelled");

@@ -6,13 +6,15 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, subject};
 use rekindle_client::wire;
 use rekindle_domain::{
-    Digest, RunId,
+    Digest, Recipe, RunId, Task,
     dataset::DatasetVersion,
     job::{Evaluate, Job, Train, Work},
     run::{Run, RunStatus},
+    text,
     validation::{Checks, Violations},
 };
 use rekindle_service::RequestError;
+use rekindle_training::{RowsSize, TrainingMemory};
 
 use crate::{
     Error,
@@ -31,6 +33,8 @@ pub(crate) struct JobSubmission<'a> {
     pub artifacts: &'a Artifacts,
     pub registry: &'a Registry,
     pub code_revision: &'a str,
+    /// Bytes of memory of a training at most, as estimated.
+    pub training_bytes: u64,
 }
 
 impl JobSubmission<'_> {
@@ -54,7 +58,7 @@ impl JobSubmission<'_> {
         let dataset = self.registry.dataset(&job.dataset).await?;
         job.dataset.version = Some(dataset.version);
         let checked = match &job.work {
-            Work::Train(train) => check_train(train, &dataset),
+            Work::Train(train) => check_train(train, &dataset, self.training_bytes),
             Work::Evaluate(evaluate) => self.check_evaluate(evaluate, &dataset).await?,
         };
         checked.map_err(|violations| violations.within(&format!("job.{}", job.work.kind())))?;
@@ -99,7 +103,7 @@ fn resume(run: &Run, mut job: Job, digest: &Digest) -> Result<Option<Job>, Error
     Ok(Some(job).filter(|_| run.status == RunStatus::Scheduled))
 }
 
-fn check_train(train: &Train, dataset: &DatasetVersion) -> Result<(), Violations> {
+fn check_train(train: &Train, dataset: &DatasetVersion, training_bytes: u64) -> Result<(), Violations> {
     let mut checks = Checks::new();
     let target = &train.recipe.target;
     if !has_column(dataset, target) {
@@ -110,11 +114,37 @@ fn check_train(train: &Train, dataset: &DatasetVersion) -> Result<(), Violations
     for (index, name) in ignored.filter(|(_, name)| !has_column(dataset, name)) {
         checks.violation(format!("recipe.ignore[{index}]"), not_a_column(name, dataset));
     }
+    // The registry would refuse it after the training.
+    checks.parsed("description", text::check_description(&train.description));
     if train.until.is_some() && dataset.time_column.is_none() {
         checks.violation("train_until", no_time_column(dataset));
     }
+    let memory = TrainingMemory::estimate(&train.recipe, &size(&train.recipe, dataset));
+    if memory.total() > training_bytes {
+        let limit = format!("the limit trainer.training_bytes is {training_bytes}");
+        checks.violation("recipe", format!("needs {memory}: {limit}; use smaller layers or batches, or fewer rows"));
+    }
     checks.finish()
 }
+
+/// What the dataset version tells of the rows that the recipe trains on.
+fn size(recipe: &Recipe, dataset: &DatasetVersion) -> RowsSize {
+    let summary = |name: &str| dataset.profile.iter().find(|summary| summary.name == name);
+    let features = dataset.columns.iter().filter(|column| !recipe.ignore.contains(&column.name));
+    let outputs = match recipe.task {
+        Some(Task::Binary | Task::Regression) => 1,
+        _ => summary(&recipe.target).map_or(1, |target| target.distinct.min(MAX_CLASSES)),
+    };
+    RowsSize {
+        rows: dataset.rows,
+        file_bytes: dataset.bytes,
+        columns: features.map(|column| (column.kind, summary(&column.name).map(|summary| summary.distinct))).collect(),
+        outputs,
+    }
+}
+
+/// Classes of a target at most: more are refused by the training.
+const MAX_CLASSES: u64 = 1000;
 
 fn has_column(dataset: &DatasetVersion, name: &str) -> bool {
     dataset.columns.iter().any(|column| column.name == name)
@@ -141,9 +171,15 @@ async fn enqueue(bus: &Bus, job: &Job) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use rekindle_domain::{ColumnKind, Recipe, dataset::Column};
+    use rekindle_domain::{
+        ColumnKind,
+        dataset::Column,
+        recipe::{MlpRecipe, ModelRecipe},
+    };
 
     use super::*;
+
+    const LIMIT: u64 = 1 << 30;
 
     fn flights() -> DatasetVersion {
         let column = |name: &str| Column {
@@ -175,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_target_that_is_not_a_column_is_refused_with_the_columns() {
-        check_train(&train("late"), &flights()).expect("a column");
-        let error = check_train(&train("lateness"), &flights()).expect_err("not a column").to_string();
+        check_train(&train("late"), &flights(), LIMIT).expect("a column");
+        let error = check_train(&train("lateness"), &flights(), LIMIT).expect_err("not a column").to_string();
         assert!(
             error.starts_with("recipe.target") && error.contains("flights/2") && error.contains("carrier"),
             "{error}"
@@ -189,18 +225,30 @@ mod tests {
             let recipe = Recipe { ignore: vec!["carrier".into(), name.into()], ..Recipe::for_target("late") };
             Train { recipe, ..train("late") }
         };
-        check_train(&ignoring("carrier"), &flights()).expect("a column");
-        let error = check_train(&ignoring("carier"), &flights()).expect_err("a typing error").to_string();
+        check_train(&ignoring("carrier"), &flights(), LIMIT).expect("a column");
+        let error = check_train(&ignoring("carier"), &flights(), LIMIT).expect_err("a typing error").to_string();
         assert!(error.starts_with("recipe.ignore[1]") && error.contains("\"carier\" is not a column"), "{error}");
         let assembled = DatasetVersion { parents: vec![Digest::of(b"base")], ..flights() };
-        check_train(&ignoring("flight"), &assembled).expect("its parents may have the column");
+        check_train(&ignoring("flight"), &assembled, LIMIT).expect("its parents may have the column");
+    }
+
+    #[test]
+    fn a_training_beyond_the_memory_is_refused_with_the_figures() {
+        let model = ModelRecipe::Mlp(MlpRecipe { hidden: vec![4096; 8], ..MlpRecipe::default() });
+        let large = Train { recipe: Recipe { model, ..Recipe::for_target("late") }, ..train("late") };
+        let error = check_train(&large, &flights(), LIMIT).expect_err("too large").to_string();
+        for part in ["recipe: needs some", "weights", "trainer.training_bytes is 1073741824"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let rows = DatasetVersion { rows: 1 << 32, ..flights() };
+        assert!(check_train(&train("late"), &rows, LIMIT).is_err(), "the rows alone take more");
     }
 
     #[test]
     fn a_time_bound_requires_a_time_column() {
         let bounded = Train { until: Some(DateTime::UNIX_EPOCH), ..train("late") };
-        assert!(check_train(&bounded, &flights()).is_err());
+        assert!(check_train(&bounded, &flights(), LIMIT).is_err());
         let timed = DatasetVersion { time_column: Some("timestamp".into()), ..flights() };
-        check_train(&bounded, &timed).expect("a time column");
+        check_train(&bounded, &timed, LIMIT).expect("a time column");
     }
 }

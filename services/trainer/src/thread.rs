@@ -7,7 +7,8 @@ use crate::Error;
 /// The lowest scheduling priority there is on Unix.
 const NICEST: i32 = 19;
 
-/// Runs `work` on a thread of its own at the lowest priority. The result is lost, and says so, if the thread panics.
+/// Runs `work` on a thread of its own at the lowest priority, and then returns the memory that it has freed to the system. The result is
+/// lost, and says so, if the thread panics.
 pub(crate) fn spawn<T: Send + 'static>(
     name: String,
     work: impl FnOnce() -> T + Send + 'static,
@@ -15,8 +16,10 @@ pub(crate) fn spawn<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     let body = move || {
         give_way();
+        let result = work();
+        return_memory();
         // The receiver is gone if the job was dropped; another worker then repeats the job.
-        let _ = sender.send(work());
+        let _ = sender.send(result);
     };
     std::thread::Builder::new().name(name).spawn(body).map_err(|error| Error::Thread(error.to_string()))?;
     Ok(receiver)
@@ -40,9 +43,30 @@ fn give_way() {
     tracing::debug!(NICEST, "this platform has no priority per thread");
 }
 
+/// Returns freed memory to the system. glibc keeps blocks of up to 32 MiB for the next allocation, however long it takes: the weights of a
+/// large network, several times over. Other allocators return memory by themselves.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "there is no other way to ask the allocator")]
+fn return_memory() {
+    // SAFETY: malloc_trim takes an integer, may be called at any time from any thread, and moves no block in use.
+    unsafe { nix::libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_memory() {}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
+    use std::{cell::Cell, ops::ControlFlow};
+
+    use rekindle_dataset::read_csv;
+    use rekindle_domain::{
+        Recipe,
+        recipe::{MlpRecipe, ModelRecipe},
+    };
+    use rekindle_training::{Origin, TrainInput, train_unless_stopped};
+
     use super::*;
 
     /// The nice value of the calling thread: the 19th field of its stat, counted after the name in parentheses.
@@ -58,6 +82,36 @@ mod tests {
         let result = spawn("work".into(), niceness).expect("a thread").await.expect("a result");
         assert_eq!(result, Some(NICEST));
         assert_eq!(niceness(), before);
+    }
+
+    /// Resident memory of this process in bytes.
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("the process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("in kB") * 1024
+    }
+
+    /// Trains a network of 50 MB of weights for three steps.
+    fn train_a_little() -> bool {
+        let rows: String = (0..200).map(|row| format!("{},{}\n", row * 37 % 100, row % 2)).collect();
+        let table = read_csv(format!("x,late\n{rows}").into()).expect("a table");
+        let mlp = MlpRecipe { hidden: vec![2048; 4], ..MlpRecipe::default() };
+        let mut recipe = Recipe { model: ModelRecipe::Mlp(mlp), ..Recipe::for_target("late") };
+        recipe.model.optimizer_mut().batch_size = 16;
+        let origin = Origin { run_id: String::new(), dataset_digests: vec![], code_revision: String::new() };
+        let input = TrainInput { table: &table, time_column: None, recipe: &recipe };
+        let steps = Cell::new(0);
+        let should_stop = || steps.replace(steps.get() + 1) == 3;
+        let trained = train_unless_stopped(&input, &origin, |_| ControlFlow::Continue(()), &should_stop);
+        matches!(trained, Err(rekindle_training::Error::Stopped { .. }))
+    }
+
+    #[tokio::test]
+    async fn memory_is_returned_when_the_work_is_done() {
+        let before = resident();
+        let is_stopped = spawn("work".into(), train_a_little).expect("a thread").await.expect("a result");
+        let kept = resident().saturating_sub(before);
+        assert!(is_stopped && kept < 64 << 20, "{} MiB are kept", kept >> 20);
     }
 
     #[tokio::test]

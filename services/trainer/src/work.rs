@@ -13,9 +13,10 @@ use rekindle_domain::{
     Digest,
     job::{Evaluate, Job, Train, Work},
     run::RunStatus,
+    text,
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_training::{Epoch, Origin, TrainInput, train};
+use rekindle_training::{Epoch, Origin, TrainInput, train_unless_stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,7 +53,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(run = %job.id, error = chain(&error), "run failed");
-                registry.report_failed(job.id, chain(&error)).await
+                registry.report_failed(job.id, text::reason(&chain(&error))).await
             }
             Ok(()) => Ok(()),
         };
@@ -137,7 +138,8 @@ impl Worker {
     }
 
     async fn bundle(&self, digest: &Digest) -> Result<Bundle, Error> {
-        Ok(Bundle::load(digest, |digest| async move { self.artifacts.get(&digest).await }).await?)
+        Ok(Bundle::load(digest, |digest, at_most| async move { self.artifacts.get_at_most(&digest, at_most).await })
+            .await?)
     }
 }
 
@@ -151,10 +153,11 @@ struct Rows {
 fn learn(rows: &Rows, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
     let table = before(read_parquet(rows.parquet.clone())?, rows.time_column.as_deref(), work.until)?;
     let input = TrainInput { table: &table, time_column: rows.time_column.as_deref(), recipe: &work.recipe };
-    let bundle = train(&input, origin, |epoch| {
+    let observe = |epoch: &Epoch| {
         link.log(epoch_points(epoch));
-        if link.should_stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+        ControlFlow::Continue(())
+    };
+    let bundle = train_unless_stopped(&input, origin, observe, &|| link.should_stop())?;
     link.log(best_points(&bundle));
     Ok(bundle)
 }

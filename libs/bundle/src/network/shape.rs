@@ -20,14 +20,32 @@ pub struct Shape {
 impl Shape {
     /// The sizes that `architecture` has for the features of `pipeline`.
     pub fn new(architecture: &Architecture, pipeline: &Pipeline, outputs: usize) -> Self {
-        let cardinalities = pipeline.cardinalities().into_iter();
+        Self::of_cardinalities(architecture, pipeline.width(), pipeline.cardinalities().into_iter(), outputs)
+    }
+
+    /// The sizes that `architecture` has for so many dense features, and for categories with so many known values each.
+    pub fn of_sizes(
+        architecture: &Architecture,
+        dense: usize,
+        values: impl Iterator<Item = usize>,
+        outputs: usize,
+    ) -> Self {
+        Self::of_cardinalities(architecture, dense, values.map(|values| values + FIRST_VALUE as usize), outputs)
+    }
+
+    fn of_cardinalities(
+        architecture: &Architecture,
+        dense: usize,
+        cardinalities: impl Iterator<Item = usize>,
+        outputs: usize,
+    ) -> Self {
         let (hidden, embeddings) = match architecture {
             Architecture::Linear => (Vec::new(), cardinalities.map(|rows| (rows, outputs)).collect()),
             Architecture::Mlp { hidden, .. } => {
                 (hidden.clone(), cardinalities.map(|rows| (rows, embedding_width(rows))).collect())
             }
         };
-        Self { dense: pipeline.width(), embeddings, hidden, outputs }
+        Self { dense, embeddings, hidden, outputs }
     }
 
     /// Inputs and outputs of each hidden layer.

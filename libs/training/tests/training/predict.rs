@@ -138,7 +138,7 @@ async fn bundle_loads_only_with_intact_blobs() {
     let mut store: BTreeMap<Digest, Bytes> =
         bundle.parts().expect("parts").into_iter().map(|part| (Digest::of(&part), part)).collect();
     let load = async |store: &BTreeMap<Digest, Bytes>| {
-        Bundle::load(&digest, |digest| {
+        Bundle::load(&digest, |digest, _| {
             std::future::ready(store.get(&digest).cloned().ok_or_else(|| format!("no {digest}")))
         })
         .await

@@ -1,5 +1,7 @@
 //! Reports: one row per model, version, window and slice, inserted when the window closes and completed with its quality.
 
+use std::{fmt, str::FromStr};
+
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ModelName, ReportId, VersionRef, WorkflowId, event_time,
@@ -15,11 +17,30 @@ use super::{counted, entities::report, record, stored, unreadable};
 use crate::{report::Report, window::Window};
 
 /// The position of a report in a list by window: the window's end in milliseconds, and the report's id.
-pub(crate) type Cursor = (i64, Uuid);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    until: i64,
+    id: Uuid,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.until, self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (until, id) = text.split_once('/').ok_or(())?;
+        Ok(Self { until: until.parse().map_err(|_| ())?, id: id.parse().map_err(|_| ())? })
+    }
+}
 
 /// The position of a report.
 pub(crate) fn cursor(report: &Report) -> Cursor {
-    (report.window.until, report.content.window.report.uuid())
+    Cursor { until: report.window.until, id: report.content.window.report.uuid() }
 }
 
 fn read(row: report::Model) -> Result<Report, DbErr> {
@@ -105,7 +126,7 @@ pub(crate) async fn without_quality(
     let mut query = report::Entity::find()
         .filter(report::Column::Model.eq(model.as_str()))
         .filter(report::Column::QualityAt.is_null());
-    if let Some((until, id)) = after {
+    if let Some(Cursor { until, id }) = after {
         let same_window = Condition::all().add(report::Column::UntilMs.eq(until)).add(report::Column::Id.gt(id));
         query = query.filter(Condition::any().add(report::Column::UntilMs.gt(until)).add(same_window));
     }
@@ -121,7 +142,7 @@ pub(crate) async fn list(
     limit: u64,
 ) -> Result<Vec<Report>, DbErr> {
     let mut query = report::Entity::find().filter(report::Column::Model.eq(model.as_str()));
-    if let Some((until, id)) = after {
+    if let Some(Cursor { until, id }) = after {
         let same_window = Condition::all().add(report::Column::UntilMs.eq(until)).add(report::Column::Id.lt(id));
         query = query.filter(Condition::any().add(report::Column::UntilMs.lt(until)).add(same_window));
     }

@@ -231,6 +231,36 @@ async fn a_gate_with_a_confidence_of_one_half_is_refused_when_the_policy_is_set(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reason_that_the_registry_would_refuse_is_refused_first() {
+    let world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    let client = world.client();
+    let longest = "ä".repeat(4096);
+    for why in ["x".repeat(4097), "\0".to_owned()] {
+        let refusals = [
+            client.deploy(&DeployRequest { why: why.clone(), ..deployment("refused", Some(2)) }).await.err(),
+            client.rollback(&world::model(), why.clone(), "refused back").await.err(),
+            client.start_workflow(&world::model(), why, "refused workflow").await.err(),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.expect("refused");
+            assert_eq!(refusal.code(), Code::InvalidArgument);
+            assert!(refusal.status().expect("an answer").message().starts_with("why: "), "{refusal:?}");
+        }
+    }
+    client.deploy(&DeployRequest { why: longest.clone(), ..deployment("second", Some(2)) }).await.expect("accepted");
+    world.settled(2, RolloutOutcome::Completed).await;
+    world.champion_is(2).await;
+    // The reason that is recorded names the caller too, and is cut to the longest that the registry takes.
+    client.rollback(&world::model(), longest, "back").await.expect("accepted");
+    world.settled(1, RolloutOutcome::Completed).await;
+    world.champion_is(1).await;
+    let why = world.peers.state().aliases[&AliasName::champion()].why.clone();
+    assert_eq!(rekindle_domain::text::check_reason(&why), Ok(()), "{why}");
+    assert!(why.starts_with("rolled back by") && why.ends_with('…'), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_have_pages() {
     let world = World::on_sqlite().await;
     world.prepare(policy()).await;

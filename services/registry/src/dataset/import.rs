@@ -1,6 +1,6 @@
 //! From uploaded files to a stored, verified blob, in bounded memory.
 
-use std::{io::Read as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io::Read as _, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -69,27 +69,37 @@ impl Importer {
         Ok(Imported { version: version(registration, ingested, (blob, bytes), now), staged })
     }
 
-    /// Copies the sources to a temporary file, one after the other, and verifies their digests.
+    /// Copies the sources to a temporary file, one after the other, and verifies their digests. One that is named several times is copied
+    /// once.
     async fn fetch(&self, artifacts: &Artifacts, sources: &[Source]) -> Result<Fetched, Error> {
         let file = scratch_file(&self.scratch).map_err(Error::Scratch)?;
         let mut file = tokio::fs::File::from_std(file);
-        let (mut spans, mut staged, mut at) = (Vec::with_capacity(sources.len()), Vec::new(), 0);
+        let (mut spans, mut staged, mut at) = (BTreeMap::new(), Vec::new(), 0);
         for (index, source) in sources.iter().enumerate() {
+            if spans.contains_key(&source.digest) {
+                continue;
+            }
             let field = || format!("sources[{index}].digest");
             let (mut reader, origin) = open(artifacts, &source.digest).await.map_err(of_blob(field(), source))?;
+            if at + reader.size() > self.limits.bytes as u64 {
+                return Err(too_large("sources", "bytes", self.limits.bytes));
+            }
             while let Some(chunk) = reader.chunk().await.map_err(of_blob(field(), source))? {
                 file.write_all(&chunk).await.map_err(scratch("write"))?;
             }
             if origin == Origin::Staged {
                 staged.push(source.digest);
             }
-            spans.push((at, reader.size(), source.format));
+            spans.insert(source.digest, (at, reader.size()));
             at += reader.size();
         }
         file.flush().await.map_err(scratch("write"))?;
         let file = Arc::new(file.into_std().await);
-        let section = |(start, length, format)| (Section::new(Arc::clone(&file), start, length), format);
-        Ok(Fetched { sections: spans.into_iter().map(section).collect(), staged })
+        let section = |source: &Source| {
+            let &(start, length) = spans.get(&source.digest)?;
+            Some((Section::new(Arc::clone(&file), start, length), source.format))
+        };
+        Ok(Fetched { sections: sources.iter().filter_map(section).collect(), staged })
     }
 }
 
@@ -149,11 +159,13 @@ fn refused(refusal: IngestError) -> Error {
         Part::Scratch => return Error::Scratch(refusal.error),
     };
     match refusal.error {
-        DatasetError::TooLarge { what, limit } => {
-            Error::invalid(field, format!("has more than {limit} {what}, the limit registry.limits.{what}: split it"))
-        }
+        DatasetError::TooLarge { what, limit } => too_large(field, what, limit),
         source => Error::Dataset { field, source },
     }
+}
+
+fn too_large(field: impl Into<String>, what: &'static str, limit: usize) -> Error {
+    Error::invalid(field, format!("has more than {limit} {what}, the limit registry.limits.{what}: split it"))
 }
 
 fn version(

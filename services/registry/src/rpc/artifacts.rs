@@ -1,6 +1,6 @@
 //! Upload and download of blobs, in chunks.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream::try_unfold};
@@ -9,7 +9,14 @@ use rekindle_domain::Digest;
 use rekindle_proto::registry::{
     DownloadRequest, DownloadResponse, UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
 };
-use rekindle_service::Call;
+use rekindle_service::{Call, RequestError};
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::timeout,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::parse;
@@ -22,6 +29,7 @@ const CHUNK: usize = 1 << 20;
 impl Artifacts for App {
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadResponse>, Status> {
         let (_, mut messages) = Call::open(request)?;
+        let _place = self.place()?;
         let mut writer = self.0.artifacts.writer().await.map_err(Error::from)?;
         let received: Result<UploadPurpose, Status> = async {
             let mut purpose = None;
@@ -52,8 +60,26 @@ impl Artifacts for App {
 
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         let digest: Digest = parse("digest", &Call::open(request)?.1.digest)?;
+        let place = self.place()?;
         let reader = self.0.artifacts.reader(&digest).await.map_err(Error::of_blob("digest", digest))?;
-        Ok(Response::new(Box::pin(chunks(reader))))
+        let (sender, parts) = mpsc::channel(1);
+        let idle = self.0.config.transfer_idle;
+        tokio::spawn(send(reader, idle, sender, place));
+        Ok(Response::new(Box::pin(received(parts, idle))))
+    }
+}
+
+impl App {
+    /// The place of a transfer: each holds some of its bytes in memory.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let limit = self.0.config.transfers;
+        Arc::clone(&self.0.transfers).try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "{limit} uploads and downloads are in progress, the limit registry.transfers: retry with back-off"
+            );
+            let metadata = vec![("limit", limit.to_string())];
+            RequestError::Exhausted { reason: "TOO_MANY_TRANSFERS", message, metadata }.into()
+        })
     }
 }
 
@@ -75,16 +101,46 @@ fn checked(chunk: Bytes) -> Result<Bytes, Error> {
     Err(Error::invalid("chunk", format!("has {} bytes, the limit is {CHUNK}: send smaller chunks", chunk.len())))
 }
 
-/// The chunks of a blob. The reader verifies the digest before it returns the last one.
-fn chunks(reader: BlobReader) -> impl Stream<Item = Result<DownloadResponse, Status>> + Send {
-    try_unfold((reader, Bytes::new()), async |(mut reader, mut rest)| {
-        if rest.is_empty() {
-            match reader.chunk().await.map_err(Error::from)? {
-                Some(chunk) => rest = chunk,
-                None => return Ok(None),
+/// Sends the chunks of a blob until the client has taken nothing for `idle`. The reader verifies the digest before it returns the last
+/// chunk. Holds the place of the transfer meanwhile.
+async fn send(mut reader: BlobReader, idle: Duration, sender: Sender<Part>, _place: OwnedSemaphorePermit) {
+    loop {
+        let mut rest = match reader.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return drop(timeout(idle, sender.send(Part::End)).await),
+            Err(error) => return drop(timeout(idle, sender.send(Part::Failed(error.into()))).await),
+        };
+        while !rest.is_empty() {
+            let chunk = rest.split_to(CHUNK.min(rest.len()));
+            // The client has gone away, or has stalled.
+            if !matches!(timeout(idle, sender.send(Part::Chunk(chunk))).await, Ok(Ok(()))) {
+                return;
             }
         }
-        let chunk = rest.split_to(CHUNK.min(rest.len()));
-        Ok(Some((DownloadResponse { chunk }, (reader, rest))))
+    }
+}
+
+/// What the sender of a download passes on.
+enum Part {
+    Chunk(Bytes),
+    Failed(Error),
+    End,
+}
+
+/// The messages of a download. A sender that ended before the last chunk has given the client up.
+fn received(parts: Receiver<Part>, idle: Duration) -> impl Stream<Item = Result<DownloadResponse, Status>> + Send {
+    try_unfold(parts, move |mut parts| async move {
+        match parts.recv().await {
+            Some(Part::Chunk(chunk)) => Ok(Some((DownloadResponse { chunk }, parts))),
+            Some(Part::Failed(error)) => Err(error.into()),
+            Some(Part::End) => Ok(None),
+            None => {
+                let limit = humantime_serde::re::humantime::format_duration(idle);
+                let message = format!(
+                    "the client took nothing for {limit}, the limit registry.transfer_idle: read on, or repeat the call"
+                );
+                Err(Status::deadline_exceeded(message))
+            }
+        }
     })
 }

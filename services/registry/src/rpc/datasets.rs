@@ -13,7 +13,7 @@ use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
 use super::{Bounds, cursor, page, truncated, version};
-use crate::{App, Error, config::Limits, dataset, store};
+use crate::{App, Error, config::Limits, dataset};
 
 fn answer(version: &DatasetVersion) -> Response<proto::DatasetVersion> {
     Response::new(wire::dataset::to_wire(version))
@@ -54,10 +54,10 @@ impl Datasets for App {
     ) -> Result<Response<ListDatasetsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found =
-            store::datasets::latest_of_each(&self.0.db, &call.namespace, page.after.as_deref(), page.fetch()).await;
-        let (found, next_page_token) = page.cut(found.map_err(Error::from)?, |version| version.name.to_string());
-        let datasets = found.iter().map(wire::dataset::to_wire).collect();
+        let fetch = |after, limit| dataset::latest_of_each(&self.0.db, &call.namespace, after, limit);
+        let name = |version: &DatasetVersion| version.name.to_string();
+        let filled = page.fill(page.after.clone(), fetch, name, wire::dataset::to_wire).await;
+        let (datasets, next_page_token) = filled?;
         Ok(Response::new(ListDatasetsResponse { datasets, next_page_token }))
     }
 
@@ -68,9 +68,9 @@ impl Datasets for App {
         let (call, request) = Call::open(request)?;
         let name = call.name("name", &request.name).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = dataset::versions(&self.0.db, &name, cursor(&page)?, page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, |version| version.version.to_string());
-        let versions = found.iter().map(wire::dataset::to_wire).collect();
+        let fetch = |before, limit| dataset::versions(&self.0.db, &name, before, limit);
+        let number = |version: &DatasetVersion| version.version;
+        let (versions, next_page_token) = page.fill(cursor(&page)?, fetch, number, wire::dataset::to_wire).await?;
         Ok(Response::new(ListVersionsResponse { versions, next_page_token }))
     }
 }

@@ -1,7 +1,12 @@
 //! The service `Models`: versions, reviews, aliases and lineage.
 
 use rekindle_client::wire::{self, field};
-use rekindle_domain::{AliasName, Digest, ModelName, model_version::ModelVersion, validation::Checks};
+use rekindle_domain::{
+    AliasName, Digest, ModelName,
+    model_version::{ModelVersion, RegisteredModel},
+    text,
+    validation::Checks,
+};
 use rekindle_proto::registry::{
     self as proto, GetAliasHistoryRequest, GetAliasHistoryResponse, GetAliasRequest, GetLineageRequest,
     GetModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse, ListModelsRequest, ListModelsResponse,
@@ -31,7 +36,7 @@ impl Models for App {
         let (call, request) = Call::open(request)?;
         let intent = Intent::of("RegisterModelVersion", &call.namespace, &request.idempotency_key, &request)?;
         let registration = registration(&call, request, &self.0.config.limits)?;
-        let created = model_version::register(&self.0.db, &self.0.artifacts, call, intent, registration).await?;
+        let created = model_version::register(&self.0.db, &self.0.bundles, call, intent, registration).await?;
         Ok(answer(&created))
     }
 
@@ -48,9 +53,10 @@ impl Models for App {
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = model_version::models(&self.0.db, &call.namespace, page.after.as_deref(), page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, |model| model.latest.model.to_string());
-        let models = found.iter().map(wire::model_version::model_to_wire).collect();
+        let fetch = |after, limit| model_version::models(&self.0.db, &call.namespace, after, limit);
+        let name = |model: &RegisteredModel| model.latest.model.to_string();
+        let filled = page.fill(page.after.clone(), fetch, name, wire::model_version::model_to_wire).await;
+        let (models, next_page_token) = filled?;
         Ok(Response::new(ListModelsResponse { models, next_page_token }))
     }
 
@@ -61,9 +67,10 @@ impl Models for App {
         let (call, request) = Call::open(request)?;
         let model = call.name("model", &request.model).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let found = model_version::versions(&self.0.db, &model, cursor(&page)?, page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, |version| version.version.to_string());
-        let versions = found.iter().map(wire::model_version::to_wire).collect();
+        let fetch = |before, limit| model_version::versions(&self.0.db, &model, before, limit);
+        let number = |version: &ModelVersion| version.version;
+        let filled = page.fill(cursor(&page)?, fetch, number, wire::model_version::to_wire).await;
+        let (versions, next_page_token) = filled?;
         Ok(Response::new(ListModelVersionsResponse { versions, next_page_token }))
     }
 
@@ -79,7 +86,7 @@ impl Models for App {
     async fn set_alias(&self, request: Request<SetAliasRequest>) -> Result<Response<proto::Alias>, Status> {
         let (call, request) = Call::open(request)?;
         let mut bounds = Bounds::new(&self.0.config.limits);
-        bounds.text("why", &request.why);
+        bounds.checks.parsed("why", text::check_reason(&request.why));
         let target = bounds.checks.taken_here(wire::alias::move_from_wire(request));
         bounds.finish().map_err(Error::from)?;
         let mut target = target.ok_or_else(|| Error::invalid("alias", "is missing"))?;
@@ -110,8 +117,7 @@ impl Models for App {
         }
         let page = page(request.page_size, &request.page_token)?;
         let found = alias::history(&self.0.db, &model, &name, cursor(&page)?, page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, |alias| alias.revision.to_string());
-        let moves = found.iter().map(wire::alias::to_wire).collect();
+        let (moves, next_page_token) = page.cut(found, |alias| alias.revision.to_string(), wire::alias::to_wire);
         Ok(Response::new(GetAliasHistoryResponse { moves, next_page_token }))
     }
 
@@ -127,7 +133,7 @@ fn registration(call: &Call, request: RegisterModelVersionRequest, limits: &Limi
     let mut bounds = Bounds::new(limits);
     let model = bounds.checks.parsed::<ModelName, _>("model", request.model.parse());
     let bundle = bounds.checks.parsed("bundle_digest", request.bundle_digest.parse());
-    bounds.text("description", &request.description);
+    bounds.checks.parsed("description", text::check_description(&request.description));
     bounds.finish()?;
     let (model, bundle) = model.zip(bundle).ok_or_else(|| Error::invalid("model", "is missing"))?;
     Ok(Registration { model: call.qualify(model), bundle, description: request.description })
@@ -140,7 +146,7 @@ fn review_request(call: &Call, request: ReviewModelVersionRequest, limits: &Limi
     let approval = bounds.checks.taken_here(approval);
     let checks: &mut Checks = &mut bounds.checks;
     checks.require(request.version > 0, "version", request.version, "a number from 1");
-    bounds.text("why", &request.why);
+    bounds.checks.parsed("why", text::check_reason(&request.why));
     bounds.finish()?;
     let (model, approval) = model.zip(approval).ok_or_else(|| Error::invalid("model", "is missing"))?;
     let ReviewModelVersionRequest { version, why, expected_revision, .. } = request;

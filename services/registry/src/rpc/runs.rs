@@ -1,6 +1,6 @@
 //! The service `Runs`.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use rekindle_client::wire;
@@ -52,7 +52,8 @@ impl Runs for App {
         let metrics = wire::run::metrics_from_wire(request.metrics).map_err(Error::from)?;
         check_metrics(&metrics, limits).map_err(Error::from)?;
         let kept = |metric: Metric| Metric { time: metric.time.map(truncated), ..metric };
-        run::log_metrics(&self.0.db, id, metrics.into_iter().map(kept).collect(), call.now).await?;
+        let metrics = metrics.into_iter().map(kept).collect();
+        run::log_metrics(&self.0.db, id, metrics, limits.entries, call.now).await?;
         Ok(Response::new(LogMetricsResponse {}))
     }
 
@@ -65,10 +66,12 @@ impl Runs for App {
         let (call, request) = Call::open(request)?;
         let experiment = call.optional_name("experiment", &request.experiment).map_err(Error::from)?;
         let page = page(request.page_size, &request.page_token)?;
-        let after = cursor::<Position>(&page)?.map(|position| (position.created_at, position.id));
-        let found = run::list(&self.0.db, &call.namespace, experiment.as_ref(), after, page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, Position::of);
-        Ok(Response::new(ListRunsResponse { runs: found.iter().map(wire::run::to_wire).collect(), next_page_token }))
+        let fetch = |after: Option<Position>, limit| {
+            let after = after.map(|position| (position.created_at, position.id));
+            run::list(&self.0.db, &call.namespace, experiment.as_ref(), after, limit)
+        };
+        let (runs, next_page_token) = page.fill(cursor(&page)?, fetch, Position::of, wire::run::to_wire).await?;
+        Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
 
     async fn get_metric_history(
@@ -79,8 +82,7 @@ impl Runs for App {
         let id = parse("run_id", &request.run_id)?;
         let page = page(request.page_size, &request.page_token)?;
         let found = run::metric_history(&self.0.db, id, &request.name, cursor(&page)?, page.fetch()).await?;
-        let (found, next_page_token) = page.cut(found, |metric| metric.step.to_string());
-        let metrics = found.iter().map(wire::run::metric_to_wire).collect();
+        let (metrics, next_page_token) = page.cut(found, |metric| metric.step.to_string(), wire::run::metric_to_wire);
         Ok(Response::new(GetMetricHistoryResponse { metrics, next_page_token }))
     }
 }
@@ -92,8 +94,14 @@ struct Position {
 }
 
 impl Position {
-    fn of(run: &Run) -> String {
-        format!("{} {}", run.created_at.timestamp_micros(), run.id)
+    fn of(run: &Run) -> Self {
+        Self { created_at: run.created_at, id: run.id }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.created_at.timestamp_micros(), self.id)
     }
 }
 

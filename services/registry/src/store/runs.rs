@@ -49,6 +49,14 @@ pub(crate) async fn beginning_with(
     query.order_by_asc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
 }
 
+/// Whether a run has a point of a metric.
+pub(crate) async fn has_metric(db: &impl ConnectionTrait, id: RunId, name: &str) -> Result<bool, DbErr> {
+    let query = run_metric::Entity::find()
+        .filter(run_metric::Column::RunId.eq(id.uuid()))
+        .filter(run_metric::Column::Name.eq(name));
+    Ok(query.one(db).await?.is_some())
+}
+
 /// The names of the metrics of a run.
 pub(crate) async fn metric_names(db: &impl ConnectionTrait, id: RunId, limit: u64) -> Result<Vec<String>, DbErr> {
     let query = run_metric::Entity::find().select_only().column(run_metric::Column::Name).distinct();

@@ -80,6 +80,8 @@ async fn runs_name_the_field(sandbox: Sandbox) {
         ("id", CreateRunRequest { id: "7".into(), ..good.clone() }),
         ("dataset_digests[0]", CreateRunRequest { dataset_digests: vec!["x".into()], ..good.clone() }),
         ("params", CreateRunRequest { params: [(String::new(), String::new())].into(), ..good.clone() }),
+        ("params[a]", CreateRunRequest { params: [("a".into(), "b\0".into())].into(), ..good.clone() }),
+        ("code_revision", CreateRunRequest { code_revision: "\0".into(), ..good.clone() }),
     ] {
         assert_eq!(blamed(&runs.create_run(request).await.expect_err(field)), field);
     }
@@ -141,5 +143,9 @@ async fn unknown_resources_are_not_found(sandbox: Sandbox) {
     let zero = GetVersionRequest { name: "flights".into(), version: Some(0) };
     assert_eq!(blamed(&sandbox.datasets.clone().get_version(zero).await.expect_err("zero")), "version");
     let alias = SetAliasRequest { model: "m".into(), alias: "champion".into(), version: 1, ..Default::default() };
-    not_found(sandbox.models.clone().set_alias(alias).await.expect_err("no version"));
+    not_found(sandbox.models.clone().set_alias(alias.clone()).await.expect_err("no version"));
+    for why in ["\0".to_owned(), "x".repeat(4097)] {
+        let refused = sandbox.models.clone().set_alias(SetAliasRequest { why, ..alias.clone() }).await;
+        assert_eq!(blamed(&refused.expect_err("no reason")), "why");
+    }
 }

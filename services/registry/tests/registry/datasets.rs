@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
     ColumnKind, DatasetVersion, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest,
     ListVersionsRequest, RegisterVersionRequest, Source, SourceColumns,
 };
+use rekindle_testkit::eventually;
 use tonic::Code;
 
 use crate::{
@@ -20,12 +23,80 @@ on_both!(
     a_refused_registration_keeps_its_upload,
     calls_with_one_key_share_an_upload,
     sources_that_are_blobs_are_kept,
+    a_version_has_a_bounded_number_of_parents,
+    transfers_are_bounded_and_a_stalled_download_ends,
+    a_source_that_is_named_often_is_copied_once,
 );
 
 const FLIGHTS: &str = "when,distance,carrier,flight\n\
     2013-01-03 10:00:00,300,UA,12\n\
     2013-01-01 10:00:00,100,AA,11\n\
     2013-01-02 10:00:00,,UA,12\n";
+
+/// More than the windows of a connection take.
+const LARGE: usize = 32 << 20;
+
+async fn transfers_are_bounded_and_a_stalled_download_ends(sandbox: Sandbox) {
+    let digest = sandbox.upload(&vec![7; LARGE]).await;
+    let patient = sandbox.with_two_transfers(Duration::from_secs(60)).await;
+    let request = || DownloadRequest { digest: digest.clone() };
+    let mut stalled = Vec::new();
+    for _ in 0..2 {
+        stalled.push(patient.blobs.clone().download(request()).await.expect("a place").into_inner());
+    }
+    let refused = patient.blobs.clone().download(request()).await.expect_err("no place");
+    assert_eq!(
+        (refused.code(), reason(&refused, "limit")),
+        (Code::ResourceExhausted, ("TOO_MANY_TRANSFERS".into(), "2".into()))
+    );
+    assert!(refused.message().contains("registry.transfers"), "{refused}");
+    drop(stalled);
+    eventually("places of downloads that were dropped", async || {
+        patient.blobs.clone().download(request()).await.map(drop).map_err(|refused| refused.to_string())
+    })
+    .await;
+
+    let impatient = patient.with_two_transfers(Duration::from_millis(100)).await;
+    let mut stalled = impatient.blobs.clone().download(request()).await.expect("a place").into_inner();
+    let mut other = impatient.blobs.clone().download(request()).await.expect("a place").into_inner();
+    eventually("both places of downloads that stall", async || {
+        let next = async || impatient.blobs.clone().download(request()).await.map_err(|refused| refused.to_string());
+        Ok::<_, String>((next().await?, next().await?))
+    })
+    .await;
+    for download in [&mut stalled, &mut other] {
+        let mut received = 0;
+        let ended = loop {
+            match download.message().await {
+                Ok(Some(message)) => received += message.chunk.len(),
+                Ok(None) => panic!("a part of a blob is no blob"),
+                Err(ended) => break ended,
+            }
+        };
+        assert_eq!(ended.code(), Code::DeadlineExceeded, "{ended}");
+        assert!(received < LARGE && ended.message().contains("registry.transfer_idle"), "{received} bytes: {ended}");
+    }
+}
+
+async fn a_source_that_is_named_often_is_copied_once(sandbox: Sandbox) {
+    let mut request = sandbox.csv("often", "a\n1\n2\n").await;
+    request.sources = vec![request.sources[0].clone(); 80];
+    let made = sandbox.dataset(request).await;
+    assert_eq!((made.rows, made.profile[0].distinct), (160, 2), "its rows count each time");
+}
+
+async fn a_version_has_a_bounded_number_of_parents(sandbox: Sandbox) {
+    let parents = |count: u32| (0..count).map(|n| Digest::of(&n.to_le_bytes()).to_string()).collect::<Vec<_>>();
+    let good = sandbox.csv("flights", "a\n1\n").await;
+    let most = RegisterVersionRequest { idempotency_key: key(), parents: parents(5000), ..good.clone() };
+    let made = sandbox.datasets.clone().register_version(most).await.expect("as many as allowed").into_inner();
+    assert_eq!(made.parents.len(), 5000);
+    assert_eq!(sandbox.events(1).await[0].data["parents"].as_array().map(Vec::len), Some(5000));
+    let more = RegisterVersionRequest { idempotency_key: key(), parents: parents(5001), ..good };
+    let refused = sandbox.datasets.clone().register_version(more).await.expect_err("one more");
+    assert_eq!(blamed(&refused), "parents");
+    assert!(refused.message().contains("has 5001: the limit registry.limits.parents is 5000"), "{refused}");
+}
 
 async fn rows_are_ordered_cut_and_described(sandbox: Sandbox) {
     let mut request = sandbox.csv("flights", FLIGHTS).await;

@@ -1,3 +1,7 @@
+use rekindle_bundle::{
+    Bundle, Datatype,
+    manifest::{CARD, PIPELINE, PROFILE, WEIGHTS},
+};
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
     GetLineageRequest, GetModelVersionRequest, ListModelVersionsRequest, ListModelsRequest,
@@ -7,12 +11,13 @@ use tonic::Code;
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, bundle, key, reason, run_id},
+    sandbox::{Sandbox, blamed, bundle, key, reason, run_id},
 };
 
 on_both!(
     a_verified_bundle_becomes_a_version,
     a_bundle_that_is_not_whole_makes_nothing,
+    a_bundle_that_no_replica_could_load_makes_nothing,
     lineage_walks_back_to_the_first_dataset,
     models_are_listed,
 );
@@ -65,6 +70,46 @@ async fn a_bundle_that_is_not_whole_makes_nothing(sandbox: Sandbox) {
     let text: Digest = sandbox.upload(b"{}").await.parse().expect("a digest");
     assert_eq!(sandbox.register("m", &text).await.expect_err("no bundle").code(), Code::InvalidArgument);
 
+    let request = GetModelVersionRequest { model: "m".into(), selector: None };
+    assert_eq!(sandbox.models.clone().get_model_version(request).await.expect_err("none").code(), Code::NotFound);
+}
+
+/// The bundle with another blob of a role.
+fn with_blob(role: &str, bytes: Vec<u8>) -> Bundle {
+    let Bundle { manifest, mut blobs } = bundle("", vec![], 1);
+    blobs.insert(role.to_owned(), bytes.into());
+    Bundle::seal(manifest, blobs)
+}
+
+async fn a_bundle_that_no_replica_could_load_makes_nothing(sandbox: Sandbox) {
+    let good = bundle("", vec![], 1);
+    let mut nan = good.blobs[WEIGHTS].to_vec();
+    let last = nan.len() - 4;
+    nan[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut outputs = good.clone();
+    outputs.manifest.signature.outputs.pop();
+    let mut kind = good.clone();
+    kind.manifest.signature.inputs[0].datatype = Datatype::Bytes;
+    let cases = [
+        ("weights", with_blob(WEIGHTS, b"garbage".to_vec())),
+        ("has a non-finite value", with_blob(WEIGHTS, nan)),
+        ("pipeline", with_blob(PIPELINE, b"{}".to_vec())),
+        ("profile", with_blob(PROFILE, b"{}".to_vec())),
+        ("card", with_blob(CARD, vec![0xff])),
+        ("blob card has 1048577 bytes", with_blob(CARD, vec![b' '; (1 << 20) + 1])),
+        ("signature.outputs", Bundle::seal(outputs.manifest, outputs.blobs)),
+        ("signature does not fit the pipeline", Bundle::seal(kind.manifest, kind.blobs)),
+    ];
+    for (problem, bundle) in cases {
+        let digest = sandbox.bundle(&bundle).await;
+        let refused = sandbox.register("m", &digest).await.expect_err(problem);
+        assert_eq!(blamed(&refused), "bundle_digest", "{problem}");
+        assert!(refused.message().contains(problem), "{problem}: {}", refused.message());
+    }
+    let huge: Digest = sandbox.upload(&vec![b' '; (4 << 20) + 1]).await.parse().expect("a digest");
+    let refused = sandbox.register("m", &huge).await.expect_err("larger than a manifest");
+    assert!(refused.message().contains("4194305 bytes, expected at most 4194304"), "{}", refused.message());
+    assert_eq!(blamed(&refused), "bundle_digest");
     let request = GetModelVersionRequest { model: "m".into(), selector: None };
     assert_eq!(sandbox.models.clone().get_model_version(request).await.expect_err("none").code(), Code::NotFound);
 }

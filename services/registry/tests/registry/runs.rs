@@ -15,6 +15,7 @@ on_both!(
     a_run_without_heartbeat_is_lost_and_may_be_started_again,
     metrics_are_replaced_by_step,
     runs_are_listed,
+    large_runs_are_bounded_and_listed_page_by_page,
     an_id_can_be_abbreviated_while_one_run_is_meant
 );
 
@@ -58,6 +59,50 @@ async fn a_run_goes_through_its_lifecycle_with_events(sandbox: Sandbox) {
         (events[1].name.as_str(), &events[1].data["status"]),
         (created.id.as_str(), &"RUN_STATUS_FINISHED".into())
     );
+}
+
+/// Texts of so many bytes together.
+fn texts(bytes: usize) -> std::collections::HashMap<String, String> {
+    (0..bytes / 50_000).map(|index| (format!("text {index}"), "x".repeat(50_000))).collect()
+}
+
+async fn large_runs_are_bounded_and_listed_page_by_page(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    let large = |bytes: usize| CreateRunRequest {
+        idempotency_key: key(),
+        experiment: "flights".into(),
+        params: texts(bytes),
+        ..Default::default()
+    };
+    let refused = runs.create_run(large(1_000_000)).await.expect_err("larger than a run");
+    assert_eq!(blamed(&refused), "params");
+    assert!(refused.message().contains("registry.limits.texts_bytes is 458752"), "{}", refused.message());
+    for _ in 0..5 {
+        let created = runs.create_run(large(450_000)).await.expect("created").into_inner();
+        report(&sandbox, &created.id, RunReport::Running).await.expect("started");
+        let finished = ReportRunRequest { id: created.id, report: RunReport::Finished.into(), ..Default::default() };
+        let refused = ReportRunRequest { outputs: texts(1_000_000), ..finished.clone() };
+        assert_eq!(blamed(&runs.report_run(refused).await.expect_err("larger than a run")), "outputs");
+        runs.report_run(ReportRunRequest { outputs: texts(450_000), ..finished }).await.expect("finished");
+    }
+    let (mut listed, mut pages, mut token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = ListRunsRequest { page_size: 500, page_token: token, ..Default::default() };
+        let page = runs.list_runs(request).await.expect("it fits into a message").into_inner();
+        listed.extend(page.runs.into_iter().map(|run| run.id));
+        (pages, token) = (pages + 1, page.next_page_token);
+        if token.is_empty() {
+            break;
+        }
+    }
+    let distinct: std::collections::BTreeSet<_> = listed.iter().collect();
+    assert_eq!((distinct.len(), listed.len(), pages), (5, 5, 3), "four and a half megabytes, at most two in a page");
+
+    let many = |names: usize| (0..names).map(|name| Metric { name: format!("m{name}"), ..Metric::default() }).collect();
+    let log = |names| LogMetricsRequest { run_id: listed[0].clone(), metrics: many(names) };
+    runs.log_metrics(log(1000)).await.expect("as many metrics as a run may have");
+    runs.log_metrics(log(1000)).await.expect("the same");
+    assert_eq!(blamed(&runs.log_metrics(log(1001)).await.expect_err("one more")), "metrics");
 }
 
 async fn a_run_without_heartbeat_is_lost_and_may_be_started_again(sandbox: Sandbox) {

@@ -7,8 +7,11 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::{
-    Bundle, Datatype, Input, Manifest, Output, Provenance, Signature,
-    manifest::{FORMAT_VERSION, ReferenceLoss},
+    Bundle, Datatype, Input, Manifest, Output, Provenance, Reference, Signature,
+    manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
+    network::{Layer, Matrix, Network},
+    pipeline::{Encoding, Feature, Pipeline},
+    reference::FeatureProfile,
 };
 use rekindle_bus::{Bus, cloudevent};
 use rekindle_domain::{Architecture, ColumnKind, Digest, Recipe, RunId, Task};
@@ -24,6 +27,7 @@ use rekindle_runtime::{
     shutdown::Shutdown,
     supervise::Tasks,
 };
+use rekindle_statistics::profile::ColumnProfile;
 use rekindle_testkit::{NatsServer, Postgres};
 use tonic::{
     Request, Status,
@@ -94,8 +98,18 @@ impl Sandbox {
 
     /// The same registry, served by an instance whose workers may be silent for a tenth of a second only.
     pub(crate) async fn with_short_leases(mut self) -> Self {
-        let (channel, shutdown) = serve(settings(&self.database, "100ms"), &self.bus, &self.artifacts).await;
+        let config = settings(&self.database, "100ms");
+        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
         self.runs = RunsClient::new(channel);
+        self._shutdown = shutdown;
+        self
+    }
+
+    /// The same registry, served by an instance that has two transfers at a time, and gives up downloads that stall.
+    pub(crate) async fn with_two_transfers(mut self, idle: Duration) -> Self {
+        let config = Config { transfers: 2, transfer_idle: idle, ..settings(&self.database, "1h") };
+        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        self.blobs = ArtifactsClient::new(channel);
         self._shutdown = shutdown;
         self
     }
@@ -248,7 +262,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
                 kind: ColumnKind::Numeric,
                 nullable: false,
             }],
-            outputs: vec![Output { name: "probability".into(), datatype: Datatype::Fp32, shape: vec![-1, 1] }],
+            outputs: Output::of_task(Task::Binary, 2),
             time_input: None,
         },
         blobs: BTreeMap::new(),
@@ -264,8 +278,24 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
             recipe,
         },
     };
-    let blob = |role: &str| (role.to_owned(), Bytes::from(format!("{role} {seed}")));
-    Bundle::seal(manifest, ["weights", "pipeline", "profile", "card"].map(blob).into())
+    Bundle::seal(manifest, blobs(seed))
+}
+
+/// The blobs of a linear model of one number.
+fn blobs(seed: u64) -> BTreeMap<String, Bytes> {
+    let weight = Matrix { rows: 1, columns: 1, data: vec![0.5] };
+    let network = Network { embeddings: vec![], hidden: vec![], output: Layer { weight, bias: vec![seed as f32] } };
+    let encoding = Encoding::Number { median: 0.0, mean: 0.0, std: 1.0, indicator: false };
+    let pipeline = Pipeline { features: vec![Feature { name: "distance".into(), encoding }] };
+    let profile = || ColumnProfile::of_numbers([Some(0.25), Some(0.75)]);
+    let feature = FeatureProfile { name: "distance".into(), profile: profile() };
+    let reference = Reference { features: vec![feature], prediction: profile() };
+    BTreeMap::from([
+        (WEIGHTS.to_owned(), network.to_bytes().expect("weights")),
+        (PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline")),
+        (PROFILE.to_owned(), reference.to_bytes().expect("a profile")),
+        (CARD.to_owned(), Bytes::from_static(b"# A model")),
+    ])
 }
 
 /// A fresh run id.

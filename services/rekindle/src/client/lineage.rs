@@ -121,7 +121,7 @@ impl Compared {
 
 /// Predicts a logged row again with the bundle in the registry, whose every blob is verified.
 async fn replay(logged: &LoggedPrediction, platform: &Platform) -> Result<Vec<Compared>> {
-    let bundle = Bundle::load(&logged.version.bundle, |digest| download(platform.registry(), digest)).await?;
+    let bundle = Bundle::load(&logged.version.bundle, |digest, _| download(platform.registry(), digest)).await?;
     let model = Model::from_bundle(&bundle)?;
     let prediction = model.predict(&row(&model.signature().inputs, &logged.inputs)?)?;
     let outputs = model.signature().outputs.iter().zip(&prediction.outputs);

@@ -54,7 +54,7 @@ pub(crate) async fn first_model(plan: &Plan, platform: &Platform, timeline: &Tim
     timeline.add(format!("policy set: windows of {window}, retraining on drift and degradation"));
     let selector = VersionSelector::Number(version);
     let digest = platform.registry().model_version(&plan.model, &selector).await?.bundle;
-    let bundle = Bundle::load(&digest, |digest| download(platform.registry(), digest)).await?;
+    let bundle = Bundle::load(&digest, |digest, _| download(platform.registry(), digest)).await?;
     Ok(FirstModel { model: Model::from_bundle(&bundle)?, bundle })
 }
 

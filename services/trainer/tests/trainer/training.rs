@@ -44,7 +44,7 @@ async fn a_finished_job_leaves_a_model_version_with_its_provenance() {
     let run = world.finished(&job).await;
     assert_eq!(run.outputs["model_version"], "1");
     let digest: Digest = run.outputs["bundle"].parse().expect("a digest");
-    let bundle = Bundle::load(&digest, |digest| {
+    let bundle = Bundle::load(&digest, |digest, _| {
         let artifacts = world.artifacts.clone();
         async move { artifacts.get(&digest).await }
     })

@@ -1,0 +1,139 @@
+//! The memory that a training takes, before it begins: from the recipe and what is known of the rows.
+
+use std::fmt;
+
+use rekindle_bundle::network::Shape;
+use rekindle_domain::{
+    ColumnKind, Recipe,
+    recipe::{Architecture, Optimizer},
+};
+
+use crate::fit::MAX_VALUES;
+
+/// What is known of the rows before they are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowsSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of the stored file.
+    pub file_bytes: u64,
+    /// The kind of each column, and its distinct values if they are known.
+    pub columns: Vec<(ColumnKind, Option<u64>)>,
+    /// Outputs of the network: the number of classes, or 1.
+    pub outputs: u64,
+}
+
+/// The estimated memory of a training in bytes, by what takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainingMemory {
+    /// Weights of the network.
+    pub parameters: u64,
+    /// Of weights, gradients, moments of the optimizer, and copies of them.
+    pub network: u64,
+    /// Of the values between the layers, for one batch.
+    pub batch: u64,
+    /// Of the rows: the file, the table in order of time, and their encoding.
+    pub rows: u64,
+}
+
+/// Copies of the weights in single precision: themselves, their gradients, two moments, those of the step in progress, and the network
+/// whose loss is measured.
+const COPIES: u64 = 6;
+/// Copies of the values between the layers: before and after the activation, the mask of dropout, what it leaves, and their gradients.
+const BATCH_COPIES: u64 = 8;
+/// Bytes of a value of a table. A text takes its offset and some ten characters.
+const VALUE: u64 = 8;
+const TEXT: u64 = 16;
+/// Bytes of a number or an index of an encoded row, and of a weight.
+const SINGLE: u64 = 4;
+/// Dense features of a column at most: those of a time.
+const CALENDAR: u64 = 12;
+
+impl TrainingMemory {
+    /// Estimates the memory of a training. Columns that the recipe does not use are not to be in `size`.
+    pub fn estimate(recipe: &Recipe, size: &RowsSize) -> Self {
+        let shape = shape(recipe, size);
+        let layers = || shape.hidden_layers().chain([shape.output_layer()]);
+        let embeddings = shape.embeddings.iter().map(|&(rows, columns)| product(&[rows, columns]));
+        let weights = layers().map(|(inputs, outputs)| product(&[inputs + 1, outputs]));
+        let parameters = sum(embeddings.chain(weights));
+        let Optimizer { batch_size, .. } = *recipe.model.optimizer();
+        let widths = sum(layers().map(|(inputs, outputs)| (inputs + outputs) as u64));
+        let batch = widths.saturating_mul((batch_size as u64).min(size.rows)).saturating_mul(SINGLE * BATCH_COPIES);
+        let value = |&(kind, _): &(ColumnKind, _)| if kind == ColumnKind::Categorical { TEXT } else { VALUE };
+        let table: u64 = size.columns.iter().map(value).sum();
+        let encoded = SINGLE * (shape.dense + shape.embeddings.len()) as u64;
+        // The rows as they are registered and in order of time, encoded once, and scores and losses of each.
+        let row = 2 * table + encoded + (SINGLE + VALUE) * size.outputs;
+        let rows = size.rows.saturating_mul(row).saturating_add(size.file_bytes);
+        Self { parameters, network: parameters.saturating_mul(SINGLE * COPIES), batch, rows }
+    }
+
+    /// Everything together.
+    pub fn total(&self) -> u64 {
+        sum([self.network, self.batch, self.rows])
+    }
+}
+
+impl fmt::Display for TrainingMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { parameters, network, batch, rows } = self;
+        let total = self.total();
+        write!(
+            f,
+            "some {total} bytes of memory ({network} for {parameters} weights, {batch} for a batch, {rows} for the rows)"
+        )
+    }
+}
+
+/// The sizes of the largest network that the rows can lead to.
+fn shape(recipe: &Recipe, size: &RowsSize) -> Shape {
+    let dense = |&(kind, _): &(ColumnKind, _)| match kind {
+        ColumnKind::Numeric | ColumnKind::Boolean => 2,
+        ColumnKind::Timestamp => CALENDAR as usize,
+        ColumnKind::Categorical => 0,
+    };
+    let categories = size.columns.iter().filter(|(kind, _)| *kind == ColumnKind::Categorical);
+    let values = categories.map(|&(_, distinct)| {
+        let distinct = usize::try_from(distinct.unwrap_or(size.rows)).unwrap_or(usize::MAX);
+        distinct.min(MAX_VALUES)
+    });
+    let outputs = usize::try_from(size.outputs).unwrap_or(usize::MAX);
+    let architecture: Architecture = recipe.model.architecture();
+    Shape::of_sizes(&architecture, size.columns.iter().map(dense).sum(), values, outputs)
+}
+
+fn product(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |product, &factor| product.saturating_mul(factor as u64))
+}
+
+fn sum(terms: impl IntoIterator<Item = u64>) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_domain::recipe::{MlpRecipe, ModelRecipe};
+
+    use super::*;
+
+    fn estimate(hidden: Vec<usize>, size: &RowsSize) -> TrainingMemory {
+        let model = ModelRecipe::Mlp(MlpRecipe { hidden, ..MlpRecipe::default() });
+        TrainingMemory::estimate(&Recipe { model, ..Recipe::for_target("late") }, size)
+    }
+
+    #[test]
+    fn layers_rows_and_batches_add_up() {
+        let columns = vec![(ColumnKind::Numeric, None), (ColumnKind::Categorical, Some(3))];
+        let small = RowsSize { rows: 1000, file_bytes: 5000, columns, outputs: 1 };
+        let memory = estimate(vec![10], &small);
+        // Two dense features, an embedding of five rows and three columns, a hidden layer, and an output.
+        assert_eq!(memory.parameters, 5 * 3 + 6 * 10 + 11);
+        assert_eq!(memory.rows, 1000 * (2 * (8 + 16) + 4 * 3 + 12) + 5000);
+        assert_eq!(memory.total(), memory.network + memory.batch + memory.rows);
+        let large = estimate(vec![4096; 8], &small);
+        assert!(large.parameters > 7 * 4096 * 4096 && large.total() > 2 << 30, "{large}");
+        let long = RowsSize { rows: u64::MAX, ..small };
+        assert_eq!(estimate(vec![10], &long).total(), u64::MAX);
+    }
+}
