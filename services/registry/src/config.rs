@@ -32,8 +32,6 @@ pub struct Config {
     pub readers: usize,
     /// Model registrations that read their bundle at the same time.
     pub bundles: usize,
-    /// Uploads and downloads at the same time.
-    pub transfers: usize,
     /// Time without progress of a client after which a download ends.
     #[serde(with = "humantime_serde")]
     pub transfer_idle: Duration,
@@ -102,7 +100,6 @@ impl Config {
         checks.positive("reap_every", self.reap_every);
         checks.at_least("readers", self.readers, 1);
         checks.at_least("bundles", self.bundles, 1);
-        checks.at_least("transfers", self.transfers, 1);
         checks.positive("transfer_idle", self.transfer_idle);
         checks.nested("database", self.database.validate());
         checks.nested("limits", self.limits.validate());

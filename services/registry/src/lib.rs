@@ -45,7 +45,6 @@ struct State {
     artifacts: Artifacts,
     importer: dataset::Importer,
     bundles: model_version::Bundles,
-    transfers: Arc<Semaphore>,
     health: rekindle_store::DatabaseHealth,
 }
 
@@ -58,9 +57,8 @@ impl App {
         let scratch = config.scratch_folder()?;
         let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
         let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles);
-        let transfers = Arc::new(Semaphore::new(config.transfers));
         let health = rekindle_store::DatabaseHealth::new();
-        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, transfers, health })))
+        Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, health })))
     }
 
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.

@@ -1,6 +1,6 @@
 //! Upload and download of blobs, in chunks.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream::try_unfold};
@@ -9,12 +9,9 @@ use rekindle_domain::Digest;
 use rekindle_proto::registry::{
     DownloadRequest, DownloadResponse, UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
 };
-use rekindle_service::{Call, RequestError};
+use rekindle_service::Call;
 use tokio::{
-    sync::{
-        OwnedSemaphorePermit,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::mpsc::{self, Receiver, Sender},
     time::timeout,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -29,7 +26,6 @@ const CHUNK: usize = 1 << 20;
 impl Artifacts for App {
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadResponse>, Status> {
         let (_, mut messages) = Call::open(request)?;
-        let _place = self.place()?;
         let mut writer = self.0.artifacts.writer().await.map_err(Error::from)?;
         let received: Result<UploadPurpose, Status> = async {
             let mut purpose = None;
@@ -60,26 +56,11 @@ impl Artifacts for App {
 
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         let digest: Digest = parse("digest", &Call::open(request)?.1.digest)?;
-        let place = self.place()?;
         let reader = self.0.artifacts.reader(&digest).await.map_err(Error::of_blob("digest", digest))?;
         let (sender, parts) = mpsc::channel(1);
         let idle = self.0.config.transfer_idle;
-        tokio::spawn(send(reader, idle, sender, place));
+        tokio::spawn(send(reader, idle, sender));
         Ok(Response::new(Box::pin(received(parts, idle))))
-    }
-}
-
-impl App {
-    /// The place of a transfer: each holds some of its bytes in memory.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let limit = self.0.config.transfers;
-        Arc::clone(&self.0.transfers).try_acquire_owned().map_err(|_| {
-            let message = format!(
-                "{limit} uploads and downloads are in progress, the limit registry.transfers: retry with back-off"
-            );
-            let metadata = vec![("limit", limit.to_string())];
-            RequestError::Exhausted { reason: "TOO_MANY_TRANSFERS", message, metadata }.into()
-        })
     }
 }
 
@@ -102,8 +83,8 @@ fn checked(chunk: Bytes) -> Result<Bytes, Error> {
 }
 
 /// Sends the chunks of a blob until the client has taken nothing for `idle`. The reader verifies the digest before it returns the last
-/// chunk. Holds the place of the transfer meanwhile.
-async fn send(mut reader: BlobReader, idle: Duration, sender: Sender<Part>, _place: OwnedSemaphorePermit) {
+/// chunk.
+async fn send(mut reader: BlobReader, idle: Duration, sender: Sender<Part>) {
     loop {
         let mut rest = match reader.chunk().await {
             Ok(Some(chunk)) => chunk,

@@ -105,9 +105,9 @@ impl Sandbox {
         self
     }
 
-    /// The same registry, served by an instance that has two transfers at a time, and gives up downloads that stall.
-    pub(crate) async fn with_two_transfers(mut self, idle: Duration) -> Self {
-        let config = Config { transfers: 2, transfer_idle: idle, ..settings(&self.database, "1h") };
+    /// The same registry, served by an instance that ends downloads whose client takes nothing for `idle`.
+    pub(crate) async fn with_transfer_idle(mut self, idle: Duration) -> Self {
+        let config = Config { transfer_idle: idle, ..settings(&self.database, "1h") };
         let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
         self.blobs = ArtifactsClient::new(channel);
         self._shutdown = shutdown;

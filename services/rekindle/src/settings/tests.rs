@@ -190,7 +190,6 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("registry.reap_every", "0s"),
     ("registry.readers", "0"),
     ("registry.bundles", "0"),
-    ("registry.transfers", "0"),
     ("registry.transfer_idle", "0s"),
     ("trainer.training_bytes", "0"),
     ("registry.database.url", "mysql://host"),
