@@ -41,6 +41,9 @@ pub struct Config {
     /// Storage limits of streams and buckets.
     #[serde(default)]
     pub limits: Limits,
+    /// Bytes that are free on the server's disk, if they are known: the streams are sized to it.
+    #[serde(skip)]
+    pub free_bytes: Option<u64>,
 }
 
 fn default_connect_timeout() -> Duration {
@@ -59,6 +62,7 @@ impl Config {
             connect_timeout: default_connect_timeout(),
             publish_timeout: default_publish_timeout(),
             limits: Limits::default(),
+            free_bytes: None,
         }
     }
 
@@ -218,7 +222,7 @@ impl Bus {
         let deadline = Instant::now() + config.connect_timeout;
         // An error is final if JetStream answers other requests.
         let attempt = async || {
-            let result = self.set_up_once(&config.limits).await;
+            let result = self.create_streams(&config.limits, config.free_bytes).await;
             let is_final = result.is_err() && self.answers().await;
             result.map_err(|error| (error, is_final))
         };
@@ -232,24 +236,6 @@ impl Bus {
 
     async fn answers(&self) -> bool {
         self.jetstream.query_account().await.is_ok()
-    }
-
-    async fn set_up_once(&self, limits: &Limits) -> Result<(), Error> {
-        for stream in limits.streams() {
-            let what = format!("the stream {}", stream.name);
-            self.jetstream
-                .create_or_update_stream(stream)
-                .await
-                .map_err(|error| Error::Setup { what, source: error.into() })?;
-        }
-        for bucket in limits.buckets() {
-            let what = format!("the bucket {}", bucket.bucket);
-            self.jetstream
-                .create_or_update_key_value(bucket)
-                .await
-                .map_err(|error| Error::Setup { what, source: error.into() })?;
-        }
-        Ok(())
     }
 }
 

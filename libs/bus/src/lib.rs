@@ -22,8 +22,11 @@ pub mod subject;
 mod connection;
 mod delivery;
 pub mod error;
+mod frozen;
+mod sizes;
 
 pub use bucket::Bucket;
 pub use connection::{Bus, Config};
 pub use delivery::{Delivery, Message};
 pub use error::Error;
+pub use frozen::Frozen;

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod consumers;
+mod disk;
 mod relay;
 mod streams;
 mod tracing;
