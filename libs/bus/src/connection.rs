@@ -1,6 +1,10 @@
 //! The connection to the bus.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectOptions, Event, HeaderMap, ServerAddr,
@@ -21,7 +25,7 @@ use rekindle_proto::trace;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Bucket, Error, consumer::Backoff, streams, streams::Limits};
+use crate::{Bucket, Error, Frozen, consumer::Backoff, streams, streams::Limits};
 
 /// Address, deadlines and storage limits of the bus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -87,6 +91,8 @@ impl Config {
 pub struct Bus {
     jetstream: jetstream::Context,
     publish_timeout: Duration,
+    /// As the last look has found them: they explain why a publish has no answer.
+    frozen: Arc<Mutex<Vec<Frozen>>>,
 }
 
 impl Bus {
@@ -97,7 +103,7 @@ impl Bus {
             .timeout(config.publish_timeout)
             .ack_timeout(config.publish_timeout)
             .build(client);
-        let bus = Self { jetstream, publish_timeout: config.publish_timeout };
+        let bus = Self { jetstream, publish_timeout: config.publish_timeout, frozen: Arc::default() };
         bus.set_up(config).await?;
         Ok(bus)
     }
@@ -214,7 +220,18 @@ impl Bus {
     }
 
     fn no_answer(&self, subject: &str, source: Option<crate::error::Source>) -> Error {
+        let source = self.last_frozen().map(|frozen| frozen.to_string().into()).or(source);
         Error::Unavailable { operation: format!("publish on {subject}"), waited: self.publish_timeout, source }
+    }
+
+    /// A stream that the server could not write at the last look.
+    fn last_frozen(&self) -> Option<Frozen> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
+    /// Notes the streams that the server cannot write.
+    pub(crate) fn note_frozen(&self, frozen: &[Frozen]) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = frozen.to_vec();
     }
 
     /// JetStream may still be recovering its streams when the connection is established, so this retries.

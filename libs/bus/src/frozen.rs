@@ -3,6 +3,8 @@
 //! A nats-server that could not write a message, as on a full disk, refuses every further one to the same stream, even when there is room
 //! again, until it is restarted. Publishers see no answer.
 
+use std::fmt;
+
 use async_nats::jetstream::{ErrorCode, response::Response};
 use futures::future::join_all;
 use serde::Deserialize;
@@ -22,6 +24,12 @@ pub struct Frozen {
     pub reason: String,
 }
 
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the NATS server cannot write the stream {} until it is restarted: {}", self.stream, self.reason)
+    }
+}
+
 #[derive(Deserialize)]
 struct Purged {}
 
@@ -31,7 +39,9 @@ impl Bus {
         let streams = [streams::EVENTS, streams::JOBS, streams::PREDICTIONS, streams::OUTCOMES, streams::DEAD_LETTERS];
         let buckets = [streams::DEPLOYMENTS, streams::REPLICAS].map(|bucket| format!("KV_{bucket}"));
         let names = streams.map(str::to_owned).into_iter().chain(buckets);
-        join_all(names.map(|name| self.frozen(name))).await.into_iter().flatten().collect()
+        let found: Vec<Frozen> = join_all(names.map(|name| self.frozen(name))).await.into_iter().flatten().collect();
+        self.note_frozen(&found);
+        found
     }
 
     /// Purges the messages of a subject without messages: that deletes nothing, and fails with the error of the stream's last write.

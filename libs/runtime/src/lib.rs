@@ -11,6 +11,7 @@
 //! - configuration is validated as a whole, and all problems are reported at once.
 
 pub mod config;
+pub mod disk;
 mod error;
 pub mod grpc;
 pub mod health;

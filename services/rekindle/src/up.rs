@@ -18,6 +18,7 @@ use rekindle_bus::Bus;
 use rekindle_client::Connection;
 use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
+    disk,
     grpc::{self, RoutesBuilder},
     health::Health,
     http,
@@ -26,11 +27,12 @@ use rekindle_runtime::{
     telemetry,
 };
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     serve,
     settings::{Scope, Settings},
+    storage::Storage,
 };
 use nats::NatsServer;
 
@@ -92,21 +94,30 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
     let lock = lock::lock(&data).await?;
 
+    let frozen = Arc::new(Notify::new());
+    let storage = Storage::new(Some(data.clone()), Arc::clone(&frozen));
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
-        return run_on(args, settings, &data, shutdown).await;
+        return Box::pin(run_on(args, settings, &data, storage, shutdown)).await;
     }
     let port = port_or_free(args.nats_port, args.free_ports).await?;
     let mut nats = NatsServer::start(&data.join("nats"), port, lock.try_clone().context("cannot share the lock")?)?;
     settings.bus.url = nats.url();
-    let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone()));
-    let outcome = tokio::select! {
-        outcome = &mut platform => outcome,
-        status = nats.ended() => {
-            shutdown.begin();
-            // Errors of the services are consequences of the lost bus; they are logged.
-            let _ = platform.await;
-            bail!("nats-server ended unexpectedly with {status}; its log is nats/nats.log in the data folder");
+    settings.bus.free_bytes = Some(disk::free_bytes(&data).context("the free space of the data folder is unknown")?);
+    let mut platform = Box::pin(run_on(args, settings, &data, storage, shutdown.clone()));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut platform => break outcome,
+            () = frozen.notified() => {
+                tracing::warn!("nats-server refuses messages since its disk was full: restarting it");
+                nats.restart().await?;
+            }
+            status = nats.ended() => {
+                shutdown.begin();
+                // Errors of the services are consequences of the lost bus; they are logged.
+                let _ = platform.await;
+                bail!("nats-server ended unexpectedly with {status}; its log is nats/nats.log in the data folder");
+            }
         }
     };
     // The platform publishes its last rows, reports and events while it shuts down, so the bus must stop after it.
@@ -115,12 +126,12 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 /// Runs the platform on a running bus.
-async fn run_on(args: Args, settings: Settings, data: &Path, shutdown: Shutdown) -> Result<()> {
+async fn run_on(args: Args, settings: Settings, data: &Path, storage: Storage, shutdown: Shutdown) -> Result<()> {
     let mut tasks = Tasks::new();
     let sockets = Sockets::bind(&args).await?;
     let endpoints = sockets.endpoints(&settings.bus.url)?;
     let drain = settings.shutdown.drain;
-    let ready = start(settings, sockets, data, &mut tasks, &shutdown).await?;
+    let ready = start(settings, sockets, data, storage, &mut tasks, &shutdown).await?;
     announce(data, &endpoints)?;
     tasks.spawn("readiness", serve::readiness(ready, shutdown.clone()));
     tasks.join(shutdown, drain).await?;
@@ -188,10 +199,12 @@ async fn start(
     settings: Settings,
     sockets: Sockets,
     data: &Path,
+    storage: Storage,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
 ) -> Result<Vec<serve::Ready>> {
     let bus = Bus::connect(&settings.bus).await?;
+    tasks.spawn("storage", storage.clone().run(bus.clone(), shutdown.clone()));
     let artifacts = Artifacts::open(&settings.artifacts).await?;
     let replica_limits = serve::replica_limits(&settings);
     let control = Connection::open(&format!("http://{}", sockets.control.local_addr()?), serve::PEER_DEADLINE)?;
@@ -214,12 +227,18 @@ async fn start(
     orchestrator.background(tasks, shutdown.clone());
 
     let health = Health::new();
-    let probes = http::admin(health.ready());
+    let probes = http::admin(health.problem());
     tasks.spawn_until_close("admin", http::serve(sockets.admin, probes, shutdown.clone()));
     let server = grpc::serve(sockets.control, routes, health.clone(), settings.grpc.clone(), shutdown.clone());
     tasks.spawn("control plane", server);
     let mut ready = vec![serve::Ready::new(health, move || {
-        registry.ready() && trainer.ready() && monitor.ready() && orchestrator.ready()
+        // A full disk explains the others.
+        storage
+            .problem()
+            .or_else(|| serve::unready("registry", registry.ready()))
+            .or_else(|| serve::unready("trainer", trainer.ready()))
+            .or_else(|| serve::unready("monitor", monitor.ready()))
+            .or_else(|| serve::unready("orchestrator", orchestrator.ready()))
     })];
     for (n, socket) in sockets.replicas.into_iter().enumerate() {
         let config = replica(settings.inference.clone(), n, &socket, data)?;

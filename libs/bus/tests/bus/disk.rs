@@ -1,6 +1,6 @@
 //! The bus on a small disk that is filled and freed.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use async_nats::{HeaderMap, jetstream::stream};
 use rekindle_bus::{
@@ -50,6 +50,10 @@ async fn a_full_disk_freezes_streams_which_is_reported_and_ends_with_a_restart_o
         assert_eq!(frozen.len(), 1, "{frozen:?}");
         assert_eq!(frozen[0].stream, streams::OUTCOMES);
         assert!(frozen[0].reason.contains("no space left on device"), "{frozen:?}");
+        let refused =
+            bus.publish("rekindle.outcomes.m".to_owned(), "again", HeaderMap::new(), Default::default()).await;
+        let cause = refused.expect_err("frozen").source().expect("a cause").to_string();
+        assert!(cause.contains("no space left on device"), "{cause}");
         disk.free();
         assert_eq!(bus.frozen_streams().await, frozen, "room alone does not end it");
         server.kill();

@@ -26,11 +26,17 @@ const PROGRAM_VARIABLE: &str = "REKINDLE_NATS_SERVER";
 /// Time within which the server must stop after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Bytes that streams may reserve in total: more than any disk has. The streams are sized to the disk when they are created; a reservation
+/// of the server, which depends on the space that is free when it starts, would refuse them after a restart.
+const RESERVABLE: u64 = 1 << 50;
+
 /// A running nats-server. It ends with this process, however that ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
 pub(crate) struct NatsServer {
     child: Child,
     port: u16,
+    folder: PathBuf,
+    lock: File,
 }
 
 impl NatsServer {
@@ -42,13 +48,17 @@ impl NatsServer {
         std::fs::write(&settings, configuration(folder, port)?)
             .with_context(|| format!("cannot write {}", settings.display()))?;
         let log = File::create(folder.join("nats.log")).context("cannot create the log of nats-server")?;
-        let mut command = Command::new(&program);
-        command.arg("--config").arg(&settings).stdin(lock).stdout(Stdio::null()).stderr(log);
-        // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
-        command.process_group(0).kill_on_drop(true);
-        end_with_parent(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { child, port })
+        let child = spawn(&program, &settings, &lock, log)?;
+        Ok(Self { child, port, folder: folder.to_owned(), lock })
+    }
+
+    /// Stops it as [`stop`](Self::stop) does, and starts it again. Clients reconnect.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.end().await?;
+        let log = File::options().append(true).create(true).open(self.folder.join("nats.log"));
+        let log = log.context("cannot open the log of nats-server")?;
+        self.child = spawn(&find_program()?, &self.folder.join("nats.conf"), &self.lock, log)?;
+        Ok(())
     }
 
     /// The address for clients.
@@ -66,6 +76,10 @@ impl NatsServer {
 
     /// Stops it with SIGTERM; kills it after the deadline.
     pub(crate) async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
         if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot stop nats-server")?;
         }
@@ -76,6 +90,16 @@ impl NatsServer {
     }
 }
 
+fn spawn(program: &Path, settings: &Path, lock: &File, log: File) -> Result<Child> {
+    let lock = lock.try_clone().context("cannot share the lock")?;
+    let mut command = Command::new(program);
+    command.arg("--config").arg(settings).stdin(lock).stdout(Stdio::null()).stderr(log);
+    // A terminal sends Ctrl-C to the whole process group. The server must outlive the services, which still publish to it.
+    command.process_group(0).kill_on_drop(true);
+    end_with_parent(&mut command);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
 fn configuration(folder: &Path, port: u16) -> Result<String> {
     let store = folder.join("store");
     let store = store.to_str().context("the data folder's path must be UTF-8")?;
@@ -84,7 +108,7 @@ fn configuration(folder: &Path, port: u16) -> Result<String> {
         "# Written by `rekindle up` at every start.\n\
          listen: \"127.0.0.1:{port}\"\n\
          server_name: rekindle\n\
-         jetstream {{\n  store_dir: {store}\n  sync_interval: \"1s\"\n}}\n"
+         jetstream {{\n  store_dir: {store}\n  sync_interval: \"1s\"\n  max_file_store: {RESERVABLE}\n}}\n"
     ))
 }
 
