@@ -13,6 +13,7 @@
 //! - each window of each version and slice is reported once, with at most one drift alert and one degradation alert, which share a
 //!   correlation id, in the transaction that inserts the report;
 //! - a window whose label wait is over is measured with every outcome that the bus held by then;
+//! - captured data is deleted by age only if a retention is set, and only once no window needs it;
 //! - of every outcome it is known whether it is matched, pending, or refused and why;
 //! - memory grows with the rows of one window or one export, both bounded, and not with the length of the log;
 //! - one instance captures, and one evaluates a model, at a time: each is the holder of a lease, whose epoch is checked in every
@@ -45,7 +46,10 @@ mod rpc;
 pub mod store;
 pub mod window;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
@@ -62,6 +66,7 @@ use crate::{
     capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
     evaluate::Evaluation,
     reference::References,
+    retention::captured::Retention,
 };
 
 /// The monitor; clones share it.
@@ -114,6 +119,7 @@ impl App {
         tasks.spawn("monitor database", health);
         let retention = retention::run(inner.db.clone(), inner.config.remember, shutdown.intake().clone());
         tasks.spawn("monitor retention", retention);
+        tasks.spawn("monitor captured data", self.captured_data().run(shutdown.intake().clone()));
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
         let relay =
             relay::run(inner.db.clone(), inner.bus.clone(), source, inner.config.remember, shutdown.work().clone());
@@ -137,6 +143,17 @@ impl App {
             fetch_messages: inner.config.fetch_messages,
             event_horizon: TimeDelta::from_std(inner.config.event_horizon).unwrap_or(TimeDelta::MAX),
             captured: inner.captured.clone(),
+        }
+    }
+
+    fn captured_data(&self) -> Retention {
+        let inner = &self.0;
+        Retention {
+            db: inner.db.clone(),
+            artifacts: inner.artifacts.clone(),
+            leases: inner.leases.clone(),
+            keep: inner.config.retention,
+            left_behind: HashSet::new(),
         }
     }
 

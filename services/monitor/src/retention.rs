@@ -1,4 +1,6 @@
-//! Deletes the incarnations of replicas by age. The relay deletes the ids of captured messages; the log itself is kept.
+//! Deletes the incarnations of replicas and, if a retention is set, captured data by age. The relay deletes the ids of captured messages.
+
+pub(crate) mod captured;
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ use crate::{
     lookup::{self, LogPosition},
     matching::{self, Finding},
     outcome,
-    store::{chunks, logs, outcome_checks, reports, watches},
+    store::{chunks, deletions, logs, outcome_checks, reports, watches},
     window::Timing,
 };
 
@@ -187,6 +187,7 @@ impl App {
             late: log.late,
             ahead: log.clock.rows_ahead(),
             chunks: chunks::count(db, &model).await?,
+            deleted: deletions::get(db, &model).await?.map(|deleted| deleted.report()),
             open_windows: begin.zip(log.clock.latest()).map_or(0, |(begin, latest)| timing.open(begin, latest)),
             model,
         })

@@ -1,6 +1,7 @@
 //! The monitor's database: the index of chunks, the state of each model's log, reports, watches and checks of outcomes. The only sea-orm code.
 
 pub(crate) mod chunks;
+pub(crate) mod deletions;
 pub(crate) mod entities;
 pub(crate) mod incarnations;
 pub(crate) mod logs;

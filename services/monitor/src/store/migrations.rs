@@ -7,6 +7,7 @@ mod m20261121_000200_lives;
 mod m20261128_000300_chunks;
 mod m20261128_000400_event_clock;
 mod m20261128_000500_reset;
+mod m20261128_000600_deletions;
 
 /// The shared tables and the monitor's own.
 pub struct Migrator;
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261128_000300_chunks::Migration));
         all.push(Box::new(m20261128_000400_event_clock::Migration));
         all.push(Box::new(m20261128_000500_reset::Migration));
+        all.push(Box::new(m20261128_000600_deletions::Migration));
         all
     }
 }

@@ -7,6 +7,7 @@ mod outcomes;
 mod raw;
 mod recorded;
 mod resets;
+mod retention;
 mod rows;
 mod turns;
 mod world;
