@@ -16,7 +16,7 @@ mod order;
 pub(crate) mod outcomes;
 pub(crate) mod predictions;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ::metrics::counter;
 use chrono::TimeDelta;
@@ -41,7 +41,7 @@ use self::order::Order;
 use crate::{
     Error,
     chunk::Draft,
-    metrics,
+    known, metrics,
     outcome::BadLine,
     ownership,
     store::logs::{Log, LogDelta},
@@ -82,6 +82,8 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     const STREAM: &'static str;
     /// Whether captured messages are purged from the stream, because a full stream refuses new ones.
     const PURGES: bool = false;
+    /// Whether messages of models that are not known are dead-lettered.
+    const OF_KNOWN_MODELS: bool = false;
     /// Decodes a message; the error says why it is invalid.
     fn decode(message: &Message) -> Result<Self, String>;
     /// Its invalid lines.
@@ -241,6 +243,16 @@ impl Capture {
                 Err(reason) => invalid.push((delivery, reason)),
             }
         }
+        if M::OF_KNOWN_MODELS {
+            let Some(unknown) = self.unknown_models(&messages, stop).await else { return Ended::Stopped };
+            let mut of_known = messages.iter().map(|message| !unknown.contains(message.model()));
+            let (known, others): (Vec<_>, Vec<_>) =
+                valid.into_iter().partition(|_| of_known.next().unwrap_or_default());
+            messages.retain(|message| !unknown.contains(message.model()));
+            valid = known;
+            let reason = "no such model: nothing of it was captured, and it is neither monitored nor deployed";
+            invalid.extend(others.into_iter().map(|delivery| (delivery, reason.to_owned())));
+        }
         let mut wait = RETRY.0;
         while let Err(error) = self.flush_all(fence, &valid, &messages).await {
             if error.is_lost_lease() {
@@ -261,6 +273,33 @@ impl Capture {
         }
         ack(&valid).await;
         Ended::Captured
+    }
+
+    /// The models of messages that are not known. Failures are retried; `None` if `stop` came first.
+    async fn unknown_models<M: Captured>(
+        &self,
+        messages: &[M],
+        stop: &CancellationToken,
+    ) -> Option<HashSet<ModelName>> {
+        let models: HashSet<&ModelName> = messages.iter().map(|message| message.model()).collect();
+        let (mut unknown, mut wait) = (HashSet::new(), RETRY.0);
+        for model in models {
+            loop {
+                match known::is_known(&self.db, &self.bus, model).await {
+                    Ok(true) => break,
+                    Ok(false) => {
+                        unknown.insert(model.clone());
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%model, error = chain(&error), "model not looked up, retrying"),
+                }
+                if pause(stop, wait).await {
+                    return None;
+                }
+                wait = (wait * 2).min(RETRY.1);
+            }
+        }
+        Some(unknown)
     }
 
     async fn flush_all<M: Captured>(

@@ -32,6 +32,7 @@ mod event_clock;
 pub mod export;
 mod frame;
 pub mod join;
+mod known;
 pub mod lookup;
 mod matching;
 mod metrics;
@@ -64,7 +65,7 @@ pub use error::Error;
 
 use crate::{
     capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
-    evaluate::Evaluation,
+    evaluate::{Evaluation, due::Due},
     reference::References,
     retention::captured::Retention,
 };
@@ -171,6 +172,7 @@ impl App {
             labelled_share: inner.config.labelled_share,
             outcome_wait: TimeDelta::from_std(inner.config.outcome_wait).unwrap_or(TimeDelta::MAX),
             memory: HashMap::new(),
+            due: Due::default(),
         }
     }
 }

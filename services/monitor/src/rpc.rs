@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     App, Error,
     capture::outcomes::OWN_IDS,
-    export,
+    export, known,
     lookup::{self, LogPosition},
     matching::{self, Finding},
     outcome,
@@ -113,16 +113,12 @@ impl App {
         Ok(())
     }
 
-    /// Whether a model is known: something of it was captured, its monitoring is set, or it is deployed.
+    /// Refuses a model that is not known.
     async fn require(&self, model: &ModelName) -> Result<(), Error> {
-        let db = &self.0.db;
-        if logs::exists(db, model).await? || watches::get(db, model).await?.revision > 0 {
-            return Ok(());
+        match known::is_known(&self.0.db, &self.0.bus, model).await? {
+            true => Ok(()),
+            false => Err(RequestError::not_found("deployed model", model).into()),
         }
-        if self.0.bus.routes().await?.get(model.as_str()).await?.is_some() {
-            return Ok(());
-        }
-        Err(RequestError::not_found("deployed model", model).into())
     }
 
     /// Refuses outcomes that are known to be wrong, and returns how many are known to be right. The others are checked once their
