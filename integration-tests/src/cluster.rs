@@ -204,9 +204,9 @@ impl Cluster {
         let process = self.processes.get_mut(&service).expect("it was started");
         eventually(&format!("{service:?} to be ready"), async || {
             process.assert_running();
-            match connection.is_serving().await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err("not serving".to_owned()),
+            match connection.problem().await {
+                Ok(None) => Ok(()),
+                Ok(Some(problem)) => Err(problem),
                 Err(error) => Err(format!("{error:?}")),
             }
         })

@@ -31,7 +31,12 @@ pub struct Platform {
 impl Platform {
     /// Starts a platform with its state in a temporary folder, and waits until it is ready.
     pub async fn start(wiring: Wiring, replicas: usize) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(&std::env::temp_dir(), wiring, replicas).await
+    }
+
+    /// Starts a platform with its state in a new folder of `parent`, e.g. a small disk.
+    pub async fn start_in(parent: &Path, wiring: Wiring, replicas: usize) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         wiring.write_settings(&folder.path().join("settings.toml"));
         let (process, clients) = launch(folder.path(), replicas).await;
         Self { process, wiring, replicas, folder, clients }

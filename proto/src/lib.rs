@@ -1,10 +1,11 @@
-//! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping of events, and trace context between
-//! processes.
+//! The wire: generated messages, servers and clients of every gRPC package, the proto3 JSON mapping of events, and what processes tell each
+//! other in metadata: trace context, and why a server is not ready.
 //!
 //! Nothing is decided here. Messages are named in this crate, in `rekindle-client` (which converts them to and from domain types) and in
 //! the rpc layer of each service.
 
 pub mod error;
+pub mod health;
 pub mod json;
 pub mod trace;
 

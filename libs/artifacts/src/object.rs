@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{ObjectStoreExt as _, path::Path};
 use rekindle_domain::Digest;
 use sha2::{Digest as _, Sha256};
@@ -58,6 +58,33 @@ impl Artifacts {
             removed += swept.map_err(|error| Error::store("list", &folder, error.into()))??;
         }
         Ok(removed)
+    }
+
+    /// The keys of the named objects below a folder that were last modified before `before`, in no order.
+    pub fn objects(
+        &self,
+        folder: &str,
+        before: DateTime<Utc>,
+    ) -> Result<BoxStream<'static, Result<String, Error>>, Error> {
+        let folder = self.object_key(folder)?;
+        let prefix = self.prefix.clone();
+        let listed = self.store.list(Some(&folder));
+        let listed = listed.map_err(move |source| Error::store("list", &folder, source));
+        let old = listed.try_filter_map(move |meta| {
+            let key = meta.location.as_ref();
+            let key = key.strip_prefix(prefix.as_str()).unwrap_or(key);
+            std::future::ready(Ok((meta.last_modified < before).then(|| key.to_owned())))
+        });
+        Ok(old.boxed())
+    }
+
+    /// Deletes a named object. Idempotent.
+    pub async fn delete_object(&self, key: &str) -> Result<(), Error> {
+        let path = self.object_key(key)?;
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::store("delete", &path, source)),
+        }
     }
 
     fn object_key(&self, key: &str) -> Result<Path, Error> {

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
+use futures::TryStreamExt as _;
 use rekindle_artifacts::{Artifacts, BlobReader, Config, Error};
 use rekindle_domain::Digest;
 use rekindle_testkit::s3::S3;
@@ -114,6 +115,17 @@ async fn named_objects(artifacts: &Artifacts) {
     assert_eq!(artifacts.get_object_verified(key, &digest).await.expect("get"), "rows");
     let wrong = artifacts.get_object_verified(key, &Digest::of(b"other rows")).await;
     assert!(matches!(wrong, Err(Error::Corrupt { .. })), "{wrong:?}");
+    let listed = async |age: TimeDelta| {
+        let listed = artifacts.objects("captures", Utc::now() - age).expect("a folder");
+        listed.try_collect::<Vec<_>>().await.expect("listed")
+    };
+    assert_eq!(listed(TimeDelta::hours(-1)).await, [key]);
+    assert_eq!(listed(TimeDelta::hours(1)).await, Vec::<String>::new(), "it is younger");
+    for _ in 0..2 {
+        artifacts.delete_object(key).await.expect("deleted, or deleted before");
+    }
+    assert!(matches!(artifacts.get_object_verified(key, &digest).await, Err(Error::NotFound { .. })));
+    assert!(matches!(artifacts.delete_object("blobs/sha256/00/0").await, Err(Error::InvalidKey { .. })));
     for key in ["../escape", "captures/../../escape", "captures//x", "blobs/sha256/00/0", "staging/x"] {
         let refused = artifacts.put_object(key, Bytes::new()).await;
         assert!(matches!(refused, Err(Error::InvalidKey { .. })), "{key}: {refused:?}");

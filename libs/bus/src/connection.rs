@@ -1,6 +1,10 @@
 //! The connection to the bus.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectOptions, Event, HeaderMap, ServerAddr,
@@ -21,7 +25,7 @@ use rekindle_proto::trace;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Bucket, Error, consumer::Backoff, streams, streams::Limits};
+use crate::{Bucket, Error, Frozen, consumer::Backoff, streams, streams::Limits};
 
 /// Pause before a message is published again whose stream does not exist, which is created again meanwhile.
 const MISSING: Duration = Duration::from_millis(50);
@@ -44,6 +48,9 @@ pub struct Config {
     /// Storage limits of streams and buckets.
     #[serde(default)]
     pub limits: Limits,
+    /// Bytes that are free on the server's disk, if they are known: the streams are sized to it.
+    #[serde(skip)]
+    pub free_bytes: Option<u64>,
 }
 
 fn default_connect_timeout() -> Duration {
@@ -62,6 +69,7 @@ impl Config {
             connect_timeout: default_connect_timeout(),
             publish_timeout: default_publish_timeout(),
             limits: Limits::default(),
+            free_bytes: None,
         }
     }
 
@@ -87,6 +95,10 @@ pub struct Bus {
     jetstream: jetstream::Context,
     publish_timeout: Duration,
     limits: Arc<Limits>,
+    /// Bytes that were free on the server's disk at the start.
+    free_bytes: Option<u64>,
+    /// As the last look has found them: they explain why a publish has no answer.
+    frozen: Arc<Mutex<Vec<Frozen>>>,
 }
 
 impl Bus {
@@ -97,8 +109,13 @@ impl Bus {
             .timeout(config.publish_timeout)
             .ack_timeout(config.publish_timeout)
             .build(client);
-        let limits = Arc::new(config.limits.clone());
-        let bus = Self { jetstream, publish_timeout: config.publish_timeout, limits };
+        let bus = Self {
+            jetstream,
+            publish_timeout: config.publish_timeout,
+            limits: Arc::new(config.limits.clone()),
+            free_bytes: config.free_bytes,
+            frozen: Arc::default(),
+        };
         bus.set_up(config).await?;
         Ok(bus)
     }
@@ -233,7 +250,18 @@ impl Bus {
     }
 
     fn no_answer(&self, subject: &str, source: Option<crate::error::Source>) -> Error {
+        let source = self.last_frozen().map(|frozen| frozen.to_string().into()).or(source);
         Error::Unavailable { operation: format!("publish on {subject}"), waited: self.publish_timeout, source }
+    }
+
+    /// A stream that the server could not write at the last look.
+    fn last_frozen(&self) -> Option<Frozen> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+
+    /// Notes the streams that the server cannot write.
+    pub(crate) fn note_frozen(&self, frozen: &[Frozen]) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = frozen.to_vec();
     }
 
     /// JetStream may still be recovering its streams when the connection is established, so this retries.
@@ -259,21 +287,7 @@ impl Bus {
 
     /// Creates or updates every stream and bucket.
     pub(crate) async fn set_up_once(&self) -> Result<(), Error> {
-        for stream in self.limits.streams() {
-            let what = format!("the stream {}", stream.name);
-            self.jetstream
-                .create_or_update_stream(stream)
-                .await
-                .map_err(|error| Error::Setup { what, source: error.into() })?;
-        }
-        for bucket in self.limits.buckets() {
-            let what = format!("the bucket {}", bucket.bucket);
-            self.jetstream
-                .create_or_update_key_value(bucket)
-                .await
-                .map_err(|error| Error::Setup { what, source: error.into() })?;
-        }
-        Ok(())
+        self.create_streams(&self.limits, self.free_bytes).await
     }
 }
 

@@ -25,9 +25,12 @@ pub mod subject;
 mod connection;
 mod delivery;
 pub mod error;
+mod frozen;
 pub mod panics;
+mod sizes;
 
 pub use bucket::Bucket;
 pub use connection::{Bus, Config};
 pub use delivery::{Delivery, Message};
 pub use error::Error;
+pub use frozen::Frozen;

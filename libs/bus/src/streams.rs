@@ -31,7 +31,8 @@ pub const DEPLOYMENTS: &str = "rekindle-deployments";
 /// Actual state: the state of each replica, which expires unless it is renewed.
 pub const REPLICAS: &str = "rekindle-replicas";
 
-/// Storage limits of streams and buckets. Sizes are in bytes on the server's disk, which reserves them; ages are greater than zero.
+/// Storage limits of streams and buckets. Sizes are in bytes on the server's disk, and are reduced in proportion if it has less; ages are
+/// greater than zero.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -98,12 +98,17 @@ impl Connection {
         self
     }
 
-    /// Whether the server reports that it is serving.
-    pub async fn is_serving(&self) -> Result<bool, Error> {
-        let check =
-            || async { HealthClient::new(self.stub()).check(HealthCheckRequest { service: String::new() }).await };
-        let answer = self.call("check the health", check).await?;
-        Ok(answer.status() == ServingStatus::Serving)
+    /// Why the server is not ready; `None` if it reports that it is serving.
+    pub async fn problem(&self) -> Result<Option<String>, Error> {
+        let check = || async {
+            let answer = HealthClient::new(self.stub()).check(HealthCheckRequest { service: String::new() }).await?;
+            let problem = rekindle_proto::health::problem(answer.metadata());
+            Ok(answer.map(|answer| (answer.status() == ServingStatus::Serving, problem)))
+        };
+        match self.call("check the health", check).await? {
+            (true, _) => Ok(None),
+            (false, problem) => Ok(Some(problem.unwrap_or_else(|| "it gives no reason".to_owned()))),
+        }
     }
 
     /// The transport of generated clients: the channel with the metadata of every call.
@@ -165,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_reached_is_unreachable() {
         let connection = Connection::open("http://127.0.0.1:1", Duration::from_secs(5)).expect("an address");
-        let error = connection.is_serving().await.expect_err("no server");
+        let error = connection.problem().await.expect_err("no server");
         assert!(error.is_unreachable() && error.is_unavailable() && error.is_transient(), "{error:?}");
         let answered = Error::call("test", Status::unavailable("the model is loading"));
         assert!(answered.is_unavailable() && !answered.is_unreachable());

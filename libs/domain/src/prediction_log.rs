@@ -77,6 +77,19 @@ pub struct CaptureStatus {
     pub chunks: u64,
     /// Windows that are not reported yet.
     pub open_windows: u64,
+    /// What retention has deleted; `None` if nothing was.
+    pub deleted: Option<DeletedRows>,
+}
+
+/// Captured rows that retention has deleted. The counters of [`CaptureStatus`] include them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletedRows {
+    /// Rows of the prediction log, without test rows.
+    pub rows: u64,
+    /// Outcomes, repetitions included.
+    pub outcomes: u64,
+    /// The latest event time among the rows; `None` if there are none.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// What became of the outcomes of a model; repetitions are included.

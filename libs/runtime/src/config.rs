@@ -2,17 +2,32 @@
 
 mod setting;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use config::{Config, ConfigBuilder, File, FileFormat, builder::DefaultState};
+use humantime_serde::re::humantime::parse_duration;
 use rekindle_domain::validation::{FieldViolation, Violations};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize as _, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 use crate::Error;
 use setting::Setting;
 
 /// Prefix of the environment variables that are read: `REKINDLE__REGISTRY__DATABASE__URL` sets `registry.database.url`.
 pub const PREFIX: &str = "REKINDLE__";
+
+/// Reads a duration such as "300s", or "none".
+pub fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "none" {
+        return Ok(None);
+    }
+    parse_duration(&text).map(Some).map_err(|error| {
+        D::Error::custom(format!("is {text:?}: expected a duration such as \"300s\", or \"none\": {error}"))
+    })
+}
 
 /// The layers of a configuration, from the lowest to the highest.
 ///

@@ -10,23 +10,28 @@ mod status;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use humantime_serde::re::humantime::parse_duration;
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use rekindle_domain::validation::{Checks, Violations};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use rekindle_proto::health::put_problem;
+use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    codegen::{Service, http::Request},
+    codegen::{
+        Service,
+        http::{Request, Response},
+    },
     server::NamedService,
-    service::Routes,
+    service::{LayerExt as _, Routes},
 };
+use tonic_health::pb::health_server::HealthServer;
+use tower::util::MapResponseLayer;
 
-use crate::{Error, connections, health::Health, shutdown::Shutdown, telemetry};
+use crate::{Error, config::duration_or_none, connections, health::Health, shutdown::Shutdown, telemetry};
 
 /// Limits of a gRPC server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -107,16 +112,6 @@ impl Config {
         checks.positive("keepalive", self.keepalive);
         checks.finish()
     }
-}
-
-fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == "none" {
-        return Ok(None);
-    }
-    parse_duration(&text).map(Some).map_err(|error| {
-        D::Error::custom(format!("is {text:?}: expected a duration such as \"300s\", or \"none\": {error}"))
-    })
 }
 
 /// The services of one server, by name.
@@ -215,7 +210,7 @@ pub async fn serve(
 
 async fn wind_down(health: &Health, linger: Duration, shutdown: &Shutdown, draining: &CancellationToken) {
     shutdown.intake().cancelled().await;
-    health.set_ready(false).await;
+    health.set_problem(Some("it is shutting down".to_owned())).await;
     tokio::select! {
         () = tokio::time::sleep(linger) => {}
         () = shutdown.work().cancelled() => {}
@@ -251,11 +246,19 @@ async fn complete(builder: RoutesBuilder, health: &Health) -> Result<Routes, Err
     let RoutesBuilder { routes, names, .. } = builder;
     health.add(names.iter().map(|name| (*name).to_owned())).await;
     let service = tonic_health::server::HealthService::from_health_reporter(health.reporter());
+    let service = HealthServer::new(service);
+    let problem = health.problem();
+    let explained = MapResponseLayer::new(move |mut response: Response<tonic::body::Body>| {
+        if let Some(problem) = problem.borrow().as_deref() {
+            put_problem(response.headers_mut(), problem);
+        }
+        response
+    });
     let reflection = |version: &str, error: tonic_reflection::server::Error| Error::Reflection {
         reason: format!("{version}: {error}"),
     };
     Ok(routes
-        .add_service(tonic_health::pb::health_server::HealthServer::new(service))
+        .add_service(explained.named_layer(service))
         .add_service(describe(&names).build_v1().map_err(|error| reflection("v1", error))?)
         .add_service(describe(&names).build_v1alpha().map_err(|error| reflection("v1alpha", error))?)
         .prepare())

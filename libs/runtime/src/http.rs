@@ -67,12 +67,12 @@ const RECEIVE: Duration = Duration::from_secs(5);
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Routes of the admin port: `/metrics` in the Prometheus text format, `/healthz/live`, which is always 200, and
-/// `/healthz/ready`, which is 200 while `ready` and 503 otherwise.
-pub fn admin(ready: watch::Receiver<bool>) -> Router {
+/// `/healthz/ready`, which is 200 while there is no problem and 503 with the problem otherwise.
+pub fn admin(problem: watch::Receiver<Option<String>>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz/live", get(|| async { "live\n" }))
-        .route("/healthz/ready", get(move || std::future::ready(readiness(*ready.borrow()))))
+        .route("/healthz/ready", get(move || std::future::ready(readiness(problem.borrow().as_deref()))))
 }
 
 /// Serves a router until shutdown enters its last phase, then completes the responses in flight.
@@ -174,9 +174,9 @@ async fn metrics() -> impl IntoResponse {
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], telemetry::prometheus().render())
 }
 
-fn readiness(ready: bool) -> (StatusCode, &'static str) {
-    match ready {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+fn readiness(problem: Option<&str>) -> (StatusCode, String) {
+    match problem {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {problem}\n")),
     }
 }

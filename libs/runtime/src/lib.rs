@@ -12,6 +12,7 @@
 
 pub mod config;
 mod connections;
+pub mod disk;
 mod error;
 pub mod grpc;
 pub mod health;

@@ -20,12 +20,15 @@ async fn metrics_liveness_and_readiness_are_served_until_closing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Health::new(), Shutdown::new());
-    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+    let server = tokio::spawn(http::serve(listener, http::admin(health.problem()), shutdown.clone()));
 
     assert!(get(address, "/healthz/live").await.starts_with("HTTP/1.1 200"));
     assert!(get(address, "/healthz/ready").await.starts_with("HTTP/1.1 503"));
-    health.set_ready(true).await;
+    health.set_ready().await;
     assert!(get(address, "/healthz/ready").await.starts_with("HTTP/1.1 200"));
+    health.set_problem(Some("the disk is full".to_owned())).await;
+    let answer = get(address, "/healthz/ready").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("not ready: the disk is full\n"), "{answer}");
 
     metrics::counter!("test_things_total", "kind" => "round").increment(3);
     metrics::histogram!("test_wait_seconds").record(0.2);
@@ -52,9 +55,9 @@ async fn the_health_check_of_the_image_succeeds_only_while_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (health, shutdown) = (Health::new(), Shutdown::new());
-    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+    let server = tokio::spawn(http::serve(listener, http::admin(health.problem()), shutdown.clone()));
     assert!(!check(port).await, "not ready");
-    health.set_ready(true).await;
+    health.set_ready().await;
     assert!(check(port).await);
     shutdown.close();
     server.await.expect("no panic").expect("a clean end");
@@ -66,7 +69,7 @@ async fn a_connection_that_sends_no_request_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (health, shutdown) = (Health::new(), Shutdown::new());
-    let server = tokio::spawn(http::serve(listener, http::admin(health.ready()), shutdown.clone()));
+    let server = tokio::spawn(http::serve(listener, http::admin(health.problem()), shutdown.clone()));
     let closed = async |sent: &str| {
         let mut stream = TcpStream::connect(address).await.expect("connects");
         stream.write_all(sent.as_bytes()).await.expect("writes");

@@ -33,7 +33,15 @@ impl NatsServer {
     /// When the program is not installed (`scripts/install-tools.sh nats`, or `REKINDLE_NATS_SERVER` for another one) or does not
     /// start.
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(&std::env::temp_dir()).await
+    }
+
+    /// Starts a server with an empty store in a new folder of `parent`, e.g. a small disk.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_in(parent: &Path) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         let mut server = Self { process: None, port: reserve_port(), folder };
         server.restart().await;
         server

@@ -16,7 +16,7 @@ mod order;
 pub(crate) mod outcomes;
 pub(crate) mod predictions;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use ::metrics::counter;
 use chrono::TimeDelta;
@@ -43,7 +43,7 @@ use crate::{
     Error,
     chunk::Draft,
     join_key::KeyedRow,
-    metrics,
+    known, metrics,
     outcome::{BadLine, PendingOutcome},
     ownership,
     store::logs::{Log, LogDelta},
@@ -84,6 +84,8 @@ pub(crate) trait Captured: Clone + Send + Sync + 'static {
     const STREAM: &'static str;
     /// Whether captured messages are purged from the stream, because a full stream refuses new ones.
     const PURGES: bool = false;
+    /// Whether messages of models that are not known are dead-lettered.
+    const OF_KNOWN_MODELS: bool = false;
     /// Decodes a message; the error says why it is invalid.
     fn decode(message: &Message) -> Result<Self, String>;
     /// Its invalid lines.
@@ -261,6 +263,16 @@ impl Capture {
                 Err(reason) => invalid.push((delivery, reason)),
             }
         }
+        if M::OF_KNOWN_MODELS {
+            let Some(unknown) = self.unknown_models(&messages, stop).await else { return Ended::Stopped };
+            let mut of_known = messages.iter().map(|message| !unknown.contains(message.model()));
+            let (known, others): (Vec<_>, Vec<_>) =
+                valid.into_iter().partition(|_| of_known.next().unwrap_or_default());
+            messages.retain(|message| !unknown.contains(message.model()));
+            valid = known;
+            let reason = "no such model: nothing of it was captured, and it is neither monitored nor deployed";
+            invalid.extend(others.into_iter().map(|delivery| (delivery, reason.to_owned())));
+        }
         match self.flush_until_durable(fence, &valid, &messages, stop).await {
             Flushed::Durable => {}
             Flushed::Ended(ended) => return ended,
@@ -319,6 +331,33 @@ impl Capture {
             }
             wait = (wait * 2).min(RETRY.1);
         }
+    }
+
+    /// The models of messages that are not known. Failures are retried; `None` if `stop` came first.
+    async fn unknown_models<M: Captured>(
+        &self,
+        messages: &[M],
+        stop: &CancellationToken,
+    ) -> Option<HashSet<ModelName>> {
+        let models: HashSet<&ModelName> = messages.iter().map(|message| message.model()).collect();
+        let (mut unknown, mut wait) = (HashSet::new(), RETRY.0);
+        for model in models {
+            loop {
+                match known::is_known(&self.db, &self.bus, model).await {
+                    Ok(true) => break,
+                    Ok(false) => {
+                        unknown.insert(model.clone());
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%model, error = chain(&error), "model not looked up, retrying"),
+                }
+                if pause(stop, wait).await {
+                    return None;
+                }
+                wait = (wait * 2).min(RETRY.1);
+            }
+        }
+        Some(unknown)
     }
 
     async fn flush_all<M: Captured>(

@@ -51,7 +51,7 @@ impl Kind {
     }
 
     /// The folder of the object store.
-    const fn folder(self) -> &'static str {
+    pub(crate) const fn folder(self) -> &'static str {
         match self {
             Self::Prediction => "captures",
             Self::Test => "tests",

@@ -7,6 +7,7 @@ use rekindle_domain::{
     event,
     validation::{Checks, Violations},
 };
+use rekindle_runtime::config::duration_or_none;
 use serde::Deserialize;
 
 /// The commented defaults of the section `[monitor]`, with every key.
@@ -51,6 +52,9 @@ pub struct Config {
     /// How long ids of captured messages are kept; longer than the bus keeps a message.
     #[serde(with = "humantime_serde")]
     pub remember: Duration,
+    /// How long captured data is kept, since its capture. Written as a duration, or as "none" to keep it.
+    #[serde(deserialize_with = "duration_or_none")]
+    pub retention: Option<Duration>,
     /// Bundles whose reference data is cached.
     pub references: usize,
 }
@@ -74,6 +78,8 @@ impl Config {
         checks.positive("join_key_retention", self.join_key_retention);
         checks.positive("evaluate_every", self.evaluate_every);
         checks.positive("remember", self.remember);
+        let keeps = self.retention.is_none_or(|retention| !retention.is_zero());
+        checks.require(keeps, "retention", "0s", "greater than 0s, or \"none\"");
         checks.at_least("references", self.references, 1);
         checks.finish()
     }
@@ -115,6 +121,7 @@ mod tests {
             event_horizon: zero,
             evaluate_every: zero,
             remember: zero,
+            retention: Some(zero),
             references: 0,
         };
         let violations = config.validate().expect_err("every bound is violated");
@@ -134,6 +141,7 @@ mod tests {
                 "join_key_retention",
                 "evaluate_every",
                 "remember",
+                "retention",
                 "references",
             ]
         );

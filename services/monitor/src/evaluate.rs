@@ -7,7 +7,7 @@
 //! plan (what is due) -> read (rows of the window) -> compare (with the reference data) -> report (a value) -> commit (fenced)
 //! ```
 //!
-//! Models take turns, one step each, so that the backlog of one delays no other, and shutdown waits for one step at most. Planning and
+//! Models that have changed since nothing was due, or whose outcomes are to be checked, take turns, one step each, so that the backlog of one delays no other, and shutdown waits for one step at most. Planning and
 //! reporting are pure. Nothing is kept that cannot be recomputed from the index and the chunks: after a crash, or on another instance,
 //! evaluation continues and reports the same.
 //!
@@ -15,6 +15,7 @@
 
 mod closing;
 mod contents;
+pub(crate) mod due;
 mod matching;
 mod plan;
 mod resolving;
@@ -37,7 +38,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::turns::Turns;
+use self::{due::Due, turns::Turns};
 use crate::{
     Error,
     chunk::Chunk,
@@ -70,6 +71,7 @@ pub(crate) struct Evaluation {
     pub(crate) outcome_wait: TimeDelta,
     /// By model; what is missing is recomputed.
     pub(crate) memory: HashMap<ModelName, Memory>,
+    pub(crate) due: Due,
 }
 
 /// What evaluation remembers of a model between two steps.
@@ -131,12 +133,12 @@ impl Evaluation {
         self.captured.notified().now_or_never().is_some() || have_changed
     }
 
-    /// Claims every model, and gives each that is held a turn.
+    /// Claims every model, and gives each that may have something due a turn.
     async fn refresh(&mut self, turns: &mut Turns) {
-        match logs::models(&self.db).await {
-            Ok(models) => {
+        match self.look().await {
+            Ok((models, due)) => {
                 models.iter().for_each(|model| self.leases.claim(ownership::evaluation(model)));
-                turns.offer(models);
+                turns.offer(due);
             }
             Err(error) => tracing::warn!(error = chain(&error), "listing the models failed, retrying"),
         }
@@ -146,10 +148,15 @@ impl Evaluation {
     async fn try_step(&mut self, model: &ModelName) -> Step {
         let Some(fence) = self.leases.fence(&ownership::evaluation(model)) else {
             self.memory.remove(model);
+            self.due.forget(model);
             return Step::Idle;
         };
         match caught(Box::pin(self.step(model, &fence))).await.map_err(Error::from).flatten() {
-            Ok(step) => step,
+            Ok(Step::Worked) => Step::Worked,
+            Ok(Step::Idle) => {
+                self.due.is_idle(model);
+                Step::Idle
+            }
             Err(error) if error.is_lost_lease() => {
                 tracing::warn!(%model, error = chain(&error), "evaluation refused");
                 ownership::give_up(&self.leases, &fence);

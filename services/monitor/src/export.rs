@@ -39,7 +39,7 @@ use crate::{
     outcome::Key,
     quality::as_target,
     reference::References,
-    store::chunks,
+    store::{chunks, deletions},
 };
 
 /// The span of event time to export, in milliseconds; `None` is open.
@@ -80,15 +80,30 @@ pub(crate) async fn run(
         rows_left_out: bounded.left_out,
     };
     let (model, chunks, left_out) = (&request.model, used.len(), bounded.left_out);
+    let deleted = deletions::get(db, model).await?.and_then(|deleted| deleted.events_until);
+    let deleted = deleted.filter(|&until| span.from.is_none_or(|from| from <= until));
     if parts.is_empty() {
+        if let Some(until) = deleted {
+            return Err(all_deleted(model, until));
+        }
         tracing::info!(%model, chunks, left_out, "no labelled rows to export");
         return Ok(none);
     }
-    let manifest = manifest::bytes(model, read, used.values())?;
+    let manifest = manifest::bytes(model, read, deleted, used.values())?;
     let (bytes, exported) = write(request.clone(), parts, none).await?;
     let (blob, manifest) = (artifacts.put(bytes).await?, artifacts.put(manifest.into()).await?);
     tracing::info!(%model, rows = exported.rows, chunks, left_out, "labelled rows exported");
     Ok(LabelledExport { blob: Some(blob), manifest: Some(manifest), ..exported })
+}
+
+/// The refusal of an export whose span has no labelled rows, some of which retention has deleted.
+fn all_deleted(model: &ModelName, until: i64) -> Error {
+    let until = event_time::clamped(until);
+    let message = format!(
+        "{model} has no labelled rows in this span: rows until {until} were deleted by retention (monitor.retention); \
+         export later ones"
+    );
+    RequestError::failed_precondition("DELETED_BY_RETENTION", message, [("until", until.to_rfc3339())]).into()
 }
 
 /// The labelled rows of each version, and the chunks that were read, by their keys.

@@ -13,6 +13,7 @@
 //! - each window of each version and slice is reported once, with at most one drift alert and one degradation alert, which share a
 //!   correlation id, in the transaction that inserts the report;
 //! - a window whose label wait is over is measured with every outcome that the bus held by then;
+//! - captured data is deleted by age only if a retention is set, and only once no window needs it;
 //! - of every outcome it is known whether it is matched, pending, or refused and why;
 //! - memory grows with the rows of one window or one export, both bounded, and not with the length of the log;
 //! - one instance captures, and one evaluates a model, at a time: each is the holder of a lease, whose epoch is checked in every
@@ -32,6 +33,7 @@ pub mod export;
 mod frame;
 pub mod join;
 mod join_key;
+mod known;
 pub mod lookup;
 mod matching;
 mod metrics;
@@ -46,7 +48,10 @@ mod rpc;
 pub mod store;
 pub mod window;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
@@ -61,9 +66,9 @@ pub use error::Error;
 
 use crate::{
     capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
-    evaluate::Evaluation,
+    evaluate::{Evaluation, due::Due},
     reference::References,
-    retention::Ages,
+    retention::{Ages, captured::Retention},
 };
 
 /// The monitor; clones share it.
@@ -117,6 +122,7 @@ impl App {
         let ages = Ages { remember: inner.config.remember, join_keys: inner.config.join_key_retention };
         let retention = retention::run(inner.db.clone(), ages, shutdown.intake().clone());
         tasks.spawn("monitor retention", retention);
+        tasks.spawn("monitor captured data", self.captured_data().run(shutdown.intake().clone()));
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
         let relay =
             relay::run(inner.db.clone(), inner.bus.clone(), source, inner.config.remember, shutdown.work().clone());
@@ -143,6 +149,17 @@ impl App {
         }
     }
 
+    fn captured_data(&self) -> Retention {
+        let inner = &self.0;
+        Retention {
+            db: inner.db.clone(),
+            artifacts: inner.artifacts.clone(),
+            leases: inner.leases.clone(),
+            keep: inner.config.retention,
+            left_behind: HashSet::new(),
+        }
+    }
+
     fn evaluation(&self) -> Evaluation {
         let inner = &self.0;
         Evaluation {
@@ -157,6 +174,7 @@ impl App {
             labelled_share: inner.config.labelled_share,
             outcome_wait: TimeDelta::from_std(inner.config.outcome_wait).unwrap_or(TimeDelta::MAX),
             memory: HashMap::new(),
+            due: Due::default(),
         }
     }
 }

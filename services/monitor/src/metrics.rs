@@ -3,6 +3,8 @@
 use metrics::{counter, describe_counter};
 use rekindle_domain::ModelName;
 
+use crate::{chunk::Kind, store::deletions::Deleted};
+
 pub(crate) const PREDICTIONS: &str = "rekindle_monitor_predictions_total";
 pub(crate) const LOST_ROWS: &str = "rekindle_monitor_lost_rows_total";
 pub(crate) const LOST_MESSAGES: &str = "rekindle_monitor_lost_messages_total";
@@ -15,6 +17,7 @@ pub(crate) const INVALID_OUTCOMES: &str = "rekindle_monitor_invalid_outcomes_tot
 pub(crate) const FLUSH_FAILURES: &str = "rekindle_monitor_flush_failures_total";
 pub(crate) const WINDOWS: &str = "rekindle_monitor_windows_total";
 pub(crate) const QUALITY_REPORTS: &str = "rekindle_monitor_quality_reports_total";
+pub(crate) const DELETED_ROWS: &str = "rekindle_monitor_deleted_rows_total";
 pub(crate) const EVALUATION_FAILURES: &str = "rekindle_monitor_evaluation_failures_total";
 
 /// Registers the help text of every metric.
@@ -31,12 +34,22 @@ pub(crate) fn describe() {
     describe_counter!(FLUSH_FAILURES, "Failed attempts to make messages durable, by consumer.");
     describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");
     describe_counter!(QUALITY_REPORTS, "Windows whose quality was measured, by model and verdict.");
+    describe_counter!(DELETED_ROWS, "Captured rows and outcomes that retention has deleted, by model and kind.");
     describe_counter!(EVALUATION_FAILURES, "Failed steps of evaluation by model.");
 }
 
 /// Adds to a counter of a model.
 pub(crate) fn add(name: &'static str, model: &ModelName, count: u64) {
     counter!(name, "model" => model.to_string()).increment(count);
+}
+
+/// Counts what retention has deleted.
+pub(crate) fn deleted(model: &ModelName, deleted: &Deleted) {
+    let counts =
+        [(Kind::Prediction, deleted.predictions), (Kind::Test, deleted.tests), (Kind::Outcome, deleted.outcomes)];
+    for (kind, rows) in counts {
+        counter!(DELETED_ROWS, "model" => model.to_string(), "kind" => kind.as_str()).increment(rows);
+    }
 }
 
 /// Counts outcomes that no quality counts, for a reason.

@@ -1,4 +1,7 @@
-//! Deletes the incarnations of replicas and the join keys of outcomes by age. The relay deletes the ids of captured messages; the log itself is kept.
+//! Deletes the incarnations of replicas and the join keys of outcomes and, if a retention is set, captured data by age. The relay deletes the
+//! ids of captured messages.
+
+pub(crate) mod captured;
 
 use std::time::Duration;
 

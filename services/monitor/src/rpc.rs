@@ -20,10 +20,10 @@ use rekindle_store::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    App, Error, export,
+    App, Error, export, known,
     lookup::{self, LogPosition},
     report::Report,
-    store::{chunks, logs, outcome_checks, pending_outcomes, reports, watches},
+    store::{chunks, deletions, logs, outcome_checks, pending_outcomes, reports, watches},
     window::Timing,
 };
 
@@ -61,16 +61,12 @@ impl App {
         Ok(set)
     }
 
-    /// Whether a model is known: something of it was captured, its monitoring is set, or it is deployed.
+    /// Refuses a model that is not known.
     async fn require(&self, model: &ModelName) -> Result<(), Error> {
-        let db = &self.0.db;
-        if logs::exists(db, model).await? || watches::get(db, model).await?.revision > 0 {
-            return Ok(());
+        match known::is_known(&self.0.db, &self.0.bus, model).await? {
+            true => Ok(()),
+            false => Err(RequestError::not_found("deployed model", model).into()),
         }
-        if self.0.bus.routes().await?.get(model.as_str()).await?.is_some() {
-            return Ok(());
-        }
-        Err(RequestError::not_found("deployed model", model).into())
     }
 
     async fn reset(&self, model: &ModelName) -> Result<(), Error> {
@@ -104,6 +100,7 @@ impl App {
             late: log.late,
             ahead: log.clock.rows_ahead(),
             chunks: chunks::count(db, &model).await?,
+            deleted: deletions::get(db, &model).await?.map(|deleted| deleted.report()),
             open_windows: begin.zip(log.clock.latest()).map_or(0, |(begin, latest)| timing.open(begin, latest)),
             model,
         })

@@ -2,6 +2,7 @@
 //! outcomes, and join keys. The only sea-orm code.
 
 pub(crate) mod chunks;
+pub(crate) mod deletions;
 pub(crate) mod entities;
 pub(crate) mod incarnations;
 pub(crate) mod join_keys;

@@ -28,7 +28,6 @@ use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use rekindle_service::Call;
 use sea_orm::DatabaseConnection;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use config::{Config, DEFAULTS, Limits};

@@ -9,6 +9,7 @@ mod drift;
 mod reading;
 mod serve;
 mod settings;
+mod storage;
 mod up;
 
 use std::process::ExitCode;

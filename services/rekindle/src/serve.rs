@@ -18,7 +18,10 @@ use rekindle_runtime::{
 };
 use tokio::net::TcpListener;
 
-use crate::settings::{Scope, Settings};
+use crate::{
+    settings::{Scope, Settings},
+    storage::Storage,
+};
 
 /// Deadline of a call from one service to another. Exports and registrations of large datasets take longest.
 pub(crate) const PEER_DEADLINE: Duration = Duration::from_secs(300);
@@ -98,13 +101,19 @@ impl Args {
 /// The readiness of one server of this process.
 pub(crate) struct Ready {
     health: Health,
-    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    problem: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Ready {
-    pub(crate) fn new(health: Health, is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { health, is_ready: Box::new(is_ready) }
+    /// `problem` tells why it is not ready; `None` if it is.
+    pub(crate) fn new(health: Health, problem: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { health, problem: Box::new(problem) }
     }
+}
+
+/// Why a service whose calls can or cannot be served now is not ready.
+pub(crate) fn unready(service: &str, is_ready: bool) -> Option<String> {
+    (!is_ready).then(|| format!("the {service} has no connection to its database, the bus or the object store"))
 }
 
 /// Updates the health of every server until shutdown begins.
@@ -114,9 +123,9 @@ pub(crate) async fn readiness(servers: Vec<Ready>, shutdown: Shutdown) -> Result
         tokio::select! {
             () = shutdown.intake().cancelled() => return Ok(()),
             _ = ticks.tick() => for server in &servers {
-                let ready = (server.is_ready)();
-                if *server.health.ready().borrow() != ready {
-                    server.health.set_ready(ready).await;
+                let problem = (server.problem)();
+                if *server.health.problem().borrow() != problem {
+                    server.health.set_problem(problem).await;
                 }
             },
         }
@@ -151,7 +160,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         }
         service => control_plane(service, settings, socket, &mut tasks, &shutdown).await?,
     };
-    tasks.spawn_until_close("admin", http::serve(admin, http::admin(server.health.ready()), shutdown.clone()));
+    tasks.spawn_until_close("admin", http::serve(admin, http::admin(server.health.problem()), shutdown.clone()));
     tasks.spawn("readiness", readiness(vec![server], shutdown.clone()));
     tasks.join(shutdown, drain).await?;
     Ok(())
@@ -167,6 +176,8 @@ async fn control_plane(
 ) -> Result<Ready> {
     let bus = Bus::connect(&settings.bus).await?;
     tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
+    let storage = Storage::new(None, Arc::default());
+    tasks.spawn("storage", storage.clone().run(bus.clone(), shutdown.clone()));
     let artifacts = Artifacts::open(&settings.artifacts).await?;
     let peer = |address: &str| Connection::open(address, PEER_DEADLINE);
     let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
@@ -175,7 +186,8 @@ async fn control_plane(
             let app = $app;
             app.register(&mut routes);
             app.background(tasks, shutdown.clone());
-            Ready::new(health.clone(), move || app.ready())
+            let name = format!("{service:?}").to_lowercase();
+            Ready::new(health.clone(), move || unready(&name, app.ready()).or_else(|| storage.problem()))
         }};
     }
     let ready = match service {
@@ -272,5 +284,5 @@ pub(crate) fn serve_replica(
     let of_rest = http::Limits::from(&limits);
     tasks.spawn("inference REST", http::serve_rest(sockets.rest, app.rest(of_rest), of_rest, shutdown.clone()));
     tasks.spawn("inference", grpc::serve(sockets.grpc, routes, health.clone(), limits, shutdown.clone()));
-    Ready::new(health, move || app.ready())
+    Ready::new(health, move || unready("replica", app.ready()))
 }

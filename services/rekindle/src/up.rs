@@ -18,6 +18,7 @@ use rekindle_bus::{Bus, keep};
 use rekindle_client::Connection;
 use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
+    disk,
     grpc::{self, RoutesBuilder},
     health::Health,
     http,
@@ -31,6 +32,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use crate::{
     serve,
     settings::{Scope, Settings},
+    storage::Storage,
 };
 use nats::NatsServer;
 
@@ -99,15 +101,18 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
     let lock = lock::lock(&data).await?;
 
+    let frozen = Arc::new(Notify::new());
+    let storage = Storage::new(Some(data.clone()), Arc::clone(&frozen));
     if let Some(url) = &args.external_nats {
         settings.bus.url.clone_from(url);
-        return Box::pin(run_on(args, settings, &data, shutdown, &Notify::new())).await;
+        return Box::pin(run_on(args, settings, &data, storage, shutdown, &Notify::new())).await;
     }
     let port = port_or_free(args.nats_port, args.free_ports).await?;
     let mut nats = NatsServer::start(&data.join("nats"), port, lock)?;
     settings.bus.url = nats.url();
+    settings.bus.free_bytes = Some(disk::free_bytes(&data).context("the free space of the data folder is unknown")?);
     let started = Notify::new();
-    let mut platform = std::pin::pin!(run_on(args, settings, &data, shutdown.clone(), &started));
+    let mut platform = Box::pin(run_on(args, settings, &data, storage, shutdown.clone(), &started));
     // Before the platform has started, a server that ends has no port or no storage, and another attempt would end in the same way.
     let starting = tokio::select! {
         outcome = &mut platform => Some(outcome),
@@ -123,7 +128,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Some(outcome) => outcome,
         None => tokio::select! {
             outcome = &mut platform => outcome,
-            never = nats.keep_running() => match never {},
+            never = nats.keep_running(&frozen) => match never {},
         },
     };
     // The platform publishes its last rows, reports and events while it shuts down, so the bus must stop after it.
@@ -132,12 +137,19 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 /// Runs the platform on a running bus; `started` is notified once every service has started.
-async fn run_on(args: Args, settings: Settings, data: &Path, shutdown: Shutdown, started: &Notify) -> Result<()> {
+async fn run_on(
+    args: Args,
+    settings: Settings,
+    data: &Path,
+    storage: Storage,
+    shutdown: Shutdown,
+    started: &Notify,
+) -> Result<()> {
     let mut tasks = Tasks::new();
     let sockets = Sockets::bind(&args).await?;
     let endpoints = sockets.endpoints(&settings.bus.url)?;
     let drain = settings.shutdown.drain;
-    let ready = start(settings, sockets, data, &mut tasks, &shutdown).await?;
+    let ready = start(settings, sockets, data, storage, &mut tasks, &shutdown).await?;
     started.notify_one();
     announce(data, &endpoints)?;
     tasks.spawn("readiness", serve::readiness(ready, shutdown.clone()));
@@ -209,10 +221,12 @@ async fn start(
     settings: Settings,
     sockets: Sockets,
     data: &Path,
+    storage: Storage,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
 ) -> Result<Vec<serve::Ready>> {
     let bus = Bus::connect(&settings.bus).await?;
+    tasks.spawn("storage", storage.clone().run(bus.clone(), shutdown.clone()));
     let artifacts = Artifacts::open(&settings.artifacts).await?;
     let replica_limits = serve::replica_limits(&settings);
     let control = Connection::open(&format!("http://{}", sockets.control.local_addr()?), serve::PEER_DEADLINE)?;
@@ -236,12 +250,18 @@ async fn start(
 
     tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let health = Health::new();
-    let probes = http::admin(health.ready());
+    let probes = http::admin(health.problem());
     tasks.spawn_until_close("admin", http::serve(sockets.admin, probes, shutdown.clone()));
     let server = grpc::serve(sockets.control, routes, health.clone(), settings.grpc.clone(), shutdown.clone());
     tasks.spawn("control plane", server);
     let mut ready = vec![serve::Ready::new(health, move || {
-        registry.ready() && trainer.ready() && monitor.ready() && orchestrator.ready()
+        // A full disk explains the others.
+        storage
+            .problem()
+            .or_else(|| serve::unready("registry", registry.ready()))
+            .or_else(|| serve::unready("trainer", trainer.ready()))
+            .or_else(|| serve::unready("monitor", monitor.ready()))
+            .or_else(|| serve::unready("orchestrator", orchestrator.ready()))
     })];
     for (n, sockets) in sockets.replicas.into_iter().enumerate() {
         let config = replica(settings.inference.clone(), n, &sockets.grpc, data)?;

@@ -3,6 +3,7 @@
 mod buckets;
 mod consumers;
 mod deletions;
+mod disk;
 mod relay;
 mod streams;
 mod tracing;

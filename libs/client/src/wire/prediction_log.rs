@@ -3,7 +3,9 @@
 use rekindle_domain::{
     ModelName, VersionRef,
     outcome::Outcome,
-    prediction_log::{CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction, OutcomeCounts, RowsAhead, Value},
+    prediction_log::{
+        CaptureStatus, DeletedRows, ExportRequest, LabelledExport, LoggedPrediction, OutcomeCounts, RowsAhead, Value,
+    },
     validation::{Checks, Violations},
 };
 use rekindle_proto::{
@@ -101,6 +103,11 @@ pub fn status_to_wire(status: &CaptureStatus) -> wire::CaptureStatus {
         }),
         tests: status.tests,
         outcome_counts: Some(counts_to_wire(&status.outcome_counts)),
+        deleted: status.deleted.map(|deleted| wire::DeletedRows {
+            rows: deleted.rows,
+            outcomes: deleted.outcomes,
+            until: deleted.until.map(time::to_wire),
+        }),
     }
 }
 
@@ -152,7 +159,13 @@ pub fn status_from_wire(given: wire::CaptureStatus) -> Result<CaptureStatus, Vio
         ahead: given.ahead.map(ahead_from_wire).transpose()?,
         chunks: given.chunks,
         open_windows: given.open_windows,
+        deleted: given.deleted.map(deleted_from_wire).transpose()?,
     })
+}
+
+fn deleted_from_wire(given: wire::DeletedRows) -> Result<DeletedRows, Violations> {
+    let until = optional_time("deleted.until", given.until)?;
+    Ok(DeletedRows { rows: given.rows, outcomes: given.outcomes, until })
 }
 
 fn ahead_from_wire(given: wire::RowsAhead) -> Result<RowsAhead, Violations> {
@@ -280,6 +293,7 @@ mod tests {
             ahead: Some(RowsAhead { rows: 14, requests: 15, from: DateTime::UNIX_EPOCH }),
             chunks: 16,
             open_windows: 17,
+            deleted: Some(DeletedRows { rows: 18, outcomes: 19, until: Some(DateTime::UNIX_EPOCH) }),
         };
         assert_eq!(status_from_wire(status_to_wire(&status)), Ok(status));
     }

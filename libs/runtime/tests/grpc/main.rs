@@ -103,8 +103,12 @@ async fn health(world: &World, service: &str) -> ServingStatus {
 #[tokio::test]
 async fn health_is_not_serving_until_ready_for_the_server_and_for_each_service() {
     let world = World::start_unready(Config::default()).await;
-    for (ready, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
-        world.health.set_ready(ready).await;
+    let full = || Some("the disk has 0 bytes free".to_owned());
+    for (problem, expected) in [(full(), ServingStatus::NotServing), (None, ServingStatus::Serving)] {
+        world.health.set_problem(problem.clone()).await;
+        let request = HealthCheckRequest { service: String::new() };
+        let answer = HealthClient::new(world.channel()).check(request).await.expect("answers");
+        assert_eq!(rekindle_proto::health::problem(answer.metadata()), problem);
         for service in ["", "rekindle.trainer.v1.Trainer", "rekindle.registry.v1.Artifacts"] {
             assert_eq!(health(&world, service).await, expected, "{service:?}");
         }
@@ -129,9 +133,9 @@ async fn shutdown_withdraws_readiness_refuses_new_calls_and_completes_calls_in_f
     let world = World::start(Config::default()).await;
     let waiting = tokio::spawn(world.calling("wait"));
     world.entered(1).await;
-    let mut ready = world.health.ready();
+    let mut problem = world.health.problem();
     world.shutdown.begin();
-    ready.wait_for(|ready| !ready).await.expect("readiness changes");
+    problem.wait_for(Option::is_some).await.expect("readiness changes");
     world.refuses_connections().await;
     world.release(1);
     waiting.await.expect("no panic").expect("the call in flight completed");
@@ -141,9 +145,9 @@ async fn shutdown_withdraws_readiness_refuses_new_calls_and_completes_calls_in_f
 #[tokio::test]
 async fn during_the_linger_calls_are_still_served() {
     let world = World::start(Config { linger: Duration::from_secs(3600), ..Config::default() }).await;
-    let mut ready = world.health.ready();
+    let mut problem = world.health.problem();
     world.shutdown.begin();
-    ready.wait_for(|ready| !ready).await.expect("readiness changes");
+    problem.wait_for(Option::is_some).await.expect("readiness changes");
     call(&world, "echo").await.expect("calls are accepted during the linger");
     world.shutdown.close();
     world.served().await.expect("closing ends the linger");

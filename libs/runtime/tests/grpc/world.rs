@@ -47,7 +47,7 @@ impl World {
 
     pub(crate) async fn start_at(address: SocketAddr, config: Config) -> Self {
         let world = Self::start_unready_at(address, config).await;
-        world.health.set_ready(true).await;
+        world.health.set_ready().await;
         world
     }
 

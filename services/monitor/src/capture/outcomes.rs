@@ -46,6 +46,7 @@ impl Captured for OutcomeMessage {
     const CONSUMER: &'static str = "monitor-outcomes";
     const STREAM: &'static str = streams::OUTCOMES;
     const PURGES: bool = true;
+    const OF_KNOWN_MODELS: bool = true;
 
     fn decode(message: &Message) -> Result<Self, String> {
         let model = subject::parse_outcomes(&message.subject).map_err(|error| chain(&error))?;

@@ -28,7 +28,7 @@ use crate::{
     metrics,
     report::Report,
     store::{
-        self, chunks,
+        self, chunks, deletions,
         logs::{self, Log},
     },
     window::{Span, Timing, Window},
@@ -82,7 +82,7 @@ impl Evaluation {
         }
         let all = span(&window, by_version.values().flatten());
         let mut next_event = self.next_event(model, since, &window, by_version.values().flatten()).await?;
-        let log_began = chunks::next_event(&self.db, model, since, None).await?;
+        let log_began = self.log_began(model, since).await?;
         let mut versions = Vec::new();
         for ((version, bundle), chunks) in by_version {
             let (rows, next) = self.read_version(VersionRef { version, bundle }, &chunks, window, settings).await?;
@@ -90,6 +90,14 @@ impl Evaluation {
             versions.extend(rows);
         }
         Ok(Contents { versions, all, since, log_began, next_event })
+    }
+
+    /// The first event time of the log after the position `since`. If rows after it were deleted, the log began before any time.
+    async fn log_began(&self, model: &ModelName, since: i64) -> Result<Option<i64>, Error> {
+        if deletions::get(&self.db, model).await?.is_some_and(|deleted| deleted.position > since) {
+            return Ok(Some(i64::MIN));
+        }
+        Ok(chunks::next_event(&self.db, model, since, None).await?)
     }
 
     /// The earliest event time after the window that the index shows. A chunk that was too late for the window is not read, and may hold

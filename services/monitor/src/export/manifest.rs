@@ -17,6 +17,9 @@ struct Manifest<'a> {
     from: Option<i64>,
     /// First event time after the span, in milliseconds; null is open.
     until: Option<i64>,
+    /// Rows until this event time, in milliseconds, were deleted by retention; absent if none of the span were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_until: Option<i64>,
     /// In order of their keys.
     chunks: Vec<Entry<'a>>,
 }
@@ -29,15 +32,18 @@ struct Entry<'a> {
     rows: u64,
 }
 
-/// The manifest of an export as canonical JSON (RFC 8785). `read` is the span from the first event time that was read.
+/// The manifest of an export as canonical JSON (RFC 8785). `read` is the span from the first event time that was read;
+/// `deleted_until` the latest event time in it that retention has deleted.
 pub(super) fn bytes<'a>(
     model: &ModelName,
     read: Span,
+    deleted_until: Option<i64>,
     chunks: impl Iterator<Item = &'a Chunk>,
 ) -> Result<Vec<u8>, Error> {
     let mut chunks: Vec<Entry<'_>> = chunks.map(entry).collect();
     chunks.sort_unstable_by_key(|entry| entry.key);
-    let manifest = Manifest { schema: SCHEMA, model: model.as_str(), from: read.from, until: read.until, chunks };
+    let manifest =
+        Manifest { schema: SCHEMA, model: model.as_str(), from: read.from, until: read.until, deleted_until, chunks };
     Ok(serde_json_canonicalizer::to_vec(&manifest)?)
 }
 

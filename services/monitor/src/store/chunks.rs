@@ -1,5 +1,7 @@
 //! The index of chunks: which objects hold the rows of a span or of an id.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use rekindle_domain::{Digest, ModelName, event_time};
 use sea_orm::{
@@ -226,6 +228,28 @@ pub(crate) async fn spanning(
         .filter(chunk::Column::IdMin.lte(Uuid::from_u128(ids.1)));
     let rows = query.order_by_asc(chunk::Column::Position).limit(limit).all(db).await?;
     rows.into_iter().map(|row| Ok((row.position, read(row)?))).collect()
+}
+
+/// Those of some object keys that a chunk has.
+pub(crate) async fn known_objects(db: &impl ConnectionTrait, keys: &[String]) -> Result<HashSet<String>, DbErr> {
+    let find = async |filter: SimpleExpr| -> Result<Vec<String>, DbErr> {
+        let query = chunk::Entity::find().filter(filter).select_only();
+        query.column(chunk::Column::ObjectKey).into_tuple().all(db).await
+    };
+    let by_id = find(chunk::Column::Id.is_in(keys.iter().filter_map(|key| id_of(key)))).await?;
+    let mut known: HashSet<String> = by_id.into_iter().collect();
+    let others: Vec<&String> = keys.iter().filter(|key| !known.contains(*key)).collect();
+    if !others.is_empty() {
+        // The keys have no index: only few are left, and nothing that a chunk has may count as left behind.
+        known.extend(find(chunk::Column::ObjectKey.is_in(others)).await?);
+    }
+    Ok(known)
+}
+
+/// The id of the chunk for which an object was written.
+fn id_of(key: &str) -> Option<Uuid> {
+    let name = key.rsplit('/').next()?;
+    name.strip_suffix(".parquet")?.parse().ok()
 }
 
 /// A chunk by its id.

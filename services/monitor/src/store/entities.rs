@@ -75,6 +75,33 @@ pub(crate) mod log {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub(crate) mod deletion {
+    use sea_orm::entity::prelude::*;
+
+    /// What retention has deleted of one model's log. Owned by the instance that captures.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "deletions")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub model: String,
+        pub predictions: i64,
+        pub tests: i64,
+        pub outcomes: i64,
+        pub chunks: i64,
+        pub bytes: i64,
+        /// The greatest position of a chunk of predictions.
+        pub position: i64,
+        /// The latest event time of a prediction, in milliseconds.
+        pub events_until: Option<i64>,
+        pub deleted_at: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 pub(crate) mod incarnation {
     use sea_orm::entity::prelude::*;
 

@@ -5,7 +5,7 @@ use std::iter::Sum;
 use rekindle_domain::ModelName;
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr},
 };
 use serde_json::json;
@@ -103,10 +103,36 @@ pub(crate) async fn exists(db: &impl ConnectionTrait, model: &ModelName) -> Resu
     Ok(log::Entity::find_by_id(model.as_str()).one(db).await?.is_some())
 }
 
+/// A value that changes with a log: evaluation depends on nothing else of it.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub(crate) struct Version {
+    predictions: i64,
+    outcomes: i64,
+    latest_event: Option<i64>,
+    reported_until: Option<i64>,
+    reset_at: i64,
+}
+
 /// Every model that has a log.
-pub(crate) async fn models(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, DbErr> {
-    let names: Vec<String> = log::Entity::find().select_only().column(log::Column::Model).into_tuple().all(db).await?;
-    names.iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
+pub(crate) async fn versions(db: &impl ConnectionTrait) -> Result<Vec<(ModelName, Version)>, DbErr> {
+    use log::Column;
+    #[derive(FromQueryResult)]
+    struct Row {
+        model: String,
+        #[sea_orm(nested)]
+        version: Version,
+    }
+    let columns = [
+        Column::Model,
+        Column::Predictions,
+        Column::Outcomes,
+        Column::LatestEvent,
+        Column::ReportedUntil,
+        Column::ResetAt,
+    ];
+    let rows = log::Entity::find().select_only().columns(columns).into_model::<Row>().all(db).await?;
+    let named = |row: Row| Ok((row.model.parse().map_err(|error| unreadable("logs.model", error))?, row.version));
+    rows.into_iter().map(named).collect()
 }
 
 /// Applies a change to the log that was `before`, and sets the event clock to what it is after it; `false` if the windows were restarted

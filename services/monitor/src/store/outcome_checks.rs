@@ -84,6 +84,13 @@ pub(crate) async fn due(
     }))
 }
 
+/// The models with a check that is due.
+pub(crate) async fn due_models(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<Vec<ModelName>, DbErr> {
+    let query = outcome_check::Entity::find().filter(outcome_check::Column::DueAt.lte(now)).select_only();
+    let names: Vec<String> = query.column(outcome_check::Column::Model).distinct().into_tuple().all(db).await?;
+    names.iter().map(|name| name.parse().map_err(|error| unreadable("outcome_checks.model", error))).collect()
+}
+
 /// Records the result of a check; `due_at` is the time of the next one, `None` after the last.
 pub(crate) async fn record(
     txn: &impl ConnectionTrait,

@@ -1,6 +1,6 @@
 //! Reports: one row per model, version, window and slice, inserted when the window closes and completed with its quality.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashSet, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
@@ -67,6 +67,13 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
         reason: row.reason,
     };
     Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since })
+}
+
+/// The models with a report whose quality is not measured.
+pub(crate) async fn unmeasured(db: &impl ConnectionTrait) -> Result<HashSet<String>, DbErr> {
+    let query = report::Entity::find().filter(report::Column::Quality.is_null()).select_only();
+    let names: Vec<String> = query.column(report::Column::Model).distinct().into_tuple().all(db).await?;
+    Ok(names.into_iter().collect())
 }
 
 /// Inserts the report of a closed window. Until the windows are restarted, the database refuses a second one of the same model, version,

@@ -1,9 +1,11 @@
 //! Watches: settings per model, updated by compare-and-set.
 
+use std::collections::HashMap;
+
 use rekindle_domain::{ModelName, Watch, WatchSettings};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, OnConflict},
 };
 
@@ -16,6 +18,13 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<
     };
     let settings = record::decode(row.settings)?;
     Ok(Watch { model: model.clone(), settings, revision: counted(row.revision) })
+}
+
+/// The revision of every watch, by model.
+pub(crate) async fn revisions(db: &impl ConnectionTrait) -> Result<HashMap<String, i64>, DbErr> {
+    let query = watch::Entity::find().select_only().columns([watch::Column::Model, watch::Column::Revision]);
+    let rows: Vec<(String, i64)> = query.into_tuple().all(db).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Replaces the settings at revision `expected` (0: none are set); `false` if the watch is at another revision.

@@ -69,6 +69,7 @@ async fn requests_with_other_event_times_delay_no_window() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_message_stops_the_capture() {
     let world = World::on_sqlite().await;
+    world.watch().await;
     let day = rows(1, 30, START, START + DAY, Distribution::Reference);
     let mut replica = Replica::new(bundle(), MODEL, 1);
     for lost in [u64::MAX, i64::MAX as u64, 1 << 40] {

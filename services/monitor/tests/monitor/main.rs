@@ -9,8 +9,10 @@ mod poison;
 mod raw;
 mod recorded;
 mod resets;
+mod retention;
 mod rows;
 mod turns;
+mod unknown;
 mod world;
 
 use std::collections::BTreeMap;
@@ -309,6 +311,7 @@ async fn rows_that_satisfy_the_watch_may_still_be_too_few() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_messages_and_lines_are_dead_lettered_and_delay_nothing() {
     let world = World::on_sqlite().await;
+    world.watch().await;
     let day = rows(1, 10, START, START + DAY, Distribution::Reference);
     world.publish("predictions", "junk", "not arrow".into()).await;
     let mut replica = Replica::new(bundle(), MODEL, 1);

@@ -232,6 +232,7 @@ async fn counters_read_back(restored: Restored) {
         watermark: Some(time("2026-01-23T00:19:00Z")),
         chunks: 5,
         open_windows: 1,
+        deleted: None,
         late: 0,
         ahead: None,
     };

@@ -5,7 +5,6 @@ use rekindle_proto::registry::{
     ColumnKind, DatasetVersion, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest,
     ListVersionsRequest, RegisterVersionRequest, Source, SourceColumns,
 };
-use rekindle_testkit::eventually;
 use tonic::Code;
 
 use crate::{

@@ -56,6 +56,11 @@ fn notes(status: &CaptureStatus) -> Vec<String> {
         ));
     }
     notes.extend(outcome_notes(&status.outcome_counts));
+    if let Some(deleted) = status.deleted {
+        let until = when(deleted.until);
+        let (rows, outcomes) = (count(deleted.rows, "row"), count(deleted.outcomes, "outcome"));
+        notes.push(format!("rows until {until} were deleted by retention: {rows}, {outcomes}"));
+    }
     notes
 }
 
@@ -77,7 +82,7 @@ fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
-    use rekindle_domain::prediction_log::RowsAhead;
+    use rekindle_domain::prediction_log::{DeletedRows, RowsAhead};
 
     use super::*;
 
@@ -99,6 +104,7 @@ mod tests {
             ahead: None,
             chunks: 3,
             open_windows: 1,
+            deleted: None,
         }
     }
 
@@ -115,6 +121,14 @@ mod tests {
                  follows once 20 rows of 3 requests are ahead",
             ]
         );
+    }
+
+    #[test]
+    fn what_retention_has_deleted_is_noted() {
+        let until = Some(time("2026-08-01T00:00:00Z"));
+        let deleted = Some(DeletedRows { rows: 1_204_331, outcomes: 1, until });
+        let expected = ["rows until 2026-08-01 00:00:00 were deleted by retention: 1,204,331 rows, 1 outcome"];
+        assert_eq!(notes(&CaptureStatus { deleted, ..status() }), expected);
     }
 
     #[test]

@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_connection_is_unreachable_and_says_so_once() {
         let connection = rekindle_client::Connection::open("http://127.0.0.1:1", std::time::Duration::from_secs(5));
-        let failed = connection.expect("an address").is_serving().await.context("not ready").expect_err("no server");
+        let failed = connection.expect("an address").problem().await.context("not ready").expect_err("no server");
         let message = message(&failed);
         assert_eq!(code(&failed), 5, "{message}");
         assert!(message.starts_with("not ready: failed to check the health"), "{message}");

@@ -109,13 +109,13 @@ impl Platform {
 
     /// Whether the control plane answers, in whatever state it is.
     pub(crate) async fn is_reachable(&self) -> bool {
-        !self.control.is_serving().await.is_err_and(|error| error.is_unreachable())
+        !self.control.problem().await.is_err_and(|error| error.is_unreachable())
     }
 
     /// Whether the control plane and every replica are ready. The error names what is not.
     pub(crate) async fn ready(&self) -> Result<()> {
-        if !self.control.is_serving().await? {
-            bail!("the control plane is not ready");
+        if let Some(problem) = self.control.problem().await? {
+            bail!("the control plane is not ready: {problem}");
         }
         for address in self.replica_addresses().await? {
             match self.replica(&address)?.server_ready().await {

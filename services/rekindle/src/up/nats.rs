@@ -18,6 +18,7 @@ use nix::{
 use rekindle_bus::consumer::Backoff;
 use tokio::{
     process::{Child, Command},
+    sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
@@ -35,6 +36,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const RESTART: Backoff = Backoff { first: Duration::from_millis(100), last: Duration::from_secs(10) };
 /// A server that ran for this long is started again after the first delay.
 const STEADY: Duration = Duration::from_secs(60);
+/// Bytes that streams may reserve in total: more than any disk has. The streams are sized to the disk when they are created; a reservation
+/// of the server, which depends on the space that is free when it starts, would refuse them after a restart.
+const RESERVABLE: u64 = 1 << 50;
 
 /// A running nats-server. It ends with this process, however that ends; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
@@ -58,20 +62,31 @@ impl NatsServer {
         Ok(Self { child, folder: folder.to_owned(), port, lock })
     }
 
-    /// Starts the server again whenever it ends by itself, with a growing delay. Never returns. Drop the future to stop the server.
-    pub(crate) async fn keep_running(&mut self) -> Infallible {
+    /// Starts the server again whenever it ends by itself, with a growing delay, and restarts it whenever `frozen` is notified. Never returns.
+    /// Drop the future to stop the server.
+    pub(crate) async fn keep_running(&mut self, frozen: &Notify) -> Infallible {
         let mut attempt = 0;
         loop {
             let began = Instant::now();
-            let status = self.ended().await;
-            attempt = if began.elapsed() < STEADY { attempt + 1 } else { 1 };
-            let delay = RESTART.after(attempt);
-            tracing::error!(
-                status,
-                ?delay,
-                "nats-server ended unexpectedly, starting it again; its log is nats/nats.log"
-            );
-            sleep(delay).await;
+            tokio::select! {
+                status = self.ended() => {
+                    attempt = if began.elapsed() < STEADY { attempt + 1 } else { 1 };
+                    let delay = RESTART.after(attempt);
+                    tracing::error!(
+                        status,
+                        ?delay,
+                        "nats-server ended unexpectedly, starting it again; its log is nats/nats.log"
+                    );
+                    sleep(delay).await;
+                }
+                () = frozen.notified() => {
+                    tracing::warn!("nats-server refuses messages since its disk was full: restarting it");
+                    if let Err(error) = self.end().await {
+                        tracing::error!(error = format!("{error:#}"), "nats-server does not end");
+                        continue;
+                    }
+                }
+            }
             match spawn(&self.folder, &self.lock) {
                 Ok(child) => self.child = child,
                 // The child has ended, so the next round comes here again after a longer delay.
@@ -95,6 +110,10 @@ impl NatsServer {
 
     /// Stops it with SIGTERM; kills it after the deadline.
     pub(crate) async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
         if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
             kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot stop nats-server")?;
         }
@@ -127,7 +146,7 @@ fn configuration(folder: &Path, port: u16) -> Result<String> {
         "# Written by `rekindle up` at every start.\n\
          listen: \"127.0.0.1:{port}\"\n\
          server_name: rekindle\n\
-         jetstream {{\n  store_dir: {store}\n  sync_interval: \"1s\"\n}}\n"
+         jetstream {{\n  store_dir: {store}\n  sync_interval: \"1s\"\n  max_file_store: {RESERVABLE}\n}}\n"
     ))
 }
 
