@@ -157,7 +157,7 @@ impl Caller {
                 return;
             }
             let bytes: Bytes = number.to_le_bytes().repeat(BLOB / 8).into();
-            match registry.upload_bytes(UploadPurpose::DatasetSource, bytes).await {
+            match registry.upload_bytes(UploadPurpose::Blob, bytes).await {
                 Ok((digest, _)) => of(&self.ledger.blobs).push(digest),
                 Err(_) => self.refused(),
             }

@@ -188,7 +188,7 @@ mod tests {
             (format!(r#"{{"prediction_id":"{ID}","request_id":"x","label":"1"}}"#), "one of"),
             (r#"{"entity_key":"x","label":"1"}"#.to_owned(), "event_time"),
             (r#"{"entity_key":"x","event_time":"noon","label":"1"}"#.to_owned(), "RFC 3339"),
-            (r#"{"entity_key":"x","event_time":99999999999999999,"label":"1"}"#.to_owned(), "microseconds"),
+            (r#"{"entity_key":"x","event_time":1710460800000000,"label":"1"}"#.to_owned(), "microseconds"),
             (format!(r#"{{"prediction_id":"{ID}"}}"#), "label: is missing"),
             (format!(r#"{{"prediction_id":"{ID}","label":""}}"#), "label"),
             (format!(r#"{{"prediction_id":"{ID}","label":"1","number":1}}"#), "either label or number"),

@@ -21,7 +21,7 @@ async fn nothing_on_the_bus_stops_the_monitor(world: World) {
         world.captured(captured, captured).await;
     }
     // The windows of this model are reported, whatever those of the others contain.
-    world.reported(2, 1).await;
+    world.reported(2, 2).await;
     let later = rows(7, 30, START + 2 * DAY, START + 3 * DAY, Distribution::Reference);
     poison.publish(5).await;
     world.predictions(&replica.log(&later, 0)).await;

@@ -80,7 +80,7 @@ async fn runs_name_the_field(sandbox: Sandbox) {
         ("id", CreateRunRequest { id: "7".into(), ..good.clone() }),
         ("dataset_digests[0]", CreateRunRequest { dataset_digests: vec!["x".into()], ..good.clone() }),
         ("params", CreateRunRequest { params: [(String::new(), String::new())].into(), ..good.clone() }),
-        ("params[a]", CreateRunRequest { params: [("a".into(), "b\0".into())].into(), ..good.clone() }),
+        ("params.value", CreateRunRequest { params: [("a".into(), "b\0".into())].into(), ..good.clone() }),
         ("code_revision", CreateRunRequest { code_revision: "\0".into(), ..good.clone() }),
     ] {
         assert_eq!(blamed(&runs.create_run(request).await.expect_err(field)), field);
