@@ -160,9 +160,9 @@ impl Cluster {
         }
     }
 
-    /// The resident memory of all services, in bytes.
-    pub fn resident_bytes(&self) -> u64 {
-        self.processes.values().map(Process::resident_bytes).sum()
+    /// The resident memory of each service, in bytes.
+    pub fn resident_bytes(&self) -> BTreeMap<Service, u64> {
+        self.processes.iter().map(|(&service, process)| (service, process.resident_bytes())).collect()
     }
 
     fn launch(&mut self, service: Service) {

@@ -108,10 +108,10 @@ impl Process {
         self.child.id()
     }
 
-    /// Its resident memory in bytes; 0 once it has exited.
+    /// Its resident memory in bytes, without that of mapped files; 0 once it has exited.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kilobytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kilobytes.unwrap_or(0) << 10
     }

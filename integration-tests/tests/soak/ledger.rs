@@ -18,8 +18,8 @@ use rekindle_integration_tests::{
 };
 use rekindle_testkit::eventually;
 
-/// Answers of a replica that may not be logged yet: those of this time before it is killed.
-const UNLOGGED: Duration = Duration::from_secs(5);
+/// Answers of a replica that may not be logged yet when it is killed: those of this time before, which includes the fault before.
+const UNLOGGED: Duration = Duration::from_secs(15);
 
 /// An answered request.
 #[derive(Debug, Clone, Copy)]

@@ -73,8 +73,12 @@ async fn nothing_acknowledged_is_missing_after_random_faults() {
     ledger.assert_progress(length);
     the_platform_still_works(&clients).await;
 
-    let growth = cluster.resident_bytes() as f64 / memory as f64;
-    eprintln!("{ledger}; resident memory at the end is {growth:.2} of that at the start, {} MB", memory >> 20);
+    let after = cluster.resident_bytes();
+    for (service, bytes) in &after {
+        eprintln!("{service:?}: {} MB resident at the start, {} MB at the end", memory[service] >> 20, bytes >> 20);
+    }
+    let growth = after.values().sum::<u64>() as f64 / memory.values().sum::<u64>() as f64;
+    eprintln!("{ledger}; resident memory at the end is {growth:.2} of that at the start");
     assert!(length < SETTLED || growth <= GROWTH, "memory grew to {growth:.2}");
 }
 
