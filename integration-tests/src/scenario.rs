@@ -21,7 +21,7 @@ use rekindle_domain::{
     outcome::{Label, Outcome},
     recipe::{MlpRecipe, ModelRecipe, Optimizer},
     rollout::Strategy,
-    run::{Run, RunStatus},
+    run::{NewRun, Run, RunStatus},
     workflow::WorkflowStatus,
 };
 use rekindle_testkit::eventually;
@@ -80,6 +80,19 @@ pub fn registration(name: DatasetName, digest: Digest) -> DatasetRegistration {
         until: None,
         reading: Default::default(),
         columns: Default::default(),
+    }
+}
+
+/// A run without params.
+pub fn new_run() -> NewRun {
+    NewRun {
+        id: None,
+        experiment: MODEL.parse().expect("a name"),
+        params: Default::default(),
+        tags: Default::default(),
+        code_revision: String::new(),
+        dataset_digests: Vec::new(),
+        seed: 1,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bus of a platform is killed, loses its streams, and gets messages that no service wrote: the platform goes on.
+//! The bus of a platform is killed, loses its streams, and gets messages that no service wrote: the platform continues.
 
 use futures::TryStreamExt as _;
 use rekindle_bus::{Bus, Config};

@@ -6,7 +6,7 @@ use rekindle_client::PageRequest;
 use rekindle_domain::{
     PredictionId, RunId,
     outcome::{Label, Outcome},
-    run::{Metric, NewRun},
+    run::Metric,
 };
 use rekindle_integration_tests::{
     Platform, Wiring,
@@ -99,16 +99,7 @@ async fn nothing_acknowledged_is_lost_on_a_disk_that_fills_and_is_freed() {
     let clients = platform.clients.clone();
     scenario::register(&clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
     let (_, version) = scenario::train(&clients, "01890000-0000-7000-8000-000000000001").await;
-    let new = NewRun {
-        id: None,
-        experiment: scenario::MODEL.parse().expect("a name"),
-        params: Default::default(),
-        tags: Default::default(),
-        code_revision: String::new(),
-        dataset_digests: Vec::new(),
-        seed: 1,
-    };
-    let run = clients.registry().create_run(&new, "full disk").await.expect("created");
+    let run = clients.registry().create_run(&scenario::new_run(), "full disk").await.expect("created");
     scenario::promote_and_deploy(&clients, version.version).await;
     let rows = table::rows(SHIFT..SHIFT + 1, SHIFT);
     let replica = clients.replica(0);

@@ -14,7 +14,7 @@ use rekindle_domain::{
     AliasName, PredictionId,
     alias::AliasMove,
     outcome::{Label, Outcome},
-    run::{Metric, NewRun, RunReport},
+    run::{Metric, RunReport},
 };
 use rekindle_integration_tests::{
     Clients, scenario,
@@ -60,7 +60,7 @@ impl Load {
     pub(crate) async fn start(clients: &Clients, ledger: &Arc<Ledger>, hour: u64) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let caller = Caller { clients: clients.clone(), ledger: ledger.clone(), stopping: stopping.clone() };
-        let run = clients.registry().create_run(&new_run(), "soak").await.expect("created");
+        let run = clients.registry().create_run(&scenario::new_run(), "soak").await.expect("created");
         *of(&ledger.run) = Some(run.id);
         let (answered, to_report) = mpsc::unbounded_channel();
         let callers = vec![
@@ -80,18 +80,6 @@ impl Load {
         for caller in self.callers {
             caller.await.expect("no caller panicked");
         }
-    }
-}
-
-fn new_run() -> NewRun {
-    NewRun {
-        id: None,
-        experiment: scenario::MODEL.parse().expect("a name"),
-        params: Default::default(),
-        tags: Default::default(),
-        code_revision: String::new(),
-        dataset_digests: Vec::new(),
-        seed: 0,
     }
 }
 

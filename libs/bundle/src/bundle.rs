@@ -58,7 +58,7 @@ impl Bundle {
         Ok(parts)
     }
 
-    /// Fetches a bundle by digest and verifies every blob. `fetch` is told the digest of a blob and the bytes that it may have at most;
+    /// Fetches a bundle by digest and verifies every blob. `fetch` gets the digest of a blob and the bytes that it may have at most;
     /// it need not read one that has more.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Bus, streams};
+use crate::Bus;
 
 /// A subject that no message has.
 const NO_SUBJECT: &str = "rekindle.none";
@@ -36,10 +36,8 @@ struct Purged {}
 impl Bus {
     /// The streams and buckets that the server cannot write. Those about which it does not answer are not among them.
     pub async fn frozen_streams(&self) -> Vec<Frozen> {
-        let streams = [streams::EVENTS, streams::JOBS, streams::PREDICTIONS, streams::OUTCOMES, streams::DEAD_LETTERS];
-        let buckets = [streams::DEPLOYMENTS, streams::REPLICAS].map(|bucket| format!("KV_{bucket}"));
-        let names = streams.map(str::to_owned).into_iter().chain(buckets);
-        let found: Vec<Frozen> = join_all(names.map(|name| self.frozen(name))).await.into_iter().flatten().collect();
+        let probes = self.stream_names().into_iter().map(|name| self.frozen(name));
+        let found: Vec<Frozen> = join_all(probes).await.into_iter().flatten().collect();
         self.note_frozen(&found);
         found
     }

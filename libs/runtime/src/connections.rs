@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take to close a connection that it was told to close.
+/// How long a client may take to close a connection after GOAWAY or `connection: close`.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Interval at which idle connections are closed while others wait for a place.
 const CROWDED: Duration = Duration::from_millis(500);
@@ -159,7 +159,7 @@ async fn run(
 ) {
     let mut connection = pin!(connection);
     let is_closing = tokio::select! {
-        // How a connection ends is the client's affair; its calls have recorded their own ends.
+        // A connection may end in any way: its calls have recorded their own ends.
         _ = connection.as_mut() => return,
         () = closing.cancelled() => true,
         () = activity.idle(limits, &crowded) => false,

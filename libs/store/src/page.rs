@@ -76,7 +76,7 @@ impl Page {
     }
 
     /// Reads the rows of a page after a key a few at a time, so that no more are in memory than the page has, and returns the page as
-    /// [`cut`](Self::cut) does. `fetch` returns at most as many rows as it is told, in the order of the list.
+    /// [`cut`](Self::cut) does. `fetch` returns at most as many rows as its argument, in the order of the list.
     ///
     /// # Errors
     /// Those of `fetch`.

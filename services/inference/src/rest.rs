@@ -43,7 +43,7 @@ use crate::{
 /// The protocol's extensions that the REST interface implements.
 const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 
-/// The routes of one replica. Requests that are received at the same time have `max_pending_bytes` together.
+/// The routes of one replica, whose requests are received within `bodies`.
 pub(crate) fn router(
     engine: Arc<Engine>,
     readiness: Arc<Readiness>,

@@ -135,7 +135,7 @@ impl Evaluation {
 
     /// Claims every model, and gives each that may have something due a turn.
     async fn refresh(&mut self, turns: &mut Turns) {
-        match self.look().await {
+        match self.find_due().await {
             Ok((models, due)) => {
                 models.iter().for_each(|model| self.leases.claim(ownership::evaluation(model)));
                 turns.offer(due);

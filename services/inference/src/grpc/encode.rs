@@ -21,16 +21,17 @@ pub(super) fn answer(model: String, answer: Answer) -> ModelInferResponse {
     parameters.insert("prediction_id".to_owned(), text(answer.id.to_string()));
     let (outputs, raw_output_contents) = version
         .outputs
-        .encode(&answer.outputs, &answer.prediction)
+        .tensors(&answer.outputs, &answer.prediction)
         .map(|output| {
+            let raw = output.raw();
             let tensor = InferOutputTensor {
-                name: output.name,
+                name: output.name.to_owned(),
                 datatype: output.datatype.to_owned(),
                 shape: output.shape,
                 parameters: HashMap::new(),
                 contents: None,
             };
-            (tensor, output.raw)
+            (tensor, raw)
         })
         .unzip();
     ModelInferResponse {

@@ -26,7 +26,7 @@ struct Json<'a> {
 
 #[derive(Serialize)]
 struct Output<'a> {
-    name: String,
+    name: &'a str,
     datatype: &'a str,
     shape: Vec<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,21 +52,21 @@ enum Data<'a> {
 pub(super) fn encode(model: &str, answer: &Answer, message: &Message<'_>) -> Response<Body> {
     let version = &*answer.version;
     let (mut outputs, mut binary) = (Vec::new(), Vec::new());
-    let encoded = version.outputs.encode(&answer.outputs, &answer.prediction);
-    for ((position, &output), tensor) in answer.outputs.iter().enumerate().zip(encoded) {
-        let is_binary = message.is_binary(position);
-        let data = match &answer.prediction.outputs[output] {
-            Values::Fp32 { values, .. } => Data::Numbers(values),
-            Values::Text(texts) => Data::Texts(texts.iter().map(AsRef::as_ref).collect()),
+    for (position, tensor) in version.outputs.tensors(&answer.outputs, &answer.prediction).enumerate() {
+        let raw = message.is_binary(position).then(|| tensor.raw());
+        let data = match tensor.values {
+            _ if raw.is_some() => None,
+            Values::Fp32 { values, .. } => Some(Data::Numbers(values)),
+            Values::Text(texts) => Some(Data::Texts(texts.iter().map(AsRef::as_ref).collect())),
         };
         outputs.push(Output {
             name: tensor.name,
             datatype: tensor.datatype,
             shape: tensor.shape,
-            parameters: is_binary.then_some(Size { binary_data_size: tensor.raw.len() }),
-            data: (!is_binary).then_some(data),
+            parameters: raw.as_ref().map(|raw| Size { binary_data_size: raw.len() }),
+            data,
         });
-        binary.extend(is_binary.then_some(tensor.raw));
+        binary.extend(raw);
     }
     let mut parameters: BTreeMap<&str, String> =
         version.provenance.iter().map(|(key, value)| (*key, value.clone())).collect();

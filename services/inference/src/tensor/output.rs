@@ -1,4 +1,4 @@
-//! Predictions as output tensors: names, shapes, and elements in the raw encoding.
+//! Predictions as output tensors: names, shapes and elements.
 
 use std::sync::Arc;
 
@@ -19,13 +19,23 @@ pub(crate) struct Outputs {
 }
 
 /// One output tensor of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutputTensor {
-    pub(crate) name: String,
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OutputTensor<'a> {
+    pub(crate) name: &'a str,
     pub(crate) datatype: &'static str,
     pub(crate) shape: Vec<i64>,
+    /// The elements, row-major.
+    pub(crate) values: &'a Values,
+}
+
+impl OutputTensor<'_> {
     /// The elements in the raw encoding.
-    pub(crate) raw: Bytes,
+    pub(crate) fn raw(&self) -> Bytes {
+        match self.values {
+            Values::Fp32 { values, .. } => raw::encode(values, f32::to_le_bytes),
+            Values::Text(texts) => raw::encode_texts(texts),
+        }
+    }
 }
 
 impl Outputs {
@@ -58,11 +68,11 @@ impl Outputs {
     }
 
     /// The selected outputs of a prediction.
-    pub(crate) fn encode<'a>(
+    pub(crate) fn tensors<'a>(
         &'a self,
         selected: &'a [usize],
         prediction: &'a Prediction,
-    ) -> impl Iterator<Item = OutputTensor> + 'a {
+    ) -> impl Iterator<Item = OutputTensor<'a>> + 'a {
         selected
             .iter()
             .filter_map(|&position| Some((self.outputs.get(position)?, prediction.outputs.get(position)?)))
@@ -70,15 +80,12 @@ impl Outputs {
     }
 }
 
-fn tensor(output: &Output, values: &Values, rows: usize) -> OutputTensor {
+fn tensor<'a>(output: &'a Output, values: &'a Values, rows: usize) -> OutputTensor<'a> {
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     OutputTensor {
-        name: output.name.clone(),
+        name: &output.name,
         datatype: output.datatype.as_str(),
         shape: output.shape.iter().map(|&size| if size == -1 { rows } else { size }).collect(),
-        raw: match values {
-            Values::Fp32 { values, .. } => raw::encode(values, f32::to_le_bytes),
-            Values::Text(texts) => raw::encode_texts(texts),
-        },
+        values,
     }
 }

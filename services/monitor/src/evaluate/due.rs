@@ -12,7 +12,7 @@ use crate::{
     capture::{Captured as _, outcomes::OutcomeMessage},
     store::{
         logs::{self, Version},
-        outcome_checks, reports, watches,
+        outcome_checks, pending_outcomes, reports, watches,
     },
 };
 
@@ -32,7 +32,7 @@ struct Seen {
 /// What was seen of each model.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// At the last look.
+    /// At the last query.
     latest: HashMap<ModelName, Seen>,
     /// Before the last step that found nothing due.
     idle: HashMap<ModelName, Seen>,
@@ -53,17 +53,21 @@ impl Due {
     }
 
     fn has_changed(&self, model: &ModelName) -> bool {
-        // Whoever does not know the progress must look.
+        // While the progress is unknown, a step may find something due.
         self.idle.get(model).is_none_or(|idle| idle.outcomes == Some(None) || self.latest.get(model) != Some(idle))
     }
 }
 
 impl Evaluation {
     /// Every model with a log, and those of them that may have something due.
-    pub(super) async fn look(&mut self) -> Result<(Vec<ModelName>, Vec<ModelName>), Error> {
+    pub(super) async fn find_due(&mut self) -> Result<(Vec<ModelName>, Vec<ModelName>), Error> {
         let (logs, watches) = (logs::versions(&self.db).await?, watches::revisions(&self.db).await?);
         let unmeasured = reports::unmeasured(&self.db).await?;
-        let to_check: HashSet<ModelName> = outcome_checks::due_models(&self.db, now()).await?.into_iter().collect();
+        let at = now();
+        let mut to_check: HashSet<ModelName> = outcome_checks::due_models(&self.db, at).await?.into_iter().collect();
+        if let Some(before) = at.checked_sub_signed(self.outcome_wait) {
+            to_check.extend(pending_outcomes::overdue_models(&self.db, before).await?);
+        }
         let progress = match unmeasured.is_empty() {
             true => None,
             false => self.bus.progress(OutcomeMessage::STREAM, OutcomeMessage::CONSUMER).await.ok(),
@@ -166,7 +170,7 @@ mod tests {
             world
         }
 
-        /// The models that get a turn after a look, and the number of statements that both take.
+        /// The models that get a turn after a refresh, and the number of statements that both take.
         async fn round(&mut self) -> (usize, usize) {
             let before = self.statements.load(Ordering::Relaxed);
             self.evaluation.refresh(&mut self.turns).await;

@@ -35,14 +35,11 @@ pub(super) struct Seen {
 impl Evaluation {
     /// Resolves the waiting outcomes of a model as far as their keys are indexed, and gives up those whose wait is over.
     pub(super) async fn resolve(&mut self, model: &ModelName, fence: &Fence) -> Result<(), Error> {
-        let seen = Seen {
-            chunk: chunks::latest_position(&self.db).await?,
-            pending: pending_outcomes::latest(&self.db).await?,
-        };
-        if seen.pending == 0 {
+        let pending = pending_outcomes::latest(&self.db).await?;
+        if pending == 0 {
             return Ok(());
         }
-        let at = now();
+        let (seen, at) = (Seen { chunk: chunks::latest_position(&self.db).await?, pending }, now());
         if self.memory.entry(model.clone()).or_default().resolved != Some(seen) {
             while self.resolve_part(model, fence, at).await? {}
             self.memory.entry(model.clone()).or_default().resolved = Some(seen);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     counted,
     entities::{join_key, pending_outcome},
-    stored,
+    stored, unreadable,
 };
 use crate::{
     join_key::JoinKey,
@@ -82,6 +82,13 @@ pub(crate) async fn expired(
     let query = of_model(model).filter(pending_outcome::Column::CapturedAt.lt(before));
     let query = query.order_by_asc(pending_outcome::Column::CapturedAt).limit(limit);
     Ok(query.all(db).await?.into_iter().map(read).collect())
+}
+
+/// The models with outcomes that were captured before `before`.
+pub(crate) async fn overdue_models(db: &impl ConnectionTrait, before: DateTime<Utc>) -> Result<Vec<ModelName>, DbErr> {
+    let query = pending_outcome::Entity::find().filter(pending_outcome::Column::CapturedAt.lt(before)).select_only();
+    let names: Vec<String> = query.column(pending_outcome::Column::Model).distinct().into_tuple().all(db).await?;
+    names.iter().map(|name| name.parse().map_err(|error| unreadable("pending_outcomes.model", error))).collect()
 }
 
 /// Removes outcomes.

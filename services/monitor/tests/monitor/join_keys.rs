@@ -131,6 +131,16 @@ async fn unknown_and_repeated_keys_are_counted_on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_key_is_given_up_while_nothing_else_happens() {
+    let world = World::on_sqlite_with(&[("outcome_wait", "2s")]).await;
+    world.watch().await;
+    let nobody = Row { request_id: Some("nobody".to_owned()), ..keyed().remove(0) };
+    world.outcomes("unknown", lines([by_request(&nobody)].into_iter())).await;
+    let counts = counted(&world, |counts| counts.unmatched == 1).await;
+    assert_eq!((counts.pending, counts.matched), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_checked_by_any_key() {
     let world = World::on_sqlite().await;
     world.watch().await;

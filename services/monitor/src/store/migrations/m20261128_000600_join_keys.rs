@@ -48,7 +48,8 @@ impl MigrationTrait for Migration {
         manager.create_table(join_keys()).await?;
         manager.create_index(index("join_keys", "join_keys_age", &["captured_at"])).await?;
         manager.create_table(pending_outcomes()).await?;
-        manager.create_index(index("pending_outcomes", "pending_outcomes_age", &["model", "captured_at"])).await
+        manager.create_index(index("pending_outcomes", "pending_outcomes_age", &["model", "captured_at"])).await?;
+        manager.create_index(index("pending_outcomes", "pending_outcomes_overdue", &["captured_at"])).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
