@@ -5,8 +5,10 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "inference/inference.proto",
+    "inference/model_config.proto",
+    "rekindle/inference/v1/inference.proto",
     "rekindle/registry/v1/registry.proto",
     "rekindle/trainer/v1/trainer.proto",
     "rekindle/monitor/v1/monitor.proto",

@@ -2,13 +2,15 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|postgres|chromium|python|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|postgres|chromium|python|kserve|perf|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
 #   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
 #   chromium  Chromium from the distribution, which lays out pages in tests, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
+#   kserve    .tools/kserve            the SDK of KServe, whose messages cannot be in one process with those of Triton's client
+#   perf      .tools/bin/perf_analyzer Triton's load generator, on Debian with the C library that it needs
 #   nextest   cargo-nextest            the test runner, built by cargo if it is not installed
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,6 +19,8 @@ TOOLS=.tools
 NATS_VERSION=2.15.1
 SEAWEEDFS_VERSION=4.48
 NEXTEST_VERSION=0.9.143
+PERF_ANALYZER_VERSION=2.60.0
+KSERVE_CLIENTS=("kserve==0.21.0")
 PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }
@@ -76,20 +80,58 @@ chromium() {
 }
 
 # A folder of packages and a `python` that can import them: Debian's python3 has pip, but not always venv.
-python() {
-    local wanted="${PYTHON_CLIENTS[*]}" home="$PWD/$TOOLS/python"
+# packages NAME PACKAGE...
+packages() {
+    local name=$1 wanted="${*:2}" home="$PWD/$TOOLS/$1"
     if [[ "$(cat "$home/.complete" 2>/dev/null)" == "$wanted" ]]; then
-        say "the Python clients are installed"
+        say "$name: the Python clients are installed"
         return
     fi
-    say "installing Python clients: $wanted"
+    say "$name: installing Python clients: $wanted"
     rm -rf "$home"
     mkdir -p "$home/bin" "$home/packages"
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-        --target "$home/packages" "${PYTHON_CLIENTS[@]}"
+        --target "$home/packages" "${@:2}"
     printf '#!/bin/sh\nPYTHONPATH="%s" exec python3 "$@"\n' "$home/packages" >"$home/bin/python"
     chmod +x "$home/bin/python"
     echo "$wanted" >"$home/.complete"
+}
+
+python() { packages python "${PYTHON_CLIENTS[@]}"; }
+
+kserve() { packages kserve "${KSERVE_CLIENTS[@]}"; }
+
+# Tests with it are skipped where it cannot be had.
+perf() {
+    local home="$PWD/$TOOLS/perf-analyzer-$PERF_ANALYZER_VERSION"
+    if [[ -e "$home/.complete" ]]; then
+        say "perf_analyzer $PERF_ANALYZER_VERSION is installed"
+        return
+    fi
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        say "perf_analyzer is not installed, because this is not Debian: its tests will be skipped"
+        return
+    fi
+    say "installing perf_analyzer $PERF_ANALYZER_VERSION"
+    rm -rf "$home"
+    mkdir -p "$home/lists" "$home/cache" "$TOOLS/bin"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$home" \
+        --platform manylinux_2_38_x86_64 --python-version 3.12 "perf-analyzer==$PERF_ANALYZER_VERSION"
+    python3 -m zipfile -e "$home"/perf_analyzer-*.whl "$home"
+    # Built for glibc 2.38, which Debian 12 does not have: with that of Debian 13 beside it, it runs on both.
+    echo 'deb http://deb.debian.org/debian trixie main' >"$home/trixie.list"
+    local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$home/trixie.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$home/lists" -o "Dir::Cache=$home/cache" -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$home" && "${apt[@]}" download libc6 libstdc++6 libgcc-s1)
+    for package in "$home"/*.deb; do dpkg-deb -x "$package" "$home/root"; done
+    local libraries="$home/root/usr/lib/x86_64-linux-gnu" program="$home/perf_analyzer/bin/perf_analyzer"
+    chmod +x "$program"
+    printf '#!/bin/sh\nexec "%s/ld-linux-x86-64.so.2" --library-path "%s:/usr/lib/x86_64-linux-gnu" "%s" "$@"\n' \
+        "$libraries" "$libraries" "$program" >"$TOOLS/bin/perf_analyzer"
+    chmod +x "$TOOLS/bin/perf_analyzer"
+    rm -rf "$home/lists" "$home/cache" "$home"/*.deb "$home"/*.whl
+    touch "$home/.complete"
 }
 
 nextest() {
@@ -101,12 +143,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 postgres chromium python nextest
+[[ $# -gt 0 ]] || set -- nats s3 postgres chromium python kserve perf nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | postgres | chromium | python | nextest) "$target" ;;
+        nats | s3 | postgres | chromium | python | kserve | perf | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, postgres, chromium, python or nextest"
+            say "unknown target $target: expected nats, s3, postgres, chromium, python, kserve, perf or nextest"
             exit 2
             ;;
     esac

@@ -1,12 +1,12 @@
-//! Unmodified clients of others, for Python, with a running platform: those of Triton and of NATS.
+//! Unmodified clients of others with a running platform: those of Triton, KServe and NATS for Python, and Triton's load generator.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
 use rekindle_client::inference::Elements;
-use rekindle_domain::WorkflowState;
+use rekindle_domain::{WorkflowState, model_version::ModelVersion};
 use rekindle_integration_tests::{
     Platform, Wiring,
     scenario::{self, MODEL},
@@ -15,11 +15,16 @@ use rekindle_integration_tests::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-/// The interpreter of the virtual environment of `make tools`.
+/// What `make tools` has installed at this path.
+fn tool(path: &str) -> PathBuf {
+    let tool = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools")).join(path);
+    assert!(tool.is_file(), "{} is missing: run `make tools`", tool.display());
+    tool
+}
+
+/// A python that can import the clients of Triton and NATS.
 fn python() -> PathBuf {
-    let python = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/python/bin/python"));
-    assert!(python.is_file(), "{} is missing: run `make tools`", python.display());
-    python
+    tool("python/bin/python")
 }
 
 fn script(name: &str) -> PathBuf {
@@ -32,40 +37,137 @@ fn lines(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_clients_of_triton_predict() {
+/// A platform that serves a model.
+async fn serving() -> (Platform, ModelVersion) {
     let platform = Platform::start(Wiring::Embedded, 1).await;
     scenario::register(&platform.clients, csv(&table::rows(0..24, 24)), "training rows").await;
     let (_, version) = scenario::train(&platform.clients, "01890000-0000-7000-8000-000000000001").await;
     scenario::promote_and_deploy(&platform.clients, version.version).await;
+    (platform, version)
+}
 
+/// Three rows for the model, and the probabilities that the client of rekindle receives for them.
+async fn expected(platform: &Platform) -> (Vec<Value>, Vec<f64>) {
     let rows = table::rows(24..25, 25);
     let features: Vec<Value> = rows.iter().take(3).map(|row| {
         json!({"time": row.time_ms, "temperature": row.temperature, "basket": row.basket, "region": row.region})
     }).collect();
-    // The same rows through the client of rekindle: the same bits.
     let ours = platform.clients.replica(0).infer(scenario::request(&rows[..3])).await.expect("answered");
     let Some(Elements::Fp32(ours)) = ours.output("probability").map(|output| output.elements.clone()) else {
         panic!("{ours:?}")
     };
-    let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
+    (features, ours.into_iter().map(f64::from).collect())
+}
+
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().unwrap_or_else(|| panic!("{values}")).iter().filter_map(Value::as_f64).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_of_triton_predict() {
+    let (platform, version) = serving().await;
+    let (features, ours) = expected(&platform).await;
     for (protocol, address) in [("grpc", &platform.clients.inference[0]), ("http", &platform.clients.rest[0])] {
-        let answer = predict(protocol, address, &features).await;
+        let answer = run(&python(), "predict.py", &[protocol, address, MODEL], Some(&features)).await;
         assert_eq!((&answer["id"], &answer["version"]), (&json!("from-python"), &json!("1")), "{protocol}");
         assert_eq!(answer["parameters"]["bundle_digest"], json!(version.bundle.to_string()));
         assert!(answer["parameters"]["prediction_id"].is_string() && answer["parameters"]["run_id"].is_string());
         let (probability, label) = (&answer["outputs"]["probability"], &answer["outputs"]["label"]);
         assert_eq!((probability.as_array().map(Vec::len), label.as_array().map(Vec::len)), (Some(3), Some(3)));
-        let theirs: Vec<f64> = probability.as_array().expect("numbers").iter().filter_map(Value::as_f64).collect();
-        assert_eq!(ours, theirs, "{protocol}");
+        assert_eq!(ours, numbers(probability), "{protocol}");
     }
 }
 
-/// The answer that the client of a protocol receives, at `host:port`.
-async fn predict(protocol: &str, address: &str, features: &[Value]) -> Value {
-    let mut child = Command::new(python())
-        .arg(script("predict.py"))
-        .args([protocol, address, MODEL])
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_of_triton_call_the_extensions() {
+    let (platform, _) = serving().await;
+    for (protocol, address) in [("grpc", &platform.clients.inference[0]), ("http", &platform.clients.rest[0])] {
+        let found = run(&python(), "extensions.py", &[protocol, address, MODEL], None).await;
+        let extensions = found["extensions"].as_array().expect("texts");
+        assert!(extensions.contains(&json!("statistics")), "{protocol}: {extensions:?}");
+        assert_eq!((&found["config"]["name"], &found["index"][0]["state"]), (&json!(MODEL), &json!("READY")));
+        assert_eq!((&found["statistics"]["name"], &found["statistics"]["version"]), (&json!(MODEL), &json!("1")));
+        for (call, words) in [
+            ("load", "is not served by this replica"),
+            ("unload", "deployments decide"),
+            ("shared memory", "send tensors in the"),
+        ] {
+            let refusal = found[call].as_str().unwrap_or_else(|| panic!("{protocol}: {call} is not refused: {found}"));
+            assert!(refusal.contains(words), "{protocol}: {refusal}");
+        }
+        if protocol == "grpc" {
+            let stream = &found["stream"];
+            assert_eq!((&stream[0], &stream[2]), (&json!(1), &json!(3)), "{stream}");
+            assert!(stream[1].as_str().is_some_and(|refusal| refusal.contains("has no rows")), "{stream}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_of_kserve_predicts() {
+    let (platform, _) = serving().await;
+    let (features, ours) = expected(&platform).await;
+    let (grpc, rest) = (&platform.clients.inference[0], &platform.clients.rest[0]);
+    for (protocol, address) in [("grpc", grpc), ("rest", rest)] {
+        let python = tool("kserve/bin/python");
+        let answer = run(&python, "kserve_client.py", &[protocol, address, rest, MODEL], Some(&features)).await;
+        assert_eq!(answer["ready"], json!([true, true, true, true]), "{protocol}");
+        assert_eq!(answer["id"], json!("from-kserve"), "{protocol}");
+        assert_eq!(ours, numbers(&answer["outputs"]["probability"]), "{protocol}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_load_generator_of_triton_reads_the_statistics_of_the_server() {
+    let program = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/bin/perf_analyzer"));
+    if !program.is_file() {
+        eprintln!("skipped: perf_analyzer is not installed, see scripts/install-tools.sh");
+        return;
+    }
+    let (platform, _) = serving().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let row = table::rows(24..25, 25).remove(0);
+    // Over HTTP, the generator cannot state that its rows are a replay.
+    let now = chrono::Utc::now().timestamp_millis();
+    let data = json!({ "data": [{
+        "time": [now], "temperature": [row.temperature], "basket": [row.basket], "region": [row.region],
+    }] });
+    let input = folder.path().join("data.json");
+    std::fs::write(&input, data.to_string()).expect("written");
+    for (protocol, address) in [("grpc", &platform.clients.inference[0]), ("http", &platform.clients.rest[0])] {
+        let table = folder.path().join(format!("{protocol}.csv"));
+        let output = Command::new(&program)
+            .args(["-m", MODEL, "-i", protocol, "-u", address, "-b", "4", "--concurrency-range", "2"])
+            .args(["--measurement-mode", "count_windows", "--measurement-request-count", "50", "--max-trials", "3"])
+            .args(["--stability-percentage", "999"])
+            .arg("--input-data")
+            .arg(&input)
+            .arg("-f")
+            .arg(&table)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{protocol}: {text}");
+        let table = std::fs::read_to_string(table).expect("a table");
+        let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let (header, values) = (lines.next().expect("a header"), lines.next().expect("a line"));
+        let figure = |name: &str| -> f64 {
+            let at = header.iter().position(|column| *column == name);
+            at.and_then(|at| values.get(at)?.parse().ok()).unwrap_or_else(|| panic!("{protocol}: no {name} in {table}"))
+        };
+        assert!(figure("Inferences/Second") > 0.0, "{table}");
+        // Only a server that reports its statistics has a time of its own.
+        assert!(figure("Server Compute Infer") > 0.0, "{table}");
+    }
+}
+
+/// What a script prints, at one line of JSON, with `rows` at its standard input.
+async fn run(python: &Path, name: &str, arguments: &[&str], rows: Option<&[Value]>) -> Value {
+    let mut child = Command::new(python)
+        .arg(script(name))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -73,7 +175,8 @@ async fn predict(protocol: &str, address: &str, features: &[Value]) -> Value {
         .spawn()
         .expect("python starts");
     let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(json!(features).to_string().as_bytes()).await.expect("written");
+    // A script that reads no rows may have ended.
+    let _ = stdin.write_all(json!(rows).to_string().as_bytes()).await;
     drop(stdin);
     lines(&child.wait_with_output().await.expect("it ends")).remove(0)
 }

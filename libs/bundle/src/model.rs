@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use rekindle_domain::Task;
 
 use crate::{
-    Bundle, Datatype, Error, Input, Manifest, Prediction, Signature,
+    Bundle, Datatype, Error, Explanation, Input, Manifest, Prediction, Signature,
     column::{self, Cells},
     engine::Engine,
     manifest::{MANIFEST, WEIGHTS},
@@ -63,6 +63,16 @@ impl Model {
     /// are not nullable, and accepts integers as `Float64`.
     pub fn score(&self, rows: &RecordBatch) -> Result<Prediction, Error> {
         Ok(Prediction::from_raw(self.manifest.task, &self.classes, self.engine.run(rows)?))
+    }
+
+    /// Explains `prediction`, which this model has made for `rows`.
+    pub fn explain(&self, rows: &RecordBatch, prediction: &Prediction) -> Result<Explanation, Error> {
+        let labels = prediction.labels().filter(|_| self.manifest.task == Task::Multiclass);
+        let class = |row: usize| {
+            let label = labels.and_then(|labels| labels.get(row));
+            label.and_then(|label| self.classes.iter().position(|class| class == label)).unwrap_or(0)
+        };
+        self.engine.explain(rows, class)
     }
 
     /// Predicts one row of default values, so that the first request finds warm caches.
@@ -135,7 +145,11 @@ fn check(input: &Input, array: &dyn Array) -> Result<(), Error> {
     let Some(Cells::Float(numbers)) = Cells::of(array) else { return Ok(()) };
     // The wire encodes a missing number as not-a-number.
     let refused = |value: f64| value.is_infinite() || (value.is_nan() && !input.nullable);
-    match numbers.iter().position(|value| value.is_some_and(refused)) {
+    let first = match numbers.null_count() {
+        0 => numbers.values().iter().position(|&value| refused(value)),
+        _ => numbers.iter().position(|value| value.is_some_and(refused)),
+    };
+    match first {
         Some(row) => Err(Error::NotFinite { input: input.name.clone(), row, value: numbers.value(row) }),
         None => Ok(()),
     }

@@ -1,15 +1,21 @@
-//! The feed-forward network of the network backend, computed one row at a time with plain matrices.
+//! The feed-forward network of the network backend.
 //!
-//! Training uses a learning framework, serving does not: kernels for whole batches choose the order of their sums by the
-//! shape of the batch, so that the bits of a row would depend on its neighbours; and for single rows of a small network
-//! most of the time would go into preparing tensors. Here every output is summed over the inputs in the same order,
-//! in instructions that all x86-64 and all ARM machines share.
+//! Training uses a learning framework, serving does not: kernels for whole batches choose the order of their sums by the shape of the batch,
+//! so that the bits of a row would depend on its neighbours; and for single rows of a small network most of the time would go into preparing
+//! tensors. The [`kernel`] sums every output over the inputs in the same order, whatever the batch and the processor.
 
+mod attribution;
+mod kernel;
 mod safetensors;
 mod shape;
 
+pub use attribution::TOLERANCE;
+pub(crate) use attribution::{Contributions, Point};
 pub use shape::Shape;
 
+use std::ops::Range;
+
+use self::kernel::{Activation, Packed};
 use crate::pipeline::Encoded;
 
 /// A row-major matrix.
@@ -61,65 +67,105 @@ impl Network {
 
     /// The outputs of every row, row-major, before sigmoid or softmax.
     pub fn forward(&self, rows: &Encoded) -> Vec<f32> {
-        let mut outputs = vec![0.0; rows.rows * self.outputs()];
-        let mut scratch = Scratch::default();
-        for (row, output) in outputs.chunks_exact_mut(self.outputs()).enumerate() {
-            let (dense, indices) = rows.row(row);
-            self.forward_row(dense, indices, &mut scratch, output);
+        Program::new(self).forward(rows.rows, |Block { range, dense, stride, indices }| {
+            for (at, row) in range.enumerate() {
+                let (features, categories) = rows.row(row);
+                dense[at * stride..at * stride + features.len()].copy_from_slice(features);
+                indices[at * categories.len()..(at + 1) * categories.len()].copy_from_slice(categories);
+            }
+        })
+    }
+}
+
+/// Rows that are computed together: their inputs and the results of the layers stay in the cache.
+const BLOCK: usize = 48;
+
+/// A network that is prepared for computing.
+#[derive(Debug)]
+pub(crate) struct Program {
+    embeddings: Vec<Matrix>,
+    hidden: Vec<Packed>,
+    output: Packed,
+    outputs: usize,
+}
+
+/// Where the features of some rows are to be written.
+pub(crate) struct Block<'a> {
+    /// The rows.
+    pub(crate) range: Range<usize>,
+    /// The dense features of the rows, whose beginnings are `stride` apart.
+    pub(crate) dense: &'a mut [f32],
+    /// The distance between the rows of `dense`.
+    pub(crate) stride: usize,
+    /// The indices of the categorical features, row-major.
+    pub(crate) indices: &'a mut [u32],
+}
+
+impl Program {
+    /// Prepares a network.
+    pub(crate) fn new(network: &Network) -> Self {
+        Self {
+            embeddings: network.embeddings.clone(),
+            hidden: network.hidden.iter().map(Packed::new).collect(),
+            output: Packed::new(&network.output),
+            outputs: network.outputs(),
+        }
+    }
+
+    /// The outputs of every row, row-major, before sigmoid or softmax. `write` is called for one block of rows after the other.
+    pub(crate) fn forward(&self, rows: usize, mut write: impl FnMut(Block<'_>)) -> Vec<f32> {
+        let (first, categories) = (self.hidden.first().unwrap_or(&self.output), self.embeddings.len());
+        let (stride, height) = (first.inputs(), rows.min(BLOCK));
+        let widest = self.hidden.iter().chain([&self.output]).map(Packed::stride).max().unwrap_or(0);
+        let (mut input, mut indices) = (vec![0.0; height * stride], vec![0; height * categories]);
+        let (mut result, mut next) = (vec![0.0; height * widest], vec![0.0; height * widest]);
+        let mut outputs = Vec::with_capacity(rows * self.outputs);
+        for start in (0..rows).step_by(BLOCK) {
+            let range = start..rows.min(start + BLOCK);
+            let height = range.len();
+            write(Block { range, dense: &mut input, stride, indices: &mut indices });
+            if !self.hidden.is_empty() {
+                self.embed(height, stride, &mut input, &indices);
+            }
+            let mut from_stride = stride;
+            for (at, layer) in self.hidden.iter().enumerate() {
+                let from = if at == 0 { &input } else { &result };
+                layer.apply(from, from_stride, height, &mut next, Activation::Relu);
+                std::mem::swap(&mut result, &mut next);
+                from_stride = layer.stride();
+            }
+            let from = if self.hidden.is_empty() { &input } else { &result };
+            self.output.apply(from, from_stride, height, &mut next, Activation::None);
+            for (row, output) in next.chunks_exact_mut(self.output.stride()).take(height).enumerate() {
+                let output = &mut output[..self.outputs];
+                if self.hidden.is_empty() {
+                    self.add_embeddings(&indices[row * categories..(row + 1) * categories], output);
+                }
+                outputs.extend_from_slice(output);
+            }
         }
         outputs
     }
 
-    fn forward_row(&self, dense: &[f32], indices: &[u32], scratch: &mut Scratch, output: &mut [f32]) {
-        let embedded = self.embeddings.iter().zip(indices).map(|(embedding, &index)| embedding.row(index as usize));
-        if self.hidden.is_empty() {
-            self.output.apply(dense, output);
-            for row in embedded {
-                for (sum, value) in output.iter_mut().zip(row) {
-                    *sum += value;
-                }
-            }
-            return;
-        }
-        let Scratch { input, result } = scratch;
-        input.clear();
-        input.extend_from_slice(dense);
-        embedded.for_each(|row| input.extend_from_slice(row));
-        for layer in &self.hidden {
-            result.resize(layer.bias.len(), 0.0);
-            layer.apply(input, result);
-            result.iter_mut().for_each(relu);
-            std::mem::swap(input, result);
-        }
-        self.output.apply(input, output);
-    }
-}
-
-/// Not-a-number stays, unlike with `f32::max`: an overflow must not become a plausible prediction.
-fn relu(value: &mut f32) {
-    if *value < 0.0 {
-        *value = 0.0;
-    }
-}
-
-impl Layer {
-    /// Sums over the inputs in order. The compiler vectorizes over the outputs, so that no sum is reordered. Zero inputs,
-    /// which are frequent after a ReLU, are skipped.
-    fn apply(&self, input: &[f32], output: &mut [f32]) {
-        output.copy_from_slice(&self.bias);
-        for (&value, weights) in input.iter().zip(self.weight.data.chunks_exact(self.weight.columns)) {
-            if value != 0.0 {
-                output.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+    /// Writes the embeddings of the categorical features after the dense features.
+    fn embed(&self, rows: usize, stride: usize, input: &mut [f32], indices: &[u32]) {
+        let embedded: usize = self.embeddings.iter().map(|embedding| embedding.columns).sum();
+        let categories = self.embeddings.len();
+        for row in 0..rows {
+            let mut at = (row + 1) * stride - embedded;
+            for (embedding, &index) in self.embeddings.iter().zip(&indices[row * categories..]) {
+                input[at..at + embedding.columns].copy_from_slice(embedding.row(index as usize));
+                at += embedding.columns;
             }
         }
     }
-}
 
-/// Buffers that are reused from row to row.
-#[derive(Debug, Default)]
-struct Scratch {
-    input: Vec<f32>,
-    result: Vec<f32>,
+    /// Adds the embeddings of a linear model, which have one column per output.
+    fn add_embeddings(&self, indices: &[u32], output: &mut [f32]) {
+        for (embedding, &index) in self.embeddings.iter().zip(indices) {
+            output.iter_mut().zip(embedding.row(index as usize)).for_each(|(sum, value)| *sum += value);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use calendar::Calendar;
+pub(crate) use encode::Slots;
 pub use encode::{Encoded, Encoder};
 
 use crate::{Error, manifest::PIPELINE};

@@ -49,6 +49,20 @@ impl Prediction {
         Self { rows, outputs }
     }
 
+    /// The predictions of `rows` rows from `at` on.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    pub fn slice(&self, at: usize, rows: usize) -> Self {
+        let outputs = self.outputs.iter().map(|values| match values {
+            Values::Fp32 { width, values } => {
+                Values::Fp32 { width: *width, values: values[at * width..(at + rows) * width].to_vec() }
+            }
+            Values::Text(texts) => Values::Text(texts[at..at + rows].to_vec()),
+        });
+        Self { rows, outputs: outputs.collect() }
+    }
+
     /// The numbers that losses are computed from: the width and the elements of the first output.
     pub fn scores(&self) -> (usize, &[f32]) {
         match self.outputs.first() {

@@ -34,6 +34,23 @@ pub struct DeployRequest {
     pub why: String,
 }
 
+/// Which versions beside the stable one get requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficRequest {
+    /// A repeated key changes nothing twice.
+    pub idempotency_key: String,
+    /// The model.
+    pub model: ModelName,
+    /// Versions that answer a share of the requests, in 1/10,000 of them. Replaces the present ones.
+    pub weighted: Vec<(u32, u32)>,
+    /// The version that gets a copy of the requests. Replaces the present one.
+    pub shadow: Option<u32>,
+    /// `None` is any revision.
+    pub expected_revision: Option<u64>,
+    /// The reason.
+    pub why: String,
+}
+
 /// A change of a workflow that a caller makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkflowChange {
@@ -173,6 +190,22 @@ impl Orchestrator {
             why: deploy.why.clone(),
         };
         let call = || async { OrchestratorClient::new(self.0.stub()).deploy(request.clone()).await };
+        deployment::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Sets which versions beside the stable one get requests.
+    pub async fn set_traffic(&self, traffic: &TrafficRequest) -> Result<DeploymentStatus, Error> {
+        let operation = "set the traffic";
+        let weighted = traffic.weighted.iter();
+        let request = proto::SetTrafficRequest {
+            idempotency_key: traffic.idempotency_key.clone(),
+            model: traffic.model.to_string(),
+            weighted: weighted.map(|&(version, weight)| proto::VersionWeight { version, weight }).collect(),
+            shadow: traffic.shadow.unwrap_or(0),
+            expected_revision: traffic.expected_revision,
+            why: traffic.why.clone(),
+        };
+        let call = || async { OrchestratorClient::new(self.0.stub()).set_traffic(request.clone()).await };
         deployment::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::{ModelName, ReplicaId, VersionRef};
+use crate::{ModelName, ReplicaId, VersionRef, routes::WeightedVersion};
 
 /// A deployment and its rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct DeploymentStatus {
     pub phase: DeploymentPhase,
     /// The stable version.
     pub stable: VersionRef,
+    /// Versions that answer a share of the requests; the stable version answers the others.
+    pub weighted: Vec<WeightedVersion>,
+    /// The version that gets a copy of the requests.
+    pub shadow: Option<VersionRef>,
     /// The version being rolled out.
     pub target: Option<VersionRef>,
     /// The replicas that serve the target, or should.

@@ -81,7 +81,7 @@ pub use namespace::Namespace;
 pub use policy::Policy;
 pub use principal::Principal;
 pub use recipe::{Architecture, Recipe, Task};
-pub use replica::{ReplicaState, ServedModel, ServedVersion};
+pub use replica::{ReplicaState, ServedModel, ServedVersion, ShadowComparison};
 pub use routes::{Assignment, Routes, VersionRef};
 pub use traffic::Traffic;
 pub use watch::{Watch, WatchSettings};

@@ -29,7 +29,7 @@ pub struct ReplicaState {
 }
 
 /// One model on one replica.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServedModel {
     /// The number of the version that answers requests which name none; `None` before the first one is loaded.
     pub primary: Option<u32>,
@@ -41,6 +41,36 @@ pub struct ServedModel {
     pub versions: BTreeMap<u32, ServedVersion>,
     /// Requests in flight on versions that take no new requests.
     pub draining: u64,
+    /// How the answers of the shadow version compare with those that were returned, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowComparison>,
+}
+
+/// Answers of a shadow version beside those of the primary version to the same requests, since the shadow version was loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShadowComparison {
+    /// The number of the shadow version.
+    pub version: u32,
+    /// Compared requests.
+    pub requests: u64,
+    /// Compared rows.
+    pub rows: u64,
+    /// Compared rows whose scores are equal to the bit.
+    pub identical: u64,
+    /// Compared rows with another class.
+    pub disagreeing: u64,
+    /// The mean of the absolute differences of all scores.
+    pub mean_difference: f64,
+    /// The largest absolute difference of two scores.
+    pub max_difference: f64,
+    /// The mean time to compute the primary version's answer to a request, in microseconds.
+    pub primary_micros: f64,
+    /// The mean time to compute the shadow version's answer to a request, in microseconds.
+    pub shadow_micros: f64,
+    /// Rows that were not compared because others were waiting.
+    pub skipped: u64,
+    /// Rows for which the shadow version failed, or whose scores cannot be compared.
+    pub failed: u64,
 }
 
 /// One loaded version of a model on one replica. Counters start when the version is loaded.
@@ -143,6 +173,7 @@ impl From<ServedModelV1> for ServedModel {
             failure,
             versions: serving.map(counted).into_iter().collect(),
             draining: if serving.is_none() { in_flight } else { 0 },
+            shadow: None,
         }
     }
 }
@@ -187,7 +218,7 @@ mod tests {
             (u32::from(number), ServedVersion { bundle: version(number).bundle, answered: 9, failed: 1, in_flight })
         };
         let versions = BTreeMap::from([counted(1, 2), counted(2, 3)]);
-        ServedModel { primary: Some(2), generation: 4, failure: None, versions, draining: 5 }
+        ServedModel { primary: Some(2), generation: 4, failure: None, versions, draining: 5, shadow: None }
     }
 
     #[test]
@@ -229,6 +260,7 @@ mod tests {
             failure: Some("it does not warm up".to_owned()),
             versions: BTreeMap::from([(1, loaded)]),
             draining: 0,
+            shadow: None,
         };
         let weather = ServedModel { generation: 1, draining: 1, ..ServedModel::default() };
         let expected = state([("flight-delay", delay), ("weather", weather)]);

@@ -15,7 +15,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelName, ReplicaId, ReplicaState, Routes, ServedModel, VersionRef, routes::Rollout};
+use crate::{
+    ModelName, ReplicaId, ReplicaState, Routes, ServedModel, VersionRef,
+    routes::{Rollout, WeightedVersion},
+};
 
 /// The next action for a deployment, given what its live replicas report. `live` has only the replicas whose lease is valid: the planner
 /// does not wait for others.
@@ -104,6 +107,12 @@ pub struct Deployment {
     pub generation: u64,
     /// The version of replicas that were not updated, and the version to return to.
     pub stable: VersionRef,
+    /// Further versions that answer a share of the requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weighted: Vec<WeightedVersion>,
+    /// The version that gets a copy of the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<VersionRef>,
     /// The current phase.
     pub movement: Movement,
     /// When every live replica first served the latest target.
@@ -185,11 +194,31 @@ impl Deployment {
             model,
             generation: 1,
             stable: version,
+            weighted: Vec::new(),
+            shadow: None,
             movement: Movement::First { since: None },
             everywhere_at: None,
             outcome: Outcome::UnderWay,
             reason,
             changed_at: now,
+        }
+    }
+
+    /// The record with other weighted versions and another shadow version. They stay during later rollouts, except for the version that
+    /// is rolled out.
+    pub fn with_traffic(
+        &self,
+        weighted: Vec<WeightedVersion>,
+        shadow: Option<VersionRef>,
+        reason: String,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Busy> {
+        match self.movement {
+            Movement::Settled => {
+                let generation = self.generation + 1;
+                Ok(Self { generation, weighted, shadow, reason, changed_at: now, ..self.clone() })
+            }
+            Movement::First { .. } | Movement::Forward(_) | Movement::Returning { .. } => Err(Busy),
         }
     }
 
@@ -205,9 +234,12 @@ impl Deployment {
             }
             Movement::Forward(_) | Movement::Returning { .. } => return Err(Busy),
         };
+        let weighted = self.weighted.iter().filter(|route| route.version.version != target.version).copied();
         Ok(Self {
             generation: self.generation + 1,
             stable,
+            weighted: weighted.collect(),
+            shadow: self.shadow.filter(|shadow| shadow.version != target.version),
             movement,
             everywhere_at: None,
             outcome: Outcome::UnderWay,
@@ -294,7 +326,8 @@ impl Deployment {
             target: forward.target,
             moved: forward.moved.keys().cloned().collect::<BTreeSet<_>>(),
         });
-        Routes { rollout, ..Routes::to(self.model.clone(), self.generation, self.stable) }
+        let (weighted, shadow) = (self.weighted.clone(), self.shadow);
+        Routes { rollout, weighted, shadow, ..Routes::to(self.model.clone(), self.generation, self.stable) }
     }
 
     /// The rollout, while one is under way.

@@ -10,9 +10,9 @@ mod status;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use rekindle_domain::validation::{Checks, Violations};
@@ -190,7 +190,7 @@ pub async fn serve(
     };
     let server = connections::serve(listener, of_connections, draining.clone(), move |stream, activity| {
         let calls = calls::Calls::new(routes.clone(), calls::Caller::new(limits.clone(), activity));
-        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(calls))
+        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(calls)).into_owned()
     });
     let end = async {
         wind_down(&health, config.linger, &shutdown, &draining).await;
@@ -227,9 +227,12 @@ const SEND_BUFFER: usize = 256 << 10;
 /// Bytes of the headers of a request.
 const HEADERS: u32 = 16 << 10;
 
-fn transport(config: &Config) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// HTTP/2, and HTTP/1 as far as it takes to tell its clients that this is not their port.
+fn transport(config: &Config) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.receive_timeout).keep_alive(false);
     builder
+        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Router, http::StatusCode, routing::get};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -69,8 +69,22 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Routes of the admin port: `/metrics` in the Prometheus text format, `/healthz/live`, which is always 200, and
 /// `/healthz/ready`, which is 200 while there is no problem and 503 with the problem otherwise.
 pub fn admin(problem: watch::Receiver<Option<String>>) -> Router {
+    probes(problem, process_metrics)
+}
+
+/// The metrics of this process, in the Prometheus text format.
+pub fn process_metrics() -> String {
+    telemetry::prometheus().render()
+}
+
+/// Routes of an admin port with the metrics that `metrics` renders.
+pub fn probes(
+    problem: watch::Receiver<Option<String>>,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Router {
+    let text = move || std::future::ready(([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics()));
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(text))
         .route("/healthz/live", get(|| async { "live\n" }))
         .route("/healthz/ready", get(move || std::future::ready(readiness(problem.borrow().as_deref()))))
 }
@@ -168,10 +182,6 @@ async fn upkeep() -> std::convert::Infallible {
         ticks.tick().await;
         handle.run_upkeep();
     }
-}
-
-async fn metrics() -> impl IntoResponse {
-    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], telemetry::prometheus().render())
 }
 
 fn readiness(problem: Option<&str>) -> (StatusCode, String) {

@@ -9,10 +9,13 @@
 //! ```
 
 use std::{
+    convert::Infallible,
+    future::{Ready, ready},
     net::SocketAddr,
     ops::ControlFlow,
     path::Path,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,7 @@ use arrow::{
     array::{ArrayRef, Float64Array, RecordBatch, StringArray},
     datatypes::{Field, Schema},
 };
+use futures::future::BoxFuture;
 use hdrhistogram::Histogram;
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::Bundle;
@@ -33,11 +37,7 @@ use rekindle_domain::{
 };
 use rekindle_inference::{App, Config, DEFAULTS};
 use rekindle_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-    ServerReadyRequest, ServerReadyResponse,
-    grpc_inference_service_client::GrpcInferenceServiceClient,
-    grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
+    ModelInferRequest, ModelInferResponse, grpc_inference_service_client::GrpcInferenceServiceClient,
     model_infer_request::InferInputTensor,
 };
 use rekindle_runtime::{
@@ -50,7 +50,18 @@ use rekindle_testkit::{NatsServer, eventually};
 use rekindle_training::{Origin, TrainInput, train};
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinSet};
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    server::{NamedService, UnaryService},
+    transport::server::TcpIncoming,
+};
+use tonic_prost::ProstCodec;
+use tower::Service;
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const MODEL: &str = "bench";
 const NUMBERS: usize = 8;
@@ -254,49 +265,45 @@ async fn start_echo(answer: ModelInferResponse) -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let server = tonic::transport::Server::builder()
-        .add_service(GrpcInferenceServiceServer::new(Echo { answer }))
+        .add_service(Echo { answer })
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::spawn(server);
     Ok(address)
 }
 
+/// Answers every call alike, with the code that is generated for a method.
+#[derive(Clone)]
 struct Echo {
     answer: ModelInferResponse,
 }
 
-fn only_infers<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("only ModelInfer is measured"))
+impl NamedService for Echo {
+    const NAME: &'static str = "inference.GRPCInferenceService";
 }
 
-#[tonic::async_trait]
-impl GrpcInferenceService for Echo {
-    async fn model_infer(&self, _: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
-        Ok(Response::new(self.answer.clone()))
+impl UnaryService<ModelInferRequest> for Echo {
+    type Response = ModelInferResponse;
+    type Future = Ready<Result<Response<ModelInferResponse>, Status>>;
+
+    fn call(&mut self, _: Request<ModelInferRequest>) -> Self::Future {
+        ready(Ok(Response::new(self.answer.clone())))
+    }
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
-        only_infers()
-    }
-
-    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
-        only_infers()
-    }
-
-    async fn model_ready(&self, _: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
-        only_infers()
-    }
-
-    async fn server_metadata(
-        &self,
-        _: Request<ServerMetadataRequest>,
-    ) -> Result<Response<ServerMetadataResponse>, Status> {
-        only_infers()
-    }
-
-    async fn model_metadata(
-        &self,
-        _: Request<ModelMetadataRequest>,
-    ) -> Result<Response<ModelMetadataResponse>, Status> {
-        only_infers()
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let echo = self.clone();
+        Box::pin(async move {
+            let codec = ProstCodec::<ModelInferResponse, ModelInferRequest>::default();
+            Ok(tonic::server::Grpc::new(codec).unary(echo, request).await)
+        })
     }
 }

@@ -10,6 +10,8 @@ use rekindle_domain::{
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use crate::tensor::Accepted;
+
 /// The commented defaults of the section `[inference]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -41,6 +43,22 @@ pub struct Limits {
     pub max_message_bytes: usize,
     pub max_concurrent_requests: usize,
     pub inline_rows: usize,
+    pub max_batch_rows: usize,
+    #[serde(with = "humantime_serde")]
+    pub max_batch_latency: Duration,
+    pub max_queued_rows: usize,
+    pub max_explained_rows: usize,
+    pub unknown_inputs: UnknownInputs,
+}
+
+/// What becomes of a request with a tensor that is no input of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownInputs {
+    /// The request is refused.
+    Refuse,
+    /// The tensor is ignored.
+    Ignore,
 }
 
 /// The section `[inference.event_times]`.
@@ -104,6 +122,17 @@ impl Config {
 }
 
 impl Limits {
+    /// The defaults.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        tests::defaults().limits
+    }
+
+    /// What a request may contain.
+    pub(crate) fn accepted(&self) -> Accepted {
+        Accepted { rows: self.max_rows_per_request, unknown_inputs: self.unknown_inputs == UnknownInputs::Ignore }
+    }
+
     fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
         checks.at_least("max_rows_per_request", self.max_rows_per_request, 1);
@@ -111,6 +140,9 @@ impl Limits {
         let (concurrent, most) = (self.max_concurrent_requests, Semaphore::MAX_PERMITS);
         let expected = format!("1 to {most}");
         checks.require((1..=most).contains(&concurrent), "max_concurrent_requests", concurrent, &expected);
+        checks.at_least("max_batch_rows", self.max_batch_rows, 1);
+        checks.positive("max_batch_latency", self.max_batch_latency);
+        checks.at_least("max_queued_rows", self.max_queued_rows, 1);
         checks.finish()
     }
 }
@@ -163,7 +195,7 @@ impl LogConfig {
 mod tests {
     use super::*;
 
-    fn defaults() -> Config {
+    pub(super) fn defaults() -> Config {
         #[derive(Deserialize)]
         struct File {
             inference: Config,
@@ -191,6 +223,11 @@ mod tests {
                 max_message_bytes: 0,
                 max_concurrent_requests: 0,
                 inline_rows: 0,
+                max_batch_rows: 0,
+                max_batch_latency: zero,
+                max_queued_rows: 0,
+                max_explained_rows: 0,
+                unknown_inputs: UnknownInputs::Refuse,
             },
             event_times: EventTimes {
                 max_age: Duration::MAX,
@@ -218,6 +255,9 @@ mod tests {
                 "limits.max_rows_per_request",
                 "limits.max_message_bytes",
                 "limits.max_concurrent_requests",
+                "limits.max_batch_rows",
+                "limits.max_batch_latency",
+                "limits.max_queued_rows",
                 "event_times.max_age",
                 "event_times.models[0].max_ahead",
                 "event_times.models[1].model",

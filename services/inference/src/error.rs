@@ -139,11 +139,31 @@ pub(crate) enum RequestError {
         /// The model.
         model: ModelName,
     },
+    /// A call to load or unload a model, which its deployment decides.
+    #[error(
+        "{model}: {problem}: deployments decide what a replica loads, so deploy a version or delete the deployment"
+    )]
+    NotLoadable {
+        /// The name in the request, shortened.
+        model: String,
+        /// Why not.
+        problem: String,
+    },
     /// Too many requests are in flight.
     #[error(
         "{limit} requests are in flight, which is the limit max_concurrent_requests: retry with back-off, or raise the limit"
     )]
     TooManyRequests {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many rows wait for the model.
+    #[error(
+        "{limit} rows are queued for {model}, which is the limit max_queued_rows: retry with back-off, add replicas, or raise the limit"
+    )]
+    QueueFull {
+        /// The model.
+        model: ModelName,
         /// The limit.
         limit: usize,
     },

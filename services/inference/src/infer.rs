@@ -1,36 +1,29 @@
-//! Prediction requests, independent of the protocol that carries them: admission, routing, prediction, and the record for the log.
+//! Prediction requests, independent of the protocol that carries them: routing, admission, prediction, and the record for the log.
 //!
 //! A request waits for neither the log, the bus, the registry nor the disk. A refused request changes nothing and is not logged.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Instant,
-};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::Int64Type,
 };
 use chrono::{DateTime, Utc};
-use rekindle_bundle::Prediction;
+use rekindle_bundle::{Explanation, Prediction};
 use rekindle_domain::{PredictionId, Traffic, event_time::Bounds};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    task,
-};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     config::{self, Limits},
     error::RequestError,
+    execution::{Executed, Executor, Failure},
     log::{EventTimes, Log, PredictionRecord},
-    routes,
+    routes::{self, Route},
     serving::{Catalog, InFlight, LoadedVersion, Slot},
-    tensor::{InvalidInput, Rows, output::Selection, shortened},
+    shadow::Shadows,
+    statistics::{Phase, Stopwatch},
+    tensor::{Accepted, InvalidInput, Rows, output::Selection, shortened},
 };
-
-/// What executes the models of this platform.
-pub(crate) const PLATFORM: &str = "rekindle_burn";
 
 /// The model and the version that a request names.
 #[derive(Debug, Clone, Copy)]
@@ -63,20 +56,42 @@ pub(crate) struct Request {
     pub(crate) event_time: Option<i64>,
     /// What it is sent for.
     pub(crate) traffic: Traffic,
+    /// Whether its rows are to be explained.
+    pub(crate) explain: bool,
+}
+
+/// A prediction request as a protocol carries it.
+pub(crate) trait Message {
+    /// The answer as the protocol carries it.
+    type Answer;
+
+    /// What the request belongs to, where its requests are to be answered by the same version: the parameter `routing_key`, or the entity
+    /// key of the first row.
+    fn routing_key(&self) -> Option<Cow<'_, [u8]>>;
+
+    /// Decodes the request for `version`.
+    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<Request, InvalidInput>;
+
+    /// Encodes the answer.
+    fn encode(&self, answer: &Answer<'_>) -> Self::Answer;
 }
 
 /// The answer to a prediction request.
-pub(crate) struct Answer {
+pub(crate) struct Answer<'a> {
     /// The prediction's id.
     pub(crate) id: PredictionId,
     /// The caller's id of the request.
-    pub(crate) request_id: String,
-    /// The version that answered. The request is in flight until this is dropped.
-    pub(crate) version: InFlight,
+    pub(crate) request_id: &'a str,
+    /// The version that answered.
+    pub(crate) version: &'a LoadedVersion,
+    /// Why this version answered.
+    pub(crate) route: Route,
     /// The outputs to return.
     pub(crate) outputs: Selection,
     /// Every output, shared with the log.
     pub(crate) prediction: Arc<Prediction>,
+    /// Why each row has its score, if the request asks for it.
+    pub(crate) explanation: Option<Explanation>,
 }
 
 /// Answers prediction requests.
@@ -87,75 +102,139 @@ pub(crate) struct Engine {
     bounds: config::EventTimes,
     /// One permit per request that may be in flight.
     admission: Semaphore,
-    /// One permit per request of many rows that may be predicted at once: as many as there are cores.
-    large: Semaphore,
+    executor: Arc<Executor>,
+    shadows: Arc<Shadows>,
 }
 
 impl Engine {
     /// An engine that answers from `catalog` and logs to `log`.
-    pub(crate) fn new(catalog: Arc<Catalog>, log: Arc<Log>, limits: Limits, bounds: config::EventTimes) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        log: Arc<Log>,
+        shadows: Arc<Shadows>,
+        executor: Arc<Executor>,
+        limits: Limits,
+        bounds: config::EventTimes,
+    ) -> Self {
         let admission = Semaphore::new(limits.max_concurrent_requests);
-        Self { catalog, log, limits, bounds, admission, large: Semaphore::new(cores) }
+        Self { catalog, log, limits, bounds, admission, executor, shadows }
     }
 
-    /// The loaded version that answers requests for `target`.
+    /// The limits of requests.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The loaded version that answers requests for `target` that no weighted version takes.
     pub(crate) fn find(&self, target: Target<'_>) -> Result<Arc<LoadedVersion>, RequestError> {
-        routes::select(&*self.slot(target.model)?, target.version)
+        let slot = self.slot(target.model)?;
+        let snapshot = slot.snapshot();
+        match snapshot.primary().filter(|_| target.version.is_empty()) {
+            Some(primary) => Ok(Arc::clone(primary)),
+            None => routes::select(&slot, target.version, PredictionId::new(uuid::Uuid::nil()), || None)
+                .map(|(version, _)| version),
+        }
+    }
+
+    /// The models that this replica serves or loads, by name.
+    pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
+        let mut slots = self.catalog.slots();
+        slots.sort_by(|one, other| one.model().cmp(other.model()));
+        slots
     }
 
     /// The names of the models that this replica serves or loads, sorted.
     pub(crate) fn models(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.catalog.slots().iter().map(|slot| slot.model().to_string()).collect();
-        names.sort();
-        names
+        self.slots().iter().map(|slot| slot.model().to_string()).collect()
     }
 
-    /// Answers one request, which `decode` decodes for the version that answers it.
-    pub(crate) async fn infer(
+    /// Answers one request.
+    pub(crate) async fn infer<M: Message>(
         &self,
         target: Target<'_>,
         arrival: Arrival,
-        decode: impl FnOnce(&LoadedVersion) -> Result<Request, InvalidInput>,
-    ) -> Result<Answer, RequestError> {
+        message: &M,
+    ) -> Result<M::Answer, RequestError> {
         let started = Instant::now();
         let slot = self.slot(target.model)?;
-        let outcome = self.answer(&slot, target.version, arrival, started, decode).await;
-        slot.metrics().record_request(&outcome, started.elapsed());
+        let outcome = self.select(&slot, target, arrival, started, message).await;
+        slot.metrics().record_request(&outcome);
         outcome
     }
 
-    async fn answer(
+    /// Selects the version that answers, and measures it.
+    async fn select<M: Message>(
         &self,
         slot: &Slot,
-        requested: &str,
+        target: Target<'_>,
         arrival: Arrival,
         started: Instant,
-        decode: impl FnOnce(&LoadedVersion) -> Result<Request, InvalidInput>,
-    ) -> Result<Answer, RequestError> {
-        let _admitted = self.admit()?;
-        let version = InFlight::enter(routes::select(slot, requested)?);
-        let Request { id: request_id, rows, outputs, event_time, traffic } = decode(&version)?;
-        let Rows { inputs: rows, entity_keys } = rows;
-        let event_times = event_times(&version, &rows, event_time, arrival.at);
-        if traffic == Traffic::Live {
-            check(event_times, &version, &rows, arrival.at, self.bounds.of(slot.model()))?;
+        message: &M,
+    ) -> Result<M::Answer, RequestError> {
+        let (version, route) = routes::select(slot, target.version, arrival.id, || message.routing_key())?;
+        let version = InFlight::enter(version);
+        let mut stopwatch = Stopwatch::new(&version.statistics, started);
+        match self.answer(slot, &version, route, arrival, &mut stopwatch, message).await {
+            Ok((answer, rows)) => {
+                slot.metrics().record_rows(rows);
+                stopwatch.answered(rows, arrival.at.timestamp_millis());
+                Ok(answer)
+            }
+            Err(error) => {
+                stopwatch.failed(&error);
+                Err(error)
+            }
         }
-        let prediction = Arc::new(self.predict(&version, &rows, arrival.id).await?);
-        version.count_answered();
-        slot.metrics().record_rows(rows.num_rows());
+    }
+
+    async fn answer<M: Message>(
+        &self,
+        slot: &Slot,
+        version: &InFlight,
+        route: Route,
+        arrival: Arrival,
+        stopwatch: &mut Stopwatch<'_>,
+        message: &M,
+    ) -> Result<(M::Answer, usize), RequestError> {
+        let _admitted = self.admit()?;
+        let request = message.decode(version, self.limits.accepted())?;
+        let Request { id: request_id, rows, outputs, event_time, traffic, explain } = request;
+        let Rows { inputs: rows, entity_keys } = rows;
+        let event_times = event_times(version, &rows, event_time, arrival.at);
+        if traffic == Traffic::Live {
+            check(event_times, version, &rows, arrival.at, self.bounds.of(slot.model()))?;
+        }
+        if explain {
+            must_be_few(rows.num_rows(), self.limits.max_explained_rows)?;
+        }
+        stopwatch.end(Phase::Decode);
+        let Executed { prediction, queued, computed } = self.predict(version, &rows, arrival.id).await?;
+        stopwatch.add(Phase::Queue, queued);
+        stopwatch.add(Phase::Compute, computed);
+        let prediction = Arc::new(prediction);
+        let explanation =
+            if explain { Some(self.explain(version, &rows, &prediction, arrival.id).await?) } else { None };
+        let answer =
+            Answer { id: arrival.id, request_id: &request_id, version, route, outputs, prediction, explanation };
+        let encoded = message.encode(&answer);
+        let Answer { prediction, .. } = answer;
+        let count = rows.num_rows();
+        if route == Route::Primary {
+            self.shadows.offer(slot, &rows, &prediction, computed);
+        }
         self.log.push(PredictionRecord {
             schema: Arc::clone(&version.log),
             prediction_id: arrival.id,
-            answered_at: arrival.at + started.elapsed(),
+            answered_at: arrival.at + stopwatch.elapsed(),
             event_times,
             is_test: traffic == Traffic::Test,
-            request_id: request_id.clone(),
+            request_id,
             entity_keys,
             rows,
-            prediction: Arc::clone(&prediction),
+            prediction,
         });
-        Ok(Answer { id: arrival.id, request_id, version, outputs, prediction })
+        stopwatch.end(Phase::Encode);
+        Ok((encoded, count))
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
@@ -163,7 +242,8 @@ impl Engine {
         self.admission.try_acquire().map_err(|_| RequestError::TooManyRequests { limit })
     }
 
-    fn slot(&self, model: &str) -> Result<Arc<Slot>, RequestError> {
+    /// The slot of a model.
+    pub(crate) fn slot(&self, model: &str) -> Result<Arc<Slot>, RequestError> {
         self.catalog.find(model).ok_or_else(|| {
             let served = self.models();
             let served = if served.is_empty() { "no model yet".to_owned() } else { served.join(", ") };
@@ -171,35 +251,44 @@ impl Engine {
         })
     }
 
-    /// Predicts few rows on this thread, and many on another one, so that they do not delay other requests.
     async fn predict(
         &self,
         version: &InFlight,
         rows: &RecordBatch,
         id: PredictionId,
-    ) -> Result<Prediction, RequestError> {
-        let outcome = if rows.num_rows() <= self.limits.inline_rows {
-            guarded(version, rows)
-        } else {
-            let _permit = self.large.acquire().await.expect("the semaphore is never closed");
-            let (version, rows) = (version.shared(), rows.clone());
-            task::spawn_blocking(move || guarded(&version, &rows)).await.unwrap_or_else(|error| Err(error.to_string()))
-        };
-        outcome.map_err(|reason| {
-            version.count_failed();
-            let (model, number) = (version.name.clone(), version.version.version);
-            tracing::error!(reason, %model, version = number, prediction_id = %id, "prediction failed");
-            RequestError::PredictionFailed { prediction: id, model, version: number }
-        })
+    ) -> Result<Executed, RequestError> {
+        let predicted = self.executor.predict(version.version(), rows).await;
+        predicted.map_err(|failure| failed(version, id, failure))
+    }
+
+    async fn explain(
+        &self,
+        version: &InFlight,
+        rows: &RecordBatch,
+        prediction: &Arc<Prediction>,
+        id: PredictionId,
+    ) -> Result<Explanation, RequestError> {
+        let explained = self.executor.explain(version.version(), rows, prediction).await;
+        explained.map_err(|failure| failed(version, id, failure))
     }
 }
 
-/// Predicts. A model that panics fails its request and no other.
-fn guarded(version: &LoadedVersion, rows: &RecordBatch) -> Result<Prediction, String> {
-    match catch_unwind(AssertUnwindSafe(|| version.model.predict(rows))) {
-        Ok(Ok(prediction)) => Ok(prediction),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the model panicked".to_owned()),
+fn must_be_few(rows: usize, most: usize) -> Result<(), InvalidInput> {
+    if rows <= most {
+        return Ok(());
+    }
+    let problem = format!("asks for {rows} rows, more than max_explained_rows = {most}: split the request");
+    Err(InvalidInput::new("parameters[explain]", problem))
+}
+
+fn failed(version: &LoadedVersion, id: PredictionId, failure: Failure) -> RequestError {
+    let (model, number) = (version.name.clone(), version.version.version);
+    match failure {
+        Failure::QueueFull(limit) => RequestError::QueueFull { model, limit },
+        Failure::Model(reason) => {
+            tracing::error!(reason, %model, version = number, prediction_id = %id, "prediction failed");
+            RequestError::PredictionFailed { prediction: id, model, version: number }
+        }
     }
 }
 
@@ -248,7 +337,7 @@ mod tests {
     use super::*;
     use crate::{
         config::LogConfig,
-        serving::{Progress, fixture},
+        serving::{Progress, Versions, fixture},
     };
 
     const TARGET: Target<'_> = Target { model: "flight-delay", version: "" };
@@ -264,7 +353,7 @@ mod tests {
             retry_interval: interval,
         };
         let log = Log::new(config, "replica-1".parse().expect("a name"), Uuid::nil());
-        let limits = Limits { max_rows_per_request: 1, max_message_bytes: 1, max_concurrent_requests, inline_rows: 1 };
+        let limits = Limits { max_concurrent_requests, inline_rows: 1, ..Limits::for_tests() };
         let bounds = config::EventTimes {
             max_age: Duration::from_secs(60),
             max_ahead: Duration::ZERO,
@@ -274,7 +363,35 @@ mod tests {
                 max_ahead: Duration::from_millis(7),
             }],
         };
-        Engine::new(Arc::default(), Arc::new(log), limits, bounds)
+        let executor = Arc::new(Executor::new(limits.clone()));
+        let shadows = Arc::new(Shadows::new(Arc::clone(&executor)));
+        Engine::new(Arc::default(), Arc::new(log), shadows, executor, limits, bounds)
+    }
+
+    /// A message that no protocol has encoded.
+    struct Plain<F>(F);
+
+    impl<F: Fn(&LoadedVersion) -> Result<Request, InvalidInput>> Message for Plain<F> {
+        /// Request id, version, rows and the number of outputs.
+        type Answer = (String, String, usize, usize);
+
+        fn routing_key(&self) -> Option<Cow<'_, [u8]>> {
+            None
+        }
+
+        fn decode(&self, version: &LoadedVersion, _: Accepted) -> Result<Request, InvalidInput> {
+            self.0(version)
+        }
+
+        fn encode(&self, answer: &Answer<'_>) -> Self::Answer {
+            assert_eq!(answer.version.report().in_flight, 1, "until it is answered");
+            let (id, number) = (answer.request_id.to_owned(), answer.version.number.clone());
+            (id, number, answer.prediction.rows, answer.outputs.len())
+        }
+    }
+
+    fn serve(engine: &Engine, version: &Arc<LoadedVersion>) {
+        engine.catalog.slot(&fixture::model()).serve(&Versions::only(version), &Progress::default());
     }
 
     #[test]
@@ -298,6 +415,7 @@ mod tests {
             outputs,
             event_time: Some(7),
             traffic: Traffic::Live,
+            explain: false,
         }
     }
 
@@ -305,24 +423,25 @@ mod tests {
     async fn rows_are_predicted_counted_and_logged_without_a_protocol() {
         let engine = engine(8);
         let version = fixture::loaded(3);
-        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
+        serve(&engine, &version);
         // One row is predicted inline, two rows on another thread.
         for rows in [1, 2] {
-            let answer = engine.infer(TARGET, ARRIVAL, |version| Ok(request(version, rows))).await.expect("answered");
-            assert_eq!((answer.request_id.as_str(), answer.version.number.as_str()), ("mine", "3"));
-            assert_eq!((answer.prediction.rows, answer.outputs.len()), (rows, 2));
-            assert_eq!(version.report().in_flight, 1, "until the answer is dropped");
+            let message = Plain(|version: &LoadedVersion| Ok(request(version, rows)));
+            let answer = engine.infer(TARGET, ARRIVAL, &message).await.expect("answered");
+            assert_eq!(answer, ("mine".to_owned(), "3".to_owned(), rows, 2));
         }
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (2, 0, 0));
         assert_eq!(engine.log.buffered_rows(), 3);
+        let reading = version.statistics.read();
+        assert_eq!((reading.rows, reading.executions), (3, 2));
     }
 
     #[tokio::test]
     async fn the_event_time_of_a_live_request_is_near_its_arrival() {
         let engine = engine(8);
         let version = fixture::loaded(3);
-        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
+        serve(&engine, &version);
         for (event_time, traffic, is_answered) in [
             (None, Traffic::Live, true),
             (Some(7), Traffic::Live, true),
@@ -332,7 +451,7 @@ mod tests {
             (Some(i64::MAX), Traffic::Test, true),
         ] {
             let request = |version: &LoadedVersion| Ok(Request { event_time, traffic, ..request(version, 1) });
-            let outcome = engine.infer(TARGET, ARRIVAL, request).await;
+            let outcome = engine.infer(TARGET, ARRIVAL, &Plain(request)).await;
             assert_eq!(outcome.is_ok(), is_answered, "{event_time:?}, {traffic}");
             if let Err(refused) = outcome {
                 assert!(refused.to_string().starts_with("parameters[event_time]: is 19"), "{refused}");
@@ -345,8 +464,9 @@ mod tests {
     async fn a_refused_request_changes_nothing_and_a_failed_one_counts_as_failed() {
         let engine = engine(8);
         let version = fixture::loaded(3);
-        engine.catalog.slot(&fixture::model()).serve(&version, &[], &Progress::default());
-        let refused = engine.infer(TARGET, ARRIVAL, |_| Err(InvalidInput::new("inputs", "is empty"))).await;
+        serve(&engine, &version);
+        let empty = Plain(|_: &LoadedVersion| Err(InvalidInput::new("inputs", "is empty")));
+        let refused = engine.infer(TARGET, ARRIVAL, &empty).await;
         assert!(matches!(refused, Err(RequestError::InvalidInput(_))));
         assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 0));
 
@@ -354,7 +474,7 @@ mod tests {
             let inputs = RecordBatch::new_empty(Arc::new(Schema::empty()));
             Ok(Request { rows: Rows { inputs, entity_keys: None }, ..request(version, 1) })
         };
-        let failed = engine.infer(TARGET, ARRIVAL, broken).await.err().expect("the model needs its input");
+        let failed = engine.infer(TARGET, ARRIVAL, &Plain(broken)).await.expect_err("the model needs its input");
         assert!(matches!(failed, RequestError::PredictionFailed { version: 3, .. }), "{failed}");
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (0, 1, 0));
@@ -364,7 +484,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_for_an_unknown_model_is_refused_before_it_is_decoded() {
         let target = Target { model: "weather", version: "" };
-        let refused = engine(1).infer(target, ARRIVAL, |_| unreachable!("no version")).await.err().expect("refused");
+        let undecoded = Plain(|_: &LoadedVersion| unreachable!("no version"));
+        let refused = engine(1).infer(target, ARRIVAL, &undecoded).await.expect_err("refused");
         assert_eq!(refused.to_string(), "model \"weather\" is not served by this replica: it serves no model yet");
     }
 }

@@ -5,7 +5,8 @@
 //! trains nothing, and has no database.
 //!
 //! A protocol ([`grpc`], [`rest`]) decodes a message into tensors and rows ([`tensor`]), which the engine ([`infer`]) answers with a version
-//! that the routes select ([`routes`]) among those that are loaded ([`serving`]). Only the protocol names wire messages.
+//! that the routes select ([`routes`]) among those that are loaded ([`serving`]). Models are executed at once or in batches ([`execution`]),
+//! and copies of requests by shadow versions ([`shadow`]). Only the protocol names wire messages.
 //!
 //! Invariants:
 //! - answering depends on this process's memory alone: never on the log, the bus, the registry or the disk;
@@ -21,6 +22,8 @@ mod cache;
 mod config;
 mod disk;
 mod error;
+mod execution;
+mod exposition;
 mod grpc;
 mod infer;
 mod loader;
@@ -30,9 +33,12 @@ mod parameters;
 mod readiness;
 mod reconcile;
 mod report;
+mod repository;
 mod rest;
 mod routes;
 mod serving;
+mod shadow;
+mod statistics;
 mod tensor;
 
 use std::{sync::Arc, time::Duration};
@@ -45,6 +51,7 @@ use uuid::Uuid;
 
 use self::{
     cache::BlobCache,
+    execution::Executor,
     infer::Engine,
     loader::Loader,
     log::Log,
@@ -53,9 +60,10 @@ use self::{
     report::Reporter,
     routes::{RoutesWatch, SavedRoutes},
     serving::Catalog,
+    shadow::Shadows,
 };
 pub use self::{
-    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig, ModelEventTimes},
+    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig, ModelEventTimes, UnknownInputs},
     error::Error,
 };
 
@@ -71,6 +79,7 @@ pub struct App {
     reconciler: Arc<Reconciler>,
     reporter: Arc<Reporter>,
     log: Arc<Log>,
+    shadows: Arc<Shadows>,
     bus: watch::Sender<Option<Bus>>,
     artifacts: watch::Sender<Option<Artifacts>>,
 }
@@ -123,8 +132,19 @@ impl App {
             interval: config.report_interval,
         };
         let log = Arc::new(Log::new(config.log.clone(), config.replica.clone(), incarnation));
+        let executor = Arc::new(Executor::new(config.limits.clone()));
+        let shadows = Arc::new(Shadows::new(Arc::clone(&executor)));
+        let engine = Engine::new(
+            catalog,
+            Arc::clone(&log),
+            Arc::clone(&shadows),
+            executor,
+            config.limits.clone(),
+            config.event_times.clone(),
+        );
         Ok(Self {
-            engine: Arc::new(Engine::new(catalog, Arc::clone(&log), config.limits.clone(), config.event_times.clone())),
+            engine: Arc::new(engine),
+            shadows,
             readiness,
             watch: Arc::new(watch),
             reconciler: Arc::new(reconciler),
@@ -146,15 +166,21 @@ impl App {
         self.artifacts.send_replace(Some(artifacts));
     }
 
-    /// Adds the gRPC service.
+    /// Adds the gRPC services.
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let (engine, readiness) = (Arc::clone(&self.engine), Arc::clone(&self.readiness));
+        routes.add_service(grpc::extension(Arc::clone(&engine), &self.config.limits));
         routes.add_service(grpc::service(engine, readiness, &self.config.limits));
     }
 
     /// The routes of the REST interface.
     pub fn rest(&self, limits: http::Limits) -> axum::Router {
         rest::router(Arc::clone(&self.engine), Arc::clone(&self.readiness), &self.config.limits, limits)
+    }
+
+    /// Counts and durations per model and version, in the Prometheus text format: under the names of Triton's metrics, and by phase.
+    pub fn metrics(&self) -> String {
+        exposition::render(&self.engine.slots())
     }
 
     /// Starts the background tasks. Reports and log continue until closing, so that they include the last answers.
@@ -166,6 +192,8 @@ impl App {
         tasks.spawn("inference reconciler", async move { reconciler.run(token).await });
         let (reporter, bus, token) = (Arc::clone(&self.reporter), self.bus.subscribe(), closing.clone());
         tasks.spawn_until_close("inference reporter", async move { reporter.run(bus, token).await });
+        let (shadows, token) = (Arc::clone(&self.shadows), intake.clone());
+        tasks.spawn("inference shadows", async move { shadows.run(token).await });
         let (log, bus, token) = (Arc::clone(&self.log), self.bus.subscribe(), closing.clone());
         tasks.spawn_until_close("inference prediction log", async move { log.run(bus, token, FLUSH).await });
     }

@@ -1,15 +1,12 @@
 //! Metrics of one model, looked up once: counting a request neither looks up nor allocates.
 
-use std::time::Duration;
-
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics::{Counter, counter, describe_counter, describe_gauge};
 use rekindle_domain::ModelName;
 
 use crate::error::RequestError;
 
 const REQUESTS: &str = "rekindle_inference_requests_total";
 const ROWS: &str = "rekindle_inference_rows_total";
-const DURATION: &str = "rekindle_inference_duration_seconds";
 const LOADS: &str = "rekindle_inference_loads_total";
 const LOG_BUFFERED_ROWS: &str = "rekindle_inference_log_buffered_rows";
 const LOG_PUBLISHED_ROWS: &str = "rekindle_inference_log_published_rows_total";
@@ -19,7 +16,6 @@ const LOG_DROPPED_ROWS: &str = "rekindle_inference_log_dropped_rows_total";
 pub(crate) fn describe() {
     describe_counter!(REQUESTS, "Prediction requests by model and outcome: answered, refused or failed.");
     describe_counter!(ROWS, "Predicted rows by model.");
-    describe_histogram!(DURATION, Unit::Seconds, "Time from a decoded request message to its prediction, by model.");
     describe_counter!(LOADS, "Loads of model versions by model and outcome: loaded or failed.");
     describe_gauge!(LOG_BUFFERED_ROWS, "Rows of the prediction log that are not published yet.");
     describe_counter!(LOG_PUBLISHED_ROWS, "Rows of the prediction log that the bus has acknowledged.");
@@ -31,7 +27,6 @@ pub(crate) struct Metrics {
     answered: Counter,
     refused: Counter,
     failed: Counter,
-    duration: Histogram,
     loaded: Counter,
     load_failed: Counter,
     rows: Counter,
@@ -47,7 +42,6 @@ impl Metrics {
             answered: requests("answered"),
             refused: requests("refused"),
             failed: requests("failed"),
-            duration: histogram!(DURATION, "model" => model.clone()),
             loaded: loads("loaded"),
             load_failed: loads("failed"),
             rows: counter!(ROWS, "model" => model.clone()),
@@ -68,15 +62,14 @@ impl Metrics {
         self.rows.increment(rows as u64);
     }
 
-    /// Counts a request that took `duration` from its decoded message to its prediction.
-    pub(crate) fn record_request<T>(&self, outcome: &Result<T, RequestError>, duration: Duration) {
+    /// Counts a request.
+    pub(crate) fn record_request<T>(&self, outcome: &Result<T, RequestError>) {
         match outcome {
             Ok(_) => &self.answered,
             Err(RequestError::PredictionFailed { .. }) => &self.failed,
             Err(_) => &self.refused,
         }
         .increment(1);
-        self.duration.record(duration);
     }
 }
 

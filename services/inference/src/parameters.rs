@@ -1,5 +1,7 @@
 //! The parameters of a prediction request, whichever encoding of the protocol carries them.
 
+use std::borrow::Cow;
+
 use chrono::DateTime;
 use rekindle_domain::{Traffic, event_time, outcome::PredictedRow, traffic::UnknownTraffic};
 
@@ -10,6 +12,7 @@ use crate::tensor::InvalidInput;
 pub(crate) enum Value<'a> {
     Text(&'a str),
     Integer(i64),
+    Bool(bool),
     /// Of a type that no parameter has.
     Other,
 }
@@ -22,12 +25,30 @@ pub(crate) fn read<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<
 }
 
 /// The client's id of a request.
-pub(crate) fn request_id(id: String) -> Result<String, InvalidInput> {
+pub(crate) fn request_id(id: &str) -> Result<String, InvalidInput> {
     let (length, most) = (id.len(), PredictedRow::MAX_KEY);
     if length > most {
         return Err(InvalidInput::new("id", format!("has {length} bytes: expected at most {most}")));
     }
-    Ok(id)
+    Ok(id.to_owned())
+}
+
+/// The parameter `routing_key`: requests with the same key are answered by the same version.
+pub(crate) fn routing_key<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Option<Cow<'a, [u8]>> {
+    match parameter("routing_key")? {
+        Value::Text(text) => Some(text.as_bytes().into()),
+        Value::Integer(integer) => Some(integer.to_string().into_bytes().into()),
+        Value::Bool(_) | Value::Other => None,
+    }
+}
+
+/// The parameter `explain`: whether the rows are to be explained.
+pub(crate) fn explain<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<bool, InvalidInput> {
+    match parameter("explain") {
+        None => Ok(false),
+        Some(Value::Bool(explain)) => Ok(explain),
+        Some(_) => Err(InvalidInput::new("parameters[explain]", "is no boolean: expected true or false")),
+    }
 }
 
 /// The parameter `event_time`, in milliseconds since 1970 UTC.
@@ -35,7 +56,7 @@ fn stated_time(value: Value<'_>) -> Result<i64, InvalidInput> {
     let millis = match value {
         Value::Text(text) => DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis()),
         Value::Integer(millis) => Some(millis),
-        Value::Other => None,
+        Value::Bool(_) | Value::Other => None,
     };
     let not_a_time =
         "is not a time: send an RFC 3339 string, e.g. 2026-03-01T12:00:00Z, or int64 milliseconds since 1970 UTC";

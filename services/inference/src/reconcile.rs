@@ -9,7 +9,7 @@ mod backoff;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use rekindle_domain::{Assignment, ModelName, ReplicaId, Routes, VersionRef};
+use rekindle_domain::{Assignment, ModelName, ReplicaId, Routes, VersionRef, routes::WeightedVersion};
 use rekindle_service::chain;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,8 @@ use self::backoff::Backoff;
 use crate::{
     Error,
     loader::Loader,
-    routes::{RoutesByModel, SavedRoutes, unsupported},
-    serving::{Catalog, LoadedVersion, Progress, Slot},
+    routes::{RoutesByModel, SavedRoutes},
+    serving::{Catalog, LoadedVersion, Progress, Slot, Versions},
 };
 
 /// Carries out routes on this replica.
@@ -90,41 +90,81 @@ impl Reconciler {
         let Some(slot) = self.catalog.find(routes.model.as_str()) else { return false };
         let snapshot = slot.snapshot();
         let progress = snapshot.progress();
-        !snapshot.serves(assignment.version)
-            || progress.generation != assignment.generation
+        !snapshot.serves(
+            assignment.version,
+            &weighted(&routes.weighted, assignment.version),
+            shadow(routes, assignment),
+        ) || progress.generation != assignment.generation
             || progress.failure.is_some()
     }
 
     /// Tries once to carry out routes, unless other routes supersede them.
     async fn attempt(&self, routes: Routes) -> Attempt {
         let assignment = routes.assignment(&self.replica);
-        let Assignment { version, generation } = assignment;
         let mut failed = None;
         if let Some(slot) = self.catalog.find(routes.model.as_str()) {
-            let progress = Progress { generation, failure: unsupported(&routes) };
-            if slot.snapshot().serves(version) {
-                failed = progress.failure.is_some().then_some(assignment);
-                set_progress(&slot, progress);
-            } else {
-                tokio::select! {
-                    loaded = self.loader.load(&routes.model, version) => {
-                        failed = (loaded.is_err() || progress.failure.is_some()).then_some(assignment);
-                        slot.metrics().record_load(&loaded);
-                        settle(&slot, version, progress, loaded);
-                    }
-                    () = self.superseded(&routes.model, version) => {}
-                }
+            tokio::select! {
+                failure = self.carry_out(&slot, &routes, assignment) => failed = failure.map(|()| assignment),
+                () = self.superseded(&routes) => {}
             }
             self.changed.notify_one();
         }
         Attempt { model: routes.model, failed }
     }
 
-    /// Waits until another version, or none, is assigned.
-    async fn superseded(&self, model: &ModelName, version: VersionRef) {
-        let is_other = |routes: &RoutesByModel| {
-            routes.get(model).is_none_or(|routes| routes.assignment(&self.replica).version != version)
+    /// Loads the versions of the routes that are not loaded, and serves them. Returns whether something failed. Without the primary version
+    /// nothing changes; without another one, the primary version answers its requests.
+    async fn carry_out(&self, slot: &Slot, routes: &Routes, assignment: Assignment) -> Option<()> {
+        let Assignment { version, generation } = assignment;
+        let (primary, mut failures) = (self.version(slot, version).await, Vec::new());
+        let primary = match primary {
+            Ok(primary) => primary,
+            Err(error) => {
+                set_progress(slot, Progress { generation, failure: Some(chain(&error)) });
+                return Some(());
+            }
         };
+        let mut versions = Versions { primary, weighted: Vec::new(), shadow: None };
+        for route in weighted(&routes.weighted, version) {
+            match self.version(slot, route.version).await {
+                Ok(loaded) => versions.weighted.push((route.weight, loaded)),
+                Err(error) => failures.push(format!("version {}: {}", route.version.version, chain(&error))),
+            }
+        }
+        if let Some(shadow) = shadow(routes, assignment) {
+            match self.version(slot, shadow).await {
+                Ok(loaded) => versions.shadow = Some(loaded),
+                Err(error) => failures.push(format!("shadow version {}: {}", shadow.version, chain(&error))),
+            }
+        }
+        let failure = (!failures.is_empty()).then(|| failures.join("; "));
+        let progress = Progress { generation, failure };
+        log_failure(slot, &progress);
+        slot.serve(&versions, &progress);
+        let (model, number) = (slot.model(), version.version);
+        tracing::info!(%model, version = number, bundle = %version.bundle, generation, "serving");
+        progress.failure.map(drop)
+    }
+
+    /// A version of the model: the one that is loaded, or freshly loaded.
+    async fn version(&self, slot: &Slot, version: VersionRef) -> Result<Arc<LoadedVersion>, Error> {
+        if let Some(loaded) = slot.snapshot().version(version) {
+            return Ok(Arc::clone(loaded));
+        }
+        let loaded = self.loader.load(slot.model(), version).await;
+        slot.metrics().record_load(&loaded);
+        loaded
+    }
+
+    /// Waits until the routes assign other versions, or none.
+    async fn superseded(&self, routes: &Routes) {
+        let versions = |routes: &Routes| {
+            let assignment = routes.assignment(&self.replica);
+            (assignment.version, weighted(&routes.weighted, assignment.version), shadow(routes, assignment))
+        };
+        let present = versions(routes);
+        let is_other =
+            |desired: &RoutesByModel| desired.get(&routes.model).is_none_or(|other| versions(other) != present);
         // The sender outlives this reconciler, so the wait does not fail.
         drop(self.saved.subscribe().wait_for(is_other).await);
     }
@@ -141,17 +181,15 @@ impl Reconciler {
     }
 }
 
-/// Serves a version that was loaded, or reports why it was not.
-fn settle(slot: &Slot, version: VersionRef, progress: Progress, loaded: Result<Arc<LoadedVersion>, Error>) {
-    let (model, number, generation) = (slot.model(), version.version, progress.generation);
-    match loaded {
-        Ok(loaded) => {
-            log_failure(slot, &progress);
-            slot.serve(&loaded, &[], &progress);
-            tracing::info!(%model, version = number, bundle = %version.bundle, generation, "serving");
-        }
-        Err(error) => set_progress(slot, Progress { failure: Some(chain(&error)), ..progress }),
-    }
+/// The weighted routes to other versions than the primary one. During a rollout, a weighted version may become the primary version of a
+/// replica.
+fn weighted(routes: &[WeightedVersion], primary: VersionRef) -> Vec<WeightedVersion> {
+    routes.iter().filter(|route| route.version != primary).copied().collect()
+}
+
+/// The shadow version, unless it is the primary version.
+fn shadow(routes: &Routes, assignment: Assignment) -> Option<VersionRef> {
+    routes.shadow.filter(|&shadow| shadow != assignment.version)
 }
 
 fn set_progress(slot: &Slot, progress: Progress) {

@@ -5,19 +5,20 @@
 mod body;
 mod data;
 mod error;
+mod repository;
 mod request;
 mod response;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware,
     response::Response,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use chrono::Utc;
 use rekindle_bundle::Datatype;
@@ -35,13 +36,12 @@ use self::{
 };
 use crate::{
     config::Limits,
-    infer::{Arrival, Engine, PLATFORM, Target},
+    exposition,
+    grpc::EXTENSIONS,
+    infer::{Arrival, Engine, Target},
     readiness::Readiness,
     serving::LoadedVersion,
 };
-
-/// The protocol's extensions that the REST interface implements.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 
 /// The routes of one replica, whose requests are received within `bodies`.
 pub(crate) fn router(
@@ -51,18 +51,28 @@ pub(crate) fn router(
     bodies: rekindle_runtime::http::Limits,
 ) -> Router {
     let bodies = Bodies::new(limits.max_message_bytes, bodies);
-    let service = Arc::new(Service { engine, readiness, max_rows: limits.max_rows_per_request, bodies });
+    let service = Arc::new(Service { engine, readiness, bodies });
     let model = |router: Router<Arc<Service>>, path: &str| {
         router
             .route(path, get(model_metadata))
             .route(&format!("{path}/ready"), get(model_ready))
+            .route(&format!("{path}/config"), get(model_config))
+            .route(&format!("{path}/stats"), get(model_statistics))
             .route(&format!("{path}/infer"), post(model_infer))
+            .route(&format!("{path}/explain"), post(model_explain))
     };
     let routes = Router::new()
         .route("/v2", get(server_metadata))
         .route("/v2/health/live", get(server_live))
         .route("/v2/health/ready", get(server_ready))
-        .route("/v2/models", get(models));
+        .route("/v2/models", get(models))
+        .route("/v2/models/stats", get(statistics))
+        .route("/v2/repository/index", post(repository_index))
+        .route("/v2/repository/models/{model}/load", post(load))
+        .route("/v2/repository/models/{model}/unload", post(unload))
+        .route("/v2/systemsharedmemory/{*rest}", any(shared_memory))
+        .route("/v2/cudasharedmemory/{*rest}", any(shared_memory))
+        .route("/metrics", get(metrics));
     let routes = model(routes, "/v2/models/{model}");
     model(routes, "/v2/models/{model}/versions/{version}")
         .fallback(unknown_route)
@@ -76,7 +86,6 @@ pub(crate) fn router(
 struct Service {
     engine: Arc<Engine>,
     readiness: Arc<Readiness>,
-    max_rows: usize,
     bodies: Bodies,
 }
 
@@ -158,7 +167,7 @@ fn metadata(name: &str, version: &LoadedVersion) -> Value {
     json!({
         "name": name,
         "versions": [version.number],
-        "platform": PLATFORM,
+        "platform": version.platform(),
         "inputs": inputs,
         "outputs": outputs,
     })
@@ -170,13 +179,118 @@ async fn model_infer(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
+    answer(&service, named, &headers, request, false).await
+}
+
+async fn model_explain(
+    State(service): State<Arc<Service>>,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
+    answer(&service, named, &headers, request, true).await
+}
+
+/// Answers a prediction request.
+async fn answer(
+    service: &Service,
+    named: Named,
+    headers: &HeaderMap,
+    request: Request,
+    explain: bool,
+) -> Result<Response<Body>, Refusal> {
     let arrival = Arrival { id: PredictionId::new(Uuid::now_v7()), at: Utc::now() };
-    let named = named.within(&headers)?;
+    let named = named.within(headers)?;
     let body = service.bodies.receive(request).await?;
-    let message = request::parse(&headers, &body.bytes)?;
-    let answer =
-        service.engine.infer(named.target(), arrival, |version| message.decode(version, service.max_rows)).await?;
-    Ok(response::encode(&named.model, &answer, &message))
+    let message = request::parse(&named.model, explain, headers, &body.bytes)?;
+    Ok(service.engine.infer(named.target(), arrival, &message).await?)
+}
+
+async fn model_config(
+    State(service): State<Arc<Service>>,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    let named = named.within(&headers)?;
+    let loaded = service.engine.find(named.target())?;
+    Ok(json(StatusCode::OK, &repository::config(&named.model, &loaded, service.engine.limits())))
+}
+
+async fn model_statistics(
+    State(service): State<Arc<Service>>,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    let versions = service.engine.versions(named.within(&headers)?.target())?;
+    Ok(json(StatusCode::OK, &repository::statistics(versions.iter().map(AsRef::as_ref))))
+}
+
+async fn statistics(State(service): State<Arc<Service>>) -> Result<Response<Body>, Refusal> {
+    let versions = service.engine.versions(Target { model: "", version: "" })?;
+    Ok(json(StatusCode::OK, &repository::statistics(versions.iter().map(AsRef::as_ref))))
+}
+
+/// The body of a request for the index.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IndexRequest {
+    ready: bool,
+}
+
+/// The JSON in the body of a request; the default for an empty body.
+async fn optional_json<T: Default + serde::de::DeserializeOwned>(
+    service: &Service,
+    request: Request,
+) -> Result<T, Refusal> {
+    let body = service.bodies.receive(request).await?;
+    if body.bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body.bytes)
+        .map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the JSON is no request: {error}")))
+}
+
+async fn repository_index(State(service): State<Arc<Service>>, request: Request) -> Result<Response<Body>, Refusal> {
+    let IndexRequest { ready } = optional_json(&service, request).await?;
+    Ok(json(StatusCode::OK, &repository::index(&service.engine.slots(), ready)))
+}
+
+/// The body of a request to load a model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoadRequest {
+    parameters: BTreeMap<String, Value>,
+}
+
+async fn load(
+    State(service): State<Arc<Service>>,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response<Body>, Refusal> {
+    let model = named.within(&headers)?.model;
+    let LoadRequest { parameters } = optional_json(&service, request).await?;
+    service.engine.load(&model, parameters.keys().map(String::as_str))?;
+    Ok(json(StatusCode::OK, &json!({ "name": model, "load": true })))
+}
+
+async fn unload(
+    State(service): State<Arc<Service>>,
+    Path(named): Path<Named>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    Err(service.engine.unload(&named.within(&headers)?.model).into())
+}
+
+async fn shared_memory() -> Refusal {
+    refused(StatusCode::NOT_IMPLEMENTED, "shared memory is not supported: send tensors in the body")
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> Response<Body> {
+    let mut response = Response::new(Body::from(exposition::render(&service.engine.slots())));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
 }
 
 async fn unknown_route(request: Request) -> Refusal {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use rekindle_domain::{ModelName, ServedModel, VersionRef};
+use rekindle_domain::{ModelName, ServedModel, VersionRef, routes::WeightedVersion};
 
 pub(crate) use self::version::{InFlight, LoadedVersion};
 use crate::metrics::Metrics;
@@ -29,11 +29,38 @@ pub(crate) struct Slot {
 #[derive(Default, Clone)]
 pub(crate) struct Snapshot {
     loaded: BTreeMap<u32, Arc<LoadedVersion>>,
-    /// The number of the version that answers requests which name none.
+    /// The number of the version that answers requests which name none, and which no weighted version takes.
     primary: Option<u32>,
+    /// Versions that answer a share of the requests which name none, with their weights.
+    weighted: Vec<WeightedVersion>,
+    /// The version that gets a copy of the requests.
+    shadow: Option<u32>,
     /// Versions that take no new requests and may have some in flight.
     draining: Vec<Weak<LoadedVersion>>,
     progress: Progress,
+}
+
+/// The versions of one model to serve.
+#[derive(Clone)]
+pub(crate) struct Versions {
+    /// Answers requests that name no version.
+    pub(crate) primary: Arc<LoadedVersion>,
+    /// Answer a share of them instead.
+    pub(crate) weighted: Vec<(u32, Arc<LoadedVersion>)>,
+    /// Gets a copy of them.
+    pub(crate) shadow: Option<Arc<LoadedVersion>>,
+}
+
+impl Versions {
+    /// A version that answers every request.
+    #[cfg(test)]
+    pub(crate) fn only(primary: &Arc<LoadedVersion>) -> Self {
+        Self { primary: Arc::clone(primary), weighted: Vec::new(), shadow: None }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<LoadedVersion>> {
+        self.weighted.iter().map(|(_, version)| version).chain(&self.shadow).chain([&self.primary])
+    }
 }
 
 /// How far a slot has carried out its routes.
@@ -51,9 +78,34 @@ impl Snapshot {
         self.loaded.get(&self.primary?)
     }
 
-    /// Whether `version` is the primary version.
-    pub(crate) fn serves(&self, version: VersionRef) -> bool {
-        self.primary().is_some_and(|primary| primary.version == version)
+    /// The version that gets a copy of the requests.
+    pub(crate) fn shadow(&self) -> Option<&Arc<LoadedVersion>> {
+        self.loaded.get(&self.shadow?)
+    }
+
+    /// The weighted versions, with their weights.
+    pub(crate) fn weighted(&self) -> impl Iterator<Item = (u32, &Arc<LoadedVersion>)> {
+        self.weighted.iter().filter_map(|route| Some((route.weight, self.loaded.get(&route.version.version)?)))
+    }
+
+    /// Whether requests are shared between versions.
+    pub(crate) fn is_split(&self) -> bool {
+        !self.weighted.is_empty()
+    }
+
+    /// The loaded version, if it is this one.
+    pub(crate) fn version(&self, version: VersionRef) -> Option<&Arc<LoadedVersion>> {
+        self.loaded.get(&version.version).filter(|loaded| loaded.version == version)
+    }
+
+    /// Whether these versions are served in these roles.
+    pub(crate) fn serves(&self, primary: VersionRef, weighted: &[WeightedVersion], shadow: Option<VersionRef>) -> bool {
+        let serves_shadow = match shadow {
+            None => self.shadow.is_none(),
+            Some(shadow) => self.shadow().is_some_and(|version| version.version == shadow),
+        };
+        let primary = self.primary().is_some_and(|version| version.version == primary);
+        primary && serves_shadow && self.weighted == weighted
     }
 
     /// Every version that takes requests.
@@ -67,17 +119,25 @@ impl Snapshot {
     }
 
     /// The snapshot in which these versions replace all others, which drain.
-    fn replaced_by(&self, primary: &Arc<LoadedVersion>, others: &[Arc<LoadedVersion>], progress: Progress) -> Self {
+    fn replaced_by(&self, versions: &Versions, progress: Progress) -> Self {
         let number = |version: &Arc<LoadedVersion>| version.version.version;
-        let loaded: BTreeMap<_, _> =
-            others.iter().chain([primary]).map(|version| (number(version), Arc::clone(version))).collect();
+        let loaded: BTreeMap<_, _> = versions.all().map(|version| (number(version), Arc::clone(version))).collect();
         let stays = |version: &Arc<LoadedVersion>| {
             loaded.get(&number(version)).is_some_and(|loaded| Arc::ptr_eq(loaded, version))
         };
         let replaced = self.loaded.values().filter(|version| !stays(version)).map(Arc::downgrade);
         let still_draining = self.draining.iter().filter(|version| version.strong_count() > 0).cloned();
         let draining = still_draining.chain(replaced).collect();
-        Self { primary: Some(number(primary)), draining, loaded, progress }
+        let weighted = versions.weighted.iter();
+        let weighted = weighted.map(|(weight, version)| WeightedVersion { version: version.version, weight: *weight });
+        Self {
+            primary: Some(number(&versions.primary)),
+            weighted: weighted.collect(),
+            shadow: versions.shadow.as_ref().map(number),
+            draining,
+            loaded,
+            progress,
+        }
     }
 
     fn report(&self) -> ServedModel {
@@ -87,6 +147,7 @@ impl Snapshot {
             failure: self.progress.failure.clone(),
             versions: self.loaded.iter().map(|(&number, version)| (number, version.report())).collect(),
             draining: self.draining.iter().filter_map(Weak::upgrade).map(|version| version.report().in_flight).sum(),
+            shadow: self.shadow().map(|shadow| shadow.comparison.read(shadow.version.version)),
         }
     }
 }
@@ -117,9 +178,9 @@ impl Slot {
         snapshot.primary.is_some() || snapshot.progress.failure.is_some()
     }
 
-    /// Serves `primary` and `others` instead of whatever was served before.
-    pub(crate) fn serve(&self, primary: &Arc<LoadedVersion>, others: &[Arc<LoadedVersion>], progress: &Progress) {
-        self.snapshot.rcu(|snapshot| snapshot.replaced_by(primary, others, progress.clone()));
+    /// Serves these versions instead of whatever was served before.
+    pub(crate) fn serve(&self, versions: &Versions, progress: &Progress) {
+        self.snapshot.rcu(|snapshot| snapshot.replaced_by(versions, progress.clone()));
     }
 
     /// Changes nothing but the progress.
@@ -181,7 +242,10 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::{fixture::loaded, *};
+    use crate::statistics::Stopwatch;
 
     fn reached(generation: u64) -> Progress {
         Progress { generation, failure: None }
@@ -192,18 +256,18 @@ mod tests {
         let catalog = Catalog::default();
         let slot = catalog.slot(&fixture::model());
         let (first, second, third) = (loaded(1), loaded(2), loaded(3));
-        slot.serve(&first, &[], &reached(1));
+        slot.serve(&Versions::only(&first), &reached(1));
         let in_flight = InFlight::enter(Arc::clone(&first));
         assert_eq!(slot.snapshot().report().in_flight(), 1);
 
         drop(first);
-        slot.serve(&second, &[], &reached(2));
+        slot.serve(&Versions::only(&second), &reached(2));
         let report = slot.snapshot().report();
         assert_eq!((report.primary, report.generation, report.draining), (Some(2), 2, 1));
         assert_eq!(report.versions.keys().copied().collect::<Vec<_>>(), [2], "only loaded versions take requests");
 
         drop(in_flight);
-        slot.serve(&third, &[], &reached(3));
+        slot.serve(&Versions::only(&third), &reached(3));
         let snapshot = slot.snapshot();
         assert_eq!(snapshot.report().draining, 0);
         assert_eq!(snapshot.draining.len(), 1, "the first version is freed");
@@ -213,9 +277,10 @@ mod tests {
     fn a_version_that_stays_loaded_keeps_its_counters_and_does_not_drain() {
         let slot = Slot::new(fixture::model());
         let (stable, canary) = (loaded(1), loaded(2));
-        slot.serve(&stable, &[], &reached(1));
-        stable.count_answered();
-        slot.serve(&canary, &[Arc::clone(&stable)], &reached(2));
+        slot.serve(&Versions::only(&stable), &reached(1));
+        Stopwatch::new(&stable.statistics, Instant::now()).answered(1, 0);
+        let split = Versions { weighted: vec![(100, Arc::clone(&stable))], ..Versions::only(&canary) };
+        slot.serve(&split, &reached(2));
         let report = slot.snapshot().report();
         assert_eq!((report.versions[&1].answered, report.versions[&2].answered), (1, 0));
         assert!(slot.snapshot().draining.is_empty());

@@ -1,7 +1,7 @@
 //! Tensors of the Open Inference Protocol as rows, whichever encoding of the protocol carries them.
 //!
-//! Each feature is one named tensor of shape `[n]` or `[n, 1]` with the same `n`, in any order. A narrower type of the same family is
-//! widened without loss. Everything else that does not match the signature is refused with the tensor's name, the expected and the
+//! Each feature is one named tensor of shape `[n]` or `[n, 1]` with the same `n`, in any order; or, if all features are numbers, one tensor
+//! of shape `[n, features]` has them in the order of the model's metadata. Another numeric type is converted where that loses nothing. Everything else that does not match the signature is refused with the tensor's name, the expected and the
 //! given value, and the remedy.
 //!
 //! A missing value is NaN in a float tensor, an empty text in a BYTES tensor, and `false` in the BOOL tensor `<feature>.valid`, which may
@@ -11,7 +11,8 @@
 //! has an input of this name.
 
 pub(crate) mod elements;
-mod entity_key;
+pub(crate) mod entity_key;
+mod matrix;
 pub(crate) mod output;
 
 use std::{collections::HashMap, sync::Arc};
@@ -94,6 +95,15 @@ pub(crate) struct Inputs {
     time_input: Option<usize>,
 }
 
+/// What a request may contain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    /// The most rows.
+    pub(crate) rows: usize,
+    /// Whether tensors that are no input of the model are ignored, instead of refused.
+    pub(crate) unknown_inputs: bool,
+}
+
 impl Inputs {
     /// The inputs of a signature. Fails, with a sentence, if the prediction log cannot represent an input.
     pub(crate) fn new(signature: &Signature) -> Result<Self, String> {
@@ -122,45 +132,69 @@ impl Inputs {
         })
     }
 
-    /// The rows of a request, 1 to `max_rows`.
+    /// The rows of a request, at least one.
     pub(crate) fn decode<'a>(
         &self,
         tensors: impl Iterator<Item = Tensor<'a>>,
-        max_rows: usize,
+        accepted: Accepted,
     ) -> Result<Rows, InvalidInput> {
         let mut tensors = tensors.peekable();
         let first =
             *tensors.peek().ok_or_else(|| InvalidInput::new("inputs", "is empty: send one tensor per feature"))?;
-        let rows = row_count(&first, max_rows)?;
-        let (mut given, mut entity_key) = (vec![Given::default(); self.inputs.len()], None);
+        let rows = row_count(&first, accepted.rows)?;
+        let (mut given, mut entity_key, mut all) = (vec![Given::default(); self.inputs.len()], None, None);
         for tensor in tensors {
+            let is_matrix = self.is_matrix(&tensor);
             let part = match tensor.name {
-                ENTITY_KEY if !self.positions.contains_key(ENTITY_KEY) => &mut entity_key,
-                name => self.part(name, &mut given)?,
+                ENTITY_KEY if !self.positions.contains_key(ENTITY_KEY) => Some(&mut entity_key),
+                _ if is_matrix => Some(&mut all),
+                name => self.part(name, &mut given),
+            };
+            let Some(part) = part else {
+                if accepted.unknown_inputs {
+                    continue;
+                }
+                return Err(self.unknown(tensor.name));
             };
             if part.is_some() {
                 return Err(InvalidInput::of_tensor(tensor.name, "occurs twice: send each feature once"));
             }
+            if !is_matrix {
+                must_be_a_column(&tensor)?;
+            }
             must_have_rows(&tensor, rows, &first)?;
             *part = Some(tensor);
         }
-        let columns = self.inputs.iter().zip(&given).map(|(input, given)| given.column(input, rows));
-        let inputs = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
+        let columns = match all {
+            Some(matrix) => self.matrix(&matrix, rows, &given)?,
+            None => {
+                let columns = self.inputs.iter().zip(&given).map(|(input, given)| given.column(input, rows));
+                columns.collect::<Result<_, _>>()?
+            }
+        };
+        let inputs = RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))?;
         Ok(Rows { inputs, entity_keys: entity_key.map(|tensor| entity_key::decode(&tensor, rows)).transpose()? })
     }
 
     /// The part of a feature that a tensor of this name is.
-    fn part<'a, 'b>(&self, name: &str, given: &'b mut [Given<'a>]) -> Result<&'b mut Option<Tensor<'a>>, InvalidInput> {
+    fn part<'a, 'b>(&self, name: &str, given: &'b mut [Given<'a>]) -> Option<&'b mut Option<Tensor<'a>>> {
         if let Some(&position) = self.positions.get(name) {
-            return Ok(&mut given[position].values);
+            return Some(&mut given[position].values);
         }
-        if let Some(&position) = name.strip_suffix(VALID).and_then(|feature| self.positions.get(feature)) {
-            return Ok(&mut given[position].valid);
-        }
+        let &position = self.positions.get(name.strip_suffix(VALID)?)?;
+        Some(&mut given[position].valid)
+    }
+
+    fn unknown(&self, name: &str) -> InvalidInput {
         let names: Vec<_> = self.inputs.iter().map(|input| input.name.as_str()).collect();
-        let names = names.join(", ");
-        Err(InvalidInput::of_tensor(name, format!("is not an input of this model: its inputs are {names}")))
+        let (names, features) = (names.join(", "), names.len());
+        let matrix = if self.is_numeric() {
+            format!(", or all of them as one tensor of shape [n, {features}]")
+        } else {
+            String::new()
+        };
+        InvalidInput::of_tensor(name, format!("is not an input of this model: its inputs are {names}{matrix}"))
     }
 }
 
@@ -173,6 +207,10 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
+    fn is_given(&self) -> bool {
+        self.values.is_some() || self.valid.is_some()
+    }
+
     fn column(&self, input: &Input, rows: usize) -> Result<ArrayRef, InvalidInput> {
         let values = self.values.as_ref().ok_or_else(|| {
             let datatype = input.datatype;
@@ -207,13 +245,20 @@ fn row_count(first: &Tensor<'_>, max_rows: usize) -> Result<usize, InvalidInput>
 
 fn rows_of(tensor: &Tensor<'_>) -> Result<usize, InvalidInput> {
     let rows = match *tensor.shape {
-        [n] | [n, 1] => usize::try_from(n).ok(),
+        [n] | [n, _] => usize::try_from(n).ok(),
         _ => None,
     };
-    rows.ok_or_else(|| {
-        let shape = &tensor.shape[..tensor.shape.len().min(8)];
-        InvalidInput::of_tensor(tensor.name, format!("has shape {shape:?}, expected [n] or [n, 1] for n rows"))
-    })
+    rows.ok_or_else(|| not_a_column(tensor))
+}
+
+/// A feature has one element per row.
+fn must_be_a_column(tensor: &Tensor<'_>) -> Result<(), InvalidInput> {
+    if matches!(tensor.shape, [_] | [_, 1]) { Ok(()) } else { Err(not_a_column(tensor)) }
+}
+
+fn not_a_column(tensor: &Tensor<'_>) -> InvalidInput {
+    let shape = &tensor.shape[..tensor.shape.len().min(8)];
+    InvalidInput::of_tensor(tensor.name, format!("has shape {shape:?}, expected [n] or [n, 1] for n rows"))
 }
 
 fn must_have_rows(tensor: &Tensor<'_>, rows: usize, first: &Tensor<'_>) -> Result<(), InvalidInput> {
@@ -241,9 +286,9 @@ fn column(
         })?;
     let (elements, valid) = (tensor.elements, valid.as_ref());
     let column: Result<ArrayRef, String> = match input.datatype {
-        Datatype::Bool => {
-            elements.booleans(rows).map(|values| Arc::new(BooleanArray::new(values.into(), valid.cloned())) as ArrayRef)
-        }
+        Datatype::Bool => elements
+            .flags(given, rows)
+            .map(|values| Arc::new(BooleanArray::new(values.into(), valid.cloned())) as ArrayRef),
         Datatype::Int64 if given.is_float() => elements
             .floats(given, rows)
             .and_then(|values| numbers(values, input.nullable, valid))
@@ -273,18 +318,17 @@ fn column(
 
 fn accepts(datatype: Datatype, given: ElementType) -> bool {
     match datatype {
-        Datatype::Bool => given == ElementType::Bool,
-        Datatype::Int64 => (given.is_integer() && given != ElementType::Uint64) || given.is_float(),
-        Datatype::Fp32 | Datatype::Fp64 => given.is_integer() || given.is_float(),
+        Datatype::Bool => given != ElementType::Bytes,
+        Datatype::Int64 | Datatype::Fp32 | Datatype::Fp64 => given.is_integer() || given.is_float(),
         Datatype::Bytes => given == ElementType::Bytes,
     }
 }
 
 fn accepted(datatype: Datatype) -> &'static str {
     match datatype {
-        Datatype::Bool => "BOOL",
-        Datatype::Int64 => "INT64 (or INT8, INT16, INT32, UINT8, UINT16, UINT32, or FP64 or FP32 of whole numbers)",
-        Datatype::Fp32 | Datatype::Fp64 => "FP64 (or FP32, or an integer type)",
+        Datatype::Bool => "BOOL (or a numeric type with 0 and 1)",
+        Datatype::Int64 => "INT64 (or another integer type, or a float type with whole numbers)",
+        Datatype::Fp32 | Datatype::Fp64 => "FP64 (or another float type, or an integer type)",
         Datatype::Bytes => "BYTES",
     }
 }

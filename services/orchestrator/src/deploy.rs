@@ -5,6 +5,7 @@ use rekindle_domain::{
     event::EventContext,
     model_version::{Approval, VersionSelector},
     rollout::{Movement, Outcome, Strategy},
+    routes::WeightedVersion,
 };
 use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::in_transaction;
@@ -36,13 +37,25 @@ pub(crate) struct Rollback {
     pub why: String,
 }
 
+/// Versions that get requests beside the stable one.
+#[derive(Debug, Clone)]
+pub(crate) struct Traffic {
+    pub model: ModelName,
+    /// Versions and their shares.
+    pub weighted: Vec<(u32, u32)>,
+    pub shadow: Option<u32>,
+    /// `None` is any revision.
+    pub expected_revision: Option<u64>,
+    pub why: String,
+}
+
 /// Starts the rollout of a version, once per intent. The result is the deployment in progress.
 pub(crate) async fn deploy(core: &Core, call: &Call, intent: Intent, deploy: Deploy) -> Result<Record, Error> {
     if intent.earlier::<ModelName, Error>(&core.db).await?.is_some() {
         return current(core, &deploy.model).await;
     }
     let model = deploy.model.clone();
-    let target = deployable(core, &deploy, call.context.clone()).await?;
+    let target = deployable(core, &model, deploy.version, call.context.clone()).await?;
     let (version, by) = (target.version, &call.principal);
     tracing::info!(%model, version, %by, why = deploy.why, "deployment requested");
     let (call, deadline_at) = (call.clone(), call.now + core.config.deploy_deadline);
@@ -51,7 +64,7 @@ pub(crate) async fn deploy(core: &Core, call: &Call, intent: Intent, deploy: Dep
             return Ok::<_, Error>(());
         }
         let present = deployments::get(txn, &deploy.model).await?;
-        must_have_revision(&deploy, present.as_ref())?;
+        must_have_revision(&deploy.model, deploy.expected_revision, present.as_ref())?;
         let request = Request {
             target,
             origin: Origin::Call,
@@ -96,31 +109,69 @@ pub(crate) async fn rollback(core: &Core, call: &Call, intent: Intent, rollback:
     current(core, &model).await
 }
 
+/// Sets the versions that get requests beside the stable one, once per intent.
+pub(crate) async fn set_traffic(core: &Core, call: &Call, intent: Intent, traffic: Traffic) -> Result<Record, Error> {
+    let model = traffic.model.clone();
+    if intent.earlier::<ModelName, Error>(&core.db).await?.is_some() {
+        return current(core, &model).await;
+    }
+    let mut weighted = Vec::new();
+    for &(number, weight) in &traffic.weighted {
+        let version = deployable(core, &model, Some(number), call.context.clone()).await?;
+        weighted.push(WeightedVersion { version, weight });
+    }
+    let shadow = match traffic.shadow {
+        Some(number) => Some(deployable(core, &model, Some(number), call.context.clone()).await?),
+        None => None,
+    };
+    tracing::info!(%model, weighted = ?traffic.weighted, shadow = ?traffic.shadow, by = %call.principal, "traffic set");
+    let call = call.clone();
+    in_transaction(&core.db, async move |txn| {
+        if intent.earlier::<ModelName, Error>(txn).await?.is_some() {
+            return Ok::<_, Error>(());
+        }
+        let present = deployments::get(txn, &traffic.model).await?;
+        must_have_revision(&traffic.model, traffic.expected_revision, present.as_ref())?;
+        let present = present.ok_or_else(|| Error::not_found("deployment of", &traffic.model))?;
+        let colon = if traffic.why.is_empty() { "" } else { ": " };
+        let reason = format!("traffic set by {}{colon}{}", call.principal, traffic.why);
+        deployment::set_traffic(txn, &present, weighted.clone(), shadow, reason, call.now).await?;
+        Ok(intent.record(txn, &traffic.model, call.now).await?)
+    })
+    .await?;
+    core.wake();
+    current(core, &model).await
+}
+
 async fn current(core: &Core, model: &ModelName) -> Result<Record, Error> {
     core.deployment(model).await?.ok_or_else(|| Error::not_found("deployment of", model))
 }
 
-/// The version to deploy: registered, and not rejected.
-async fn deployable(core: &Core, deploy: &Deploy, context: EventContext) -> Result<VersionRef, Error> {
-    let selector = match deploy.version {
+/// The version to deploy: registered, and not rejected. `None` is the one that `champion` points at.
+async fn deployable(
+    core: &Core,
+    model: &ModelName,
+    number: Option<u32>,
+    context: EventContext,
+) -> Result<VersionRef, Error> {
+    let selector = match number {
         None => VersionSelector::Alias(AliasName::champion()),
         Some(number) => VersionSelector::Number(number),
     };
-    let version = core.peers.on_behalf_of(context).model_version(&deploy.model, selector).await?;
+    let version = core.peers.on_behalf_of(context).model_version(model, selector).await?;
     if version.review.approval == Approval::Rejected {
-        let (model, number) = (&deploy.model, version.version.to_string());
+        let number = version.version.to_string();
         let message = format!("version {number} of {model} is rejected: approve it first, or deploy another version");
         return Err(Error::refused("REJECTED", message, [("version", number)]));
     }
     Ok(version.reference())
 }
 
-fn must_have_revision(deploy: &Deploy, present: Option<&Record>) -> Result<(), RequestError> {
+fn must_have_revision(model: &ModelName, expected: Option<u64>, present: Option<&Record>) -> Result<(), RequestError> {
     let actual = present.map_or(0, |record| record.revision);
-    match deploy.expected_revision {
+    match expected {
         Some(expected) if expected != actual => {
-            let resource = format!("deployment of {}", deploy.model);
-            Err(RequestError::StaleRevision { resource, expected, actual })
+            Err(RequestError::StaleRevision { resource: format!("deployment of {model}"), expected, actual })
         }
         _ => Ok(()),
     }

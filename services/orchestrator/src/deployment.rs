@@ -8,6 +8,7 @@ use rekindle_domain::{
     deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
     event::{EventContext, Fact},
     rollout::{Action, Deployment, Movement, Outcome, Strategy},
+    routes::WeightedVersion,
 };
 use rekindle_store::outbox::{self, NewEvent};
 use sea_orm::ConnectionTrait;
@@ -100,6 +101,8 @@ impl Record {
             generation: deployment.generation,
             phase: phase(&deployment.movement),
             stable: deployment.stable,
+            weighted: deployment.weighted.clone(),
+            shadow: deployment.shadow,
             target: forward.map(|forward| forward.target),
             moved: forward.map_or_else(Vec::new, |forward| forward.moved.keys().cloned().collect()),
             reason: deployment.reason.clone(),
@@ -154,6 +157,26 @@ pub(crate) async fn begin(
     deployments::write(txn, &record).await?;
     publish_change(txn, &record, now).await?;
     Ok(record)
+}
+
+/// Records other weighted versions and another shadow version, within a transaction.
+pub(crate) async fn set_traffic(
+    txn: &impl ConnectionTrait,
+    record: &Record,
+    weighted: Vec<WeightedVersion>,
+    shadow: Option<VersionRef>,
+    reason: String,
+    now: DateTime<Utc>,
+) -> Result<Record, Error> {
+    let deployment = record
+        .deployment
+        .with_traffic(weighted, shadow, reason, now)
+        .map_err(|busy| in_progress(record, &busy.to_string()))?;
+    deployment.routes().validate()?;
+    let next = Record { deployment, revision: record.revision + 1, ..record.clone() };
+    deployments::write(txn, &next).await?;
+    publish_change(txn, &next, now).await?;
+    Ok(next)
 }
 
 /// Records the action of the planner, within a transaction, with its events.

@@ -8,8 +8,8 @@ use rekindle_domain::{ModelName, WorkflowId, text};
 use rekindle_proto::orchestrator::{
     ApproveWorkflowRequest, ChangeWorkflowRequest, DeployRequest, Deployment, GetDeploymentRequest, GetPolicyRequest,
     GetWorkflowRequest, ListDeploymentsRequest, ListDeploymentsResponse, ListReplicasRequest, ListReplicasResponse,
-    ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest, StartWorkflowRequest,
-    Workflow,
+    ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest, SetTrafficRequest,
+    StartWorkflowRequest, Workflow,
     orchestrator_server::{Orchestrator, OrchestratorServer},
 };
 use rekindle_service::{Call, Intent};
@@ -20,10 +20,13 @@ use tonic::{Request, Response, Status};
 use crate::{
     Error,
     core::Core,
-    deploy::{self, Deploy, Rollback},
+    deploy::{self, Deploy, Rollback, Traffic},
     deployment::Record,
     manage, policy, store, watch, workflow,
 };
+
+/// Weighted versions of one deployment, at most: every replica holds each of them in memory.
+const MAX_WEIGHTED: usize = 8;
 
 /// The gRPC service.
 #[derive(Debug, Clone)]
@@ -174,6 +177,30 @@ impl Orchestrator for Rpc {
         let intent = Intent::of("Rollback", &call.namespace, &request.idempotency_key, &request)?;
         let rollback = Rollback { model: model(&call, &request.model)?, why: why(request.why)? };
         let record = deploy::rollback(&self.core, &call, intent, rollback).await?;
+        Ok(Response::new(deployment::to_wire(&record.status())))
+    }
+
+    async fn set_traffic(&self, request: Request<SetTrafficRequest>) -> Result<Response<Deployment>, Status> {
+        let (call, request) = Call::open(request)?;
+        // Before the intent, whose digest takes memory for each element.
+        let given = request.weighted.len();
+        if given > MAX_WEIGHTED {
+            let problem = format!("has {given} versions: expected at most {MAX_WEIGHTED}");
+            return Err(Error::invalid("weighted", problem).into());
+        }
+        if let Some(at) = request.weighted.iter().position(|weighted| weighted.version == 0) {
+            let field = format!("weighted[{at}].version");
+            return Err(Error::invalid(field, "is 0: expected a number from 1").into());
+        }
+        let intent = Intent::of("SetTraffic", &call.namespace, &request.idempotency_key, &request)?;
+        let traffic = Traffic {
+            model: model(&call, &request.model)?,
+            weighted: request.weighted.iter().map(|weighted| (weighted.version, weighted.weight)).collect(),
+            shadow: Some(request.shadow).filter(|&shadow| shadow > 0),
+            expected_revision: request.expected_revision,
+            why: why(request.why)?,
+        };
+        let record = deploy::set_traffic(&self.core, &call, intent, traffic).await?;
         Ok(Response::new(deployment::to_wire(&record.status())))
     }
 

@@ -4,6 +4,7 @@
 mod capture;
 mod dataset;
 pub(crate) mod deploy;
+mod deployments;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod exit;
@@ -123,6 +124,11 @@ pub(crate) enum Command {
     Deploy(deploy::Deploy),
     /// Roll a deployment back to its previous stable version
     Rollback(deploy::Rollback),
+    /// Send a share of a model's requests to other versions, or a copy to a shadow version
+    Traffic(deployments::Traffic),
+    /// List and show deployments
+    #[command(subcommand)]
+    Deployments(deployments::Command),
     /// Set and show retraining policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -178,6 +184,8 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Promote(args) => models::promote(args, global).await.map(|()| true),
         Command::Deploy(args) => deploy::deploy(args, global).await,
         Command::Rollback(args) => deploy::rollback(args, global).await,
+        Command::Traffic(args) => deployments::set_traffic(args, global).await.map(|()| true),
+        Command::Deployments(command) => deployments::run(command, global).await.map(|()| true),
         Command::Policy(command) => policy::run(command, global).await.map(|()| true),
         Command::Workflows(command) => workflows::run(command, global).await,
         Command::Predict(args) => predict::run(args, global).await,

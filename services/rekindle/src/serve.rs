@@ -105,6 +105,11 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// The health of the server.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// `problem` tells why it is not ready; `None` if it is.
     pub(crate) fn new(health: Health, problem: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         Self { health, problem: Box::new(problem) }
@@ -152,15 +157,23 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 
     let mut tasks = Tasks::new();
     let drain = settings.shutdown.drain;
-    let server = match args.service {
+    let (server, probes) = match args.service {
         Service::Inference => {
             let rest = grpc::listen(args.rest()).await?;
             println!("Inference listens on {} (REST)", rest.local_addr()?);
-            replica(settings, ReplicaSockets { grpc: socket, rest }, &mut tasks, &shutdown).await?
+            let sockets = ReplicaSockets { grpc: socket, rest };
+            let (app, server) = replica(settings, sockets, &mut tasks, &shutdown).await?;
+            let metrics = move || http::process_metrics() + &app.metrics();
+            let probes = http::probes(server.health.problem(), metrics);
+            (server, probes)
         }
-        service => control_plane(service, settings, socket, &mut tasks, &shutdown).await?,
+        service => {
+            let server = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
+            let probes = http::admin(server.health.problem());
+            (server, probes)
+        }
     };
-    tasks.spawn_until_close("admin", http::serve(admin, http::admin(server.health.problem()), shutdown.clone()));
+    tasks.spawn_until_close("admin", http::serve(admin, probes, shutdown.clone()));
     tasks.spawn("readiness", readiness(vec![server], shutdown.clone()));
     tasks.join(shutdown, drain).await?;
     Ok(())
@@ -209,7 +222,12 @@ async fn control_plane(
 }
 
 /// Builds, starts and serves a replica. It serves from its cache at once; bus and object store are attached once they are reachable.
-async fn replica(settings: Settings, sockets: ReplicaSockets, tasks: &mut Tasks, shutdown: &Shutdown) -> Result<Ready> {
+async fn replica(
+    settings: Settings,
+    sockets: ReplicaSockets,
+    tasks: &mut Tasks,
+    shutdown: &Shutdown,
+) -> Result<(Arc<rekindle_inference::App>, Ready)> {
     let limits = replica_limits(&settings);
     let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
@@ -231,7 +249,8 @@ async fn replica(settings: Settings, sockets: ReplicaSockets, tasks: &mut Tasks,
             attached.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
         }),
     );
-    Ok(serve_replica(app, sockets, limits, tasks, shutdown))
+    let ready = serve_replica(Arc::clone(&app), sockets, limits, tasks, shutdown);
+    Ok((app, ready))
 }
 
 /// Opens a connection, retrying until it succeeds.

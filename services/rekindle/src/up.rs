@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// REST address of the first replica; each further replica uses a port greater by 10
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     pub rest_listen: SocketAddr,
+    /// HTTP address of the metrics of the first replica; each further replica uses a port greater by 10
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8002")]
+    pub metrics_listen: SocketAddr,
     /// Port of the NATS server that is started on the loopback interface
     #[arg(long, value_name = "PORT", default_value_t = 4222)]
     pub nats_port: u16,
@@ -86,6 +89,9 @@ pub(crate) struct Endpoints {
     /// `http://host:port` of each replica's REST interface.
     #[serde(default)]
     pub rest: Vec<String>,
+    /// `http://host:port` of each replica's metrics.
+    #[serde(default)]
+    pub metrics: Vec<String>,
     /// `nats://host:port`.
     pub nats: String,
 }
@@ -183,7 +189,13 @@ fn in_folder(mut settings: Settings, data: &Path) -> Result<Settings> {
 struct Sockets {
     control: TcpListener,
     admin: TcpListener,
-    replicas: Vec<serve::ReplicaSockets>,
+    replicas: Vec<Replica>,
+}
+
+/// The listeners of one replica.
+struct Replica {
+    sockets: serve::ReplicaSockets,
+    metrics: TcpListener,
 }
 
 impl Sockets {
@@ -197,20 +209,24 @@ impl Sockets {
                 anyhow::Ok(free(SocketAddr::new(first.ip(), port)))
             };
             let (grpc, rest) = (of_replica(args.inference_listen)?, of_replica(args.rest_listen)?);
-            replicas.push(serve::ReplicaSockets { grpc: grpc::listen(grpc).await?, rest: grpc::listen(rest).await? });
+            let sockets = serve::ReplicaSockets { grpc: grpc::listen(grpc).await?, rest: grpc::listen(rest).await? };
+            replicas.push(Replica { sockets, metrics: grpc::listen(of_replica(args.metrics_listen)?).await? });
         }
         let (control, admin) = (grpc::listen(free(args.listen)).await?, grpc::listen(free(args.admin)).await?);
         Ok(Self { control, admin, replicas })
     }
 
     fn endpoints(&self, nats: &str) -> Result<Endpoints> {
-        let replicas = self.replicas.iter().map(|replica| Ok(replica.grpc.local_addr()?.to_string()));
-        let rest = self.replicas.iter().map(|replica| Ok(format!("http://{}", replica.rest.local_addr()?)));
+        let replicas = self.replicas.iter().map(|replica| Ok(replica.sockets.grpc.local_addr()?.to_string()));
+        let http = |of: fn(&Replica) -> &TcpListener| {
+            self.replicas.iter().map(move |replica| Ok(format!("http://{}", of(replica).local_addr()?)))
+        };
         Ok(Endpoints {
             control: format!("http://{}", self.control.local_addr()?),
             admin: format!("http://{}", self.admin.local_addr()?),
             inference: replicas.collect::<Result<_>>()?,
-            rest: rest.collect::<Result<_>>()?,
+            rest: http(|replica| &replica.sockets.rest).collect::<Result<_>>()?,
+            metrics: http(|replica| &replica.metrics).collect::<Result<_>>()?,
             nats: without_credentials(nats),
         })
     }
@@ -263,10 +279,13 @@ async fn start(
             .or_else(|| serve::unready("monitor", monitor.ready()))
             .or_else(|| serve::unready("orchestrator", orchestrator.ready()))
     })];
-    for (n, sockets) in sockets.replicas.into_iter().enumerate() {
+    for (n, Replica { sockets, metrics }) in sockets.replicas.into_iter().enumerate() {
         let config = replica(settings.inference.clone(), n, &sockets.grpc, data)?;
-        let app = rekindle_inference::App::build(config, bus.clone(), artifacts.clone()).await?;
-        ready.push(serve::serve_replica(Arc::new(app), sockets, replica_limits.clone(), tasks, shutdown));
+        let app = Arc::new(rekindle_inference::App::build(config, bus.clone(), artifacts.clone()).await?);
+        let server = serve::serve_replica(Arc::clone(&app), sockets, replica_limits.clone(), tasks, shutdown);
+        let probes = http::probes(server.health().problem(), move || app.metrics());
+        tasks.spawn_until_close("replica metrics", http::serve(metrics, probes, shutdown.clone()));
+        ready.push(server);
     }
     Ok(ready)
 }
@@ -310,8 +329,10 @@ fn announce(data: &Path, endpoints: &Endpoints) -> Result<()> {
     std::fs::rename(&fresh, &file).with_context(|| format!("cannot write {}", file.display()))?;
     println!("control plane   {}   registry, trainer, monitor, orchestrator (gRPC)", endpoints.control);
     println!("metrics, health {}", endpoints.admin);
-    for (n, (grpc, rest)) in endpoints.inference.iter().zip(&endpoints.rest).enumerate() {
+    let replicas = endpoints.inference.iter().zip(&endpoints.rest).zip(&endpoints.metrics);
+    for (n, ((grpc, rest), metrics)) in replicas.enumerate() {
         println!("replica {}       {grpc} (gRPC), {rest} (REST)   Open Inference Protocol", n + 1);
+        println!("                {metrics}/metrics   requests and durations by model and version");
     }
     println!("events          {}", endpoints.nats);
     println!("state           {}", data.display());

@@ -1,6 +1,6 @@
 //! Encoding of rows with a fitted pipeline.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use arrow::array::{Array, RecordBatch};
 
@@ -80,25 +80,102 @@ impl Encoder {
             dense: vec![0.0; rows * width],
             indices: vec![UNSEEN; rows * categories],
         };
-        let (mut slot, mut category) = (0, 0);
-        for (position, Feature { name, encoding }) in self.pipeline.features.iter().enumerate() {
+        self.columns(batch)?.write(0..rows, &mut encoded.dense, width, &mut encoded.indices);
+        Ok(encoded)
+    }
+
+    /// The columns of the features, to be encoded.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    pub(crate) fn columns<'a>(&'a self, batch: &'a RecordBatch) -> Result<Columns<'a>, Error> {
+        let cells = self.pipeline.features.iter().enumerate().map(|(position, Feature { name, encoding })| {
             let array = column::find(batch, name, position).ok_or_else(|| Error::InputMissing(name.clone()))?;
-            let cells = cells_for(name, encoding, array)?;
-            if let Encoding::Category { .. } = encoding {
-                let lookup = &self.lookups[category];
-                for row in 0..rows {
-                    encoded.indices[row * categories + category] = index(lookup, cells.text(row));
-                }
+            cells_for(name, encoding, array)
+        });
+        Ok(Columns { encoder: self, cells: cells.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Where a feature is in the input of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Slots {
+    /// Dense features.
+    Dense(Range<usize>),
+    /// A categorical feature, by its position among them.
+    Category(usize),
+}
+
+impl Encoder {
+    /// Where each feature is.
+    pub(crate) fn slots(&self) -> Vec<Slots> {
+        let (mut slot, mut category) = (0, 0);
+        let features = self.pipeline.features.iter().map(|feature| match feature.encoding {
+            Encoding::Category { .. } => {
                 category += 1;
-            } else {
-                for row in 0..rows {
-                    let start = row * width + slot;
-                    write(encoding, &cells, row, &mut encoded.dense[start..start + encoding.width()]);
-                }
-                slot += encoding.width();
+                Slots::Category(category - 1)
+            }
+            _ => {
+                slot += feature.encoding.width();
+                Slots::Dense(slot - feature.encoding.width()..slot)
+            }
+        });
+        features.collect()
+    }
+
+    /// The encoding of an average row: numbers and flags at their means, no calendar features, and unseen categories.
+    pub(crate) fn baseline(&self) -> (Vec<f64>, Vec<u32>) {
+        let mut dense = vec![0.0; self.width];
+        for (feature, slots) in self.pipeline.features.iter().zip(self.slots()) {
+            if let (Encoding::Flag { share, .. }, Slots::Dense(range)) = (&feature.encoding, slots) {
+                dense[range.start] = *share;
             }
         }
-        Ok(encoded)
+        (dense, vec![UNSEEN; self.lookups.len()])
+    }
+}
+
+/// The columns of the features of one batch.
+pub(crate) struct Columns<'a> {
+    encoder: &'a Encoder,
+    cells: Vec<Cells<'a>>,
+}
+
+impl Columns<'_> {
+    /// Encodes some rows: dense features into rows of `dense` that are `stride` apart, and the indices of categorical features into
+    /// `indices`, row-major.
+    pub(crate) fn write(&self, rows: Range<usize>, dense: &mut [f32], stride: usize, indices: &mut [u32]) {
+        let categories = self.encoder.lookups.len();
+        let (mut slot, mut category) = (0, 0);
+        for (Feature { encoding, .. }, cells) in self.encoder.pipeline.features.iter().zip(&self.cells) {
+            if let Encoding::Category { .. } = encoding {
+                let lookup = &self.encoder.lookups[category];
+                for (at, row) in rows.clone().enumerate() {
+                    indices[at * categories + category] = index(lookup, cells.text(row));
+                }
+                category += 1;
+                continue;
+            }
+            let width = encoding.width();
+            match (encoding, cells) {
+                (Encoding::Number { indicator: false, .. }, Cells::Float(array)) if array.null_count() == 0 => {
+                    for (at, &value) in array.values()[rows.clone()].iter().enumerate() {
+                        write_number(
+                            encoding,
+                            Some(value).filter(|value| value.is_finite()),
+                            &mut dense[at * stride + slot..],
+                        );
+                    }
+                }
+                _ => {
+                    for (at, row) in rows.clone().enumerate() {
+                        let start = at * stride + slot;
+                        write(encoding, cells, row, &mut dense[start..start + width]);
+                    }
+                }
+            }
+            slot += width;
+        }
     }
 }
 
@@ -108,13 +185,7 @@ fn index(lookup: &HashMap<String, u32>, text: Option<&str>) -> u32 {
 
 fn write(encoding: &Encoding, cells: &Cells<'_>, row: usize, slots: &mut [f32]) {
     match encoding {
-        Encoding::Number { median, mean, std, indicator } => {
-            let value = cells.number(row);
-            slots[0] = ((value.unwrap_or(*median) - mean) / std).clamp(-CLIP, CLIP) as f32;
-            if *indicator {
-                slots[1] = f32::from(u8::from(value.is_none()));
-            }
-        }
+        Encoding::Number { .. } => write_number(encoding, cells.number(row), slots),
         Encoding::Flag { share, indicator } => {
             let value = cells.boolean(row);
             slots[0] = value.map_or(*share as f32, |flag| f32::from(u8::from(flag)));
@@ -124,6 +195,16 @@ fn write(encoding: &Encoding, cells: &Cells<'_>, row: usize, slots: &mut [f32]) 
         }
         Encoding::Calendar(calendar) => calendar.write(cells.timestamp(row), slots),
         Encoding::Category { .. } => {}
+    }
+}
+
+#[inline]
+fn write_number(encoding: &Encoding, value: Option<f64>, slots: &mut [f32]) {
+    if let Encoding::Number { median, mean, std, indicator } = encoding {
+        slots[0] = ((value.unwrap_or(*median) - mean) / std).clamp(-CLIP, CLIP) as f32;
+        if *indicator {
+            slots[1] = f32::from(u8::from(value.is_none()));
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use rekindle_domain::{
     VersionRef,
     deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
+    routes::WeightedVersion,
     validation::Violations,
 };
 use rekindle_proto::{json, orchestrator as wire};
 use serde_json::Value;
 
 use super::{
-    field::{enumeration, nested, nested_optional, parse, parse_all, required_time},
+    field::{each, enumeration, nested, nested_optional, parse, parse_all, required_time},
     time,
 };
 
@@ -26,6 +27,8 @@ pub fn to_wire(deployment: &DeploymentStatus) -> wire::Deployment {
         revision: deployment.revision,
         changed_at: Some(time::to_wire(deployment.changed_at)),
         outcome: deployment.outcome.map_or(wire::RolloutOutcome::Unspecified, outcome_to_wire).into(),
+        weighted: deployment.weighted.iter().map(weighted_to_wire).collect(),
+        shadow: deployment.shadow.map(version_to_wire),
     }
 }
 
@@ -47,7 +50,18 @@ pub fn from_wire(given: wire::Deployment) -> Result<DeploymentStatus, Violations
         revision: given.revision,
         changed_at: required_time("changed_at", given.changed_at)?,
         outcome: outcome_from_wire(given.outcome)?,
+        weighted: each("weighted", given.weighted, weighted_from_wire)?,
+        shadow: nested_optional("shadow", given.shadow, version_from_wire)?,
     })
+}
+
+fn weighted_to_wire(weighted: &WeightedVersion) -> wire::WeightedVersion {
+    wire::WeightedVersion { version: Some(version_to_wire(weighted.version)), weight: weighted.weight }
+}
+
+fn weighted_from_wire(given: wire::WeightedVersion) -> Result<WeightedVersion, Violations> {
+    let version = nested("version", given.version, version_from_wire)?;
+    Ok(WeightedVersion { version, weight: given.weight })
 }
 
 /// A version as a message.
@@ -125,6 +139,8 @@ mod tests {
                 generation: 4,
                 phase,
                 stable: version(1),
+                weighted: vec![WeightedVersion { version: version(3), weight: 100 }],
+                shadow: Some(version(4)),
                 target: Some(version(2)),
                 moved: vec!["replica-1".parse().expect("a name")],
                 reason: "rolling out".into(),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_domain::{ModelName, ReplicaState, ServedModel, ServedVersion, VersionRef, validation::Violations};
+use rekindle_domain::{
+    ModelName, ReplicaState, ServedModel, ServedVersion, ShadowComparison, VersionRef, validation::Violations,
+};
 use rekindle_proto::{json, orchestrator as wire};
 use serde_json::Value;
 
@@ -53,6 +55,39 @@ fn model_to_wire(name: &ModelName, served: &ServedModel) -> wire::ReplicaModel {
         failure: served.failure.clone().unwrap_or_default(),
         in_flight: served.in_flight(),
         versions: served.versions.iter().map(version).collect(),
+        shadow: served.shadow.map(shadow_to_wire),
+    }
+}
+
+fn shadow_to_wire(comparison: ShadowComparison) -> wire::ShadowComparison {
+    wire::ShadowComparison {
+        version: comparison.version,
+        requests: comparison.requests,
+        rows: comparison.rows,
+        identical: comparison.identical,
+        disagreeing: comparison.disagreeing,
+        mean_difference: comparison.mean_difference,
+        max_difference: comparison.max_difference,
+        primary_micros: comparison.primary_micros,
+        shadow_micros: comparison.shadow_micros,
+        skipped: comparison.skipped,
+        failed: comparison.failed,
+    }
+}
+
+fn shadow_from_wire(given: wire::ShadowComparison) -> ShadowComparison {
+    ShadowComparison {
+        version: given.version,
+        requests: given.requests,
+        rows: given.rows,
+        identical: given.identical,
+        disagreeing: given.disagreeing,
+        mean_difference: given.mean_difference,
+        max_difference: given.max_difference,
+        primary_micros: given.primary_micros,
+        shadow_micros: given.shadow_micros,
+        skipped: given.skipped,
+        failed: given.failed,
     }
 }
 
@@ -66,6 +101,7 @@ fn model_from_wire(given: wire::ReplicaModel) -> Result<(ModelName, ServedModel)
         failure: Some(given.failure).filter(|failure| !failure.is_empty()),
         draining: given.in_flight.saturating_sub(counted),
         versions,
+        shadow: given.shadow.map(shadow_from_wire),
     };
     Ok((parse("model", &given.model)?, served))
 }
@@ -93,6 +129,7 @@ mod tests {
             failure: Some("version 4 is not available".into()),
             versions: BTreeMap::from([(3, loaded)]),
             draining: 4,
+            shadow: Some(ShadowComparison { version: 5, rows: 7, max_difference: 0.5, ..ShadowComparison::default() }),
         };
         let replica = ReplicaState {
             replica: "replica-1".parse().expect("a name"),

@@ -13,7 +13,8 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use rekindle_proto::{error::refusal, trace};
 use tokio_util::sync::CancellationToken;
@@ -262,6 +263,9 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if request.version() != Version::HTTP_2 {
+            return Box::pin(std::future::ready(Ok(not_http2())));
+        }
         let mut call = Call::new(&self.caller, &request);
         if !call.admit() {
             let status = self.caller.limits.reject(&call.method);
@@ -274,6 +278,15 @@ where
         let response = span.in_scope(|| self.inner.call(request));
         Box::pin(run(call, receipt, response).instrument(span))
     }
+}
+
+/// The response to a client of HTTP/1, which does not call gRPC methods.
+fn not_http2() -> Response<CallBody> {
+    let message = "{\"error\": \"this port serves gRPC over HTTP/2: a replica serves REST at --rest-listen, port 8000 by default\"}\n";
+    let mut response = Response::new(CallBody::plain(Body::new(Full::from(message))));
+    *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The memory of the request counts until the response begins.

@@ -51,7 +51,9 @@ impl Kind {
 
     fn of(service: &str, method: &MethodDescriptorProto) -> Self {
         match (service, method.name()) {
-            ("inference.GRPCInferenceService", "ModelInfer") => Self::Predictions,
+            ("inference.GRPCInferenceService", "ModelInfer") | ("rekindle.inference.v1.Inference", _) => {
+                Self::Predictions
+            }
             ("inference.GRPCInferenceService", "ServerLive" | "ServerReady" | "ModelReady") => Self::Health,
             (service, _) if is_infrastructure(service) => Self::Health,
             ("rekindle.registry.v1.Artifacts", _) => Self::Transfers,

@@ -1,31 +1,58 @@
 //! `ModelInferRequest` as a request for the engine.
 
+use std::borrow::Cow;
+
 use rekindle_proto::inference::{
-    InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor,
 };
+
+use super::encode;
 
 use crate::{
     infer,
     parameters::{self, Value},
     serving::LoadedVersion,
     tensor::{
-        InvalidInput, Tensor,
+        Accepted, InvalidInput, Tensor,
         elements::{ElementType, Elements, Typed},
+        entity_key::{self, ENTITY_KEY},
     },
 };
 
-/// The request in `message` for `version`, with at most `max_rows` rows.
-pub(super) fn request(
-    message: ModelInferRequest,
-    version: &LoadedVersion,
-    max_rows: usize,
-) -> Result<infer::Request, InvalidInput> {
-    let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
-    let rows = version.inputs.decode(tensors(&message)?, max_rows)?;
-    let (event_time, traffic) = parameters::read(|name| message.parameters.get(name).map(value))?;
-    let id = parameters::request_id(message.id)?;
-    Ok(infer::Request { id, rows, outputs, event_time, traffic })
+/// A request for the engine.
+pub(super) struct Decoded<'a> {
+    /// The qualified name of the model.
+    pub(super) model: &'a str,
+    pub(super) message: &'a ModelInferRequest,
+    /// Whether the call explains its rows, whatever the parameters are.
+    pub(super) explain: bool,
+}
+
+impl infer::Message for Decoded<'_> {
+    type Answer = ModelInferResponse;
+
+    fn routing_key(&self) -> Option<Cow<'_, [u8]>> {
+        let message = self.message;
+        parameters::routing_key(|name| message.parameters.get(name).map(value)).or_else(|| {
+            let mut tensors = tensors(message).ok()?;
+            entity_key::first(&tensors.find(|tensor| tensor.name == ENTITY_KEY)?)
+        })
+    }
+
+    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
+        let message = self.message;
+        let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
+        let rows = version.inputs.decode(tensors(message)?, accepted)?;
+        let (event_time, traffic) = parameters::read(|name| message.parameters.get(name).map(value))?;
+        let explain = parameters::explain(|name| message.parameters.get(name).map(value))?;
+        let (id, explain) = (parameters::request_id(&message.id)?, explain || self.explain);
+        Ok(infer::Request { id, rows, outputs, event_time, traffic, explain })
+    }
+
+    fn encode(&self, answer: &infer::Answer<'_>) -> ModelInferResponse {
+        encode::answer(self.model.to_owned(), answer)
+    }
 }
 
 /// The input tensors of a message.
@@ -87,8 +114,10 @@ fn typed(input: &InferInputTensor) -> Elements<'_> {
         Some(ElementType::Fp32) => ("fp32_contents", Typed::Fp32(&contents.fp32_contents)),
         Some(ElementType::Fp64) => ("fp64_contents", Typed::Fp64(&contents.fp64_contents)),
         Some(ElementType::Bytes) => ("bytes_contents", Typed::Bytes(&contents.bytes_contents)),
-        // A datatype without a field of its own is refused by its name.
-        Some(ElementType::Int64) | None => ("int64_contents", Typed::Int64(&contents.int64_contents)),
+        // A datatype without a field of its own is sent raw, or refused by its name.
+        Some(ElementType::Int64 | ElementType::Fp16 | ElementType::Bf16) | None => {
+            ("int64_contents", Typed::Int64(&contents.int64_contents))
+        }
     };
     Elements::Typed { field, values }
 }
@@ -98,6 +127,7 @@ fn value(parameter: &InferParameter) -> Value<'_> {
     match &parameter.parameter_choice {
         Some(ParameterChoice::StringParam(text)) => Value::Text(text),
         Some(ParameterChoice::Int64Param(integer)) => Value::Integer(*integer),
+        Some(ParameterChoice::BoolParam(flag)) => Value::Bool(*flag),
         _ => Value::Other,
     }
 }

@@ -3,23 +3,22 @@
 use std::collections::HashMap;
 
 use rekindle_bundle::Datatype;
+use rekindle_client::wire::raw;
 use rekindle_proto::inference::{
     InferParameter, ModelInferResponse, ModelMetadataResponse, infer_parameter::ParameterChoice,
     model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
 };
 
-use crate::{
-    infer::{Answer, PLATFORM},
-    serving::LoadedVersion,
-};
+use crate::{infer::Answer, serving::LoadedVersion, tensor::output::explained};
 
 /// The answer to a request for `model`. Outputs are always raw: existing clients read no typed contents.
-pub(super) fn answer(model: String, answer: Answer) -> ModelInferResponse {
-    let version = &*answer.version;
-    let mut parameters = HashMap::with_capacity(version.provenance.len() + 1);
+pub(super) fn answer(model: String, answer: &Answer<'_>) -> ModelInferResponse {
+    let version = answer.version;
+    let mut parameters = HashMap::with_capacity(version.provenance.len() + 2);
     parameters.extend(version.provenance.iter().map(|(key, value)| ((*key).to_owned(), text(value.clone()))));
     parameters.insert("prediction_id".to_owned(), text(answer.id.to_string()));
-    let (outputs, raw_output_contents) = version
+    parameters.insert("route".to_owned(), text(answer.route.as_str().to_owned()));
+    let (mut outputs, mut raw_output_contents): (Vec<_>, Vec<_>) = version
         .outputs
         .tensors(&answer.outputs, &answer.prediction)
         .map(|output| {
@@ -34,10 +33,19 @@ pub(super) fn answer(model: String, answer: Answer) -> ModelInferResponse {
             (tensor, raw)
         })
         .unzip();
+    for (name, width, elements) in answer.explanation.iter().flat_map(explained) {
+        outputs.push(InferOutputTensor {
+            name: name.to_owned(),
+            datatype: "FP64".to_owned(),
+            shape: [answer.prediction.rows, width].map(|size| i64::try_from(size).unwrap_or(i64::MAX)).to_vec(),
+            ..Default::default()
+        });
+        raw_output_contents.push(raw::encode(elements, f64::to_le_bytes));
+    }
     ModelInferResponse {
         model_name: model,
         model_version: version.number.clone(),
-        id: answer.request_id,
+        id: answer.request_id.to_owned(),
         parameters,
         outputs,
         raw_output_contents,
@@ -55,7 +63,7 @@ pub(super) fn metadata(name: String, version: &LoadedVersion) -> ModelMetadataRe
     ModelMetadataResponse {
         name,
         versions: vec![version.number.clone()],
-        platform: PLATFORM.to_owned(),
+        platform: version.platform().to_owned(),
         inputs: signature.inputs.iter().map(|input| tensor(&input.name, input.datatype, vec![-1, 1])).collect(),
         outputs: signature
             .outputs

@@ -30,6 +30,14 @@ pub(super) fn from_error(error: RequestError) -> Status {
             "TOO_MANY_REQUESTS",
             [("max_concurrent_requests", limit.to_string())].into(),
         ),
+        RequestError::NotLoadable { model, .. } => {
+            status(Code::FailedPrecondition, "DEPLOYMENT_DECIDES", [("model", model)].into())
+        }
+        RequestError::QueueFull { model, limit } => status(
+            Code::ResourceExhausted,
+            "QUEUE_FULL",
+            [("model", model.to_string()), ("max_queued_rows", limit.to_string())].into(),
+        ),
         RequestError::PredictionFailed { prediction, model, version, .. } => status(
             Code::Internal,
             "PREDICTION_FAILED",

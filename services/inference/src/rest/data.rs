@@ -83,7 +83,9 @@ impl Data {
             }
             Some(ElementType::Uint64) => Owned::Uint64(narrowed(self.integers()?)?),
             #[expect(clippy::cast_possible_truncation, reason = "the tensor has single precision")]
-            Some(ElementType::Fp32) => Owned::Fp32(self.numbers()?.into_iter().map(|number| number as f32).collect()),
+            Some(ElementType::Fp16 | ElementType::Bf16 | ElementType::Fp32) => {
+                Owned::Fp32(self.numbers()?.into_iter().map(|number| number as f32).collect())
+            }
             Some(ElementType::Fp64) => Owned::Fp64(self.numbers()?),
             Some(ElementType::Bytes) => Owned::Bytes(self.texts()?),
             Some(ElementType::Int64) | None => Owned::Int64(self.integers()?),

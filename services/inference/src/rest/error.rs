@@ -38,10 +38,10 @@ impl Refusal {
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         let status = match error {
-            RequestError::InvalidInput(_) => StatusCode::BAD_REQUEST,
+            RequestError::InvalidInput(_) | RequestError::NotLoadable { .. } => StatusCode::BAD_REQUEST,
             RequestError::ModelNotServed { .. } | RequestError::VersionNotServed { .. } => StatusCode::NOT_FOUND,
             RequestError::ModelLoading { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            RequestError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            RequestError::TooManyRequests { .. } | RequestError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             RequestError::PredictionFailed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         refused(status, error.to_string())
@@ -78,7 +78,9 @@ pub(super) async fn with_json_body(response: Response<Body>) -> Response {
         return response;
     }
     let reason = match status {
-        StatusCode::METHOD_NOT_ALLOWED => "the route has another method: POST for infer, GET for all others",
+        StatusCode::METHOD_NOT_ALLOWED => {
+            "the route has another method: POST for infer and the repository, GET for all others"
+        }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported content-encoding: send gzip, deflate or no encoding",
         other => other.canonical_reason().unwrap_or("the request failed"),
     };

@@ -1,22 +1,24 @@
 //! The body of a prediction request: JSON, and after it the elements of the tensors with `binary_data_size`.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     data::{Data, Owned},
     error::{Refusal, refused},
+    response,
 };
 use crate::{
     infer,
     parameters::{self, Value as Parameter},
     serving::LoadedVersion,
     tensor::{
-        InvalidInput, Tensor, VALID,
+        Accepted, InvalidInput, Tensor, VALID,
         elements::{Elements, Typed},
+        entity_key::{self, ENTITY_KEY},
     },
 };
 
@@ -54,13 +56,22 @@ struct Output {
 
 /// A request, parsed but not decoded for a model.
 pub(super) struct Message<'a> {
+    /// The qualified name of the model.
+    model: &'a str,
+    /// Whether the route explains its rows, whatever the parameters are.
+    explain: bool,
     body: Body,
     /// The binary elements of each input.
     binary: Vec<Option<&'a [u8]>>,
 }
 
-/// Parses a body.
-pub(super) fn parse<'a>(headers: &HeaderMap, bytes: &'a [u8]) -> Result<Message<'a>, Refusal> {
+/// Parses the body of a request for `model`.
+pub(super) fn parse<'a>(
+    model: &'a str,
+    explain: bool,
+    headers: &HeaderMap,
+    bytes: &'a [u8],
+) -> Result<Message<'a>, Refusal> {
     let bad = |message: String| refused(StatusCode::BAD_REQUEST, message);
     let length = match headers.get(JSON_LENGTH) {
         None => bytes.len(),
@@ -92,22 +103,40 @@ pub(super) fn parse<'a>(headers: &HeaderMap, bytes: &'a [u8]) -> Result<Message<
     if !rest.is_empty() {
         return Err(bad(format!("the body has {} bytes that belong to no input", rest.len())));
     }
-    Ok(Message { body, binary })
+    Ok(Message { model, explain, body, binary })
 }
 
-impl Message<'_> {
-    /// The request for `version`, with at most `max_rows` rows.
-    pub(super) fn decode(&self, version: &LoadedVersion, max_rows: usize) -> Result<infer::Request, InvalidInput> {
+impl infer::Message for Message<'_> {
+    type Answer = Response<axum::body::Body>;
+
+    fn routing_key(&self) -> Option<Cow<'_, [u8]>> {
+        let body = &self.body;
+        parameters::routing_key(|name| body.parameters.get(name).map(parameter)).or_else(|| {
+            let at = body.inputs.iter().position(|input| input.name == ENTITY_KEY)?;
+            let given = Given::new(&body.inputs[at], self.binary[at]).ok()?;
+            let first = entity_key::first(&given.tensors().next()?)?.into_owned();
+            Some(first.into())
+        })
+    }
+
+    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
         let body = &self.body;
         let outputs = version.outputs.select(body.outputs.iter().map(|output| output.name.as_str()))?;
         let given = body.inputs.iter().zip(&self.binary).map(|(input, binary)| Given::new(input, *binary));
         let given: Vec<Given<'_>> = given.collect::<Result<_, _>>()?;
-        let rows = version.inputs.decode(given.iter().flat_map(Given::tensors), max_rows)?;
+        let rows = version.inputs.decode(given.iter().flat_map(Given::tensors), accepted)?;
         let (event_time, traffic) = parameters::read(|name| body.parameters.get(name).map(parameter))?;
-        let id = parameters::request_id(body.id.clone())?;
-        Ok(infer::Request { id, rows, outputs, event_time, traffic })
+        let explain = parameters::explain(|name| body.parameters.get(name).map(parameter))?;
+        let (id, explain) = (parameters::request_id(&body.id)?, explain || self.explain);
+        Ok(infer::Request { id, rows, outputs, event_time, traffic, explain })
     }
 
+    fn encode(&self, answer: &infer::Answer<'_>) -> Response<axum::body::Body> {
+        response::encode(self.model, answer, self)
+    }
+}
+
+impl Message<'_> {
     /// Whether the answer's output at a position of the selection has binary elements.
     pub(super) fn is_binary(&self, position: usize) -> bool {
         let is_set = |parameters: &Parameters, name: &str| parameters.get(name).and_then(Value::as_bool);
@@ -119,6 +148,7 @@ impl Message<'_> {
 fn parameter(value: &Value) -> Parameter<'_> {
     match value {
         Value::String(text) => Parameter::Text(text),
+        Value::Bool(flag) => Parameter::Bool(*flag),
         Value::Number(number) => number.as_i64().map_or(Parameter::Other, Parameter::Integer),
         _ => Parameter::Other,
     }
@@ -175,7 +205,7 @@ mod tests {
     use super::*;
 
     fn message(json: &str) -> Result<(), String> {
-        parse(&HeaderMap::new(), json.as_bytes()).map(drop).map_err(|refusal| refusal.message().to_owned())
+        parse("m", false, &HeaderMap::new(), json.as_bytes()).map(drop).map_err(|refusal| refusal.message().to_owned())
     }
 
     #[test]
@@ -207,14 +237,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(JSON_LENGTH, json.len().into());
         let body = [json.as_bytes(), &[1, 2, 3]].concat();
-        let parsed = parse(&headers, &body).map_err(|refusal| refusal.message().to_owned()).expect("a request");
+        let parsed =
+            parse("m", false, &headers, &body).map_err(|refusal| refusal.message().to_owned()).expect("a request");
         assert_eq!(parsed.binary, [Some(&[1, 2][..]), Some(&[3][..])]);
         for rest in [&[1, 2][..], &[1, 2, 3, 4]] {
-            assert!(parse(&headers, &[json.as_bytes(), rest].concat()).is_err(), "{rest:?}");
+            assert!(parse("m", false, &headers, &[json.as_bytes(), rest].concat()).is_err(), "{rest:?}");
         }
         for length in ["0", "x", "100000"] {
             headers.insert(JSON_LENGTH, length.parse().expect("a header"));
-            assert!(parse(&headers, &body).is_err(), "{length}");
+            assert!(parse("m", false, &headers, &body).is_err(), "{length}");
         }
     }
 }

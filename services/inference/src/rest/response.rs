@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::request::{JSON_LENGTH, Message};
-use crate::infer::Answer;
+use crate::{infer::Answer, tensor::output::explained};
 
 #[derive(Serialize)]
 struct Json<'a> {
@@ -44,19 +44,20 @@ struct Size {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    Numbers(&'a [f32]),
+    Singles(&'a [f32]),
+    Doubles(&'a [f64]),
     Texts(Vec<&'a str>),
 }
 
 /// The response to `message`.
-pub(super) fn encode(model: &str, answer: &Answer, message: &Message<'_>) -> Response<Body> {
-    let version = &*answer.version;
+pub(super) fn encode(model: &str, answer: &Answer<'_>, message: &Message<'_>) -> Response<Body> {
+    let version = answer.version;
     let (mut outputs, mut binary) = (Vec::new(), Vec::new());
     for (position, tensor) in version.outputs.tensors(&answer.outputs, &answer.prediction).enumerate() {
         let raw = message.is_binary(position).then(|| tensor.raw());
         let data = match tensor.values {
             _ if raw.is_some() => None,
-            Values::Fp32 { values, .. } => Some(Data::Numbers(values)),
+            Values::Fp32 { values, .. } => Some(Data::Singles(values)),
             Values::Text(texts) => Some(Data::Texts(texts.iter().map(AsRef::as_ref).collect())),
         };
         outputs.push(Output {
@@ -68,11 +69,20 @@ pub(super) fn encode(model: &str, answer: &Answer, message: &Message<'_>) -> Res
         });
         binary.extend(raw);
     }
+    for (name, width, elements) in answer.explanation.iter().flat_map(explained) {
+        outputs.push(Output {
+            name,
+            datatype: "FP64",
+            shape: [answer.prediction.rows, width].map(|size| i64::try_from(size).unwrap_or(i64::MAX)).to_vec(),
+            parameters: None,
+            data: Some(Data::Doubles(elements)),
+        });
+    }
     let mut parameters: BTreeMap<&str, String> =
         version.provenance.iter().map(|(key, value)| (*key, value.clone())).collect();
     parameters.insert("prediction_id", answer.id.to_string());
-    let id = &answer.request_id;
-    let body = Json { model_name: model, model_version: &version.number, id, parameters, outputs };
+    parameters.insert("route", answer.route.as_str().to_owned());
+    let body = Json { model_name: model, model_version: &version.number, id: answer.request_id, parameters, outputs };
     let json = serde_json::to_vec(&body).expect("texts and numbers have a JSON form");
     respond(json, binary)
 }

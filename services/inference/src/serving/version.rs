@@ -1,19 +1,16 @@
 //! One loaded version of a model, and its counters.
 
-use std::{
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{ops::Deref, sync::Arc, time::Instant};
 
 use rekindle_bundle::{Bundle, Model};
 use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
 
 use crate::{
     Error,
+    execution::{Cost, Queue},
     log::LogSchema,
+    shadow::Comparison,
+    statistics::{Reason, Statistics},
     tensor::{Inputs, output::Outputs},
 };
 
@@ -37,9 +34,14 @@ pub(crate) struct LoadedVersion {
     pub(crate) provenance: Vec<(&'static str, String)>,
     /// Every blob of its bundle, including the manifest.
     pub(crate) blobs: Vec<Digest>,
-    answered: AtomicU64,
-    failed: AtomicU64,
-    in_flight: AtomicU64,
+    /// What its requests cost.
+    pub(crate) statistics: Statistics,
+    /// How its answers compare with those of the primary version, while it is the shadow version.
+    pub(crate) comparison: Comparison,
+    /// What a row of it costs.
+    pub(crate) cost: Cost,
+    /// Requests that wait for a place.
+    pub(crate) queue: Queue,
 }
 
 impl LoadedVersion {
@@ -52,7 +54,9 @@ impl LoadedVersion {
     ) -> Result<Self, Error> {
         let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
         let model = Model::from_bundle(bundle).map_err(invalid)?;
+        let (cost, began) = (Cost::default(), Instant::now());
         model.warm_up().map_err(invalid)?;
+        cost.record(1, began.elapsed());
         let signature = model.signature();
         let inputs = Inputs::new(signature).map_err(|problem| Error::Signature { bundle: version.bundle, problem })?;
         Ok(Self {
@@ -63,31 +67,28 @@ impl LoadedVersion {
             log: Arc::new(LogSchema::new(name.clone(), version, signature)),
             provenance: provenance(bundle, version.bundle, replica),
             blobs: bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect(),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            statistics: Statistics::default(),
+            comparison: Comparison::default(),
+            cost,
+            queue: Queue::default(),
             name,
             model,
         })
     }
 
-    /// Counts an answered request.
-    pub(crate) fn count_answered(&self) {
-        self.answered.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a request that failed inside the model.
-    pub(crate) fn count_failed(&self) {
-        self.failed.fetch_add(1, Relaxed);
+    /// What executes the model.
+    pub(crate) fn platform(&self) -> &'static str {
+        "rekindle_burn"
     }
 
     /// The counters.
     pub(crate) fn report(&self) -> ServedVersion {
+        let reading = self.statistics.read();
         ServedVersion {
             bundle: self.version.bundle,
-            answered: self.answered.load(Relaxed),
-            failed: self.failed.load(Relaxed),
-            in_flight: self.in_flight.load(Relaxed),
+            answered: reading.answered.count(),
+            failed: reading.failures(Reason::Backend),
+            in_flight: reading.in_flight,
         }
     }
 }
@@ -110,13 +111,13 @@ pub(crate) struct InFlight(Arc<LoadedVersion>);
 impl InFlight {
     /// Counts a request in flight until this is dropped.
     pub(crate) fn enter(version: Arc<LoadedVersion>) -> Self {
-        version.in_flight.fetch_add(1, Relaxed);
+        version.statistics.enter();
         Self(version)
     }
 
-    /// The version, for another thread.
-    pub(crate) fn shared(&self) -> Arc<LoadedVersion> {
-        Arc::clone(&self.0)
+    /// The version, which another thread may share.
+    pub(crate) fn version(&self) -> &Arc<LoadedVersion> {
+        &self.0
     }
 }
 
@@ -130,6 +131,6 @@ impl Deref for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.statistics.leave();
     }
 }

@@ -4,6 +4,7 @@
 
 use std::ops::RangeInclusive;
 
+use half::{bf16, f16};
 use rekindle_client::wire::raw;
 
 /// The protocol's element types that a tabular feature can have.
@@ -18,6 +19,10 @@ pub(crate) enum ElementType {
     Uint16,
     Uint32,
     Uint64,
+    /// Half precision.
+    Fp16,
+    /// The upper half of single precision.
+    Bf16,
     Fp32,
     Fp64,
     Bytes,
@@ -36,6 +41,8 @@ impl ElementType {
             "UINT16" => Self::Uint16,
             "UINT32" => Self::Uint32,
             "UINT64" => Self::Uint64,
+            "FP16" => Self::Fp16,
+            "BF16" => Self::Bf16,
             "FP32" => Self::Fp32,
             "FP64" => Self::Fp64,
             "BYTES" => Self::Bytes,
@@ -44,7 +51,7 @@ impl ElementType {
     }
 
     pub(crate) fn is_float(self) -> bool {
-        matches!(self, Self::Fp32 | Self::Fp64)
+        matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64)
     }
 
     pub(crate) fn is_integer(self) -> bool {
@@ -105,6 +112,19 @@ impl Elements<'_> {
         }
     }
 
+    /// The elements of a BOOL tensor, or of one of numbers that are 0 or 1.
+    pub(crate) fn flags(&self, given: ElementType, rows: usize) -> Result<Vec<bool>, String> {
+        if given == ElementType::Bool {
+            return self.booleans(rows);
+        }
+        let flag = |(row, value): (usize, f64)| match value {
+            0.0 => Ok(false),
+            1.0 => Ok(true),
+            other => Err(format!("row {row} is {other}, expected 0 or 1")),
+        };
+        self.floats(given, rows)?.into_iter().enumerate().map(flag).collect()
+    }
+
     /// The elements of a BOOL tensor.
     pub(crate) fn booleans(&self, rows: usize) -> Result<Vec<bool>, String> {
         match *self {
@@ -122,10 +142,13 @@ impl Elements<'_> {
         }
     }
 
-    /// The elements of a tensor of any integer type but UINT64.
+    /// The elements of a tensor of any integer type. Those of UINT64 are at most 2^63 - 1.
     pub(crate) fn integers(&self, given: ElementType, rows: usize) -> Result<Vec<i64>, String> {
         match *self {
             Self::Raw(raw) => raw_integers(raw, given, rows),
+            Self::Typed { field, values: Typed::Uint64(values) } => {
+                signed(counted(values, rows, field)?.iter().copied())
+            }
             Self::Typed { field, values: Typed::Int32(values) } => {
                 within(counted(values, rows, field)?.iter().map(|&value| i64::from(value)), given.range())
             }
@@ -143,6 +166,8 @@ impl Elements<'_> {
     pub(crate) fn floats(&self, given: ElementType, rows: usize) -> Result<Vec<f64>, String> {
         match (*self, given) {
             (Self::Raw(raw), ElementType::Fp64) => fixed(raw, rows, f64::from_le_bytes),
+            (Self::Raw(raw), ElementType::Fp16) => fixed(raw, rows, |bytes| f16::from_le_bytes(bytes).to_f64()),
+            (Self::Raw(raw), ElementType::Bf16) => fixed(raw, rows, |bytes| bf16::from_le_bytes(bytes).to_f64()),
             (Self::Raw(raw), ElementType::Fp32) => fixed(raw, rows, |bytes| f64::from(f32::from_le_bytes(bytes))),
             (Self::Raw(raw), ElementType::Uint64) => exact(fixed(raw, rows, u64::from_le_bytes)?, |value| value),
             (Self::Typed { field, values: Typed::Fp64(values) }, _) => {
@@ -215,8 +240,17 @@ fn raw_integers(raw: &[u8], given: ElementType, rows: usize) -> Result<Vec<i64>,
         ElementType::Uint8 => fixed(raw, rows, |bytes| u8::from_le_bytes(bytes).into()),
         ElementType::Uint16 => fixed(raw, rows, |bytes| u16::from_le_bytes(bytes).into()),
         ElementType::Uint32 => fixed(raw, rows, |bytes| u32::from_le_bytes(bytes).into()),
+        ElementType::Uint64 => signed(fixed(raw, rows, u64::from_le_bytes)?.into_iter()),
         _ => fixed(raw, rows, i64::from_le_bytes),
     }
+}
+
+fn signed(values: impl Iterator<Item = u64>) -> Result<Vec<i64>, String> {
+    let signed = |(row, value): (usize, u64)| {
+        i64::try_from(value)
+            .map_err(|_| format!("row {row} is {value}, above the largest INT64: expected at most {}", i64::MAX))
+    };
+    values.enumerate().map(signed).collect()
 }
 
 fn within(values: impl Iterator<Item = i64>, range: RangeInclusive<i64>) -> Result<Vec<i64>, String> {
@@ -276,5 +310,27 @@ mod tests {
         assert!(elements.integers(ElementType::Int64, 1).is_err());
         assert!(elements.each_text(1, |_, _| Ok(())).is_err());
         assert!(Elements::Typed { field: "data", values: Typed::Fp64(&[1.0]) }.booleans(1).is_err());
+    }
+
+    #[test]
+    fn narrow_floats_are_widened_without_loss() {
+        let halves = [f16::from_f64(-1.5), f16::from_f64(65_504.0), f16::NAN].map(f16::to_le_bytes).concat();
+        let numbers = Elements::Raw(&halves).floats(ElementType::Fp16, 3).expect("three numbers");
+        assert!(numbers[..2] == [-1.5, 65_504.0] && numbers[2].is_nan(), "{numbers:?}");
+        let brains = [bf16::from_f64(0.15625), bf16::MAX].map(bf16::to_le_bytes).concat();
+        let numbers = Elements::Raw(&brains).floats(ElementType::Bf16, 2).expect("two numbers");
+        assert_eq!(numbers, [0.15625, bf16::MAX.to_f64()]);
+        assert!(Elements::Raw(&brains[..3]).floats(ElementType::Bf16, 2).is_err());
+    }
+
+    #[test]
+    fn integers_of_every_width_are_taken_where_they_fit() {
+        let raw = [7_u64, u64::MAX].map(u64::to_le_bytes).concat();
+        assert_eq!(Elements::Raw(&raw[..8]).integers(ElementType::Uint64, 1), Ok(vec![7]));
+        let problem = Elements::Raw(&raw).integers(ElementType::Uint64, 2).expect_err("too large");
+        assert!(problem.starts_with("row 1 is 18446744073709551615"), "{problem}");
+        assert_eq!(Elements::Raw(&[0, 1]).flags(ElementType::Int8, 2), Ok(vec![false, true]));
+        let problem = Elements::Raw(&[0, 2]).flags(ElementType::Uint8, 2).expect_err("no flag");
+        assert_eq!(problem, "row 1 is 2, expected 0 or 1");
     }
 }

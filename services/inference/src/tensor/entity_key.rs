@@ -1,13 +1,29 @@
 //! The tensor that says what each row is about.
 
+use std::borrow::Cow;
+
 use arrow::array::{StringArray, StringBuilder};
+use rekindle_client::wire::raw;
 use rekindle_dataset::prediction_log;
 use rekindle_domain::outcome::PredictedRow;
 
-use super::{InvalidInput, Tensor};
+use super::{
+    InvalidInput, Tensor,
+    elements::{Elements, Typed},
+};
 
 /// The tensor's name.
-pub(super) const ENTITY_KEY: &str = prediction_log::ENTITY_KEY;
+pub(crate) const ENTITY_KEY: &str = prediction_log::ENTITY_KEY;
+
+/// The key of the first row, if it can be read.
+pub(crate) fn first<'a>(tensor: &Tensor<'a>) -> Option<Cow<'a, [u8]>> {
+    let bytes = match tensor.elements {
+        Elements::Raw(raw) => raw::split_text(raw)?.0,
+        Elements::Typed { values: Typed::Bytes(texts), .. } => texts.first()?,
+        Elements::Typed { .. } => return None,
+    };
+    (tensor.datatype == "BYTES" && !bytes.is_empty()).then_some(Cow::Borrowed(bytes))
+}
 
 /// The key of each row; an empty text is none.
 pub(super) fn decode(tensor: &Tensor<'_>, rows: usize) -> Result<StringArray, InvalidInput> {

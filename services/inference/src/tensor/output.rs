@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rekindle_bundle::{Output, Prediction, Signature, Values};
+use rekindle_bundle::{Explanation, Output, Prediction, Signature, Values};
 use rekindle_client::wire::raw;
 
 use super::{InvalidInput, shortened};
+
+/// The output tensors of an explanation: names, widths and elements.
+pub(crate) fn explained(explanation: &Explanation) -> [(&'static str, usize, &[f64]); 2] {
+    [("contributions", explanation.features, &explanation.contributions), ("baseline", 1, &explanation.baselines)]
+}
 
 /// Positions of the outputs that a request selects, in its order.
 pub(crate) type Selection = Arc<[usize]>;

@@ -1,10 +1,13 @@
 //! The protocol as a client uses it.
 
+use rekindle_client::wire::raw;
 use rekindle_domain::ServedModel;
 use rekindle_proto::inference::{
-    ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    InferParameter, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest,
+    ServerMetadataRequest, ServerReadyRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferRequestedOutputTensor,
 };
+use rekindle_proto::replica::inference_client::InferenceClient;
 use rekindle_runtime::telemetry;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -132,7 +135,8 @@ async fn metadata_and_readiness_conform_to_the_protocol() {
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let server = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
-    assert_eq!((server.name.as_str(), server.extensions.len()), ("rekindle", 1));
+    assert_eq!(server.name, "rekindle");
+    assert!(server.extensions.iter().any(|extension| extension == "statistics"), "{:?}", server.extensions);
 
     for (name, version, expected) in
         [(MODEL, "", true), (MODEL, "7", true), (MODEL, "6", false), ("weather", "", false)]
@@ -172,5 +176,45 @@ async fn every_metric_has_a_help_text() {
     assert!(ours.contains(&"rekindle_inference_requests_total"), "{ours:?}");
     for name in ours {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
+    }
+}
+
+fn doubles(raw: &[u8]) -> Vec<f64> {
+    raw::decode(raw, f64::from_le_bytes).expect("doubles")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explained_answer_has_the_contribution_of_each_feature() {
+    let (_world, replica) = serving().await;
+    let plain = replica.infer(request(2)).await.unwrap();
+    let mut with_parameter = request(2);
+    let parameter_choice = Some(ParameterChoice::BoolParam(true));
+    with_parameter.parameters.insert("explain".into(), InferParameter { parameter_choice });
+    let explained = replica.infer(with_parameter.clone()).await.unwrap();
+    assert_eq!(plain.raw_output_contents, explained.raw_output_contents[..2]);
+    let names: Vec<_> = explained.outputs.iter().map(|output| (output.name.as_str(), &*output.shape)).collect();
+    assert_eq!(names[2..], [("contributions", &[2, 3][..]), ("baseline", &[2, 1])]);
+    let (contributions, baselines) =
+        (doubles(&explained.raw_output_contents[2]), doubles(&explained.raw_output_contents[3]));
+    let probabilities = raw::decode(&explained.raw_output_contents[0], f32::from_le_bytes).expect("singles");
+    for (row, probability) in probabilities.iter().enumerate() {
+        let log_odds = f64::from(*probability / (1.0 - *probability)).ln();
+        let difference = log_odds - baselines[row];
+        let sum: f64 = contributions[3 * row..3 * row + 3].iter().sum();
+        // The tolerance of the attribution, and the rounding of the probability to single precision.
+        assert!((sum - difference).abs() <= 2e-3 * difference.abs().max(1.0), "{sum} explains {difference}");
+    }
+    let channel = replica.channel.clone();
+    let through_call = InferenceClient::new(channel).explain(request(2)).await.unwrap().into_inner();
+    assert_eq!(through_call.raw_output_contents, explained.raw_output_contents);
+
+    let mut wrong = request(1);
+    let parameter_choice = Some(ParameterChoice::StringParam("yes".into()));
+    wrong.parameters.insert("explain".into(), InferParameter { parameter_choice });
+    let many = ModelInferRequest { parameters: with_parameter.parameters, ..request(101) };
+    for (request, words) in [(wrong, "expected true or false"), (many, "max_explained_rows")] {
+        let refused = replica.infer(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(words), "{refused}");
     }
 }

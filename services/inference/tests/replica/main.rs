@@ -7,6 +7,7 @@ mod logging;
 mod poison;
 mod readiness;
 mod recorded;
+mod repository;
 mod rest;
 mod serving;
 mod world;

@@ -1,18 +1,22 @@
 //! Swaps, failures and restarts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
-use rekindle_domain::{Routes, ServedModel, VersionRef, routes::WeightedVersion};
+use rekindle_client::wire::raw;
+use rekindle_domain::{Digest, Routes, ServedModel, VersionRef, routes::WeightedVersion};
+use rekindle_proto::inference::{
+    InferParameter, ModelInferRequest, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+};
 use rekindle_testkit::eventually;
 use tonic::Code;
 
-use crate::world::{MODEL, Replica, World, model, request};
+use crate::world::{MODEL, Replica, World, model, parameter, request};
 
 fn is_served(generation: u64, version: VersionRef) -> impl Fn(&ServedModel) -> bool {
     move |served| served.generation == generation && served.serving() == Some(version) && served.failure.is_none()
@@ -174,30 +178,95 @@ async fn routes_of_the_first_schema_are_carried_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_that_are_not_supported_are_reported_while_the_primary_version_answers() {
+async fn weighted_versions_answer_their_share_and_a_routing_key_stays_with_its_version() {
+    let world = World::start().await;
+    let ((primary, _), (canary, _)) = (world.publish(1).await, world.publish(2).await);
+    let weighted = vec![WeightedVersion { version: canary, weight: 5_000 }];
+    world.set_routes(&Routes { weighted, ..Routes::to(model(), 1, primary) }).await;
+    let replica = world.replica().await;
+    world.reports("both versions", |served| served.versions.len() == 2 && served.failure.is_none()).await;
+
+    let mut answered = BTreeMap::new();
+    for _ in 0..200 {
+        let answer = replica.infer(request(1)).await.unwrap();
+        let route = parameter(&answer, "route");
+        *answered.entry((answer.model_version, route)).or_insert(0) += 1;
+    }
+    // Each of two equal shares of 200 is within 100 +- 45 but for 2 times in 10^10.
+    assert_eq!(answered.len(), 2, "{answered:?}");
+    assert!((55..=145).contains(&answered[&("2".to_owned(), "weight".to_owned())]), "{answered:?}");
+    assert!(answered.contains_key(&("1".to_owned(), "primary".to_owned())), "{answered:?}");
+
+    let with_key = |key: &str| {
+        let mut request = request(1);
+        let parameter_choice = Some(ParameterChoice::StringParam(key.to_owned()));
+        request.parameters.insert("routing_key".to_owned(), InferParameter { parameter_choice });
+        request
+    };
+    let with_entity = |key: &str| {
+        let mut request = request(1);
+        let shape = vec![1];
+        let tensor =
+            InferInputTensor { name: "entity_key".into(), datatype: "BYTES".into(), shape, ..Default::default() };
+        request.inputs.push(tensor);
+        request.raw_input_contents.push(raw::encode_texts(&[key]));
+        request
+    };
+    let mut versions = BTreeSet::new();
+    for key in (0..20).map(|n| format!("user-{n}")) {
+        let mut of_key = BTreeSet::new();
+        for request in [with_key(&key), with_entity(&key), with_key(&key)] {
+            of_key.insert(replica.infer(request).await.unwrap().model_version);
+        }
+        assert_eq!(of_key.len(), 1, "{key}");
+        versions.extend(of_key);
+    }
+    assert_eq!(versions.len(), 2, "twenty keys on one side of equal shares occur 2 times in 10^6");
+    let answer = replica.infer(ModelInferRequest { model_version: "2".into(), ..request(1) }).await.unwrap();
+    assert_eq!((answer.model_version.as_str(), parameter(&answer, "route").as_str()), ("2", "version"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weighted_version_that_cannot_be_loaded_is_reported_while_the_primary_version_answers() {
     let world = World::start().await;
     let (primary, _) = world.publish(1).await;
-    let (canary, _) = world.publish(2).await;
-    world.route(1, primary).await;
+    let absent = VersionRef { version: 2, bundle: Digest::of(b"nowhere") };
+    let weighted = vec![WeightedVersion { version: absent, weight: 9_000 }];
+    world.set_routes(&Routes { weighted, shadow: None, ..Routes::to(model(), 1, primary) }).await;
     let replica = world.replica().await;
-    world.reports("the primary version", is_served(1, primary)).await;
-
-    let plain = Routes::to(model(), 2, primary);
-    let weighted = vec![WeightedVersion { version: canary, weight: 5_000 }];
-    world.set_routes(&Routes { weighted, ..plain.clone() }).await;
-    let served = world.reports("the failure", |served| served.generation == 2 && served.failure.is_some()).await;
+    let served = world.reports("the failure", |served| served.failure.is_some()).await;
     assert_eq!(served.serving(), Some(primary));
-    assert!(served.failure.as_ref().unwrap().contains("weighted route to version 2"), "{served:?}");
-    assert_eq!(replica.infer(request(1)).await.unwrap().model_version, "1");
+    assert!(served.failure.as_ref().unwrap().starts_with("version 2: "), "{served:?}");
+    for _ in 0..10 {
+        assert_eq!(replica.infer(request(1)).await.unwrap().model_version, "1");
+    }
+    world.route(2, primary).await;
+    world.reports("no failure", is_served(2, primary)).await;
+}
 
-    // Routes that name an unsupported shadow together with another primary version still change the primary version.
-    world.set_routes(&Routes { generation: 3, primary: canary, shadow: Some(primary), ..plain }).await;
-    let served = world.reports("the failure", |served| served.generation == 3 && served.failure.is_some()).await;
-    assert_eq!(served.serving(), Some(canary));
-    assert!(served.failure.as_ref().unwrap().contains("shadow route to version 1"), "{served:?}");
-
-    world.route(4, canary).await;
-    world.reports("no failure", is_served(4, canary)).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_version_is_compared_and_never_answers() {
+    const REQUESTS: u64 = 50;
+    let world = World::start().await;
+    let ((primary, _), (other, _)) = (world.publish(1).await, world.publish(2).await);
+    let replica = world.replica().await;
+    // The same bundle under another number has the same bits.
+    for (generation, shadow) in [(1, VersionRef { version: 3, ..primary }), (2, other)] {
+        world.set_routes(&Routes { shadow: Some(shadow), ..Routes::to(model(), generation, primary) }).await;
+        world.reports("the shadow", |served| served.shadow.is_some_and(|of| of.version == shadow.version)).await;
+        for _ in 0..REQUESTS {
+            assert_eq!(replica.infer(request(4)).await.unwrap().model_version, "1");
+        }
+        let is_complete = |served: &ServedModel| served.shadow.is_some_and(|of| of.requests == REQUESTS);
+        let compared = world.reports("every comparison", is_complete).await.shadow.unwrap();
+        let is_same = shadow.bundle == primary.bundle;
+        assert_eq!((compared.rows, compared.skipped, compared.failed), (4 * REQUESTS, 0, 0), "{compared:?}");
+        assert_eq!(compared.identical, if is_same { 4 * REQUESTS } else { 0 }, "{compared:?}");
+        assert_eq!(compared.max_difference > 0.0, !is_same, "{compared:?}");
+    }
+    world.route(3, primary).await;
+    let served = world.reports("no shadow", |served| served.generation == 3).await;
+    assert!(served.shadow.is_none() && served.versions.len() == 1, "{served:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -146,6 +146,7 @@ fn config(cache: &Path) -> Config {
 pub(crate) struct Replica {
     pub(crate) app: Arc<App>,
     pub(crate) client: GrpcInferenceServiceClient<Channel>,
+    pub(crate) channel: Channel,
     shutdown: Shutdown,
     running: JoinHandle<Result<(), rekindle_runtime::Error>>,
 }
@@ -164,7 +165,7 @@ impl Replica {
         tasks.spawn("grpc", async move { grpc::serve(listener, routes, Health::new(), limits, ending).await });
         let running = tokio::spawn(tasks.join(shutdown.clone(), Duration::from_secs(20)));
         let channel = Endpoint::from_shared(address).expect("an address").connect_lazy();
-        Self { app, client: GrpcInferenceServiceClient::new(channel), shutdown, running }
+        Self { app, client: GrpcInferenceServiceClient::new(channel.clone()), channel, shutdown, running }
     }
 
     pub(crate) async fn ready(&self) {

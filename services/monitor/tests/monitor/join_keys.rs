@@ -84,12 +84,12 @@ async fn the_key_of_an_outcome_does_not_matter(world: World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_an_outcome_does_not_matter_on_sqlite() {
-    the_key_of_an_outcome_does_not_matter(World::on_sqlite().await).await;
+    Box::pin(the_key_of_an_outcome_does_not_matter(World::on_sqlite().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_an_outcome_does_not_matter_on_postgres() {
-    the_key_of_an_outcome_does_not_matter(World::on_postgres().await).await;
+    Box::pin(the_key_of_an_outcome_does_not_matter(World::on_postgres().await)).await;
 }
 
 async fn unknown_and_repeated_keys_are_counted(world: World) {

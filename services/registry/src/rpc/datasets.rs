@@ -26,6 +26,8 @@ impl Datasets for App {
         request: Request<RegisterVersionRequest>,
     ) -> Result<Response<proto::DatasetVersion>, Status> {
         let (call, request) = Call::open(request)?;
+        // Before the intent, whose digest takes memory for each element.
+        few(request.sources.len(), request.parents.len(), &self.0.config.limits).finish().map_err(Error::from)?;
         let intent = Intent::of("RegisterVersion", &call.namespace, &request.idempotency_key, &request)?;
         let mut registration = wire::dataset::registration_from_wire(request).map_err(Error::from)?;
         check(&registration, &self.0.config.limits).map_err(Error::from)?;
@@ -75,10 +77,15 @@ impl Datasets for App {
     }
 }
 
-fn check(registration: &DatasetRegistration, limits: &Limits) -> Result<(), Violations> {
+fn few(sources: usize, parents: usize, limits: &Limits) -> Bounds<'_> {
     let mut bounds = Bounds::new(limits);
-    bounds.at_most("sources", registration.sources.len(), ("sources", limits.sources));
-    bounds.at_most("parents", registration.parents.len(), ("parents", limits.parents));
+    bounds.at_most("sources", sources, ("sources", limits.sources));
+    bounds.at_most("parents", parents, ("parents", limits.parents));
+    bounds
+}
+
+fn check(registration: &DatasetRegistration, limits: &Limits) -> Result<(), Violations> {
+    let mut bounds = few(registration.sources.len(), registration.parents.len(), limits);
     bounds.text("description", &registration.description);
     bounds.finish()
 }

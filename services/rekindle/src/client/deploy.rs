@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Global,
+    Global, deployments,
     output::{self, Fields, optional, when, words},
     parse,
     reason::Reason,
@@ -131,12 +131,15 @@ async fn wait(started: DeploymentStatus, patience: Duration, orchestrator: &Orch
     }
 }
 
-fn fields(deployment: &DeploymentStatus) -> Fields {
+/// The fields of a deployment.
+pub(crate) fn fields(deployment: &DeploymentStatus) -> Fields {
     let moved: Vec<_> = deployment.moved.iter().map(ToString::to_string).collect();
     vec![
         ("model", deployment.model.to_string()),
         ("phase", words(deployment.phase.name())),
         ("stable version", deployment.stable.version.to_string()),
+        ("traffic", deployments::traffic(deployment)),
+        ("shadow version", optional(deployment.shadow.map(|shadow| shadow.version))),
         ("target version", optional(deployment.target.map(|target| target.version))),
         ("updated replicas", moved.join(", ")),
         ("last rollout", deployment.outcome.map(|outcome| words(outcome.name())).unwrap_or_default()),

@@ -12,6 +12,8 @@ use rekindle_domain::ColumnKind;
 use super::*;
 use crate::tensor::Inputs;
 
+const ACCEPTED: Accepted = Accepted { rows: 10, unknown_inputs: false };
+
 fn input(name: &str, datatype: Datatype, nullable: bool) -> Input {
     Input { name: name.into(), datatype, kind: ColumnKind::Numeric, nullable }
 }
@@ -29,7 +31,7 @@ fn inputs() -> Inputs {
 }
 
 fn decode(request: &ModelInferRequest) -> Result<RecordBatch, InvalidInput> {
-    inputs().decode(tensors(request)?, 10).map(|rows| rows.inputs)
+    inputs().decode(tensors(request)?, ACCEPTED).map(|rows| rows.inputs)
 }
 
 fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
@@ -302,7 +304,7 @@ fn holes() -> ModelInferRequest {
 
 #[test]
 fn a_value_of_any_type_can_be_marked_as_missing() {
-    let rows = with_holes().decode(tensors(&holes()).expect("tensors"), 10).expect("valid").inputs;
+    let rows = with_holes().decode(tensors(&holes()).expect("tensors"), ACCEPTED).expect("valid").inputs;
     for (column, name) in rows.columns().iter().zip(["seats", "direct", "booked", "fare", "note"]) {
         assert_eq!((column.is_null(0), column.is_null(1)), (true, false), "{name}");
     }
@@ -323,7 +325,7 @@ fn whole_numbers_in_a_float_tensor_are_integers_and_not_a_number_is_missing() {
     replace(&mut request, 2, "INT64", longs(&[0, 7]));
     replace(&mut request, 3, "FP64", doubles(&[0.5, 1.5]));
     replace(&mut request, 4, "BYTES", texts(&[b"", b"x"]));
-    let rows = with_holes().decode(tensors(&request).expect("tensors"), 10).expect("valid").inputs;
+    let rows = with_holes().decode(tensors(&request).expect("tensors"), ACCEPTED).expect("valid").inputs;
     let seats = rows.column(0).as_primitive::<Int64Type>();
     assert_eq!((seats.is_null(0), seats.value(1)), (true, 4));
     for (values, problem) in [
@@ -332,7 +334,7 @@ fn whole_numbers_in_a_float_tensor_are_integers_and_not_a_number_is_missing() {
         ([1e17, 0.0], "above 2^53"),
     ] {
         replace(&mut request, 0, "FP64", doubles(&values));
-        let refused = with_holes().decode(tensors(&request).expect("tensors"), 10).expect_err(problem);
+        let refused = with_holes().decode(tensors(&request).expect("tensors"), ACCEPTED).expect_err(problem);
         assert_eq!(refused.field, "inputs[seats]");
         assert!(refused.problem.contains(problem), "{refused}");
     }
@@ -355,7 +357,7 @@ fn a_wrong_mark_is_refused_by_its_name() {
         (twice, "inputs[direct.valid]", "occurs twice"),
         (unknown, "inputs[colour.valid]", "is not an input"),
     ] {
-        let refused = with_holes().decode(tensors(&request).expect("tensors"), 10).expect_err(words);
+        let refused = with_holes().decode(tensors(&request).expect("tensors"), ACCEPTED).expect_err(words);
         assert_eq!(refused.field, field);
         assert!(refused.problem.contains(words), "{refused}");
     }
@@ -367,7 +369,7 @@ fn entity_keys_are_read_and_bounded() {
         let mut request = good();
         request.inputs.push(tensor("entity_key", datatype, shape));
         request.raw_input_contents.push(keys);
-        inputs().decode(tensors(&request).expect("tensors"), 10).map(|rows| rows.entity_keys)
+        inputs().decode(tensors(&request).expect("tensors"), ACCEPTED).map(|rows| rows.entity_keys)
     };
     let keys = with("BYTES", &[2], texts(&[b"N1", b""])).expect("valid").expect("given");
     assert_eq!(keys.iter().collect::<Vec<_>>(), [Some("N1"), None]);
@@ -386,6 +388,64 @@ fn entity_keys_are_read_and_bounded() {
     let mut request =
         ModelInferRequest { inputs: vec![tensor("entity_key", "BYTES", &[1])], ..ModelInferRequest::default() };
     request.raw_input_contents.push(texts(&[b"N1"]));
-    let rows = Inputs::new(&feature).expect("served").decode(tensors(&request).expect("tensors"), 10).expect("valid");
+    let rows =
+        Inputs::new(&feature).expect("served").decode(tensors(&request).expect("tensors"), ACCEPTED).expect("valid");
     assert_eq!((rows.inputs.num_columns(), rows.entity_keys), (1, None), "an input of this name is an input");
+}
+
+/// Three numeric features.
+fn numeric() -> Inputs {
+    let inputs = vec![
+        input("distance", Datatype::Fp64, false),
+        input("delay", Datatype::Fp64, true),
+        input("stops", Datatype::Int64, false),
+        input("night", Datatype::Bool, false),
+    ];
+    Inputs::new(&Signature { inputs, outputs: Vec::new(), time_input: None }).expect("a signature that can be served")
+}
+
+fn matrix(datatype: &str, shape: &[i64], raw: Bytes) -> ModelInferRequest {
+    let inputs = vec![tensor("features", datatype, shape)];
+    ModelInferRequest { inputs, raw_input_contents: vec![raw], ..Default::default() }
+}
+
+#[test]
+fn numeric_features_are_taken_as_one_tensor_in_the_order_of_the_metadata() {
+    let values = [1.5, f64::NAN, 3.0, 1.0, 2.5, 4.0, -7.0, 0.0];
+    let singles: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let decode = |request: &ModelInferRequest| numeric().decode(tensors(request)?, ACCEPTED).map(|rows| rows.inputs);
+    let rows = decode(&matrix("FP64", &[2, 4], doubles(&values))).expect("decodes");
+    assert_eq!(rows, decode(&matrix("FP32", &[2, 4], raw::encode(&singles, f32::to_le_bytes))).expect("decodes"));
+    assert_eq!(rows.column(0).as_primitive::<Float64Type>().values(), &[1.5, 2.5]);
+    assert!(rows.column(1).is_null(0) && rows.column(1).is_valid(1));
+    assert_eq!(rows.column(2).as_primitive::<Int64Type>().values(), &[3, -7]);
+    assert!(rows.column(3).as_boolean().value(0) && !rows.column(3).as_boolean().value(1));
+
+    let fractional = [1.5, 2.5, 3.25, 1.0];
+    let mut with_own = matrix("FP64", &[1, 4], doubles(&fractional));
+    with_own.inputs.push(tensor("delay", "FP64", &[1]));
+    with_own.raw_input_contents.push(doubles(&[1.0]));
+    for (request, words) in [
+        (matrix("FP64", &[1, 4], doubles(&fractional)), "column 2 (stops): row 0 is 3.25, expected a whole number"),
+        (matrix("FP64", &[1, 4], doubles(&[1.0, 1.0, 1.0, 2.0])), "column 3 (night): row 0 is 2, expected 0 or 1"),
+        (matrix("FP64", &[1, 4], doubles(&[1.0; 3])), "has 24 raw bytes, expected 32"),
+        (matrix("INT64", &[1, 4], longs(&[1; 4])), "expected FP32 or FP64"),
+        (matrix("FP64", &[1, 3], doubles(&[1.0; 3])), "or all of them as one tensor of shape [n, 4]"),
+        (with_own, "\"delay\" its own tensor"),
+    ] {
+        let refused = decode(&request).expect_err(words).to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn a_tensor_that_is_no_input_is_ignored_where_that_is_set() {
+    let mut request = good();
+    request.inputs.push(tensor("colour", "BYTES", &[2]));
+    request.raw_input_contents.push(texts(&[b"red", b"blue"]));
+    let decode = |accepted: Accepted| inputs().decode(tensors(&request).expect("tensors"), accepted);
+    let refused = decode(ACCEPTED).expect_err("no such input").to_string();
+    assert!(refused.starts_with("inputs[colour]") && refused.contains("distance, delay, stops"), "{refused}");
+    let ignored = decode(Accepted { unknown_inputs: true, ..ACCEPTED }).expect("decodes");
+    assert_eq!(ignored.inputs.num_columns(), 6);
 }

@@ -72,6 +72,8 @@ mod tests {
             generation: 7,
             phase: DeploymentPhase::RollingOut,
             stable: version(1),
+            weighted: Vec::new(),
+            shadow: None,
             target: Some(version(2)),
             moved: vec!["replica-1".parse().expect("a name")],
             reason: String::new(),

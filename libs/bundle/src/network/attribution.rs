@@ -1,0 +1,189 @@
+//! How much each input of a network contributes to an output, by integrated gradients.
+//!
+//! The contribution of an input is its difference from the baseline times the mean gradient on the straight line from the baseline to the
+//! row (Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks"). The contributions add up to the difference of the
+//! output from that of the baseline. A linear model has the same gradient everywhere, so its contributions are exact. For others the mean
+//! is taken over the midpoints of equal steps, whose number is doubled until the contributions add up to within [`TOLERANCE`].
+
+use super::{Program, kernel::Packed};
+
+/// How far the contributions may be from the difference that they explain, as a share of that difference or, if it is less than 1,
+/// absolutely.
+pub const TOLERANCE: f64 = 1e-3;
+const FIRST_STEPS: usize = 16;
+const MOST_STEPS: usize = 4096;
+
+/// The input of the first layer and the indices of the categorical features, of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Point {
+    pub(crate) dense: Vec<f64>,
+    pub(crate) indices: Vec<u32>,
+}
+
+/// The contributions to one output of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Contributions {
+    /// Of each dense feature.
+    pub(crate) dense: Vec<f64>,
+    /// Of each categorical feature.
+    pub(crate) categories: Vec<f64>,
+    /// The output for the baseline.
+    pub(crate) baseline: f64,
+    /// The output for the row.
+    pub(crate) output: f64,
+}
+
+impl Program {
+    /// The contributions to `output` of the features in which `row` differs from `baseline`.
+    pub(crate) fn contributions(&self, row: &Point, baseline: &Point, output: usize) -> Contributions {
+        match self.hidden.split_first() {
+            None => self.linear(row, baseline, output),
+            Some((first, others)) => self.integrated(first, others, row, baseline, output),
+        }
+    }
+
+    fn linear(&self, row: &Point, baseline: &Point, output: usize) -> Contributions {
+        let differences = row.dense.iter().zip(&baseline.dense).map(|(value, base)| value - base);
+        let embedded = |index: u32, at: usize| f64::from(self.embeddings[at].row(index as usize)[output]);
+        let dense = differences.enumerate().map(|(at, difference)| difference * self.output.weight(at, output));
+        let indices = row.indices.iter().zip(&baseline.indices).enumerate();
+        let categories = indices.map(|(at, (&index, &base))| embedded(index, at) - embedded(base, at));
+        let sum = |point: &Point| {
+            let embedded = point.indices.iter().enumerate().map(|(at, &index)| embedded(index, at)).sum::<f64>();
+            self.output.outputs_of(&point.dense)[output] + embedded
+        };
+        Contributions {
+            dense: dense.collect(),
+            categories: categories.collect(),
+            baseline: sum(baseline),
+            output: sum(row),
+        }
+    }
+
+    fn integrated(
+        &self,
+        first: &Packed,
+        others: &[Packed],
+        row: &Point,
+        baseline: &Point,
+        output: usize,
+    ) -> Contributions {
+        let (input, base) = (self.embedded(row), self.embedded(baseline));
+        // Before its activation, the first layer is linear on the line.
+        let (end, start) = (first.outputs_of(&input), first.outputs_of(&base));
+        let line = |at: f64| start.iter().zip(&end).map(|(start, end)| start + at * (end - start)).collect::<Vec<_>>();
+        let value = |at: f64| self.rest(others, line(at), output).0;
+        let (baseline_output, row_output) = (value(0.0), value(1.0));
+        let difference = row_output - baseline_output;
+        let mut steps = FIRST_STEPS;
+        let gradient = loop {
+            let mut mean = vec![0.0; start.len()];
+            for step in 0..steps {
+                let (_, gradient) = self.rest(others, line((step as f64 + 0.5) / steps as f64), output);
+                mean.iter_mut().zip(gradient).for_each(|(mean, gradient)| *mean += gradient / steps as f64);
+            }
+            let explained: f64 =
+                mean.iter().zip(start.iter().zip(&end)).map(|(mean, (start, end))| mean * (end - start)).sum();
+            if (explained - difference).abs() <= TOLERANCE * difference.abs().max(1.0) || steps >= MOST_STEPS {
+                break mean;
+            }
+            steps *= 2;
+        };
+        let gradient = first.inputs_of(&gradient);
+        let parts: Vec<f64> =
+            input.iter().zip(&base).zip(gradient).map(|((value, base), slope)| (value - base) * slope).collect();
+        let (dense, mut embedded) = parts.split_at(row.dense.len());
+        let categories = self.embeddings.iter().map(|embedding| {
+            let (own, rest) = embedded.split_at(embedding.columns);
+            embedded = rest;
+            own.iter().sum()
+        });
+        let categories = categories.collect();
+        Contributions { dense: dense.to_vec(), categories, baseline: baseline_output, output: row_output }
+    }
+
+    /// The input of the first layer: the dense features, then the embeddings.
+    fn embedded(&self, point: &Point) -> Vec<f64> {
+        let rows = self.embeddings.iter().zip(&point.indices).map(|(embedding, &index)| embedding.row(index as usize));
+        point.dense.iter().copied().chain(rows.flatten().map(|&value| f64::from(value))).collect()
+    }
+
+    /// One output for the sums of the first hidden layer, and its gradient with respect to them.
+    fn rest(&self, others: &[Packed], sums: Vec<f64>, output: usize) -> (f64, Vec<f64>) {
+        let relu = |sums: &[f64]| sums.iter().map(|sum| sum.max(0.0)).collect::<Vec<_>>();
+        let mut all = vec![sums];
+        for layer in others {
+            let next = layer.outputs_of(&relu(&all[all.len() - 1]));
+            all.push(next);
+        }
+        let result = self.output.outputs_of(&relu(&all[all.len() - 1]))[output];
+        let mut unit = vec![0.0; self.output.stride()];
+        unit[output] = 1.0;
+        let mut gradient = self.output.inputs_of(&unit);
+        for (at, sums) in all.iter().enumerate().rev() {
+            let active = gradient.iter().zip(sums).map(|(gradient, sum)| if *sum > 0.0 { *gradient } else { 0.0 });
+            gradient = active.collect();
+            if let Some(layer) = at.checked_sub(1).map(|at| &others[at]) {
+                gradient = layer.inputs_of(&gradient);
+            }
+        }
+        (result, gradient)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Layer, Matrix, Network};
+
+    fn matrix(rows: usize, columns: usize, seed: u64) -> Matrix {
+        use rand::{RngExt as _, SeedableRng as _};
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        Matrix { rows, columns, data: (0..rows * columns).map(|_| random.random_range(-1.0..1.0)).collect() }
+    }
+
+    fn layer(inputs: usize, outputs: usize, seed: u64) -> Layer {
+        Layer { weight: matrix(inputs, outputs, seed), bias: matrix(1, outputs, seed + 1).data }
+    }
+
+    fn points() -> (Point, Point) {
+        let row = Point { dense: vec![1.5, -2.0, 0.25], indices: vec![2, 1] };
+        (row, Point { dense: vec![0.0, 0.5, 0.0], indices: vec![0, 0] })
+    }
+
+    fn sum(contributions: &Contributions) -> f64 {
+        contributions.dense.iter().chain(&contributions.categories).sum()
+    }
+
+    #[test]
+    fn the_contributions_to_a_linear_model_are_the_terms_of_its_sum() {
+        let network =
+            Network { embeddings: vec![matrix(3, 2, 1), matrix(2, 2, 2)], hidden: vec![], output: layer(3, 2, 3) };
+        let (row, baseline) = points();
+        let found = Program::new(&network).contributions(&row, &baseline, 1);
+        assert!((sum(&found) - (found.output - found.baseline)).abs() < 1e-12, "{found:?}");
+        let slope = f64::from(network.output.weight.row(1)[1]);
+        assert!((found.dense[1] - (-2.5) * slope).abs() < 1e-12, "{found:?}");
+        assert_eq!(found.dense.len() + found.categories.len(), 5);
+    }
+
+    #[test]
+    fn the_contributions_to_a_network_add_up_to_the_difference_from_the_baseline() {
+        for seed in 0..20 {
+            let network = Network {
+                embeddings: vec![matrix(3, 2, seed), matrix(2, 1, seed + 100)],
+                hidden: vec![layer(6, 40, seed + 200), layer(40, 20, seed + 300)],
+                output: layer(20, 3, seed + 400),
+            };
+            let (row, baseline) = points();
+            for output in 0..3 {
+                let found = Program::new(&network).contributions(&row, &baseline, output);
+                let difference = found.output - found.baseline;
+                let tolerance = TOLERANCE * difference.abs().max(1.0);
+                assert!((sum(&found) - difference).abs() <= tolerance, "{seed}: {} of {difference}", sum(&found));
+                let same = Program::new(&network).contributions(&baseline, &baseline, output);
+                assert_eq!(sum(&same), 0.0, "the baseline differs in nothing");
+            }
+        }
+    }
+}
