@@ -39,6 +39,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use rekindle_domain::Namespace;
 
+use crate::bench;
 use output::Format;
 use platform::Platform;
 
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     Workflows(workflows::Command),
     /// Send prediction requests
     Predict(predict::Args),
+    /// Test a server of the Open Inference Protocol under load
+    Bench(bench::Args),
     /// Report outcomes (ground-truth labels) of predictions
     Outcomes(outcomes::Args),
     /// Show the model version, run, datasets and code behind a prediction
@@ -181,6 +184,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Policy(command) => policy::run(command, global).await.map(|()| true),
         Command::Workflows(command) => workflows::run(command, global).await,
         Command::Predict(args) => predict::run(args, global).await,
+        Command::Bench(args) => bench::run(args, global).await,
         Command::Outcomes(args) => outcomes::run(args, global).await.map(|()| true),
         Command::Lineage(args) => lineage::run(args, global).await,
         Command::Replay(args) => traffic::run(args, global).await,
