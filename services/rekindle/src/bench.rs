@@ -8,31 +8,40 @@ pub(crate) mod measured;
 mod message;
 mod model;
 mod report;
+mod source;
 pub(crate) mod target;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rekindle_client::inference::ModelMetadata;
 use rekindle_domain::Traffic;
 
 use self::{
-    inputs::{Column, Spec, Tensor},
+    inputs::Column,
     load::{Length, Load, Plan, Stop},
     measured::Measured,
     model::Served,
     report::Report,
     target::{Address, Message, Protocol, Target},
 };
-use crate::{
-    client::{Global, file, parse},
-    reading::ReadArgs,
+use crate::client::{Global, parse};
+
+pub(crate) use self::{
+    report::{millis, shown},
+    source::RowSource,
 };
 
-/// Different rows that are generated.
-const GENERATED_REQUESTS: usize = 64;
 /// Connections over gRPC, unless given.
 const CONNECTIONS: usize = 4;
+/// The exit code of a program that an interrupt ended, as shells have it.
+const INTERRUPTED: i32 = 130;
+/// The longest time of a measurement and of its parts.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// Requests in flight at most.
+const MOST_IN_FLIGHT: usize = 1 << 16;
+/// Requests per second at most.
+const MOST_PER_SECOND: f64 = 1e6;
 /// The product that knows the parameter `traffic`.
 const REKINDLE: &str = "rekindle";
 
@@ -66,9 +75,6 @@ pub(crate) struct Args {
     /// Model version that must answer; by default the one that the server chooses
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
     version: String,
-    /// CSV, Parquet or JSON file with the rows to send, one column or member per input; JSON is an array of objects or one object per line
-    #[arg(long, value_name = "FILE")]
-    data: Option<PathBuf>,
     /// Rows per request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse::count)]
     rows: usize,
@@ -76,34 +82,31 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TRAFFIC")]
     traffic: Option<Traffic>,
     /// Requests in flight (closed loop)
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse::count, conflicts_with = "rate")]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = in_flight, conflicts_with = "rate")]
     concurrency: usize,
     /// Requests per second (open loop)
-    #[arg(long, value_name = "R", value_parser = parse::positive)]
+    #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
     /// Maximum number of requests in flight in the open loop; later ones wait, and their waits count
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = parse::count)]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = in_flight)]
     max_in_flight: usize,
     /// gRPC connections to all servers together [default: 4, and at least one to each]; over REST each request in flight has its own
-    #[arg(long, value_name = "N", value_parser = parse::count)]
+    #[arg(long, value_name = "N", value_parser = in_flight)]
     connections: Option<usize>,
     /// Time to measure
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse::span)]
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = period)]
     duration: Duration,
     /// Measure this many requests, instead of a time
     #[arg(long, value_name = "N", conflicts_with = "duration")]
     requests: Option<u64>,
     /// Time before the measurement in which requests are sent
-    #[arg(long, value_name = "D", default_value = "1s", value_parser = parse::span)]
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = period)]
     warm_up: Duration,
     /// Time within which a request must be answered
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse::span)]
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = period)]
     timeout: Duration,
-    /// Seed of the arrivals and of the generated values
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
     #[command(flatten)]
-    reading: ReadArgs,
+    source: RowSource,
 }
 
 /// Tests. Returns whether every request was answered.
@@ -112,8 +115,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let first = addresses.first().context("no server is known")?;
     let name = global.namespace.qualify(&args.model);
     let served = model::describe(args.protocol, first, &name, &args.version).await?;
-    let columns = args.columns(&served.model)?;
-    let messages = args.messages(&name, args.traffic_to(&served), inputs::requests(&columns, args.rows)?);
+    let columns = args.source.columns(&served.model, args.rows)?;
+    let messages = args.messages(&name, args.traffic_to(&served), &columns)?;
     let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
     let requests = (messages.len(), bytes / messages.len().max(1));
     let connections = args.connections()?.map(|count| count.max(addresses.len()));
@@ -152,6 +155,16 @@ pub(crate) async fn drive(target: &Arc<Target>, plan: Plan, stop: Stop) -> Resul
     .await
 }
 
+/// The tensors of a model that a gRPC server serves.
+pub(crate) async fn describe(address: &Address, model: &str) -> Result<ModelMetadata> {
+    Ok(model::describe(Protocol::Grpc, address, model, "").await?.model)
+}
+
+/// gRPC requests of `rows` rows each to a rekindle server.
+pub(crate) fn grpc_requests(model: &str, traffic: Traffic, columns: &[Column], rows: usize) -> Result<Vec<Message>> {
+    inputs::requests(columns, rows, |tensors| message::grpc(model, "", Some(traffic), tensors))
+}
+
 /// Stops when the user interrupts (Ctrl-C).
 pub(crate) fn stop_on_interrupt() -> Stop {
     let stop = Stop::default();
@@ -159,6 +172,10 @@ pub(crate) fn stop_on_interrupt() -> Stop {
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             stopping.stop();
+        }
+        // Who does not want to wait for the requests in flight interrupts again.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(INTERRUPTED);
         }
     });
     stop
@@ -187,40 +204,59 @@ impl Args {
         Ok(None)
     }
 
-    fn columns(&self, model: &ModelMetadata) -> Result<Vec<Column>> {
-        let specs = Spec::all(model)?;
-        let Some(path) = &self.data else {
-            return Ok(inputs::generate(specs, self.rows.saturating_mul(GENERATED_REQUESTS), self.seed));
-        };
-        if path.extension().is_some_and(|extension| ["json", "jsonl", "ndjson"].iter().any(|json| extension == *json)) {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            return inputs::from_json(specs, &text).with_context(|| path.display().to_string());
-        }
-        let table = file::read_for(model, path, &self.reading.options(None)?)?;
-        inputs::from_table(specs, &table).with_context(|| path.display().to_string())
-    }
-
     fn traffic_to(&self, served: &Served) -> Option<Traffic> {
         self.traffic.or((served.server == REKINDLE).then_some(Traffic::Test))
     }
 
-    fn messages(&self, model: &str, traffic: Option<Traffic>, requests: Vec<Vec<Tensor>>) -> Vec<Message> {
+    fn messages(&self, model: &str, traffic: Option<Traffic>, columns: &[Column]) -> Result<Vec<Message>> {
         let elements = if self.binary { message::Elements::Binary } else { message::Elements::Json };
-        let message = |tensors| match self.protocol {
+        inputs::requests(columns, self.rows, |tensors| match self.protocol {
             Protocol::Grpc => message::grpc(model, &self.version, traffic, tensors),
             Protocol::Rest => message::rest(elements, traffic, tensors),
-        };
-        requests.into_iter().map(message).collect()
+        })
     }
 
     fn plan(&self) -> Plan {
         let closed = Load::Closed { concurrency: self.concurrency };
-        let open = |rate| Load::Open { rate, max_in_flight: self.max_in_flight, seed: self.seed };
+        let open = |rate| Load::Open { rate, max_in_flight: self.max_in_flight, seed: self.source.seed };
         Plan {
             load: self.rate.map_or(closed, open),
             warm_up: self.warm_up,
             length: self.requests.map_or(Length::Time(self.duration), Length::Requests),
             timeout: self.timeout,
         }
+    }
+}
+
+/// A time that a measurement may take.
+pub(crate) fn period(text: &str) -> Result<Duration, String> {
+    let period = parse::span(text)?;
+    if period <= LONGEST { Ok(period) } else { Err("expected at most 7 days".to_owned()) }
+}
+
+/// Requests in flight, or connections.
+fn in_flight(text: &str) -> Result<usize, String> {
+    let count = parse::count(text)?;
+    if count <= MOST_IN_FLIGHT { Ok(count) } else { Err(format!("expected at most {MOST_IN_FLIGHT}")) }
+}
+
+/// Requests per second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = parse::positive(text)?;
+    if rate <= MOST_PER_SECOND { Ok(rate) } else { Err(format!("expected at most {MOST_PER_SECOND}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_have_bounds() {
+        assert_eq!((period("7d"), period("7d 1s").is_err()), (Ok(LONGEST), true));
+        assert_eq!(
+            (in_flight("65536"), in_flight("65537").is_err(), in_flight("0").is_err()),
+            (Ok(65_536), true, true)
+        );
+        assert_eq!((rate("1000000"), rate("1000001").is_err(), rate("0").is_err()), (Ok(1e6), true, true));
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use self::{
 };
 
 /// Different requests at most; they are sent in turn.
-const REQUESTS: usize = 256;
+pub(crate) const REQUESTS: usize = 256;
 /// Their elements in bytes, at most, beyond the first request.
 const BYTES: usize = 64 << 20;
 
@@ -76,9 +76,9 @@ impl Spec {
     }
 }
 
-/// Requests of `rows` rows each, in the order of the rows of the columns; the last one begins again with the first rows. Each is the list
-/// of its tensors.
-pub(crate) fn requests(columns: &[Column], rows: usize) -> Result<Vec<Vec<Tensor>>> {
+/// Requests of `rows` rows each, in the order of the rows of the columns; the last one begins again with the first rows. `encode` takes the
+/// tensors of a request.
+pub(crate) fn requests<T>(columns: &[Column], rows: usize, encode: impl Fn(Vec<Tensor>) -> T) -> Result<Vec<T>> {
     let available = columns.iter().map(Column::rows).min().unwrap_or(0);
     ensure!(available > 0, "there are no rows");
     for Spec { name, rows: required, .. } in columns.iter().map(|column| &column.spec) {
@@ -92,7 +92,7 @@ pub(crate) fn requests(columns: &[Column], rows: usize) -> Result<Vec<Vec<Tensor
         let tensors = columns.iter().map(|column| column.tensors(&rows)).collect::<Result<Vec<_>>>()?;
         let tensors: Vec<Tensor> = tensors.into_iter().flatten().collect();
         bytes += tensors.iter().map(|tensor| tensor.raw.contents.len()).sum::<usize>();
-        requests.push(tensors);
+        requests.push(encode(tensors));
         if bytes > BYTES {
             break;
         }
@@ -158,6 +158,10 @@ mod tests {
     fn column(shape: &[i64], datatype: &str, cells: Vec<Cell>) -> Column {
         let spec = Spec::all(&metadata(&[("x", datatype, shape)])).expect("valid").remove(0);
         Column { spec, cells }
+    }
+
+    fn requests(columns: &[Column], rows: usize) -> Result<Vec<Vec<Tensor>>> {
+        super::requests(columns, rows, |tensors| tensors)
     }
 
     fn integers(values: impl IntoIterator<Item = i64>) -> Vec<Cell> {

@@ -118,7 +118,8 @@ impl Report {
             ("model", format!("{}{of}", self.model)),
             ("servers", format!("{product}{}", self.servers.join(", "))),
             ("load", self.load()),
-            ("request", format!("{} rows, {bytes} bytes on average over {different} different requests", self.rows)),
+            ("rows per request", self.rows.to_string()),
+            ("request", format!("{bytes} bytes, the mean of {different} different requests")),
             ("measured", self.measured_for()),
             ("requests", format!("{requests}, of which {} answered and {failed} failed", measured.answered)),
             ("requests per second", format!("{:.1}", measured.rate())),
@@ -178,18 +179,17 @@ impl Report {
     }
 }
 
-/// Milliseconds, for programs.
+/// Milliseconds to the microsecond, for programs.
 pub(crate) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    time.as_micros() as f64 / 1e3
 }
 
 /// Milliseconds with three digits or more, for people.
 pub(crate) fn shown(time: Duration) -> String {
-    let millis = millis(time);
-    match millis {
-        ..10.0 => format!("{millis:.2}"),
-        10.0..100.0 => format!("{millis:.1}"),
-        _ => format!("{millis:.0}"),
+    match time.as_secs_f64() * 1e3 {
+        millis @ ..10.0 => format!("{millis:.2}"),
+        millis @ ..100.0 => format!("{millis:.1}"),
+        millis => format!("{millis:.0}"),
     }
 }
 

@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Cell, Column, Spec};
 
-/// The columns of a table that are inputs, or all of them in order as the elements of the only input.
-pub(crate) fn from_table(specs: Vec<Spec>, table: &Table) -> Result<Vec<Column>> {
+/// The columns of a table that are inputs, or all of them in order as the elements of the only input; `most` rows at most.
+pub(crate) fn from_table(specs: Vec<Spec>, table: &Table, most: usize) -> Result<Vec<Column>> {
+    let table = table.slice(0, table.rows().min(most));
     if let [spec] = &specs[..]
         && spec.width() > 1
     {
@@ -45,12 +46,12 @@ fn cells(column: &ArrayRef) -> Result<Vec<Cell>> {
     Ok((0..column.len()).map(|row| if column.is_null(row) { Cell::Missing } else { value(row) }).collect())
 }
 
-/// Rows as JSON: an array of objects, or one object per line, each with a value per input. The elements of an input with several are an
-/// array.
-pub(crate) fn from_json(specs: Vec<Spec>, text: &str) -> Result<Vec<Column>> {
+/// Rows as JSON, `most` at most: an array of objects, or one object per line, each with a value per input. The elements of an input with
+/// several are an array.
+pub(crate) fn from_json(specs: Vec<Spec>, text: &str, most: usize) -> Result<Vec<Column>> {
     let rows = parse(text)?;
     let mut columns: Vec<Column> = specs.into_iter().map(|spec| Column { spec, cells: Vec::new() }).collect();
-    for (number, row) in rows.iter().enumerate() {
+    for (number, row) in rows.iter().take(most).enumerate() {
         for column in &mut columns {
             let name = &column.spec.name;
             let value =
@@ -107,17 +108,17 @@ mod tests {
     fn columns_are_inputs_by_name_or_all_of_one_in_order() {
         let table = table("a,b,c\n1,2.5,x\n3,,y\n");
         let named = vec![spec("c", Datatype::Bytes, &[]), spec("b", Datatype::Fp64, &[1])];
-        let columns = from_table(named, &table).expect("both are there");
+        let columns = from_table(named, &table, 9).expect("both are there");
         assert_eq!(columns[0].cells, [Cell::Text("x".into()), Cell::Text("y".into())]);
         assert_eq!(columns[1].cells, [Cell::Number(2.5), Cell::Missing]);
 
-        let together = from_table(vec![spec("x", Datatype::Fp32, &[3])], &table).expect("three columns");
-        assert_eq!(together[0].cells[..3], [Cell::Integer(1), Cell::Number(2.5), Cell::Text("x".into())]);
+        let together = from_table(vec![spec("x", Datatype::Fp32, &[3])], &table, 1).expect("three columns");
+        assert_eq!(together[0].cells, [Cell::Integer(1), Cell::Number(2.5), Cell::Text("x".into())], "of one row");
         for (wrong, word) in [
             (vec![spec("x", Datatype::Fp32, &[4])], "has 4 elements a row: the file has 3 columns"),
             (vec![spec("d", Datatype::Fp32, &[])], "requires the input \"d\""),
         ] {
-            let refused = format!("{:#}", from_table(wrong, &table).expect_err(word));
+            let refused = format!("{:#}", from_table(wrong, &table, 9).expect_err(word));
             assert!(refused.contains(word), "{refused}");
         }
     }
@@ -129,7 +130,7 @@ mod tests {
         let lines = "{\"a\": 1, \"v\": [0.5, 1.5], \"unused\": 0}\n{\"a\": null, \"v\": [[2.5], [3.5]]}\n";
         let array = format!("[{}]", lines.trim().replace('\n', ","));
         for text in [lines, &array] {
-            let columns = from_json(specs(), text).expect("valid");
+            let columns = from_json(specs(), text, 9).expect("valid");
             assert_eq!(columns.into_iter().map(|column| column.cells).collect::<Vec<_>>(), expected, "{text}");
         }
         for (text, word) in [
@@ -138,7 +139,7 @@ mod tests {
             ("{\"a\": {}, \"v\": [1, 2]}", "is an object"),
             ("a,v", "one object per line"),
         ] {
-            let refused = format!("{:#}", from_json(specs(), text).expect_err(word));
+            let refused = format!("{:#}", from_json(specs(), text, 9).expect_err(word));
             assert!(refused.contains(word), "{refused}");
         }
     }

@@ -1,20 +1,18 @@
-//! Requests over one HTTP/2 connection.
+//! Requests over one HTTP/2 connection, without the layers of a client for all purposes: those start a task for each request.
 
 use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{Builder, SendRequest},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use h2::client::{Builder, SendRequest};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use tokio::sync::RwLock;
 use tonic::{Code, Status};
 
 use super::{Address, Message};
 use crate::bench::failure::{Failure, Kind};
 
+/// Bytes of responses that the server may send before they are read, on a stream and on the connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 const METHOD: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// A connection that opens when it is first used, and again after it was closed.
@@ -22,7 +20,7 @@ const METHOD: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub(super) struct Channel {
     address: Address,
     uri: Uri,
-    sender: RwLock<Option<SendRequest<Full<Bytes>>>>,
+    sender: RwLock<Option<SendRequest<Bytes>>>,
 }
 
 impl Message {
@@ -50,53 +48,61 @@ impl Channel {
 
     /// Sends a request and returns the bytes of the response.
     pub(super) async fn send(&self, message: &Message) -> Result<usize, Failure> {
-        let mut request = Request::new(Full::new(message.body.clone()));
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = message.headers.clone();
-        let mut sender = self.sender().await?;
-        let response = sender.send_request(request).await.map_err(|error| Failure::connection(&error))?;
-        let (head, body) = response.into_parts();
+        let (response, mut body) = self.sender().await?.send_request(request, false).map_err(broken)?;
+        body.send_data(message.body.clone(), true).map_err(broken)?;
+        let (head, mut body) = response.await.map_err(broken)?.into_parts();
         if head.status != StatusCode::OK {
             return Err(Failure::new(Kind::Http(head.status.as_u16()), "the response is not of a gRPC server"));
         }
-        let (bytes, trailers) = read(body).await?;
+        let mut bytes = 0;
+        while let Some(data) = body.data().await {
+            let length = data.map_err(broken)?.len();
+            body.flow_control().release_capacity(length).map_err(broken)?;
+            bytes += length;
+        }
         // A response without a message has its status in the headers.
-        answered(trailers.as_ref().unwrap_or(&head.headers))?;
+        answered(body.trailers().await.map_err(broken)?.as_ref().unwrap_or(&head.headers))?;
         if bytes == 0 {
             return Err(Failure::new(Kind::InvalidResponse, "the response is OK and has no message"));
         }
         Ok(bytes)
     }
 
-    async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
-        let open = |sender: &Option<SendRequest<_>>| sender.as_ref().filter(|sender| !sender.is_closed()).cloned();
-        if let Some(sender) = open(&*self.sender.read().await) {
+    /// A handle of the connection that can send a request.
+    async fn sender(&self) -> Result<SendRequest<Bytes>, Failure> {
+        let current = self.sender.read().await.clone();
+        if let Some(sender) = ready(current).await {
             return Ok(sender);
         }
         let mut slot = self.sender.write().await;
-        if let Some(sender) = open(&slot) {
+        if let Some(sender) = ready(slot.clone()).await {
             return Ok(sender);
         }
         let stream = self.address.connect().await.map_err(|error| Failure::connection(&error))?;
-        let opened = Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = opened.map_err(|error| Failure::connection(&error))?;
-        // How it ends, its requests say.
-        tokio::spawn(connection);
-        Ok(slot.insert(sender).clone())
+        let mut builder = Builder::new();
+        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
+        tokio::spawn(async move {
+            // How it ends, its requests say.
+            let _ = connection.await;
+        });
+        *slot = Some(sender.clone());
+        sender.ready().await.map_err(broken)
     }
 }
 
-/// Reads a body to its end. Returns its length and its trailers.
-async fn read(mut body: Incoming) -> Result<(usize, Option<HeaderMap>), Failure> {
-    let (mut bytes, mut trailers) = (0, None);
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(|error| Failure::connection(&error))?.into_data() {
-            Ok(data) => bytes += data.len(),
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok((bytes, trailers))
+/// The handle, unless its connection is closed.
+async fn ready(sender: Option<SendRequest<Bytes>>) -> Option<SendRequest<Bytes>> {
+    sender?.ready().await.ok()
+}
+
+fn broken(error: h2::Error) -> Failure {
+    Failure::connection(&error)
 }
 
 /// The status of a call.

@@ -164,6 +164,20 @@ async fn rest_errors_are_counted_by_status_and_cost_no_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_server_closes_is_replaced() {
+    let (address, seen) = serve(|_| {
+        let mut response = rest_answer(StatusCode::OK, b"{}");
+        response.headers_mut().insert("connection", HeaderValue::from_static("close"));
+        response
+    })
+    .await;
+    let target = Target::rest(&[address], "/v2/models/m/infer", vec![Message::json(b"{}".to_vec())]);
+    let measured = load(&target.expect("a target"), 50).await;
+    assert_eq!((measured.answered, failures(&measured)), (50, vec![]));
+    assert_eq!((seen.requests.load(Relaxed), seen.connections.load(Relaxed)), (50, 50));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_fails_every_request() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound"))).expect("an address");
