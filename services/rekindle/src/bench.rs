@@ -50,7 +50,7 @@ const REKINDLE: &str = "rekindle";
 #[command(after_help = "\
 Without --rate, the loop is closed: --concurrency requests are in flight, and each follows the answer to another. With --rate, the loop
 is open: requests are due at the times of a Poisson process, whatever the server does, and latency is counted from the time at which a
-request is due. A request that has no answer within --timeout of that time fails, and counts with its wait.
+request is due. A request that has no answer within --timeout of that time fails; among the latencies it counts with that time.
 
 Without --data, values are generated from the metadata of the model. Requests to a rekindle server are tests (they are logged, and enter
 no monitoring window) unless --traffic says otherwise; other servers get no such parameter. Exits with code 3 if a request failed.
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     /// Requests per second (open loop)
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Maximum number of requests in flight in the open loop; later ones wait, and their waits count
+    /// Maximum number of requests in flight in the open loop; one that is due while as many are in flight is not sent, and fails
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = in_flight)]
     max_in_flight: usize,
     /// gRPC connections to all servers together [default: 4, and at least one to each]; over REST each request in flight has its own

@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     Connection,
     /// No answer within the timeout.
     Timeout,
-    /// The request was due, but could not be sent within the timeout: as many others as allowed were in flight.
+    /// The request was due and was not sent: as many others as allowed were in flight.
     NotSent,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Failure {
 pub(crate) struct Failures(BTreeMap<Kind, (u64, String)>);
 
 impl Kind {
-    /// Whether the server answered. The time to a refusal says nothing of the time to an answer; the time for which nothing came does.
+    /// Whether the server answered.
     pub(crate) fn is_answer(self) -> bool {
         matches!(self, Self::Grpc(_) | Self::Http(_) | Self::InvalidResponse)
     }
@@ -107,6 +107,11 @@ impl Failures {
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.0.values().map(|(count, _)| count).sum()
+    }
+
+    /// How many of a kind there are.
+    pub(crate) fn of(&self, kind: Kind) -> u64 {
+        self.0.get(&kind).map_or(0, |(count, _)| *count)
     }
 
     /// Each kind with its number and an example.

@@ -1,8 +1,10 @@
 //! Generates load: a closed loop, in which each request follows the answer to the one before, or an open loop, in which requests are due
 //! at the times of a Poisson process, whatever the server does.
 //!
-//! In the open loop, latency is counted from the time at which a request is due. A server that is late delays the requests behind it, and
-//! their waits count: with latencies from the time of sending they would be omitted (coordinated omission).
+//! In the open loop, latency is counted from the time at which a request is due. Whatever delays it counts, on this side too: with latencies
+//! from the time of sending, the waits behind a slow request would be omitted (coordinated omission). A request that is due while as many
+//! as allowed are in flight fails. It is not kept for later: such requests would be sent when their time is nearly over, and the server would
+//! be measured with nothing else.
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,7 @@ pub(crate) struct Plan {
 pub(crate) enum Load {
     /// As soon as another one of `concurrency` has ended.
     Closed { concurrency: usize },
-    /// At the times of a Poisson process with `rate` requests per second. Of those, `max_in_flight` at most wait for answers.
+    /// At the times of a Poisson process with `rate` requests per second. `max_in_flight` at most are in flight.
     Open { rate: f64, max_in_flight: usize, seed: u64 },
 }
 
@@ -170,21 +172,15 @@ where
             run.withdraw(due);
             return;
         }
-        let mut permit = Arc::clone(permits).try_acquire_owned().ok();
-        if permit.is_none() {
-            run.locked().capped += u64::from(due.is_measured);
-            let free = timeout_at((due.at + run.plan.timeout).into(), Arc::clone(permits).acquire_owned());
-            permit = runtime.block_on(free).ok().and_then(Result::ok);
-        }
-        match permit {
-            Some(permit) => {
+        match Arc::clone(permits).try_acquire_owned() {
+            Ok(permit) => {
                 let run = Arc::clone(run);
                 runtime.spawn(async move {
                     run.request(due).await;
                     drop(permit);
                 });
             }
-            None => run.record(due, Instant::now(), Err(not_sent(run.plan.timeout))),
+            Err(_) => run.record(due, Instant::now(), Err(not_sent())),
         }
     }
 }
@@ -209,12 +205,8 @@ fn wake_precisely() {
     }
 }
 
-fn not_sent(timeout: Duration) -> Failure {
-    let waited = humantime::format_duration(timeout);
-    Failure::new(
-        Kind::NotSent,
-        format!("not sent within {waited} (--timeout): too many are in flight (--max-in-flight)"),
-    )
+fn not_sent() -> Failure {
+    Failure::new(Kind::NotSent, "as many requests as allowed were in flight (--max-in-flight)")
 }
 
 impl<F, S> Run<S>

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 
-use super::failure::{Failure, Failures};
+use super::failure::{Failure, Failures, Kind};
 
 /// Quantiles are exact to three digits.
 const DIGITS: u8 = 3;
@@ -21,13 +21,11 @@ pub(crate) struct Measured {
     pub answered: u64,
     /// Failed requests by kind.
     pub failures: Failures,
-    /// From the time at which a request was due to its answer, in nanoseconds. A request that was not answered at all counts with the time for
-    /// which it was waited: without it, the slowest requests would be missing. One that the server refused does not count.
+    /// From the time at which a request was due to its answer, in nanoseconds. A request without an answer within the timeout counts with the
+    /// timeout: without it, the slowest requests would be missing. One that failed otherwise does not count.
     pub latencies: Histogram<u64>,
     /// From the time at which a request was due to the time at which it was sent, in nanoseconds.
     pub delays: Histogram<u64>,
-    /// Requests that had to wait because as many as allowed were in flight.
-    pub capped: u64,
     /// Bytes of the answers.
     pub received: u64,
     /// From the end of the warm-up to the end of the last request, or to the planned end if that is later.
@@ -57,7 +55,6 @@ impl Measured {
             failures: Failures::default(),
             latencies: histogram()?,
             delays: histogram()?,
-            capped: 0,
             received: 0,
             elapsed: Duration::ZERO,
         })
@@ -74,7 +71,7 @@ impl Measured {
                 self.latencies.saturating_record(nanos(sample.latency));
             }
             Err(failure) => {
-                if !failure.kind.is_answer() {
+                if failure.kind == Kind::Timeout {
                     self.latencies.saturating_record(nanos(sample.latency));
                 }
                 self.failures.add(failure);
@@ -115,7 +112,6 @@ fn nanos(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::failure::Kind;
 
     fn sample(latency: u64, result: Result<usize, Failure>) -> Sample {
         let latency = Duration::from_millis(latency);
@@ -139,17 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_an_answer_counts_with_its_wait_and_a_refused_one_does_not() {
+    fn of_failed_requests_only_those_without_an_answer_have_a_latency() {
         let mut measured = Measured::nothing().expect("bounds");
         measured.add(sample(1, Ok(0)));
-        measured.add(sample(1, Err(Failure::new(Kind::Grpc(8), "full"))));
-        measured.add(sample(1, Err(Failure::new(Kind::Http(429), "full"))));
-        assert_eq!((measured.latencies.len(), measured.answered, measured.requests()), (1, 1, 3));
-        for kind in [Kind::Timeout, Kind::NotSent, Kind::Connection] {
-            measured.add(sample(9000, Err(Failure::new(kind, "nothing came"))));
+        for kind in [Kind::Grpc(8), Kind::Http(429), Kind::Connection, Kind::NotSent] {
+            measured.add(sample(1, Err(Failure::new(kind, "at once"))));
         }
-        assert_eq!((measured.latencies.len(), measured.failures.count()), (4, 5));
-        assert!(measured.latency(0.5) > Duration::from_secs(8), "the waits are among the latencies");
+        assert_eq!((measured.latencies.len(), measured.answered, measured.requests()), (1, 1, 5));
+        measured.add(sample(9000, Err(Failure::new(Kind::Timeout, "nothing came"))));
+        assert_eq!((measured.latencies.len(), measured.failures.count()), (2, 5));
+        assert!(measured.longest() > Duration::from_secs(8), "the wait is among the latencies");
         assert_eq!(measured.delays.len(), 6, "every request was due");
     }
 

@@ -6,6 +6,7 @@ use humantime::format_duration;
 use serde_json::{Value, json};
 
 use super::{
+    failure::Kind,
     load::{Length, Load, Plan},
     measured::Measured,
     target::Protocol,
@@ -47,7 +48,7 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let Measured { warm_up, answered, failures, capped, received, elapsed, .. } = &self.measured;
+        let Measured { warm_up, answered, failures, received, elapsed, .. } = &self.measured;
         let errors = failures.by_kind();
         json!({
             "servers": self.servers,
@@ -73,7 +74,7 @@ impl Report {
                 "p99": millis(Duration::from_nanos(self.measured.delays.value_at_quantile(0.99))),
                 "max": millis(Duration::from_nanos(self.measured.delays.max())),
             },
-            "waited_for_others": capped,
+            "not_sent": failures.of(Kind::NotSent),
             "errors": errors.map(|(kind, count, example)| {
                 json!({ "kind": kind.to_string(), "count": count, "example": example })
             }).collect::<Vec<_>>(),
@@ -124,7 +125,7 @@ impl Report {
             ("requests", format!("{requests}, of which {} answered and {failed} failed", measured.answered)),
             ("requests per second", format!("{:.1}", measured.rate())),
             ("rows per second", format!("{:.1}", self.rows_per_second())),
-            ("waited for others", self.capped()),
+            ("not sent", self.not_sent()),
         ]);
         let names = QUANTILES.map(|(name, _)| name.replace('_', "."));
         let header: Vec<&str> = ["latency", "mean"].into_iter().chain(names.iter().map(String::as_str)).collect();
@@ -168,12 +169,12 @@ impl Report {
         format!("{:.1} s{interrupted}, after {warm_up} requests of warm-up", self.measured.elapsed.as_secs_f64())
     }
 
-    /// Requests that waited for others in the open loop, which is to say that the server is slower than the arrivals; empty if none did.
-    fn capped(&self) -> String {
-        match (self.measured.capped, self.plan.load) {
+    /// The requests that the cap of the open loop kept back; empty if it was not reached.
+    fn not_sent(&self) -> String {
+        match (self.measured.failures.of(Kind::NotSent), self.plan.load) {
             (0, _) | (_, Load::Closed { .. }) => String::new(),
-            (capped, Load::Open { max_in_flight, .. }) => {
-                format!("{capped} requests, while {max_in_flight} were in flight (--max-in-flight); their waits count")
+            (requests, Load::Open { max_in_flight, .. }) => {
+                format!("{requests} requests, due while {max_in_flight} were in flight (--max-in-flight)")
             }
         }
     }
@@ -196,10 +197,7 @@ pub(crate) fn shown(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{
-        failure::{Failure, Kind},
-        measured::Sample,
-    };
+    use crate::bench::{failure::Failure, measured::Sample};
 
     fn report() -> Report {
         let mut measured = Measured::nothing().expect("bounds");
@@ -207,7 +205,6 @@ mod tests {
             let (delay, latency) = (Duration::ZERO, Duration::from_millis(4));
             measured.add(Sample { delay, latency, ended: Duration::from_secs(2), result });
         }
-        measured.capped = 1;
         Report {
             servers: vec!["http://a:1".to_owned()],
             product: "rekindle".to_owned(),
@@ -236,15 +233,16 @@ mod tests {
         assert_eq!(json["errors"], json!([{ "kind": "RESOURCE_EXHAUSTED", "count": 1, "example": "full" }]));
         let p99 = json["latency_ms"]["p99"].as_f64().expect("a number");
         assert!((p99 / 4.0 - 1.0).abs() < 2e-3, "{p99}");
-        assert_eq!((&json["load"]["loop"], &json["waited_for_others"]), (&json!("open"), &json!(1)));
+        assert_eq!((&json["load"]["loop"], &json["not_sent"]), (&json!("open"), &json!(0)));
     }
 
     #[test]
-    fn a_cap_that_was_hit_is_reported() {
-        assert!(report().capped().starts_with("1 requests, while 1 were in flight"));
+    fn a_cap_that_was_reached_is_reported() {
         let mut report = report();
-        report.measured.capped = 0;
-        assert_eq!(report.capped(), "");
+        assert_eq!(report.not_sent(), "");
+        report.measured.failures.add(Failure::new(Kind::NotSent, ""));
+        assert!(report.not_sent().starts_with("1 requests, due while 1 were in flight"));
+        assert_eq!(report.json()["not_sent"], 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn open_loop(max_in_flight: usize) -> Load {
 
 /// Both loops.
 fn loops() -> [Load; 2] {
-    [Load::Closed { concurrency: 3 }, open_loop(3)]
+    [Load::Closed { concurrency: 3 }, open_loop(1000)]
 }
 
 /// Counts the requests whose numbers are those of a range, each once.
@@ -62,7 +62,7 @@ async fn the_open_loop_sends_what_is_due_within_its_time() {
     let time = Duration::from_millis(50);
     let expected = Arrivals::new(RATE, SEED).take_while(|at| *at < time).count();
     let (measured, sent) =
-        numbered(Plan { length: Length::Time(time), ..plan(open_loop(9), 0) }, Stop::default()).await;
+        numbered(Plan { length: Length::Time(time), ..plan(open_loop(1000), 0) }, Stop::default()).await;
     assert_eq!((measured.requests(), sent.len()), (expected as u64, expected));
     assert!(measured.elapsed >= time, "the time without arrivals counts");
 }
@@ -90,12 +90,12 @@ async fn failures_are_counted_by_kind() {
         let measured = run(plan(load, 100), Stop::default(), send).await.expect("a result of each");
         let kinds: Vec<_> = measured.failures.by_kind().map(|(kind, count, _)| (kind, count)).collect();
         assert_eq!(kinds, [(Kind::Grpc(8), 25), (Kind::Connection, 25)], "{load:?}");
-        assert_eq!((measured.answered, measured.latencies.len()), (50, 75), "a refusal has no latency: {load:?}");
+        assert_eq!((measured.answered, measured.latencies.len()), (50, 50), "a failure has no latency: {load:?}");
     }
 }
 
-/// While the first request is in progress until the tenth is due, the others wait. Counted from the time of sending, their latencies would be
-/// close to zero.
+/// The first request holds the only thread until the tenth is due, so that the others are sent late. Counted from the time of sending, their
+/// latencies would be close to zero.
 #[tokio::test]
 async fn latency_counts_from_the_time_at_which_a_request_is_due() {
     const BEHIND: usize = 10;
@@ -104,17 +104,17 @@ async fn latency_counts_from_the_time_at_which_a_request_is_due() {
     let send = move |index: usize| async move {
         let until = Instant::now() + last;
         while index == 0 && Instant::now() < until {
-            tokio::task::yield_now().await;
+            std::hint::spin_loop();
         }
         Ok(1)
     };
-    let measured = run(plan(open_loop(1), BEHIND as u64), Stop::default(), send).await.expect("a result of each");
+    let measured = run(plan(open_loop(BEHIND), BEHIND as u64), Stop::default(), send).await.expect("a result of each");
     assert_eq!(measured.latencies.len(), BEHIND as u64);
-    // The first request ends after the eleventh would be due, so each waits at least from its own time until then.
+    // The first request ends after the eleventh would be due, so each takes at least from its own time until then.
     for (index, at) in due[..BEHIND].iter().enumerate() {
         let wait = (last - *at).mul_f64(0.99);
         let waited = measured.latencies.count_between(nanos(wait), u64::MAX);
-        assert!(waited > index as u64, "{waited} requests waited {wait:?} or more, expected {}", index + 1);
+        assert!(waited > index as u64, "{waited} requests took {wait:?} or more, expected {}", index + 1);
     }
 }
 
@@ -124,12 +124,10 @@ fn nanos(time: Duration) -> u64 {
 
 /// No request is answered, so that all but the first find as many in flight as allowed.
 #[tokio::test]
-async fn a_request_without_an_answer_fails_and_those_that_wait_for_it_are_counted() {
+async fn a_request_without_an_answer_fails_and_those_beyond_the_cap_do() {
     let plan = Plan { timeout: Duration::from_secs(2), ..plan(open_loop(1), 5) };
     let measured = run(plan, Stop::default(), |_| pending()).await.expect("a result of each");
-    let kinds: Vec<_> = measured.failures.by_kind().map(|(kind, _, _)| kind).collect();
-    assert!(kinds.iter().all(|kind| [Kind::Timeout, Kind::NotSent].contains(kind)), "{kinds:?}");
-    assert!(kinds.contains(&Kind::Timeout), "{kinds:?}");
-    assert_eq!((measured.answered, measured.requests(), measured.latencies.len()), (0, 5, 5));
-    assert_eq!(measured.capped, 4);
+    let kinds: Vec<_> = measured.failures.by_kind().map(|(kind, count, _)| (kind, count)).collect();
+    assert_eq!(kinds, [(Kind::Timeout, 1), (Kind::NotSent, 4)]);
+    assert_eq!((measured.answered, measured.requests(), measured.latencies.len()), (0, 5, 1));
 }
