@@ -124,10 +124,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         Some(connections) => Target::grpc(&addresses, connections, messages)?,
         None => Target::rest(&addresses, &format!("{}/infer", model::path(&name, &args.version)), messages)?,
     };
-    let plan = args.plan();
-    let stop = stop_on_interrupt();
-    let measured = drive(&target, plan.clone(), stop.clone()).await?;
+    let (plan, stop) = (args.plan(), stop_on_interrupt());
     let report = Report {
+        measured: drive(&target, plan.clone(), stop.clone()).await?,
+        is_interrupted: stop.is_stopped(),
         servers: addresses.iter().map(Address::to_string).collect(),
         product: served.server,
         protocol: args.protocol,
@@ -137,8 +137,6 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         requests,
         connections,
         plan,
-        is_interrupted: stop.is_stopped(),
-        measured,
     };
     report.print(global.format());
     ensure!(report.measured.requests() > 0, "no request was measured: expected a longer --duration or a higher --rate");

@@ -37,9 +37,9 @@ pub(crate) struct Failure {
 pub(crate) struct Failures(BTreeMap<Kind, (u64, String)>);
 
 impl Kind {
-    /// Whether the server answered.
-    pub(crate) fn is_answer(self) -> bool {
-        matches!(self, Self::Grpc(_) | Self::Http(_) | Self::InvalidResponse)
+    /// Whether a REST server answered, and blames the request.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Http(400..500))
     }
 }
 

@@ -76,7 +76,7 @@ async fn over_grpc(address: &Address, model: &str, version: &str) -> Result<Serv
 /// An error that does not blame the control plane, which need not exist.
 fn unreached(address: &Address, error: Error) -> anyhow::Error {
     if error.is_unreachable() {
-        return Unreachable(format!("no server is reached at {address} (--url)")).into();
+        return Unreachable(format!("no server is reached at {address}")).into();
     }
     error.into()
 }
@@ -100,7 +100,7 @@ async fn over_rest(address: &Address, model: &str, version: &str) -> Result<Serv
 
 fn refused(address: &Address, path: &str, failure: &Failure) -> anyhow::Error {
     if failure.kind == Kind::Connection {
-        return Unreachable(format!("no server is reached at {address} (--url): {}", failure.message)).into();
+        return Unreachable(format!("no server is reached at {address}: {}", failure.message)).into();
     }
     anyhow::anyhow!("{address}{path}: {}: {}", failure.kind, failure.message)
 }

@@ -63,7 +63,8 @@ impl Pool {
         request.headers_mut().insert(header::HOST, self.host.clone());
         let mut sender = self.sender().await?;
         let result = count(&mut sender, request).await;
-        if result.as_ref().err().is_none_or(|failure| failure.kind.is_answer()) {
+        // After an error of its own, a server may close the connection without announcing it.
+        if result.as_ref().err().is_none_or(|failure| failure.kind.is_refusal()) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         }
         result

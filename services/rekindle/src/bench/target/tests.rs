@@ -178,6 +178,15 @@ async fn a_connection_that_the_server_closes_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_the_server_failed_is_not_used_again() {
+    let (address, seen) = serve(|_| rest_answer(StatusCode::INTERNAL_SERVER_ERROR, b"")).await;
+    let target = Target::rest(&[address], "/v2/models/m/infer", vec![Message::json(b"{}".to_vec())]);
+    let measured = load(&target.expect("a target"), 50).await;
+    assert_eq!(failures(&measured), [(Kind::Http(500), 50, "")]);
+    assert_eq!((seen.requests.load(Relaxed), seen.connections.load(Relaxed)), (50, 50));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_fails_every_request() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = Address::parse(&format!("http://{}", listener.local_addr().expect("bound"))).expect("an address");
