@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rekindle_domain::PredictionId;
 use rekindle_proto::inference::{self as proto, grpc_inference_service_client::GrpcInferenceServiceClient};
 use tonic::service::interceptor::InterceptedService;
@@ -18,6 +19,17 @@ use crate::{
 pub struct Inference {
     connection: Connection,
     stub: GrpcInferenceServiceClient<InterceptedService<Channel, Identity>>,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerMetadata {
+    /// The product, e.g. `rekindle` or `triton`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The extensions of the protocol that it implements.
+    pub extensions: Vec<String>,
 }
 
 /// The tensors that a model takes and returns.
@@ -61,6 +73,32 @@ pub struct InferRequest {
     pub inputs: Vec<Tensor>,
     /// The outputs to return; empty is all.
     pub outputs: Vec<String>,
+}
+
+/// A prediction request whose elements are in their raw form already, of any datatype and for any server of the protocol.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawRequest {
+    /// The model.
+    pub model: String,
+    /// The version as the server spells it; empty is the one that the server chooses.
+    pub version: String,
+    /// Parameters of the request.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// The inputs.
+    pub inputs: Vec<RawTensor>,
+}
+
+/// A named tensor in its raw form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawTensor {
+    /// The name.
+    pub name: String,
+    /// The type as the protocol spells it, e.g. `INT32`.
+    pub datatype: String,
+    /// The sizes; their product is the number of elements.
+    pub shape: Vec<i64>,
+    /// The elements: little-endian, row-major; a BYTES element follows its length in four bytes.
+    pub contents: Bytes,
 }
 
 /// The value of a parameter.
@@ -134,9 +172,20 @@ impl Inference {
         Ok(self.connection.call("check the readiness of the model", call).await?.ready)
     }
 
+    /// What the server says of itself.
+    pub async fn server_metadata(&self) -> Result<ServerMetadata, Error> {
+        let call = || async { self.stub.clone().server_metadata(proto::ServerMetadataRequest {}).await };
+        Ok(inference::server_from_wire(self.connection.call("read the metadata of the server", call).await?))
+    }
+
     /// The tensors of a model.
     pub async fn model_metadata(&self, model: &str) -> Result<ModelMetadata, Error> {
-        let request = proto::ModelMetadataRequest { name: model.to_owned(), version: String::new() };
+        self.version_metadata(model, "").await
+    }
+
+    /// The tensors of a version of a model, as the server spells the version; empty is the one that the server chooses.
+    pub async fn version_metadata(&self, model: &str, version: &str) -> Result<ModelMetadata, Error> {
+        let request = proto::ModelMetadataRequest { name: model.to_owned(), version: version.to_owned() };
         let call = || async { self.stub.clone().model_metadata(request.clone()).await };
         Ok(inference::metadata_from_wire(self.connection.call("read the metadata of the model", call).await?))
     }

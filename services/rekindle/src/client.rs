@@ -40,6 +40,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use rekindle_domain::Namespace;
 
+use crate::{advise, bench};
 use output::Format;
 use platform::Platform;
 
@@ -137,6 +138,10 @@ pub(crate) enum Command {
     Workflows(workflows::Command),
     /// Send prediction requests
     Predict(predict::Args),
+    /// Test a server of the Open Inference Protocol under load
+    Bench(bench::Args),
+    /// Measure a model, and recommend replicas and rows per request
+    Advise(advise::Args),
     /// Report outcomes (ground-truth labels) of predictions
     Outcomes(outcomes::Args),
     /// Show the model version, run, datasets and code behind a prediction
@@ -189,6 +194,8 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Policy(command) => policy::run(command, global).await.map(|()| true),
         Command::Workflows(command) => workflows::run(command, global).await,
         Command::Predict(args) => predict::run(args, global).await,
+        Command::Advise(args) => advise::run(args, global).await,
+        Command::Bench(args) => bench::run(args, global).await,
         Command::Outcomes(args) => outcomes::run(args, global).await.map(|()| true),
         Command::Lineage(args) => lineage::run(args, global).await,
         Command::Replay(args) => traffic::run(args, global).await,

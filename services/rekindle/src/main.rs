@@ -1,6 +1,8 @@
 //! `rekindle`: the platform in one program (`up`, `serve`), its client, a demonstration, and the comparison of files, which needs no
 //! platform (`drift`, `profile`).
 
+mod advise;
+mod bench;
 mod child;
 mod cli;
 mod client;

@@ -1,6 +1,7 @@
 //! Requests and responses of the Open Inference Protocol, as a client sees them.
 
 use bytes::Bytes;
+use prost::Message as _;
 use rekindle_domain::validation::Violations;
 use rekindle_proto::{
     inference::{
@@ -12,7 +13,14 @@ use rekindle_proto::{
 use serde_json::Value;
 
 use super::tensor::{Datatype, Elements, Tensor};
-use crate::inference::{InferRequest, InferResponse, ModelMetadata, Parameter, TensorMetadata};
+use crate::inference::{
+    InferRequest, InferResponse, ModelMetadata, Parameter, RawRequest, RawTensor, ServerMetadata, TensorMetadata,
+};
+
+/// The metadata of a server that a message holds.
+pub fn server_from_wire(given: wire::ServerMetadataResponse) -> ServerMetadata {
+    ServerMetadata { name: given.name, version: given.version, extensions: given.extensions }
+}
 
 /// The metadata that a message holds.
 pub fn metadata_from_wire(given: wire::ModelMetadataResponse) -> ModelMetadata {
@@ -50,6 +58,21 @@ pub fn request_to_wire(request: InferRequest) -> wire::ModelInferRequest {
     }
 }
 
+/// The bytes of the message of a raw request, for callers that send the same one many times.
+pub fn encode_raw(request: RawRequest) -> Bytes {
+    let parameters = request.parameters.into_iter().map(|(name, value)| (name, parameter_to_wire(value)));
+    let (inputs, contents) = request.inputs.into_iter().map(raw_to_wire).unzip();
+    let message = wire::ModelInferRequest {
+        model_name: request.model,
+        model_version: request.version,
+        parameters: parameters.collect(),
+        inputs,
+        raw_input_contents: contents,
+        ..Default::default()
+    };
+    message.encode_to_vec().into()
+}
+
 /// The response that a message holds.
 pub fn response_from_wire(given: wire::ModelInferResponse) -> Result<InferResponse, Violations> {
     let (outputs, raw) = (given.outputs, given.raw_output_contents);
@@ -71,6 +94,11 @@ pub fn response_from_wire(given: wire::ModelInferResponse) -> Result<InferRespon
 fn input_to_wire(tensor: Tensor) -> InferInputTensor {
     let datatype = tensor.elements.datatype().name().to_owned();
     InferInputTensor { name: tensor.name, datatype, shape: tensor.shape, ..Default::default() }
+}
+
+fn raw_to_wire(tensor: RawTensor) -> (InferInputTensor, Bytes) {
+    let RawTensor { name, datatype, shape, contents } = tensor;
+    (InferInputTensor { name, datatype, shape, ..Default::default() }, contents)
 }
 
 fn output_from_wire(given: InferOutputTensor, raw: &Bytes) -> Result<Tensor, Violations> {
@@ -144,6 +172,23 @@ mod tests {
             ("2", expected.map(Bytes::copy_from_slice).to_vec())
         );
         assert_eq!(request.inputs.iter().map(|input| input.datatype.as_str()).collect::<Vec<_>>(), ["INT64", "BOOL"]);
+    }
+
+    #[test]
+    fn raw_requests_are_the_bytes_of_their_message() {
+        let contents = Bytes::copy_from_slice(&[1, 0, 2, 0]);
+        let input = |contents| RawTensor { name: "x".into(), datatype: "INT16".into(), shape: vec![2, 1], contents };
+        let encoded = encode_raw(RawRequest {
+            model: "m".into(),
+            version: "v1".into(),
+            parameters: [("traffic".to_owned(), Parameter::Text("test".into()))].into(),
+            inputs: vec![input(contents.clone())],
+        });
+        let message = wire::ModelInferRequest::decode(encoded).expect("a message");
+        assert_eq!((message.model_name.as_str(), message.model_version.as_str()), ("m", "v1"));
+        assert_eq!((message.inputs[0].datatype.as_str(), message.inputs[0].shape.as_slice()), ("INT16", &[2, 1][..]));
+        assert_eq!(message.raw_input_contents, [contents]);
+        assert_eq!(message.parameters["traffic"], parameter_to_wire(Parameter::Text("test".into())));
     }
 
     #[test]

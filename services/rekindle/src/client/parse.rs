@@ -49,6 +49,11 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "expected a whole number of at least 0".to_owned())
 }
 
+/// A whole number of at least 1.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
 /// A number.
 pub(crate) fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number, e.g. 0.05".to_owned())
@@ -98,6 +103,7 @@ mod tests {
         for text in ["", "x", "-1", "1.5", "5000000000"] {
             assert_eq!(whole::<u32>(text), Err("expected a whole number of at least 0".to_owned()), "{text}");
         }
+        assert_eq!((count("1"), count("0").is_err(), count("-1").is_err()), (Ok(1), true, true));
         assert_eq!(span("7d").map(|span| span.as_secs()), Ok(604_800));
         assert!(span("soon").is_err_and(|problem| problem.starts_with("expected a duration, e.g. 30m")));
         assert!(positive("0").is_err() && positive("NaN").is_err() && positive("5").is_ok());

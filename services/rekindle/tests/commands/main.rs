@@ -5,6 +5,7 @@ mod world;
 
 mod data;
 mod errors;
+mod load;
 mod monitoring;
 mod readme;
 mod serving;
@@ -24,6 +25,8 @@ async fn every_client_command_runs_with_and_without_json() {
     serving::policies(&world);
     serving::deployments(&world);
     let prediction = serving::predictions(&world);
+    load::tests_under_load(&world).await;
+    load::advice(&world);
     monitoring::replays(&world);
     monitoring::outcomes(&world, &prediction);
     monitoring::lineage(&world, &prediction).await;

@@ -4,6 +4,8 @@ use std::{
     cell::RefCell,
     collections::BTreeSet,
     fs::File,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -21,6 +23,8 @@ use tempfile::TempDir;
 struct Endpoints {
     control: String,
     nats: String,
+    admin: String,
+    rest: Vec<String>,
 }
 
 /// A running platform. It stops when dropped.
@@ -111,6 +115,21 @@ impl World {
         let printed = self.run(arguments);
         assert_eq!(printed.code, code, "rekindle {arguments:?}: {printed:?}");
         printed.err
+    }
+
+    /// The address of the REST interface of the first replica.
+    pub(crate) fn rest(&self) -> &str {
+        &self.endpoints.rest[0]
+    }
+
+    /// The value of a metric of the platform, named with its labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let address = self.endpoints.admin.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).expect("the platform listens");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// The client commands that were never run, or never with `--json`, by the help texts of the program.
