@@ -7,7 +7,8 @@ use rekindle_domain::{ColumnKind, Digest};
 
 use crate::{
     Error, Manifest, Model, Output, Reference,
-    manifest::{BlobRef, CARD, MANIFEST, PIPELINE, PROFILE},
+    manifest::{BlobRef, CARD, MANIFEST, MODEL, PIPELINE, PROFILE},
+    onnx,
 };
 
 /// Maximum total size of a bundle's blobs, in bytes. Larger bundles are refused before their blobs are fetched.
@@ -20,6 +21,7 @@ fn max_bytes(role: &str) -> u64 {
     match role {
         PIPELINE | PROFILE => 64 << 20,
         CARD => 1 << 20,
+        MODEL => onnx::MAX_FILE_BYTES,
         _ => MAX_BUNDLE_BYTES,
     }
 }
@@ -97,7 +99,8 @@ impl Bundle {
         let typed = model.predict_default();
         typed
             .map(drop)
-            .map_err(|error| Error::invalid(MANIFEST, format!("its signature does not fit the pipeline: {error}")))
+            .map_err(|error| Error::invalid(MANIFEST, format!("its signature does not fit the model: {error}")))?;
+        model.check_rows()
     }
 
     /// The blob of a role that the backend requires.

@@ -4,8 +4,9 @@ use arrow::array::RecordBatch;
 
 use crate::{
     Backend, Bundle, Error, Manifest,
-    manifest::{PIPELINE, WEIGHTS},
+    manifest::{MANIFEST, PIPELINE, WEIGHTS},
     network::{Network, Shape},
+    onnx::Sessions,
     pipeline::{Encoder, Pipeline},
     prediction::raw_width,
 };
@@ -15,6 +16,17 @@ use crate::{
 pub(crate) enum Engine {
     /// [`Backend::Network`].
     Network { encoder: Encoder, network: Network },
+    /// [`Backend::Onnx`].
+    Onnx(Sessions),
+}
+
+/// What a backend computes for each row, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outputs {
+    /// Logits or numbers, [`raw_width`] per row.
+    Raw(Vec<f32>),
+    /// Probabilities, [`raw_width`] per row.
+    Probabilities(Vec<f32>),
 }
 
 impl Engine {
@@ -26,17 +38,21 @@ impl Engine {
                 check_features(&bundle.manifest, &pipeline)?;
                 let classes = bundle.manifest.classes.as_ref().map_or(0, Vec::len);
                 let outputs = raw_width(bundle.manifest.task, classes);
-                let shape = Shape::new(&bundle.manifest.architecture, &pipeline, outputs);
+                let architecture = bundle.manifest.architecture.as_ref();
+                let architecture = architecture.ok_or_else(|| Error::invalid(MANIFEST, "architecture is missing"))?;
+                let shape = Shape::new(architecture, &pipeline, outputs);
                 let network = Network::from_bytes(bundle.blob(WEIGHTS)?, &shape)?;
                 Ok(Self::Network { encoder: Encoder::new(pipeline), network })
             }
+            Backend::Onnx => Ok(Self::Onnx(Sessions::load(bundle)?)),
         }
     }
 
-    /// The raw outputs of every row, row-major: logits or numbers, [`raw_width`] per row.
-    pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Vec<f32>, Error> {
+    /// The outputs of every row.
+    pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Outputs, Error> {
         match self {
-            Self::Network { encoder, network } => Ok(network.forward(&encoder.encode(rows)?)),
+            Self::Network { encoder, network } => Ok(Outputs::Raw(network.forward(&encoder.encode(rows)?))),
+            Self::Onnx(sessions) => sessions.run(rows),
         }
     }
 }

@@ -12,13 +12,13 @@ use crate::{
     Bundle, Datatype, Error, Input, Manifest, Prediction, Signature,
     column::{self, Cells},
     engine::Engine,
-    manifest::{MANIFEST, WEIGHTS},
-    score,
+    manifest::MANIFEST,
+    onnx, score,
     target::Targets,
 };
 
-/// A model loaded from a verified bundle. Prediction takes no lock and changes no state: one model serves any number of
-/// threads.
+/// A model loaded from a verified bundle. Prediction changes no state: one model serves any number of threads. A network takes no lock;
+/// an ONNX model has a few sessions, each of which computes one prediction at a time.
 #[derive(Debug)]
 pub struct Model {
     manifest: Manifest,
@@ -38,6 +38,11 @@ impl Model {
     /// The manifest of the bundle.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The name of the platform in the metadata of the Open Inference Protocol.
+    pub fn platform(&self) -> &'static str {
+        self.manifest.backend.platform()
     }
 
     /// Inputs and outputs.
@@ -62,7 +67,7 @@ impl Model {
     /// Predicts every row of a registered table. Unlike [`Self::predict`] it imputes missing values also in inputs that
     /// are not nullable, and accepts integers as `Float64`.
     pub fn score(&self, rows: &RecordBatch) -> Result<Prediction, Error> {
-        Ok(Prediction::from_raw(self.manifest.task, &self.classes, self.engine.run(rows)?))
+        Ok(Prediction::from_outputs(self.manifest.task, &self.classes, self.engine.run(rows)?))
     }
 
     /// Predicts one row of default values, so that the first request finds warm caches.
@@ -72,7 +77,15 @@ impl Model {
         if scores.iter().all(|score| score.is_finite()) {
             Ok(())
         } else {
-            Err(Error::invalid(WEIGHTS, "the warm-up prediction is not finite"))
+            Err(Error::invalid(self.manifest.backend.roles()[0], "the warm-up prediction is not finite"))
+        }
+    }
+
+    /// Checks that the answer to a row does not depend on the other rows of its batch. A network is such by construction.
+    pub(crate) fn check_rows(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Network { .. } => Ok(()),
+            Engine::Onnx(sessions) => onnx::check_rows(self.signature(), |rows| sessions.run(rows)),
         }
     }
 

@@ -254,7 +254,8 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
         task: Task::Binary,
         classes: Some(vec!["0".into(), "1".into()]),
         target: "late".into(),
-        architecture: Architecture::Linear,
+        architecture: Some(Architecture::Linear),
+        onnx: None,
         signature: Signature {
             inputs: vec![Input {
                 name: "distance".into(),
@@ -275,7 +276,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
             seed,
             toolchain: "test".into(),
             trained_until: None,
-            recipe,
+            recipe: Some(Box::new(recipe)),
         },
     };
     Bundle::seal(manifest, blobs(seed))

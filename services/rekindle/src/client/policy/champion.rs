@@ -24,7 +24,7 @@ pub(super) struct Champion {
 }
 
 impl Champion {
-    /// The champion of a model; `None` if there is none.
+    /// The champion of a model; `None` if there is none, or none that was trained here.
     pub(super) async fn of(model: &ModelName, registry: &Registry) -> Result<Option<Self>> {
         let version = match registry.model_version(model, &VersionSelector::Alias(AliasName::champion())).await {
             Ok(version) => version,
@@ -32,10 +32,12 @@ impl Champion {
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::from_bytes(&download(registry.clone(), version.bundle).await?)?;
+        // An imported model was trained elsewhere.
+        let Some(recipe) = manifest.provenance.recipe else { return Ok(None) };
         Ok(Some(Self {
             name: format!("{} version {}", version.model, version.version),
             dataset: dataset(&version, registry).await?,
-            recipe: manifest.provenance.recipe,
+            recipe: *recipe,
         }))
     }
 
