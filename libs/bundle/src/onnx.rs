@@ -21,6 +21,7 @@ mod session;
 mod tensor;
 mod wire;
 
+pub use rekindle_domain::model_version::Scores;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -55,31 +56,4 @@ pub enum InputForm {
         /// The name of the tensor.
         tensor: String,
     },
-}
-
-/// What the scores of a file are: `[n]` or `[n, width]`, where the width is that of the task or, for two classes, 1 (of the positive
-/// class) or 2 (of each).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scores {
-    /// Probabilities of classes.
-    Probabilities,
-    /// Log odds of the positive class, or logits of each class: probabilities before the sigmoid or softmax.
-    Logits,
-    /// Numbers, of a regression.
-    Numbers,
-}
-
-impl Scores {
-    /// Every value.
-    pub const ALL: [Self; 3] = [Self::Probabilities, Self::Logits, Self::Numbers];
-
-    /// The name in manifests, flags and messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Probabilities => "probabilities",
-            Self::Logits => "logits",
-            Self::Numbers => "numbers",
-        }
-    }
 }

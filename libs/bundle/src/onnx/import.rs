@@ -9,6 +9,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Digest, Task};
+use serde::{Deserialize, Serialize};
 
 use super::{
     InputForm, Onnx, Scores,
@@ -24,7 +25,8 @@ use crate::{
 };
 
 /// What a file does not say about its model. Everything but the target may be left out where the file, or the data, tell it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Import {
     /// The column that is predicted.
     pub target: String,
@@ -104,7 +106,7 @@ fn manifest(file: &File, options: &Import, data: Option<&Data<'_>>) -> Result<Ma
     let (form, inputs) = inputs(file, options, data)?;
     let output = output(file, options)?;
     let (task, classes) = task(file, options, output)?;
-    let scores = scores(options, task);
+    let scores = scores(options, task)?;
     if let Some(unknown) = options.nullable.iter().find(|name| !inputs.iter().any(|input| input.name == **name)) {
         return Err(Error::import("nullable", format!("names {unknown:?}, which is no input: {}", names(&inputs))));
     }
@@ -190,8 +192,8 @@ fn width(output: &Outlet) -> Option<u64> {
 /// The task and its classes.
 fn task(file: &File, options: &Import, output: &Outlet) -> Result<(Task, Option<Vec<String>>), Error> {
     let given = Some(options.classes.clone()).filter(|classes| !classes.is_empty());
-    let is_regression = matches!(options.task, Some(Task::Regression)) || options.scores == Some(Scores::Numbers);
-    if is_regression {
+    let numbers = options.task.is_none() && options.scores == Some(Scores::Numbers);
+    if numbers || options.task == Some(Task::Regression) {
         return match given {
             Some(_) => Err(Error::import("classes", "are given for a regression")),
             None => Ok((Task::Regression, None)),
@@ -229,9 +231,12 @@ fn task(file: &File, options: &Import, output: &Outlet) -> Result<(Task, Option<
     Ok((task, Some(classes)))
 }
 
-fn scores(options: &Import, task: Task) -> Scores {
+fn scores(options: &Import, task: Task) -> Result<Scores, Error> {
     let default = if task == Task::Regression { Scores::Numbers } else { Scores::Probabilities };
-    options.scores.unwrap_or(default)
+    match options.scores.unwrap_or(default) {
+        scores if (scores == Scores::Numbers) == (default == Scores::Numbers) => Ok(scores),
+        other => Err(Error::import("scores", format!("of a {task:?} model are not {}", other.name()))),
+    }
 }
 
 /// The form of the inputs, and the inputs of the signature.

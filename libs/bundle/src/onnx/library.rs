@@ -47,7 +47,8 @@ pub(super) fn environment() -> Result<Environment, Error> {
     Ok(loaded.insert(environment).clone())
 }
 
-fn path() -> PathBuf {
+/// The path of the library, or the name by which the system's loader finds it.
+pub fn path() -> PathBuf {
     let of_environment = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     CHOSEN.get().cloned().or_else(of_environment).unwrap_or_else(|| PathBuf::from(DEFAULT))
 }
