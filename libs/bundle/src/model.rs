@@ -40,6 +40,15 @@ impl Model {
         &self.manifest
     }
 
+    /// How far the score of a row may differ from that of another batch or machine: this share of it, and at least this much. A network has
+    /// the same bits in every batch.
+    pub fn tolerance(&self) -> f32 {
+        match &self.engine {
+            Engine::Network { .. } => 0.0,
+            Engine::Onnx(_) => onnx::TOLERANCE,
+        }
+    }
+
     /// The name of the platform in the metadata of the Open Inference Protocol.
     pub fn platform(&self) -> &'static str {
         self.manifest.backend.platform()

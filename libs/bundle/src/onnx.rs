@@ -28,7 +28,10 @@ pub use self::{
     file::{Element, File, MAX_FILE_BYTES, MAX_NODES, Outlet},
     import::{Data, Import, import},
 };
-pub(crate) use self::{probe::check as check_rows, session::Sessions};
+pub(crate) use self::{
+    probe::check as check_rows,
+    session::{Sessions, loaded_bytes},
+};
 
 /// How far the score of a row may differ between two batches: this share of the score, and at least this much.
 pub const TOLERANCE: f32 = 1e-5;

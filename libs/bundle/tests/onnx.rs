@@ -252,6 +252,20 @@ fn every_truncation_and_every_flipped_byte_is_read_or_refused() {
 }
 
 #[test]
+fn memory_of_trees_is_counted_as_more_than_their_file() {
+    let counted = |name: &str| {
+        let file = File::parse(&file(name)).expect("a model");
+        (file.session_bytes() as f64 / file.bytes as f64, file.bytes)
+    };
+    let (trees, size) = counted("sklearn_forest");
+    assert!(trees > 6.0 && size == file("sklearn_forest").len() as u64, "{trees}");
+    let bundle = import(file("sklearn_forest"), &options(), None).expect("imports");
+    let of_one = File::parse(&file("sklearn_forest")).expect("a model").session_bytes();
+    let loaded = bundle.loaded_bytes().expect("a model");
+    assert!(of_one >= 6 * size && loaded.is_multiple_of(of_one), "{loaded} of sessions with {of_one}");
+}
+
+#[test]
 fn what_is_no_onnx_file_is_refused() {
     for bytes in
         [&b""[..], b"PK\x03\x04archive.pkl", b"\x80\x04\x95pickled", b"name,value\n1,2\n", &[0xff; 64], &[0; 64]]

@@ -25,8 +25,8 @@ use crate::{
     prediction::raw_width,
 };
 
-/// Bytes that the sessions of a model take together at most, counted by the size of the file. One session there always is.
-const POOL_BYTES: usize = 256 << 20;
+/// Bytes that the sessions of a model take together at most, unless one takes more.
+const POOL_BYTES: u64 = 256 << 20;
 
 /// Rows that one run takes at most: its memory grows with them.
 const BATCH: usize = 8192;
@@ -52,8 +52,6 @@ impl Sessions {
         let feed = Feed::new(manifest, &onnx, &file)?;
         check_output(manifest, &onnx, &file)?;
         let environment = library::environment()?;
-        let processors = available_parallelism().map_or(1, NonZero::get);
-        let sessions = (POOL_BYTES / model.len().max(1)).clamp(1, processors);
         let open = |_| {
             let mut builder = Session::builder(&environment)
                 .map_err(refused)?
@@ -67,7 +65,7 @@ impl Sessions {
                 .map_err(refused)?;
             builder.commit_from_memory(model).map(Mutex::new).map_err(refused)
         };
-        let pool = (0..sessions).map(open).collect::<Result<Vec<_>, Error>>()?;
+        let pool = (0..count(&file)).map(open).collect::<Result<Vec<_>, Error>>()?;
         let width = raw_width(manifest.task, manifest.classes.as_ref().map_or(0, Vec::len));
         Ok(Self { pool, next: AtomicUsize::new(0), feed, onnx, task: manifest.task, width })
     }
@@ -126,6 +124,17 @@ impl Sessions {
         // A run that panicked has left its session as it was: its state is its weights.
         free.unwrap_or_else(|| self.pool[first % self.pool.len()].lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// About what the sessions of a file take of memory, in bytes.
+pub(crate) fn loaded_bytes(file: &File) -> u64 {
+    file.session_bytes().saturating_mul(count(file))
+}
+
+/// The sessions of a file: as many as there are processors, if they are small.
+fn count(file: &File) -> u64 {
+    let processors = available_parallelism().map_or(1, NonZero::get) as u64;
+    (POOL_BYTES / file.session_bytes().max(1)).clamp(1, processors)
 }
 
 /// The elements of a tensor of floats or doubles.
