@@ -6,6 +6,7 @@ mod world;
 mod data;
 mod errors;
 mod monitoring;
+mod onnx;
 mod readme;
 mod serving;
 mod workflows;
@@ -28,6 +29,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::outcomes(&world, &prediction);
     monitoring::lineage(&world, &prediction).await;
     monitoring::reports(&world).await;
+    onnx::imports(&world);
     workflows::workflows(&world).await;
     monitoring::resets(&world);
     monitoring::events(&world);
