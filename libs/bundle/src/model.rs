@@ -155,6 +155,10 @@ fn check(input: &Input, array: &dyn Array) -> Result<(), Error> {
         return Err(Error::ValueMissing { input: input.name.clone(), row });
     }
     let Some(Cells::Float(numbers)) = Cells::of(array) else { return Ok(()) };
+    // Most columns are such, and a loop without an exit is a few times faster.
+    if numbers.values().iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
     // The wire encodes a missing number as not-a-number.
     let refused = |value: f64| value.is_infinite() || (value.is_nan() && !input.nullable);
     match numbers.iter().position(|value| value.is_some_and(refused)) {

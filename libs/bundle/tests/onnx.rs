@@ -236,7 +236,7 @@ fn every_truncation_and_every_flipped_byte_is_read_or_refused() {
         for end in 0..bytes.len() {
             match File::parse(&bytes[..end]) {
                 // The last operator sets are all that is missing.
-                Ok(file) => assert_eq!(file, whole, "{name}: {end}"),
+                Ok(file) => assert_eq!(File { bytes: whole.bytes, ..file }, whole, "{name}: {end}"),
                 Err(error) => assert!(matches!(error, Error::Invalid { part: "model", .. }), "{name}: {end}"),
             }
         }
@@ -249,6 +249,20 @@ fn every_truncation_and_every_flipped_byte_is_read_or_refused() {
             }
         }
     }
+}
+
+#[test]
+fn more_rows_than_one_run_takes_are_predicted_in_parts() {
+    let recorded = recorded("sklearn_forest");
+    let bundle = import(file("sklearn_forest"), &options(), None).expect("imports");
+    let (model, rows) = (Model::from_bundle(&bundle).expect("loads"), rows(&bundle, &recorded));
+    let many = arrow::compute::concat_batches(rows.schema_ref(), vec![&rows; 300]).expect("one schema");
+    assert_eq!(many.num_rows(), 19_200);
+    let scores = scores(&model, &many);
+    for part in scores.chunks_exact(recorded.scores.len()) {
+        assert_close("sklearn_forest", part, &recorded.scores);
+    }
+    assert_eq!(model.predict(&rows.slice(0, 0)).expect("no rows").rows, 0);
 }
 
 #[test]

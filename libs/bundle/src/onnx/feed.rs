@@ -1,6 +1,6 @@
 //! From the columns of a batch to the input tensors of a file.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use arrow::array::{Array, RecordBatch};
 use ort::{
@@ -18,6 +18,9 @@ use crate::{
     column::{self, Cells},
     manifest::MODEL,
 };
+
+/// Rows that are written at a time: their part of the matrix stays in the cache of the processor.
+const BLOCK: usize = 32;
 
 /// The input tensors of a file, prepared for rows.
 #[derive(Debug)]
@@ -66,18 +69,34 @@ impl Feed {
     }
 
     fn matrix<T: Float>(&self, rows: &RecordBatch) -> Result<SessionInputValue<'static>, Error> {
-        let width = self.inputs.len();
-        let mut values = vec![T::MISSING; rows.num_rows() * width];
-        for (position, input) in self.inputs.iter().enumerate() {
-            let cells = cells(rows, input, position)?;
-            let slots = values.iter_mut().skip(position).step_by(width);
-            slots.zip(numbers(&cells)).for_each(|(slot, number)| {
-                if let Some(number) = number {
-                    *slot = T::of(number);
-                }
-            });
+        let (count, width) = (rows.num_rows(), self.inputs.len());
+        let column = |(position, input): (usize, &Input)| cells(rows, input, position);
+        let columns = self.inputs.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
+        let mut values = vec![T::MISSING; count * width];
+        for start in (0..count).step_by(BLOCK) {
+            let block = start..count.min(start + BLOCK);
+            for (position, cells) in columns.iter().enumerate() {
+                let slots = values[start * width..block.end * width].iter_mut().skip(position).step_by(width);
+                fill(slots, cells, block.clone());
+            }
         }
-        primitive(vec![rows.num_rows(), width], values)
+        primitive(vec![count, width], values)
+    }
+}
+
+/// Writes the numbers of some rows of a column. Slots of missing values stay as they are.
+fn fill<'a, T: Float>(slots: impl Iterator<Item = &'a mut T>, cells: &Cells<'_>, rows: Range<usize>) {
+    match cells {
+        // Most columns are such. An infinity counts as missing, as for [`Cells::number`].
+        Cells::Float(column) if column.null_count() == 0 => {
+            let finite = |number: f64| if number.is_finite() { T::of(number) } else { T::MISSING };
+            slots.zip(&column.values()[rows]).for_each(|(slot, number)| *slot = finite(*number));
+        }
+        cells => slots.zip(rows).for_each(|(slot, row)| {
+            if let Some(number) = number(cells, row) {
+                *slot = T::of(number);
+            }
+        }),
     }
 }
 
@@ -106,13 +125,13 @@ fn cells<'a>(rows: &'a RecordBatch, input: &Input, position: usize) -> Result<Ce
     Cells::of(array).ok_or_else(|| mistyped(input, array))
 }
 
-/// The numbers of a column, of which booleans are 0 and 1, and instants milliseconds since 1970 UTC.
-fn numbers<'a>(cells: &'a Cells<'a>) -> impl Iterator<Item = Option<f64>> + 'a {
-    (0..cells.rows()).map(|row| match cells {
+/// A row's number, of which booleans are 0 and 1, and instants milliseconds since 1970 UTC.
+fn number(cells: &Cells<'_>, row: usize) -> Option<f64> {
+    match cells {
         #[expect(clippy::cast_precision_loss, reason = "instants of the years 1 to 9999 are below 2^53")]
         Cells::Timestamp(_) => cells.timestamp(row).map(|instant| instant as f64),
         _ => cells.number(row),
-    })
+    }
 }
 
 fn tensor(
@@ -123,13 +142,14 @@ fn tensor(
 ) -> Result<SessionInputValue<'static>, Error> {
     let rows = cells.rows();
     let shape = if rank == 1 { vec![rows] } else { vec![rows, 1] };
+    let numbers = (0..rows).map(|row| number(cells, row));
     let missing = |row| Error::ValueMissing { input: input.name.clone(), row };
     match (element, cells) {
         (Element::Float, Cells::Int(_) | Cells::Float(_)) => {
-            primitive(shape, numbers(cells).map(|number| number.map_or(f32::NAN, f32::of)).collect())
+            primitive(shape, numbers.map(|number| number.map_or(f32::NAN, f32::of)).collect())
         }
         (Element::Double, Cells::Int(_) | Cells::Float(_)) => {
-            primitive(shape, numbers(cells).map(|number| number.unwrap_or(f64::NAN)).collect())
+            primitive(shape, numbers.map(|number| number.unwrap_or(f64::NAN)).collect())
         }
         (Element::Int64, Cells::Int(_) | Cells::Timestamp(_)) => {
             let integers = (0..rows).map(|row| cells.timestamp(row).ok_or_else(|| missing(row)));

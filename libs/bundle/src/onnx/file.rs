@@ -164,8 +164,8 @@ fn graph(bytes: &[u8]) -> Result<File, String> {
                     return Err(format!("it has more than {MAX_INITIALIZERS} initializers"));
                 }
             }
-            (11, Value::Bytes(bytes)) => push(&mut file.inputs, outlet("input", bytes)?)?,
-            (12, Value::Bytes(bytes)) => push(&mut file.outputs, outlet("output", bytes)?)?,
+            (11, Value::Bytes(bytes)) => push(&mut file.inputs, outlet("an input", bytes)?)?,
+            (12, Value::Bytes(bytes)) => push(&mut file.outputs, outlet("an output", bytes)?)?,
             (15, _) => return Err("it has sparse initializers: export them as dense ones".to_owned()),
             _ => {}
         }
@@ -241,23 +241,19 @@ fn attribute(operator: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
     Ok(classes)
 }
 
-fn outlet(what: &str, bytes: &[u8]) -> Result<Outlet, String> {
+fn outlet(what: &'static str, bytes: &[u8]) -> Result<Outlet, String> {
     let mut outlet = Outlet { name: String::new(), element: Element::Other(0), shape: Vec::new() };
-    for field in Fields::of(what_of(what), bytes) {
+    for field in Fields::of(what, bytes) {
         match field? {
-            (1, value) => outlet.name = text(&format!("the name of an {what}"), value)?,
+            (1, value) => outlet.name = text(&format!("the name of {what}"), value)?,
             (2, Value::Bytes(bytes)) => value_type(bytes, &mut outlet)?,
             _ => {}
         }
     }
     if outlet.name.is_empty() {
-        return Err(format!("an {what} has no name"));
+        return Err(format!("{what} has no name"));
     }
     Ok(outlet)
-}
-
-fn what_of(what: &str) -> &'static str {
-    if what == "input" { "an input" } else { "an output" }
 }
 
 fn value_type(bytes: &[u8], outlet: &mut Outlet) -> Result<(), String> {

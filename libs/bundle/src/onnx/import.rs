@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::{
-    array::{Array, RecordBatch},
-    datatypes::Int64Type,
-};
+use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Digest, Task};
 use serde::{Deserialize, Serialize};
@@ -145,10 +142,9 @@ fn unnamed(producer: &str) -> &str {
 
 /// After the last row of the data.
 fn trained_until(data: &Data<'_>) -> Option<i64> {
-    let times = data.rows.column_by_name(data.time_column?)?;
-    let times = arrow::compute::cast(times, &arrow::datatypes::DataType::Int64).ok()?;
-    let times = arrow::array::AsArray::as_primitive_opt::<Int64Type>(times.as_ref())?;
-    arrow::compute::max(times).map(|last| last.saturating_add(1))
+    let times = Cells::of(data.rows.column_by_name(data.time_column?)?.as_ref())?;
+    let last = (0..times.rows()).filter_map(|row| times.timestamp(row)).max();
+    last.map(|last| last.saturating_add(1))
 }
 
 /// The output with the scores: the one that is named, or else the only one of floats.

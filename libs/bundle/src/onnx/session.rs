@@ -73,11 +73,15 @@ impl Sessions {
     /// The scores of every row, at most [`BATCH`] at a time.
     pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Outputs, Error> {
         let count = rows.num_rows();
-        let mut scores = Vec::with_capacity(count * self.width);
-        for start in (0..count).step_by(BATCH) {
-            let batch = rows.slice(start, BATCH.min(count - start));
-            scores.append(&mut self.run_batch(&batch)?);
-        }
+        let scores = match count {
+            0 => Vec::new(),
+            1..=BATCH => self.run_batch(rows)?,
+            _ => {
+                let starts = (0..count).step_by(BATCH);
+                let parts = starts.map(|start| self.run_batch(&rows.slice(start, BATCH.min(count - start))));
+                parts.collect::<Result<Vec<_>, _>>()?.concat()
+            }
+        };
         Ok(match self.onnx.scores {
             Scores::Probabilities => Outputs::Probabilities(scores),
             Scores::Logits | Scores::Numbers => Outputs::Raw(scores),

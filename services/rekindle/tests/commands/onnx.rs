@@ -16,12 +16,13 @@ pub(crate) fn imports(world: &World) {
     assert!(first.contains("imported version 1") && first.contains("ready"), "{first}");
     let second = world.json(&named);
     assert_eq!((&second["version"], &second["status"]), (&2.into(), &"VERSION_STATUS_READY".into()), "{second}");
-    let refused = world.error(2, &import);
+    let refused = world.error(1, &import);
     assert!(refused.contains("--features: are 5 (id, f0, f1, f2, f3), and the file takes 4"), "{refused}");
     world.write("zipmap.onnx", onnx_file("refused/zipmap.onnx"));
-    let refused = world.error(2, &["models", "import", "imported", "zipmap.onnx", "--target", "late"]);
+    let refused = world.error(1, &["models", "import", "imported", "zipmap.onnx", "--target", "late"]);
     assert!(refused.contains("zipmap=False"), "{refused}");
 
+    world.text(&["promote", "imported", "1", "--why", "from elsewhere"]);
     let deployed = world.text(&["deploy", "imported", "--wait"]);
     assert!(deployed.contains("completed"), "{deployed}");
     let recorded = recorded();
