@@ -171,7 +171,7 @@ fn output<'a>(file: &'a File, options: &Import) -> Result<&'a Outlet, Error> {
         _ if has_maps => Err(Error::invalid(
             MODEL,
             "its probabilities are a sequence of maps (operator ZipMap): export it with zipmap=False (skl2onnx: \
-             options={id(model): {'zipmap': False}}; onnxmltools: convert_lightgbm(.., zipmap=False))",
+             options={id(model): {'zipmap': False}}; onnxmltools: convert_lightgbm(.., zipmap=False)), or delete that operator",
         )),
         _ => Err(Error::import("output", format!("is none of the file's outputs of floats: {}", listed()))),
     }
@@ -319,7 +319,11 @@ fn input(name: String, outlet: &Outlet, options: &Import, data: Option<&Data<'_>
     })?;
     let mut input = Input { datatype, kind, nullable: options.nullable.contains(&name), name };
     let Some(data) = data else { return Ok(input) };
-    let column = data.rows.column_by_name(&input.name).ok_or_else(|| Error::InputMissing(input.name.clone()))?;
+    let column = data.rows.column_by_name(&input.name).ok_or_else(|| {
+        let problem =
+            format!("has no column {:?}, which is an input of the file: rename a column, or the input", input.name);
+        Error::import("dataset", problem)
+    })?;
     let cells = Cells::of(column.as_ref());
     input.nullable |= column.null_count() > 0;
     match cells {

@@ -100,6 +100,7 @@ async fn a_file_that_cannot_be_served_makes_nothing(sandbox: Sandbox) {
     let dataset = ImportModelVersionRequest { dataset: other.name, ..request(&sandbox, "sklearn_pipeline").await };
     let message = refused(&sandbox, dataset).await;
     assert_eq!(blamed(&message), "dataset", "{message}");
+    assert!(message.message().contains("has no column \"delay\", which is an input of the file"), "{message}");
 
     // Registered as a bundle, a model is run as well.
     let options = Import { target: "late".into(), ..Import::default() };
