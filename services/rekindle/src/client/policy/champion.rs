@@ -20,11 +20,12 @@ pub(super) struct Champion {
     pub name: String,
     /// `None` if the registry does not know the run.
     pub dataset: Option<DatasetName>,
-    pub recipe: Recipe,
+    /// `None` if the champion is an imported model, which was trained elsewhere.
+    pub recipe: Option<Recipe>,
 }
 
 impl Champion {
-    /// The champion of a model; `None` if there is none, or none that was trained here.
+    /// The champion of a model; `None` if there is none.
     pub(super) async fn of(model: &ModelName, registry: &Registry) -> Result<Option<Self>> {
         let version = match registry.model_version(model, &VersionSelector::Alias(AliasName::champion())).await {
             Ok(version) => version,
@@ -32,18 +33,16 @@ impl Champion {
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::from_bytes(&download(registry.clone(), version.bundle).await?)?;
-        // An imported model was trained elsewhere.
-        let Some(recipe) = manifest.provenance.recipe else { return Ok(None) };
         Ok(Some(Self {
             name: format!("{} version {}", version.model, version.version),
             dataset: dataset(&version, registry).await?,
-            recipe: *recipe,
+            recipe: manifest.provenance.recipe.map(|recipe| *recipe),
         }))
     }
 
-    /// What a policy has instead of what the champion was trained with, in one sentence; `None` if nothing differs.
+    /// What a policy has instead of what the champion was trained with, in one sentence; `None` if nothing differs, or it is not known.
     pub(super) fn difference(&self, policy: &Policy) -> Option<String> {
-        let (given, trained) = (&policy.recipe, &self.recipe);
+        let (given, trained) = (&policy.recipe, self.recipe.as_ref()?);
         let mut parts = Vec::new();
         let mut add = |what: &str, is_equal: bool, given: String, trained: String| {
             if !is_equal {
@@ -103,7 +102,7 @@ mod tests {
         let champion = Champion {
             name: "m version 1".into(),
             dataset: Some("flights".parse().expect("a name")),
-            recipe: recipe.clone(),
+            recipe: Some(recipe.clone()),
         };
         let policy = |dataset: &str, recipe| {
             let (model, dataset) = ("m".parse().expect("a name"), dataset.parse().expect("a name"));
