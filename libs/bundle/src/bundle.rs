@@ -6,8 +6,9 @@ use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Digest};
 
 use crate::{
-    Error, Manifest, Model, Output, Reference,
-    manifest::{BlobRef, CARD, MANIFEST, PIPELINE, PROFILE},
+    Backend, Error, Manifest, Model, Output, Reference,
+    manifest::{BlobRef, CARD, MANIFEST, MODEL, PIPELINE, PROFILE, WEIGHTS},
+    onnx,
 };
 
 /// Maximum total size of a bundle's blobs, in bytes. Larger bundles are refused before their blobs are fetched.
@@ -20,6 +21,7 @@ fn max_bytes(role: &str) -> u64 {
     match role {
         PIPELINE | PROFILE => 64 << 20,
         CARD => 1 << 20,
+        MODEL => onnx::MAX_FILE_BYTES,
         _ => MAX_BUNDLE_BYTES,
     }
 }
@@ -97,7 +99,23 @@ impl Bundle {
         let typed = model.predict_default();
         typed
             .map(drop)
-            .map_err(|error| Error::invalid(MANIFEST, format!("its signature does not fit the pipeline: {error}")))
+            .map_err(|error| Error::invalid(MANIFEST, format!("its signature does not fit the model: {error}")))?;
+        model.check_rows()
+    }
+
+    /// About what the loaded model takes of memory, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a model in the ONNX format cannot be read.
+    pub fn loaded_bytes(&self) -> Result<u64, Error> {
+        match self.manifest.backend {
+            // Weights are kept as they are, and vocabularies in tables of several times their size.
+            Backend::Network => {
+                let bytes = |role| self.blob(role).map(|blob| blob.len() as u64);
+                Ok(bytes(WEIGHTS)?.saturating_add(4 * bytes(PIPELINE)?))
+            }
+            Backend::Onnx => Ok(onnx::loaded_bytes(&onnx::File::parse(self.blob(MODEL)?)?)),
+        }
     }
 
     /// The blob of a role that the backend requires.

@@ -2,10 +2,11 @@
 
 use std::fmt::{Result, Write as _};
 
-use rekindle_domain::{Architecture, Task};
+use rekindle_domain::{Architecture, Digest, Task};
 
 use crate::{
     Manifest,
+    onnx::File,
     pipeline::{CLIP, MIN_VALUE_ROWS},
 };
 
@@ -33,7 +34,12 @@ pub fn render(manifest: &Manifest, training: &TrainingSummary) -> String {
 fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
     let target = &manifest.target;
     writeln!(card, "# {target}\n")?;
-    writeln!(card, "Predicts `{target}`: {}, with {}.\n", output(manifest), architecture(&manifest.architecture))?;
+    writeln!(
+        card,
+        "Predicts `{target}`: {}, with {}.\n",
+        output(manifest),
+        architecture(manifest.architecture.as_ref())
+    )?;
     training_data(card, manifest, training)?;
     writeln!(card, "\n## Metrics on the validation rows\n\n| metric | value |\n|---|---|")?;
     for (name, value) in &manifest.metrics {
@@ -55,6 +61,35 @@ fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> 
     )
 }
 
+/// Renders the card of an imported model. Its content comes from `manifest` and `file` alone.
+pub(crate) fn render_imported(manifest: &Manifest, file: &File) -> String {
+    let mut card = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_imported(&mut card, manifest, file);
+    card
+}
+
+fn write_imported(card: &mut String, manifest: &Manifest, file: &File) -> Result {
+    let (target, producer) = (&manifest.target, &file.producer);
+    writeln!(card, "# {target}\n")?;
+    writeln!(card, "Predicts `{target}`: {}, with a model in the ONNX format.\n", output(manifest))?;
+    writeln!(card, "## Reference data\n")?;
+    match manifest.provenance.dataset_digests.as_slice() {
+        [] => writeln!(card, "None were named at the import: neither drift nor a rise of the loss can be measured.")?,
+        digests => datasets(card, digests)?,
+    }
+    if !manifest.metrics.is_empty() {
+        writeln!(card, "\n## Metrics on the reference data\n\n| metric | value |\n|---|---|")?;
+        for (name, value) in &manifest.metrics {
+            writeln!(card, "| {name} | {value:.4} |")?;
+        }
+    }
+    inputs(card, manifest)?;
+    writeln!(card, "\n## Provenance\n")?;
+    let producer = if producer.is_empty() { "a program that is not named" } else { producer };
+    writeln!(card, "Imported; the file was written by {producer}.")
+}
+
 fn training_data(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
     let TrainingSummary { training_rows, validation_rows, epochs, best_epoch } = *training;
     writeln!(card, "## Training data\n")?;
@@ -65,10 +100,11 @@ fn training_data(card: &mut String, manifest: &Manifest, training: &TrainingSumm
          is trained on all {} rows for {best_epoch} epochs.\n",
         training_rows + validation_rows
     )?;
-    for digest in &manifest.provenance.dataset_digests {
-        writeln!(card, "- dataset `{digest}`")?;
-    }
-    Ok(())
+    datasets(card, &manifest.provenance.dataset_digests)
+}
+
+fn datasets(card: &mut String, digests: &[Digest]) -> Result {
+    digests.iter().try_for_each(|digest| writeln!(card, "- dataset `{digest}`"))
 }
 
 fn inputs(card: &mut String, manifest: &Manifest) -> Result {
@@ -89,10 +125,11 @@ fn output(manifest: &Manifest) -> String {
     }
 }
 
-fn architecture(architecture: &Architecture) -> String {
+fn architecture(architecture: Option<&Architecture>) -> String {
     match architecture {
-        Architecture::Linear => "a linear model".to_owned(),
-        Architecture::Mlp { hidden, dropout } => format!(
+        None => "an imported model".to_owned(),
+        Some(Architecture::Linear) => "a linear model".to_owned(),
+        Some(Architecture::Mlp { hidden, dropout }) => format!(
             "a multi-layer perceptron (hidden layers {hidden:?}, dropout {dropout}) with entity embeddings for \
              categorical features"
         ),

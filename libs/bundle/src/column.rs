@@ -39,7 +39,7 @@ impl<'a> Cells<'a> {
         })
     }
 
-    fn array(&self) -> &'a dyn Array {
+    pub(crate) fn array(&self) -> &'a dyn Array {
         match *self {
             Self::Int(array) => array,
             Self::Float(array) => array,

@@ -4,8 +4,9 @@ use arrow::array::RecordBatch;
 
 use crate::{
     Backend, Bundle, Error, Explanation, Manifest,
-    manifest::{PIPELINE, WEIGHTS},
+    manifest::{MANIFEST, PIPELINE, WEIGHTS},
     network::{Block, Contributions, Network, Point, Program, Shape},
+    onnx::Sessions,
     pipeline::{Encoder, Pipeline, Slots},
     prediction::raw_width,
 };
@@ -15,6 +16,17 @@ use crate::{
 pub(crate) enum Engine {
     /// [`Backend::Network`].
     Network { encoder: Encoder, program: Program },
+    /// [`Backend::Onnx`].
+    Onnx(Sessions),
+}
+
+/// What a backend computes for each row, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outputs {
+    /// Logits or numbers, [`raw_width`] per row.
+    Raw(Vec<f32>),
+    /// Probabilities, [`raw_width`] per row.
+    Probabilities(Vec<f32>),
 }
 
 impl Engine {
@@ -26,29 +38,38 @@ impl Engine {
                 check_features(&bundle.manifest, &pipeline)?;
                 let classes = bundle.manifest.classes.as_ref().map_or(0, Vec::len);
                 let outputs = raw_width(bundle.manifest.task, classes);
-                let shape = Shape::new(&bundle.manifest.architecture, &pipeline, outputs);
+                let architecture = bundle.manifest.architecture.as_ref();
+                let architecture = architecture.ok_or_else(|| Error::invalid(MANIFEST, "architecture is missing"))?;
+                let shape = Shape::new(architecture, &pipeline, outputs);
                 let network = Network::from_bytes(bundle.blob(WEIGHTS)?, &shape)?;
                 Ok(Self::Network { encoder: Encoder::new(pipeline), program: Program::new(&network) })
             }
+            Backend::Onnx => Ok(Self::Onnx(Sessions::load(bundle)?)),
         }
     }
 
-    /// Why every row has its score.
-    pub(crate) fn explain(&self, rows: &RecordBatch, class: impl Fn(usize) -> usize) -> Result<Explanation, Error> {
+    /// Why every row has its score; `None` if the backend does not tell.
+    pub(crate) fn explain(
+        &self,
+        rows: &RecordBatch,
+        class: impl Fn(usize) -> usize,
+    ) -> Option<Result<Explanation, Error>> {
         match self {
-            Self::Network { encoder, program } => explain_network(encoder, program, rows, class),
+            Self::Network { encoder, program } => Some(explain_network(encoder, program, rows, class)),
+            Self::Onnx(_) => None,
         }
     }
 
-    /// The raw outputs of every row, row-major: logits or numbers, [`raw_width`] per row.
-    pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Vec<f32>, Error> {
+    /// The outputs of every row.
+    pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Outputs, Error> {
         match self {
             Self::Network { encoder, program } => {
                 let columns = encoder.columns(rows)?;
-                Ok(program.forward(rows.num_rows(), |Block { range, dense, stride, indices }| {
+                Ok(Outputs::Raw(program.forward(rows.num_rows(), |Block { range, dense, stride, indices }| {
                     columns.write(range, dense, stride, indices);
-                }))
+                })))
             }
+            Self::Onnx(sessions) => sessions.run(rows),
         }
     }
 }
@@ -63,8 +84,7 @@ fn explain_network(
     let (encoded, slots) = (encoder.encode(rows)?, encoder.slots());
     let (dense, indices) = encoder.baseline();
     let baseline = Point { dense, indices };
-    let mut explanation =
-        Explanation { features: slots.len(), contributions: Vec::new(), baselines: Vec::new(), scores: Vec::new() };
+    let mut explanation = Explanation::new(slots.len());
     for row in 0..encoded.rows {
         let (dense, indices) = encoded.row(row);
         let point = Point { dense: dense.iter().map(|&value| f64::from(value)).collect(), indices: indices.to_vec() };

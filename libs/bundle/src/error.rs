@@ -1,5 +1,7 @@
 //! Errors of bundles and of rows to predict.
 
+use std::path::PathBuf;
+
 use rekindle_domain::Digest;
 
 /// Why a bundle cannot be read, or rows cannot be predicted or scored.
@@ -35,6 +37,42 @@ pub enum Error {
         row: usize,
         /// The value.
         value: f64,
+    },
+    /// A whole number that the model's own type of the input cannot hold.
+    #[error("input {input}, row {row}: {value} is out of range: the model takes 32-bit integers")]
+    OutOfRange {
+        /// The input.
+        input: String,
+        /// The row, from 0.
+        row: usize,
+        /// The value.
+        value: i64,
+    },
+    /// ONNX Runtime failed to compute a prediction.
+    #[error("the model failed: {problem}")]
+    Run {
+        /// What ONNX Runtime says.
+        problem: String,
+    },
+    /// ONNX Runtime is not installed, or its library cannot be used.
+    #[error(
+        "ONNX models need ONNX Runtime, and its library {path} is not usable ({problem}): install it (pip install onnxruntime) and set \
+         {variable} to the file onnxruntime/capi/libonnxruntime.so.* of that package",
+        path = path.display(), variable = crate::onnx::library::VARIABLE
+    )]
+    NoLibrary {
+        /// The library that was looked for.
+        path: PathBuf,
+        /// Why it cannot be used.
+        problem: String,
+    },
+    /// An option of an import is missing, or does not fit the file.
+    #[error("{field}: {problem}")]
+    Import {
+        /// The option.
+        field: &'static str,
+        /// What is wrong, and the remedy.
+        problem: String,
     },
     /// The target column has no usable labels.
     #[error("column {column}: {problem}")]

@@ -2,7 +2,8 @@
 //!
 //! A [`Bundle`] is a canonical manifest that names content-addressed blobs: weights (safetensors), feature pipeline,
 //! reference profile and model card. A [`Model`] is loaded from a bundle and predicts. The manifest names the
-//! [`Backend`] that computes the model's outputs. The network backend runs in plain Rust, without a learning framework.
+//! [`Backend`] that computes the model's outputs. The network backend runs in plain Rust, without a learning framework. The ONNX backend
+//! loads ONNX Runtime at run time, with the first ONNX model; where it is not installed, everything else works.
 //!
 //! Training uses the same [`pipeline`], [`network`] and [`score`] as serving, so the validation metrics in a bundle
 //! are those of the model that serves.
@@ -12,7 +13,7 @@
 //! Invariants:
 //! - every blob is verified against its digest before use;
 //! - one model has one manifest encoding, and so one digest;
-//! - the prediction of a row has the same bits in every batch.
+//! - the prediction of a row by a network has the same bits in every batch; by an ONNX model, the same up to [`onnx::TOLERANCE`].
 
 mod backend;
 mod bundle;
@@ -20,10 +21,11 @@ pub mod card;
 pub mod column;
 mod engine;
 mod error;
-mod explanation;
+pub mod explanation;
 pub mod manifest;
 mod model;
 pub mod network;
+pub mod onnx;
 pub mod pipeline;
 pub mod prediction;
 pub mod reference;

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use rekindle_domain::{Architecture, Digest, Recipe, Task, recipe::FlatRecipe};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Backend, Error, Signature};
+use crate::{Backend, Error, Signature, onnx::Onnx};
 
 /// The version of the manifest format that this build reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Role of the network's weights: safetensors.
 pub const WEIGHTS: &str = "weights";
+/// Role of a model in the ONNX format: the protobuf message `ModelProto`.
+pub const MODEL: &str = "model";
 /// Role of the feature pipeline: JSON of [`crate::pipeline::Pipeline`].
 pub const PIPELINE: &str = "pipeline";
 /// Role of the reference profile: JSON of [`crate::Reference`].
@@ -33,12 +35,16 @@ pub struct Manifest {
     pub backend: Backend,
     /// The type of prediction.
     pub task: Task,
-    /// The classes, sorted; the last of two is the positive class. `None` for regression.
+    /// The classes; the last of two is the positive class. Sorted, but for ONNX in the order of the model's scores. `None` for regression.
     pub classes: Option<Vec<String>>,
     /// The predicted column.
     pub target: String,
-    /// The architecture of the network.
-    pub architecture: Architecture,
+    /// The architecture of the network, for [`Backend::Network`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+    /// How rows and scores are those of the file, for [`Backend::Onnx`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<Box<Onnx>>,
     /// Inputs and outputs.
     pub signature: Signature,
     /// The blobs, by role.
@@ -73,11 +79,22 @@ pub struct ReferenceLoss {
     pub rows: u64,
 }
 
-/// Where a model comes from: sufficient to train it again.
+impl ReferenceLoss {
+    /// The expected loss by the losses of rows; of no rows, 0.
+    pub fn of(losses: &[f64]) -> Self {
+        let rows = losses.len() as f64;
+        let loss_mean = losses.iter().sum::<f64>() / rows.max(1.0);
+        let squares = losses.iter().map(|loss| (loss - loss_mean).powi(2)).sum::<f64>();
+        let loss_std = (squares / (rows - 1.0).max(1.0)).sqrt();
+        Self { loss_mean, loss_std, rows: losses.len() as u64 }
+    }
+}
+
+/// Where a model comes from: sufficient to train it again, unless it was imported.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// The training run.
+    /// The training run; empty for an imported model.
     pub run_id: String,
     /// Content digests of the dataset versions with the training rows.
     pub dataset_digests: Vec<Digest>,
@@ -90,13 +107,13 @@ pub struct Provenance {
     /// Exclusive upper bound of the event times used for training and early stopping, in milliseconds since 1970 UTC.
     /// `None` if the rows have no time column.
     pub trained_until: Option<i64>,
-    /// The recipe, written in its flat form: manifests keep the form that their digest was computed from.
-    #[serde(serialize_with = "flat")]
-    pub recipe: Recipe,
+    /// The recipe, written in its flat form: manifests keep the form that their digest was computed from. `None` for an imported model.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "flat")]
+    pub recipe: Option<Box<Recipe>>,
 }
 
-fn flat<S: Serializer>(recipe: &Recipe, serializer: S) -> Result<S::Ok, S::Error> {
-    FlatRecipe::from(recipe).serialize(serializer)
+fn flat<S: Serializer>(recipe: &Option<Box<Recipe>>, serializer: S) -> Result<S::Ok, S::Error> {
+    recipe.as_deref().map(FlatRecipe::from).serialize(serializer)
 }
 
 impl Manifest {
@@ -116,6 +133,20 @@ impl Manifest {
         if manifest.to_bytes()?.as_ref() != bytes {
             return Err(Error::invalid(MANIFEST, "not canonical JSON (RFC 8785)"));
         }
+        manifest.check_sections()?;
         Ok(manifest)
+    }
+
+    /// Each backend has its own section and no other's.
+    fn check_sections(&self) -> Result<(), Error> {
+        let of_network = self.architecture.is_some() && self.provenance.recipe.is_some() && self.onnx.is_none();
+        let of_onnx = self.architecture.is_none() && self.onnx.is_some();
+        match self.backend {
+            Backend::Network if !of_network => {
+                Err(Error::invalid(MANIFEST, "a network has architecture and provenance.recipe, and no onnx"))
+            }
+            Backend::Onnx if !of_onnx => Err(Error::invalid(MANIFEST, "an ONNX model has onnx, and no architecture")),
+            _ => Ok(()),
+        }
     }
 }

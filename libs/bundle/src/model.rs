@@ -12,13 +12,14 @@ use crate::{
     Bundle, Datatype, Error, Explanation, Input, Manifest, Prediction, Signature,
     column::{self, Cells},
     engine::Engine,
-    manifest::{MANIFEST, WEIGHTS},
-    score,
+    explanation,
+    manifest::MANIFEST,
+    onnx, score,
     target::Targets,
 };
 
-/// A model loaded from a verified bundle. Prediction takes no lock and changes no state: one model serves any number of
-/// threads.
+/// A model loaded from a verified bundle. Prediction changes no state: one model serves any number of threads. A network takes no lock;
+/// an ONNX model has a few sessions, each of which computes one prediction at a time.
 #[derive(Debug)]
 pub struct Model {
     manifest: Manifest,
@@ -38,6 +39,20 @@ impl Model {
     /// The manifest of the bundle.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// How far the score of a row may differ from that of another batch or machine: this share of it, and at least this much. A network has
+    /// the same bits in every batch.
+    pub fn tolerance(&self) -> f32 {
+        match &self.engine {
+            Engine::Network { .. } => 0.0,
+            Engine::Onnx(_) => onnx::TOLERANCE,
+        }
+    }
+
+    /// The name of the platform in the metadata of the Open Inference Protocol.
+    pub fn platform(&self) -> &'static str {
+        self.manifest.backend.platform()
     }
 
     /// Inputs and outputs.
@@ -62,7 +77,7 @@ impl Model {
     /// Predicts every row of a registered table. Unlike [`Self::predict`] it imputes missing values also in inputs that
     /// are not nullable, and accepts integers as `Float64`.
     pub fn score(&self, rows: &RecordBatch) -> Result<Prediction, Error> {
-        Ok(Prediction::from_raw(self.manifest.task, &self.classes, self.engine.run(rows)?))
+        Ok(Prediction::from_outputs(self.manifest.task, &self.classes, self.engine.run(rows)?))
     }
 
     /// Explains `prediction`, which this model has made for `rows`.
@@ -72,7 +87,28 @@ impl Model {
             let label = labels.and_then(|labels| labels.get(row));
             label.and_then(|label| self.classes.iter().position(|class| class == label)).unwrap_or(0)
         };
-        self.engine.explain(rows, class)
+        self.engine.explain(rows, class).unwrap_or_else(|| self.explain_by_sampling(rows, class))
+    }
+
+    fn explain_by_sampling(&self, rows: &RecordBatch, class: impl Fn(usize) -> usize) -> Result<Explanation, Error> {
+        let (baseline, inputs) = (self.default_row()?, &self.manifest.signature.inputs);
+        let find = |(position, input): (usize, &Input)| {
+            column::find(rows, &input.name, position).ok_or_else(|| Error::InputMissing(input.name.clone()))
+        };
+        let columns = inputs.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()?;
+        let mut explanation = Explanation::new(inputs.len());
+        for row in 0..rows.num_rows() {
+            let pair = explanation::beside(baseline.columns(), &columns, row)?;
+            let scores = |columns: &[ArrayRef]| {
+                let prediction = self.score(&explanation::batch(&baseline, columns)?)?;
+                Ok(score::explained(self.manifest.task, &prediction, class(row)))
+            };
+            let (contributions, baseline, score) = explanation::shapley(&pair, scores)?;
+            explanation.contributions.extend(contributions);
+            explanation.baselines.push(baseline);
+            explanation.scores.push(score);
+        }
+        Ok(explanation)
     }
 
     /// Predicts one row of default values, so that the first request finds warm caches.
@@ -82,20 +118,32 @@ impl Model {
         if scores.iter().all(|score| score.is_finite()) {
             Ok(())
         } else {
-            Err(Error::invalid(WEIGHTS, "the warm-up prediction is not finite"))
+            Err(Error::invalid(self.manifest.backend.roles()[0], "the warm-up prediction is not finite"))
+        }
+    }
+
+    /// Checks that the answer to a row does not depend on the other rows of its batch. A network is such by construction.
+    pub(crate) fn check_rows(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Network { .. } => Ok(()),
+            Engine::Onnx(sessions) => onnx::check_rows(self.signature(), |rows| sessions.run(rows)),
         }
     }
 
     /// Predicts one row of default values.
     pub(crate) fn predict_default(&self) -> Result<Prediction, Error> {
+        self.predict(&self.default_row()?)
+    }
+
+    /// One row of default values, which may be missing in features that allow it.
+    fn default_row(&self) -> Result<RecordBatch, Error> {
         let inputs = &self.manifest.signature.inputs;
         let fields: Vec<Field> =
             inputs.iter().map(|input| Field::new(&input.name, input.arrow_type(), input.nullable)).collect();
         let columns = inputs.iter().map(default_value).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-            .map_err(|error| Error::invalid("signature", error))?;
-        self.predict(&batch)
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+            .map_err(|error| Error::invalid("signature", error))
     }
 
     /// The labels of rows that have the target column.
@@ -143,6 +191,10 @@ fn check(input: &Input, array: &dyn Array) -> Result<(), Error> {
         return Err(Error::ValueMissing { input: input.name.clone(), row });
     }
     let Some(Cells::Float(numbers)) = Cells::of(array) else { return Ok(()) };
+    // Most columns are such, and a loop without an exit is a few times faster.
+    if numbers.values().iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
     // The wire encodes a missing number as not-a-number.
     let refused = |value: f64| value.is_infinite() || (value.is_nan() && !input.nullable);
     let first = match numbers.null_count() {

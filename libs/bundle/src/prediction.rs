@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use rekindle_domain::Task;
 
+use crate::engine::Outputs;
+
 /// Minimum distance of probabilities from 0 and 1: about the resolution of the singles that carry them.
 pub const PROBABILITY_MARGIN: f64 = 1e-7;
 
@@ -31,12 +33,32 @@ pub enum Values {
 }
 
 impl Prediction {
+    /// The predictions for the outputs of a backend.
+    pub(crate) fn from_outputs(task: Task, classes: &[Arc<str>], outputs: Outputs) -> Self {
+        match outputs {
+            Outputs::Raw(raw) => Self::from_raw(task, classes, raw),
+            Outputs::Probabilities(probabilities) => Self::from_probabilities(task, classes, probabilities),
+        }
+    }
+
+    /// The predictions for probabilities, [`raw_width`] per row, row-major. They are clamped by [`PROBABILITY_MARGIN`].
+    pub fn from_probabilities(task: Task, classes: &[Arc<str>], mut probabilities: Vec<f32>) -> Self {
+        let (least, most) = (PROBABILITY_MARGIN as f32, (1.0 - PROBABILITY_MARGIN) as f32);
+        probabilities.iter_mut().for_each(|probability| *probability = probability.clamp(least, most));
+        let width = raw_width(task, classes.len());
+        let labels: Vec<_> = match task {
+            Task::Multiclass => probabilities.chunks_exact(width).map(|row| classes[largest(row)].clone()).collect(),
+            _ => probabilities.iter().map(|&probability| of_two(classes, probability)).collect(),
+        };
+        Self { rows: labels.len(), outputs: vec![Values::Fp32 { width, values: probabilities }, Values::Text(labels)] }
+    }
+
     /// The predictions for raw outputs, [`raw_width`] per row, row-major.
     pub fn from_raw(task: Task, classes: &[Arc<str>], mut raw: Vec<f32>) -> Self {
         let (rows, outputs) = match task {
             Task::Binary => {
                 raw.iter_mut().for_each(|value| *value = sigmoid(*value));
-                let labels = raw.iter().map(|&probability| classes[usize::from(probability >= 0.5)].clone()).collect();
+                let labels = raw.iter().map(|&probability| of_two(classes, probability)).collect();
                 (raw.len(), vec![Values::Fp32 { width: 1, values: raw }, Values::Text(labels)])
             }
             Task::Multiclass => {
@@ -88,6 +110,16 @@ pub fn raw_width(task: Task, classes: usize) -> usize {
     }
 }
 
+/// The class that a probability of the positive class predicts.
+fn of_two(classes: &[Arc<str>], probability: f32) -> Arc<str> {
+    classes[usize::from(probability >= 0.5)].clone()
+}
+
+/// The index of the largest element, the first of equals.
+fn largest(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
+}
+
 /// The probability of the positive class from its log odds.
 fn sigmoid(log_odds: f32) -> f32 {
     let probability = 1.0 / (1.0 + (-f64::from(log_odds)).exp());
@@ -96,7 +128,7 @@ fn sigmoid(log_odds: f32) -> f32 {
 
 /// Converts logits to probabilities in place. Returns the index of the largest, the first of equals.
 fn softmax(logits: &mut [f32]) -> usize {
-    let best = (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+    let best = largest(logits);
     let largest = f64::from(logits.get(best).copied().unwrap_or(0.0));
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
     for logit in logits.iter_mut() {

@@ -1,12 +1,19 @@
 //! Reference data: profiles of features and predictions that drift is measured against.
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
+use rekindle_domain::{ColumnKind, Task};
 use rekindle_statistics::profile::ColumnProfile;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, manifest::PROFILE};
+use crate::{
+    Error, Prediction, Signature,
+    column::{self, Cells},
+    manifest::PROFILE,
+};
 
-/// Profiles of all rows that the model was trained on, validation rows included. Timestamps have no profile, because their
+/// Profiles of all rows that the model was trained on, validation rows included; of an imported model, of the rows that were named with it,
+/// if any. Timestamps have no profile, because their
 /// distribution always changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +35,38 @@ pub struct FeatureProfile {
 }
 
 impl Reference {
+    /// The profiles of rows and of their predictions.
+    ///
+    /// # Errors
+    /// An input of the signature is not among the columns.
+    pub fn of(task: Task, signature: &Signature, rows: &RecordBatch, prediction: &Prediction) -> Result<Self, Error> {
+        let profiled = signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp);
+        let features = profiled.map(|input| {
+            let cells = column::find(rows, &input.name, 0).and_then(Cells::of);
+            let cells = cells.ok_or_else(|| Error::InputMissing(input.name.clone()))?;
+            Ok(FeatureProfile { name: input.name.clone(), profile: of_cells(&cells) })
+        });
+        Ok(Self { features: features.collect::<Result<_, Error>>()?, prediction: of_prediction(task, prediction) })
+    }
+
+    /// The profiles of no rows: no drift from them can be measured.
+    pub fn empty(task: Task, signature: &Signature) -> Self {
+        let profiled = signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp);
+        let features = profiled.map(|input| {
+            let profile = match input.kind {
+                ColumnKind::Boolean => ColumnProfile::of_flags([]),
+                ColumnKind::Categorical => ColumnProfile::of_texts([]),
+                ColumnKind::Numeric | ColumnKind::Timestamp => ColumnProfile::of_numbers([]),
+            };
+            FeatureProfile { name: input.name.clone(), profile }
+        });
+        let prediction = match task {
+            Task::Multiclass => ColumnProfile::of_texts([]),
+            Task::Binary | Task::Regression => ColumnProfile::of_numbers([]),
+        };
+        Self { features: features.collect(), prediction }
+    }
+
     /// The profile of a feature; `None` if it has none.
     pub fn feature(&self, name: &str) -> Option<&ColumnProfile> {
         self.features.iter().find(|feature| feature.name == name).map(|feature| &feature.profile)
@@ -41,5 +80,22 @@ impl Reference {
     /// Parses the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(PROFILE, error))
+    }
+}
+
+fn of_cells(cells: &Cells<'_>) -> ColumnProfile {
+    let rows = 0..cells.rows();
+    match cells {
+        Cells::Int(_) | Cells::Float(_) => ColumnProfile::of_numbers(rows.map(|row| cells.number(row))),
+        Cells::Text(_) | Cells::Timestamp(_) => ColumnProfile::of_texts(rows.map(|row| cells.text(row))),
+        Cells::Bool(_) => ColumnProfile::of_flags(rows.map(|row| cells.boolean(row))),
+    }
+}
+
+fn of_prediction(task: Task, prediction: &Prediction) -> ColumnProfile {
+    if task == Task::Multiclass {
+        ColumnProfile::of_texts(prediction.labels().unwrap_or_default().iter().map(|label| Some(&**label)))
+    } else {
+        ColumnProfile::of_numbers(prediction.scores().1.iter().map(|&score| Some(f64::from(score))))
     }
 }

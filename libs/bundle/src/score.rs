@@ -103,6 +103,21 @@ fn checked<'a>(prediction: &'a Prediction, targets: &Targets) -> Result<(usize, 
     Ok((width, scores))
 }
 
+/// The score that is explained, of each row: the log odds for two classes, the logarithm of the probability of `class` for several, and the
+/// number for regression.
+pub(crate) fn explained(task: Task, prediction: &Prediction, class: usize) -> Vec<f64> {
+    let (width, scores) = prediction.scores();
+    let of_row = |row: &[f32]| match task {
+        Task::Binary => {
+            let probability = f64::from(row[0]);
+            (probability / (1.0 - probability)).ln()
+        }
+        Task::Multiclass => f64::from(row[class]).ln(),
+        Task::Regression => f64::from(row[0]),
+    };
+    scores.chunks(width.max(1)).map(of_row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -27,7 +27,8 @@ fn manifest() -> Manifest {
         task: Task::Binary,
         classes: Some(vec!["0".into(), "1".into()]),
         target: "late".into(),
-        architecture: Architecture::Linear,
+        architecture: Some(Architecture::Linear),
+        onnx: None,
         signature: Signature {
             inputs: vec![
                 input("x", Datatype::Fp64, ColumnKind::Numeric, false),
@@ -46,7 +47,7 @@ fn manifest() -> Manifest {
             seed: recipe.seed,
             toolchain: "none".into(),
             trained_until: None,
-            recipe,
+            recipe: Some(Box::new(recipe)),
         },
     }
 }
@@ -123,8 +124,10 @@ fn network_backend_has_one_spelling() {
 
 #[test]
 fn unknown_backends_keys_and_versions_are_refused() {
+    let message = refusal(|json| json["backend"] = "script".into());
+    assert!(message.contains("manifest of the bundle is invalid") && message.contains("`script`"), "{message}");
     let message = refusal(|json| json["backend"] = "onnx".into());
-    assert!(message.contains("manifest of the bundle is invalid") && message.contains("`onnx`"), "{message}");
+    assert!(message.contains("an ONNX model has onnx, and no architecture"), "{message}");
     let message = refusal(|json| json["backnd"] = "network".into());
     assert!(message.contains("`backnd`"), "{message}");
     let message = refusal(|json| json["format_version"] = 2.into());
@@ -202,7 +205,8 @@ fn parts_that_do_not_fit_each_other_are_refused() {
     assert!(message.contains("pipeline of the bundle is invalid"), "{message}");
     let message = refusal(|bundle| bundle.manifest.task = Task::Regression);
     assert!(message.contains("manifest of the bundle is invalid"), "{message}");
-    let message = refusal(|bundle| bundle.manifest.architecture = Architecture::Mlp { hidden: vec![4], dropout: 0.0 });
+    let message =
+        refusal(|bundle| bundle.manifest.architecture = Some(Architecture::Mlp { hidden: vec![4], dropout: 0.0 }));
     assert!(message.contains("weights of the bundle is invalid"), "{message}");
     let message = refusal(|bundle| drop(bundle.blobs.remove(WEIGHTS)));
     assert!(message.contains("the bundle has no such blob"), "{message}");

@@ -62,7 +62,7 @@ async fn manifests_profiles_and_cards_read_back() {
         let bundle = recorded(digest).await;
         let (manifest, reference) = (&bundle.manifest, bundle.reference().expect("a reference profile"));
         assert_eq!(manifest.backend, Backend::Network, "{digest}: recorded without the key");
-        let is_linear = matches!(manifest.architecture, Architecture::Linear);
+        let is_linear = matches!(manifest.architecture, Some(Architecture::Linear));
         assert_eq!(is_linear, trained == "linear", "{digest}");
         for input in &manifest.signature.inputs {
             let is_profiled = input.kind != ColumnKind::Timestamp;
@@ -73,6 +73,6 @@ async fn manifests_profiles_and_cards_read_back() {
         Model::from_bundle(&bundle).expect("a model").warm_up().expect("it predicts");
     }
     let network = recorded(NETWORK).await;
-    let Architecture::Mlp { hidden, dropout } = &network.manifest.architecture else { panic!("a network") };
+    let Some(Architecture::Mlp { hidden, dropout }) = &network.manifest.architecture else { panic!("a network") };
     assert_eq!((hidden.as_slice(), *dropout), ([8, 4].as_slice(), 0.1));
 }

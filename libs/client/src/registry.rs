@@ -7,7 +7,7 @@ use rekindle_domain::{
     alias::AliasMove,
     dataset::{DatasetRegistration, DatasetVersion},
     lineage::Lineage,
-    model_version::{Approval, ModelVersion, RegisteredModel, VersionSelector},
+    model_version::{Approval, ModelImport, ModelVersion, RegisteredModel, VersionSelector},
     run::{Metric, NewRun, Run, RunReport},
     validation::Violations,
 };
@@ -19,7 +19,7 @@ use tonic::{Status, service::interceptor::InterceptedService, transport::Channel
 
 use crate::{
     Connection, Error, Identity, Page, PageRequest,
-    wire::{alias, dataset, field, lineage, model_version, run, time},
+    wire::{alias, dataset, field, lineage, model_import, model_version, run, time},
 };
 
 /// Largest response about datasets, in bytes.
@@ -228,6 +228,18 @@ impl Registry {
             description: registration.description.clone(),
         };
         let call = || async { ModelsClient::new(self.0.stub()).register_model_version(request.clone()).await };
+        model_version::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Creates the next version of a model from a stored file in the ONNX format.
+    pub async fn import_version(
+        &self,
+        import: &ModelImport,
+        idempotency_key: impl Into<String>,
+    ) -> Result<ModelVersion, Error> {
+        let operation = "import the model version";
+        let request = model_import::to_wire(import, idempotency_key.into());
+        let call = || async { ModelsClient::new(self.0.stub()).import_model_version(request.clone()).await };
         model_version::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 

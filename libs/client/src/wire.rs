@@ -12,6 +12,7 @@ pub mod gate;
 pub mod inference;
 pub mod job;
 pub mod lineage;
+pub mod model_import;
 pub mod model_version;
 pub mod outcome;
 pub mod policy;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Alias, AliasName, Digest, ModelName, RunId, VersionRef};
+use crate::{Alias, AliasName, DatasetName, Digest, ModelName, RunId, Task, VersionRef};
 
 /// One version of a registered model.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,48 @@ pub struct Review {
     pub why: String,
     /// When; `None` before the first review.
     pub at: Option<DateTime<Utc>>,
+}
+
+/// A file in the ONNX format that becomes a model version. What is not given is taken from the file or from the dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelImport {
+    /// The model.
+    pub model: ModelName,
+    /// The digest of the stored file.
+    pub file: Digest,
+    /// The column that the model predicts.
+    pub target: String,
+    /// The task.
+    pub task: Option<Task>,
+    /// The classes in the order of the scores; the last of two is the positive class.
+    pub classes: Vec<String>,
+    /// The names of the features of a file that takes one tensor of floats, in its order.
+    pub features: Vec<String>,
+    /// The inputs whose values may be missing.
+    pub nullable: Vec<String>,
+    /// The output of the file that has the scores.
+    pub output: Option<String>,
+    /// What the scores are.
+    pub scores: Option<Scores>,
+    /// The dataset that the model was trained on, or one like it, and its version; the latest by default.
+    pub dataset: Option<(DatasetName, Option<u32>)>,
+    /// Columns of the dataset that are neither features nor the target.
+    pub ignore: Vec<String>,
+    /// The description.
+    pub description: String,
+}
+
+/// What the scores of a file are: `[n]` or `[n, width]`, where the width is that of the task or, for two classes, 1 (of the positive
+/// class) or 2 (of each).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scores {
+    /// Probabilities of classes.
+    Probabilities,
+    /// Log odds of the positive class, or logits of each class: probabilities before the sigmoid or softmax.
+    Logits,
+    /// Numbers, of a regression.
+    Numbers,
 }
 
 /// A registered model: its latest version and its aliases.
@@ -94,6 +136,17 @@ pub enum Approval {
     Approved,
     /// Must not be served.
     Rejected,
+}
+
+impl Scores {
+    /// The name in flags and messages, e.g. `logits`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Probabilities => "probabilities",
+            Self::Logits => "logits",
+            Self::Numbers => "numbers",
+        }
+    }
 }
 
 impl VersionStatus {

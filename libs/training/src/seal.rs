@@ -6,17 +6,13 @@ use bytes::Bytes;
 use rekindle_bundle::{
     Backend, Bundle, Manifest, Prediction, Provenance, Reference,
     card::{self, TrainingSummary},
-    column::Cells,
     manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
     network::Network,
     pipeline::Pipeline,
-    reference::FeatureProfile,
     score,
 };
-use rekindle_domain::{ColumnKind, Task};
-use rekindle_statistics::profile::ColumnProfile;
 
-use crate::{Error, Origin, TrainInput, prepare::Prepared, train::mean};
+use crate::{Error, Origin, TrainInput, prepare::Prepared};
 
 /// The version of burn, whose arithmetic determines the weights. A test compares it with the lock file.
 const BURN_VERSION: &str = "0.22.1";
@@ -53,10 +49,7 @@ pub(crate) fn seal(
         epochs: validated.epochs,
         best_epoch: validated.best_epoch,
     };
-    let reference = Reference {
-        features: feature_profiles(prepared)?,
-        prediction: prediction_profile(prepared.goal.task, &served.prediction),
-    };
+    let reference = Reference::of(prepared.goal.task, &prepared.signature, &prepared.table.batch, &served.prediction)?;
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
@@ -85,11 +78,12 @@ fn manifest(
         task,
         classes: prepared.goal.classes.clone(),
         target: input.recipe.target.clone(),
-        architecture: input.recipe.model.architecture(),
+        architecture: Some(input.recipe.model.architecture()),
+        onnx: None,
         signature: prepared.signature.clone(),
         blobs: BTreeMap::new(),
         metrics,
-        reference: reference_loss(&losses),
+        reference: ReferenceLoss::of(&losses),
         provenance: Provenance {
             run_id: origin.run_id.clone(),
             dataset_digests: origin.dataset_digests.clone(),
@@ -97,43 +91,9 @@ fn manifest(
             seed: input.recipe.seed,
             toolchain: format!("burn {BURN_VERSION} (flex), {}-{}", std::env::consts::ARCH, std::env::consts::OS),
             trained_until: prepared.trained_until,
-            recipe: input.recipe.clone(),
+            recipe: Some(Box::new(input.recipe.clone())),
         },
     })
-}
-
-fn reference_loss(losses: &[f64]) -> ReferenceLoss {
-    let loss_mean = mean(losses);
-    let squares = losses.iter().map(|loss| (loss - loss_mean).powi(2)).sum::<f64>();
-    let loss_std = (squares / (losses.len() as f64 - 1.0).max(1.0)).sqrt();
-    ReferenceLoss { loss_mean, loss_std, rows: losses.len() as u64 }
-}
-
-fn feature_profiles(prepared: &Prepared) -> Result<Vec<FeatureProfile>, Error> {
-    let profiled = prepared.signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp);
-    profiled
-        .map(|input| {
-            let cells = prepared.cells(&input.name)?;
-            Ok(FeatureProfile { name: input.name.clone(), profile: feature_profile(&cells) })
-        })
-        .collect()
-}
-
-fn feature_profile(cells: &Cells<'_>) -> ColumnProfile {
-    let rows = 0..cells.rows();
-    match cells {
-        Cells::Int(_) | Cells::Float(_) => ColumnProfile::of_numbers(rows.map(|row| cells.number(row))),
-        Cells::Text(_) | Cells::Timestamp(_) => ColumnProfile::of_texts(rows.map(|row| cells.text(row))),
-        Cells::Bool(_) => ColumnProfile::of_flags(rows.map(|row| cells.boolean(row))),
-    }
-}
-
-fn prediction_profile(task: Task, prediction: &Prediction) -> ColumnProfile {
-    if task == Task::Multiclass {
-        ColumnProfile::of_texts(prediction.labels().unwrap_or_default().iter().map(|label| Some(&**label)))
-    } else {
-        ColumnProfile::of_numbers(prediction.scores().1.iter().map(|&score| Some(f64::from(score))))
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub struct Config {
     pub address: String,
     pub cache_dir: PathBuf,
     pub cache_max_bytes: u64,
+    pub max_loaded_bytes: u64,
     #[serde(with = "humantime_serde")]
     pub resync_interval: Duration,
     #[serde(with = "humantime_serde")]
@@ -111,6 +112,7 @@ impl Config {
         if self.address.is_empty() {
             checks.violation("address", "is empty: expected the host:port that clients connect to");
         }
+        checks.at_least("max_loaded_bytes", self.max_loaded_bytes, 1);
         checks.positive("resync_interval", self.resync_interval);
         checks.positive("report_interval", self.report_interval);
         checks.at_least("fetch_attempts", self.fetch_attempts, 1);
@@ -215,6 +217,7 @@ mod tests {
             |max_ahead| ModelEventTimes { model: "weather".parse().expect("a name"), max_age: zero, max_ahead };
         let config = Config {
             address: String::new(),
+            max_loaded_bytes: 0,
             resync_interval: zero,
             report_interval: zero,
             fetch_attempts: 0,
@@ -249,6 +252,7 @@ mod tests {
             fields,
             [
                 "address",
+                "max_loaded_bytes",
                 "resync_interval",
                 "report_interval",
                 "fetch_attempts",

@@ -49,6 +49,21 @@ pub enum Error {
         /// The part of the signature.
         problem: String,
     },
+    /// The model does not fit the memory for models.
+    #[error(
+        "cannot serve bundle {bundle}: it takes about {needed} bytes of memory, and loaded models take {used} of {limit}, the limit \
+         inference.max_loaded_bytes: delete deployments, or raise the limit"
+    )]
+    OverBudget {
+        /// The bundle.
+        bundle: Digest,
+        /// What it takes.
+        needed: u64,
+        /// What loaded models take.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Building or warming up the model panicked.
     #[error("loading bundle {bundle} panicked")]
     LoadPanicked {

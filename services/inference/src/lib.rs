@@ -17,6 +17,7 @@
 //! - logged rows + declared lost rows = answered rows, if the process shuts down in order and the bus is reachable;
 //! - invalid input is refused with the name of the field, and changes nothing.
 
+mod budget;
 mod bus;
 mod cache;
 mod config;
@@ -50,6 +51,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use self::{
+    budget::Budget,
     cache::BlobCache,
     execution::Executor,
     infer::Engine,
@@ -107,6 +109,7 @@ impl App {
             cache: BlobCache::open(config.cache_dir.join("blobs"), config.cache_max_bytes)?,
             artifacts: artifacts.subscribe(),
             attempts: config.fetch_attempts,
+            budget: Arc::new(Budget::new(config.max_loaded_bytes)),
         };
         let watch = RoutesWatch {
             saved: Arc::clone(&saved),

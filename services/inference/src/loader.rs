@@ -1,5 +1,7 @@
 //! Loads a version: fetch, verify, build, warm up.
 //!
+//! One model is built at a time, on a thread that answers no requests, and only if it fits the memory for models.
+//!
 //! Every blob is hashed on every load, from the local cache as from the object store, so that what is served is what was
 //! registered. Loading does not affect the versions that answer requests.
 
@@ -12,7 +14,7 @@ use rekindle_domain::{Digest, ModelName, ReplicaId, VersionRef};
 use rekindle_service::chain;
 use tokio::{sync::watch, task, time::sleep};
 
-use crate::{Error, cache::BlobCache, serving::LoadedVersion};
+use crate::{Error, budget::Budget, cache::BlobCache, serving::LoadedVersion};
 
 /// The delay before a blob is fetched again; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -27,19 +29,22 @@ pub(crate) struct Loader {
     pub(crate) artifacts: watch::Receiver<Option<Artifacts>>,
     /// Attempts per blob.
     pub(crate) attempts: u32,
+    /// The memory for models.
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl Loader {
-    /// The version, warmed up. Fails if a blob is not available or is corrupt, or if the bundle does not predict.
+    /// The version, warmed up. Fails if a blob is not available or is corrupt, if the bundle does not predict, or if it does not fit.
     pub(crate) async fn load(&self, model: &ModelName, version: VersionRef) -> Result<Arc<LoadedVersion>, Error> {
         let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
-        let (model, replica) = (model.clone(), self.replica.clone());
-        task::spawn_blocking(move || LoadedVersion::build(model, version, &bundle, &replica))
-            .await
-            .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))
-            .map(Arc::new)
+        let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
+        task::spawn_blocking(move || {
+            turn.admit(version.bundle, &bundle, || LoadedVersion::build(model, version, &bundle, &replica))
+        })
+        .await
+        .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))
     }
 
     async fn fetch(&self, digest: Digest) -> Result<Bytes, Error> {

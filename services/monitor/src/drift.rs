@@ -115,8 +115,9 @@ fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BooleanArray, Float32Array, StringArray};
-    use rekindle_bundle::reference::FeatureProfile;
+    use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray};
+    use rekindle_bundle::{Datatype, Input, Signature, reference::FeatureProfile};
+    use rekindle_domain::ColumnKind;
 
     use super::*;
     use crate::{quality::tests::manifest, report::inconclusive_reason};
@@ -175,6 +176,35 @@ mod tests {
         let alone = with(columns * budget);
         let names: Vec<&str> = alone.causes().iter().map(|cause| cause.name.as_str()).collect();
         assert_eq!((alone.verdict, names), (Verdict::Drifted, vec!["flag"]), "{alone:?}");
+    }
+
+    #[test]
+    fn without_reference_rows_every_column_is_inconclusive_with_the_reason() {
+        let input = |name: &str, datatype, kind| Input { name: name.to_owned(), datatype, kind, nullable: false };
+        let inputs = vec![
+            input("flag", Datatype::Bool, ColumnKind::Boolean),
+            input("second", Datatype::Bytes, ColumnKind::Categorical),
+            input("third", Datatype::Fp64, ColumnKind::Numeric),
+        ];
+        let signature = Signature { inputs, outputs: Vec::new(), time_input: None };
+        let profiles = rekindle_bundle::Reference::empty(Task::Binary, &signature);
+        let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.0), profiles };
+        let rows = 2_000;
+        let batch = RecordBatch::try_from_iter([
+            (format!("{INPUT}flag"), Arc::new(BooleanArray::from(vec![true; rows])) as ArrayRef),
+            (format!("{INPUT}second"), kinds(3, 2_000).1),
+            (format!("{INPUT}third"), Arc::new(Float64Array::from(vec![1.0; rows]))),
+            (format!("{OUTPUT}probability"), Arc::new(Float32Array::from(vec![0.5; rows]))),
+        ]);
+        let drift = compare(&reference, &batch.expect("columns of one length"), &WatchSettings::default());
+        let drift = drift.expect("an inconclusive comparison is no failure");
+        assert_eq!(drift.verdict, Verdict::Inconclusive);
+        let columns: Vec<_> = drift.features.iter().chain(&drift.prediction).collect();
+        assert_eq!(columns.len(), 4);
+        for column in columns {
+            assert_eq!((column.verdict, column.reason.as_str()), (Verdict::Inconclusive, "the reference has no rows"));
+            assert!(column.psi.is_finite() && column.p_value.is_finite() && column.minimum_detectable_psi.is_finite());
+        }
     }
 
     #[test]

@@ -280,7 +280,8 @@ pub(crate) mod tests {
             task,
             classes: classes.map(|classes| classes.iter().map(|&class| class.to_owned()).collect()),
             target: "y".to_owned(),
-            architecture: Architecture::Linear,
+            architecture: Some(Architecture::Linear),
+            onnx: None,
             signature: Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None },
             blobs: BTreeMap::new(),
             metrics: BTreeMap::from([("reference".to_owned(), 1.0)]),
@@ -292,7 +293,7 @@ pub(crate) mod tests {
                 seed: recipe.seed,
                 toolchain: String::new(),
                 trained_until: None,
-                recipe,
+                recipe: Some(Box::new(recipe)),
             },
         }
     }

@@ -37,10 +37,27 @@ pub struct Config {
     pub transfer_idle: Duration,
     /// Folder for temporary files of dataset registrations; empty: the system's.
     pub scratch: String,
+    /// How models in the ONNX format are checked.
+    pub onnx: OnnxConfig,
     /// The registry's database.
     pub database: rekindle_store::Config,
     /// Limits of one request.
     pub limits: Limits,
+}
+
+/// The section `[registry.onnx]`: the process that reads and runs a model in the ONNX format before its version is READY.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnnxConfig {
+    /// Address space of the process, in bytes.
+    pub memory_bytes: u64,
+    /// Time and processor time that it takes at most.
+    #[serde(with = "humantime_serde")]
+    pub time: Duration,
+    /// Bytes of the Parquet blob of a dataset that is named with a model.
+    pub dataset_bytes: u64,
+    /// The program and its arguments, to which the folder of the check is added; empty: this program with `check-model`.
+    pub command: Vec<String>,
 }
 
 /// The section `[registry.limits]`: limits of one request.
@@ -74,6 +91,9 @@ const EVENT_BYTES: usize = rekindle_store::outbox::MAX_DATA_BYTES - 64 * 1024;
 /// Bytes of a digest in a list.
 const DIGEST_BYTES: usize = 76;
 
+/// What the program and the library of ONNX Runtime take of the address space themselves.
+const MIN_CHECK_BYTES: u64 = 512 << 20;
+
 impl Config {
     pub(crate) fn leases(&self) -> Leases {
         Leases { scheduled: self.scheduled_lease, running: self.running_lease }
@@ -101,8 +121,19 @@ impl Config {
         checks.at_least("readers", self.readers, 1);
         checks.at_least("bundles", self.bundles, 1);
         checks.positive("transfer_idle", self.transfer_idle);
+        checks.nested("onnx", self.onnx.validate());
         checks.nested("database", self.database.validate());
         checks.nested("limits", self.limits.validate());
+        checks.finish()
+    }
+}
+
+impl OnnxConfig {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.at_least("memory_bytes", self.memory_bytes, MIN_CHECK_BYTES);
+        checks.positive("time", self.time);
+        checks.at_least("dataset_bytes", self.dataset_bytes, 1);
         checks.finish()
     }
 }

@@ -37,6 +37,17 @@ pub enum Error {
         #[source]
         source: rekindle_bundle::Error,
     },
+    /// A model in the ONNX format cannot be checked, for want of ONNX Runtime.
+    #[error("{0}")]
+    NoOnnxRuntime(String),
+    /// The process that checks a model in the ONNX format, or one of its files.
+    #[error("cannot {operation} the process that checks a model")]
+    Isolation {
+        /// The operation that failed.
+        operation: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A temporary file of a registration could not be written or read.
     #[error("temporary files are not usable")]
     Scratch(#[source] rekindle_dataset::Error),
@@ -113,6 +124,9 @@ impl From<Error> for Status {
             Error::NoBlob { digest, .. } => no_blob("BLOB_NOT_FOUND", message, &digest),
             Error::Bundle { digest, source } => refused_bundle(&digest, source),
             Error::Artifacts(source) => failed_blob(source),
+            Error::NoOnnxRuntime(message) => {
+                RequestError::failed_precondition("ONNX_RUNTIME_MISSING", message, []).into()
+            }
             error => fault("registry", &error),
         }
     }

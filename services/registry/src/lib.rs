@@ -5,7 +5,8 @@
 //! Invariants:
 //! - a creating call has one effect however often it is repeated, by its idempotency key;
 //! - an alias and a review change only from the revision that the caller has read, and the history of aliases is kept;
-//! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it;
+//! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it; a model
+//!   in the ONNX format only if a process of its own has run it;
 //! - an event is published if and only if its change is committed;
 //! - a run whose lease expires ends as LOST.
 
@@ -13,6 +14,7 @@ mod alias;
 mod config;
 mod dataset;
 mod error;
+mod isolation;
 mod lineage;
 mod model_version;
 mod rpc;
@@ -30,8 +32,10 @@ use rekindle_service::Call;
 use sea_orm::DatabaseConnection;
 use uuid::Uuid;
 
-pub use config::{Config, DEFAULTS, Limits};
+pub use config::{Config, DEFAULTS, Limits, OnnxConfig};
 pub use error::Error;
+use isolation::Isolation;
+pub use isolation::check_model;
 
 /// A registry, ready to be served. Clones share everything.
 #[derive(Clone)]
@@ -54,8 +58,9 @@ impl App {
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
         let scratch = config.scratch_folder()?;
-        let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch);
-        let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles);
+        let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch.clone());
+        let isolation = Isolation::new(config.onnx.clone(), scratch);
+        let bundles = model_version::Bundles::new(artifacts.clone(), config.bundles, isolation);
         let health = rekindle_store::DatabaseHealth::new();
         Ok(Self(Arc::new(State { config, db, bus, artifacts, importer, bundles, health })))
     }

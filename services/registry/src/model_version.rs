@@ -1,10 +1,12 @@
 //! Model versions: bundles that were read and verified, and their reviews.
 
+mod import;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_bundle::{Bundle, Manifest};
+use rekindle_bundle::{Backend, Bundle, Manifest};
 use rekindle_client::wire::event;
 use rekindle_domain::{
     Alias, Digest, ModelName, Namespace, RunId,
@@ -16,7 +18,12 @@ use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::{Error, alias, store};
+pub(crate) use self::import::import;
+use crate::{
+    Error, alias,
+    isolation::{Isolation, MANIFEST, Outcome, Task},
+    store,
+};
 
 /// A version as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,12 +94,13 @@ pub(crate) async fn register(
 pub(crate) struct Bundles {
     artifacts: Artifacts,
     permits: Arc<Semaphore>,
+    isolation: Isolation,
 }
 
 impl Bundles {
     /// Reads at most `at_once` bundles at a time.
-    pub(crate) fn new(artifacts: Artifacts, at_once: usize) -> Self {
-        Self { artifacts, permits: Arc::new(Semaphore::new(at_once)) }
+    pub(crate) fn new(artifacts: Artifacts, at_once: usize, isolation: Isolation) -> Self {
+        Self { artifacts, permits: Arc::new(Semaphore::new(at_once)), isolation }
     }
 
     /// Reads a whole bundle and checks that a replica can load it; returns its manifest.
@@ -103,6 +111,9 @@ impl Bundles {
         let artifacts = &self.artifacts;
         let fetch = |digest, at_most| async move { artifacts.get_at_most(&digest, at_most).await };
         let bundle = Bundle::load(&digest, fetch).await.map_err(refused)?;
+        if bundle.manifest.backend == Backend::Onnx {
+            return self.checked_apart(digest, bundle).await;
+        }
         // The thread returns the permit after it has dropped the bundle, also if the caller goes away meanwhile.
         let checked = tokio::task::spawn_blocking(move || {
             let checked = bundle.validate();
@@ -111,6 +122,22 @@ impl Bundles {
             checked.map(|()| manifest)
         });
         checked.await?.map_err(refused)
+    }
+
+    /// Checks a model in the ONNX format, which this process does not read.
+    async fn checked_apart(&self, digest: Digest, bundle: Bundle) -> Result<Manifest, Error> {
+        let folder = self.isolation.folder()?;
+        let manifest = bundle.manifest_bytes().map_err(|source| Error::Bundle { digest, source })?;
+        folder.write(MANIFEST, &manifest).await?;
+        let Bundle { manifest, blobs } = bundle;
+        for (role, bytes) in blobs {
+            folder.write(&role, &bytes).await?;
+        }
+        match self.isolation.run(&folder, Task::Validate).await? {
+            Outcome::Done => Ok(manifest),
+            Outcome::NoLibrary(problem) => Err(Error::NoOnnxRuntime(problem)),
+            Outcome::Refused { problem, .. } => Err(Error::invalid("bundle_digest", problem)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: subcommands, global options and exit codes.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -32,6 +32,9 @@ enum Command {
     Platform(Platform),
     #[command(flatten)]
     Files(drift::Command),
+    /// Carry out the check of a model in this folder, which the registry has written
+    #[command(hide = true)]
+    CheckModel { folder: PathBuf },
 }
 
 /// Commands that start the platform or call it.
@@ -58,6 +61,10 @@ impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
+            Command::CheckModel { folder } => {
+                let checked = rekindle_registry::check_model(&folder).map(|()| ExitCode::SUCCESS);
+                exit_code(checked.map_err(anyhow::Error::from))
+            }
             Command::Files(command) => exit_code(drift::run(&command, self.global.format())),
             Command::Platform(command) => match tokio::runtime::Runtime::new() {
                 Ok(runtime) => exit_code(runtime.block_on(command.run(&self.global))),

@@ -78,7 +78,7 @@ impl LoadedVersion {
 
     /// What executes the model.
     pub(crate) fn platform(&self) -> &'static str {
-        "rekindle_burn"
+        self.model.platform()
     }
 
     /// The counters.

@@ -4,6 +4,7 @@
 
 mod answering;
 mod logging;
+mod onnx;
 mod poison;
 mod readiness;
 mod recorded;

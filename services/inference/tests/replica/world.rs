@@ -71,10 +71,15 @@ impl World {
     /// Trains a version and stores its bundle.
     pub(crate) async fn publish(&self, version: u32) -> (VersionRef, Bundle) {
         let bundle = bundle(u64::from(version));
+        (self.store(version, &bundle).await, bundle)
+    }
+
+    /// Stores a bundle as a version.
+    pub(crate) async fn store(&self, version: u32, bundle: &Bundle) -> VersionRef {
         for part in bundle.parts().expect("parts") {
             self.artifacts.put(part).await.expect("stored");
         }
-        (VersionRef { version, bundle: bundle.digest().expect("a digest") }, bundle)
+        VersionRef { version, bundle: bundle.digest().expect("a digest") }
     }
 
     /// Routes every request for [`MODEL`] to `primary`.

@@ -1,6 +1,6 @@
 //! ASSEMBLING: the dataset of the champion and the labelled rows after it become a new dataset version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_domain::{
@@ -57,13 +57,22 @@ async fn capture(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
 
 /// The dataset that the champion was trained on, so that history accumulates from one retraining to the next.
 fn base_of(lineage: Lineage, workflow: &Workflow, champion: VersionRef) -> Result<DatasetVersion, Error> {
-    let digests = lineage.run.map(|run| run.dataset_digests).unwrap_or_default();
+    let digests = trained_on(&lineage);
     let used = lineage.datasets.into_iter().filter(|version| digests.contains(&version.content));
     // The same content may be registered under several names: that of the policy comes first.
     used.max_by_key(|version| (version.name == workflow.policy.dataset, version.version)).ok_or_else(|| {
         let number = champion.version;
         Error::unrecoverable(format!("version {number} was not trained on a registered dataset: train it on one first"))
     })
+}
+
+/// The datasets of the run. An imported model has none: then those that the import named, which are no parents of other datasets.
+fn trained_on(lineage: &Lineage) -> BTreeSet<Digest> {
+    if let Some(run) = &lineage.run {
+        return run.dataset_digests.iter().copied().collect();
+    }
+    let parents: BTreeSet<Digest> = lineage.datasets.iter().flat_map(|version| version.parents.clone()).collect();
+    lineage.datasets.iter().map(|version| version.content).filter(|content| !parents.contains(content)).collect()
 }
 
 fn captured(base: &DatasetVersion, export: &ExportRequest, exported: &LabelledExport) -> Result<Capture, Error> {
@@ -110,4 +119,34 @@ async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Resu
     let reason = format!("{} new labelled rows, registered as dataset {}", capture.rows, version.reference());
     let dataset = Some(DatasetRef { name: version.name, version: version.version });
     Ok(Done::left(WorkflowEvent::Assembled, reason, Progress { dataset, ..workflow.progress.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(content: &[u8], parents: &[&[u8]]) -> DatasetVersion {
+        DatasetVersion {
+            name: "flights".parse().expect("a name"),
+            version: 1,
+            content: Digest::of(content),
+            blob: Digest::of(content),
+            rows: 0,
+            bytes: 0,
+            columns: Vec::new(),
+            time_column: None,
+            time_range: None,
+            parents: parents.iter().map(|parent| Digest::of(parent)).collect(),
+            description: String::new(),
+            profile: Vec::new(),
+            created_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn an_imported_model_was_trained_on_the_dataset_that_its_import_named() {
+        let datasets = vec![dataset(b"named", &[b"parent", b"manifest"]), dataset(b"parent", &[])];
+        let lineage = Lineage { versions: Vec::new(), run: None, datasets };
+        assert_eq!(trained_on(&lineage), BTreeSet::from([Digest::of(b"named")]));
+    }
 }

@@ -463,6 +463,9 @@ impl r::models_server::Models for Peers {
     async fn register_model_version(&self, _: Request<r::RegisterModelVersionRequest>) -> Answer<r::ModelVersion> {
         unused()
     }
+    async fn import_model_version(&self, _: Request<r::ImportModelVersionRequest>) -> Answer<r::ModelVersion> {
+        unused()
+    }
     async fn list_models(&self, _: Request<r::ListModelsRequest>) -> Answer<r::ListModelsResponse> {
         unused()
     }

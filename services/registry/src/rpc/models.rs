@@ -3,14 +3,15 @@
 use rekindle_client::wire::{self, field};
 use rekindle_domain::{
     AliasName, Digest, ModelName,
-    model_version::{ModelVersion, RegisteredModel},
+    model_version::{ModelImport, ModelVersion, RegisteredModel},
     text,
     validation::Checks,
 };
 use rekindle_proto::registry::{
     self as proto, GetAliasHistoryRequest, GetAliasHistoryResponse, GetAliasRequest, GetLineageRequest,
-    GetModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse, ListModelsRequest, ListModelsResponse,
-    RegisterModelVersionRequest, ReviewModelVersionRequest, SetAliasRequest, models_server::Models,
+    GetModelVersionRequest, ImportModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse,
+    ListModelsRequest, ListModelsResponse, RegisterModelVersionRequest, ReviewModelVersionRequest, SetAliasRequest,
+    models_server::Models,
 };
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
@@ -37,6 +38,18 @@ impl Models for App {
         let intent = Intent::of("RegisterModelVersion", &call.namespace, &request.idempotency_key, &request)?;
         let registration = registration(&call, request, &self.0.config.limits)?;
         let created = model_version::register(&self.0.db, &self.0.bundles, call, intent, registration).await?;
+        Ok(answer(&created))
+    }
+
+    async fn import_model_version(
+        &self,
+        request: Request<ImportModelVersionRequest>,
+    ) -> Result<Response<proto::ModelVersion>, Status> {
+        let (call, request) = Call::open(request)?;
+        let intent = Intent::of("ImportModelVersion", &call.namespace, &request.idempotency_key, &request)?;
+        let import = model_import(&call, request, &self.0.config.limits)?;
+        // It holds what it reads of blobs and files.
+        let created = Box::pin(model_version::import(&self.0.db, &self.0.bundles, call, intent, import)).await?;
         Ok(answer(&created))
     }
 
@@ -137,6 +150,29 @@ fn registration(call: &Call, request: RegisterModelVersionRequest, limits: &Limi
     bounds.finish()?;
     let (model, bundle) = model.zip(bundle).ok_or_else(|| Error::invalid("model", "is missing"))?;
     Ok(Registration { model: call.qualify(model), bundle, description: request.description })
+}
+
+fn model_import(call: &Call, request: ImportModelVersionRequest, limits: &Limits) -> Result<ModelImport, Error> {
+    let mut bounds = Bounds::new(limits);
+    bounds.checks.parsed("description", text::check_description(&request.description));
+    let lists = [
+        ("classes", &request.classes),
+        ("features", &request.features),
+        ("nullable", &request.nullable),
+        ("ignore", &request.ignore),
+    ];
+    for (field, names) in lists {
+        bounds.at_most(field, names.len(), ("columns", limits.columns));
+        names.iter().enumerate().for_each(|(index, name)| bounds.name(&format!("{field}[{index}]"), name));
+    }
+    for (field, name) in [("target", &request.target), ("output", &request.output)] {
+        bounds.text(field, name);
+    }
+    let import = bounds.checks.taken_here(wire::model_import::from_wire(request));
+    bounds.finish()?;
+    let import = import.ok_or_else(|| Error::invalid("model", "is missing"))?;
+    let dataset = import.dataset.map(|(name, version)| (call.qualify(name), version));
+    Ok(ModelImport { model: call.qualify(import.model), dataset, ..import })
 }
 
 fn review_request(call: &Call, request: ReviewModelVersionRequest, limits: &Limits) -> Result<ReviewRequest, Error> {

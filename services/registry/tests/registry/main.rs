@@ -4,6 +4,7 @@ mod aliases;
 mod bad_input;
 mod datasets;
 mod models;
+mod onnx;
 mod recorded;
 mod runs;
 mod sandbox;

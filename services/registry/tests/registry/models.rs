@@ -98,7 +98,7 @@ async fn a_bundle_that_no_replica_could_load_makes_nothing(sandbox: Sandbox) {
         ("card", with_blob(CARD, vec![0xff])),
         ("blob card has 1048577 bytes", with_blob(CARD, vec![b' '; (1 << 20) + 1])),
         ("signature.outputs", Bundle::seal(outputs.manifest, outputs.blobs)),
-        ("signature does not fit the pipeline", Bundle::seal(kind.manifest, kind.blobs)),
+        ("signature does not fit the model", Bundle::seal(kind.manifest, kind.blobs)),
     ];
     for (problem, bundle) in cases {
         let digest = sandbox.bundle(&bundle).await;

@@ -237,7 +237,11 @@ fn settings(database: &str, running_lease: &str) -> Config {
         ("registry.reap_every", "20ms"),
     ];
     let layers = rekindle_runtime::config::Layers::new(rekindle_registry::DEFAULTS).overrides(overrides);
-    layers.parse::<File>().expect("valid").registry
+    let mut config = layers.parse::<File>().expect("valid").registry;
+    // In place of the platform's program, this one checks models.
+    let program = std::env::current_exe().expect("a program").display().to_string();
+    config.onnx.command = [program.as_str(), "--ignored", "--exact", "onnx::check_model"].map(str::to_owned).to_vec();
+    config
 }
 
 /// A fresh idempotency key.
@@ -254,7 +258,8 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
         task: Task::Binary,
         classes: Some(vec!["0".into(), "1".into()]),
         target: "late".into(),
-        architecture: Architecture::Linear,
+        architecture: Some(Architecture::Linear),
+        onnx: None,
         signature: Signature {
             inputs: vec![Input {
                 name: "distance".into(),
@@ -275,7 +280,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
             seed,
             toolchain: "test".into(),
             trained_until: None,
-            recipe,
+            recipe: Some(Box::new(recipe)),
         },
     };
     Bundle::seal(manifest, blobs(seed))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use rekindle_client::{Registry, wire::dataset};
+use rekindle_client::{Registry, registry::UploadPurpose, wire::dataset};
 use rekindle_domain::{
     ColumnKind, DatasetName, Digest,
     dataset::{ColumnSummary, DatasetRegistration, DatasetVersion, Source, SourceColumns},
@@ -152,7 +152,8 @@ async fn upload(registry: &Registry, files: &[PathBuf]) -> Result<Vec<Source>> {
         let bar = output::bar(size, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
         bar.set_message(path.display().to_string());
         let shown = bar.clone();
-        let digest = upload_file(registry, path, move |sent| shown.set_position(sent)).await?;
+        let digest =
+            upload_file(registry, UploadPurpose::DatasetSource, path, move |sent| shown.set_position(sent)).await?;
         bar.finish_and_clear();
         sources.push(Source { digest, format });
     }

@@ -3,13 +3,19 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 27] = [
+const FLAGS: [(&str, &str); 33] = [
     ("time_column", "--time"),
     ("kinds", "--kind"),
     ("until", "--until"),
     ("target", "--target"),
     ("ignore", "--ignore"),
     ("seed", "--seed"),
+    ("task", "--task"),
+    ("classes", "--classes"),
+    ("features", "--features"),
+    ("nullable", "--nullable"),
+    ("output", "--output"),
+    ("scores", "--scores"),
     ("mlp.optimizer.max_epochs", "--epochs"),
     ("linear.optimizer.max_epochs", "--epochs"),
     ("recipe.target", "--target"),

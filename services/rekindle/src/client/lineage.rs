@@ -104,11 +104,31 @@ struct Compared {
     datatype: Datatype,
     then: Vec<u8>,
     now: Vec<u8>,
+    /// How far numbers may differ: [`Model::tolerance`].
+    tolerance: f32,
 }
 
 impl Compared {
-    fn is_same(&self) -> bool {
+    fn has_same_bits(&self) -> bool {
         self.then == self.now
+    }
+
+    /// Whether the output is what the model may answer to the row: the row was part of a batch.
+    fn is_same(&self) -> bool {
+        let numbers = |raw: &[u8]| raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect::<Vec<_>>();
+        let is_close = |(then, now): (&f32, &f32)| (then - now).abs() <= self.tolerance * then.abs().max(1.0);
+        let is_rounded = self.datatype == Datatype::Fp32
+            && self.then.len() == self.now.len()
+            && numbers(&self.then).iter().zip(&numbers(&self.now)).all(is_close);
+        self.has_same_bits() || (self.tolerance > 0.0 && is_rounded)
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.has_same_bits(), self.is_same()) {
+            (true, _) => "identical bits",
+            (false, true) => "equal up to rounding",
+            (false, false) => "BITS DIFFER",
+        }
     }
 
     /// The elements of raw contents; null if they are not elements of the type.
@@ -130,6 +150,7 @@ async fn replay(logged: &LoggedPrediction, platform: &Platform) -> Result<Vec<Co
         datatype: output.datatype,
         then: logged.outputs.get(&output.name).cloned().unwrap_or_default(),
         now: elements(values).encode().to_vec(),
+        tolerance: model.tolerance(),
     });
     Ok(compared.collect())
 }
@@ -189,8 +210,7 @@ fn print(
     output::print_table(&header, lineage.datasets.iter().map(dataset_line));
     for output in replay.unwrap_or_default() {
         let (then, now) = (plain(&output.value(&output.then)), plain(&output.value(&output.now)));
-        let verdict = if output.is_same() { "identical bits" } else { "BITS DIFFER" };
-        output::emit(&format!("\n{}: replayed {now}, logged {then}: {verdict}", output.name));
+        output::emit(&format!("\n{}: replayed {now}, logged {then}: {}", output.name, output.verdict()));
     }
 }
 
@@ -199,7 +219,8 @@ fn compared_json(output: &Compared) -> serde_json::Value {
         "output": output.name,
         "then": output.value(&output.then),
         "now": output.value(&output.now),
-        "same_bits": output.is_same(),
+        "same_bits": output.has_same_bits(),
+        "same": output.is_same(),
     })
 }
 
@@ -261,6 +282,19 @@ mod tests {
         assert_eq!((model.as_str(), selector), ("flight-delay", parse::version("champion").expect("an alias")));
         let latest = "flight-delay".parse();
         assert!(matches!(latest, Ok(Subject::Version { selector: VersionSelector::Latest, .. })));
+    }
+
+    #[test]
+    fn numbers_of_an_onnx_model_may_be_rounded_otherwise() {
+        let compared = |then: f32, now: f32, tolerance| {
+            let raw = |number: f32| number.to_le_bytes().to_vec();
+            let (name, datatype) = ("probability".to_owned(), Datatype::Fp32);
+            Compared { name, datatype, then: raw(then), now: raw(now), tolerance }.verdict()
+        };
+        assert_eq!(compared(0.5, 0.5, 0.0), "identical bits");
+        assert_eq!(compared(0.5, 0.500_001, 0.0), "BITS DIFFER");
+        assert_eq!(compared(0.5, 0.500_001, 1e-5), "equal up to rounding");
+        assert_eq!(compared(0.5, 0.501, 1e-5), "BITS DIFFER");
     }
 
     #[test]

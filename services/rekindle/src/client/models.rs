@@ -1,5 +1,7 @@
 //! `rekindle models` and `rekindle promote`.
 
+mod import;
+
 use anyhow::Result;
 use clap::Subcommand;
 use rekindle_client::{
@@ -53,6 +55,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         limit: Limit,
     },
+    /// Register a model in the ONNX format as the next version of a model
+    Import(Box<import::Import>),
     /// Approve a version for serving
     Approve(Review),
     /// Reject a version, so that it cannot be served
@@ -113,6 +117,10 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
         Command::History { model, alias, limit } => {
             let registry = global.platform()?.registry();
             history(&limit.fetch(async |page| registry.alias_history(&model, &alias, page).await).await?, format);
+        }
+        Command::Import(given) => {
+            let registry = global.platform()?.registry();
+            format.one(&import::run(*given, &registry).await?, model_version::to_json, fields);
         }
         Command::Approve(given) => review(given, Approval::Approved, global).await?,
         Command::Reject(given) => review(given, Approval::Rejected, global).await?,

@@ -209,14 +209,14 @@ impl Set {
             let problem = "is missing, and no training of a champion names it: specify the base dataset for retraining";
             checks.violation("--dataset", problem);
         }
-        if self.target.is_none() && self.recipe.is_none() && champion.is_none() {
+        let base = champion.and_then(|champion| champion.recipe.clone());
+        if self.target.is_none() && self.recipe.is_none() && base.is_none() {
             checks.violation(
                 "--target",
-                "is missing, and there is no champion to take it from: specify the column to predict",
+                "is missing, and no training of a champion names it: specify the column to predict",
             );
         }
         checks.finish()?;
-        let base = champion.map(|champion| champion.recipe.clone());
         let policy = Policy::new(self.model.clone(), dataset.context("checked above")?, recipe.recipe(base)?);
         Ok(Policy { triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]), ..policy })
     }
@@ -380,7 +380,7 @@ mod tests {
     fn a_first_policy_takes_what_no_flag_gives_from_the_training_of_the_champion() {
         let recipe = Recipe { ignore: vec!["id".into()], seed: 7, ..Recipe::for_target("late") };
         let dataset = Some("flights".parse().expect("a name"));
-        let champion = Champion { name: "m version 1".into(), dataset, recipe: recipe.clone() };
+        let champion = Champion { name: "m version 1".into(), dataset, recipe: Some(recipe.clone()) };
         let first = |words: &[&str]| line(words).expect("valid").applied_to(None, Some(&champion)).expect("a policy");
         let policy = first(&["--window", "7d"]);
         assert_eq!((policy.dataset.as_str(), &policy.recipe), ("flights", &recipe));

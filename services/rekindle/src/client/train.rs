@@ -76,8 +76,9 @@ pub(crate) struct RecipeArgs {
     seed: Option<u64>,
 }
 
+/// A task.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum TaskArg {
+pub(crate) enum TaskArg {
     /// One of two classes
     Binary,
     /// One of several classes

@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 /// Bytes of one message.
 const CHUNK: usize = 512 * 1024;
 
-/// Uploads a file as a dataset source, chunk by chunk; `sent` is called with the bytes sent so far. Returns the digest, which is
+/// Uploads a file, chunk by chunk; `sent` is called with the bytes sent so far. Returns the digest, which is
 /// also computed here.
 pub(crate) async fn upload_file(
     registry: &Registry,
+    purpose: UploadPurpose,
     path: &Path,
     sent: impl Fn(u64) + Send + 'static,
 ) -> Result<Digest> {
@@ -28,7 +29,7 @@ pub(crate) async fn upload_file(
         done += chunk.len() as u64;
         sent(done);
     });
-    let stored = registry.upload(UploadPurpose::DatasetSource, chunks).await;
+    let stored = registry.upload(purpose, chunks).await;
     // A file that could not be read to its end was uploaded incompletely, whatever the registry answered.
     let expected = read.await?.with_context(|| format!("cannot read {}", path.display()))?;
     verified(expected, stored?.0)

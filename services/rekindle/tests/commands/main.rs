@@ -7,6 +7,7 @@ mod data;
 mod errors;
 mod load;
 mod monitoring;
+mod onnx;
 mod readme;
 mod serving;
 mod workflows;
@@ -31,6 +32,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::outcomes(&world, &prediction);
     monitoring::lineage(&world, &prediction).await;
     monitoring::reports(&world).await;
+    onnx::imports(&world);
     workflows::workflows(&world).await;
     monitoring::resets(&world);
     monitoring::events(&world);

@@ -14,7 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rekindle_testkit::eventually;
+use rekindle_testkit::{eventually, onnx_runtime};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -173,7 +173,7 @@ impl Printed {
 /// The program, run in `folder`.
 fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
-    command.current_dir(folder).env("USER", "tester").env("COLUMNS", "200");
+    command.current_dir(folder).env("USER", "tester").env("COLUMNS", "200").env("ORT_DYLIB_PATH", onnx_runtime());
     command
 }
 

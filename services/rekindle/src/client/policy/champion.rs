@@ -20,7 +20,8 @@ pub(super) struct Champion {
     pub name: String,
     /// `None` if the registry does not know the run.
     pub dataset: Option<DatasetName>,
-    pub recipe: Recipe,
+    /// `None` if the champion is an imported model, which was trained elsewhere.
+    pub recipe: Option<Recipe>,
 }
 
 impl Champion {
@@ -35,13 +36,13 @@ impl Champion {
         Ok(Some(Self {
             name: format!("{} version {}", version.model, version.version),
             dataset: dataset(&version, registry).await?,
-            recipe: manifest.provenance.recipe,
+            recipe: manifest.provenance.recipe.map(|recipe| *recipe),
         }))
     }
 
-    /// What a policy has instead of what the champion was trained with, in one sentence; `None` if nothing differs.
+    /// What a policy has instead of what the champion was trained with, in one sentence; `None` if nothing differs, or it is not known.
     pub(super) fn difference(&self, policy: &Policy) -> Option<String> {
-        let (given, trained) = (&policy.recipe, &self.recipe);
+        let (given, trained) = (&policy.recipe, self.recipe.as_ref()?);
         let mut parts = Vec::new();
         let mut add = |what: &str, is_equal: bool, given: String, trained: String| {
             if !is_equal {
@@ -101,7 +102,7 @@ mod tests {
         let champion = Champion {
             name: "m version 1".into(),
             dataset: Some("flights".parse().expect("a name")),
-            recipe: recipe.clone(),
+            recipe: Some(recipe.clone()),
         };
         let policy = |dataset: &str, recipe| {
             let (model, dataset) = ("m".parse().expect("a name"), dataset.parse().expect("a name"));

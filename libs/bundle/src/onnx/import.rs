@@ -1,0 +1,350 @@
+//! From a file to a bundle: the signature, which the file and the options give, the reference profile and the metrics of the data that are
+//! named, and the model card.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, RecordBatch};
+use bytes::Bytes;
+use rekindle_domain::{ColumnKind, Digest, Task};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    InputForm, Onnx, Scores,
+    feed::{datatype, rank},
+    file::{Element, File, Outlet},
+};
+use crate::{
+    Backend, Bundle, Datatype, Error, Input, Manifest, Model, Output, Prediction, Provenance, Reference, Signature,
+    card,
+    column::Cells,
+    manifest::{CARD, FORMAT_VERSION, MODEL, PROFILE, ReferenceLoss},
+    score,
+};
+
+/// What a file does not say about its model. Everything but the target may be left out where the file, or the data, tell it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// The column that is predicted.
+    pub target: String,
+    /// The task.
+    pub task: Option<Task>,
+    /// The classes in the order of the scores; the last of two is the positive class.
+    pub classes: Vec<String>,
+    /// The names of the features of a matrix, in its order.
+    pub features: Vec<String>,
+    /// The inputs whose values may be missing.
+    pub nullable: Vec<String>,
+    /// Columns of the data that are neither features nor the target.
+    pub ignore: Vec<String>,
+    /// The output with the scores.
+    pub output: Option<String>,
+    /// What the scores are.
+    pub scores: Option<Scores>,
+}
+
+/// The rows that the model was trained on, or rows like them.
+#[derive(Debug, Clone, Copy)]
+pub struct Data<'a> {
+    /// The rows, of canonical types.
+    pub rows: &'a RecordBatch,
+    /// The content digest of the dataset version.
+    pub digest: Digest,
+    /// The column with the time of a row.
+    pub time_column: Option<&'a str>,
+}
+
+/// Makes a bundle of a file. ONNX Runtime runs the model on the rows of `data`, if there are any: the reference profile and the expected
+/// loss (where the rows have the target) are theirs. Without data the profile is empty.
+///
+/// # Errors
+/// [`Error::Invalid`] if the file is refused, [`Error::Import`] if an option does not fit it or is missing, and any error of a prediction of
+/// the rows.
+pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<Bundle, Error> {
+    let file = File::parse(&model)?;
+    let manifest = manifest(&file, options, data.as_ref())?;
+    let empty = Reference::empty(manifest.task, &manifest.signature);
+    let mut bundle = seal(manifest, model, &empty, &file)?;
+    if let Some(data) = data {
+        let loaded = Model::from_bundle(&bundle)?;
+        let prediction = loaded.score(data.rows)?;
+        let Bundle { mut manifest, mut blobs } = bundle;
+        if data.rows.column_by_name(&manifest.target).is_some() {
+            measure(&mut manifest, &loaded, &prediction, data.rows)?;
+        }
+        let reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction)?;
+        let model = blobs.remove(MODEL).unwrap_or_default();
+        bundle = seal(manifest, model, &reference, &file)?;
+    }
+    Ok(bundle)
+}
+
+fn seal(manifest: Manifest, model: Bytes, reference: &Reference, file: &File) -> Result<Bundle, Error> {
+    let blobs = BTreeMap::from([
+        (MODEL.to_owned(), model),
+        (PROFILE.to_owned(), reference.to_bytes()?),
+        (CARD.to_owned(), Bytes::from(card::render_imported(&manifest, file))),
+    ]);
+    Ok(Bundle::seal(manifest, blobs))
+}
+
+/// The metrics of the model on the rows, and its expected loss.
+fn measure(manifest: &mut Manifest, model: &Model, prediction: &Prediction, rows: &RecordBatch) -> Result<(), Error> {
+    let targets = model.targets(rows)?;
+    manifest.metrics = score::metrics(manifest.task, prediction, &targets)?;
+    manifest.reference = ReferenceLoss::of(&score::losses(manifest.task, prediction, &targets)?);
+    Ok(())
+}
+
+fn manifest(file: &File, options: &Import, data: Option<&Data<'_>>) -> Result<Manifest, Error> {
+    if options.target.is_empty() {
+        return Err(Error::import("target", "is empty: name the column that the model predicts"));
+    }
+    let (form, inputs) = inputs(file, options, data)?;
+    let output = output(file, options)?;
+    let (task, classes) = task(file, options, output)?;
+    let scores = scores(options, task)?;
+    if let Some(unknown) = options.nullable.iter().find(|name| !inputs.iter().any(|input| input.name == **name)) {
+        return Err(Error::import("nullable", format!("names {unknown:?}, which is no input: {}", names(&inputs))));
+    }
+    let time_input = data.and_then(|data| data.time_column).filter(|time| inputs.iter().any(|i| i.name == **time));
+    Ok(Manifest {
+        format_version: FORMAT_VERSION,
+        backend: Backend::Onnx,
+        task,
+        target: options.target.clone(),
+        architecture: None,
+        onnx: Some(Box::new(Onnx { inputs: form, output: output.name.clone(), scores })),
+        signature: Signature {
+            outputs: Output::of_task(task, classes.as_ref().map_or(0, Vec::len)),
+            time_input: time_input.map(str::to_owned),
+            inputs,
+        },
+        classes,
+        blobs: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        reference: ReferenceLoss::of(&[]),
+        provenance: Provenance {
+            run_id: String::new(),
+            dataset_digests: data.map(|data| data.digest).into_iter().collect(),
+            code_revision: String::new(),
+            seed: 0,
+            toolchain: format!("imported from ONNX, written by {}", unnamed(&file.producer)),
+            trained_until: data.and_then(trained_until),
+            recipe: None,
+        },
+    })
+}
+
+fn unnamed(producer: &str) -> &str {
+    if producer.is_empty() { "an unnamed program" } else { producer }
+}
+
+/// After the last row of the data.
+fn trained_until(data: &Data<'_>) -> Option<i64> {
+    let times = Cells::of(data.rows.column_by_name(data.time_column?)?.as_ref())?;
+    let last = (0..times.rows()).filter_map(|row| times.timestamp(row)).max();
+    last.map(|last| last.saturating_add(1))
+}
+
+/// The output with the scores: the one that is named, or else the only one of floats.
+fn output<'a>(file: &'a File, options: &Import) -> Result<&'a Outlet, Error> {
+    let listed = || {
+        let outputs = file.outputs.iter().map(|output| format!("{:?}: {output}", output.name));
+        outputs.collect::<Vec<_>>().join(", ")
+    };
+    let of_floats: Vec<&Outlet> = file.outputs.iter().filter(|output| output.element.is_float()).collect();
+    let found = match (&options.output, of_floats.as_slice()) {
+        (Some(name), _) => file.outputs.iter().find(|output| output.name == *name),
+        (None, [only]) => Some(*only),
+        (None, []) => None,
+        (None, _) => {
+            return Err(Error::import("output", format!("is missing: name the one with the scores of {}", listed())));
+        }
+    };
+    let has_maps = file.outputs.iter().any(|output| output.element == Element::Sequence);
+    match found {
+        Some(output) if output.element.is_float() && output.shape.len() <= 2 => Ok(output),
+        Some(output) if output.element != Element::Sequence => {
+            Err(Error::import("output", format!("{:?} is {output}, expected floats [?] or [?, width]", output.name)))
+        }
+        _ if has_maps => Err(Error::invalid(
+            MODEL,
+            "its probabilities are a sequence of maps (operator ZipMap): export it with zipmap=False (skl2onnx: \
+             options={id(model): {'zipmap': False}}; onnxmltools: convert_lightgbm(.., zipmap=False)), or delete that operator",
+        )),
+        _ => Err(Error::import("output", format!("is none of the file's outputs of floats: {}", listed()))),
+    }
+}
+
+fn width(output: &Outlet) -> Option<u64> {
+    match output.shape.as_slice() {
+        [_] => Some(1),
+        [_, width] => *width,
+        _ => None,
+    }
+}
+
+/// The task and its classes.
+fn task(file: &File, options: &Import, output: &Outlet) -> Result<(Task, Option<Vec<String>>), Error> {
+    let given = Some(options.classes.clone()).filter(|classes| !classes.is_empty());
+    let numbers = options.task.is_none() && options.scores == Some(Scores::Numbers);
+    if numbers || options.task == Some(Task::Regression) {
+        return match given {
+            Some(_) => Err(Error::import("classes", "are given for a regression")),
+            None => Ok((Task::Regression, None)),
+        };
+    }
+    let named = given.or_else(|| file.classes.clone());
+    let of_two = || Some(vec!["0".to_owned(), "1".to_owned()]).filter(|_| options.task == Some(Task::Binary));
+    let Some(classes) = named.or_else(of_two) else {
+        return match (options.task, width(output)) {
+            (None, Some(1)) => Ok((Task::Regression, None)),
+            (_, width) => {
+                let width = width.map_or("several".to_owned(), |width| width.to_string());
+                let problem = format!(
+                    "are missing: {output} has {width} scores per row and the file does not name its classes: give them in \
+                     the order of the scores"
+                );
+                Err(Error::import("classes", problem))
+            }
+        };
+    };
+    let task = if classes.len() == 2 { Task::Binary } else { Task::Multiclass };
+    let fits = match width(output) {
+        None => true,
+        Some(1) => task == Task::Binary,
+        Some(width) => width == classes.len() as u64,
+    };
+    if !fits || classes.len() < 2 {
+        let problem =
+            format!("are {} ({}), and {output} has not as many scores per row", classes.len(), classes.join(", "));
+        return Err(Error::import("classes", problem));
+    }
+    if options.task.is_some_and(|given| given != task) {
+        return Err(Error::import("task", format!("does not fit {} classes: {}", classes.len(), classes.join(", "))));
+    }
+    Ok((task, Some(classes)))
+}
+
+fn scores(options: &Import, task: Task) -> Result<Scores, Error> {
+    let default = if task == Task::Regression { Scores::Numbers } else { Scores::Probabilities };
+    match options.scores.unwrap_or(default) {
+        scores if (scores == Scores::Numbers) == (default == Scores::Numbers) => Ok(scores),
+        other => Err(Error::import("scores", format!("of a {task:?} model are not {}", other.name()))),
+    }
+}
+
+/// The form of the inputs, and the inputs of the signature.
+fn inputs(file: &File, options: &Import, data: Option<&Data<'_>>) -> Result<(InputForm, Vec<Input>), Error> {
+    match file.inputs.as_slice() {
+        [only] if is_matrix(only, options) => {
+            let names = features(only, options, data)?;
+            let input = |name: String| input(name, only, options, data);
+            let inputs = names.into_iter().map(input).collect::<Result<_, _>>()?;
+            Ok((InputForm::Matrix { tensor: only.name.clone() }, inputs))
+        }
+        columns => {
+            if !options.features.is_empty() {
+                let problem = "are given, and the file has one input per feature with a name of its own";
+                return Err(Error::import("features", problem));
+            }
+            if let Some(other) = columns.iter().find(|column| rank(column).is_none()) {
+                return Err(Error::invalid(MODEL, unfit(other, columns.len())));
+            }
+            let input = |column: &Outlet| input(column.name.clone(), column, options, data);
+            Ok((InputForm::Columns, columns.iter().map(input).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn is_matrix(only: &Outlet, options: &Import) -> bool {
+    let is_wide = matches!(only.shape.as_slice(), [None, width] if *width != Some(1) || !options.features.is_empty());
+    is_wide && only.element.is_float()
+}
+
+/// Why an input is no column of rows, and how to export it.
+fn unfit(input: &Outlet, inputs: usize) -> String {
+    let name = &input.name;
+    match input.shape.as_slice() {
+        [Some(rows), ..] => format!(
+            "its input {name:?} is {input}, for {rows} rows: export it with a dynamic first dimension (skl2onnx: \
+             FloatTensorType([None, width]); PyTorch: dynamic_shapes or dynamic_axes)"
+        ),
+        _ if inputs == 1 => {
+            format!("its input {name:?} is {input}, expected floats [?, features], or one column [?, 1]")
+        }
+        _ => {
+            format!("its input {name:?} is {input}, expected one column [?] or [?, 1], as it is one of {inputs} inputs")
+        }
+    }
+}
+
+/// The names of the features of a matrix: those that are given, or else the columns of the data, or else `f0`, `f1`, ...
+fn features(matrix: &Outlet, options: &Import, data: Option<&Data<'_>>) -> Result<Vec<String>, Error> {
+    let width = matrix.shape.last().copied().flatten();
+    let names = match data {
+        _ if !options.features.is_empty() => options.features.clone(),
+        Some(data) => {
+            let is_other = |name: &String| {
+                *name == options.target || Some(name.as_str()) == data.time_column || options.ignore.contains(name)
+            };
+            let fields = data.rows.schema_ref().fields().iter().map(|field| field.name().clone());
+            fields.filter(|name| !is_other(name)).collect()
+        }
+        None => (0..width.unwrap_or(0)).map(|position| format!("f{position}")).collect(),
+    };
+    match width {
+        Some(width) if width != names.len() as u64 => {
+            let problem = format!(
+                "are {} ({}), and the file takes {width}: name them in its order, or ignore the other columns",
+                names.len(),
+                names.join(", ")
+            );
+            Err(Error::import("features", problem))
+        }
+        None if names.is_empty() => Err(Error::import(
+            "features",
+            "are missing: the file does not say how many it takes: name them in its order",
+        )),
+        _ => Ok(names),
+    }
+}
+
+fn input(name: String, outlet: &Outlet, options: &Import, data: Option<&Data<'_>>) -> Result<Input, Error> {
+    let (datatype, kind) = datatype(outlet.element).ok_or_else(|| {
+        let problem =
+            format!("its input {:?} is {outlet}: expected float, double, int32, int64, bool or string", outlet.name);
+        Error::invalid(MODEL, problem)
+    })?;
+    let mut input = Input { datatype, kind, nullable: options.nullable.contains(&name), name };
+    let Some(data) = data else { return Ok(input) };
+    let column = data.rows.column_by_name(&input.name).ok_or_else(|| {
+        let problem =
+            format!("has no column {:?}, which is an input of the file: rename a column, or the input", input.name);
+        Error::import("dataset", problem)
+    })?;
+    let cells = Cells::of(column.as_ref());
+    input.nullable |= column.null_count() > 0;
+    match cells {
+        Some(Cells::Timestamp(_)) if datatype == Datatype::Int64 => input.kind = ColumnKind::Timestamp,
+        // A matrix of floats takes whole numbers and booleans as they are in the data.
+        Some(Cells::Int(_)) if datatype == Datatype::Fp64 && rank(outlet).is_none() => input.datatype = Datatype::Int64,
+        Some(Cells::Bool(_)) if datatype == Datatype::Fp64 && rank(outlet).is_none() => {
+            (input.datatype, input.kind) = (Datatype::Bool, ColumnKind::Boolean);
+        }
+        _ => {}
+    }
+    Ok(input)
+}
+
+fn names(inputs: &[Input]) -> String {
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    names.join(", ")
+}
+
+impl Error {
+    fn import(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Import { field, problem: problem.into() }
+    }
+}
