@@ -21,9 +21,9 @@ use axum::{
     routing::{any, get, post},
 };
 use chrono::Utc;
-use rekindle_bundle::Datatype;
+use rekindle_bundle::{Datatype, Input, Output};
 use rekindle_client::NAMESPACE;
-use rekindle_domain::{Namespace, PredictionId, name::InvalidName};
+use rekindle_domain::{ColumnKind, Namespace, PredictionId, name::InvalidName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_http::{compression::CompressionLayer, decompression::RequestDecompressionLayer};
@@ -158,18 +158,28 @@ async fn model_metadata(
     Ok(json(StatusCode::OK, &metadata(&named.model, &loaded)))
 }
 
+/// The metadata of a version. The parameters of a tensor say what its elements mean, which the messages of gRPC have no place for.
 fn metadata(name: &str, version: &LoadedVersion) -> Value {
-    let tensor = |name: &str, datatype: Datatype, shape: &[i64]| json!({ "name": name, "datatype": datatype.as_str(), "shape": shape });
+    let tensor = |name: &str, datatype: Datatype, shape: &[i64], parameters: Value| {
+        json!({ "name": name, "datatype": datatype.as_str(), "shape": shape, "parameters": parameters })
+    };
     let signature = version.model.signature();
-    let inputs: Vec<_> = signature.inputs.iter().map(|input| tensor(&input.name, input.datatype, &[-1, 1])).collect();
-    let outputs: Vec<_> =
-        signature.outputs.iter().map(|output| tensor(&output.name, output.datatype, &output.shape)).collect();
+    let input = |input: &Input| {
+        let mut parameters = json!({ "kind": input.kind.name(), "nullable": input.nullable });
+        if input.kind == ColumnKind::Timestamp {
+            parameters["unit"] = "milliseconds since 1970 UTC".into();
+        }
+        tensor(&input.name, input.datatype, &[-1, 1], parameters)
+    };
+    let classes = version.model.manifest().classes.as_ref();
+    let parameters = classes.map_or_else(|| json!({}), |classes| json!({ "classes": classes }));
+    let output = |output: &Output| tensor(&output.name, output.datatype, &output.shape, parameters.clone());
     json!({
         "name": name,
         "versions": [version.number],
         "platform": version.platform(),
-        "inputs": inputs,
-        "outputs": outputs,
+        "inputs": signature.inputs.iter().map(input).collect::<Vec<_>>(),
+        "outputs": signature.outputs.iter().map(output).collect::<Vec<_>>(),
     })
 }
 
