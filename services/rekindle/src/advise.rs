@@ -187,7 +187,7 @@ impl Advice {
             ]
         });
         output::print_table(&header, lines);
-        println!();
+        output::emit("");
         self.sentences().iter().for_each(|sentence| output::emit(sentence));
     }
 

@@ -127,20 +127,27 @@ impl Report {
             ("rows per second", format!("{:.1}", self.rows_per_second())),
             ("not sent", self.not_sent()),
         ]);
-        let names = QUANTILES.map(|(name, _)| name.replace('_', "."));
-        let header: Vec<&str> = ["latency", "mean"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        let quantiles = QUANTILES.map(|(_, quantile)| measured.latency(quantile));
-        let times = [measured.mean()].into_iter().chain(quantiles).chain([measured.longest()]);
-        let line = std::iter::once("ms".to_owned()).chain(times.map(shown)).collect();
-        println!();
-        output::print_table(&[&header[..], &["max"]].concat(), [line]);
+        if !measured.latencies.is_empty() {
+            self.print_latency();
+        }
         if failed > 0 {
-            println!();
+            output::emit("");
             let errors = measured.failures.by_kind();
             let lines =
                 errors.map(|(kind, count, example)| vec![kind.to_string(), count.to_string(), example.to_owned()]);
             output::print_table(&["error", "requests", "example"], lines);
         }
+    }
+
+    fn print_latency(&self) {
+        let measured = &self.measured;
+        let names = QUANTILES.map(|(name, _)| name.replace('_', "."));
+        let header: Vec<&str> = ["latency", "mean"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let quantiles = QUANTILES.map(|(_, quantile)| measured.latency(quantile));
+        let times = [measured.mean()].into_iter().chain(quantiles).chain([measured.longest()]);
+        let line = std::iter::once("ms".to_owned()).chain(times.map(shown)).collect();
+        output::emit("");
+        output::print_table(&[&header[..], &["max"]].concat(), [line]);
     }
 
     fn load(&self) -> String {
