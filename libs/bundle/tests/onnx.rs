@@ -196,6 +196,9 @@ fn data_give_names_profile_and_expected_loss() {
         import(&Import { target: "late".to_owned(), ..options() }).expect_err("a column too many").to_string();
     assert!(refused.contains("features: are 5 (sensor0, sensor1, sensor2, sensor3, id)"), "{refused}");
     let options = Import { target: "late".to_owned(), ignore: vec!["id".to_owned()], ..options() };
+    let renamed = Import { classes: vec!["no".to_owned(), "yes".to_owned()], ..options.clone() };
+    let refused = import(&renamed).expect_err("labels are 0 and 1").to_string();
+    assert!(refused.contains("classes: are no, yes, and column \"late\" of the dataset has none of them"), "{refused}");
     let bundle = import(&options).expect("imports");
     bundle.validate().expect("valid");
     let reference = bundle.reference().expect("a profile");

@@ -19,6 +19,7 @@ use crate::{
     column::Cells,
     manifest::{CARD, FORMAT_VERSION, MODEL, PROFILE, ReferenceLoss},
     score,
+    target::Targets,
 };
 
 /// What a file does not say about its model. Everything but the target may be left out where the file, or the data, tell it.
@@ -91,6 +92,16 @@ fn seal(manifest: Manifest, model: Bytes, reference: &Reference, file: &File) ->
 /// The metrics of the model on the rows, and its expected loss.
 fn measure(manifest: &mut Manifest, model: &Model, prediction: &Prediction, rows: &RecordBatch) -> Result<(), Error> {
     let targets = model.targets(rows)?;
+    if let Targets::Classes(labels) = &targets
+        && labels.iter().all(Option::is_none)
+    {
+        let classes = manifest.classes.as_deref().unwrap_or_default().join(", ");
+        let problem = format!(
+            "are {classes}, and column {:?} of the dataset has none of them: name its values in the order of the scores",
+            manifest.target
+        );
+        return Err(Error::import("classes", problem));
+    }
     manifest.metrics = score::metrics(manifest.task, prediction, &targets)?;
     manifest.reference = ReferenceLoss::of(&score::losses(manifest.task, prediction, &targets)?);
     Ok(())
