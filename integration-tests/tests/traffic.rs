@@ -46,7 +46,10 @@ async fn a_canary_takes_its_share_a_shadow_is_compared_and_a_rollout_ends_both()
     answered_by(&platform, &["1"]).await;
 
     let deployment = platform.json(&["traffic", MODEL, "--canary", "2=50%", "--why", "a first look"]).await;
-    assert_eq!((&deployment["weighted"][0]["version"]["version"], &deployment["weighted"][0]["weight"]), (&json!(2), &json!(5000)));
+    assert_eq!(
+        (&deployment["weighted"][0]["version"]["version"], &deployment["weighted"][0]["weight"]),
+        (&json!(2), &json!(5000))
+    );
     answered_by(&platform, &["1", "2"]).await;
     for (arguments, words) in [
         (&["traffic", MODEL, "--canary", "1=50%"][..], "as is primary"),

@@ -160,9 +160,7 @@ async fn model_metadata(
 
 /// The metadata of a version. The parameters of a tensor say what its elements mean, which the messages of gRPC have no place for.
 fn metadata(name: &str, version: &LoadedVersion) -> Value {
-    let tensor = |name: &str, datatype: Datatype, shape: &[i64], parameters: Value| {
-        json!({ "name": name, "datatype": datatype.as_str(), "shape": shape, "parameters": parameters })
-    };
+    let tensor = |name: &str, datatype: Datatype, shape: &[i64], parameters: Value| json!({ "name": name, "datatype": datatype.as_str(), "shape": shape, "parameters": parameters });
     let signature = version.model.signature();
     let input = |input: &Input| {
         let mut parameters = json!({ "kind": input.kind.name(), "nullable": input.nullable });

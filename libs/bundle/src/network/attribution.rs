@@ -2,16 +2,18 @@
 //!
 //! The contribution of an input is its difference from the baseline times the mean gradient on the straight line from the baseline to the
 //! row (Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks"). The contributions add up to the difference of the
-//! output from that of the baseline. A linear model has the same gradient everywhere, so its contributions are exact. For others the mean
-//! is taken over the midpoints of equal steps, whose number is doubled until the contributions add up to within [`TOLERANCE`].
+//! output from that of the baseline. A network of ReLU layers is linear between the points of the line at which a unit becomes active or inactive,
+//! so the mean gradient is computed exactly, one such piece after the other.
 
 use super::{Program, kernel::Packed};
 
 /// How far the contributions may be from the difference that they explain, as a share of that difference or, if it is less than 1,
-/// absolutely.
-pub const TOLERANCE: f64 = 1e-3;
-const FIRST_STEPS: usize = 16;
-const MOST_STEPS: usize = 4096;
+/// absolutely: a bound of the rounding.
+pub const TOLERANCE: f64 = 1e-6;
+/// The least length of a piece, of a line of length 1.
+const LEAST: f64 = 1e-9;
+/// The most pieces of a line. The gradient of the rest is that of its middle.
+const MOST: usize = 10_000;
 
 /// The input of the first layer and the indices of the categorical features, of one row.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,24 +73,22 @@ impl Program {
         let (input, base) = (self.embedded(row), self.embedded(baseline));
         // Before its activation, the first layer is linear on the line.
         let (end, start) = (first.outputs_of(&input), first.outputs_of(&base));
-        let line = |at: f64| start.iter().zip(&end).map(|(start, end)| start + at * (end - start)).collect::<Vec<_>>();
-        let value = |at: f64| self.rest(others, line(at), output).0;
-        let (baseline_output, row_output) = (value(0.0), value(1.0));
-        let difference = row_output - baseline_output;
-        let mut steps = FIRST_STEPS;
-        let gradient = loop {
-            let mut mean = vec![0.0; start.len()];
-            for step in 0..steps {
-                let (_, gradient) = self.rest(others, line((step as f64 + 0.5) / steps as f64), output);
-                mean.iter_mut().zip(gradient).for_each(|(mean, gradient)| *mean += gradient / steps as f64);
+        let slope: Vec<f64> = start.iter().zip(&end).map(|(start, end)| end - start).collect();
+        let line = |at: f64| start.iter().zip(&slope).map(|(start, slope)| start + at * slope).collect::<Vec<_>>();
+        let (baseline_output, row_output) = (self.rest(others, line(0.0), output).0, self.rest(others, end, output).0);
+        let (mut gradient, mut at) = (vec![0.0; start.len()], 0.0);
+        for piece in 1..=MOST {
+            // Beyond the point itself, where it is not decided which units are active.
+            let inside = at + LEAST;
+            let length = if piece < MOST { next_kink(others, line(inside), slope.clone()) } else { 1.0 };
+            let until = (inside + length).min(1.0);
+            let (_, own) = self.rest(others, line((at + until) / 2.0), output);
+            gradient.iter_mut().zip(own).for_each(|(sum, own)| *sum += own * (until - at));
+            at = until;
+            if at >= 1.0 {
+                break;
             }
-            let explained: f64 =
-                mean.iter().zip(start.iter().zip(&end)).map(|(mean, (start, end))| mean * (end - start)).sum();
-            if (explained - difference).abs() <= TOLERANCE * difference.abs().max(1.0) || steps >= MOST_STEPS {
-                break mean;
-            }
-            steps *= 2;
-        };
+        }
         let gradient = first.inputs_of(&gradient);
         let parts: Vec<f64> =
             input.iter().zip(&base).zip(gradient).map(|((value, base), slope)| (value - base) * slope).collect();
@@ -129,6 +129,27 @@ impl Program {
         }
         (result, gradient)
     }
+}
+
+/// The distance, in the direction of `slopes`, at which the next unit becomes active or inactive. `sums` are those of the first
+/// hidden layer.
+fn next_kink(others: &[Packed], mut sums: Vec<f64>, mut slopes: Vec<f64>) -> f64 {
+    let mut nearest = f64::INFINITY;
+    for layer in others.iter().map(Some).chain([None]) {
+        for (sum, slope) in sums.iter().zip(&slopes) {
+            if sum * slope < 0.0 {
+                nearest = nearest.min(-sum / slope);
+            }
+        }
+        if let Some(layer) = layer {
+            let active: Vec<bool> = sums.iter().map(|sum| *sum > 0.0).collect();
+            let only = |values: &[f64]| {
+                values.iter().zip(&active).map(|(value, active)| if *active { *value } else { 0.0 }).collect::<Vec<_>>()
+            };
+            (sums, slopes) = (layer.outputs_of(&only(&sums)), layer.changes_of(&only(&slopes)));
+        }
+    }
+    nearest.max(LEAST)
 }
 
 #[cfg(test)]

@@ -79,7 +79,15 @@ impl Packed {
 
     /// The outputs for one row in double precision, filled up with zeros. Further inputs are ignored.
     pub(super) fn outputs_of(&self, input: &[f64]) -> Vec<f64> {
-        let mut sums: Vec<f64> = self.bias.iter().map(|&bias| f64::from(bias)).collect();
+        self.added(self.bias.iter().map(|&bias| f64::from(bias)).collect(), input)
+    }
+
+    /// How the outputs change if the inputs change so.
+    pub(super) fn changes_of(&self, input: &[f64]) -> Vec<f64> {
+        self.added(vec![0.0; self.bias.len()], input)
+    }
+
+    fn added(&self, mut sums: Vec<f64>, input: &[f64]) -> Vec<f64> {
         for (at, value) in input.iter().take(self.inputs).enumerate() {
             sums.iter_mut().zip(self.weights(at)).for_each(|(sum, weight)| *sum += value * weight);
         }
