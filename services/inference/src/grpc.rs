@@ -4,7 +4,7 @@
 
 mod decode;
 mod encode;
-pub(crate) mod repository;
+mod repository;
 mod status;
 mod stream;
 

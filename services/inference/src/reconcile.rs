@@ -140,9 +140,12 @@ impl Reconciler {
         let failure = (!failures.is_empty()).then(|| failures.join("; "));
         let progress = Progress { generation, failure };
         log_failure(slot, &progress);
+        let is_change = !slot.snapshot().has(&versions);
         slot.serve(&versions, &progress);
-        let (model, number) = (slot.model(), version.version);
-        tracing::info!(%model, version = number, bundle = %version.bundle, generation, "serving");
+        if is_change {
+            let (model, number) = (slot.model(), version.version);
+            tracing::info!(%model, version = number, bundle = %version.bundle, generation, "serving");
+        }
         progress.failure.map(drop)
     }
 

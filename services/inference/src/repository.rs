@@ -4,12 +4,25 @@
 
 use std::sync::Arc;
 
+use rekindle_bundle::Datatype;
+
 use crate::{
     error::RequestError,
     infer::{Engine, Target},
     serving::{LoadedVersion, Slot},
     tensor::shortened,
 };
+
+/// The name of a type in the configuration of a model.
+pub(crate) const fn data_type(datatype: Datatype) -> &'static str {
+    match datatype {
+        Datatype::Bool => "TYPE_BOOL",
+        Datatype::Int64 => "TYPE_INT64",
+        Datatype::Fp32 => "TYPE_FP32",
+        Datatype::Fp64 => "TYPE_FP64",
+        Datatype::Bytes => "TYPE_STRING",
+    }
+}
 
 /// One entry of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]

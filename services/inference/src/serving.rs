@@ -108,6 +108,21 @@ impl Snapshot {
         primary && serves_shadow && self.weighted == weighted
     }
 
+    /// Whether exactly these versions are served, in these roles.
+    pub(crate) fn has(&self, versions: &Versions) -> bool {
+        let same = |one: Option<&Arc<LoadedVersion>>, other: Option<&Arc<LoadedVersion>>| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let weighted = versions.weighted.iter().map(|(weight, version)| (*weight, version));
+        same(self.primary(), Some(&versions.primary))
+            && same(self.shadow(), versions.shadow.as_ref())
+            && self
+                .weighted()
+                .map(|(weight, version)| (weight, Arc::as_ptr(version)))
+                .eq(weighted.map(|(weight, version)| (weight, Arc::as_ptr(version))))
+    }
+
     /// Every version that takes requests.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = &Arc<LoadedVersion>> {
         self.loaded.values()

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The configuration of a version.
-pub(crate) fn config(name: String, version: &LoadedVersion, limits: &Limits) -> ModelConfig {
+pub(super) fn config(name: String, version: &LoadedVersion, limits: &Limits) -> ModelConfig {
     let signature = version.model.signature();
     let inputs = signature.inputs.iter().map(|input| ModelInput {
         name: input.name.clone(),
@@ -46,17 +46,11 @@ pub(crate) fn config(name: String, version: &LoadedVersion, limits: &Limits) -> 
 }
 
 fn data_type(datatype: Datatype) -> DataType {
-    match datatype {
-        Datatype::Bool => DataType::TypeBool,
-        Datatype::Int64 => DataType::TypeInt64,
-        Datatype::Fp32 => DataType::TypeFp32,
-        Datatype::Fp64 => DataType::TypeFp64,
-        Datatype::Bytes => DataType::TypeString,
-    }
+    DataType::from_str_name(repository::data_type(datatype)).unwrap_or(DataType::TypeInvalid)
 }
 
 /// The statistics of a version.
-pub(crate) fn statistics(version: &LoadedVersion) -> ModelStatistics {
+pub(super) fn statistics(version: &LoadedVersion) -> ModelStatistics {
     let reading = version.statistics.read();
     let [queue, decode, compute, encode] = reading.phases.map(duration);
     ModelStatistics {

@@ -25,6 +25,7 @@ async fn every_client_command_runs_with_and_without_json() {
     data::models(&world, &runs);
     serving::policies(&world);
     serving::deployments(&world);
+    serving::traffic(&world);
     let prediction = serving::predictions(&world);
     load::tests_under_load(&world).await;
     load::advice(&world);

@@ -79,6 +79,22 @@ pub(crate) fn deployments(world: &World) {
     assert_eq!(world.json(&["status"])["deployments"][0]["model"], "tips");
 }
 
+/// `traffic` and `deployments`.
+pub(crate) fn traffic(world: &World) {
+    let split = world.json(&["traffic", "tips", "--canary", "2=10%", "--by", "alice", "--why", "a first look"]);
+    assert_eq!((&split["weighted"][0]["weight"], &split["shadow"]), (&1_000.into(), &serde_json::Value::Null));
+    let shown = world.text(&["deployments", "show", "tips"]);
+    assert!(shown.contains("90 % version 1, 10 % version 2") && shown.contains("a first look"), "{shown}");
+    assert!(world.text(&["traffic", "tips", "--shadow", "2"]).contains("100 % version 1"));
+    let shown = world.json(&["deployments", "show", "tips"]);
+    assert_eq!(shown["shadow_comparison"]["version"], 2, "{shown}");
+    assert!(world.text(&["deployments", "show", "tips"]).contains("compared rows"));
+    assert_eq!(world.json(&["traffic", "tips"])["weighted"], serde_json::json!([]));
+    assert_eq!(world.json(&["deployments", "list"])[0]["model"], "tips");
+    let listed = world.text(&["deployments", "list"]);
+    assert!(listed.contains("100 % version 1"), "{listed}");
+}
+
 /// `predict`. Returns the id of a prediction.
 pub(crate) fn predictions(world: &World) -> String {
     let inputs = world.text(&["predict", "tips"]);
