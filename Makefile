@@ -6,7 +6,7 @@ PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test soak lint bench calibrate fuzz tools
+.PHONY: help build demo up test soak lint bench bench-peers calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench: build ## Measures start-up time, idle memory, memory of registering large
 	scripts/bench-profile.py $(PROGRAM)
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
 	scripts/bench-drift.sh $(PROGRAM)
+
+bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).
+	scripts/install-tools.sh nats onnx
+	scripts/bench-serving-peers.sh $(PROGRAM)
 
 calibrate: ## Simulates the false-alarm rate and the detection delay of the drift verdict (about 40 minutes on two cores).
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
