@@ -128,30 +128,35 @@ perf() {
         say "perf_analyzer $PERF_ANALYZER_VERSION is installed"
         return
     fi
-    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-        say "perf_analyzer is not installed, because this is not Debian: its tests will be skipped"
-        return
-    fi
     say "installing perf_analyzer $PERF_ANALYZER_VERSION"
     rm -rf "$home"
-    mkdir -p "$home/lists" "$home/cache" "$TOOLS/bin"
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$home" \
-        --platform manylinux_2_38_x86_64 --python-version 3.12 "perf-analyzer==$PERF_ANALYZER_VERSION"
-    python3 -m zipfile -e "$home"/perf_analyzer-*.whl "$home"
-    # Built for glibc 2.38, which Debian 12 does not have: with that of Debian 13 beside it, it runs on both.
-    echo 'deb http://deb.debian.org/debian trixie main' >"$home/trixie.list"
+    if (unpack_perf "$home"); then
+        touch "$home/.complete"
+    else
+        rm -rf "$home" "$TOOLS/bin/perf_analyzer"
+        say "perf_analyzer cannot be installed here: its tests will be skipped"
+    fi
+}
+
+# Built for glibc 2.38, which Debian 12 does not have: with that of Debian 13 beside it, it runs on both.
+unpack_perf() {
+    local home=$1 package
     local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$home/trixie.list" -o Dir::Etc::sourceparts=/dev/null
         -o "Dir::State::lists=$home/lists" -o "Dir::Cache=$home/cache" -o APT::Sandbox::User=root)
-    "${apt[@]}" update
-    (cd "$home" && "${apt[@]}" download libc6 libstdc++6 libgcc-s1)
-    for package in "$home"/*.deb; do dpkg-deb -x "$package" "$home/root"; done
+    mkdir -p "$home/lists" "$home/cache" "$TOOLS/bin" &&
+        python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$home" \
+            --platform manylinux_2_38_x86_64 --python-version 3.12 "perf-analyzer==$PERF_ANALYZER_VERSION" &&
+        python3 -m zipfile -e "$home"/perf_analyzer-*.whl "$home" &&
+        echo 'deb http://deb.debian.org/debian trixie main' >"$home/trixie.list" &&
+        "${apt[@]}" update && (cd "$home" && "${apt[@]}" download libc6 libstdc++6 libgcc-s1) || return 1
+    for package in "$home"/*.deb; do dpkg-deb -x "$package" "$home/root" || return 1; done
     local libraries="$home/root/usr/lib/x86_64-linux-gnu" program="$home/perf_analyzer/bin/perf_analyzer"
-    chmod +x "$program"
-    printf '#!/bin/sh\nexec "%s/ld-linux-x86-64.so.2" --library-path "%s:/usr/lib/x86_64-linux-gnu" "%s" "$@"\n' \
-        "$libraries" "$libraries" "$program" >"$TOOLS/bin/perf_analyzer"
-    chmod +x "$TOOLS/bin/perf_analyzer"
-    rm -rf "$home/lists" "$home/cache" "$home"/*.deb "$home"/*.whl
-    touch "$home/.complete"
+    chmod +x "$program" &&
+        printf '#!/bin/sh\nexec "%s/ld-linux-x86-64.so.2" --library-path "%s:/usr/lib/x86_64-linux-gnu" "%s" "$@"\n' \
+            "$libraries" "$libraries" "$program" >"$TOOLS/bin/perf_analyzer" &&
+        chmod +x "$TOOLS/bin/perf_analyzer" &&
+        "$TOOLS/bin/perf_analyzer" --version >/dev/null &&
+        rm -rf "$home/lists" "$home/cache" "$home"/*.deb "$home"/*.whl
 }
 
 nextest() {
