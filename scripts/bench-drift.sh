@@ -24,40 +24,12 @@ READERS=("pandas==2.3.3" "pyarrow==21.0.0" "scipy==1.17.1")
 
 say() { printf 'bench-drift: %s\n' "$*"; }
 
-# The version for which all pinned packages have wheels (numba 0.59 has none above 3.12, scipy 1.17 none below 3.11).
-python_311() {
-    local candidate
-    for candidate in python3.11 python3; do
-        if [[ "$("$candidate" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)" == "(3, 11)" ]]; then
-            echo "$candidate"
-            return
-        fi
-    done
-    say "Python 3.11 is not installed; the pinned versions of the tools require it" >&2
-    exit 1
-}
-
-# One environment per tool, since they require different versions of NumPy: environment NAME PACKAGE...
-environment() {
-    local name=$1 home="$TOOLS/drift-$1" wanted
-    shift
-    wanted="$*"
-    if [[ "$(cat "$home/.complete" 2>/dev/null)" == "$wanted" ]]; then
-        say "$1 is installed"
-        return
-    fi
-    say "installing $wanted"
-    rm -rf "$home"
-    # With the pip of the system: Debian's python3 cannot create an environment with pip unless python3-venv is installed.
-    "$python" -m venv --without-pip "$home"
-    "$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check "$@"
-    echo "$wanted" >"$home/.complete"
-}
+. scripts/python-environments.sh
 
 python=$(python_311)
-environment evidently "evidently==0.7.23" "${READERS[@]}" "numpy==2.4.6" "scikit-learn==1.9.1"
-environment alibi-detect "alibi-detect==0.13.0" "${READERS[@]}" "numpy==1.26.4" "scikit-learn==1.9.1"
-environment whylogs "whylogs[viz]==1.6.4" "${READERS[@]}" "numpy==1.26.4"
+environment "$TOOLS/drift-evidently" "evidently==0.7.23" "${READERS[@]}" "numpy==2.4.6" "scikit-learn==1.9.1"
+environment "$TOOLS/drift-alibi-detect" "alibi-detect==0.13.0" "${READERS[@]}" "numpy==1.26.4" "scikit-learn==1.9.1"
+environment "$TOOLS/drift-whylogs" "whylogs[viz]==1.6.4" "${READERS[@]}" "numpy==1.26.4"
 
 # One core and one thread for every tool. The variables are for thread pools that ignore the CPU affinity.
 last_allowed=$(taskset --cpu-list --pid $$ | sed 's/.*[ ,-]//')

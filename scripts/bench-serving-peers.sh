@@ -23,39 +23,13 @@ PEERS=$TOOLS/peers
 ONNXRUNTIME="onnxruntime==1.32.0"
 # The workers of MLServer 1.7.1 do not start with newer versions of uvloop.
 MLSERVER=("mlserver==1.7.1" "uvloop==0.21.0" "$ONNXRUNTIME" "onnx==1.23.2")
+# No package is compiled here.
+export PIP_ONLY_BINARY=:all:
 TRITON=("nvidia-pytriton==0.7.0" "$ONNXRUNTIME")
 
 say() { printf 'bench-serving-peers: %s\n' "$*"; }
 
-# The version for which all pinned packages have wheels.
-python_311() {
-    local candidate
-    for candidate in python3.11 python3; do
-        if [[ "$("$candidate" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)" == "(3, 11)" ]]; then
-            echo "$candidate"
-            return
-        fi
-    done
-    say "Python 3.11 is not installed; the pinned versions of the servers require it" >&2
-    exit 1
-}
-
-# One environment per server, since they require different versions of NumPy: environment NAME PACKAGE...
-environment() {
-    local name=$1 home="$PEERS/$1" wanted
-    shift
-    wanted="$*"
-    if [[ "$(cat "$home/.complete" 2>/dev/null)" == "$wanted" ]]; then
-        say "$name is installed"
-        return
-    fi
-    say "installing $wanted"
-    rm -rf "$home"
-    # With the pip of the system: Debian's python3 cannot create an environment with pip unless python3-venv is installed.
-    "$python" -m venv --without-pip "$home" &&
-        "$python" -m pip --python "$home/bin/python" install --quiet --disable-pip-version-check --only-binary :all: "$@" &&
-        echo "$wanted" >"$home/.complete"
-}
+. scripts/python-environments.sh
 
 # Prints why Triton cannot run, or nothing. The process of a model needs the library of Python, and stands beside the backend.
 triton_problem() {
@@ -73,9 +47,9 @@ triton_problem() {
 }
 
 python=$(python_311)
-environment mlserver "${MLSERVER[@]}"
+environment "$PEERS/mlserver" "${MLSERVER[@]}"
 peers=(--peer mlserver)
-if ! environment triton "${TRITON[@]}"; then
+if ! environment "$PEERS/triton" "${TRITON[@]}"; then
     say "Triton is left out: ${TRITON[0]} has no wheel for this machine, or it cannot be downloaded (see above)"
 else
     problem=$(triton_problem)

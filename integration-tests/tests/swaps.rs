@@ -19,6 +19,7 @@ const GROWTH: f64 = 1.05;
 /// Loads the second version beside the first, or frees it, and sends a request once the replica has done so.
 async fn swap(clients: &Clients, number: u32) {
     let weighted = if number.is_multiple_of(2) { vec![(2, 5_000)] } else { Vec::new() };
+    let loaded = 1 + weighted.len();
     let request = TrafficRequest {
         idempotency_key: format!("swap-{number}"),
         model: scenario::model(),
@@ -32,7 +33,7 @@ async fn swap(clients: &Clients, number: u32) {
         let replicas = clients.orchestrator().replicas(Default::default()).await.map_err(described)?.items;
         let served = replicas.iter().filter_map(|replica| replica.models.get(&scenario::model())).next().cloned();
         match served {
-            Some(served) if served.generation == generation && served.failure.is_none() => Ok(()),
+            Some(served) if served.generation == generation && served.versions.len() == loaded => Ok(()),
             served => Err(format!("{served:?}")),
         }
     })

@@ -125,15 +125,9 @@ impl Engine {
         &self.limits
     }
 
-    /// The loaded version that answers requests for `target` that no weighted version takes.
+    /// The loaded version that `target` names, or the primary version.
     pub(crate) fn find(&self, target: Target<'_>) -> Result<Arc<LoadedVersion>, RequestError> {
-        let slot = self.slot(target.model)?;
-        let snapshot = slot.snapshot();
-        match snapshot.primary().filter(|_| target.version.is_empty()) {
-            Some(primary) => Ok(Arc::clone(primary)),
-            None => routes::select(&slot, target.version, PredictionId::new(uuid::Uuid::nil()), || None)
-                .map(|(version, _)| version),
-        }
+        routes::find(&*self.slot(target.model)?, target.version)
     }
 
     /// The models that this replica serves or loads, by name.
@@ -214,6 +208,7 @@ impl Engine {
         let prediction = Arc::new(prediction);
         let explanation =
             if explain { Some(self.explain(version, &rows, &prediction, arrival.id).await?) } else { None };
+        stopwatch.end(Phase::Compute);
         let answer =
             Answer { id: arrival.id, request_id: &request_id, version, route, outputs, prediction, explanation };
         let encoded = message.encode(&answer);

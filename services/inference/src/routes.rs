@@ -55,14 +55,12 @@ pub(crate) fn select<'a>(
     routing_key: impl FnOnce() -> Option<Cow<'a, [u8]>>,
 ) -> Result<(Arc<LoadedVersion>, Route), RequestError> {
     let snapshot = slot.snapshot();
-    let Some(primary) = snapshot.primary() else {
-        return Err(RequestError::ModelLoading { model: slot.model().clone() });
-    };
+    let primary = addressed(slot, &snapshot, requested)?;
     if !requested.is_empty() {
-        return named(slot, &snapshot, requested).map(|version| (version, Route::Requested));
+        return Ok((primary, Route::Requested));
     }
     if !snapshot.is_split() {
-        return Ok((Arc::clone(primary), Route::Primary));
+        return Ok((primary, Route::Primary));
     }
     let key = routing_key();
     let route = if key.is_some() { Route::Key } else { Route::Weight };
@@ -75,11 +73,21 @@ pub(crate) fn select<'a>(
             break;
         }
     }
-    Ok(selected.map_or_else(|| (Arc::clone(primary), Route::Primary), |version| (Arc::clone(version), route)))
+    Ok(selected.map_or((primary, Route::Primary), |version| (Arc::clone(version), route)))
 }
 
-fn named(slot: &Slot, snapshot: &Snapshot, requested: &str) -> Result<Arc<LoadedVersion>, RequestError> {
-    if let Some(version) = snapshot.loaded().find(|version| version.number == requested) {
+/// The loaded version whose number is `requested`, or the primary version.
+pub(crate) fn find(slot: &Slot, requested: &str) -> Result<Arc<LoadedVersion>, RequestError> {
+    addressed(slot, &slot.snapshot(), requested)
+}
+
+fn addressed(slot: &Slot, snapshot: &Snapshot, requested: &str) -> Result<Arc<LoadedVersion>, RequestError> {
+    let Some(primary) = snapshot.primary() else {
+        return Err(RequestError::ModelLoading { model: slot.model().clone() });
+    };
+    let mut loaded = snapshot.loaded();
+    let found = if requested.is_empty() { Some(primary) } else { loaded.find(|version| version.number == requested) };
+    if let Some(version) = found {
         return Ok(Arc::clone(version));
     }
     let served: Vec<_> = snapshot.loaded().map(|version| version.number.as_str()).collect();

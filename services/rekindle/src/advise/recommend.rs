@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::steps::{Goal, Step};
 
-/// Throughputs that differ by less are not told apart: the rates of the steps are about this far from one another.
+/// Throughputs that differ by less count as equal: the rates of the steps are about this far from one another.
 const RESOLUTION: f64 = 0.1;
 
 /// What is to be served.
