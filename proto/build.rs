@@ -29,6 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".inference.ModelInferResponse.raw_output_contents")
         .bytes(".rekindle.registry.v1.UploadRequest.chunk")
         .bytes(".rekindle.registry.v1.DownloadResponse.chunk")
+        // Maps in the order of their keys, so that equal messages have equal encodings.
+        .btree_map(".")
         .compile_fds_with_config(descriptors, names)?;
     Ok(())
 }

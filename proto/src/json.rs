@@ -42,19 +42,13 @@ fn dynamic<M: Named>() -> DynamicMessage {
 ///
 /// # Panics
 ///
-/// If a timestamp or duration is outside of the range for which it is defined: use [`received_to_value`] for a message that was received.
+/// If a timestamp or duration is outside of the range for which it is defined.
 pub fn to_value<M: Named>(message: &M) -> serde_json::Value {
-    received_to_value(message).expect("every message that is valid has a JSON form")
-}
-
-/// As [`to_value`]; fails if a timestamp or duration is outside of the range for which it is defined.
-pub fn received_to_value<M: Named>(message: &M) -> Result<serde_json::Value, serde_json::Error> {
     let mut dynamic = dynamic::<M>();
     dynamic.transcode_from(message).expect("same message");
-    dynamic.serialize_with_options(
-        serde_json::value::Serializer,
-        &SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true),
-    )
+    let options = SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true);
+    let value = dynamic.serialize_with_options(serde_json::value::Serializer, &options);
+    value.expect("every message that is valid has a JSON form")
 }
 
 /// Reads a message; unknown fields are errors.

@@ -182,7 +182,6 @@ impl Orchestrator for Rpc {
 
     async fn set_traffic(&self, request: Request<SetTrafficRequest>) -> Result<Response<Deployment>, Status> {
         let (call, request) = Call::open(request)?;
-        // Before the intent, whose digest takes memory for each element.
         let given = request.weighted.len();
         if given > MAX_WEIGHTED {
             let problem = format!("has {given} versions: expected at most {MAX_WEIGHTED}");

@@ -10,8 +10,8 @@ use prost_types::{
 
 /// Bytes of a `Vec`, a `String` or a `Bytes` in a struct.
 const POINTERS: u64 = 32;
-/// Bytes of a `HashMap` in a struct.
-const MAP: u64 = 48;
+/// Bytes of a `BTreeMap` in a struct.
+const MAP: u64 = 24;
 /// Bytes of a number or a flag in a struct, with its padding.
 const NUMBER: u64 = 8;
 /// Bytes that the allocator adds to an allocation.
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     /// Bytes of the struct of an input tensor: two texts, a vector and a map, and eight vectors of contents.
-    const TENSOR: u64 = 3 * 24 + 48 + 8 * 24;
+    const TENSOR: u64 = 3 * 24 + 24 + 8 * 24;
     /// Fields of a request, of an input and of its contents.
     const ID: u8 = 3;
     const INPUTS: u8 = 5;

@@ -26,7 +26,7 @@ impl Datasets for App {
         request: Request<RegisterVersionRequest>,
     ) -> Result<Response<proto::DatasetVersion>, Status> {
         let (call, request) = Call::open(request)?;
-        // Before the intent, whose digest takes memory for each element.
+        // Before the conversion, which takes memory for each element.
         few(request.sources.len(), request.parents.len(), &self.0.config.limits).finish().map_err(Error::from)?;
         let intent = Intent::of("RegisterVersion", &call.namespace, &request.idempotency_key, &request)?;
         let mut registration = wire::dataset::registration_from_wire(request).map_err(Error::from)?;

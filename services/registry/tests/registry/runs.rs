@@ -62,7 +62,7 @@ async fn a_run_goes_through_its_lifecycle_with_events(sandbox: Sandbox) {
 }
 
 /// Texts of so many bytes together.
-fn texts(bytes: usize) -> std::collections::HashMap<String, String> {
+fn texts(bytes: usize) -> std::collections::BTreeMap<String, String> {
     (0..bytes / 50_000).map(|index| (format!("text {index}"), "x".repeat(50_000))).collect()
 }
 

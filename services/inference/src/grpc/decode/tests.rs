@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use arrow::{
     array::{Array, RecordBatch, cast::AsArray},
@@ -39,7 +39,7 @@ fn tensor(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
         name: name.into(),
         datatype: datatype.into(),
         shape: shape.to_vec(),
-        parameters: HashMap::new(),
+        parameters: BTreeMap::new(),
         contents: None,
     }
 }
