@@ -1,16 +1,21 @@
 //! Reference data: profiles of features and predictions that drift is measured against.
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Task};
-use rekindle_statistics::profile::ColumnProfile;
+use rekindle_statistics::profile::{Categorical, ColumnProfile, flag_name};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Prediction, Signature,
+    Error, Input, Prediction, Signature,
     column::{self, Cells},
     manifest::PROFILE,
 };
+
+/// 2024-01-01T00:00:00Z, in milliseconds since 1970 UTC.
+const EXAMPLE_TIME: i64 = 1_704_067_200_000;
 
 /// Profiles of all rows that the model was trained on, validation rows included; of an imported model, of the rows that were named with it,
 /// if any. Timestamps have no profile, because their
@@ -72,6 +77,38 @@ impl Reference {
         self.features.iter().find(|feature| feature.name == name).map(|feature| &feature.profile)
     }
 
+    /// The smallest and the largest number of a numeric feature.
+    pub fn range(&self, name: &str) -> Option<(f64, f64)> {
+        match self.feature(name)? {
+            ColumnProfile::Numeric(numbers) => numbers.range(),
+            _ => None,
+        }
+    }
+
+    /// A usual value of an input: the median, or the most frequent one; of a timestamp, which has no profile, the start of 2024.
+    pub fn example(&self, input: &Input) -> Option<serde_json::Value> {
+        match self.feature(&input.name) {
+            None => (input.kind == ColumnKind::Timestamp).then(|| EXAMPLE_TIME.into()),
+            Some(ColumnProfile::Numeric(numbers)) => numbers.quantile(0.5).map(Into::into),
+            Some(ColumnProfile::Categorical(values)) => most_frequent(values).map(Into::into),
+            Some(ColumnProfile::Boolean(values)) => {
+                most_frequent(values).map(|value| (value == flag_name(true)).into())
+            }
+            Some(ColumnProfile::Timestamp(_)) => None,
+        }
+    }
+
+    /// Every value of a categorical feature; `None` if there are none, or too many to be counted by value.
+    pub fn categories(&self, name: &str) -> Option<HashSet<String>> {
+        match self.feature(name)? {
+            ColumnProfile::Categorical(values) if values.is_exact() => {
+                let values: HashSet<_> = values.top(usize::MAX).into_iter().map(|(value, _)| value).collect();
+                Some(values).filter(|values| !values.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// The stored form.
     pub fn to_bytes(&self) -> Result<Bytes, Error> {
         serde_json_canonicalizer::to_vec(self).map(Bytes::from).map_err(|error| Error::invalid(PROFILE, error))
@@ -81,6 +118,10 @@ impl Reference {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(PROFILE, error))
     }
+}
+
+fn most_frequent(values: &Categorical) -> Option<String> {
+    values.top(1).into_iter().next().map(|(value, _)| value)
 }
 
 fn of_cells(cells: &Cells<'_>) -> ColumnProfile {

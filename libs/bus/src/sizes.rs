@@ -14,11 +14,12 @@ use crate::{Bus, Error, streams::Limits};
 const LEAST: i64 = 1 << 20;
 
 impl Limits {
-    fn sizes(&mut self) -> [&mut i64; 5] {
+    fn sizes(&mut self) -> [&mut i64; 6] {
         [
             &mut self.events_bytes,
             &mut self.jobs_bytes,
             &mut self.predictions_bytes,
+            &mut self.failures_bytes,
             &mut self.outcomes_bytes,
             &mut self.dead_letters_bytes,
         ]

@@ -22,6 +22,8 @@ pub const EVENTS: &str = "REKINDLE_EVENTS";
 pub const JOBS: &str = "REKINDLE_JOBS";
 /// Logged predictions.
 pub const PREDICTIONS: &str = "REKINDLE_PREDICTIONS";
+/// Prediction requests that have no answer.
+pub const FAILURES: &str = "REKINDLE_FAILURES";
 /// Reported outcomes.
 pub const OUTCOMES: &str = "REKINDLE_OUTCOMES";
 /// Dead letters of consumers.
@@ -48,6 +50,11 @@ pub struct Limits {
     /// Retention of the prediction log.
     #[serde(with = "humantime_serde")]
     pub predictions_age: Duration,
+    /// Size of the log of failed requests; the oldest messages are discarded.
+    pub failures_bytes: i64,
+    /// Retention of the log of failed requests.
+    #[serde(with = "humantime_serde")]
+    pub failures_age: Duration,
     /// Size of the outcomes stream; further outcomes are refused until some are captured.
     pub outcomes_bytes: i64,
     /// Retention of outcomes that are not captured.
@@ -79,6 +86,8 @@ impl Default for Limits {
             jobs_bytes: 64 * MIB,
             predictions_bytes: 1024 * MIB,
             predictions_age: 7 * DAY,
+            failures_bytes: 64 * MIB,
+            failures_age: 7 * DAY,
             outcomes_bytes: 512 * MIB,
             outcomes_age: 7 * DAY,
             dead_letters_bytes: 128 * MIB,
@@ -98,6 +107,7 @@ impl Limits {
             ("events_bytes", self.events_bytes),
             ("jobs_bytes", self.jobs_bytes),
             ("predictions_bytes", self.predictions_bytes),
+            ("failures_bytes", self.failures_bytes),
             ("outcomes_bytes", self.outcomes_bytes),
             ("dead_letters_bytes", self.dead_letters_bytes),
         ] {
@@ -107,6 +117,7 @@ impl Limits {
         let ages = [
             ("events_age", self.events_age),
             ("predictions_age", self.predictions_age),
+            ("failures_age", self.failures_age),
             ("outcomes_age", self.outcomes_age),
             ("dead_letters_age", self.dead_letters_age),
         ];
@@ -151,6 +162,7 @@ impl Limits {
                 self.predictions_age,
                 DiscardPolicy::Old,
             ),
+            stream(FAILURES, of_stream::FAILURES, self.failures_bytes, self.failures_age, DiscardPolicy::Old),
             stream(OUTCOMES, of_stream::OUTCOMES, self.outcomes_bytes, self.outcomes_age, DiscardPolicy::New),
             stream(
                 DEAD_LETTERS,

@@ -5,6 +5,7 @@
 //! | `rekindle.events.<service>.<noun>.<past-verb>.<name>` | an event |
 //! | `rekindle.jobs.<pool>` | a job |
 //! | `rekindle.predictions.<model>` | logged predictions |
+//! | `rekindle.failures.<model>` | prediction requests that have no answer |
 //! | `rekindle.outcomes.<model>` | reported outcomes |
 //! | `rekindle.dead.<consumer>` | a dead letter |
 //!
@@ -20,6 +21,7 @@ pub const ALL_EVENTS: &str = "rekindle.events.>";
 
 const JOBS: &str = "rekindle.jobs";
 const PREDICTIONS: &str = "rekindle.predictions";
+const FAILURES: &str = "rekindle.failures";
 const OUTCOMES: &str = "rekindle.outcomes";
 const DEAD_LETTERS: &str = "rekindle.dead";
 
@@ -53,6 +55,11 @@ pub fn parse_predictions(subject: &str) -> Result<ModelName, Error> {
     parse_model(PREDICTIONS, subject)
 }
 
+/// Where the requests for a model that have no answer are logged.
+pub fn failures(model: &ModelName) -> String {
+    format!("{FAILURES}.{model}")
+}
+
 /// Where a model's outcomes are reported.
 pub fn outcomes(model: &ModelName) -> String {
     format!("{OUTCOMES}.{model}")
@@ -73,6 +80,7 @@ pub(crate) mod of_stream {
     pub(crate) const EVENTS: &[&str] = &[super::ALL_EVENTS];
     pub(crate) const JOBS: &[&str] = &["rekindle.jobs.>"];
     pub(crate) const PREDICTIONS: &[&str] = &["rekindle.predictions.*", "rekindle.predictions.*.*"];
+    pub(crate) const FAILURES: &[&str] = &["rekindle.failures.*", "rekindle.failures.*.*"];
     pub(crate) const OUTCOMES: &[&str] = &["rekindle.outcomes.*", "rekindle.outcomes.*.*"];
     pub(crate) const DEAD_LETTERS: &[&str] = &["rekindle.dead.*"];
 }

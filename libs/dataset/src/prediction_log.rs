@@ -12,6 +12,7 @@
 //! | `out.<output>` | Float32, FixedSizeList of Float32, or Utf8 | the output of the model |
 //! | `request_id` | Utf8 | the client's id of the request; the column is absent if no request has one |
 //! | `entity_key` | Utf8 | what the row is about, as the request states it; the column is absent if no row has one |
+//! | `guardrails` | Utf8 | what guardrails clipped or flagged, e.g. `inputs[distance] range clip`; the column is absent if no row has any |
 //!
 //! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, so that
 //! logged and declared lost rows together are the predicted ones.
@@ -49,6 +50,10 @@ pub const ANSWERED_AT: &str = "answered_at";
 pub const REQUEST_ID: &str = "request_id";
 /// Name of the optional column of entity keys.
 pub const ENTITY_KEY: &str = "entity_key";
+/// Name of the optional column of what guardrails have found.
+pub const GUARDRAILS: &str = "guardrails";
+/// The optional columns, all of texts.
+pub const OPTIONAL: [&str; 3] = [REQUEST_ID, ENTITY_KEY, GUARDRAILS];
 /// Prefix of the columns of inputs.
 pub const INPUT_PREFIX: &str = "in.";
 /// Prefix of the columns of outputs.
@@ -125,8 +130,8 @@ pub fn schema<'a>(
     Arc::new(Schema::new(fields))
 }
 
-/// An optional column: of [`REQUEST_ID`] or of [`ENTITY_KEY`].
-pub fn join_key_field(name: &str) -> Field {
+/// One of the [`OPTIONAL`] columns.
+pub fn optional_field(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
 }
 
@@ -225,7 +230,7 @@ fn check_columns(schema: &Schema) -> Result<(), Error> {
 
 fn check_value_column(field: &Field) -> Result<(), Error> {
     use DataType as T;
-    let known = if [REQUEST_ID, ENTITY_KEY].contains(&field.name().as_str()) {
+    let known = if OPTIONAL.contains(&field.name().as_str()) {
         *field.data_type() == T::Utf8
     } else if field.name().starts_with(INPUT_PREFIX) {
         matches!(field.data_type(), T::Int64 | T::Float64 | T::Utf8 | T::Boolean)

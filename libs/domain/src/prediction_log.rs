@@ -48,6 +48,8 @@ pub struct LoggedPrediction {
     pub request_id: Option<String>,
     /// What the row is about, as the request states it.
     pub entity_key: Option<String>,
+    /// What guardrails clipped or flagged in the row, e.g. `inputs[distance] range clip`.
+    pub guardrails: Option<String>,
 }
 
 /// Counters of the log of one model.

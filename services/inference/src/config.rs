@@ -16,7 +16,7 @@ use crate::tensor::Accepted;
 pub const DEFAULTS: &str = include_str!("default.toml");
 
 /// The section `[inference]`; [`DEFAULTS`] explains each key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct Config {
@@ -32,6 +32,7 @@ pub struct Config {
     pub fetch_attempts: u32,
     pub limits: Limits,
     pub event_times: EventTimes,
+    pub guardrails: Guardrails,
     pub log: LogConfig,
 }
 
@@ -86,6 +87,77 @@ pub struct ModelEventTimes {
     pub max_ahead: Duration,
 }
 
+/// The section `[inference.guardrails]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct Guardrails {
+    pub models: Vec<ModelGuardrails>,
+}
+
+/// The guardrails of one model in `inference.guardrails.models`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct ModelGuardrails {
+    pub model: ModelName,
+    #[serde(default)]
+    pub inputs: Vec<Range>,
+    #[serde(default)]
+    pub outputs: Vec<Range>,
+    #[serde(default)]
+    pub missing_values: Policy,
+    #[serde(default)]
+    pub unseen_categories: Policy,
+}
+
+/// The values of an input or output that are allowed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct Range {
+    pub name: String,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub action: Action,
+}
+
+/// What becomes of a value that a guardrail does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The request is refused.
+    Reject,
+    /// The nearest value that is allowed takes its place.
+    Clip,
+    /// The answer and the log say so.
+    Flag,
+}
+
+impl Action {
+    /// The name in the configuration.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Clip => "clip",
+            Self::Flag => "flag",
+        }
+    }
+}
+
+/// What becomes of values that have no nearest allowed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// They are not checked.
+    #[default]
+    Accept,
+    /// The answer and the log say so.
+    Flag,
+    /// The request is refused.
+    Reject,
+}
+
 /// The section `[inference.log]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +190,7 @@ impl Config {
         checks.at_least("fetch_attempts", self.fetch_attempts, 1);
         checks.nested("limits", self.limits.validate());
         checks.nested("event_times", self.event_times.validate());
+        checks.nested("guardrails", self.guardrails.validate());
         checks.nested("log", self.log.validate());
         checks.finish()
     }
@@ -175,6 +248,46 @@ impl EventTimes {
 impl ModelEventTimes {
     fn bounds(&self) -> Bounds {
         Bounds { max_age: self.max_age, max_ahead: self.max_ahead }
+    }
+}
+
+impl Guardrails {
+    /// The guardrails of a model, if it has any.
+    pub(crate) fn of(&self, model: &ModelName) -> Option<&ModelGuardrails> {
+        self.models.iter().find(|own| own.model == *model)
+    }
+
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        for (index, own) in self.models.iter().enumerate() {
+            let field = format!("models[{index}]");
+            let is_first = self.models[..index].iter().all(|other| other.model != own.model);
+            checks.require(is_first, &format!("{field}.model"), &own.model, "each model once");
+            for (part, ranges) in [("inputs", &own.inputs), ("outputs", &own.outputs)] {
+                for (at, range) in ranges.iter().enumerate() {
+                    let name = format!("{field}.{part}[{at}].name");
+                    let is_first = ranges[..at].iter().all(|other| other.name != range.name);
+                    checks.require(is_first, &name, &range.name, "each name once");
+                    checks.nested(&format!("{field}.{part}[{at}]"), range.validate());
+                }
+            }
+        }
+        checks.finish()
+    }
+}
+
+impl Range {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        let bounds = [self.min, self.max];
+        let is_number = bounds.iter().flatten().all(|bound| bound.is_finite());
+        checks.require(is_number, "min", format!("{bounds:?}"), "finite numbers");
+        match bounds {
+            [None, None] => checks.violation("min", "is missing: expected min, max or both"),
+            [Some(min), Some(max)] => checks.require(min <= max, "min", min, &format!("at most max = {max}")),
+            _ => {}
+        }
+        checks.finish()
     }
 }
 

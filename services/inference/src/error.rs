@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use rekindle_domain::{Digest, ModelName, PredictionId, validation::Violations};
 
-use crate::tensor::InvalidInput;
+use crate::{guardrails::RefusedOutput, tensor::InvalidInput};
 
 /// An error of the replica, apart from errors of a request.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +185,16 @@ pub(crate) enum RequestError {
     /// The request does not match the model's signature.
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
+    /// A guardrail of the model refuses what it predicts.
+    #[error("{model} version {version}: {refused}")]
+    OutputRefused {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: u32,
+        /// The output, its value and what is allowed.
+        refused: RefusedOutput,
+    },
     /// The model failed on rows that its signature allows.
     #[error("prediction {prediction} by {model} version {version} failed: search the log of the replica for this id")]
     PredictionFailed {

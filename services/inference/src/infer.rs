@@ -17,7 +17,9 @@ use crate::{
     config::{self, Limits},
     error::RequestError,
     execution::{Executed, Executor, Failure},
+    guardrails::{Hits, RefusedOutput},
     log::{EventTimes, Log, PredictionRecord},
+    parameters::Parameters,
     routes::{self, Route},
     serving::{Catalog, InFlight, LoadedVersion, Slot},
     shadow::Shadows,
@@ -52,12 +54,8 @@ pub(crate) struct Request {
     pub(crate) rows: Rows,
     /// The outputs to return.
     pub(crate) outputs: Selection,
-    /// When the rows occurred, in milliseconds since 1970 UTC. A time input of the model takes precedence.
-    pub(crate) event_time: Option<i64>,
-    /// What it is sent for.
-    pub(crate) traffic: Traffic,
-    /// Whether its rows are to be explained.
-    pub(crate) explain: bool,
+    /// What its parameters say.
+    pub(crate) parameters: Parameters,
 }
 
 /// A prediction request as a protocol carries it.
@@ -92,6 +90,24 @@ pub(crate) struct Answer<'a> {
     pub(crate) prediction: Arc<Prediction>,
     /// Why each row has its score, if the request asks for it.
     pub(crate) explanation: Option<Explanation>,
+    /// How unlike the reference data each row is, if the request asks for it.
+    pub(crate) outlier_scores: Option<Vec<f64>>,
+    /// What guardrails have clipped and flagged.
+    pub(crate) hits: Hits,
+}
+
+impl Answer<'_> {
+    /// The parameters of the answer: which prediction it is, which version answered and why, and what was found about the rows.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let provenance = self.version.provenance.iter().map(|(name, value)| (*name, value.clone()));
+        let scores = self.outlier_scores.as_ref().map(|scores| {
+            let json = serde_json::to_string(scores).expect("numbers have a JSON form");
+            ("outlier_scores", json)
+        });
+        let hits = self.hits.summary().map(|summary| ("guardrails", summary));
+        let own = [("prediction_id", self.id.to_string()), ("route", self.route.as_str().to_owned())];
+        provenance.chain(own).chain(scores).chain(hits)
+    }
 }
 
 /// Answers prediction requests.
@@ -192,15 +208,19 @@ impl Engine {
     ) -> Result<(M::Answer, usize), RequestError> {
         let _admitted = self.admit()?;
         let request = message.decode(version, self.limits.accepted())?;
-        let Request { id: request_id, rows, outputs, event_time, traffic, explain } = request;
-        let Rows { inputs: rows, entity_keys } = rows;
-        let event_times = event_times(version, &rows, event_time, arrival.at);
+        let Request { id: request_id, rows, outputs, parameters } = request;
+        let Parameters { event_time, traffic, explain, outlier_scores } = parameters;
+        let Rows { inputs: given, entity_keys } = rows;
+        let event_times = event_times(version, &given, event_time, arrival.at);
         if traffic == Traffic::Live {
-            check(event_times, version, &rows, arrival.at, self.bounds.of(slot.model()))?;
+            check(event_times, version, &given, arrival.at, self.bounds.of(slot.model()))?;
         }
         if explain {
-            must_be_few(rows.num_rows(), self.limits.max_explained_rows)?;
+            must_be_few(given.num_rows(), self.limits.max_explained_rows)?;
         }
+        let outlier_scores = if outlier_scores { Some(scores(version, &given)?) } else { None };
+        let mut hits = Hits::default();
+        let rows = version.guardrails.check_inputs(&given, &mut hits)?;
         stopwatch.end(Phase::Decode);
         let Executed { prediction, queued, computed } = self.predict(version, &rows, arrival.id).await?;
         stopwatch.add(Phase::Queue, queued);
@@ -209,10 +229,22 @@ impl Engine {
         let explanation =
             if explain { Some(self.explain(version, &rows, &prediction, arrival.id).await?) } else { None };
         stopwatch.end(Phase::Compute);
-        let answer =
-            Answer { id: arrival.id, request_id: &request_id, version, route, outputs, prediction, explanation };
+        let answered =
+            version.guardrails.check_outputs(&prediction, &mut hits).map_err(|refused| refusal(version, refused))?;
+        let answered = answered.map_or_else(|| Arc::clone(&prediction), Arc::new);
+        let answer = Answer {
+            id: arrival.id,
+            request_id: &request_id,
+            version,
+            route,
+            outputs,
+            prediction: answered,
+            explanation,
+            outlier_scores,
+            hits,
+        };
         let encoded = message.encode(&answer);
-        let Answer { prediction, .. } = answer;
+        let Answer { prediction: answered, hits, .. } = answer;
         let count = rows.num_rows();
         if route == Route::Primary {
             self.shadows.offer(slot, &rows, &prediction, computed);
@@ -225,8 +257,9 @@ impl Engine {
             is_test: traffic == Traffic::Test,
             request_id,
             entity_keys,
-            rows,
-            prediction,
+            guardrails: hits.column(count),
+            rows: given,
+            prediction: answered,
         });
         stopwatch.end(Phase::Encode);
         Ok((encoded, count))
@@ -266,6 +299,15 @@ impl Engine {
         let explained = self.executor.explain(version.version(), rows, prediction).await;
         explained.map_err(|failure| failed(version, id, failure))
     }
+}
+
+fn scores(version: &LoadedVersion, rows: &RecordBatch) -> Result<Vec<f64>, InvalidInput> {
+    let without = || InvalidInput::new("parameters[outlier_scores]", "this version has no reference data");
+    Ok(version.reference.outliers.as_ref().ok_or_else(without)?.scores(rows))
+}
+
+fn refusal(version: &LoadedVersion, refused: RefusedOutput) -> RequestError {
+    RequestError::OutputRefused { model: version.name.clone(), version: version.version.version, refused }
 }
 
 fn must_be_few(rows: usize, most: usize) -> Result<(), InvalidInput> {
@@ -408,9 +450,7 @@ mod tests {
             id: "mine".to_owned(),
             rows: Rows { inputs: fixture::rows(rows), entity_keys: None },
             outputs,
-            event_time: Some(7),
-            traffic: Traffic::Live,
-            explain: false,
+            parameters: Parameters { event_time: Some(7), ..Parameters::default() },
         }
     }
 
@@ -445,7 +485,8 @@ mod tests {
             (Some(i64::MIN), Traffic::Replay, true),
             (Some(i64::MAX), Traffic::Test, true),
         ] {
-            let request = |version: &LoadedVersion| Ok(Request { event_time, traffic, ..request(version, 1) });
+            let parameters = Parameters { event_time, traffic, ..Parameters::default() };
+            let request = |version: &LoadedVersion| Ok(Request { parameters, ..request(version, 1) });
             let outcome = engine.infer(TARGET, ARRIVAL, &Plain(request)).await;
             assert_eq!(outcome.is_ok(), is_answered, "{event_time:?}, {traffic}");
             if let Err(refused) = outcome {

@@ -26,6 +26,7 @@ mod error;
 mod execution;
 mod exposition;
 mod grpc;
+mod guardrails;
 mod infer;
 mod loader;
 mod log;
@@ -65,7 +66,10 @@ use self::{
     shadow::Shadows,
 };
 pub use self::{
-    config::{Config, DEFAULTS, EventTimes, Limits, LogConfig, ModelEventTimes, UnknownInputs},
+    config::{
+        Action, Config, DEFAULTS, EventTimes, Guardrails, Limits, LogConfig, ModelEventTimes, ModelGuardrails, Policy,
+        Range, UnknownInputs,
+    },
     error::Error,
 };
 
@@ -110,6 +114,7 @@ impl App {
             artifacts: artifacts.subscribe(),
             attempts: config.fetch_attempts,
             budget: Arc::new(Budget::new(config.max_loaded_bytes)),
+            guardrails: config.guardrails.clone(),
         };
         let watch = RoutesWatch {
             saved: Arc::clone(&saved),

@@ -14,7 +14,7 @@ use rekindle_domain::{Digest, ModelName, ReplicaId, VersionRef};
 use rekindle_service::chain;
 use tokio::{sync::watch, task, time::sleep};
 
-use crate::{Error, budget::Budget, cache::BlobCache, serving::LoadedVersion};
+use crate::{Error, budget::Budget, cache::BlobCache, config::Guardrails, serving::LoadedVersion};
 
 /// The delay before a blob is fetched again; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(crate) struct Loader {
     pub(crate) attempts: u32,
     /// The memory for models.
     pub(crate) budget: Arc<Budget>,
+    /// What inputs and outputs may be.
+    pub(crate) guardrails: Guardrails,
 }
 
 impl Loader {
@@ -39,9 +41,12 @@ impl Loader {
         let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
+        let guardrails = self.guardrails.of(model).cloned();
         let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
         task::spawn_blocking(move || {
-            turn.admit(version.bundle, &bundle, || LoadedVersion::build(model, version, &bundle, &replica))
+            turn.admit(version.bundle, &bundle, || {
+                LoadedVersion::build(model, version, &bundle, &replica, guardrails.as_ref())
+            })
         })
         .await
         .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))

@@ -55,9 +55,11 @@ pub(crate) struct PredictionRecord {
     pub(crate) request_id: String,
     /// What each row is about.
     pub(crate) entity_keys: Option<StringArray>,
-    /// The inputs.
+    /// What guardrails have found in each row, if anything.
+    pub(crate) guardrails: Option<StringArray>,
+    /// The inputs as they were received.
     pub(crate) rows: arrow::array::RecordBatch,
-    /// The outputs.
+    /// The outputs as they were answered.
     pub(crate) prediction: Arc<Prediction>,
 }
 

@@ -17,11 +17,27 @@ pub(crate) enum Value<'a> {
     Other,
 }
 
-/// The event time that a request states, in milliseconds since 1970 UTC, and what it is sent for.
-pub(crate) fn read<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<(Option<i64>, Traffic), InvalidInput> {
-    let event_time = parameter("event_time").map(stated_time).transpose()?;
-    let traffic = parameter("traffic").map(stated_traffic).transpose()?.unwrap_or_default();
-    Ok((event_time, traffic))
+/// What the parameters of a request say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Parameters {
+    /// When the rows occurred, in milliseconds since 1970 UTC. A time input of the model takes precedence.
+    pub(crate) event_time: Option<i64>,
+    /// What the request is sent for.
+    pub(crate) traffic: Traffic,
+    /// Whether its rows are to be explained.
+    pub(crate) explain: bool,
+    /// Whether the answer is to have an out-of-distribution score per row.
+    pub(crate) outlier_scores: bool,
+}
+
+/// Reads the parameters of a request.
+pub(crate) fn read<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<Parameters, InvalidInput> {
+    Ok(Parameters {
+        event_time: parameter("event_time").map(stated_time).transpose()?,
+        traffic: parameter("traffic").map(stated_traffic).transpose()?.unwrap_or_default(),
+        explain: flag("explain", parameter("explain"))?,
+        outlier_scores: flag("outlier_scores", parameter("outlier_scores"))?,
+    })
 }
 
 /// The client's id of a request.
@@ -42,12 +58,12 @@ pub(crate) fn routing_key<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> 
     }
 }
 
-/// The parameter `explain`: whether the rows are to be explained.
-pub(crate) fn explain<'a>(parameter: impl Fn(&str) -> Option<Value<'a>>) -> Result<bool, InvalidInput> {
-    match parameter("explain") {
+/// A parameter that is false unless it is set.
+fn flag(name: &str, value: Option<Value<'_>>) -> Result<bool, InvalidInput> {
+    match value {
         None => Ok(false),
-        Some(Value::Bool(explain)) => Ok(explain),
-        Some(_) => Err(InvalidInput::new("parameters[explain]", "is no boolean: expected true or false")),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(_) => Err(InvalidInput::new(format!("parameters[{name}]"), "is no boolean: expected true or false")),
     }
 }
 

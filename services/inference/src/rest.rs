@@ -40,7 +40,7 @@ use crate::{
     grpc::EXTENSIONS,
     infer::{Arrival, Engine, Target},
     readiness::Readiness,
-    serving::LoadedVersion,
+    serving::{LoadedVersion, Seen},
 };
 
 /// The routes of one replica, whose requests are received within `bodies`.
@@ -162,8 +162,14 @@ async fn model_metadata(
 fn metadata(name: &str, version: &LoadedVersion) -> Value {
     let tensor = |name: &str, datatype: Datatype, shape: &[i64], parameters: Value| json!({ "name": name, "datatype": datatype.as_str(), "shape": shape, "parameters": parameters });
     let signature = version.model.signature();
-    let input = |input: &Input| {
+    let input = |(input, seen): (&Input, &Seen)| {
         let mut parameters = json!({ "kind": input.kind.name(), "nullable": input.nullable });
+        if let Some((min, max)) = seen.range {
+            (parameters["min"], parameters["max"]) = (min.into(), max.into());
+        }
+        if let Some(example) = &seen.example {
+            parameters["example"] = example.clone();
+        }
         if input.kind == ColumnKind::Timestamp {
             parameters["unit"] = "milliseconds since 1970 UTC".into();
         }
@@ -176,7 +182,7 @@ fn metadata(name: &str, version: &LoadedVersion) -> Value {
         "name": name,
         "versions": [version.number],
         "platform": version.platform(),
-        "inputs": signature.inputs.iter().map(input).collect::<Vec<_>>(),
+        "inputs": signature.inputs.iter().zip(&version.reference.inputs).map(input).collect::<Vec<_>>(),
         "outputs": signature.outputs.iter().map(output).collect::<Vec<_>>(),
     })
 }

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod reference;
 mod version;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use rekindle_domain::{ModelName, ServedModel, VersionRef, routes::WeightedVersion};
 
-pub(crate) use self::version::{InFlight, LoadedVersion};
+pub(crate) use self::{
+    reference::{ReferenceData, Seen},
+    version::{InFlight, LoadedVersion},
+};
 use crate::metrics::Metrics;
 
 /// One model on this replica.

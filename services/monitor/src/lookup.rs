@@ -20,7 +20,7 @@ use crate::{
     Error,
     chunk::{
         Chunk, Kind,
-        columns::{self, ANSWERED_AT, ENTITY_KEY, INPUT, Keys, OUTPUT, REPLICA, REQUEST_ID},
+        columns::{self, ANSWERED_AT, ENTITY_KEY, GUARDRAILS, INPUT, Keys, OUTPUT, REPLICA, REQUEST_ID},
     },
     frame::{Frame, ScanFilter},
     join::Sample,
@@ -172,6 +172,7 @@ impl Scanned {
             is_test: self.is_test,
             request_id: optional_text(batch, REQUEST_ID, index),
             entity_key: optional_text(batch, ENTITY_KEY, index),
+            guardrails: optional_text(batch, GUARDRAILS, index),
         })
     }
 }

@@ -36,6 +36,7 @@ pub fn to_wire(logged: &LoggedPrediction) -> wire::LoggedPrediction {
         is_test: logged.is_test,
         request_id: logged.request_id.clone().unwrap_or_default(),
         entity_key: logged.entity_key.clone().unwrap_or_default(),
+        guardrails: logged.guardrails.clone().unwrap_or_default(),
     }
 }
 
@@ -62,6 +63,7 @@ pub fn from_wire(given: wire::LoggedPrediction) -> Result<LoggedPrediction, Viol
         is_test: given.is_test,
         request_id: Some(given.request_id).filter(|id| !id.is_empty()),
         entity_key: Some(given.entity_key).filter(|key| !key.is_empty()),
+        guardrails: Some(given.guardrails).filter(|found| !found.is_empty()),
     })
 }
 
@@ -260,6 +262,7 @@ mod tests {
             is_test: true,
             request_id: Some("order-1".into()),
             entity_key: Some("N14228".into()),
+            guardrails: Some("inputs[distance] range clip".into()),
         };
         let json = to_json(&logged);
         assert_eq!((&json["model_version"], &json["outcome"]["class"]), (&2.into(), &"late".into()));

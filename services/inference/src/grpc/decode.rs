@@ -44,10 +44,9 @@ impl infer::Message for Decoded<'_> {
         let message = self.message;
         let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
         let rows = version.inputs.decode(tensors(message)?, accepted)?;
-        let (event_time, traffic) = parameters::read(|name| message.parameters.get(name).map(value))?;
-        let explain = parameters::explain(|name| message.parameters.get(name).map(value))?;
-        let (id, explain) = (parameters::request_id(&message.id)?, explain || self.explain);
-        Ok(infer::Request { id, rows, outputs, event_time, traffic, explain })
+        let mut parameters = parameters::read(|name| message.parameters.get(name).map(value))?;
+        parameters.explain |= self.explain;
+        Ok(infer::Request { id: parameters::request_id(&message.id)?, rows, outputs, parameters })
     }
 
     fn encode(&self, answer: &infer::Answer<'_>) -> ModelInferResponse {

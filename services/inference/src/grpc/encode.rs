@@ -1,6 +1,6 @@
 //! Answers and metadata as messages.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rekindle_bundle::Datatype;
 use rekindle_client::wire::raw;
@@ -14,10 +14,7 @@ use crate::{infer::Answer, serving::LoadedVersion, tensor::output::explained};
 /// The answer to a request for `model`. Outputs are always raw: existing clients read no typed contents.
 pub(super) fn answer(model: String, answer: &Answer<'_>) -> ModelInferResponse {
     let version = answer.version;
-    let mut parameters = HashMap::with_capacity(version.provenance.len() + 2);
-    parameters.extend(version.provenance.iter().map(|(key, value)| ((*key).to_owned(), text(value.clone()))));
-    parameters.insert("prediction_id".to_owned(), text(answer.id.to_string()));
-    parameters.insert("route".to_owned(), text(answer.route.as_str().to_owned()));
+    let parameters = answer.parameters().map(|(name, value)| (name.to_owned(), text(value))).collect();
     let (mut outputs, mut raw_output_contents): (Vec<_>, Vec<_>) = version
         .outputs
         .tensors(&answer.outputs, &answer.prediction)
@@ -27,7 +24,7 @@ pub(super) fn answer(model: String, answer: &Answer<'_>) -> ModelInferResponse {
                 name: output.name.to_owned(),
                 datatype: output.datatype.to_owned(),
                 shape: output.shape,
-                parameters: HashMap::new(),
+                parameters: BTreeMap::new(),
                 contents: None,
             };
             (tensor, raw)

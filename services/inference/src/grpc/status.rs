@@ -38,6 +38,11 @@ pub(super) fn from_error(error: RequestError) -> Status {
             "QUEUE_FULL",
             [("model", model.to_string()), ("max_queued_rows", limit.to_string())].into(),
         ),
+        RequestError::OutputRefused { model, version, refused } => status(
+            Code::FailedPrecondition,
+            "OUTPUT_REFUSED",
+            [("model", model.to_string()), ("version", version.to_string()), ("output", refused.output)].into(),
+        ),
         RequestError::PredictionFailed { prediction, model, version, .. } => status(
             Code::Internal,
             "PREDICTION_FAILED",

@@ -103,8 +103,9 @@ impl PredictionRecord {
                 Values::Text(texts) => size_of_val(texts.as_slice()),
             })
             .sum();
-        let entity_keys = self.entity_keys.as_ref().map_or(0, Array::get_array_memory_size);
-        size_of::<Self>() + self.rows.get_array_memory_size() + outputs + self.request_id.len() + entity_keys
+        let texts = [&self.entity_keys, &self.guardrails].into_iter().flatten();
+        let texts: usize = texts.map(Array::get_array_memory_size).sum();
+        size_of::<Self>() + self.rows.get_array_memory_size() + outputs + self.request_id.len() + texts
     }
 }
 
@@ -181,11 +182,13 @@ fn join_columns(schema: &LogSchema, records: &[PredictionRecord]) -> Result<Reco
         columns.push(output_column(records, output)?);
     }
     let mut fields = Vec::new();
-    for (name, column) in
-        [(prediction_log::REQUEST_ID, request_ids(records)), (prediction_log::ENTITY_KEY, entity_keys(records)?)]
-    {
+    for (name, column) in [
+        (prediction_log::REQUEST_ID, request_ids(records)),
+        (prediction_log::ENTITY_KEY, texts(records, |record| record.entity_keys.as_ref())?),
+        (prediction_log::GUARDRAILS, texts(records, |record| record.guardrails.as_ref())?),
+    ] {
         if let Some(column) = column {
-            fields.push(Arc::new(prediction_log::join_key_field(name)));
+            fields.push(Arc::new(prediction_log::optional_field(name)));
             columns.push(Arc::new(column));
         }
     }
@@ -209,13 +212,16 @@ fn request_ids(records: &[PredictionRecord]) -> Option<StringArray> {
     Some(ids.finish())
 }
 
-/// The entity key of each row; `None` if no request has them.
-fn entity_keys(records: &[PredictionRecord]) -> Result<Option<StringArray>, ArrowError> {
-    if records.iter().all(|record| record.entity_keys.is_none()) {
+/// An optional text of each row; `None` if no request has them.
+fn texts(
+    records: &[PredictionRecord],
+    of: impl Fn(&PredictionRecord) -> Option<&StringArray>,
+) -> Result<Option<StringArray>, ArrowError> {
+    if records.iter().all(|record| of(record).is_none()) {
         return Ok(None);
     }
     let given = |record: &PredictionRecord| {
-        record.entity_keys.clone().unwrap_or_else(|| StringArray::new_null(record.rows.num_rows()))
+        of(record).cloned().unwrap_or_else(|| StringArray::new_null(record.rows.num_rows()))
     };
     let arrays: Vec<StringArray> = records.iter().map(given).collect();
     let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array as &dyn Array).collect();

@@ -167,6 +167,7 @@ mod tests {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let nothing = Arc::new(arrow::datatypes::Schema::empty());
         PredictionRecord {
+            guardrails: None,
             schema: Arc::clone(schema),
             prediction_id: PredictionId::new(Uuid::nil()),
             answered_at: DateTime::UNIX_EPOCH,

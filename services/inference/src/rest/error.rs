@@ -42,6 +42,7 @@ impl From<RequestError> for Refusal {
             RequestError::ModelNotServed { .. } | RequestError::VersionNotServed { .. } => StatusCode::NOT_FOUND,
             RequestError::ModelLoading { .. } => StatusCode::SERVICE_UNAVAILABLE,
             RequestError::TooManyRequests { .. } | RequestError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            RequestError::OutputRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             RequestError::PredictionFailed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         refused(status, error.to_string())

@@ -125,10 +125,9 @@ impl infer::Message for Message<'_> {
         let given = body.inputs.iter().zip(&self.binary).map(|(input, binary)| Given::new(input, *binary));
         let given: Vec<Given<'_>> = given.collect::<Result<_, _>>()?;
         let rows = version.inputs.decode(given.iter().flat_map(Given::tensors), accepted)?;
-        let (event_time, traffic) = parameters::read(|name| body.parameters.get(name).map(parameter))?;
-        let explain = parameters::explain(|name| body.parameters.get(name).map(parameter))?;
-        let (id, explain) = (parameters::request_id(&body.id)?, explain || self.explain);
-        Ok(infer::Request { id, rows, outputs, event_time, traffic, explain })
+        let mut parameters = parameters::read(|name| body.parameters.get(name).map(parameter))?;
+        parameters.explain |= self.explain;
+        Ok(infer::Request { id: parameters::request_id(&body.id)?, rows, outputs, parameters })
     }
 
     fn encode(&self, answer: &infer::Answer<'_>) -> Response<axum::body::Body> {

@@ -78,10 +78,7 @@ pub(super) fn encode(model: &str, answer: &Answer<'_>, message: &Message<'_>) ->
             data: Some(Data::Doubles(elements)),
         });
     }
-    let mut parameters: BTreeMap<&str, String> =
-        version.provenance.iter().map(|(key, value)| (*key, value.clone())).collect();
-    parameters.insert("prediction_id", answer.id.to_string());
-    parameters.insert("route", answer.route.as_str().to_owned());
+    let parameters = answer.parameters().collect();
     let body = Json { model_name: model, model_version: &version.number, id: answer.request_id, parameters, outputs };
     let json = serde_json::to_vec(&body).expect("texts and numbers have a JSON form");
     respond(json, binary)

@@ -30,7 +30,7 @@ pub(crate) fn loaded(number: u32) -> Arc<LoadedVersion> {
     let bundle = BUNDLE.get_or_init(bundle);
     let version = VersionRef { version: number, bundle: bundle.digest().expect("a digest") };
     let replica = "replica-1".parse().expect("a name");
-    Arc::new(LoadedVersion::build(model(), version, bundle, &replica).expect("builds"))
+    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, None).expect("builds"))
 }
 
 /// `rows` rows for the model.

@@ -5,9 +5,12 @@ use std::{ops::Deref, sync::Arc, time::Instant};
 use rekindle_bundle::{Bundle, Model};
 use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
 
+use super::ReferenceData;
 use crate::{
     Error,
+    config::ModelGuardrails,
     execution::{Cost, Queue},
+    guardrails::Guardrails,
     log::LogSchema,
     shadow::Comparison,
     statistics::{Reason, Statistics},
@@ -28,6 +31,10 @@ pub(crate) struct LoadedVersion {
     pub(crate) inputs: Inputs,
     /// Encodes answers.
     pub(crate) outputs: Outputs,
+    /// What its inputs and outputs may be.
+    pub(crate) guardrails: Guardrails,
+    /// The values of its inputs in the reference data.
+    pub(crate) reference: ReferenceData,
     /// The columns of its rows in the prediction log.
     pub(crate) log: Arc<LogSchema>,
     /// What the version was made from and who serves it, by the name of the answer's parameter.
@@ -51,6 +58,7 @@ impl LoadedVersion {
         version: VersionRef,
         bundle: &Bundle,
         replica: &ReplicaId,
+        guardrails: Option<&ModelGuardrails>,
     ) -> Result<Self, Error> {
         let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
         let model = Model::from_bundle(bundle).map_err(invalid)?;
@@ -58,12 +66,17 @@ impl LoadedVersion {
         model.warm_up().map_err(invalid)?;
         cost.record(1, began.elapsed());
         let signature = model.signature();
-        let inputs = Inputs::new(signature).map_err(|problem| Error::Signature { bundle: version.bundle, problem })?;
+        let unfit = |problem| Error::Signature { bundle: version.bundle, problem };
+        let inputs = Inputs::new(signature).map_err(unfit)?;
+        let reference = bundle.reference().map_err(invalid)?;
+        let guardrails = guardrails.map(|config| Guardrails::new(&name, config, signature, &reference));
         Ok(Self {
             version,
             number: version.version.to_string(),
             inputs,
             outputs: Outputs::new(signature),
+            guardrails: guardrails.transpose().map_err(unfit)?.unwrap_or_default(),
+            reference: ReferenceData::of(signature, &reference),
             log: Arc::new(LogSchema::new(name.clone(), version, signature)),
             provenance: provenance(bundle, version.bundle, replica),
             blobs: bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect(),

@@ -15,10 +15,10 @@ use rekindle_testkit::eventually;
 
 use crate::world::{Replica, World, parameter, request};
 
-type Messages = BTreeMap<String, (Header, RecordBatch)>;
+pub(crate) type Messages = BTreeMap<String, (Header, RecordBatch)>;
 
 /// Every message of the log, by its id.
-async fn logged(world: &World) -> Result<Messages, String> {
+pub(crate) async fn logged(world: &World) -> Result<Messages, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = world.bus.jetstream().get_stream(streams::PREDICTIONS).await.map_err(|error| text(&error))?;
     let state = stream.get_info().await.map_err(|error| text(&error))?.state;

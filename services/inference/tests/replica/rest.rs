@@ -100,10 +100,11 @@ async fn every_route_answers_in_json() {
     assert_eq!(get(&router, "/v2/models").await.json(), json!({ "models": [MODEL] }));
     let metadata = get(&router, &versioned).await.json();
     assert_eq!(metadata["versions"], json!(["7"]));
-    let parameters = json!({ "kind": "numeric", "nullable": false });
+    let parameters = json!({ "kind": "numeric", "nullable": false, "min": 0.0, "max": 960.0, "example": 460.0 });
     let input = json!({ "name": "distance", "datatype": "FP64", "shape": [-1, 1], "parameters": parameters });
     assert_eq!(metadata["inputs"][0], input);
     assert_eq!(metadata["inputs"][1]["parameters"]["nullable"], json!(true));
+    assert_eq!(metadata["inputs"][2]["parameters"]["example"], json!("AA"), "the most frequent");
     assert_eq!(metadata["outputs"][0]["shape"], json!([-1, 1]));
     assert_eq!(metadata["outputs"][0]["parameters"]["classes"], json!(["no", "yes"]));
 }

@@ -8,7 +8,8 @@ use arrow::{
 };
 use rekindle_dataset::prediction_log;
 pub use rekindle_dataset::prediction_log::{
-    ANSWERED_AT, ENTITY_KEY, EVENT_TIME, INPUT_PREFIX as INPUT, OUTPUT_PREFIX as OUTPUT, PREDICTION_ID, REQUEST_ID, ROW,
+    ANSWERED_AT, ENTITY_KEY, EVENT_TIME, GUARDRAILS, INPUT_PREFIX as INPUT, OUTPUT_PREFIX as OUTPUT, PREDICTION_ID,
+    REQUEST_ID, ROW,
 };
 
 use crate::{Error, outcome::Key};
@@ -97,9 +98,9 @@ pub fn with_replica(batch: &RecordBatch, replica: &str, incarnation: &str) -> Re
         fields.push(Arc::new(Field::new(name, DataType::Utf8, false)));
         columns.push(repeat(text));
     }
-    for name in [REQUEST_ID, ENTITY_KEY] {
+    for name in prediction_log::OPTIONAL {
         if batch.column_by_name(name).is_none() {
-            fields.push(Arc::new(prediction_log::join_key_field(name)));
+            fields.push(Arc::new(prediction_log::optional_field(name)));
             columns.push(Arc::new(StringArray::new_null(batch.num_rows())));
         }
     }

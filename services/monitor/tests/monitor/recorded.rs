@@ -248,6 +248,7 @@ fn three_rows() -> PredictionId {
 async fn logged_rows_read_back_with_their_labels(restored: Restored) {
     let row = async |row| restored.client.prediction(three_rows(), row).await.expect("recorded");
     let first = LoggedPrediction {
+        guardrails: None,
         prediction: three_rows(),
         row: 0,
         model: model("arrival"),

@@ -226,7 +226,7 @@ impl Replica {
             (prediction_log::ENTITY_KEY, rows.iter().map(|row| row.entity_key.clone()).collect()),
         ] {
             if keys.null_count() < keys.len() {
-                fields.push(Arc::new(prediction_log::join_key_field(name)));
+                fields.push(Arc::new(prediction_log::optional_field(name)));
                 columns.push(Arc::new(keys));
             }
         }

@@ -1,0 +1,285 @@
+//! Guardrails: what inputs and outputs of a model may be beyond what its signature allows, as configured per model.
+//!
+//! Inputs are checked before the model computes, outputs after it. A value outside of its range is refused with the request, replaced by
+//! the nearest bound, or flagged; a missing value and a category that the reference data does not have are accepted, flagged or refused.
+//! The prediction log has the inputs as they were received, and the outputs as they were answered.
+
+mod hits;
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
+    datatypes::{Float64Type, Int64Type},
+};
+use rekindle_bundle::{Datatype, Prediction, Reference, Signature, Values};
+use rekindle_domain::{ColumnKind, ModelName};
+
+pub(crate) use self::hits::Hits;
+use self::hits::Rule;
+use crate::{
+    config::{Action, ModelGuardrails, Policy, Range},
+    tensor::InvalidInput,
+};
+
+/// The guardrails of one version of a model.
+#[derive(Debug, Default)]
+pub(crate) struct Guardrails {
+    inputs: Vec<InputGuard>,
+    outputs: Vec<OutputGuard>,
+}
+
+#[derive(Debug)]
+struct InputGuard {
+    /// The position of the input.
+    input: usize,
+    rule: Rule,
+    check: Check,
+}
+
+#[derive(Debug)]
+enum Check {
+    Range(Bounds),
+    Missing,
+    /// The categories of the reference data.
+    Unseen(HashSet<String>),
+}
+
+#[derive(Debug)]
+struct OutputGuard {
+    /// The position of the output.
+    output: usize,
+    rule: Rule,
+    bounds: Bounds,
+}
+
+/// The smallest and the largest value that is allowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Bounds {
+    min: f64,
+    max: f64,
+}
+
+/// An output that a guardrail refuses.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("outputs[{output}]: {problem}")]
+pub(crate) struct RefusedOutput {
+    /// The output's name.
+    pub(crate) output: String,
+    /// The row, the value and the bounds.
+    pub(crate) problem: String,
+}
+
+impl Guardrails {
+    /// The guardrails of a version. Fails, with a sentence, if they name what the version does not have.
+    pub(crate) fn new(
+        model: &ModelName,
+        config: &ModelGuardrails,
+        signature: &Signature,
+        reference: &Reference,
+    ) -> Result<Self, String> {
+        let mut inputs = Vec::new();
+        for range in &config.inputs {
+            let input = signature.inputs.iter().position(|input| input.name == range.name);
+            let input = input.filter(|&at| signature.inputs[at].kind == ColumnKind::Numeric);
+            let input =
+                input.ok_or_else(|| format!("guardrail inputs[{}]: no numeric input has this name", range.name))?;
+            let rule = Rule::new(model, "inputs", &range.name, "range", range.action);
+            inputs.push(InputGuard { input, rule, check: Check::Range(Bounds::of(range)) });
+        }
+        for (at, input) in signature.inputs.iter().enumerate() {
+            let rule = |kind, action| Rule::new(model, "inputs", &input.name, kind, action);
+            if let Some(action) = config.missing_values.action().filter(|_| input.nullable) {
+                inputs.push(InputGuard { input: at, rule: rule("missing", action), check: Check::Missing });
+            }
+            if let Some(action) = config.unseen_categories.action().filter(|_| input.datatype == Datatype::Bytes) {
+                match reference.categories(&input.name) {
+                    Some(known) => {
+                        inputs.push(InputGuard {
+                            input: at,
+                            rule: rule("unseen", action),
+                            check: Check::Unseen(known),
+                        });
+                    }
+                    None => tracing::warn!(
+                        %model, input = %input.name,
+                        "the guardrail of unseen categories does not apply: the reference data does not list its values"
+                    ),
+                }
+            }
+        }
+        let outputs = config.outputs.iter().map(|range| {
+            let output = signature.outputs.iter().position(|output| output.name == range.name);
+            let output = output.filter(|&at| signature.outputs[at].datatype == Datatype::Fp32);
+            let output =
+                output.ok_or_else(|| format!("guardrail outputs[{}]: no numeric output has this name", range.name))?;
+            let rule = Rule::new(model, "outputs", &range.name, "range", range.action);
+            Ok(OutputGuard { output, rule, bounds: Bounds::of(range) })
+        });
+        Ok(Self { inputs, outputs: outputs.collect::<Result<_, String>>()? })
+    }
+
+    /// The rows as the model may get them, with what was found added to `hits`.
+    pub(crate) fn check_inputs(&self, rows: &RecordBatch, hits: &mut Hits) -> Result<RecordBatch, InvalidInput> {
+        let mut checked = rows.clone();
+        for InputGuard { input, rule, check } in &self.inputs {
+            let column = checked.column(*input);
+            let found = check.violations(column);
+            if found.is_empty() {
+                continue;
+            }
+            rule.count(found.len());
+            if rule.action == Action::Reject {
+                let schema = checked.schema();
+                let problem = check.problem(column, found[0]);
+                return Err(InvalidInput::of_tensor(schema.field(*input).name(), problem));
+            }
+            hits.add(rule, found);
+            if let (Action::Clip, Check::Range(bounds)) = (rule.action, check) {
+                let mut columns = checked.columns().to_vec();
+                columns[*input] = bounds.clip(column);
+                checked = RecordBatch::try_new(checked.schema(), columns)
+                    .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))?;
+            }
+        }
+        Ok(checked)
+    }
+
+    /// The prediction as it may be answered, if it is another one, with what was found added to `hits`.
+    pub(crate) fn check_outputs(
+        &self,
+        prediction: &Prediction,
+        hits: &mut Hits,
+    ) -> Result<Option<Prediction>, RefusedOutput> {
+        let mut checked = None;
+        for OutputGuard { output, rule, bounds } in &self.outputs {
+            let Some(Values::Fp32 { width, values }) = prediction.outputs.get(*output) else { continue };
+            let is_outside = |row: &[f32]| row.iter().any(|&value| !bounds.contains(f64::from(value)));
+            let found: Vec<usize> = positions(values.chunks(*width).map(is_outside));
+            if found.is_empty() {
+                continue;
+            }
+            rule.count(found.len());
+            match rule.action {
+                Action::Reject => {
+                    let row = found[0];
+                    let outside =
+                        values[row * width..][..*width].iter().find(|&&value| !bounds.contains(f64::from(value)));
+                    let value = outside.copied().unwrap_or(f32::NAN);
+                    let problem = format!("row {row} is {value}, which the guardrail refuses: it allows {bounds}");
+                    return Err(RefusedOutput { output: rule.subject.clone(), problem });
+                }
+                Action::Clip => {
+                    let answered = checked.get_or_insert_with(|| prediction.clone());
+                    if let Some(Values::Fp32 { values, .. }) = answered.outputs.get_mut(*output) {
+                        values.iter_mut().for_each(|value| *value = bounds.clamp(f64::from(*value)) as f32);
+                    }
+                }
+                Action::Flag => {}
+            }
+            hits.add(rule, found);
+        }
+        Ok(checked)
+    }
+}
+
+/// The positions of what is true.
+fn positions(are: impl Iterator<Item = bool>) -> Vec<usize> {
+    are.enumerate().filter(|(_, is)| *is).map(|(at, _)| at).collect()
+}
+
+impl Check {
+    /// The rows that violate it.
+    fn violations(&self, column: &ArrayRef) -> Vec<usize> {
+        match self {
+            Self::Missing => positions((0..column.len()).map(|row| column.is_null(row))),
+            Self::Unseen(known) => match column.as_string_opt::<i32>() {
+                Some(texts) => positions(texts.iter().map(|text| text.is_some_and(|text| !known.contains(text)))),
+                None => Vec::new(),
+            },
+            Self::Range(bounds) => positions(
+                (0..column.len()).map(|row| number(column, row).is_some_and(|number| !bounds.contains(number))),
+            ),
+        }
+    }
+
+    fn problem(&self, column: &ArrayRef, row: usize) -> String {
+        match self {
+            Self::Missing => format!("row {row} is missing, which the guardrail refuses: send a value"),
+            Self::Unseen(known) => format!(
+                "row {row} is a category that the guardrail refuses: it is none of the {} of the reference data",
+                known.len()
+            ),
+            Self::Range(bounds) => {
+                let value = number(column, row).unwrap_or(f64::NAN);
+                format!("row {row} is {value}, which the guardrail refuses: it allows {bounds}")
+            }
+        }
+    }
+}
+
+/// A value of a numeric column.
+fn number(column: &ArrayRef, row: usize) -> Option<f64> {
+    if column.is_null(row) {
+        return None;
+    }
+    if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
+        return Some(numbers.value(row));
+    }
+    column.as_primitive_opt::<Int64Type>().map(|numbers| numbers.value(row) as f64)
+}
+
+impl Bounds {
+    fn of(range: &Range) -> Self {
+        Self { min: range.min.unwrap_or(f64::NEG_INFINITY), max: range.max.unwrap_or(f64::INFINITY) }
+    }
+
+    fn contains(&self, value: f64) -> bool {
+        (self.min..=self.max).contains(&value)
+    }
+
+    fn clamp(&self, value: f64) -> f64 {
+        value.clamp(self.min, self.max)
+    }
+
+    /// The column with every number within the bounds; whole numbers stay whole.
+    fn clip(&self, column: &ArrayRef) -> ArrayRef {
+        if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
+            let clipped: Float64Array = numbers.unary(|number| self.clamp(number));
+            return Arc::new(clipped);
+        }
+        match column.as_primitive_opt::<Int64Type>() {
+            #[expect(clippy::cast_possible_truncation, reason = "a bound beyond the integers saturates")]
+            Some(numbers) => {
+                let (min, max) = (self.min.ceil() as i64, self.max.floor() as i64);
+                let clipped: Int64Array = numbers.unary(|number| number.max(min).min(max));
+                Arc::new(clipped)
+            }
+            None => Arc::clone(column),
+        }
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.min.is_finite(), self.max.is_finite()) {
+            (true, true) => write!(f, "{} to {}", self.min, self.max),
+            (true, false) => write!(f, "at least {}", self.min),
+            _ => write!(f, "at most {}", self.max),
+        }
+    }
+}
+
+impl Policy {
+    /// What happens on a hit; `None` if nothing is checked.
+    fn action(self) -> Option<Action> {
+        match self {
+            Self::Accept => None,
+            Self::Flag => Some(Action::Flag),
+            Self::Reject => Some(Action::Reject),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
