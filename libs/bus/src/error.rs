@@ -63,6 +63,14 @@ pub enum Error {
         /// What the server reported.
         source: Source,
     },
+    /// The messages of a stream cannot be read; a retry may succeed.
+    #[error("cannot read the stream {stream}")]
+    Read {
+        /// The stream.
+        stream: &'static str,
+        /// What the server reported.
+        source: Source,
+    },
     /// A subject does not name what it should.
     #[error("invalid subject {subject:?}: expected {expected}")]
     InvalidSubject {
@@ -99,6 +107,6 @@ impl Error {
 
     /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Acknowledge { .. } | Self::Bucket { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Acknowledge { .. } | Self::Bucket { .. } | Self::Read { .. })
     }
 }

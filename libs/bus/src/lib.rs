@@ -27,6 +27,7 @@ mod delivery;
 pub mod error;
 mod frozen;
 pub mod panics;
+pub mod read;
 mod sizes;
 
 pub use bucket::Bucket;

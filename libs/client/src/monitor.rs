@@ -1,7 +1,9 @@
 //! The monitor: settings, outcomes, reports and the prediction log.
 
+use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ModelName, PredictionId, Watch, WatchSettings,
+    failure::FailedRequests,
     outcome::Outcome,
     prediction_log::{AcceptedOutcomes, CaptureStatus, ExportRequest, LabelledExport, LoggedPrediction},
     report::WindowReport,
@@ -11,7 +13,7 @@ use rekindle_proto::monitor::{self as proto, monitor_client::MonitorClient};
 use crate::{
     Connection, Error, Page, PageRequest,
     registry::page_of,
-    wire::{field, outcome, prediction_log, report, watch},
+    wire::{failure, field, outcome, prediction_log, report, time, watch},
 };
 
 /// A client of the monitor; clones share the connection.
@@ -110,6 +112,26 @@ impl Monitor {
         let request = prediction_log::export_to_wire(export);
         let call = || async { MonitorClient::new(self.0.stub()).export_labelled(request.clone()).await };
         prediction_log::exported_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The requests for a model that failed and were reported since a time, in the order of the reports.
+    pub async fn failures(
+        &self,
+        model: &ModelName,
+        since: Option<DateTime<Utc>>,
+        page: PageRequest,
+    ) -> Result<Page<FailedRequests>, Error> {
+        let operation = "list the failed requests";
+        let since = since.map(time::to_wire);
+        let request = proto::ListFailuresRequest {
+            model: model.to_string(),
+            since,
+            page_size: page.size,
+            page_token: page.token,
+        };
+        let call = || async { MonitorClient::new(self.0.stub()).list_failures(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        page_of(operation, field::each("failures", answer.failures, failure::from_wire), answer.next_page_token)
     }
 
     /// The counters of the log of a model.

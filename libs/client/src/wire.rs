@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod deployment;
 pub mod evaluation;
 pub mod event;
+pub mod failure;
 pub mod field;
 pub mod gate;
 pub mod inference;

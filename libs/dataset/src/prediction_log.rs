@@ -14,8 +14,9 @@
 //! | `entity_key` | Utf8 | what the row is about, as the request states it; the column is absent if no row has one |
 //! | `guardrails` | Utf8 | what guardrails clipped or flagged, e.g. `inputs[distance] range clip`; the column is absent if no row has any |
 //!
-//! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, so that
-//! logged and declared lost rows together are the predicted ones.
+//! `lost_before` counts the rows that this incarnation of the replica has predicted but dropped since its previous message, and
+//! `unsampled_before` those that are not in the sample, so that the rows that are logged, declared lost and declared unsampled are together
+//! the predicted ones. Inputs that are redacted have no column.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -76,6 +77,8 @@ pub struct Header {
     pub sequence: u64,
     /// Rows predicted since the previous message that were dropped.
     pub lost_before: u64,
+    /// Rows predicted since the previous message that are not in the sample. Absent in messages of the first release, which has none.
+    pub unsampled_before: u64,
     /// Whether the rows are test rows, which are not monitored. Absent in messages of the first release, which has none.
     pub is_test: bool,
 }
@@ -95,6 +98,7 @@ impl Header {
             ("incarnation", self.incarnation.to_string()),
             ("sequence", self.sequence.to_string()),
             ("lost_before", self.lost_before.to_string()),
+            ("unsampled_before", self.unsampled_before.to_string()),
             ("is_test", self.is_test.to_string()),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -109,6 +113,11 @@ impl Header {
             incarnation: entry(metadata, "incarnation")?,
             sequence: entry(metadata, "sequence")?,
             lost_before: entry(metadata, "lost_before")?,
+            unsampled_before: if metadata.contains_key("unsampled_before") {
+                entry(metadata, "unsampled_before")?
+            } else {
+                0
+            },
             is_test: metadata.contains_key("is_test") && entry(metadata, "is_test")?,
         })
     }
@@ -264,6 +273,7 @@ mod tests {
             incarnation: Uuid::from_u128(7),
             sequence: 9,
             lost_before: 41,
+            unsampled_before: 43,
             is_test: false,
         }
     }

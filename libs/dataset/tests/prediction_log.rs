@@ -28,6 +28,7 @@ fn header() -> Header {
         incarnation: Uuid::from_u128(7),
         sequence: 41,
         lost_before: 2,
+        unsampled_before: 3,
         is_test: true,
     }
 }

@@ -28,6 +28,7 @@
 //! | routes | which versions answer: primary, weighted, shadow | bucket `rekindle-deployments` | [`Routes`] |
 //! | replica | one inference process | `orchestrator.v1.Replica` | [`ReplicaState`] |
 //! | prediction | one answered request; its rows are numbered from 0 | `prediction_id` | [`PredictionId`] |
+//! | failed requests | prediction requests that have no answer, by reason | `monitor.v1.FailedRequests` | [`failure::FailedRequests`] |
 //! | outcome, label | the ground truth of a predicted row | `monitor.v1.Outcome` | [`outcome::Outcome`] |
 //! | window | a range of event time that is reported on | `monitor.v1.WindowHeader` | [`report::WindowHeader`] |
 //! | report | what one version answered in one window, compared with its reference | `monitor.v1.WindowReport` | [`report::WindowReport`] |
@@ -45,6 +46,7 @@ pub mod digest;
 pub mod evaluation;
 pub mod event;
 pub mod event_time;
+pub mod failure;
 pub mod gate;
 pub mod id;
 pub mod id_prefix;

@@ -63,6 +63,8 @@ pub struct CaptureStatus {
     pub tests: u64,
     /// Rows that replicas declared lost.
     pub lost: u64,
+    /// Rows that replicas declared to be outside of the sample of the model.
+    pub unsampled: u64,
     /// Messages that never arrived.
     pub lost_messages: u64,
     /// Outcomes captured, repetitions included.

@@ -1,6 +1,6 @@
 //! Settings of a replica.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use rekindle_domain::{
     ModelName, ReplicaId,
@@ -159,7 +159,7 @@ pub enum Policy {
 }
 
 /// The section `[inference.log]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct LogConfig {
@@ -170,6 +170,24 @@ pub struct LogConfig {
     pub batch_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub retry_interval: Duration,
+    pub models: Vec<ModelLog>,
+}
+
+/// How the requests for one model are logged, in `inference.log.models`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct ModelLog {
+    pub model: ModelName,
+    #[serde(default = "all")]
+    pub sample_rate: f64,
+    #[serde(default)]
+    pub redact: BTreeSet<String>,
+}
+
+/// The share of requests that are logged by default.
+const fn all() -> f64 {
+    1.0
 }
 
 /// The largest message of the prediction log, which its stream and its readers rely on.
@@ -292,6 +310,12 @@ impl Range {
 }
 
 impl LogConfig {
+    /// How the requests for a model are logged.
+    pub(crate) fn of(&self, model: &ModelName) -> ModelLog {
+        let own = self.models.iter().find(|own| own.model == *model);
+        own.cloned().unwrap_or_else(|| ModelLog { model: model.clone(), sample_rate: all(), redact: BTreeSet::new() })
+    }
+
     fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
         checks.at_least("batch_rows", self.batch_rows, 1);
@@ -302,6 +326,13 @@ impl LogConfig {
         checks.require(self.buffer_bytes >= self.batch_bytes, "buffer_bytes", self.buffer_bytes, &expected);
         checks.positive("batch_interval", self.batch_interval);
         checks.positive("retry_interval", self.retry_interval);
+        for (index, own) in self.models.iter().enumerate() {
+            let field = format!("models[{index}]");
+            let is_first = self.models[..index].iter().all(|other| other.model != own.model);
+            checks.require(is_first, &format!("{field}.model"), &own.model, "each model once");
+            let is_share = own.sample_rate > 0.0 && own.sample_rate <= 1.0;
+            checks.require(is_share, &format!("{field}.sample_rate"), own.sample_rate, "above 0 and at most 1");
+        }
         checks.finish()
     }
 }
@@ -328,6 +359,16 @@ mod tests {
         let zero = Duration::ZERO;
         let weather =
             |max_ahead| ModelEventTimes { model: "weather".parse().expect("a name"), max_age: zero, max_ahead };
+        let sampled =
+            |sample_rate| ModelLog { model: "weather".parse().expect("a name"), sample_rate, redact: BTreeSet::new() };
+        let range = |min, max| Range { name: "wind".to_owned(), min, max, action: Action::Flag };
+        let guardrails = ModelGuardrails {
+            model: "weather".parse().expect("a name"),
+            inputs: vec![range(None, None), range(Some(2.0), Some(1.0))],
+            outputs: vec![range(Some(f64::NAN), None)],
+            missing_values: Policy::Accept,
+            unseen_categories: Policy::Accept,
+        };
         let config = Config {
             address: String::new(),
             max_loaded_bytes: 0,
@@ -350,12 +391,14 @@ mod tests {
                 max_ahead: zero,
                 models: [Duration::MAX, zero].map(weather).to_vec(),
             },
+            guardrails: Guardrails { models: vec![guardrails.clone(), guardrails] },
             log: LogConfig {
                 buffer_bytes: 1,
                 batch_rows: 0,
                 batch_bytes: MAX_LOG_MESSAGE_BYTES + 1,
                 batch_interval: zero,
                 retry_interval: zero,
+                models: [0.0, f64::NAN].map(sampled).to_vec(),
             },
             ..defaults()
         };
@@ -378,11 +421,23 @@ mod tests {
                 "event_times.max_age",
                 "event_times.models[0].max_ahead",
                 "event_times.models[1].model",
+                "guardrails.models[0].inputs[0].min",
+                "guardrails.models[0].inputs[1].name",
+                "guardrails.models[0].inputs[1].min",
+                "guardrails.models[0].outputs[0].min",
+                "guardrails.models[1].model",
+                "guardrails.models[1].inputs[0].min",
+                "guardrails.models[1].inputs[1].name",
+                "guardrails.models[1].inputs[1].min",
+                "guardrails.models[1].outputs[0].min",
                 "log.batch_rows",
                 "log.batch_bytes",
                 "log.buffer_bytes",
                 "log.batch_interval",
                 "log.retry_interval",
+                "log.models[0].sample_rate",
+                "log.models[1].model",
+                "log.models[1].sample_rate",
             ]
         );
         let too_many = Limits { max_concurrent_requests: usize::MAX, ..defaults().limits };

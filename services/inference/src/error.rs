@@ -206,3 +206,20 @@ pub(crate) enum RequestError {
         version: u32,
     },
 }
+
+impl RequestError {
+    /// The reason as an identifier, which does not change with the wording of the message.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::ModelNotServed { .. } => "MODEL_NOT_SERVED",
+            Self::VersionNotServed { .. } => "VERSION_NOT_SERVED",
+            Self::ModelLoading { .. } => "MODEL_LOADING",
+            Self::NotLoadable { .. } => "DEPLOYMENT_DECIDES",
+            Self::TooManyRequests { .. } => "TOO_MANY_REQUESTS",
+            Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::InvalidInput(_) => "INVALID_INPUT",
+            Self::OutputRefused { .. } => "OUTPUT_REFUSED",
+            Self::PredictionFailed { .. } => "PREDICTION_FAILED",
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Prediction requests, independent of the protocol that carries them: routing, admission, prediction, and the record for the log.
 //!
-//! A request waits for neither the log, the bus, the registry nor the disk. A refused request changes nothing and is not logged.
+//! A request waits for neither the log, the bus, the registry nor the disk. A refused request changes nothing but the log of failures.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Instant};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     config::{self, Limits},
     error::RequestError,
-    execution::{Executed, Executor, Failure},
+    execution::{self, Executed, Executor},
+    failures::{FailedRequest, FailureLog},
     guardrails::{Hits, RefusedOutput},
     log::{EventTimes, Log, PredictionRecord},
     parameters::Parameters,
@@ -26,6 +27,9 @@ use crate::{
     statistics::{Phase, Stopwatch},
     tensor::{Accepted, InvalidInput, Rows, output::Selection, shortened},
 };
+
+/// No input is redacted where no version is selected.
+static NOTHING: BTreeSet<String> = BTreeSet::new();
 
 /// The model and the version that a request names.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +70,9 @@ pub(crate) trait Message {
     /// What the request belongs to, where its requests are to be answered by the same version: the parameter `routing_key`, or the entity
     /// key of the first row.
     fn routing_key(&self) -> Option<Cow<'_, [u8]>>;
+
+    /// The caller's id of the request, which may be longer than is allowed.
+    fn request_id(&self) -> &str;
 
     /// Decodes the request for `version`.
     fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<Request, InvalidInput>;
@@ -110,10 +117,18 @@ impl Answer<'_> {
     }
 }
 
+/// Where requests are logged.
+pub(crate) struct Logs {
+    /// Those that are answered.
+    pub(crate) answers: Arc<Log>,
+    /// Those that are not.
+    pub(crate) failures: Arc<FailureLog>,
+}
+
 /// Answers prediction requests.
 pub(crate) struct Engine {
     catalog: Arc<Catalog>,
-    log: Arc<Log>,
+    logs: Logs,
     limits: Limits,
     bounds: config::EventTimes,
     /// One permit per request that may be in flight.
@@ -123,17 +138,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine that answers from `catalog` and logs to `log`.
+    /// An engine that answers from `catalog` and logs to `logs`.
     pub(crate) fn new(
         catalog: Arc<Catalog>,
-        log: Arc<Log>,
+        logs: Logs,
         shadows: Arc<Shadows>,
         executor: Arc<Executor>,
         limits: Limits,
         bounds: config::EventTimes,
     ) -> Self {
         let admission = Semaphore::new(limits.max_concurrent_requests);
-        Self { catalog, log, limits, bounds, admission, executor, shadows }
+        Self { catalog, logs, limits, bounds, admission, executor, shadows }
     }
 
     /// The limits of requests.
@@ -167,12 +182,40 @@ impl Engine {
     ) -> Result<M::Answer, RequestError> {
         let started = Instant::now();
         let slot = self.slot(target.model)?;
-        let outcome = self.select(&slot, target, arrival, started, message).await;
-        slot.metrics().record_request(&outcome);
+        let (mut selected, request_id) = (None::<Arc<LoadedVersion>>, message.request_id());
+        let outcome = self.select(&slot, target, arrival, started, message, &mut selected).await;
+        let at = arrival.at + started.elapsed();
+        let (version, redacted) = match &selected {
+            Some(selected) => (Some(selected.version.version), &selected.redacted),
+            None => (None, &NOTHING),
+        };
+        let request = FailedRequest { version, at, request_id, prediction: arrival.id, redacted };
+        self.record(&slot, outcome.as_ref().err(), &request);
         outcome
     }
 
-    /// Selects the version that answers, and measures it.
+    /// Counts and logs a request that no protocol can decode.
+    pub(crate) fn refuse(&self, target: Target<'_>, arrival: Arrival, invalid: InvalidInput) -> RequestError {
+        let slot = match self.slot(target.model) {
+            Ok(slot) => slot,
+            Err(unknown) => return unknown,
+        };
+        let error = RequestError::from(invalid);
+        let Arrival { id: prediction, at } = arrival;
+        let request = FailedRequest { version: None, at, request_id: "", prediction, redacted: &NOTHING };
+        self.record(&slot, Some(&error), &request);
+        error
+    }
+
+    /// Counts a request, and logs it if it has no answer.
+    fn record(&self, slot: &Slot, error: Option<&RequestError>, request: &FailedRequest<'_>) {
+        slot.metrics().record_request(error);
+        if let Some(error) = error {
+            self.logs.failures.record(slot.model(), error, request);
+        }
+    }
+
+    /// Selects the version that answers, which `selected` gets, and measures it.
     async fn select<M: Message>(
         &self,
         slot: &Slot,
@@ -180,8 +223,10 @@ impl Engine {
         arrival: Arrival,
         started: Instant,
         message: &M,
+        selected: &mut Option<Arc<LoadedVersion>>,
     ) -> Result<M::Answer, RequestError> {
         let (version, route) = routes::select(slot, target.version, arrival.id, || message.routing_key())?;
+        *selected = Some(Arc::clone(&version));
         let version = InFlight::enter(version);
         let mut stopwatch = Stopwatch::new(&version.statistics, started);
         match self.answer(slot, &version, route, arrival, &mut stopwatch, message).await {
@@ -249,18 +294,22 @@ impl Engine {
         if route == Route::Primary {
             self.shadows.offer(slot, &rows, &prediction, computed);
         }
-        self.log.push(PredictionRecord {
-            schema: Arc::clone(&version.log),
-            prediction_id: arrival.id,
-            answered_at: arrival.at + stopwatch.elapsed(),
-            event_times,
-            is_test: traffic == Traffic::Test,
-            request_id,
-            entity_keys,
-            guardrails: hits.column(count),
-            rows: given,
-            prediction: answered,
-        });
+        if version.log.samples(arrival.id) {
+            self.logs.answers.push(PredictionRecord {
+                schema: Arc::clone(&version.log),
+                prediction_id: arrival.id,
+                answered_at: arrival.at + stopwatch.elapsed(),
+                event_times,
+                is_test: traffic == Traffic::Test,
+                request_id,
+                entity_keys,
+                guardrails: hits.column(count),
+                rows: given,
+                prediction: answered,
+            });
+        } else {
+            self.logs.answers.skip(&version.log, count);
+        }
         stopwatch.end(Phase::Encode);
         Ok((encoded, count))
     }
@@ -318,11 +367,11 @@ fn must_be_few(rows: usize, most: usize) -> Result<(), InvalidInput> {
     Err(InvalidInput::new("parameters[explain]", problem))
 }
 
-fn failed(version: &LoadedVersion, id: PredictionId, failure: Failure) -> RequestError {
+fn failed(version: &LoadedVersion, id: PredictionId, failure: execution::Failure) -> RequestError {
     let (model, number) = (version.name.clone(), version.version.version);
     match failure {
-        Failure::QueueFull(limit) => RequestError::QueueFull { model, limit },
-        Failure::Model(reason) => {
+        execution::Failure::QueueFull(limit) => RequestError::QueueFull { model, limit },
+        execution::Failure::Model(reason) => {
             tracing::error!(reason, %model, version = number, prediction_id = %id, "prediction failed");
             RequestError::PredictionFailed { prediction: id, model, version: number }
         }
@@ -388,8 +437,9 @@ mod tests {
             batch_bytes: 1 << 16,
             batch_interval: interval,
             retry_interval: interval,
+            models: Vec::new(),
         };
-        let log = Log::new(config, "replica-1".parse().expect("a name"), Uuid::nil());
+        let log = Log::new(config.clone(), "replica-1".parse().expect("a name"), Uuid::nil());
         let limits = Limits { max_concurrent_requests, inline_rows: 1, ..Limits::for_tests() };
         let bounds = config::EventTimes {
             max_age: Duration::from_secs(60),
@@ -402,7 +452,9 @@ mod tests {
         };
         let executor = Arc::new(Executor::new(limits.clone()));
         let shadows = Arc::new(Shadows::new(Arc::clone(&executor)));
-        Engine::new(Arc::default(), Arc::new(log), shadows, executor, limits, bounds)
+        let failures = FailureLog::new(&config, "replica-1".parse().expect("a name"), Uuid::nil());
+        let logs = Logs { answers: Arc::new(log), failures: Arc::new(failures) };
+        Engine::new(Arc::default(), logs, shadows, executor, limits, bounds)
     }
 
     /// A message that no protocol has encoded.
@@ -414,6 +466,10 @@ mod tests {
 
         fn routing_key(&self) -> Option<Cow<'_, [u8]>> {
             None
+        }
+
+        fn request_id(&self) -> &str {
+            "mine"
         }
 
         fn decode(&self, version: &LoadedVersion, _: Accepted) -> Result<Request, InvalidInput> {
@@ -467,7 +523,7 @@ mod tests {
         }
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (2, 0, 0));
-        assert_eq!(engine.log.buffered_rows(), 3);
+        assert_eq!(engine.logs.answers.buffered_rows(), 3);
         let reading = version.statistics.read();
         assert_eq!((reading.rows, reading.executions), (3, 2));
     }
@@ -493,7 +549,7 @@ mod tests {
                 assert!(refused.to_string().starts_with("parameters[event_time]: is 19"), "{refused}");
             }
         }
-        assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 4));
+        assert_eq!((version.report().failed, engine.logs.answers.buffered_rows()), (0, 4));
     }
 
     #[tokio::test]
@@ -504,7 +560,7 @@ mod tests {
         let empty = Plain(|_: &LoadedVersion| Err(InvalidInput::new("inputs", "is empty")));
         let refused = engine.infer(TARGET, ARRIVAL, &empty).await;
         assert!(matches!(refused, Err(RequestError::InvalidInput(_))));
-        assert_eq!((version.report().failed, engine.log.buffered_rows()), (0, 0));
+        assert_eq!((version.report().failed, engine.logs.answers.buffered_rows()), (0, 0));
 
         let broken = |version: &LoadedVersion| {
             let inputs = RecordBatch::new_empty(Arc::new(Schema::empty()));
@@ -514,7 +570,7 @@ mod tests {
         assert!(matches!(failed, RequestError::PredictionFailed { version: 3, .. }), "{failed}");
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (0, 1, 0));
-        assert_eq!(engine.log.buffered_rows(), 0);
+        assert_eq!(engine.logs.answers.buffered_rows(), 0);
     }
 
     #[tokio::test]

@@ -15,7 +15,8 @@
 //! - a version that cannot be loaded leaves the earlier one in place, and is reported; so are routes that this build cannot carry out;
 //! - the failure of one model affects no other: it revokes the replica's readiness only if no other model is served;
 //! - logged rows + declared lost rows = answered rows, if the process shuts down in order and the bus is reachable;
-//! - invalid input is refused with the name of the field, and changes nothing.
+//! - listed + declared lost = failed requests of served models, under the same conditions;
+//! - invalid input is refused with the name of the field, and changes nothing else.
 
 mod budget;
 mod bus;
@@ -25,6 +26,7 @@ mod disk;
 mod error;
 mod execution;
 mod exposition;
+mod failures;
 mod grpc;
 mod guardrails;
 mod infer;
@@ -55,7 +57,8 @@ use self::{
     budget::Budget,
     cache::BlobCache,
     execution::Executor,
-    infer::Engine,
+    failures::FailureLog,
+    infer::{Engine, Logs},
     loader::Loader,
     log::Log,
     readiness::Readiness,
@@ -67,8 +70,8 @@ use self::{
 };
 pub use self::{
     config::{
-        Action, Config, DEFAULTS, EventTimes, Guardrails, Limits, LogConfig, ModelEventTimes, ModelGuardrails, Policy,
-        Range, UnknownInputs,
+        Action, Config, DEFAULTS, EventTimes, Guardrails, Limits, LogConfig, ModelEventTimes, ModelGuardrails,
+        ModelLog, Policy, Range, UnknownInputs,
     },
     error::Error,
 };
@@ -85,6 +88,7 @@ pub struct App {
     reconciler: Arc<Reconciler>,
     reporter: Arc<Reporter>,
     log: Arc<Log>,
+    failures: Arc<FailureLog>,
     shadows: Arc<Shadows>,
     bus: watch::Sender<Option<Bus>>,
     artifacts: watch::Sender<Option<Artifacts>>,
@@ -115,6 +119,7 @@ impl App {
             attempts: config.fetch_attempts,
             budget: Arc::new(Budget::new(config.max_loaded_bytes)),
             guardrails: config.guardrails.clone(),
+            log: config.log.clone(),
         };
         let watch = RoutesWatch {
             saved: Arc::clone(&saved),
@@ -140,11 +145,12 @@ impl App {
             interval: config.report_interval,
         };
         let log = Arc::new(Log::new(config.log.clone(), config.replica.clone(), incarnation));
+        let failures = Arc::new(FailureLog::new(&config.log, config.replica.clone(), incarnation));
         let executor = Arc::new(Executor::new(config.limits.clone()));
         let shadows = Arc::new(Shadows::new(Arc::clone(&executor)));
         let engine = Engine::new(
             catalog,
-            Arc::clone(&log),
+            Logs { answers: Arc::clone(&log), failures: Arc::clone(&failures) },
             Arc::clone(&shadows),
             executor,
             config.limits.clone(),
@@ -158,6 +164,7 @@ impl App {
             reconciler: Arc::new(reconciler),
             reporter: Arc::new(reporter),
             log,
+            failures,
             bus,
             artifacts,
             config,
@@ -202,6 +209,8 @@ impl App {
         tasks.spawn_until_close("inference reporter", async move { reporter.run(bus, token).await });
         let (shadows, token) = (Arc::clone(&self.shadows), intake.clone());
         tasks.spawn("inference shadows", async move { shadows.run(token).await });
+        let (failures, bus, token) = (Arc::clone(&self.failures), self.bus.subscribe(), closing.clone());
+        tasks.spawn_until_close("inference failure log", async move { failures.run(bus, token, FLUSH).await });
         let (log, bus, token) = (Arc::clone(&self.log), self.bus.subscribe(), closing.clone());
         tasks.spawn_until_close("inference prediction log", async move { log.run(bus, token, FLUSH).await });
     }

@@ -14,7 +14,13 @@ use rekindle_domain::{Digest, ModelName, ReplicaId, VersionRef};
 use rekindle_service::chain;
 use tokio::{sync::watch, task, time::sleep};
 
-use crate::{Error, budget::Budget, cache::BlobCache, config::Guardrails, serving::LoadedVersion};
+use crate::{
+    Error,
+    budget::Budget,
+    cache::BlobCache,
+    config::{Guardrails, LogConfig},
+    serving::{LoadedVersion, Policy},
+};
 
 /// The delay before a blob is fetched again; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -33,6 +39,8 @@ pub(crate) struct Loader {
     pub(crate) budget: Arc<Budget>,
     /// What inputs and outputs may be.
     pub(crate) guardrails: Guardrails,
+    /// How requests are logged.
+    pub(crate) log: LogConfig,
 }
 
 impl Loader {
@@ -41,12 +49,10 @@ impl Loader {
         let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
-        let guardrails = self.guardrails.of(model).cloned();
+        let policy = Policy { guardrails: self.guardrails.of(model).cloned(), log: self.log.of(model) };
         let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
         task::spawn_blocking(move || {
-            turn.admit(version.bundle, &bundle, || {
-                LoadedVersion::build(model, version, &bundle, &replica, guardrails.as_ref())
-            })
+            turn.admit(version.bundle, &bundle, || LoadedVersion::build(model, version, &bundle, &replica, &policy))
         })
         .await
         .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))

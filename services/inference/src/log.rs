@@ -2,8 +2,8 @@
 //!
 //! Answering a request adds a record to a bounded buffer and does not wait. [`Log::run`] joins records into batches and publishes them
 //! in order, each until the bus has acknowledged it. When the bus is unreachable and the buffer is full, the oldest rows are dropped
-//! and counted, and the next message of the same model declares their number as `lost_before`:
-//! logged + declared lost = answered.
+//! and counted, and the next message of the same model declares their number as `lost_before`. Requests that are not in the sample of
+//! their model are declared in the same way: logged + declared lost + declared unsampled = answered.
 //!
 //! A message that may have reached the bus is neither dropped nor changed: it is published again under the same id,
 //! `<replica>/<incarnation>/<sequence>`, by which readers recognise duplicates.
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub(crate) use self::batch::LogSchema;
 use self::{
-    buffer::{Buffer, Next},
+    buffer::{Buffer, Declared, Next},
     message::{Encoded, Message, Sequence},
 };
 use crate::{Error, bus::connected, config::LogConfig, metrics};
@@ -108,6 +108,11 @@ impl Log {
         }
     }
 
+    /// Counts the rows of an answer that is not in the sample.
+    pub(crate) fn skip(&self, schema: &Arc<LogSchema>, rows: usize) {
+        self.buffer().skip(schema, rows as u64);
+    }
+
     /// Rows that are not published yet.
     pub(crate) fn buffered_rows(&self) -> u64 {
         self.buffer().buffered_rows()
@@ -129,7 +134,7 @@ impl Log {
         });
         self.batch_once().await;
         let flushed = timeout(flush, self.publish_all(&mut bus, &mut unacknowledged)).await;
-        let rows = self.buffered_rows() + unacknowledged.map_or(0, |message| message.rows + message.lost_before);
+        let rows = self.buffered_rows() + unacknowledged.map_or(0, |message| message.rows + message.declared.lost);
         if flushed.is_err() && rows > 0 {
             tracing::error!(rows, "rows of the prediction log were not published before shutdown");
         }
@@ -151,6 +156,9 @@ impl Log {
     async fn batch_once(&self) {
         let records = self.buffer().take_records();
         if records.is_empty() {
+            if self.buffer().has_declarations() {
+                self.publishable.notify_one();
+            }
             return;
         }
         let batch_rows = self.config.batch_rows;
@@ -218,16 +226,16 @@ impl Log {
     /// The next message. A batch that is larger than a message may be is split.
     fn next_message(&self) -> Option<Message> {
         loop {
-            let Next { batch, lost_before } = self.buffer().next()?;
-            let encoded = self.sequence().encode(&batch, lost_before, self.config.batch_bytes);
+            let Next { batch, declared } = self.buffer().next()?;
+            let encoded = self.sequence().encode(&batch, declared, self.config.batch_bytes);
             match encoded {
                 Ok(Encoded::Message(message)) => return Some(message),
-                Ok(Encoded::TooLarge) => self.buffer().split(batch, lost_before),
+                Ok(Encoded::TooLarge) => self.buffer().split(batch, declared),
                 Err(error) => {
                     let rows = batch.rows();
                     tracing::error!(error = chain(&error), "failed to log rows");
                     metrics::record_dropped_rows(rows);
-                    self.buffer().lose(&batch.schema, rows + lost_before);
+                    self.buffer().declare(&batch.schema, Declared { lost: rows + declared.lost, ..declared });
                     // A declaration of losses that cannot be encoded would be the next message again at once.
                     if rows == 0 {
                         return None;

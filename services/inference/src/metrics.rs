@@ -62,12 +62,12 @@ impl Metrics {
         self.rows.increment(rows as u64);
     }
 
-    /// Counts a request.
-    pub(crate) fn record_request<T>(&self, outcome: &Result<T, RequestError>) {
-        match outcome {
-            Ok(_) => &self.answered,
-            Err(RequestError::PredictionFailed { .. }) => &self.failed,
-            Err(_) => &self.refused,
+    /// Counts a request, which has an answer or an error.
+    pub(crate) fn record_request(&self, error: Option<&RequestError>) {
+        match error {
+            None => &self.answered,
+            Some(RequestError::PredictionFailed { .. }) => &self.failed,
+            Some(_) => &self.refused,
         }
         .increment(1);
     }

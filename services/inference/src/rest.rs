@@ -216,8 +216,10 @@ async fn answer(
     let arrival = Arrival { id: PredictionId::new(Uuid::now_v7()), at: Utc::now() };
     let named = named.within(headers)?;
     let body = service.bodies.receive(request).await?;
-    let message = request::parse(&named.model, explain, headers, &body.bytes)?;
-    Ok(service.engine.infer(named.target(), arrival, &message).await?)
+    match request::parse(&named.model, explain, headers, &body.bytes) {
+        Ok(message) => Ok(service.engine.infer(named.target(), arrival, &message).await?),
+        Err(invalid) => Err(service.engine.refuse(named.target(), arrival, invalid).into()),
+    }
 }
 
 async fn model_config(

@@ -18,7 +18,7 @@ use rekindle_domain::{ModelName, ServedModel, VersionRef, routes::WeightedVersio
 
 pub(crate) use self::{
     reference::{ReferenceData, Seen},
-    version::{InFlight, LoadedVersion},
+    version::{InFlight, LoadedVersion, Policy},
 };
 use crate::metrics::Metrics;
 

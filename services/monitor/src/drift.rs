@@ -33,9 +33,12 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Wat
     let level = budget.level(profiles.features.len() + 1);
     let compared =
         |name: &str, reference, window: &_| drift::compare_column(name, reference, window, level, budget.margin);
-    let mut found = Vec::with_capacity(profiles.features.len() + 1);
+    let (mut found, mut unlogged) = (Vec::with_capacity(profiles.features.len() + 1), Vec::new());
     for feature in &profiles.features {
-        let values = columns::column(batch, &format!("{INPUT}{}", feature.name))?;
+        let Ok(values) = columns::column(batch, &format!("{INPUT}{}", feature.name)) else {
+            unlogged.push(not_logged(&feature.name));
+            continue;
+        };
         let window = profile(&feature.profile, values, &feature.name)?;
         found.push(compared(&feature.name, &feature.profile, &window));
     }
@@ -46,6 +49,7 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Wat
     let verdict = if too_few.is_some() { Verdict::Inconclusive } else { verdict(over_columns) };
     let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, too_few.as_deref())).collect();
     let prediction = features.pop();
+    features.extend(unlogged);
     Ok(Drift { verdict, features, prediction })
 }
 
@@ -73,6 +77,21 @@ fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
         cause_share: found.cause_share,
         missing_reference: found.missing.reference,
         missing_current: found.missing.current,
+    }
+}
+
+/// A feature whose values the log does not have, because they are redacted. It decides nothing about the window.
+fn not_logged(name: &str) -> ColumnDrift {
+    ColumnDrift {
+        name: name.to_owned(),
+        verdict: Verdict::Inconclusive,
+        reason: "its values are not logged".to_owned(),
+        psi: 0.0,
+        p_value: 1.0,
+        minimum_detectable_psi: f64::MAX,
+        cause_share: 0.0,
+        missing_reference: 0.0,
+        missing_current: 0.0,
     }
 }
 
@@ -234,6 +253,29 @@ mod tests {
             (Verdict::Stable, None),
             "{conclusive:?}"
         );
+    }
+
+    #[test]
+    fn a_feature_that_is_not_logged_decides_nothing_and_says_so() {
+        let (rows, reference_rows) = (2_000, REFERENCE_ROWS);
+        let flag = ColumnProfile::of_flags((0..reference_rows).map(|row| Some(row % 2 == 0)));
+        let feature = |name: &str, profile| FeatureProfile { name: name.to_owned(), profile };
+        let even = |rows: u32| (0..rows).map(move |row| f64::from(row) / f64::from(rows));
+        let profiles = rekindle_bundle::Reference {
+            features: vec![feature("name", kinds(50, rows).0), feature("flag", flag)],
+            prediction: ColumnProfile::of_numbers(even(reference_rows).map(Some)),
+        };
+        let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
+        let flags: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
+        let batch = RecordBatch::try_from_iter([
+            (format!("{INPUT}flag"), Arc::new(BooleanArray::from(flags)) as ArrayRef),
+            (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
+        ]);
+        let settings = WatchSettings::default();
+        let drift = compare(&reference, &batch.expect("columns of one length"), &settings).expect("compared");
+        assert_eq!(drift.verdict, Verdict::Stable, "{drift:?}");
+        let name = drift.features.iter().find(|column| column.name == "name").expect("listed");
+        assert_eq!((name.verdict, name.reason.as_str()), (Verdict::Inconclusive, "its values are not logged"));
     }
 
     #[test]

@@ -192,7 +192,8 @@ fn part(
     let kept = |column: &dyn arrow::array::Array| take(column, &keep, None);
     let mut exported: Vec<(String, ArrayRef)> = Vec::new();
     for input in manifest.signature.inputs.iter().filter(|input| input.name != time_column) {
-        let values = kept(columns::column(&batch, &format!("{INPUT}{}", input.name))?)?;
+        let logged = columns::column(&batch, &format!("{INPUT}{}", input.name));
+        let values = kept(logged.map_err(|_| not_logged(version, &input.name))?)?;
         let values = if input.kind == ColumnKind::Timestamp { cast(&values, &canonical_timestamp())? } else { values };
         exported.push((input.name.clone(), values));
     }
@@ -273,6 +274,12 @@ fn combine(model: &ModelName, mut parts: Vec<Part>) -> Result<Table, Error> {
     let tables: Vec<Table> = parts.into_iter().map(|part| part.table).collect();
     let sorted = UInt32Array::from_iter_values(order.into_iter().map(|(_, index)| index));
     Ok(Table::concat(&tables)?.take(&sorted)?)
+}
+
+fn not_logged(version: u32, input: &str) -> RequestError {
+    let message =
+        format!("the values of input {input:?} of version {version} are not logged: rows without them train no model");
+    RequestError::failed_precondition("REDACTED_INPUT", message, [("input", input.to_owned())])
 }
 
 fn mixed_inputs(model: &ModelName, first: u32, second: u32) -> RequestError {

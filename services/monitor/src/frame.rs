@@ -4,6 +4,7 @@
 use arrow::{
     array::{BooleanArray, RecordBatch},
     compute::{concat_batches, filter_record_batch},
+    datatypes::Field,
 };
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
@@ -120,10 +121,27 @@ impl Frame {
         is_new
     }
 
-    /// The rows as one batch, in the order of the log; `None` if there are none.
+    /// The rows as one batch, in the order of the log; `None` if there are none. It has the columns that all rows have: an input that was
+    /// redacted for some of them is not among them.
     pub(crate) fn batch(&self) -> Result<Option<RecordBatch>, Error> {
         let Some(first) = self.batches.first() else { return Ok(None) };
-        Ok(Some(concat_batches(&first.schema(), &self.batches)?))
+        let schema = first.schema();
+        if self.batches.iter().all(|batch| batch.schema() == schema) {
+            return Ok(Some(concat_batches(&schema, &self.batches)?));
+        }
+        let has = |batch: &RecordBatch, field: &Field| {
+            batch.schema().field_with_name(field.name()).is_ok_and(|found| found == field)
+        };
+        let is_common = |field: &Field| self.batches.iter().all(|batch| has(batch, field));
+        let names: Vec<String> =
+            schema.fields().iter().filter(|field| is_common(field)).map(|field| field.name().clone()).collect();
+        let project = |batch: &RecordBatch| {
+            let positions: Vec<usize> =
+                names.iter().map(|name| batch.schema().index_of(name)).collect::<Result<_, _>>()?;
+            batch.project(&positions)
+        };
+        let batches = self.batches.iter().map(project).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(concat_batches(&batches[0].schema(), &batches)?))
     }
 
     /// Number of rows in the span. Rows outside of the sample are included, as often as they were logged.
@@ -154,7 +172,25 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
     use super::*;
+
+    #[test]
+    fn rows_with_and_without_a_redacted_input_have_their_common_columns() {
+        let column = |names: &[&str]| {
+            let columns = names.iter().map(|name| (*name, Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef));
+            RecordBatch::try_from_iter(columns).expect("columns")
+        };
+        let frame = |batches| Frame { batches, ..Frame::default() };
+        let mixed = frame(vec![column(&["in.a", "in.b", "in.c"]), column(&["in.a", "in.c"])]).batch();
+        let mixed = mixed.expect("concatenates").expect("rows");
+        let names: Vec<_> = mixed.schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!((names, mixed.num_rows()), (vec!["in.a".to_owned(), "in.c".to_owned()], 4));
+        assert!(frame(Vec::new()).batch().expect("empty").is_none());
+    }
 
     #[test]
     fn a_row_logged_twice_counts_once_if_its_key_is_kept() {

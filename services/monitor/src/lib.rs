@@ -30,6 +30,7 @@ mod error;
 mod evaluate;
 mod event_clock;
 pub mod export;
+mod failures;
 mod frame;
 pub mod join;
 mod join_key;

@@ -20,7 +20,9 @@ use rekindle_store::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    App, Error, export, known,
+    App, Error, export,
+    failures::{self, FailurePosition},
+    known,
     lookup::{self, LogPosition},
     report::Report,
     store::{chunks, deletions, logs, outcome_checks, pending_outcomes, reports, watches},
@@ -92,6 +94,7 @@ impl App {
         Ok(CaptureStatus {
             predictions: log.predictions,
             lost: log.lost,
+            unsampled: log.unsampled,
             lost_messages: log.lost_messages,
             outcomes: log.outcomes,
             tests: log.tests,
@@ -186,6 +189,22 @@ impl Monitor for App {
         let key = |(position, _): &(LogPosition, _)| position.to_string();
         let (predictions, next_page_token) = page.cut(found, key, |(_, row)| wire::prediction_log::to_wire(row));
         Ok(Response::new(proto::ListPredictionsResponse { predictions, next_page_token }))
+    }
+
+    async fn list_failures(
+        &self,
+        request: Request<proto::ListFailuresRequest>,
+    ) -> Result<Response<proto::ListFailuresResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
+        let since = wire::field::optional_time("since", request.since).map_err(Error::from)?;
+        let position = |after: &str| after.parse::<FailurePosition>().ok();
+        let (page, after) = paged(request.page_size, &request.page_token, position)?;
+        let limit = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
+        let found = failures::list(&self.0.bus, &model, since, after, limit).await?;
+        let key = |(position, _): &(FailurePosition, _)| position.to_string();
+        let (failures, next_page_token) = page.cut(found, key, |(_, failed)| wire::failure::to_wire(failed));
+        Ok(Response::new(proto::ListFailuresResponse { failures, next_page_token }))
     }
 
     async fn export_labelled(

@@ -81,7 +81,8 @@ impl Platform {
     async fn run(self, global: &client::Global) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(args) => Box::pin(up::run(args)).await?,
-            Self::Serve(args) => serve::run(args).await?,
+            // It holds the configuration of every service.
+            Self::Serve(args) => Box::pin(serve::run(args)).await?,
             Self::Demo(args) => demo::run(args).await?,
             Self::Config => print!("{}", settings::defaults()),
             Self::Completions { shell } => {

@@ -8,6 +8,7 @@ mod deployments;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod exit;
+mod failed_requests;
 mod failures;
 pub(crate) mod file;
 mod flag;
@@ -152,6 +153,8 @@ pub(crate) enum Command {
     Events(events::Args),
     /// List monitoring reports, one per window
     Reports(reports::Args),
+    /// List prediction requests that have no answer, by reason
+    Failures(failed_requests::Args),
     /// Restart the monitoring windows of a model
     #[command(subcommand)]
     Watch(watch::Command),
@@ -201,6 +204,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Replay(args) => traffic::run(args, global).await,
         Command::Events(args) => events::run(args, global).await.map(|()| true),
         Command::Reports(args) => reports::run(args, global).await.map(|()| true),
+        Command::Failures(args) => failed_requests::run(args, global).await.map(|()| true),
         Command::Watch(command) => watch::run(command, global).await.map(|()| true),
         Command::Replicas => deploy::replicas(global).await.map(|()| true),
         Command::Status(args) => status::run(args, global).await,

@@ -15,7 +15,14 @@ const MIB: i64 = 1 << 20;
 
 async fn sizes(bus: &Bus) -> Vec<i64> {
     let mut sizes = Vec::new();
-    for name in [streams::EVENTS, streams::JOBS, streams::PREDICTIONS, streams::OUTCOMES, streams::DEAD_LETTERS] {
+    for name in [
+        streams::EVENTS,
+        streams::JOBS,
+        streams::PREDICTIONS,
+        streams::FAILURES,
+        streams::OUTCOMES,
+        streams::DEAD_LETTERS,
+    ] {
         let stream = bus.jetstream().get_stream(name).await.expect("it exists");
         sizes.push(stream.cached_info().config.max_bytes);
     }

@@ -4,6 +4,7 @@ mod buckets;
 mod consumers;
 mod deletions;
 mod disk;
+mod read;
 mod relay;
 mod streams;
 mod tracing;

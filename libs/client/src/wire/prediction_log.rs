@@ -97,6 +97,7 @@ pub fn status_to_wire(status: &CaptureStatus) -> wire::CaptureStatus {
         chunks: status.chunks,
         open_windows: status.open_windows,
         lost_messages: status.lost_messages,
+        unsampled: status.unsampled,
         late: status.late,
         ahead: status.ahead.map(|ahead| wire::RowsAhead {
             rows: ahead.rows,
@@ -153,6 +154,7 @@ pub fn status_from_wire(given: wire::CaptureStatus) -> Result<CaptureStatus, Vio
         predictions: given.predictions,
         lost: given.lost,
         lost_messages: given.lost_messages,
+        unsampled: given.unsampled,
         outcomes: given.outcomes,
         tests: given.tests,
         outcome_counts: given.outcome_counts.map(counts_from_wire).unwrap_or_default(),
@@ -289,6 +291,7 @@ mod tests {
             tests: 9,
             lost: 10,
             lost_messages: 11,
+            unsampled: 12,
             outcomes: 12,
             outcome_counts,
             watermark: Some(DateTime::UNIX_EPOCH),

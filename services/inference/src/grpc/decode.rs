@@ -40,6 +40,10 @@ impl infer::Message for Decoded<'_> {
         })
     }
 
+    fn request_id(&self) -> &str {
+        &self.message.id
+    }
+
     fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
         let message = self.message;
         let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;

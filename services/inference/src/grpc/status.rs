@@ -10,42 +10,29 @@ use crate::error::RequestError;
 
 /// The status of a request that has no answer.
 pub(super) fn from_error(error: RequestError) -> Status {
-    let message = error.to_string();
-    let status = |code, reason, facts: BTreeMap<&'static str, String>| refusal(code, reason, message, facts);
+    let (message, reason) = (error.to_string(), error.reason());
+    let status = |code, facts: BTreeMap<&'static str, String>| refusal(code, reason, message, facts);
     match error {
         RequestError::InvalidInput(invalid) => invalid_argument(invalid.field, invalid.problem),
-        RequestError::ModelNotServed { model, .. } => {
-            status(Code::NotFound, "MODEL_NOT_SERVED", [("model", model)].into())
+        RequestError::ModelNotServed { model, .. } => status(Code::NotFound, [("model", model)].into()),
+        RequestError::VersionNotServed { model, requested, served } => {
+            status(Code::NotFound, [("model", model.to_string()), ("requested", requested), ("served", served)].into())
         }
-        RequestError::VersionNotServed { model, requested, served } => status(
-            Code::NotFound,
-            "VERSION_NOT_SERVED",
-            [("model", model.to_string()), ("requested", requested), ("served", served)].into(),
-        ),
-        RequestError::ModelLoading { model } => {
-            status(Code::Unavailable, "MODEL_LOADING", [("model", model.to_string())].into())
+        RequestError::ModelLoading { model } => status(Code::Unavailable, [("model", model.to_string())].into()),
+        RequestError::TooManyRequests { limit } => {
+            status(Code::ResourceExhausted, [("max_concurrent_requests", limit.to_string())].into())
         }
-        RequestError::TooManyRequests { limit } => status(
-            Code::ResourceExhausted,
-            "TOO_MANY_REQUESTS",
-            [("max_concurrent_requests", limit.to_string())].into(),
-        ),
-        RequestError::NotLoadable { model, .. } => {
-            status(Code::FailedPrecondition, "DEPLOYMENT_DECIDES", [("model", model)].into())
-        }
+        RequestError::NotLoadable { model, .. } => status(Code::FailedPrecondition, [("model", model)].into()),
         RequestError::QueueFull { model, limit } => status(
             Code::ResourceExhausted,
-            "QUEUE_FULL",
             [("model", model.to_string()), ("max_queued_rows", limit.to_string())].into(),
         ),
         RequestError::OutputRefused { model, version, refused } => status(
             Code::FailedPrecondition,
-            "OUTPUT_REFUSED",
             [("model", model.to_string()), ("version", version.to_string()), ("output", refused.output)].into(),
         ),
         RequestError::PredictionFailed { prediction, model, version, .. } => status(
             Code::Internal,
-            "PREDICTION_FAILED",
             [("prediction_id", prediction.to_string()), ("model", model.to_string()), ("version", version.to_string())]
                 .into(),
         ),

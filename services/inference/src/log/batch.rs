@@ -17,10 +17,10 @@ use arrow::{
 };
 use rekindle_bundle::{Signature, Values};
 use rekindle_dataset::prediction_log;
-use rekindle_domain::{ModelName, VersionRef};
+use rekindle_domain::{ModelName, PredictionId, VersionRef};
 
 use super::{EventTimes, PredictionRecord};
-use crate::Error;
+use crate::{Error, config::ModelLog};
 
 /// Columns of the log for one version of a model.
 #[derive(Debug)]
@@ -30,12 +30,45 @@ pub(crate) struct LogSchema {
     /// The version.
     pub(crate) version: VersionRef,
     columns: SchemaRef,
+    /// The positions of the inputs that are logged.
+    logged: Vec<usize>,
+    /// Requests are logged if their random number is below this share of all.
+    sample: Sample,
 }
 
+/// Which requests are logged.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// Of 2^62 random numbers.
+    numbers: u64,
+}
+
+impl Sample {
+    fn of(rate: f64) -> Self {
+        Self { numbers: (rate * RANDOM as f64) as u64 }
+    }
+
+    fn has(self, id: PredictionId) -> bool {
+        // The last 62 bits of a UUIDv7 are random (RFC 9562, section 5.7).
+        (id.uuid().as_u128() as u64 & (RANDOM - 1)) < self.numbers
+    }
+}
+
+/// Numbers of 62 bits.
+const RANDOM: u64 = 1 << 62;
+
 impl LogSchema {
-    /// The columns of a version: the fixed ones, its inputs and its outputs.
-    pub(crate) fn new(model: ModelName, version: VersionRef, signature: &Signature) -> Self {
-        let inputs = signature.inputs.iter().map(|input| (input.name.as_str(), input.arrow_type()));
+    /// The columns of a version: the fixed ones, its inputs without those that are redacted, and its outputs. Fails, with a sentence, if
+    /// an input to redact is none.
+    pub(crate) fn new(version: VersionRef, signature: &Signature, config: &ModelLog) -> Result<Self, String> {
+        let ModelLog { model, sample_rate, redact } = config;
+        if let Some(name) = redact.iter().find(|name| signature.input(name).is_none()) {
+            return Err(format!("inference.log.models redacts {name:?}: no input has this name"));
+        }
+        let logged: Vec<usize> =
+            (0..signature.inputs.len()).filter(|&at| !redact.contains(&signature.inputs[at].name)).collect();
+        let inputs = logged.iter().map(|&at| &signature.inputs[at]);
+        let inputs = inputs.map(|input| (input.name.as_str(), input.arrow_type()));
         let outputs = signature.outputs.iter().map(|output| {
             let width = output.shape.get(1).and_then(|&width| usize::try_from(width).ok()).unwrap_or(1);
             let data_type = match output.datatype {
@@ -44,7 +77,13 @@ impl LogSchema {
             };
             (output.name.as_str(), data_type)
         });
-        Self { model, version, columns: prediction_log::schema(inputs, outputs) }
+        let columns = prediction_log::schema(inputs, outputs);
+        Ok(Self { model: model.clone(), version, columns, logged, sample: Sample::of(*sample_rate) })
+    }
+
+    /// Whether a request is logged.
+    pub(crate) fn samples(&self, id: PredictionId) -> bool {
+        self.sample.has(id)
     }
 }
 
@@ -174,7 +213,7 @@ fn parts(mut records: &[PredictionRecord], max_rows: usize) -> Vec<&[PredictionR
 
 fn join_columns(schema: &LogSchema, records: &[PredictionRecord]) -> Result<RecordBatch, ArrowError> {
     let mut columns = fixed_columns(records)?;
-    for input in 0..records[0].rows.num_columns() {
+    for &input in &schema.logged {
         let arrays: Vec<_> = records.iter().map(|record| record.rows.column(input).as_ref()).collect();
         columns.push(concat(&arrays)?);
     }

@@ -21,16 +21,25 @@ pub(super) struct Buffer {
     batches: VecDeque<LogBatch>,
     batched_rows: u64,
     bytes: usize,
-    /// Per model, the rows dropped since its last message, and the columns of the message that declares them.
-    lost: BTreeMap<ModelName, (Arc<LogSchema>, u64)>,
+    /// Per model, the rows since its last message that are not logged, and the columns of the message that declares them.
+    declared: BTreeMap<ModelName, (Arc<LogSchema>, Declared)>,
+}
+
+/// Rows of one model since its last message that are not logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// Dropped, because the buffer was full.
+    pub(super) lost: u64,
+    /// Not in the sample.
+    pub(super) unsampled: u64,
 }
 
 /// The content of the next message.
 pub(super) struct Next {
-    /// The rows; none if there are only losses to declare.
+    /// The rows; none if there is only something to declare.
     pub(super) batch: LogBatch,
-    /// Rows of the same model dropped since its last message.
-    pub(super) lost_before: u64,
+    /// Rows of the same model since its last message that are not logged.
+    pub(super) declared: Declared,
 }
 
 impl Buffer {
@@ -42,7 +51,7 @@ impl Buffer {
             batches: VecDeque::new(),
             batched_rows: 0,
             bytes: 0,
-            lost: BTreeMap::new(),
+            declared: BTreeMap::new(),
         }
     }
 
@@ -84,22 +93,42 @@ impl Buffer {
 
     /// Counts rows of a model as lost.
     pub(super) fn lose(&mut self, schema: &Arc<LogSchema>, rows: u64) {
-        let entry = self.lost.entry(schema.model.clone()).or_insert_with(|| (Arc::clone(schema), 0));
-        entry.1 += rows;
+        self.declare(schema, Declared { lost: rows, unsampled: 0 });
     }
 
-    /// The oldest batch with the losses before it; without a batch, losses alone.
+    /// Counts rows of a model that are not in the sample.
+    pub(super) fn skip(&mut self, schema: &Arc<LogSchema>, rows: u64) {
+        self.declare(schema, Declared { lost: 0, unsampled: rows });
+    }
+
+    /// Counts rows of a model that are not logged.
+    pub(super) fn declare(&mut self, schema: &Arc<LogSchema>, Declared { lost, unsampled }: Declared) {
+        if lost + unsampled == 0 {
+            return;
+        }
+        let (_, declared) =
+            self.declared.entry(schema.model.clone()).or_insert_with(|| (Arc::clone(schema), Declared::default()));
+        declared.lost += lost;
+        declared.unsampled += unsampled;
+    }
+
+    /// Whether there are rows that no message has declared yet.
+    pub(super) fn has_declarations(&self) -> bool {
+        !self.declared.is_empty()
+    }
+
+    /// The oldest batch with what is declared before it; without a batch, the declaration alone.
     pub(super) fn next(&mut self) -> Option<Next> {
         if let Some(batch) = self.pop_batch() {
-            let lost_before = self.lost.remove(&batch.schema.model).map_or(0, |(_, rows)| rows);
-            return Some(Next { batch, lost_before });
+            let declared = self.declared.remove(&batch.schema.model).map(|(_, declared)| declared);
+            return Some(Next { batch, declared: declared.unwrap_or_default() });
         }
-        let (_, (schema, lost_before)) = self.lost.pop_first()?;
-        Some(Next { batch: LogBatch::empty(schema), lost_before })
+        let (_, (schema, declared)) = self.declared.pop_first()?;
+        Some(Next { batch: LogBatch::empty(schema), declared })
     }
 
     /// Puts a batch back as two halves, still the oldest. A single row that is too large is lost.
-    pub(super) fn split(&mut self, batch: LogBatch, lost_before: u64) {
+    pub(super) fn split(&mut self, batch: LogBatch, declared: Declared) {
         let schema = Arc::clone(&batch.schema);
         match batch.halves() {
             Some((first, second)) => {
@@ -108,14 +137,12 @@ impl Buffer {
                     self.bytes += half.bytes;
                     self.batches.push_front(half);
                 }
-                if lost_before > 0 {
-                    self.lose(&schema, lost_before);
-                }
+                self.declare(&schema, declared);
             }
             None => {
                 metrics::record_dropped_rows(1);
                 tracing::error!(model = %schema.model, "a row exceeds the size of a message of the prediction log");
-                self.lose(&schema, lost_before + 1);
+                self.declare(&schema, Declared { lost: declared.lost + 1, ..declared });
             }
         }
     }
@@ -155,12 +182,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::log::EventTimes;
+    use crate::{config::ModelLog, log::EventTimes};
 
     fn schema(model: &str) -> Arc<LogSchema> {
         let version = VersionRef { version: 1, bundle: Digest::of(b"bundle") };
         let signature = Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None };
-        Arc::new(LogSchema::new(model.parse().expect("a name"), version, &signature))
+        let config = ModelLog { model: model.parse().expect("a name"), sample_rate: 1.0, redact: Default::default() };
+        Arc::new(LogSchema::new(version, &signature, &config).expect("nothing is redacted"))
     }
 
     fn record(schema: &Arc<LogSchema>, rows: usize) -> PredictionRecord {
@@ -194,9 +222,9 @@ mod tests {
         buffer.limit_bytes = usize::MAX;
         assert_eq!(buffer.keep(joined.batches), 0);
         let first = buffer.next().expect("rows of b");
-        assert_eq!((first.batch.schema.model.as_str(), first.batch.rows(), first.lost_before), ("b", 5, 0));
+        assert_eq!((first.batch.schema.model.as_str(), first.batch.rows(), first.declared.lost), ("b", 5, 0));
         let second = buffer.next().expect("the losses of a");
-        assert_eq!((second.batch.schema.model.as_str(), second.batch.rows(), second.lost_before), ("a", 0, 5));
+        assert_eq!((second.batch.schema.model.as_str(), second.batch.rows(), second.declared.lost), ("a", 0, 5));
         assert!(buffer.next().is_none());
     }
 
@@ -208,12 +236,12 @@ mod tests {
             |sizes: &[usize]| crate::log::batch::join(sizes.iter().map(|&rows| record(&a, rows)).collect(), 1).batches;
         buffer.keep(batches(&[3, 1]));
         let Next { batch, .. } = buffer.next().expect("three rows");
-        buffer.split(batch, 7);
-        let Next { batch, lost_before } = buffer.next().expect("the first half");
-        assert_eq!((batch.rows(), lost_before), (1, 7));
-        buffer.split(batch, lost_before);
-        let Next { batch, lost_before } = buffer.next().expect("the second half");
-        assert_eq!((batch.rows(), lost_before), (2, 8), "the loss stays declared");
+        buffer.split(batch, Declared { lost: 7, unsampled: 3 });
+        let Next { batch, declared } = buffer.next().expect("the first half");
+        assert_eq!((batch.rows(), declared), (1, Declared { lost: 7, unsampled: 3 }));
+        buffer.split(batch, declared);
+        let Next { batch, declared } = buffer.next().expect("the second half");
+        assert_eq!((batch.rows(), declared), (2, Declared { lost: 8, unsampled: 3 }), "the loss stays declared");
         assert_eq!(buffer.buffered_rows(), 1);
     }
 }

@@ -6,7 +6,7 @@ use rekindle_dataset::prediction_log::{self, Header};
 use rekindle_domain::ReplicaId;
 use uuid::Uuid;
 
-use super::batch::LogBatch;
+use super::{batch::LogBatch, buffer::Declared};
 use crate::Error;
 
 /// A message as it is published, once or repeatedly.
@@ -15,7 +15,7 @@ pub(super) struct Message {
     pub(super) id: String,
     pub(super) payload: Bytes,
     pub(super) rows: u64,
-    pub(super) lost_before: u64,
+    pub(super) declared: Declared,
 }
 
 /// An encoded batch.
@@ -38,7 +38,7 @@ impl Sequence {
     }
 
     /// The batch under the next number.
-    pub(super) fn encode(&mut self, batch: &LogBatch, lost_before: u64, max_bytes: usize) -> Result<Encoded, Error> {
+    pub(super) fn encode(&mut self, batch: &LogBatch, declared: Declared, max_bytes: usize) -> Result<Encoded, Error> {
         let sequence = self.last + 1;
         let schema = &batch.schema;
         let header = Header {
@@ -48,7 +48,8 @@ impl Sequence {
             replica: self.replica.clone(),
             incarnation: self.incarnation,
             sequence,
-            lost_before,
+            lost_before: declared.lost,
+            unsampled_before: declared.unsampled,
             is_test: batch.is_test,
         };
         let payload = match prediction_log::encode(&header, &batch.batch) {
@@ -66,7 +67,7 @@ impl Sequence {
             id: header.message_id(),
             payload,
             rows: batch.rows(),
-            lost_before,
+            declared,
         }))
     }
 }

@@ -27,14 +27,6 @@ pub(super) fn refused(status: StatusCode, message: impl Into<String>) -> Refusal
     Refusal { status, message: message.into() }
 }
 
-impl Refusal {
-    /// What is wrong.
-    #[cfg(test)]
-    pub(super) fn message(&self) -> &str {
-        &self.message
-    }
-}
-
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         let status = match error {

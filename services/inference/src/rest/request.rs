@@ -2,13 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     data::{Data, Owned},
-    error::{Refusal, refused},
     response,
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
         Accepted, InvalidInput, Tensor, VALID,
         elements::{Elements, Typed},
         entity_key::{self, ENTITY_KEY},
+        shortened,
     },
 };
 
@@ -71,8 +71,7 @@ pub(super) fn parse<'a>(
     explain: bool,
     headers: &HeaderMap,
     bytes: &'a [u8],
-) -> Result<Message<'a>, Refusal> {
-    let bad = |message: String| refused(StatusCode::BAD_REQUEST, message);
+) -> Result<Message<'a>, InvalidInput> {
     let length = match headers.get(JSON_LENGTH) {
         None => bytes.len(),
         Some(header) => header
@@ -80,10 +79,13 @@ pub(super) fn parse<'a>(
             .ok()
             .and_then(|text| text.parse().ok())
             .filter(|length| (1..=bytes.len()).contains(length))
-            .ok_or_else(|| bad(format!("{JSON_LENGTH}: expected the number of bytes of JSON, 1 to {}", bytes.len())))?,
+            .ok_or_else(|| {
+                InvalidInput::new(JSON_LENGTH, format!("expected the number of bytes of JSON, 1 to {}", bytes.len()))
+            })?,
     };
     let (json, mut rest) = bytes.split_at(length);
-    let body: Body = serde_json::from_slice(json).map_err(|error| bad(format!("the JSON is no request: {error}")))?;
+    let body: Body = serde_json::from_slice(json)
+        .map_err(|error| InvalidInput::new("body", format!("the JSON is no request: {error}")))?;
     let mut binary = Vec::with_capacity(body.inputs.len());
     for input in &body.inputs {
         binary.push(match input.parameters.get("binary_data_size") {
@@ -93,7 +95,10 @@ pub(super) fn parse<'a>(
                 let (elements, after) = size.and_then(|size| rest.split_at_checked(size)).ok_or_else(|| {
                     let left = rest.len();
                     let problem = format!("expected a number of bytes, of which {left} are left after the JSON");
-                    bad(format!("inputs[{}].parameters.binary_data_size: {problem}", input.name))
+                    InvalidInput::new(
+                        format!("inputs[{}].parameters.binary_data_size", shortened(&input.name)),
+                        problem,
+                    )
                 })?;
                 rest = after;
                 Some(elements)
@@ -101,7 +106,7 @@ pub(super) fn parse<'a>(
         });
     }
     if !rest.is_empty() {
-        return Err(bad(format!("the body has {} bytes that belong to no input", rest.len())));
+        return Err(InvalidInput::new("body", format!("has {} bytes that belong to no input", rest.len())));
     }
     Ok(Message { model, explain, body, binary })
 }
@@ -117,6 +122,10 @@ impl infer::Message for Message<'_> {
             let first = entity_key::first(&given.tensors().next()?)?.into_owned();
             Some(first.into())
         })
+    }
+
+    fn request_id(&self) -> &str {
+        &self.body.id
     }
 
     fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
@@ -204,7 +213,7 @@ mod tests {
     use super::*;
 
     fn message(json: &str) -> Result<(), String> {
-        parse("m", false, &HeaderMap::new(), json.as_bytes()).map(drop).map_err(|refusal| refusal.message().to_owned())
+        parse("m", false, &HeaderMap::new(), json.as_bytes()).map(drop).map_err(|invalid| invalid.to_string())
     }
 
     #[test]
@@ -236,8 +245,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(JSON_LENGTH, json.len().into());
         let body = [json.as_bytes(), &[1, 2, 3]].concat();
-        let parsed =
-            parse("m", false, &headers, &body).map_err(|refusal| refusal.message().to_owned()).expect("a request");
+        let parsed = parse("m", false, &headers, &body).map_err(|invalid| invalid.to_string()).expect("a request");
         assert_eq!(parsed.binary, [Some(&[1, 2][..]), Some(&[3][..])]);
         for rest in [&[1, 2][..], &[1, 2, 3, 4]] {
             assert!(parse("m", false, &headers, &[json.as_bytes(), rest].concat()).is_err(), "{rest:?}");

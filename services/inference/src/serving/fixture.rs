@@ -17,7 +17,8 @@ use rekindle_domain::{
 };
 use rekindle_training::{Origin, TrainInput, train};
 
-use super::LoadedVersion;
+use super::{LoadedVersion, Policy};
+use crate::config::ModelLog;
 
 /// The model's name.
 pub(crate) fn model() -> ModelName {
@@ -30,7 +31,9 @@ pub(crate) fn loaded(number: u32) -> Arc<LoadedVersion> {
     let bundle = BUNDLE.get_or_init(bundle);
     let version = VersionRef { version: number, bundle: bundle.digest().expect("a digest") };
     let replica = "replica-1".parse().expect("a name");
-    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, None).expect("builds"))
+    let log = ModelLog { model: model(), sample_rate: 1.0, redact: Default::default() };
+    let policy = Policy { guardrails: None, log };
+    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, &policy).expect("builds"))
 }
 
 /// `rows` rows for the model.

@@ -1,5 +1,7 @@
 //! What the reference data of a version say about its inputs.
 
+use std::collections::BTreeSet;
+
 use rekindle_bundle::{OutlierScorer, Reference, Signature};
 use serde_json::Value;
 
@@ -22,12 +24,14 @@ pub(crate) struct Seen {
 }
 
 impl ReferenceData {
-    /// The reference data of a version.
-    pub(crate) fn of(signature: &Signature, reference: &Reference) -> Self {
-        let seen = signature
-            .inputs
-            .iter()
-            .map(|input| Seen { range: reference.range(&input.name), example: reference.example(input) });
+    /// The reference data of a version, without the values of inputs that are redacted.
+    pub(crate) fn of(signature: &Signature, reference: &Reference, redacted: &BTreeSet<String>) -> Self {
+        let seen = signature.inputs.iter().map(|input| {
+            if redacted.contains(&input.name) {
+                return Seen { range: None, example: None };
+            }
+            Seen { range: reference.range(&input.name), example: reference.example(input) }
+        });
         Self { inputs: seen.collect(), outliers: OutlierScorer::new(reference) }
     }
 }

@@ -1,6 +1,6 @@
 //! One loaded version of a model, and its counters.
 
-use std::{ops::Deref, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, ops::Deref, sync::Arc, time::Instant};
 
 use rekindle_bundle::{Bundle, Model};
 use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
@@ -8,7 +8,7 @@ use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
 use super::ReferenceData;
 use crate::{
     Error,
-    config::ModelGuardrails,
+    config::{ModelGuardrails, ModelLog},
     execution::{Cost, Queue},
     guardrails::Guardrails,
     log::LogSchema,
@@ -16,6 +16,15 @@ use crate::{
     statistics::{Reason, Statistics},
     tensor::{Inputs, output::Outputs},
 };
+
+/// What is configured for a model.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    /// What inputs and outputs may be.
+    pub(crate) guardrails: Option<ModelGuardrails>,
+    /// How requests are logged.
+    pub(crate) log: ModelLog,
+}
 
 /// A version that is warmed up, with everything that is the same for all its answers.
 pub(crate) struct LoadedVersion {
@@ -35,6 +44,8 @@ pub(crate) struct LoadedVersion {
     pub(crate) guardrails: Guardrails,
     /// The values of its inputs in the reference data.
     pub(crate) reference: ReferenceData,
+    /// Inputs whose values are not logged.
+    pub(crate) redacted: BTreeSet<String>,
     /// The columns of its rows in the prediction log.
     pub(crate) log: Arc<LogSchema>,
     /// What the version was made from and who serves it, by the name of the answer's parameter.
@@ -58,7 +69,7 @@ impl LoadedVersion {
         version: VersionRef,
         bundle: &Bundle,
         replica: &ReplicaId,
-        guardrails: Option<&ModelGuardrails>,
+        policy: &Policy,
     ) -> Result<Self, Error> {
         let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
         let model = Model::from_bundle(bundle).map_err(invalid)?;
@@ -69,15 +80,18 @@ impl LoadedVersion {
         let unfit = |problem| Error::Signature { bundle: version.bundle, problem };
         let inputs = Inputs::new(signature).map_err(unfit)?;
         let reference = bundle.reference().map_err(invalid)?;
+        let guardrails = policy.guardrails.as_ref();
         let guardrails = guardrails.map(|config| Guardrails::new(&name, config, signature, &reference));
+        let log = LogSchema::new(version, signature, &policy.log).map_err(unfit)?;
         Ok(Self {
             version,
             number: version.version.to_string(),
             inputs,
             outputs: Outputs::new(signature),
             guardrails: guardrails.transpose().map_err(unfit)?.unwrap_or_default(),
-            reference: ReferenceData::of(signature, &reference),
-            log: Arc::new(LogSchema::new(name.clone(), version, signature)),
+            reference: ReferenceData::of(signature, &reference, &policy.log.redact),
+            redacted: policy.log.redact.clone(),
+            log: Arc::new(log),
             provenance: provenance(bundle, version.bundle, replica),
             blobs: bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect(),
             statistics: Statistics::default(),

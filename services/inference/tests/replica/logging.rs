@@ -6,14 +6,20 @@ use arrow::{
     array::{Array as _, AsArray as _, RecordBatch},
     datatypes::{Float64Type, TimestampMillisecondType, UInt32Type},
 };
-use rekindle_bus::streams;
+use rekindle_bus::{
+    read::{From, Stored},
+    streams,
+};
+use rekindle_client::wire::failure::report_from_json;
 use rekindle_dataset::prediction_log::{self, Header};
+use rekindle_domain::failure::FailureReport;
+use rekindle_inference::{LogConfig, ModelLog};
 use rekindle_proto::inference::{
-    InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    InferParameter, ModelInferRequest, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
 };
 use rekindle_testkit::eventually;
 
-use crate::world::{Replica, World, parameter, request};
+use crate::world::{Replica, World, model, parameter, request};
 
 pub(crate) type Messages = BTreeMap<String, (Header, RecordBatch)>;
 
@@ -38,11 +44,18 @@ fn rows(messages: &Messages) -> (u64, u64) {
 }
 
 async fn serving(world: &World, buffer_bytes: usize) -> Replica {
+    serving_with(world, |log| {
+        log.buffer_bytes = buffer_bytes;
+        log.batch_bytes = buffer_bytes.min(log.batch_bytes);
+    })
+    .await
+}
+
+async fn serving_with(world: &World, change: impl FnOnce(&mut LogConfig)) -> Replica {
     let (version, _) = world.publish(1).await;
     world.route(1, version).await;
     let mut config = world.config();
-    config.log.buffer_bytes = buffer_bytes;
-    config.log.batch_bytes = buffer_bytes.min(config.log.batch_bytes);
+    change(&mut config.log);
     let replica = Replica::start(config, Some(world.bus.clone()), Some(world.artifacts.clone())).await;
     replica.ready().await;
     replica
@@ -159,4 +172,96 @@ async fn large_requests_are_split_into_messages_within_the_limit() {
     assert_eq!(rows(&messages), (answered, 0));
     let sequences: Vec<_> = messages.values().map(|(header, _)| header.sequence).collect();
     assert_eq!(sequences.iter().copied().max(), Some(sequences.len() as u64), "numbered from 1 without a gap");
+}
+
+/// Every report of failed requests.
+async fn failures(world: &World) -> Vec<FailureReport> {
+    let mut reports = Vec::new();
+    let take = |stored: Stored| {
+        reports.push(report_from_json(&stored.payload).expect("a report"));
+        true
+    };
+    let subject = rekindle_bus::subject::failures(&model());
+    world.bus.read(streams::FAILURES, subject, From::Sequence(1), take).await.expect("read");
+    reports
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_an_answer_are_logged_with_the_reason() {
+    let world = World::start().await;
+    let replica = serving(&world, 1 << 20).await;
+    for (name, id) in [("distanse", "order-1"), ("distanse", "order-2"), ("delays", "order-3")] {
+        let mut wrong = request(1);
+        (wrong.id, wrong.inputs[1].name) = (id.into(), name.into());
+        replica.infer(wrong).await.expect_err("no such input");
+    }
+    let refused = replica.infer(ModelInferRequest { model_version: "9".into(), ..request(1) }).await;
+    refused.expect_err("no such version");
+    let unknown = replica.infer(ModelInferRequest { model_name: "weather".into(), ..request(1) }).await;
+    unknown.expect_err("no such model");
+    replica.stop().await;
+
+    let reports = failures(&world).await;
+    assert!(reports.iter().all(|report| report.lost_before == 0));
+    let failed: Vec<_> = reports.into_iter().flat_map(|report| report.failures).collect();
+    assert_eq!(
+        failed.iter().map(|failed| failed.requests).sum::<u64>(),
+        4,
+        "all but those for a model that is unknown"
+    );
+    let of = |text: &str| failed.iter().filter(move |failed| failed.message.contains(text)).collect::<Vec<_>>();
+    let twice = of("inputs[distanse]");
+    assert_eq!(twice.iter().map(|failed| failed.requests).sum::<u64>(), 2);
+    assert_eq!((twice[0].reason.as_str(), twice[0].version), ("INVALID_INPUT", Some(1)));
+    assert_eq!(twice[0].request_id, "order-1", "that of the first");
+    let version = of("version \"9\"");
+    assert_eq!((version[0].reason.as_str(), version[0].version), ("VERSION_NOT_SERVED", None));
+}
+
+fn own(sample_rate: f64, redact: &[&str]) -> ModelLog {
+    ModelLog { model: model(), sample_rate, redact: redact.iter().map(ToString::to_string).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_of_whole_requests_is_logged_and_the_other_rows_are_declared() {
+    let world = World::start().await;
+    let replica = serving_with(&world, |log| log.models = vec![own(0.5, &[])]).await;
+    let answered = answer(&replica, 400, 3).await;
+    replica.stop().await;
+    let messages = logged(&world).await.unwrap();
+    let (logged, lost) = rows(&messages);
+    let unsampled: u64 = messages.values().map(|(header, _)| header.unsampled_before).sum();
+    assert_eq!((logged + unsampled, lost), (answered, 0));
+    assert!(logged.is_multiple_of(3), "{logged} rows are no whole requests");
+    // Five standard deviations of a binomial count of 400.
+    assert!((150..=250).contains(&(logged / 3)), "{} of 400 requests", logged / 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redacted_inputs_are_neither_logged_nor_repeated_in_failures() {
+    let world = World::start().await;
+    let replica = serving_with(&world, |log| log.models = vec![own(1.0, &["carrier"])]).await;
+    answer(&replica, 1, 2).await;
+    let mut wrong = request(1);
+    wrong.raw_input_contents[0] = b"secret".to_vec().into();
+    let refused = replica.infer(wrong).await.expect_err("no text");
+    replica.stop().await;
+    let messages = logged(&world).await.unwrap();
+    let (_, batch) = messages.values().next().unwrap();
+    assert!(batch.column_by_name("in.carrier").is_none() && batch.column_by_name("in.distance").is_some());
+    let failed = failures(&world).await.remove(0).failures.remove(0);
+    assert!(refused.message().starts_with("inputs[carrier]"), "{refused}");
+    assert_eq!(failed.message, "inputs[carrier]: the message is not logged, since the input is redacted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_does_not_have_an_input_to_redact_is_not_served() {
+    let world = World::start().await;
+    let (version, _) = world.publish(1).await;
+    world.route(1, version).await;
+    let mut config = world.config();
+    config.log.models = vec![own(1.0, &["carier"])];
+    let _replica = Replica::start(config, Some(world.bus.clone()), Some(world.artifacts.clone())).await;
+    let served = world.reports("a failure", |served| served.failure.is_some()).await;
+    assert!(served.failure.is_some_and(|failure| failure.contains("\"carier\"")));
 }

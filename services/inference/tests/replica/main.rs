@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod answering;
+mod damaged;
 mod guardrails;
 mod logging;
 mod onnx;

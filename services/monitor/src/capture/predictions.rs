@@ -53,8 +53,10 @@ impl Captured for PredictionMessage {
         if model != header.model {
             return Err(format!("the subject names model {model}, the message {}", header.model));
         }
-        if header.lost_before > MAX_LOST {
-            return Err(format!("it declares {} rows lost: expected at most {MAX_LOST}", header.lost_before));
+        for (declared, what) in [(header.lost_before, "lost"), (header.unsampled_before, "unsampled")] {
+            if declared > MAX_LOST {
+                return Err(format!("it declares {declared} rows {what}: expected at most {MAX_LOST}"));
+            }
         }
         if header.sequence > MAX_SEQUENCE {
             return Err(format!("its sequence number is {}: expected at most {MAX_SEQUENCE}", header.sequence));
@@ -86,14 +88,15 @@ impl Captured for PredictionMessage {
     }
 
     fn delta(&self, before: &Log, timing: &Timing) -> LogDelta {
-        let (rows, lost) = (self.batch.num_rows() as u64, self.header.lost_before);
+        let (rows, lost, unsampled) =
+            (self.batch.num_rows() as u64, self.header.lost_before, self.header.unsampled_before);
         if self.header.is_test {
-            return LogDelta { tests: rows, lost, ..LogDelta::default() };
+            return LogDelta { tests: rows, lost, unsampled, ..LogDelta::default() };
         }
         let late = columns::event_times(&self.batch).map_or(0, |times| {
             times.values().iter().filter(|&&time| timing.is_late(time, before.clock.latest())).count()
         });
-        LogDelta { predictions: rows, lost, late: late as u64, ..LogDelta::default() }
+        LogDelta { predictions: rows, lost, unsampled, late: late as u64, ..LogDelta::default() }
     }
 
     fn event_times(&self, horizon_ms: i64) -> Vec<(Uuid, Vec<i64>)> {

@@ -55,6 +55,7 @@ pub(crate) mod log {
         pub lost: i64,
         /// Decreases when a message arrives after messages with greater numbers.
         pub lost_messages: i64,
+        pub unsampled: i64,
         pub late: i64,
         /// Rows that are test rows.
         pub tests: i64,

@@ -23,6 +23,8 @@ pub(crate) struct Log {
     pub(crate) predictions: u64,
     /// Rows that replicas declared lost.
     pub(crate) lost: u64,
+    /// Rows that replicas declared to be outside of the sample.
+    pub(crate) unsampled: u64,
     /// Messages that never arrived.
     pub(crate) lost_messages: u64,
     /// Captured rows whose window had closed before they arrived.
@@ -50,6 +52,8 @@ pub(crate) struct LogDelta {
     pub(crate) predictions: u64,
     /// Rows declared lost.
     pub(crate) lost: u64,
+    /// Rows declared to be outside of the sample.
+    pub(crate) unsampled: u64,
     /// By how much the number of messages that never arrived grew.
     pub(crate) lost_messages: i64,
     /// Rows that arrived after their window had closed.
@@ -69,6 +73,7 @@ impl Sum for LogDelta {
         deltas.fold(Self::default(), |sum, one| Self {
             predictions: sum.predictions.saturating_add(one.predictions),
             lost: sum.lost.saturating_add(one.lost),
+            unsampled: sum.unsampled.saturating_add(one.unsampled),
             lost_messages: sum.lost_messages.saturating_add(one.lost_messages),
             late: sum.late.saturating_add(one.late),
             tests: sum.tests.saturating_add(one.tests),
@@ -86,6 +91,7 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<
     Ok(Log {
         predictions: counted(row.predictions),
         lost: counted(row.lost),
+        unsampled: counted(row.unsampled),
         lost_messages: counted(row.lost_messages),
         late: counted(row.late),
         tests: counted(row.tests),
@@ -151,6 +157,7 @@ pub(crate) async fn apply(
         .filter(log::Column::ResetAt.eq(before.reset_at))
         .col_expr(log::Column::Predictions, plus(log::Column::Predictions, delta.predictions))
         .col_expr(log::Column::Lost, plus(log::Column::Lost, delta.lost))
+        .col_expr(log::Column::Unsampled, plus(log::Column::Unsampled, delta.unsampled))
         .col_expr(log::Column::LostMessages, self::plus(log::Column::LostMessages, delta.lost_messages))
         .col_expr(log::Column::Late, plus(log::Column::Late, delta.late))
         .col_expr(log::Column::Tests, plus(log::Column::Tests, delta.tests))
@@ -191,6 +198,7 @@ async fn create(txn: &impl ConnectionTrait, model: &ModelName) -> Result<(), DbE
         model: Set(model.to_string()),
         predictions: Set(0),
         lost: Set(0),
+        unsampled: Set(0),
         lost_messages: Set(0),
         late: Set(0),
         tests: Set(0),

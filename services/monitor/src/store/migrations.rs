@@ -9,6 +9,7 @@ mod m20261128_000400_event_clock;
 mod m20261128_000500_reset;
 mod m20261128_000600_join_keys;
 mod m20261128_000700_deletions;
+mod m20261128_000800_unsampled;
 
 /// The shared tables and the monitor's own.
 pub struct Migrator;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261128_000500_reset::Migration));
         all.push(Box::new(m20261128_000600_join_keys::Migration));
         all.push(Box::new(m20261128_000700_deletions::Migration));
+        all.push(Box::new(m20261128_000800_unsampled::Migration));
         all
     }
 }

@@ -226,6 +226,7 @@ async fn counters_read_back(restored: Restored) {
         predictions: 968,
         lost: 0,
         lost_messages: 0,
+        unsampled: 0,
         tests: 0,
         outcomes: 905,
         outcome_counts: OutcomeCounts { pending: 155, ..OutcomeCounts::default() },

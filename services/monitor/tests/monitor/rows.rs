@@ -172,6 +172,7 @@ impl Replica {
             incarnation: self.incarnation,
             sequence: self.sequence,
             lost_before,
+            unsampled_before: 0,
             is_test: self.is_test,
         };
         let bytes = prediction_log::encode(&header, batch).expect("columns of the log");

@@ -344,6 +344,9 @@ impl m::monitor_server::Monitor for Peers {
     async fn get_prediction(&self, _: Request<m::GetPredictionRequest>) -> Answer<m::LoggedPrediction> {
         unused()
     }
+    async fn list_failures(&self, _: Request<m::ListFailuresRequest>) -> Answer<m::ListFailuresResponse> {
+        unused()
+    }
     async fn list_predictions(&self, _: Request<m::ListPredictionsRequest>) -> Answer<m::ListPredictionsResponse> {
         unused()
     }

@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Prints the notes once the log has `rows` more rows than `before`, after [`PATIENCE`] at the latest.
 pub(crate) async fn print_late(monitor: &Monitor, before: &CaptureStatus, rows: u64) -> Result<()> {
-    let (known, deadline) = (|status: &CaptureStatus| status.predictions + status.lost, Instant::now() + PATIENCE);
+    let (known, deadline) =
+        (|status: &CaptureStatus| status.predictions + status.lost + status.unsampled, Instant::now() + PATIENCE);
     while Instant::now() < deadline && known(&monitor.capture_status(&before.model).await?) < known(before) + rows {
         sleep(POLL).await;
     }
@@ -54,6 +55,10 @@ fn notes(status: &CaptureStatus) -> Vec<String> {
         notes.push(format!(
             "ahead of {than}: {rows} of {requests}, the earliest at {from}; it follows once 20 rows of 3 requests are ahead"
         ));
+    }
+    if status.unsampled > 0 {
+        let rows = count(status.unsampled, "row");
+        notes.push(format!("not logged, because the model is sampled: {rows}; their outcomes match no prediction"));
     }
     notes.extend(outcome_notes(&status.outcome_counts));
     if let Some(deleted) = status.deleted {
@@ -96,6 +101,7 @@ mod tests {
             predictions: 5_808,
             lost: 0,
             lost_messages: 0,
+            unsampled: 0,
             tests: 0,
             outcomes: 0,
             outcome_counts: OutcomeCounts::default(),
@@ -121,6 +127,12 @@ mod tests {
                  follows once 20 rows of 3 requests are ahead",
             ]
         );
+    }
+
+    #[test]
+    fn rows_outside_of_the_sample_are_noted() {
+        let expected = ["not logged, because the model is sampled: 1,200 rows; their outcomes match no prediction"];
+        assert_eq!(notes(&CaptureStatus { unsampled: 1_200, ..status() }), expected);
     }
 
     #[test]

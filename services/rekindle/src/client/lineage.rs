@@ -141,6 +141,11 @@ impl Compared {
 
 /// Predicts a logged row again with the bundle in the registry, whose every blob is verified.
 async fn replay(logged: &LoggedPrediction, platform: &Platform) -> Result<Vec<Compared>> {
+    if let Some(found) = logged.guardrails.as_ref().filter(|found| found.contains("clip")) {
+        bail!(
+            "the row cannot be replayed: guardrails have changed it ({found}), and the log has its inputs as they were received"
+        );
+    }
     let bundle = Bundle::load(&logged.version.bundle, |digest, _| download(platform.registry(), digest)).await?;
     let model = Model::from_bundle(&bundle)?;
     let prediction = model.predict(&row(&model.signature().inputs, &logged.inputs)?)?;
@@ -246,6 +251,7 @@ fn fields(logged: Option<&LoggedPrediction>, bundle: Digest, lineage: &Lineage) 
             ("version", format!("{} version {}", logged.model, logged.version.version)),
             ("outcome", logged.label.as_ref().map(label).unwrap_or_default()),
         ]);
+        fields.extend(logged.guardrails.clone().map(|found| ("guardrails", found)));
     }
     let versions = lineage.versions.iter().map(|version| format!("{} version {}", version.model, version.version));
     fields.extend([("bundle", bundle.to_string()), ("registered as", versions.collect::<Vec<_>>().join(", "))]);

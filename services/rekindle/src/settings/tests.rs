@@ -158,6 +158,8 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("bus.limits.jobs_bytes", "-1"),
     ("bus.limits.predictions_bytes", "0"),
     ("bus.limits.predictions_age", "0s"),
+    ("bus.limits.failures_bytes", "0"),
+    ("bus.limits.failures_age", "0s"),
     ("bus.limits.outcomes_bytes", "0"),
     ("bus.limits.outcomes_age", "0s"),
     ("bus.limits.dead_letters_bytes", "0"),

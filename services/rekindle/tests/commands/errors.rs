@@ -12,6 +12,7 @@ pub(crate) fn exit_codes(world: &World) {
         &["policy", "show", "nothing"],
         &["predict", "nothing"],
         &["reports", "nothing"],
+        &["failures", "nothing"],
         &["workflows", "list", "--model", "nothing"],
         &["train", "nothing", "--target", "x"],
         &["runs", "show", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],

@@ -33,6 +33,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::outcomes(&world, &prediction);
     monitoring::lineage(&world, &prediction).await;
     monitoring::reports(&world).await;
+    monitoring::failures(&world).await;
     onnx::imports(&world);
     workflows::workflows(&world).await;
     monitoring::resets(&world);

@@ -68,6 +68,24 @@ pub(crate) async fn reports(world: &World) {
     assert!(text.contains("drifted") && text.contains("fare (psi"), "{text}");
 }
 
+/// `failures`.
+pub(crate) async fn failures(world: &World) {
+    let long_ago = ["predict", "tips", "time=2020-01-02T00:00:00Z", "fare=25.5", "company=north", "--traffic", "live"];
+    for _ in 0..2 {
+        assert!(world.error(1, &long_ago).contains("inputs[time]"));
+    }
+    let failed = eventually("both requests are reported", async || {
+        let failed = world.json(&["failures", "tips"]);
+        let requests =
+            failed.as_array().into_iter().flatten().filter_map(|one| one["requests"].as_str()?.parse::<u64>().ok());
+        if requests.sum::<u64>() == 2 { Ok(failed) } else { Err(failed.to_string()) }
+    })
+    .await;
+    assert_eq!((&failed[0]["reason"], &failed[0]["model_version"]), (&"INVALID_INPUT".into(), &1.into()), "{failed}");
+    let text = world.text(&["failures", "tips", "--since", "1d", "--limit", "1"]);
+    assert!(text.contains("INVALID_INPUT") && text.contains("inputs[time]") && text.contains("replica-1"), "{text}");
+}
+
 /// `watch reset`.
 pub(crate) fn resets(world: &World) {
     let reset = world.json(&["watch", "reset", "tips"]);
