@@ -46,9 +46,19 @@ fn dynamic<M: Named>() -> DynamicMessage {
 pub fn to_value<M: Named>(message: &M) -> serde_json::Value {
     let mut dynamic = dynamic::<M>();
     dynamic.transcode_from(message).expect("same message");
+    serialized(&dynamic).expect("every message that is valid has a JSON form")
+}
+
+fn serialized(message: &DynamicMessage) -> Result<serde_json::Value, serde_json::Error> {
     let options = SerializeOptions::new().skip_default_fields(false).use_proto_field_name(true);
-    let value = dynamic.serialize_with_options(serde_json::value::Serializer, &options);
-    value.expect("every message that is valid has a JSON form")
+    message.serialize_with_options(serde_json::value::Serializer, &options)
+}
+
+/// An encoded message of this full name as a JSON value. `None` if it is no such message, or a timestamp or duration in it is outside of the
+/// range for which it is defined.
+pub fn encoded_to_value(full_name: &str, encoded: &[u8]) -> Option<serde_json::Value> {
+    let message = DynamicMessage::decode(POOL.get_message_by_name(full_name)?, encoded).ok()?;
+    serialized(&message).ok()
 }
 
 /// Reads a message; unknown fields are errors.

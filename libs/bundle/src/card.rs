@@ -6,6 +6,7 @@ use rekindle_domain::{Architecture, Digest, Task};
 
 use crate::{
     Manifest,
+    importance::{Importance, MAX_ROWS, PERMUTATIONS},
     onnx::File,
     pipeline::{CLIP, MIN_VALUE_ROWS},
 };
@@ -23,15 +24,15 @@ pub struct TrainingSummary {
     pub best_epoch: u32,
 }
 
-/// Renders the card. Its content comes from `manifest` and `training` alone.
-pub fn render(manifest: &Manifest, training: &TrainingSummary) -> String {
+/// Renders the card. Its content comes from `manifest`, `training` and `importances` alone.
+pub fn render(manifest: &Manifest, training: &TrainingSummary, importances: &[Importance]) -> String {
     let mut card = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut card, manifest, training);
+    let _ = write(&mut card, manifest, training, importances);
     card
 }
 
-fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
+fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary, importances: &[Importance]) -> Result {
     let target = &manifest.target;
     writeln!(card, "# {target}\n")?;
     writeln!(
@@ -46,6 +47,7 @@ fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> 
         writeln!(card, "| {name} | {value:.4} |")?;
     }
     inputs(card, manifest)?;
+    features(card, manifest.task, importances)?;
     writeln!(card, "\n## Limitations\n")?;
     writeln!(
         card,
@@ -61,15 +63,15 @@ fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> 
     )
 }
 
-/// Renders the card of an imported model. Its content comes from `manifest` and `file` alone.
-pub(crate) fn render_imported(manifest: &Manifest, file: &File) -> String {
+/// Renders the card of an imported model. Its content comes from `manifest`, `file` and `importances` alone.
+pub(crate) fn render_imported(manifest: &Manifest, file: &File, importances: &[Importance]) -> String {
     let mut card = String::new();
     // Writing to a String cannot fail.
-    let _ = write_imported(&mut card, manifest, file);
+    let _ = write_imported(&mut card, manifest, file, importances);
     card
 }
 
-fn write_imported(card: &mut String, manifest: &Manifest, file: &File) -> Result {
+fn write_imported(card: &mut String, manifest: &Manifest, file: &File, importances: &[Importance]) -> Result {
     let (target, producer) = (&manifest.target, &file.producer);
     writeln!(card, "# {target}\n")?;
     writeln!(card, "Predicts `{target}`: {}, with a model in the ONNX format.\n", output(manifest))?;
@@ -85,6 +87,7 @@ fn write_imported(card: &mut String, manifest: &Manifest, file: &File) -> Result
         }
     }
     inputs(card, manifest)?;
+    features(card, manifest.task, importances)?;
     writeln!(card, "\n## Provenance\n")?;
     let producer = if producer.is_empty() { "a program that is not named" } else { producer };
     writeln!(card, "Imported; the file was written by {producer}.")
@@ -114,6 +117,21 @@ fn inputs(card: &mut String, manifest: &Manifest) -> Result {
         writeln!(card, "| `{}` | {} | {:?} | {nullable} |", input.name, input.datatype, input.kind)?;
     }
     Ok(())
+}
+
+/// The importance of each feature; nothing if none was computed.
+fn features(card: &mut String, task: Task, importances: &[Importance]) -> Result {
+    if importances.is_empty() {
+        return Ok(());
+    }
+    let loss = if task == Task::Regression { "squared error" } else { "log loss" };
+    writeln!(card, "\n## Feature importance\n")?;
+    writeln!(
+        card,
+        "Increase of the {loss} when the values of the feature are permuted among at most {MAX_ROWS} of the rows that the metrics are of: \
+         mean and standard deviation of {PERMUTATIONS} permutations.\n\n| feature | mean | std |\n|---|---|---|"
+    )?;
+    importances.iter().try_for_each(|one| writeln!(card, "| `{}` | {:.4} | {:.4} |", one.feature, one.mean, one.std))
 }
 
 fn output(manifest: &Manifest) -> String {

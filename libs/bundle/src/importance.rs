@@ -64,7 +64,8 @@ mod tests {
 
     /// The mean squared error of `2 x0 + x1` as a model of itself, when a column is permuted.
     fn importances() -> Vec<Importance> {
-        let columns = [0.7, 1.3, 2.9].map(|step| (0..500).map(|row| (f64::from(row) * step).sin()).collect::<Vec<f64>>());
+        let columns =
+            [0.7, 1.3, 2.9].map(|step| (0..500).map(|row| (f64::from(row) * step).sin()).collect::<Vec<f64>>());
         let loss = |permuted: Option<(usize, &[usize])>| {
             let value = |column: usize, row: usize| match permuted {
                 Some((changed, order)) if changed == column => columns[column][order[row]],

@@ -22,6 +22,7 @@ pub mod column;
 mod engine;
 mod error;
 pub mod explanation;
+pub mod importance;
 pub mod manifest;
 mod model;
 pub mod network;

@@ -101,6 +101,15 @@ impl Targets {
         self.len() == 0
     }
 
+    /// The targets at these positions.
+    #[must_use]
+    pub fn take(&self, positions: &[usize]) -> Self {
+        match self {
+            Self::Numbers(numbers) => Self::Numbers(positions.iter().map(|&at| numbers[at]).collect()),
+            Self::Classes(classes) => Self::Classes(positions.iter().map(|&at| classes[at]).collect()),
+        }
+    }
+
     /// The labels of a range of rows.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         match self {

@@ -85,7 +85,7 @@ fn bundle() -> Bundle {
         (WEIGHTS.to_owned(), network.to_bytes().expect("weights")),
         (PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline")),
         (PROFILE.to_owned(), reference.to_bytes().expect("a profile")),
-        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary))),
+        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &[]))),
     ]);
     Bundle::seal(manifest, blobs)
 }

@@ -1,8 +1,8 @@
 //! Intents: a creating request that has one effect, however often it arrives.
 
 use chrono::{DateTime, Utc};
-use prost::Message;
 use rekindle_domain::{Digest, Namespace};
+use rekindle_proto::json::{self, Named};
 use rekindle_store::idempotency::{self, Seen};
 use sea_orm::{ConnectionTrait, DbErr};
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,6 +12,9 @@ use crate::RequestError;
 /// Longest idempotency key, in characters.
 pub const MAX_KEY: usize = 128;
 
+/// Longest request, in bytes, whose digest in the first release is computed: it takes hundreds of times the bytes of small elements.
+const MAX_EARLIER: usize = 64 << 10;
+
 /// A method, a key within a namespace, and the digest of the request.
 #[derive(Debug, Clone)]
 pub struct Intent {
@@ -19,15 +22,17 @@ pub struct Intent {
     scope: String,
     key: String,
     request: Digest,
+    /// The full name and the encoding of the request, unless it is long.
+    encoded: Option<(String, Vec<u8>)>,
 }
 
 impl Intent {
     /// The intent of `request`, a call of `method` with `key`.
-    pub fn of(
+    pub fn of<M: Named>(
         method: &'static str,
         namespace: &Namespace,
         key: &str,
-        request: &impl Message,
+        request: &M,
     ) -> Result<Self, RequestError> {
         let length = key.chars().count();
         if !(1..=MAX_KEY).contains(&length) {
@@ -36,7 +41,10 @@ impl Intent {
         }
         // Fields and map entries are encoded in order and without unknown ones, so that equal requests have equal digests.
         let scope = namespace.qualify(method);
-        Ok(Self { method, scope, key: key.to_owned(), request: Digest::of(&request.encode_to_vec()) })
+        let (encoded, key) = (request.encode_to_vec(), key.to_owned());
+        let request = Digest::of(&encoded);
+        let encoded = (encoded.len() <= MAX_EARLIER).then(|| (M::full_name(), encoded));
+        Ok(Self { method, scope, key, request, encoded })
     }
 
     /// What an earlier call with this key and the same request recorded; `None` if there was none.
@@ -45,7 +53,14 @@ impl Intent {
         T: DeserializeOwned,
         E: From<DbErr> + From<RequestError>,
     {
-        match idempotency::look_up(db, &self.scope, &self.key, &self.request).await? {
+        let look_up = async |request| idempotency::look_up(db, &self.scope, &self.key, request).await;
+        let mut seen = look_up(&self.request).await?;
+        if seen == Seen::Different
+            && let Some(earlier) = self.earlier_digest()
+        {
+            seen = look_up(&earlier).await?;
+        }
+        match seen {
             Seen::New => Ok(None),
             Seen::Different => Err(RequestError::KeyReused { method: self.method, key: self.key.clone() }.into()),
             Seen::Same(recorded) => {
@@ -53,6 +68,13 @@ impl Intent {
                 Ok(Some(serde_json::from_value(recorded).map_err(unreadable)?))
             }
         }
+    }
+
+    /// The digest of the request in the first release: that of its canonical JSON.
+    fn earlier_digest(&self) -> Option<Digest> {
+        let (name, encoded) = self.encoded.as_ref()?;
+        let json = json::encoded_to_value(name, encoded)?;
+        serde_json_canonicalizer::to_vec(&json).ok().map(|canonical| Digest::of(&canonical))
     }
 
     /// Records the result of this call, in the transaction that made it true.
@@ -69,6 +91,7 @@ impl Intent {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
     use rekindle_client::wire;
     use rekindle_domain::run::NewRun;
 

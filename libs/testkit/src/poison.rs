@@ -3,7 +3,7 @@
 //!
 //! The streams are those that the server lists, so that a new one is covered as well. The messages are the same in every run.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::{Client, HeaderMap, jetstream};
 use futures::TryStreamExt as _;
@@ -16,6 +16,8 @@ use crate::Fixture;
 const EXTREMES: [i64; 6] = [i64::MIN, i64::MAX, -1, 0, 1 << 62, 253_402_300_800_000];
 /// Room for the headers and the protocol within the size that the server accepts.
 const OVERHEAD: usize = 1024;
+/// How long the server may take to store a message.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A publisher of such messages.
 pub struct Poison {
@@ -56,7 +58,8 @@ impl Poison {
     /// # Panics
     /// When the server does not store one.
     pub async fn publish(&mut self, count: usize) {
-        let jetstream = jetstream::new(self.client.clone());
+        let mut jetstream = jetstream::new(self.client.clone());
+        jetstream.set_timeout(PATIENCE);
         let largest = self.client.server_info().max_payload - OVERHEAD;
         for subject in self.subjects.clone() {
             let mut sent = Vec::new();

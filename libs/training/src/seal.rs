@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rekindle_bundle::{
     Backend, Bundle, Manifest, Prediction, Provenance, Reference,
     card::{self, TrainingSummary},
+    importance::Importance,
     manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
     network::Network,
     pipeline::Pipeline,
@@ -19,7 +20,9 @@ const BURN_VERSION: &str = "0.22.1";
 
 /// The result of training with early stopping.
 pub(crate) struct Validated {
-    /// Predictions of the validation rows by the network of the best epoch.
+    /// The network of the best epoch.
+    pub(crate) network: Network,
+    /// Its predictions of the validation rows.
     pub(crate) prediction: Prediction,
     /// Training loss of the best epoch.
     pub(crate) train_loss: f64,
@@ -41,6 +44,7 @@ pub(crate) fn seal(
     prepared: &Prepared,
     validated: &Validated,
     served: &Served,
+    importances: &[Importance],
 ) -> Result<Bundle, Error> {
     let manifest = manifest(input, origin, prepared, validated)?;
     let summary = TrainingSummary {
@@ -54,7 +58,7 @@ pub(crate) fn seal(
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
         (PROFILE.to_owned(), reference.to_bytes()?),
-        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary))),
+        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, importances))),
     ]);
     Ok(Bundle::seal(manifest, blobs))
 }

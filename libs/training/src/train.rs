@@ -6,7 +6,11 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use rekindle_bundle::{Bundle, score};
+use rekindle_bundle::{
+    Bundle,
+    importance::{self, Importance},
+    score,
+};
 use rekindle_dataset::Table;
 use rekindle_domain::{Digest, Recipe, recipe::Optimizer};
 
@@ -84,8 +88,9 @@ pub fn train_unless_stopped(
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
     let validated = train_with_early_stopping(&prepared, input.recipe, &mut observe, should_stop)?;
+    let importances = importances(&prepared, &validated, should_stop)?;
     let served = train_on_all_rows(&prepared, input.recipe, validated.best_epoch, should_stop)?;
-    seal::seal(input, origin, &prepared, &validated, &served)
+    seal::seal(input, origin, &prepared, &validated, &served, &importances)
 }
 
 fn train_with_early_stopping(
@@ -103,7 +108,8 @@ fn train_with_early_stopping(
     for epoch in 1..=max_epochs {
         let train_loss;
         (session, train_loss) = session.epoch(epoch, should_stop)?;
-        let prediction = prepared.predict(&session.network()?, &rows);
+        let network = session.network()?;
+        let prediction = prepared.predict(&network, &rows);
         let loss = mean(&score::losses(task, &prediction, &labels)?);
         if !(train_loss.is_finite() && loss.is_finite()) {
             return Err(Error::Diverged { epoch });
@@ -111,7 +117,7 @@ fn train_with_early_stopping(
         let metrics = score::metrics(task, &prediction, &labels)?;
         let improved = best.as_ref().is_none_or(|(lowest, _)| loss < *lowest);
         if improved {
-            best = Some((loss, Validated { prediction, train_loss, epochs: epoch, best_epoch: epoch }));
+            best = Some((loss, Validated { network, prediction, train_loss, epochs: epoch, best_epoch: epoch }));
         }
         if observe(&Epoch { epoch, of: max_epochs, train_loss, metrics, best: improved }).is_break() {
             return Err(Error::Stopped { epoch });
@@ -123,6 +129,27 @@ fn train_with_early_stopping(
         }
     }
     best.map(|(_, validated)| validated).ok_or(Error::Diverged { epoch: 0 })
+}
+
+/// The importance of each feature for the network of the best epoch, on the validation rows.
+fn importances(
+    prepared: &Prepared,
+    validated: &Validated,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Vec<Importance>, Error> {
+    let encoder = prepared.fold(prepared.split)?.encoder;
+    let (rows, labels) = prepared.validation(&encoder)?;
+    let sampled = importance::sample(rows.rows);
+    let (rows, labels) = (rows.take(&sampled), labels.take(&sampled));
+    let features: Vec<&str> = encoder.pipeline().features.iter().map(|feature| feature.name.as_str()).collect();
+    importance::permutation(&features, rows.rows, |permuted| {
+        if should_stop() {
+            return Err(Error::Stopped { epoch: validated.epochs });
+        }
+        let permuted = permuted.map(|(feature, order)| encoder.permuted(&rows, feature, order));
+        let prediction = prepared.predict(&validated.network, permuted.as_ref().unwrap_or(&rows));
+        Ok(mean(&score::losses(prepared.goal.task, &prediction, &labels)?))
+    })
 }
 
 fn train_on_all_rows(

@@ -291,6 +291,7 @@ impl Engine {
         let encoded = message.encode(&answer);
         let Answer { prediction: answered, hits, .. } = answer;
         let count = rows.num_rows();
+        slot.recent().offer(&rows, arrival.at.timestamp_millis());
         if route == Route::Primary {
             self.shadows.offer(slot, &rows, &prediction, computed);
         }

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::Bundle;
@@ -45,14 +46,22 @@ pub(crate) struct Loader {
 
 impl Loader {
     /// The version, warmed up. Fails if a blob is not available or is corrupt, if the bundle does not predict, or if it does not fit.
-    pub(crate) async fn load(&self, model: &ModelName, version: VersionRef) -> Result<Arc<LoadedVersion>, Error> {
+    /// `recorded` are the rows of requests with which it is warmed up.
+    pub(crate) async fn load(
+        &self,
+        model: &ModelName,
+        version: VersionRef,
+        recorded: Vec<RecordBatch>,
+    ) -> Result<Arc<LoadedVersion>, Error> {
         let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
         let policy = Policy { guardrails: self.guardrails.of(model).cloned(), log: self.log.of(model) };
         let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
         task::spawn_blocking(move || {
-            turn.admit(version.bundle, &bundle, || LoadedVersion::build(model, version, &bundle, &replica, &policy))
+            turn.admit(version.bundle, &bundle, || {
+                LoadedVersion::build(model, version, &bundle, &replica, &policy, &recorded)
+            })
         })
         .await
         .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))

@@ -154,7 +154,7 @@ impl Reconciler {
         if let Some(loaded) = slot.snapshot().version(version) {
             return Ok(Arc::clone(loaded));
         }
-        let loaded = self.loader.load(slot.model(), version).await;
+        let loaded = self.loader.load(slot.model(), version, slot.recent().requests()).await;
         slot.metrics().record_load(&loaded);
         loaded
     }

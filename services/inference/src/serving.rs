@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod recent;
 mod reference;
 mod version;
 
@@ -17,6 +18,7 @@ use arc_swap::{ArcSwap, Guard};
 use rekindle_domain::{ModelName, ServedModel, VersionRef, routes::WeightedVersion};
 
 pub(crate) use self::{
+    recent::Recent,
     reference::{ReferenceData, Seen},
     version::{InFlight, LoadedVersion, Policy},
 };
@@ -27,6 +29,7 @@ pub(crate) struct Slot {
     model: ModelName,
     snapshot: ArcSwap<Snapshot>,
     metrics: Metrics,
+    recent: Recent,
 }
 
 /// What a slot serves, and how far it has carried out its routes. A change replaces it as a whole.
@@ -173,7 +176,7 @@ impl Snapshot {
 
 impl Slot {
     fn new(model: ModelName) -> Self {
-        Self { metrics: Metrics::new(&model), model, snapshot: ArcSwap::default() }
+        Self { metrics: Metrics::new(&model), model, snapshot: ArcSwap::default(), recent: Recent::default() }
     }
 
     /// The model's name.
@@ -184,6 +187,11 @@ impl Slot {
     /// The metrics of requests for the model.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Rows of recent requests.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// What the slot serves now.

@@ -1,9 +1,16 @@
 //! From a file to a bundle: the signature, which the file and the options give, the reference profile and the metrics of the data that are
 //! named, and the model card.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use arrow::array::{Array, RecordBatch};
+use arrow::{
+    array::{Array, RecordBatch, UInt64Array},
+    compute::{take, take_record_batch},
+    error::ArrowError,
+};
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Digest, Task};
 use serde::{Deserialize, Serialize};
@@ -17,10 +24,14 @@ use crate::{
     Backend, Bundle, Datatype, Error, Input, Manifest, Model, Output, Prediction, Provenance, Reference, Signature,
     card,
     column::Cells,
+    importance::{self, Importance, PERMUTATIONS},
     manifest::{CARD, FORMAT_VERSION, MODEL, PROFILE, ReferenceLoss},
     score,
     target::Targets,
 };
+
+/// The time that the importance of the inputs may take.
+const IMPORTANCE_TIME: Duration = Duration::from_secs(10);
 
 /// What a file does not say about its model. Everything but the target may be left out where the file, or the data, tell it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -65,26 +76,34 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
     let file = File::parse(&model)?;
     let manifest = manifest(&file, options, data.as_ref())?;
     let empty = Reference::empty(manifest.task, &manifest.signature);
-    let mut bundle = seal(manifest, model, &empty, &file)?;
+    let mut bundle = seal(manifest, model, &empty, &file, &[])?;
     if let Some(data) = data {
         let loaded = Model::from_bundle(&bundle)?;
         let prediction = loaded.score(data.rows)?;
         let Bundle { mut manifest, mut blobs } = bundle;
+        let mut importances = Vec::new();
         if data.rows.column_by_name(&manifest.target).is_some() {
             measure(&mut manifest, &loaded, &prediction, data.rows)?;
+            importances = self::importances(&loaded, data.rows)?;
         }
         let reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction)?;
         let model = blobs.remove(MODEL).unwrap_or_default();
-        bundle = seal(manifest, model, &reference, &file)?;
+        bundle = seal(manifest, model, &reference, &file, &importances)?;
     }
     Ok(bundle)
 }
 
-fn seal(manifest: Manifest, model: Bytes, reference: &Reference, file: &File) -> Result<Bundle, Error> {
+fn seal(
+    manifest: Manifest,
+    model: Bytes,
+    reference: &Reference,
+    file: &File,
+    importances: &[Importance],
+) -> Result<Bundle, Error> {
     let blobs = BTreeMap::from([
         (MODEL.to_owned(), model),
         (PROFILE.to_owned(), reference.to_bytes()?),
-        (CARD.to_owned(), Bytes::from(card::render_imported(&manifest, file))),
+        (CARD.to_owned(), Bytes::from(card::render_imported(&manifest, file, importances))),
     ]);
     Ok(Bundle::seal(manifest, blobs))
 }
@@ -105,6 +124,31 @@ fn measure(manifest: &mut Manifest, model: &Model, prediction: &Prediction, rows
     manifest.metrics = score::metrics(manifest.task, prediction, &targets)?;
     manifest.reference = ReferenceLoss::of(&score::losses(manifest.task, prediction, &targets)?);
     Ok(())
+}
+
+/// The importance of each input for the model, on the rows; none if a slow model would take longer than [`IMPORTANCE_TIME`] for it.
+fn importances(model: &Model, rows: &RecordBatch) -> Result<Vec<Importance>, Error> {
+    let taken = |positions: &[usize]| UInt64Array::from_iter_values(positions.iter().map(|&at| at as u64));
+    let arrow = |error: ArrowError| Error::invalid("dataset", error);
+    let rows = take_record_batch(rows, &taken(&importance::sample(rows.num_rows()))).map_err(arrow)?;
+    let (targets, task) = (model.targets(&rows)?, model.manifest().task);
+    let inputs: Vec<&str> = model.signature().inputs.iter().map(|input| input.name.as_str()).collect();
+    let began = Instant::now();
+    model.score(&rows)?;
+    let predictions = u32::try_from(1 + inputs.len() * PERMUTATIONS).unwrap_or(u32::MAX);
+    if began.elapsed().saturating_mul(predictions) > IMPORTANCE_TIME {
+        return Ok(Vec::new());
+    }
+    importance::permutation(&inputs, rows.num_rows(), |permuted| {
+        let mut columns = rows.columns().to_vec();
+        if let Some((input, order)) = permuted {
+            let at = rows.schema().index_of(inputs[input]).map_err(arrow)?;
+            columns[at] = take(&columns[at], &taken(order), None).map_err(arrow)?;
+        }
+        let rows = RecordBatch::try_new(rows.schema(), columns).map_err(arrow)?;
+        let losses = score::losses(task, &model.score(&rows)?, &targets)?;
+        Ok(losses.iter().sum::<f64>() / losses.len() as f64)
+    })
 }
 
 fn manifest(file: &File, options: &Import, data: Option<&Data<'_>>) -> Result<Manifest, Error> {

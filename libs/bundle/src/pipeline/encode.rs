@@ -26,6 +26,19 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    /// The rows at these positions.
+    #[must_use]
+    pub fn take(&self, positions: &[usize]) -> Self {
+        let rows = || positions.iter().map(|&row| self.row(row));
+        Self {
+            rows: positions.len(),
+            width: self.width,
+            categories: self.categories,
+            dense: rows().flat_map(|(dense, _)| dense).copied().collect(),
+            indices: rows().flat_map(|(_, indices)| indices).copied().collect(),
+        }
+    }
+
     /// The dense features and the indices of one row.
     pub fn row(&self, row: usize) -> (&[f32], &[u32]) {
         (
@@ -107,6 +120,26 @@ pub(crate) enum Slots {
 }
 
 impl Encoder {
+    /// The rows with the values of the feature at a position in another order.
+    pub fn permuted(&self, rows: &Encoded, feature: usize, order: &[usize]) -> Encoded {
+        let mut permuted = rows.clone();
+        match &self.slots()[feature] {
+            Slots::Dense(range) => {
+                for (row, &from) in order.iter().enumerate() {
+                    let (to, from) = (row * rows.width, from * rows.width);
+                    permuted.dense[to + range.start..to + range.end]
+                        .copy_from_slice(&rows.dense[from + range.start..from + range.end]);
+                }
+            }
+            &Slots::Category(at) => {
+                for (row, &from) in order.iter().enumerate() {
+                    permuted.indices[row * rows.categories + at] = rows.indices[from * rows.categories + at];
+                }
+            }
+        }
+        permuted
+    }
+
     /// Where each feature is.
     pub(crate) fn slots(&self) -> Vec<Slots> {
         let (mut slot, mut category) = (0, 0);

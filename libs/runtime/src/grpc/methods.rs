@@ -38,10 +38,12 @@ impl Kind {
     /// The name of the setting that limits it, and its value.
     pub(super) fn limit(self, config: &Config) -> (&'static str, usize) {
         match self {
-            Self::Transfers => ("max_concurrent_transfers", config.max_concurrent_transfers),
-            Self::Predictions | Self::Control | Self::Streams | Self::Health => {
-                ("max_concurrent_calls", config.max_concurrent_calls)
+            Self::Transfers => ("grpc.max_concurrent_transfers", config.max_concurrent_transfers),
+            // That of a replica is the smaller of the two.
+            Self::Predictions => {
+                ("grpc.max_concurrent_calls or inference.limits.max_concurrent_requests", config.max_concurrent_calls)
             }
+            Self::Control | Self::Streams | Self::Health => ("grpc.max_concurrent_calls", config.max_concurrent_calls),
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn loaded(number: u32) -> Arc<LoadedVersion> {
     let replica = "replica-1".parse().expect("a name");
     let log = ModelLog { model: model(), sample_rate: 1.0, redact: Default::default() };
     let policy = Policy { guardrails: None, log };
-    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, &policy).expect("builds"))
+    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, &policy, &[rows(2)]).expect("builds"))
 }
 
 /// `rows` rows for the model.

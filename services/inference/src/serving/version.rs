@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, ops::Deref, sync::Arc, time::Instant};
 
-use rekindle_bundle::{Bundle, Model};
+use arrow::array::RecordBatch;
+use rekindle_bundle::{Bundle, Input, Model};
 use rekindle_domain::{Digest, ModelName, ReplicaId, ServedVersion, VersionRef};
 
 use super::ReferenceData;
@@ -63,19 +64,21 @@ pub(crate) struct LoadedVersion {
 }
 
 impl LoadedVersion {
-    /// Builds the model and warms it up.
+    /// Builds the model and warms it up, with the rows of `recorded` requests too, as far as it has their inputs.
     pub(crate) fn build(
         name: ModelName,
         version: VersionRef,
         bundle: &Bundle,
         replica: &ReplicaId,
         policy: &Policy,
+        recorded: &[RecordBatch],
     ) -> Result<Self, Error> {
         let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
         let model = Model::from_bundle(bundle).map_err(invalid)?;
         let (cost, began) = (Cost::default(), Instant::now());
         model.warm_up().map_err(invalid)?;
         cost.record(1, began.elapsed());
+        warm_up(&model, &cost, recorded);
         let signature = model.signature();
         let unfit = |problem| Error::Signature { bundle: version.bundle, problem };
         let inputs = Inputs::new(signature).map_err(unfit)?;
@@ -116,6 +119,24 @@ impl LoadedVersion {
             answered: reading.answered.count(),
             failed: reading.failures(Reason::Backend),
             in_flight: reading.in_flight,
+        }
+    }
+}
+
+/// Predicts the rows of recorded requests, as far as the model has their inputs. What fails says so in the log: the request was answered
+/// by another version.
+fn warm_up(model: &Model, cost: &Cost, recorded: &[RecordBatch]) {
+    let has_inputs = |rows: &&RecordBatch| {
+        let schema = rows.schema();
+        let accepts =
+            |input: &Input| schema.field_with_name(&input.name).is_ok_and(|field| input.accepts(field.data_type()));
+        model.signature().inputs.iter().all(accepts)
+    };
+    for rows in recorded.iter().filter(has_inputs) {
+        let began = Instant::now();
+        match model.predict(rows) {
+            Ok(_) => cost.record(rows.num_rows(), began.elapsed()),
+            Err(error) => tracing::warn!(%error, "a request that an earlier version answered fails in the new version"),
         }
     }
 }
