@@ -6,7 +6,7 @@ PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test soak lint bench bench-peers calibrate fuzz tools
+.PHONY: help build demo up test soak lint bench bench-peers bench-disturbances calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench: build ## Measures start-up time, idle memory, memory of registering large
 bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).
 	scripts/install-tools.sh nats onnx
 	scripts/bench-serving-peers.sh $(PROGRAM)
+
+bench-disturbances: build ## Measures the p99 latency of a replica while versions are swapped, the bus stands still and a model of 500 MB is loaded (ten minutes).
+	scripts/install-tools.sh nats onnx
+	scripts/bench-disturbances.py $(PROGRAM)
 
 calibrate: ## Simulates the false-alarm rate and the detection delay of the drift verdict (about 40 minutes on two cores).
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
