@@ -2,13 +2,14 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|python|kserve|perf|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|faketime|python|kserve|perf|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
 #   onnx      .tools/lib/libonnxruntime.so   ONNX Runtime
 #   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
 #   chromium  Chromium from the distribution, which lays out pages in tests, if it is not installed (Debian, as root)
+#   faketime  libfaketime from the distribution, with which tests set the clock, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
 #   kserve    .tools/kserve            the SDK of KServe, whose messages cannot be in one process with those of Triton's client
 #   perf      .tools/bin/perf_analyzer Triton's load generator, on Debian with the C library that it needs
@@ -70,6 +71,13 @@ onnx() {
     say "$TOOLS/lib/libonnxruntime.so is installed: export ORT_DYLIB_PATH=$PWD/$TOOLS/lib/libonnxruntime.so"
 }
 
+# Packages of the distribution: apt_get NAME PACKAGE...
+apt_get() {
+    say "installing $1 with apt-get"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${@:2}" >/dev/null
+}
+
 postgres() {
     if command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
         say "PostgreSQL is installed"
@@ -79,9 +87,7 @@ postgres() {
         say "PostgreSQL is not installed: install it, or run this script as root on Debian"
         exit 1
     fi
-    say "installing PostgreSQL with apt-get"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+    apt_get PostgreSQL postgresql
 }
 
 # Tests of pages are skipped without a browser, so its absence is not an error elsewhere than on Debian.
@@ -94,9 +100,20 @@ chromium() {
         say "Chromium is not installed: tests of pages will be skipped; install it, or run this script as root on Debian"
         return
     fi
-    say "installing Chromium with apt-get"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+    apt_get Chromium chromium fonts-dejavu-core
+}
+
+# Jumps of the clock are skipped without the library, so its absence is not an error elsewhere than on Debian.
+faketime() {
+    if compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; then
+        say "libfaketime is installed"
+        return
+    fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "libfaketime is not installed: jumps of the clock will be skipped; install it, or run this script as root on Debian"
+        return
+    fi
+    apt_get libfaketime libfaketime
 }
 
 # A folder of packages and a `python` that can import them: Debian's python3 has pip, but not always venv.
@@ -168,12 +185,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium python kserve perf nextest
+[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium faketime python kserve perf nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | onnx | postgres | chromium | python | kserve | perf | nextest) "$target" ;;
+        nats | s3 | onnx | postgres | chromium | faketime | python | kserve | perf | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, python, kserve, perf or nextest"
+            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, faketime, python, kserve, perf or nextest"
             exit 2
             ;;
     esac

@@ -58,6 +58,7 @@ pub struct Cluster {
     processes: BTreeMap<Service, Process>,
     ports: BTreeMap<Service, u16>,
     settings: Value,
+    environment: Vec<(String, String)>,
     folder: TempDir,
     /// Clients of the first instances.
     pub clients: Clients,
@@ -75,6 +76,11 @@ impl Cluster {
 
     /// The same with further settings, by section.
     pub async fn start_with(wiring: Wiring, replicas: usize, further: Value) -> Self {
+        Self::start_in(&[], wiring, replicas, further).await
+    }
+
+    /// The same with further variables in the environment of every process.
+    pub async fn start_in(environment: &[(String, String)], wiring: Wiring, replicas: usize, further: Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let nats = NatsServer::start().await;
         let services = [Service::Registry, Service::Trainer, Service::Monitor(0), Service::Orchestrator(0)];
@@ -96,7 +102,8 @@ impl Cluster {
             merge(&mut settings, files_in(folder.path()));
         }
         merge(&mut settings, further);
-        let mut cluster = Self { processes: BTreeMap::new(), ports, settings, folder, clients, nats, wiring };
+        let (processes, environment) = (BTreeMap::new(), environment.to_vec());
+        let mut cluster = Self { processes, ports, settings, environment, folder, clients, nats, wiring };
         for &service in &all {
             cluster.launch(service);
         }
@@ -181,7 +188,7 @@ impl Cluster {
             arguments.extend(["--cache-dir".into(), cache.display().to_string()]);
         }
         let log = self.folder.path().join(format!("{service:?}.log"));
-        self.processes.insert(service, Process::start(&arguments, &log));
+        self.processes.insert(service, Process::start_in(&self.environment, &arguments, &log));
     }
 
     fn settings_of(&self, service: Service) -> Value {

@@ -49,9 +49,15 @@ pub struct Process {
 impl Process {
     /// Starts the program with `arguments`; its output is appended to `log`.
     pub fn start(arguments: &[String], log: &Path) -> Self {
+        Self::start_in(&[], arguments, log)
+    }
+
+    /// The same with further variables in its environment.
+    pub fn start_in(environment: &[(String, String)], arguments: &[String], log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log file");
         let child = Command::new(program())
             .args(arguments)
+            .envs(environment.iter().cloned())
             .env("REKINDLE__TELEMETRY__LOG", env::var("REKINDLE_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("the same file"))

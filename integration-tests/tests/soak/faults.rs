@@ -9,13 +9,16 @@ use proptest::{
 };
 use rekindle_bus::{Bus, Config as BusConfig};
 use rekindle_integration_tests::{Cluster, Service, scenario};
-use rekindle_testkit::SmallDisk;
+use rekindle_testkit::{Clock, SmallDisk};
 use tokio::time::sleep;
 
 use super::ledger::{Ledger, of};
 
 /// How long a process is suspended, or the disk full.
 const LASTS: Duration = Duration::from_secs(2);
+
+/// Jumps of the clock, in seconds: less and more than the leases and the lateness that windows allow.
+const JUMPS: [i32; 4] = [-7_200, -60, 60, 7_200];
 
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -29,6 +32,8 @@ pub(crate) enum Fault {
     KillBus,
     /// No space where the databases and the objects are.
     FullDisk,
+    /// The clocks of all services jump by so many seconds, and back after a while.
+    JumpClock(i32),
     /// Bytes that no consumer can decode, on a subject.
     Poison(&'static str),
     /// The same as the value of a bucket's key.
@@ -59,7 +64,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64, has_disk: bool) -> Self {
+    pub(crate) fn new(seed: u64, has_disk: bool, has_clock: bool) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -68,6 +73,9 @@ impl Faults {
         all.extend([Fault::SuspendBus, Fault::SuspendBus, Fault::KillBus, Fault::KillBus]);
         if has_disk {
             all.extend([Fault::FullDisk, Fault::FullDisk, Fault::FullDisk]);
+        }
+        if has_clock {
+            all.extend(JUMPS.map(Fault::JumpClock));
         }
         all.extend(SUBJECTS.map(Fault::Poison));
         all.extend(BUCKETS.map(Fault::PoisonBucket));
@@ -81,7 +89,13 @@ impl Faults {
 }
 
 /// Causes a fault and ends it.
-pub(crate) async fn inflict(fault: &Fault, cluster: &mut Cluster, disk: Option<&SmallDisk>, ledger: &Ledger) {
+pub(crate) async fn inflict(
+    fault: &Fault,
+    cluster: &mut Cluster,
+    disk: Option<&SmallDisk>,
+    clock: Option<&Clock>,
+    ledger: &Ledger,
+) {
     match fault {
         Fault::Kill(service) => {
             if let Service::Inference(replica) = service {
@@ -109,6 +123,12 @@ pub(crate) async fn inflict(fault: &Fault, cluster: &mut Cluster, disk: Option<&
             disk.fill();
             sleep(LASTS).await;
             disk.free();
+        }
+        Fault::JumpClock(offset) => {
+            let clock = clock.expect("a clock of its own");
+            clock.set(*offset);
+            sleep(LASTS).await;
+            clock.set(0);
         }
         Fault::Poison(subject) => {
             let bus = connect(cluster).await;

@@ -20,7 +20,7 @@ use rekindle_integration_tests::{
     scenario::{self, described},
     table::{self, csv},
 };
-use rekindle_testkit::{SmallDisk, eventually};
+use rekindle_testkit::{Clock, SmallDisk, eventually};
 use serde_json::json;
 
 use self::{faults::Faults, ledger::Ledger, load::Load};
@@ -56,21 +56,23 @@ async fn prepare(clients: &Clients) {
 async fn nothing_acknowledged_is_missing_after_random_faults() {
     let length = Duration::from_secs(setting("REKINDLE_SOAK_SECONDS", 60));
     let disk = SmallDisk::mount(DISK);
+    let clock = Clock::find_or_say_skipped();
+    let environment = clock.as_ref().map(Clock::environment).unwrap_or_default();
     let further = disk.as_ref().map_or(json!({}), |disk| cluster::files_in(disk.path()));
-    let mut cluster = Cluster::start_with(Wiring::Embedded, 2, further).await;
+    let mut cluster = Cluster::start_in(&environment, Wiring::Embedded, 2, further).await;
     let clients = cluster.clients.clone();
     prepare(&clients).await;
 
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&clients, &ledger, TRAINED).await;
-    let mut faults = Faults::new(setting("REKINDLE_SOAK_SEED", 1), disk.is_some());
+    let mut faults = Faults::new(setting("REKINDLE_SOAK_SEED", 1), disk.is_some(), clock.is_some());
     tokio::time::sleep(INTERVAL).await;
     let (began, cold) = (Instant::now(), cluster.resident_bytes());
     let mut warm = cold.clone();
     while began.elapsed() < length {
         let fault = faults.next();
         eprintln!("{:>4.0} s: {fault:?}", began.elapsed().as_secs_f64());
-        faults::inflict(&fault, &mut cluster, disk.as_ref(), &ledger).await;
+        faults::inflict(&fault, &mut cluster, disk.as_ref(), clock.as_ref(), &ledger).await;
         tokio::time::sleep(INTERVAL).await;
         if (WARM[0]..WARM[1]).contains(&began.elapsed()) {
             let now = cluster.resident_bytes();

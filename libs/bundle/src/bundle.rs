@@ -1,9 +1,14 @@
 //! A model bundle in memory: the manifest and the blobs that it names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    task::Poll,
+};
 
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Digest};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Backend, Error, Manifest, Model, Output, Reference,
@@ -13,6 +18,8 @@ use crate::{
 
 /// Maximum total size of a bundle's blobs, in bytes. Larger bundles are refused before their blobs are fetched.
 pub const MAX_BUNDLE_BYTES: u64 = 1 << 30;
+/// Bytes that are hashed without a pause: about half a millisecond.
+const HASHED_AT_ONCE: usize = 1 << 20;
 /// Maximum size of a manifest, in bytes.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
@@ -141,8 +148,27 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let bytes = fetch(digest, at_most).await.map_err(|error| Error::Fetch { digest, source: error.into() })?;
-    let got = Digest::of(&bytes);
+    let got = digest_of(&bytes).await;
     if got == digest { Ok(bytes) } else { Err(Error::Corrupt { expected: digest, got }) }
+}
+
+/// The digest of bytes, with a pause for other tasks after every part: hashing a large model takes longer than they may wait.
+async fn digest_of(bytes: &[u8]) -> Digest {
+    let mut hasher = Sha256::new();
+    for part in bytes.chunks(HASHED_AT_ONCE) {
+        hasher.update(part);
+        let mut has_paused = false;
+        poll_fn(|context| {
+            if has_paused {
+                return Poll::Ready(());
+            }
+            has_paused = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+    Digest::from_bytes(hasher.finalize().into())
 }
 
 fn check_blobs(manifest: &Manifest) -> Result<(), Error> {

@@ -2,9 +2,11 @@
 //! free loopback port, in a temporary folder, stopped and removed when its value is dropped.
 //!
 //! Only tests may depend on this crate. A server that is not installed is a panic that names the install command
-//! (`scripts/install-tools.sh`), never a skipped test. The browser is an exception: a test of a page that cannot be laid out is skipped.
+//! (`scripts/install-tools.sh`), never a skipped test. The browser and the clock are exceptions: what needs them
+//! is skipped, and says so.
 
 pub mod browser;
+pub mod clock;
 pub mod disk;
 pub mod fixture;
 pub mod nats;
@@ -17,6 +19,7 @@ mod process;
 mod wait;
 
 pub use browser::Browser;
+pub use clock::Clock;
 pub use disk::SmallDisk;
 pub use fixture::Fixture;
 pub use nats::NatsServer;

@@ -1,11 +1,11 @@
 //! Loads a version: fetch, verify, build, warm up.
 //!
-//! One model is built at a time, on a thread that answers no requests, and only if it fits the memory for models.
+//! One model is built at a time, on a thread of low priority, and only if it fits the memory for models.
 //!
 //! Every blob is hashed on every load, from the local cache as from the object store, so that what is served is what was
 //! registered. Loading does not affect the versions that answer requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -13,7 +13,10 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bundle::Bundle;
 use rekindle_domain::{Digest, ModelName, ReplicaId, VersionRef};
 use rekindle_service::chain;
-use tokio::{sync::watch, task, time::sleep};
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep,
+};
 
 use crate::{
     Error,
@@ -25,6 +28,9 @@ use crate::{
 
 /// The delay before a blob is fetched again; it doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// The nice value of a thread that loads: beside busy threads of the usual priority, it gets about a tenth of a core.
+const NICE: i32 = 10;
 
 /// Loads versions.
 pub(crate) struct Loader {
@@ -58,13 +64,12 @@ impl Loader {
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
         let policy = Policy { guardrails: self.guardrails.of(model).cloned(), log: self.log.of(model) };
         let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
-        task::spawn_blocking(move || {
+        let built = in_the_background(move || {
             turn.admit(version.bundle, &bundle, || {
                 LoadedVersion::build(model, version, &bundle, &replica, &policy, &recorded)
             })
-        })
-        .await
-        .unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))
+        });
+        built.await.unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))
     }
 
     async fn fetch(&self, digest: Digest) -> Result<Bytes, Error> {
@@ -94,4 +99,19 @@ impl Loader {
         let artifacts = self.artifacts.borrow().clone().ok_or(Error::NoArtifacts { digest })?;
         artifacts.get(&digest).await.map_err(|source| Error::Fetch { digest, source: source.into() })
     }
+}
+
+/// Runs `work` on a thread of its own that gives way to those that answer requests. `None` if it panics, or no thread can be started.
+async fn in_the_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let started = thread::Builder::new().name("load".to_owned()).spawn(move || {
+        // On Linux, this is the priority of the thread.
+        let _ = rustix::process::nice(NICE);
+        // Whoever waits for a load that is no longer wanted has gone.
+        let _ = sender.send(work());
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "failed to start the thread of a load");
+    }
+    receiver.await.ok()
 }

@@ -202,6 +202,7 @@ impl Log {
                 None => return,
             }
             *unacknowledged = None;
+            metrics::set_buffered_rows(self.buffered_rows());
         }
     }
 
