@@ -22,9 +22,14 @@ use crate::{
 
 /// The next action for a deployment, given what its live replicas report. `live` has only the replicas whose lease is valid: the planner
 /// does not wait for others.
-pub fn plan(deployment: &Deployment, live: &[ReplicaState], now: DateTime<Utc>, strategy: &Strategy) -> Action {
+pub fn plan<'a>(
+    deployment: &Deployment,
+    live: impl IntoIterator<Item = &'a ReplicaState>,
+    now: DateTime<Utc>,
+    strategy: &Strategy,
+) -> Action {
     let served: BTreeMap<&ReplicaId, Option<&ServedModel>> =
-        live.iter().map(|state| (&state.replica, state.models.get(&deployment.model))).collect();
+        live.into_iter().map(|state| (&state.replica, state.models.get(&deployment.model))).collect();
     match &deployment.movement {
         Movement::Settled if deployment.outcome == Outcome::Failed && all_serve(deployment, &served) => {
             Action::Complete

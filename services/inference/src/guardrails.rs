@@ -12,7 +12,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
     datatypes::{Float64Type, Int64Type},
 };
-use rekindle_bundle::{Datatype, Prediction, Reference, Signature, Values};
+use rekindle_bundle::{Datatype, Input, Output, Prediction, Reference, Signature, Values};
 use rekindle_domain::{ColumnKind, ModelName};
 
 pub(crate) use self::hits::Hits;
@@ -78,45 +78,12 @@ impl Guardrails {
         signature: &Signature,
         reference: &Reference,
     ) -> Result<Self, String> {
-        let mut inputs = Vec::new();
-        for range in &config.inputs {
-            let input = signature.inputs.iter().position(|input| input.name == range.name);
-            let input = input.filter(|&at| signature.inputs[at].kind == ColumnKind::Numeric);
-            let input =
-                input.ok_or_else(|| format!("guardrail inputs[{}]: no numeric input has this name", range.name))?;
-            let rule = Rule::new(model, "inputs", &range.name, "range", range.action);
-            inputs.push(InputGuard { input, rule, check: Check::Range(Bounds::of(range)) });
-        }
-        for (at, input) in signature.inputs.iter().enumerate() {
-            let rule = |kind, action| Rule::new(model, "inputs", &input.name, kind, action);
-            if let Some(action) = config.missing_values.action().filter(|_| input.nullable) {
-                inputs.push(InputGuard { input: at, rule: rule("missing", action), check: Check::Missing });
-            }
-            if let Some(action) = config.unseen_categories.action().filter(|_| input.datatype == Datatype::Bytes) {
-                match reference.categories(&input.name) {
-                    Some(known) => {
-                        inputs.push(InputGuard {
-                            input: at,
-                            rule: rule("unseen", action),
-                            check: Check::Unseen(known),
-                        });
-                    }
-                    None => tracing::warn!(
-                        %model, input = %input.name,
-                        "the guardrail of unseen categories does not apply: the reference data does not list its values"
-                    ),
-                }
-            }
-        }
-        let outputs = config.outputs.iter().map(|range| {
-            let output = signature.outputs.iter().position(|output| output.name == range.name);
-            let output = output.filter(|&at| signature.outputs[at].datatype == Datatype::Fp32);
-            let output =
-                output.ok_or_else(|| format!("guardrail outputs[{}]: no numeric output has this name", range.name))?;
-            let rule = Rule::new(model, "outputs", &range.name, "range", range.action);
-            Ok(OutputGuard { output, rule, bounds: Bounds::of(range) })
-        });
-        Ok(Self { inputs, outputs: outputs.collect::<Result<_, String>>()? })
+        let ranges = config.inputs.iter().map(|range| input_range(model, range, signature));
+        let mut inputs = ranges.collect::<Result<Vec<_>, _>>()?;
+        inputs.extend(missing_values(model, config.missing_values, signature));
+        inputs.extend(unseen_categories(model, config.unseen_categories, signature, reference));
+        let outputs = config.outputs.iter().map(|range| output_range(model, range, signature));
+        Ok(Self { inputs, outputs: outputs.collect::<Result<_, _>>()? })
     }
 
     /// The rows as the model may get them, with what was found added to `hits`.
@@ -181,6 +148,57 @@ impl Guardrails {
         }
         Ok(checked)
     }
+}
+
+fn input_range(model: &ModelName, range: &Range, signature: &Signature) -> Result<InputGuard, String> {
+    let named = |input: &Input| input.name == range.name && input.kind == ColumnKind::Numeric;
+    let input = signature.inputs.iter().position(named);
+    let input = input.ok_or_else(|| format!("guardrail inputs[{}]: no numeric input has this name", range.name))?;
+    let rule = Rule::new(model, "inputs", &range.name, "range", range.action);
+    Ok(InputGuard { input, rule, check: Check::Range(Bounds::of(range)) })
+}
+
+fn output_range(model: &ModelName, range: &Range, signature: &Signature) -> Result<OutputGuard, String> {
+    let named = |output: &Output| output.name == range.name && output.datatype == Datatype::Fp32;
+    let output = signature.outputs.iter().position(named);
+    let output = output.ok_or_else(|| format!("guardrail outputs[{}]: no numeric output has this name", range.name))?;
+    let rule = Rule::new(model, "outputs", &range.name, "range", range.action);
+    Ok(OutputGuard { output, rule, bounds: Bounds::of(range) })
+}
+
+/// A guard of every input whose values may be missing.
+fn missing_values(model: &ModelName, policy: Policy, signature: &Signature) -> Vec<InputGuard> {
+    let Some(action) = policy.action() else { return Vec::new() };
+    let nullable = signature.inputs.iter().enumerate().filter(|(_, input)| input.nullable);
+    let guard = |(at, input): (usize, &Input)| InputGuard {
+        input: at,
+        rule: Rule::new(model, "inputs", &input.name, "missing", action),
+        check: Check::Missing,
+    };
+    nullable.map(guard).collect()
+}
+
+/// A guard of every categorical input. Those whose values the reference data do not list are left out, which the log of the replica says.
+fn unseen_categories(
+    model: &ModelName,
+    policy: Policy,
+    signature: &Signature,
+    reference: &Reference,
+) -> Vec<InputGuard> {
+    let Some(action) = policy.action() else { return Vec::new() };
+    let texts = signature.inputs.iter().enumerate().filter(|(_, input)| input.datatype == Datatype::Bytes);
+    let guard = |(at, input): (usize, &Input)| {
+        let Some(known) = reference.categories(&input.name) else {
+            tracing::warn!(
+                %model, input = %input.name,
+                "the guardrail of unseen categories does not apply: the reference data does not list the values"
+            );
+            return None;
+        };
+        let rule = Rule::new(model, "inputs", &input.name, "unseen", action);
+        Some(InputGuard { input: at, rule, check: Check::Unseen(known) })
+    };
+    texts.filter_map(guard).collect()
 }
 
 /// The positions of what is true.

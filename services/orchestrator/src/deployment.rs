@@ -87,6 +87,12 @@ impl Record {
         self.deployment.movement == Movement::Settled && over && self.champion == Champion::Owed
     }
 
+    /// Whether nothing is to be done as long as neither it nor what replicas report changes.
+    pub(crate) fn is_idle(&self) -> bool {
+        let deployment = &self.deployment;
+        deployment.movement == Movement::Settled && deployment.outcome != Outcome::Failed && !self.owes_champion()
+    }
+
     /// What calls and events on its behalf carry.
     pub(crate) fn context(&self) -> EventContext {
         self.workflow().map_or_else(EventContext::default, |id| EventContext::correlated(id.to_string()))

@@ -26,7 +26,8 @@ struct Report {
     revision: u64,
     /// When this instance first saw it.
     seen_at: Instant,
-    state: ReplicaState,
+    /// Shared, since every deployment is compared with it.
+    state: Arc<ReplicaState>,
 }
 
 impl Fleet {
@@ -35,11 +36,11 @@ impl Fleet {
     }
 
     /// Replicas whose lease has not run out, by id.
-    pub(crate) fn live(&self, now: Instant) -> Vec<ReplicaState> {
+    pub(crate) fn live(&self, now: Instant) -> Vec<Arc<ReplicaState>> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
         let age = |report: &Report| now.saturating_duration_since(report.seen_at);
         replicas.retain(|_, report| age(report) < self.lease.max(MEMORY));
-        replicas.values().filter(|report| age(report) < self.lease).map(|report| report.state.clone()).collect()
+        replicas.values().filter(|report| age(report) < self.lease).map(|report| Arc::clone(&report.state)).collect()
     }
 
     /// Records a report, or that a replica has left. Returns whether anything but the time of the report is new.
@@ -80,7 +81,7 @@ async fn watch(core: &Core) -> Result<Infallible, Error> {
                 continue;
             }
             Change::Put(Entry { key, value, revision }) => {
-                (key, Some(Report { revision, seen_at: Instant::now(), state: value }))
+                (key, Some(Report { revision, seen_at: Instant::now(), state: Arc::new(value) }))
             }
             Change::Deleted { key } => (key, None),
             Change::Unreadable { .. } | Change::Complete => continue,
@@ -106,7 +107,7 @@ mod tests {
             reported_at: chrono::DateTime::UNIX_EPOCH,
             models: BTreeMap::new(),
         };
-        Some(Report { revision, seen_at, state })
+        Some(Report { revision, seen_at, state: Arc::new(state) })
     }
 
     #[test]

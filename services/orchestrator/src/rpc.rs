@@ -233,7 +233,8 @@ impl Orchestrator for Rpc {
         let after = |id: &str| page.after.as_deref().is_none_or(|after| id > after);
         let size = usize::try_from(page.fetch()).unwrap_or(usize::MAX);
         let rows = live.into_iter().filter(|state| after(state.replica.as_str())).take(size).collect();
-        let (replicas, next_page_token) = page.cut(rows, |state| state.replica.to_string(), replica::to_wire);
+        let (replicas, next_page_token) =
+            page.cut(rows, |state| state.replica.to_string(), |state| replica::to_wire(state));
         Ok(Response::new(ListReplicasResponse { replicas, next_page_token }))
     }
 }

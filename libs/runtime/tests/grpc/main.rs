@@ -50,7 +50,7 @@ async fn calls_above_the_limit_are_rejected_at_once_while_health_is_served() {
     world.entered(2).await;
     let rejected = call(&world, "echo").await.expect_err("above the limit");
     assert_eq!(rejected.code(), Code::ResourceExhausted);
-    assert!(rejected.message().contains("max_concurrent_requests = 2"), "{}", rejected.message());
+    assert!(rejected.message().contains("grpc.max_concurrent_calls = 2"), "{}", rejected.message());
     assert_eq!(rejected.get_error_details().error_info().expect("details").reason, "TOO_MANY_CALLS");
     assert_eq!(health(&world, "").await, ServingStatus::Serving);
     world.release(2);

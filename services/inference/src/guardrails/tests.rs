@@ -2,7 +2,6 @@ use arrow::{
     array::StringArray,
     datatypes::{DataType, Field, Schema},
 };
-use rekindle_bundle::{Input, Output};
 use rekindle_domain::Task;
 
 use super::*;

@@ -11,6 +11,7 @@ use rekindle_domain::{
 };
 use rekindle_service::chain;
 use rekindle_store::{Fence, in_transaction};
+use sea_orm::DatabaseConnection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -27,6 +28,8 @@ use crate::{
 const LATE: &str = "it did not complete before its deadline";
 /// Consecutive actions on one deployment before the others have their turn.
 const ACTIONS: usize = 16;
+/// After this time the records are read again, whether or not one is known to have changed.
+const RESYNC: Duration = Duration::from_secs(10);
 
 /// When a side effect that failed is retried, by its name, and the pause after that.
 type Pauses = HashMap<String, (Instant, Duration)>;
@@ -34,25 +37,58 @@ type Pauses = HashMap<String, (Instant, Duration)>;
 /// Reconciles deployments until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let mut happened = core.happened.subscribe();
-    let mut pauses = Pauses::new();
+    let (mut pauses, mut known, mut is_woken) = (Pauses::new(), Known::default(), true);
     loop {
-        if let Some(fence) = core.leadership.fence()
-            && let Err(error) = reconcile(&core, &fence, &mut pauses).await
-        {
-            tracing::warn!(error = chain(&error), "deployment reconciliation failed");
+        match core.leadership.fence() {
+            Some(fence) => {
+                if let Err(error) = reconcile(&core, &fence, &mut pauses, &mut known, is_woken).await {
+                    tracing::warn!(error = chain(&error), "deployment reconciliation failed");
+                }
+            }
+            None => known = Known::default(),
         }
-        tokio::select! {
+        is_woken = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            _ = happened.changed() => {}
-            () = tokio::time::sleep(core.config.tick) => {}
-        }
+            _ = happened.changed() => true,
+            () = tokio::time::sleep(core.config.tick) => false,
+        };
     }
 }
 
-async fn reconcile(core: &Core, fence: &Fence, pauses: &mut Pauses) -> Result<(), Error> {
-    for record in store::deployments::all(&core.db).await? {
-        let model = record.deployment.model.clone();
-        match drive(core, fence, record).await {
+/// The records of all deployments, as far as this instance knows.
+#[derive(Default)]
+struct Known {
+    records: Vec<Record>,
+    /// Of the records, and when they were read.
+    read: Option<(store::deployments::Stamp, Instant)>,
+}
+
+impl Known {
+    /// Reads the records again if one has changed, or if it is time. Returns whether they were read.
+    async fn refresh(&mut self, db: &DatabaseConnection) -> Result<bool, Error> {
+        let stamp = store::deployments::stamp(db).await?;
+        if self.read.is_some_and(|(known, at)| known == stamp && at.elapsed() < RESYNC) {
+            return Ok(false);
+        }
+        self.read = None;
+        self.records = store::deployments::all(db).await?;
+        self.read = Some((stamp, Instant::now()));
+        Ok(true)
+    }
+}
+
+/// Reconciles every deployment if something has happened, and else only those that are not idle.
+async fn reconcile(
+    core: &Core,
+    fence: &Fence,
+    pauses: &mut Pauses,
+    known: &mut Known,
+    is_woken: bool,
+) -> Result<(), Error> {
+    let includes_idle = known.refresh(&core.db).await? || is_woken;
+    for record in known.records.iter().filter(|record| includes_idle || !record.is_idle()) {
+        let model = &record.deployment.model;
+        match drive(core, fence, record.clone()).await {
             Ok(record) if record.owes_champion() => {
                 side_effect(core, pauses, format!("champion/{model}"), point_champion(core, fence, &record)).await;
             }
@@ -81,8 +117,13 @@ async fn drive(core: &Core, fence: &Fence, mut record: Record) -> Result<Record,
     Ok(record)
 }
 
-async fn next_action(core: &Core, record: &Record, live: &[ReplicaState], now: DateTime<Utc>) -> Result<Action, Error> {
-    let action = plan(&record.deployment, live, now, &record.request.strategy);
+async fn next_action(
+    core: &Core,
+    record: &Record,
+    live: &[Arc<ReplicaState>],
+    now: DateTime<Utc>,
+) -> Result<Action, Error> {
+    let action = plan(&record.deployment, live.iter().map(AsRef::as_ref), now, &record.request.strategy);
     if matches!(action, Action::Return { .. } | Action::Fail { .. }) {
         return Ok(action);
     }

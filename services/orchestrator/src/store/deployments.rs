@@ -3,8 +3,8 @@
 use rekindle_domain::{ModelName, Namespace, VersionRef};
 use rekindle_store::{page::Page, within};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 
 use super::{
@@ -24,6 +24,24 @@ pub(crate) async fn get(db: &impl ConnectionTrait, model: &ModelName) -> Result<
 /// Every deployment.
 pub(crate) async fn all(db: &impl ConnectionTrait) -> Result<Vec<Record>, Error> {
     Entity::find().order_by_asc(Column::Model).all(db).await?.into_iter().map(read).collect()
+}
+
+/// A value that changes with every change of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
+pub(crate) struct Stamp {
+    deployments: i64,
+    revisions: i64,
+}
+
+/// The current stamp.
+pub(crate) async fn stamp(db: &impl ConnectionTrait) -> Result<Stamp, DbErr> {
+    let revisions = Expr::cust("CAST(COALESCE(SUM(revision), 0) AS BIGINT)");
+    let query = Entity::find()
+        .select_only()
+        .column_as(Column::Model.count(), "deployments")
+        .expr_as(revisions, "revisions")
+        .into_model::<Stamp>();
+    query.one(db).await?.ok_or_else(|| DbErr::Custom("an aggregate has no row".to_owned()))
 }
 
 /// One page of the deployments of a namespace, by model.
