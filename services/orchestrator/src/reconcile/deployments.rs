@@ -37,13 +37,15 @@ type Pauses = HashMap<String, (Instant, Duration)>;
 /// Reconciles deployments until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<(), Error> {
     let mut happened = core.happened.subscribe();
-    let (mut pauses, mut known, mut is_woken) = (Pauses::new(), Known::default(), true);
+    let (mut pauses, mut known, mut is_woken, mut has_failed) = (Pauses::new(), Known::default(), true, false);
     loop {
         match core.leadership.fence() {
             Some(fence) => {
-                if let Err(error) = reconcile(&core, &fence, &mut pauses, &mut known, is_woken).await {
+                let reconciled = reconcile(&core, &fence, &mut pauses, &mut known, is_woken || has_failed).await;
+                has_failed = !reconciled.unwrap_or_else(|error| {
                     tracing::warn!(error = chain(&error), "deployment reconciliation failed");
-                }
+                    false
+                });
             }
             None => known = Known::default(),
         }
@@ -77,15 +79,16 @@ impl Known {
     }
 }
 
-/// Reconciles every deployment if something has happened, and else only those that are not idle.
+/// Reconciles every deployment if something has happened, and else only those that are not idle. Returns whether all could be reconciled.
 async fn reconcile(
     core: &Core,
     fence: &Fence,
     pauses: &mut Pauses,
     known: &mut Known,
     is_woken: bool,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let includes_idle = known.refresh(&core.db).await? || is_woken;
+    let mut has_failed = false;
     for record in known.records.iter().filter(|record| includes_idle || !record.is_idle()) {
         let model = &record.deployment.model;
         match drive(core, fence, record.clone()).await {
@@ -94,14 +97,17 @@ async fn reconcile(
             }
             Ok(_) => {}
             Err(error) if error.is_overtaken() => {}
-            Err(error) => tracing::warn!(%model, error = chain(&error), "deployment reconciliation failed"),
+            Err(error) => {
+                has_failed = true;
+                tracing::warn!(%model, error = chain(&error), "deployment reconciliation failed");
+            }
         }
     }
     for policy in store::policies::with_watch_to_push(&core.db).await? {
         let name = format!("watch/{}", policy.policy.model);
         side_effect(core, pauses, name, push_watch(core, fence, &policy)).await;
     }
-    Ok(())
+    Ok(!has_failed)
 }
 
 /// Writes the routes, and applies the actions of the planner until there are none.
