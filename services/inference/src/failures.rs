@@ -1,4 +1,5 @@
-//! The log of failed requests: every request for a served model that has no answer is published to the bus, or counted as lost.
+//! The log of failed requests: every request for a served model that was received and has no answer is published to the bus, or counted as
+//! lost.
 //!
 //! Recording a failure neither waits nor takes memory without bound. Failures of one version with the same reason and message are one entry
 //! with their number, so that an overload is one entry. Further entries than [`MAX_ENTRIES`] of a model are counted as lost, and the
@@ -20,6 +21,7 @@ use rekindle_domain::{
     ModelName, PredictionId, ReplicaId,
     failure::{FailedRequests, FailureReport},
 };
+use rekindle_service::chain;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -27,10 +29,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Error, bus::connected, config::LogConfig, error::RequestError};
+use crate::{
+    Error,
+    bus::connected,
+    config::LogConfig,
+    error::RequestError,
+    tensor::{BODY, shortened},
+};
 
 /// Entries of one model that wait to be published.
-const MAX_ENTRIES: usize = 200;
+const MAX_ENTRIES: usize = 100;
 /// Longest message of an entry, in characters.
 const MAX_MESSAGE: usize = 1000;
 
@@ -48,9 +56,13 @@ pub(crate) struct FailedRequest<'a> {
     pub(crate) redacted: &'a BTreeSet<String>,
 }
 
-/// Whether a field of a request is one of these inputs, or the tensor that marks its missing values.
-fn is_of(field: &str, inputs: &BTreeSet<String>) -> bool {
-    inputs.iter().any(|input| field.strip_prefix("inputs[").is_some_and(|rest| rest.starts_with(input.as_str())))
+/// Whether a message about a field of a request may repeat values of redacted inputs: it is about one of them, or about the whole body.
+fn may_repeat(field: &str, redacted: &BTreeSet<String>) -> bool {
+    match field.strip_prefix("inputs[") {
+        // A long name is shortened.
+        Some(name) => redacted.iter().any(|input| name.starts_with(shortened(input).as_str())),
+        None => !redacted.is_empty() && field == BODY,
+    }
 }
 
 /// The log of failed requests of one incarnation of a replica.
@@ -89,8 +101,8 @@ impl FailureLog {
     /// Adds a failed request without waiting.
     pub(crate) fn record(&self, model: &ModelName, error: &RequestError, request: &FailedRequest<'_>) {
         let message = match error {
-            RequestError::InvalidInput(invalid) if is_of(&invalid.field, request.redacted) => {
-                format!("{}: the message is not logged, since the input is redacted", invalid.field)
+            RequestError::InvalidInput(invalid) if may_repeat(&invalid.field, request.redacted) => {
+                format!("{}: the message is not logged, since inputs are redacted", invalid.field)
             }
             error => error.to_string().chars().take(MAX_MESSAGE).collect(),
         };
@@ -143,8 +155,16 @@ impl FailureLog {
     }
 
     async fn publish(&self, bus: &Bus, Message { subject, id, payload }: &Message) {
+        let mut is_failing = false;
         while let Err(error) = bus.publish(subject.clone(), id, HeaderMap::new(), payload.clone()).await {
-            tracing::debug!(%error, "failed to publish failed requests, retrying");
+            if !error.is_transient() {
+                tracing::error!(error = chain(&error), subject, "failed requests were not logged");
+                return;
+            }
+            if !is_failing {
+                tracing::warn!(error = chain(&error), subject, "failed to log failed requests, retrying");
+                is_failing = true;
+            }
             sleep(self.retry_interval).await;
         }
     }
@@ -271,16 +291,17 @@ mod tests {
         let log = log();
         record(&log, "a", 0, &InvalidInput::of_tensor("name", "row 0 is Alice").into());
         record(&log, "a", 0, &InvalidInput::of_tensor("age", "row 0 is 200").into());
+        record(&log, "a", 0, &InvalidInput::new(BODY, "invalid type: string \"Alice\"").into());
         let messages: Vec<_> = next(&log).expect("a report").failures.into_iter().map(|one| one.message).collect();
-        let redacted = "inputs[name]: the message is not logged, since the input is redacted";
-        assert_eq!(messages, ["inputs[age]: row 0 is 200", redacted]);
+        let hidden = |field: &str| format!("{field}: the message is not logged, since inputs are redacted");
+        assert_eq!(messages, [hidden("body"), "inputs[age]: row 0 is 200".to_owned(), hidden("inputs[name]")]);
     }
 
     #[test]
     fn the_largest_report_fits_a_message_of_the_bus() {
         let log = log();
         for number in 0..MAX_ENTRIES {
-            let text = format!("{number} {}", "\u{1f980}".repeat(2 * MAX_MESSAGE));
+            let text = format!("{number} {}", "\u{1}".repeat(2 * MAX_MESSAGE));
             record(&log, "a", 0, &InvalidInput::new("inputs", text).into());
         }
         let message = log.next_message().expect("a report");

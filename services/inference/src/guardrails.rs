@@ -121,8 +121,8 @@ impl Guardrails {
         let mut checked = None;
         for OutputGuard { output, rule, bounds } in &self.outputs {
             let Some(Values::Fp32 { width, values }) = prediction.outputs.get(*output) else { continue };
-            let is_outside = |row: &[f32]| row.iter().any(|&value| !bounds.contains(f64::from(value)));
-            let found: Vec<usize> = positions(values.chunks(*width).map(is_outside));
+            let is_outside = |row: &[f32]| row.iter().any(|&value| !bounds.contains_single(value));
+            let found: Vec<usize> = positions(values.chunks((*width).max(1)).map(is_outside));
             if found.is_empty() {
                 continue;
             }
@@ -130,8 +130,7 @@ impl Guardrails {
             match rule.action {
                 Action::Reject => {
                     let row = found[0];
-                    let outside =
-                        values[row * width..][..*width].iter().find(|&&value| !bounds.contains(f64::from(value)));
+                    let outside = values[row * width..][..*width].iter().find(|&&value| !bounds.contains_single(value));
                     let value = outside.copied().unwrap_or(f32::NAN);
                     let problem = format!("row {row} is {value}, which the guardrail refuses: it allows {bounds}");
                     return Err(RefusedOutput { output: rule.subject.clone(), problem });
@@ -139,7 +138,7 @@ impl Guardrails {
                 Action::Clip => {
                     let answered = checked.get_or_insert_with(|| prediction.clone());
                     if let Some(Values::Fp32 { values, .. }) = answered.outputs.get_mut(*output) {
-                        values.iter_mut().for_each(|value| *value = bounds.clamp(f64::from(*value)) as f32);
+                        values.iter_mut().for_each(|value| *value = value.clamp(bounds.min as f32, bounds.max as f32));
                     }
                 }
                 Action::Flag => {}
@@ -154,8 +153,12 @@ fn input_range(model: &ModelName, range: &Range, signature: &Signature) -> Resul
     let named = |input: &Input| input.name == range.name && input.kind == ColumnKind::Numeric;
     let input = signature.inputs.iter().position(named);
     let input = input.ok_or_else(|| format!("guardrail inputs[{}]: no numeric input has this name", range.name))?;
+    let bounds = Bounds::of(range);
+    if signature.inputs[input].datatype == Datatype::Int64 && bounds.min.ceil() > bounds.max.floor() {
+        return Err(format!("guardrail inputs[{}]: no whole number is within {bounds}", range.name));
+    }
     let rule = Rule::new(model, "inputs", &range.name, "range", range.action);
-    Ok(InputGuard { input, rule, check: Check::Range(Bounds::of(range)) })
+    Ok(InputGuard { input, rule, check: Check::Range(bounds) })
 }
 
 fn output_range(model: &ModelName, range: &Range, signature: &Signature) -> Result<OutputGuard, String> {
@@ -254,6 +257,11 @@ impl Bounds {
 
     fn contains(&self, value: f64) -> bool {
         (self.min..=self.max).contains(&value)
+    }
+
+    /// Whether an output is within the bounds, which are singles as it is.
+    fn contains_single(&self, value: f32) -> bool {
+        (self.min as f32..=self.max as f32).contains(&value)
     }
 
     fn clamp(&self, value: f64) -> f64 {

@@ -202,7 +202,8 @@ impl Engine {
         };
         let error = RequestError::from(invalid);
         let Arrival { id: prediction, at } = arrival;
-        let request = FailedRequest { version: None, at, request_id: "", prediction, redacted: &NOTHING };
+        let redacted = slot.snapshot().redacted();
+        let request = FailedRequest { version: None, at, request_id: "", prediction, redacted: &redacted };
         self.record(&slot, Some(&error), &request);
         error
     }

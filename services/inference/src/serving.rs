@@ -10,7 +10,7 @@ mod reference;
 mod version;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Weak},
 };
 
@@ -80,6 +80,11 @@ pub(crate) struct Progress {
 }
 
 impl Snapshot {
+    /// Inputs of loaded versions whose values are not logged.
+    pub(crate) fn redacted(&self) -> BTreeSet<String> {
+        self.loaded.values().flat_map(|version| &version.redacted).cloned().collect()
+    }
+
     /// The version that answers requests which name none.
     pub(crate) fn primary(&self) -> Option<&Arc<LoadedVersion>> {
         self.loaded.get(&self.primary?)

@@ -30,6 +30,8 @@ use self::{
     entity_key::ENTITY_KEY,
 };
 
+/// The name of the whole request, where an error is about no part of it.
+pub(crate) const BODY: &str = "body";
 /// Suffix of the name of the BOOL tensor that marks which values of a feature are there.
 pub(crate) const VALID: &str = ".valid";
 /// Why a missing value is refused.

@@ -36,7 +36,7 @@ impl FromStr for FailurePosition {
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
         let (sequence, index) = text.split_once('/').ok_or(InvalidPosition)?;
         let (sequence, index) = (sequence.parse().ok(), index.parse().ok());
-        let (sequence, index) = sequence.zip(index).ok_or(InvalidPosition)?;
+        let (sequence, index) = sequence.zip(index).filter(|&(sequence, _)| sequence > 0).ok_or(InvalidPosition)?;
         Ok(Self { sequence, index })
     }
 }

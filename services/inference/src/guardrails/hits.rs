@@ -113,7 +113,7 @@ impl Hits {
         let mut texts = vec![String::new(); rows];
         for Found { name, kind, action, rows } in &self.0 {
             for &row in rows {
-                let text = &mut texts[row];
+                let Some(text) = texts.get_mut(row) else { continue };
                 let separator = if text.is_empty() { "" } else { ", " };
                 text.push_str(&format!("{separator}{name} {kind} {}", action.as_str()));
             }

@@ -121,6 +121,8 @@ fn outputs_are_clipped_flagged_or_refused() {
 
 #[test]
 fn a_guardrail_of_what_the_version_does_not_have_is_an_error() {
+    let none = guardrails(r#"inputs = [{ name = "seats", min = 0.2, max = 0.8, action = "clip" }]"#).expect_err("none");
+    assert!(none.contains("no whole number is within 0.2 to 0.8"), "{none}");
     for (part, name) in [("inputs", "carrier"), ("inputs", "speed"), ("outputs", "label"), ("outputs", "distance")] {
         let toml = format!(r#"{part} = [{{ name = "{name}", max = 1.0, action = "flag" }}]"#);
         let problem = guardrails(&toml).expect_err("not a numeric one");

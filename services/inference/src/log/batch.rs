@@ -18,6 +18,7 @@ use arrow::{
 use rekindle_bundle::{Signature, Values};
 use rekindle_dataset::prediction_log;
 use rekindle_domain::{ModelName, PredictionId, VersionRef};
+use twox_hash::XxHash3_64;
 
 use super::{EventTimes, PredictionRecord};
 use crate::{Error, config::ModelLog};
@@ -32,38 +33,41 @@ pub(crate) struct LogSchema {
     columns: SchemaRef,
     /// The positions of the inputs that are logged.
     logged: Vec<usize>,
-    /// Requests are logged if their random number is below this share of all.
+    /// Which requests are logged.
     sample: Sample,
 }
 
-/// Which requests are logged.
+/// Which requests are logged: those whose id has a hash of at most this.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
-    /// Of 2^62 random numbers.
-    numbers: u64,
-}
+struct Sample(u64);
+
+/// Of the hash of an id, so that the sample is independent of how requests are routed.
+const SEED: u64 = 0x73_61_6d_70_6c_65;
 
 impl Sample {
     fn of(rate: f64) -> Self {
-        Self { numbers: (rate * RANDOM as f64) as u64 }
+        // The conversion saturates.
+        Self((rate * u64::MAX as f64) as u64)
     }
 
     fn has(self, id: PredictionId) -> bool {
-        // The last 62 bits of a UUIDv7 are random (RFC 9562, section 5.7).
-        (id.uuid().as_u128() as u64 & (RANDOM - 1)) < self.numbers
+        // The ids of one millisecond are consecutive, and their hashes are not.
+        XxHash3_64::oneshot_with_seed(SEED, id.uuid().as_bytes()) <= self.0
     }
 }
 
-/// Numbers of 62 bits.
-const RANDOM: u64 = 1 << 62;
-
 impl LogSchema {
     /// The columns of a version: the fixed ones, its inputs without those that are redacted, and its outputs. Fails, with a sentence, if
-    /// an input to redact is none.
+    /// an input to redact is none, or is the event time.
     pub(crate) fn new(version: VersionRef, signature: &Signature, config: &ModelLog) -> Result<Self, String> {
         let ModelLog { model, sample_rate, redact } = config;
         if let Some(name) = redact.iter().find(|name| signature.input(name).is_none()) {
             return Err(format!("inference.log.models redacts {name:?}: no input has this name"));
+        }
+        if let Some(time) = signature.time_input.as_ref().filter(|time| redact.contains(*time)) {
+            return Err(format!(
+                "inference.log.models redacts {time:?}: it has the event time of each row, which the log needs"
+            ));
         }
         let logged: Vec<usize> =
             (0..signature.inputs.len()).filter(|&at| !redact.contains(&signature.inputs[at].name)).collect();
@@ -322,5 +326,23 @@ fn lists(numbers: Float32Array, width: usize) -> Result<ArrayRef, ArrowError> {
             Ok(Arc::new(FixedSizeListArray::try_new(item, size, Arc::new(numbers), None)?))
         }
         _ => Ok(Arc::new(numbers)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn consecutive_ids_are_sampled_independently() {
+        let share = |rate| {
+            let sample = Sample::of(rate);
+            (0..10_000_u128).filter(|&id| sample.has(PredictionId::new(Uuid::from_u128(7 << 64 | id)))).count()
+        };
+        // Five standard deviations of a binomial count.
+        assert!((850..=1150).contains(&share(0.1)), "{}", share(0.1));
+        assert_eq!((share(1.0), share(1e-12)), (10_000, 0));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     parameters::{self, Value as Parameter},
     serving::LoadedVersion,
     tensor::{
-        Accepted, InvalidInput, Tensor, VALID,
+        Accepted, BODY, InvalidInput, Tensor, VALID,
         elements::{Elements, Typed},
         entity_key::{self, ENTITY_KEY},
         shortened,
@@ -85,7 +85,7 @@ pub(super) fn parse<'a>(
     };
     let (json, mut rest) = bytes.split_at(length);
     let body: Body = serde_json::from_slice(json)
-        .map_err(|error| InvalidInput::new("body", format!("the JSON is no request: {error}")))?;
+        .map_err(|error| InvalidInput::new(BODY, format!("the JSON is no request: {error}")))?;
     let mut binary = Vec::with_capacity(body.inputs.len());
     for input in &body.inputs {
         binary.push(match input.parameters.get("binary_data_size") {
@@ -106,7 +106,7 @@ pub(super) fn parse<'a>(
         });
     }
     if !rest.is_empty() {
-        return Err(InvalidInput::new("body", format!("has {} bytes that belong to no input", rest.len())));
+        return Err(InvalidInput::new(BODY, format!("has {} bytes that belong to no input", rest.len())));
     }
     Ok(Message { model, explain, body, binary })
 }

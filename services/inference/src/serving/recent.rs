@@ -12,8 +12,8 @@ use arrow::array::RecordBatch;
 
 /// Requests that are kept.
 const KEPT: usize = 16;
-/// Rows of a request that is kept at most, so that the memory of larger ones is not held.
-const MAX_ROWS: usize = 64;
+/// Bytes of the rows of a request that is kept, at most, so that the memory of larger ones is not held.
+const MAX_BYTES: usize = 64 << 10;
 /// Milliseconds between two requests that are kept.
 const INTERVAL: i64 = 100;
 
@@ -30,7 +30,7 @@ impl Recent {
     pub(crate) fn offer(&self, rows: &RecordBatch, at: i64) {
         let next_at = self.next_at.load(Relaxed);
         let is_due = at >= next_at || at < next_at.saturating_sub(INTERVAL);
-        if !is_due || rows.num_rows() > MAX_ROWS {
+        if !is_due || rows.get_array_memory_size() > MAX_BYTES {
             return;
         }
         // Of several requests at once, one is kept.
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_latest_small_requests_are_kept_at_intervals() {
         let recent = Recent::default();
-        for (rows_of, at) in [(1, 1000), (2, 1001), (MAX_ROWS + 1, 2000), (3, 2001), (4, 500)] {
+        for (rows_of, at) in [(1, 1000), (2, 1001), (MAX_BYTES, 2000), (3, 2001), (4, 500)] {
             recent.offer(&rows(rows_of), at);
         }
         let kept = |recent: &Recent| recent.requests().iter().map(RecordBatch::num_rows).collect::<Vec<_>>();

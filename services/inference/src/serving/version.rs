@@ -1,6 +1,12 @@
 //! One loaded version of a model, and its counters.
 
-use std::{collections::BTreeSet, ops::Deref, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use arrow::array::RecordBatch;
 use rekindle_bundle::{Bundle, Input, Model};
@@ -134,9 +140,12 @@ fn warm_up(model: &Model, cost: &Cost, recorded: &[RecordBatch]) {
     };
     for rows in recorded.iter().filter(has_inputs) {
         let began = Instant::now();
-        match model.predict(rows) {
-            Ok(_) => cost.record(rows.num_rows(), began.elapsed()),
-            Err(error) => tracing::warn!(%error, "a request that an earlier version answered fails in the new version"),
+        match catch_unwind(AssertUnwindSafe(|| model.predict(rows))) {
+            Ok(Ok(_)) => cost.record(rows.num_rows(), began.elapsed()),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a request that an earlier version answered fails in the new version");
+            }
+            Err(_) => tracing::error!("a request that an earlier version answered makes the new version panic"),
         }
     }
 }

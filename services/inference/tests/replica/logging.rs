@@ -251,7 +251,7 @@ async fn redacted_inputs_are_neither_logged_nor_repeated_in_failures() {
     assert!(batch.column_by_name("in.carrier").is_none() && batch.column_by_name("in.distance").is_some());
     let failed = failures(&world).await.remove(0).failures.remove(0);
     assert!(refused.message().starts_with("inputs[carrier]"), "{refused}");
-    assert_eq!(failed.message, "inputs[carrier]: the message is not logged, since the input is redacted");
+    assert_eq!(failed.message, "inputs[carrier]: the message is not logged, since inputs are redacted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

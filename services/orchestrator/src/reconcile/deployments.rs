@@ -28,7 +28,8 @@ use crate::{
 const LATE: &str = "it did not complete before its deadline";
 /// Consecutive actions on one deployment before the others have their turn.
 const ACTIONS: usize = 16;
-/// After this time the records are read again, whether or not one is known to have changed.
+/// After this time the records are read again and all are reconciled, whether or not one is known to have changed. A lease of a replica that
+/// runs out is no event.
 const RESYNC: Duration = Duration::from_secs(10);
 
 /// When a side effect that failed is retried, by its name, and the pause after that.

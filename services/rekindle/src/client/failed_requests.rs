@@ -13,7 +13,7 @@ use super::{Global, output::when, page::Limit, parse};
 /// The failed requests to list.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A line stands for all requests that one replica refused or failed with the same reason and message, one after another.
+A line stands for all requests that one replica refused or failed with the same reason and message within one report.
 
 Example:
   rekindle failures flight-delay --since 10m")]
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let since = Utc::now().checked_sub_signed(span).unwrap_or(DateTime::UNIX_EPOCH);
     let failures = args.limit.fetch(async |page| monitor.failures(&args.model, Some(since), page).await).await?;
     if failures.is_empty() {
-        // Failures have no model that does not exist: the registry decides whether the name does.
+        // A model without failures may not exist: the registry says so.
         platform.registry().model_version(&args.model, &VersionSelector::Latest).await?;
         eprintln!("note: no request for {} has failed within {}", args.model, format_duration(args.since));
     }
