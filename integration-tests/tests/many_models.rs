@@ -1,6 +1,6 @@
 //! A platform with many models does next to nothing while nothing happens.
 //!
-//! `REKINDLE_MODELS` is their number, 200 by default.
+//! `REKINDLE_MODELS` is their number, 500 by default.
 
 use std::{fs, time::Duration};
 
@@ -51,7 +51,7 @@ fn processor_time(process: u32) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_they_take_next_to_no_processor_time() {
-    let models = setting("REKINDLE_MODELS", 200);
+    let models = setting("REKINDLE_MODELS", 500);
     let platform = Platform::start(Wiring::Embedded, 1).await;
     let clients = &platform.clients;
     scenario::register(clients, csv(&table::rows(0..48, u64::MAX)), "training rows").await;

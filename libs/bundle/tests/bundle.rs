@@ -1,6 +1,12 @@
 //! Bundles assembled by hand: manifest encoding, verification on load, and predictions of the loaded model.
 
-use std::{collections::BTreeMap, future::ready, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use bytes::Bytes;
@@ -97,6 +103,19 @@ fn stored(bundle: &Bundle) -> BTreeMap<Digest, Bytes> {
 
 async fn load(digest: Digest, store: &BTreeMap<Digest, Bytes>) -> Result<Bundle, Error> {
     Bundle::load(&digest, |digest, _| ready(store.get(&digest).cloned().ok_or_else(|| format!("no {digest}")))).await
+}
+
+#[test]
+fn other_tasks_have_a_turn_while_blobs_are_hashed() {
+    let store = stored(&bundle());
+    let digest = bundle().digest().expect("a digest");
+    let mut loading = pin!(load(digest, &store));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut turns = 0;
+    while loading.as_mut().poll(&mut context).is_pending() {
+        turns += 1;
+    }
+    assert_eq!(turns, store.len(), "one for each small blob, which are fetched at once");
 }
 
 /// The message of the manifest's refusal after `edit` of its JSON.

@@ -206,6 +206,7 @@ fn data_give_names_profile_and_expected_loss() {
     assert_eq!(names, ["sensor0", "sensor1", "sensor2", "sensor3"]);
     assert_eq!(bundle.manifest.metrics["accuracy"], 1.0);
     assert_eq!(bundle.manifest.reference.rows, 64);
+    assert!(bundle.card().expect("a card").contains("## Feature importance"), "the rows have the target");
     assert_eq!(bundle.manifest.provenance.dataset_digests, [Digest::of(b"rows")]);
 }
 

@@ -20,14 +20,14 @@ const BURN_VERSION: &str = "0.22.1";
 
 /// The result of training with early stopping.
 pub(crate) struct Validated {
-    /// The network of the best epoch.
-    pub(crate) network: Network,
-    /// Its predictions of the validation rows.
+    /// Predictions of the validation rows by the network of the best epoch.
     pub(crate) prediction: Prediction,
     /// Training loss of the best epoch.
     pub(crate) train_loss: f64,
     pub(crate) epochs: u32,
     pub(crate) best_epoch: u32,
+    /// The importance of each feature for the network of the best epoch, on the validation rows.
+    pub(crate) importances: Vec<Importance>,
 }
 
 /// The network to serve, trained on all rows.
@@ -44,7 +44,6 @@ pub(crate) fn seal(
     prepared: &Prepared,
     validated: &Validated,
     served: &Served,
-    importances: &[Importance],
 ) -> Result<Bundle, Error> {
     let manifest = manifest(input, origin, prepared, validated)?;
     let summary = TrainingSummary {
@@ -58,7 +57,7 @@ pub(crate) fn seal(
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
         (PROFILE.to_owned(), reference.to_bytes()?),
-        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, importances))),
+        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &validated.importances))),
     ]);
     Ok(Bundle::seal(manifest, blobs))
 }

@@ -7,8 +7,10 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use rekindle_bundle::{
-    Bundle,
+    Bundle, Targets,
     importance::{self, Importance},
+    network::Network,
+    pipeline::{Encoded, Encoder},
     score,
 };
 use rekindle_dataset::Table;
@@ -88,9 +90,8 @@ pub fn train_unless_stopped(
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
     let validated = train_with_early_stopping(&prepared, input.recipe, &mut observe, should_stop)?;
-    let importances = importances(&prepared, &validated, should_stop)?;
     let served = train_on_all_rows(&prepared, input.recipe, validated.best_epoch, should_stop)?;
-    seal::seal(input, origin, &prepared, &validated, &served, &importances)
+    seal::seal(input, origin, &prepared, &validated, &served)
 }
 
 fn train_with_early_stopping(
@@ -104,7 +105,7 @@ fn train_with_early_stopping(
     let fold = prepared.fold(prepared.split)?;
     let (rows, labels) = prepared.validation(&fold.encoder)?;
     let mut session = Session::new(prepared, recipe, &fold);
-    let mut best: Option<(f64, Validated)> = None;
+    let mut best: Option<(f64, Network, Validated)> = None;
     for epoch in 1..=max_epochs {
         let train_loss;
         (session, train_loss) = session.epoch(epoch, should_stop)?;
@@ -115,39 +116,42 @@ fn train_with_early_stopping(
             return Err(Error::Diverged { epoch });
         }
         let metrics = score::metrics(task, &prediction, &labels)?;
-        let improved = best.as_ref().is_none_or(|(lowest, _)| loss < *lowest);
+        let improved = best.as_ref().is_none_or(|(lowest, ..)| loss < *lowest);
         if improved {
-            best = Some((loss, Validated { network, prediction, train_loss, epochs: epoch, best_epoch: epoch }));
+            let importances = Vec::new();
+            let validated = Validated { prediction, train_loss, epochs: epoch, best_epoch: epoch, importances };
+            best = Some((loss, network, validated));
         }
         if observe(&Epoch { epoch, of: max_epochs, train_loss, metrics, best: improved }).is_break() {
             return Err(Error::Stopped { epoch });
         }
-        let Some((_, validated)) = &mut best else { continue };
+        let Some((.., validated)) = &mut best else { continue };
         validated.epochs = epoch;
         if epoch - validated.best_epoch >= patience {
             break;
         }
     }
-    best.map(|(_, validated)| validated).ok_or(Error::Diverged { epoch: 0 })
+    let (_, network, mut validated) = best.ok_or(Error::Diverged { epoch: 0 })?;
+    let check = || if should_stop() { Err(Error::Stopped { epoch: validated.epochs }) } else { Ok(()) };
+    validated.importances = importances(prepared, &network, &fold.encoder, (&rows, &labels), check)?;
+    Ok(validated)
 }
 
-/// The importance of each feature for the network of the best epoch, on the validation rows.
+/// The importance of each feature for a network on validation rows, unless `check` fails.
 fn importances(
     prepared: &Prepared,
-    validated: &Validated,
-    should_stop: &dyn Fn() -> bool,
+    network: &Network,
+    encoder: &Encoder,
+    (rows, labels): (&Encoded, &Targets),
+    check: impl Fn() -> Result<(), Error>,
 ) -> Result<Vec<Importance>, Error> {
-    let encoder = prepared.fold(prepared.split)?.encoder;
-    let (rows, labels) = prepared.validation(&encoder)?;
     let sampled = importance::sample(rows.rows);
     let (rows, labels) = (rows.take(&sampled), labels.take(&sampled));
     let features: Vec<&str> = encoder.pipeline().features.iter().map(|feature| feature.name.as_str()).collect();
     importance::permutation(&features, rows.rows, |permuted| {
-        if should_stop() {
-            return Err(Error::Stopped { epoch: validated.epochs });
-        }
+        check()?;
         let permuted = permuted.map(|(feature, order)| encoder.permuted(&rows, feature, order));
-        let prediction = prepared.predict(&validated.network, permuted.as_ref().unwrap_or(&rows));
+        let prediction = prepared.predict(network, permuted.as_ref().unwrap_or(&rows));
         Ok(mean(&score::losses(prepared.goal.task, &prediction, &labels)?))
     })
 }

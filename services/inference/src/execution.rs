@@ -124,11 +124,26 @@ impl Executor {
         rows: &RecordBatch,
         prediction: &Arc<Prediction>,
     ) -> Result<Explanation, Failure> {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
         let (version, rows, prediction) = (Arc::clone(version), rows.clone(), Arc::clone(prediction));
-        let explained = task::spawn_blocking(move || version.model.explain(&rows, &prediction)).await;
-        let explained = explained.map_err(|_| Failure::Model("the explanation panicked".to_owned()))?;
+        let explained = self.at_a_place(move || version.model.explain(&rows, &prediction)).await?;
         explained.map_err(|error| Failure::Model(error.to_string()))
+    }
+
+    /// How unlike the reference data of `version` each row is; nothing without such data.
+    pub(crate) async fn outlier_scores(
+        &self,
+        version: &Arc<LoadedVersion>,
+        rows: &RecordBatch,
+    ) -> Result<Vec<f64>, Failure> {
+        let (version, rows) = (Arc::clone(version), rows.clone());
+        let scores = move || version.reference.outliers.as_ref().map(|outliers| outliers.scores(&rows));
+        Ok(self.at_a_place(scores).await?.unwrap_or_default())
+    }
+
+    /// Runs `work` on another thread, once a place is free.
+    async fn at_a_place<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        task::spawn_blocking(work).await.map_err(|_| Failure::Model("it panicked".to_owned()))
     }
 
     /// Executes what is queued for a version, batch by batch.

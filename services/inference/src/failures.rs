@@ -86,9 +86,11 @@ struct Pending {
 
 /// A message as it is published, once or repeatedly.
 struct Message {
-    subject: String,
+    model: ModelName,
     id: String,
     payload: Bytes,
+    /// The failed requests that it lists or declares.
+    requests: u64,
 }
 
 impl FailureLog {
@@ -106,13 +108,7 @@ impl FailureLog {
             }
             error => error.to_string().chars().take(MAX_MESSAGE).collect(),
         };
-        let mut models = self.models();
-        if !models.contains_key(model) {
-            models.insert(model.clone(), Pending::default());
-        }
-        if let Some(pending) = models.get_mut(model) {
-            pending.add(&self.replica, (error.reason(), message), request);
-        }
+        self.models().entry(model.clone()).or_default().add(&self.replica, (error.reason(), message), request);
     }
 
     /// Publishes until `closing`, then what is left for at most `flush`.
@@ -149,17 +145,22 @@ impl FailureLog {
             }
             let Some(message) = unacknowledged else { return };
             let Some(bus) = connected(bus).await else { return };
-            self.publish(&bus, message).await;
+            if !self.publish(&bus, message).await {
+                self.models().entry(message.model.clone()).or_default().lost += message.requests;
+                *unacknowledged = None;
+                return;
+            }
             *unacknowledged = None;
         }
     }
 
-    async fn publish(&self, bus: &Bus, Message { subject, id, payload }: &Message) {
-        let mut is_failing = false;
+    /// Publishes until the bus has stored the message. Returns `false` if it never will.
+    async fn publish(&self, bus: &Bus, Message { model, id, payload, .. }: &Message) -> bool {
+        let (subject, mut is_failing) = (subject::failures(model), false);
         while let Err(error) = bus.publish(subject.clone(), id, HeaderMap::new(), payload.clone()).await {
             if !error.is_transient() {
                 tracing::error!(error = chain(&error), subject, "failed requests were not logged");
-                return;
+                return false;
             }
             if !is_failing {
                 tracing::warn!(error = chain(&error), subject, "failed to log failed requests, retrying");
@@ -167,6 +168,7 @@ impl FailureLog {
             }
             sleep(self.retry_interval).await;
         }
+        true
     }
 
     /// What waits for one of the models.
@@ -184,8 +186,9 @@ impl FailureLog {
             failures: std::mem::take(&mut pending.entries).into_values().collect(),
         };
         drop(models);
-        let (subject, id) = (subject::failures(&report.model), report.message_id());
-        Some(Message { subject, id, payload: wire::failure::report_to_json(&report).into() })
+        let listed: u64 = report.failures.iter().map(|failed| failed.requests).sum();
+        let (id, payload) = (report.message_id(), wire::failure::report_to_json(&report).into());
+        Some(Message { model: report.model, id, payload, requests: listed + report.lost_before })
     }
 
     fn models(&self) -> MutexGuard<'_, BTreeMap<ModelName, Pending>> {

@@ -86,30 +86,35 @@ impl Guardrails {
         Ok(Self { inputs, outputs: outputs.collect::<Result<_, _>>()? })
     }
 
-    /// The rows as the model may get them, with what was found added to `hits`.
-    pub(crate) fn check_inputs(&self, rows: &RecordBatch, hits: &mut Hits) -> Result<RecordBatch, InvalidInput> {
-        let mut checked = rows.clone();
+    /// The rows as the model may get them, if they are others, with what was found added to `hits`.
+    pub(crate) fn check_inputs(
+        &self,
+        rows: &RecordBatch,
+        hits: &mut Hits,
+    ) -> Result<Option<RecordBatch>, InvalidInput> {
+        let mut checked = None;
         for InputGuard { input, rule, check } in &self.inputs {
-            let column = checked.column(*input);
+            let column = rows.column(*input);
             let found = check.violations(column);
             if found.is_empty() {
                 continue;
             }
             rule.count(found.len());
             if rule.action == Action::Reject {
-                let schema = checked.schema();
                 let problem = check.problem(column, found[0]);
-                return Err(InvalidInput::of_tensor(schema.field(*input).name(), problem));
+                return Err(InvalidInput::of_tensor(&rule.subject, problem));
             }
             hits.add(rule, found);
             if let (Action::Clip, Check::Range(bounds)) = (rule.action, check) {
-                let mut columns = checked.columns().to_vec();
+                let columns: &mut Vec<ArrayRef> = checked.get_or_insert_with(|| rows.columns().to_vec());
                 columns[*input] = bounds.clip(column);
-                checked = RecordBatch::try_new(checked.schema(), columns)
-                    .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))?;
             }
         }
-        Ok(checked)
+        let table = |columns| RecordBatch::try_new(rows.schema(), columns);
+        checked
+            .map(table)
+            .transpose()
+            .map_err(|error| InvalidInput::new("inputs", format!("do not form a table: {error}")))
     }
 
     /// The prediction as it may be answered, if it is another one, with what was found added to `hits`.

@@ -182,14 +182,22 @@ impl Engine {
     ) -> Result<M::Answer, RequestError> {
         let started = Instant::now();
         let slot = self.slot(target.model)?;
-        let (mut selected, request_id) = (None::<Arc<LoadedVersion>>, message.request_id());
-        let outcome = self.select(&slot, target, arrival, started, message, &mut selected).await;
-        let at = arrival.at + started.elapsed();
-        let (version, redacted) = match &selected {
-            Some(selected) => (Some(selected.version.version), &selected.redacted),
-            None => (None, &NOTHING),
+        let selected = routes::select(&slot, target.version, arrival.id, || message.routing_key());
+        let (selected, outcome) = match selected {
+            Ok((version, route)) => {
+                let version = InFlight::enter(version);
+                let outcome = self.measured(&slot, &version, route, arrival, started, message).await;
+                (Some(version), outcome)
+            }
+            Err(error) => (None, Err(error)),
         };
-        let request = FailedRequest { version, at, request_id, prediction: arrival.id, redacted };
+        let request = FailedRequest {
+            version: selected.as_ref().map(|version| version.version.version),
+            at: arrival.at + started.elapsed(),
+            request_id: message.request_id(),
+            prediction: arrival.id,
+            redacted: selected.as_ref().map_or(&NOTHING, |version| &version.redacted),
+        };
         self.record(&slot, outcome.as_ref().err(), &request);
         outcome
     }
@@ -216,21 +224,18 @@ impl Engine {
         }
     }
 
-    /// Selects the version that answers, which `selected` gets, and measures it.
-    async fn select<M: Message>(
+    /// Answers with a version, and measures what it costs.
+    async fn measured<M: Message>(
         &self,
         slot: &Slot,
-        target: Target<'_>,
+        version: &InFlight,
+        route: Route,
         arrival: Arrival,
         started: Instant,
         message: &M,
-        selected: &mut Option<Arc<LoadedVersion>>,
     ) -> Result<M::Answer, RequestError> {
-        let (version, route) = routes::select(slot, target.version, arrival.id, || message.routing_key())?;
-        *selected = Some(Arc::clone(&version));
-        let version = InFlight::enter(version);
         let mut stopwatch = Stopwatch::new(&version.statistics, started);
-        match self.answer(slot, &version, route, arrival, &mut stopwatch, message).await {
+        match self.answer(slot, version, route, arrival, &mut stopwatch, message).await {
             Ok((answer, rows)) => {
                 slot.metrics().record_rows(rows);
                 stopwatch.answered(rows, arrival.at.timestamp_millis());
@@ -264,16 +269,18 @@ impl Engine {
         if explain {
             must_be_few(given.num_rows(), self.limits.max_explained_rows)?;
         }
-        let outlier_scores = if outlier_scores { Some(scores(version, &given)?) } else { None };
         let mut hits = Hits::default();
-        let rows = version.guardrails.check_inputs(&given, &mut hits)?;
+        let clipped = version.guardrails.check_inputs(&given, &mut hits)?;
+        let rows = clipped.as_ref().unwrap_or(&given);
         stopwatch.end(Phase::Decode);
-        let Executed { prediction, queued, computed } = self.predict(version, &rows, arrival.id).await?;
+        let outlier_scores =
+            if outlier_scores { Some(self.outlier_scores(version, &given, arrival.id).await?) } else { None };
+        let Executed { prediction, queued, computed } = self.predict(version, rows, arrival.id).await?;
         stopwatch.add(Phase::Queue, queued);
         stopwatch.add(Phase::Compute, computed);
         let prediction = Arc::new(prediction);
         let explanation =
-            if explain { Some(self.explain(version, &rows, &prediction, arrival.id).await?) } else { None };
+            if explain { Some(self.explain(version, rows, &prediction, arrival.id).await?) } else { None };
         stopwatch.end(Phase::Compute);
         let answered =
             version.guardrails.check_outputs(&prediction, &mut hits).map_err(|refused| refusal(version, refused))?;
@@ -292,9 +299,9 @@ impl Engine {
         let encoded = message.encode(&answer);
         let Answer { prediction: answered, hits, .. } = answer;
         let count = rows.num_rows();
-        slot.recent().offer(&rows, arrival.at.timestamp_millis());
+        slot.recent().offer(rows, arrival.at.timestamp_millis());
         if route == Route::Primary {
-            self.shadows.offer(slot, &rows, &prediction, computed);
+            self.shadows.offer(slot, rows, &prediction, computed);
         }
         if version.log.samples(arrival.id) {
             self.logs.answers.push(PredictionRecord {
@@ -340,6 +347,20 @@ impl Engine {
         predicted.map_err(|failure| failed(version, id, failure))
     }
 
+    async fn outlier_scores(
+        &self,
+        version: &InFlight,
+        rows: &RecordBatch,
+        id: PredictionId,
+    ) -> Result<Vec<f64>, RequestError> {
+        if version.reference.outliers.is_none() {
+            let problem = "this version has no reference data to compare the rows with";
+            return Err(InvalidInput::new("parameters[outlier_scores]", problem).into());
+        }
+        let scored = self.executor.outlier_scores(version.version(), rows).await;
+        scored.map_err(|failure| failed(version, id, failure))
+    }
+
     async fn explain(
         &self,
         version: &InFlight,
@@ -350,11 +371,6 @@ impl Engine {
         let explained = self.executor.explain(version.version(), rows, prediction).await;
         explained.map_err(|failure| failed(version, id, failure))
     }
-}
-
-fn scores(version: &LoadedVersion, rows: &RecordBatch) -> Result<Vec<f64>, InvalidInput> {
-    let without = || InvalidInput::new("parameters[outlier_scores]", "this version has no reference data");
-    Ok(version.reference.outliers.as_ref().ok_or_else(without)?.scores(rows))
 }
 
 fn refusal(version: &LoadedVersion, refused: RefusedOutput) -> RequestError {
@@ -523,6 +539,12 @@ mod tests {
             let answer = engine.infer(TARGET, ARRIVAL, &message).await.expect("answered");
             assert_eq!(answer, ("mine".to_owned(), "3".to_owned(), rows, 2));
         }
+        let recent = engine.slot(TARGET.model).expect("served").recent().requests();
+        assert_eq!(
+            recent.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(),
+            [1],
+            "the other one came just after it"
+        );
         let report = version.report();
         assert_eq!((report.answered, report.failed, report.in_flight), (2, 0, 0));
         assert_eq!(engine.logs.answers.buffered_rows(), 3);

@@ -23,7 +23,7 @@ use crate::{
     budget::Budget,
     cache::BlobCache,
     config::{Guardrails, LogConfig},
-    serving::{LoadedVersion, Policy},
+    serving::{LoadedVersion, ModelSettings},
 };
 
 /// The delay before a blob is fetched again; it doubles with each attempt.
@@ -62,11 +62,11 @@ impl Loader {
         let bundle = Bundle::load(&version.bundle, |digest, _| self.fetch(digest))
             .await
             .map_err(|source| Error::Bundle { bundle: version.bundle, source: source.into() })?;
-        let policy = Policy { guardrails: self.guardrails.of(model).cloned(), log: self.log.of(model) };
+        let settings = ModelSettings { guardrails: self.guardrails.of(model).cloned(), log: self.log.of(model) };
         let (model, replica, turn) = (model.clone(), self.replica.clone(), self.budget.turn().await);
         let built = in_the_background(move || {
             turn.admit(version.bundle, &bundle, || {
-                LoadedVersion::build(model, version, &bundle, &replica, &policy, &recorded)
+                LoadedVersion::build(model, version, &bundle, &replica, &settings, &recorded)
             })
         });
         built.await.unwrap_or(Err(Error::LoadPanicked { bundle: version.bundle }))

@@ -20,7 +20,7 @@ use rekindle_domain::{ModelName, ServedModel, VersionRef, routes::WeightedVersio
 pub(crate) use self::{
     recent::Recent,
     reference::{ReferenceData, Seen},
-    version::{InFlight, LoadedVersion, Policy},
+    version::{InFlight, LoadedVersion, ModelSettings},
 };
 use crate::metrics::Metrics;
 

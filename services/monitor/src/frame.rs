@@ -4,7 +4,6 @@
 use arrow::{
     array::{BooleanArray, RecordBatch},
     compute::{concat_batches, filter_record_batch},
-    datatypes::Field,
 };
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
@@ -129,12 +128,9 @@ impl Frame {
         if self.batches.iter().all(|batch| batch.schema() == schema) {
             return Ok(Some(concat_batches(&schema, &self.batches)?));
         }
-        let has = |batch: &RecordBatch, field: &Field| {
-            batch.schema().field_with_name(field.name()).is_ok_and(|found| found == field)
-        };
-        let is_common = |field: &Field| self.batches.iter().all(|batch| has(batch, field));
-        let names: Vec<String> =
-            schema.fields().iter().filter(|field| is_common(field)).map(|field| field.name().clone()).collect();
+        let is_common = |name: &str| self.batches.iter().all(|batch| batch.column_by_name(name).is_some());
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> = names.into_iter().filter(|name| is_common(name)).collect();
         let project = |batch: &RecordBatch| {
             let positions: Vec<usize> =
                 names.iter().map(|name| batch.schema().index_of(name)).collect::<Result<_, _>>()?;

@@ -168,4 +168,9 @@ fn card_describes_training_and_provenance() {
     ] {
         assert!(card.contains(&expected), "{expected:?} is missing in:\n{card}");
     }
+    let importance = card.split("## Feature importance").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let importance = importance.expect("a section");
+    for input in &bundle.manifest.signature.inputs {
+        assert!(importance.contains(&format!("| `{}` | ", input.name)), "{} is missing in:\n{importance}", input.name);
+    }
 }

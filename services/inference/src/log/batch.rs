@@ -23,7 +23,7 @@ use twox_hash::XxHash3_64;
 use super::{EventTimes, PredictionRecord};
 use crate::{Error, config::ModelLog};
 
-/// Columns of the log for one version of a model.
+/// How the rows of one version of a model are logged: which requests, and in which columns.
 #[derive(Debug)]
 pub(crate) struct LogSchema {
     /// The model.

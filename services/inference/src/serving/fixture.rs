@@ -17,7 +17,7 @@ use rekindle_domain::{
 };
 use rekindle_training::{Origin, TrainInput, train};
 
-use super::{LoadedVersion, Policy};
+use super::{LoadedVersion, ModelSettings};
 use crate::config::ModelLog;
 
 /// The model's name.
@@ -32,8 +32,8 @@ pub(crate) fn loaded(number: u32) -> Arc<LoadedVersion> {
     let version = VersionRef { version: number, bundle: bundle.digest().expect("a digest") };
     let replica = "replica-1".parse().expect("a name");
     let log = ModelLog { model: model(), sample_rate: 1.0, redact: Default::default() };
-    let policy = Policy { guardrails: None, log };
-    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, &policy, &[rows(2)]).expect("builds"))
+    let settings = ModelSettings { guardrails: None, log };
+    Arc::new(LoadedVersion::build(model(), version, bundle, &replica, &settings, &[rows(2)]).expect("builds"))
 }
 
 /// `rows` rows for the model.

@@ -26,7 +26,7 @@ use crate::{
 
 /// What is configured for a model.
 #[derive(Debug, Clone)]
-pub(crate) struct Policy {
+pub(crate) struct ModelSettings {
     /// What inputs and outputs may be.
     pub(crate) guardrails: Option<ModelGuardrails>,
     /// How requests are logged.
@@ -76,7 +76,7 @@ impl LoadedVersion {
         version: VersionRef,
         bundle: &Bundle,
         replica: &ReplicaId,
-        policy: &Policy,
+        settings: &ModelSettings,
         recorded: &[RecordBatch],
     ) -> Result<Self, Error> {
         let invalid = |source: rekindle_bundle::Error| Error::Bundle { bundle: version.bundle, source: source.into() };
@@ -84,22 +84,23 @@ impl LoadedVersion {
         let (cost, began) = (Cost::default(), Instant::now());
         model.warm_up().map_err(invalid)?;
         cost.record(1, began.elapsed());
-        warm_up(&model, &cost, recorded);
+        let warmed = warm_up(&model, &cost, recorded);
+        tracing::debug!(model = %name, version = version.version, requests = warmed, "warmed up");
         let signature = model.signature();
         let unfit = |problem| Error::Signature { bundle: version.bundle, problem };
         let inputs = Inputs::new(signature).map_err(unfit)?;
         let reference = bundle.reference().map_err(invalid)?;
-        let guardrails = policy.guardrails.as_ref();
+        let guardrails = settings.guardrails.as_ref();
         let guardrails = guardrails.map(|config| Guardrails::new(&name, config, signature, &reference));
-        let log = LogSchema::new(version, signature, &policy.log).map_err(unfit)?;
+        let log = LogSchema::new(version, signature, &settings.log).map_err(unfit)?;
         Ok(Self {
             version,
             number: version.version.to_string(),
             inputs,
             outputs: Outputs::new(signature),
             guardrails: guardrails.transpose().map_err(unfit)?.unwrap_or_default(),
-            reference: ReferenceData::of(signature, &reference, &policy.log.redact),
-            redacted: policy.log.redact.clone(),
+            reference: ReferenceData::of(signature, &reference, &settings.log.redact),
+            redacted: settings.log.redact.clone(),
             log: Arc::new(log),
             provenance: provenance(bundle, version.bundle, replica),
             blobs: bundle.manifest.blobs.values().map(|blob| blob.digest).chain([version.bundle]).collect(),
@@ -130,8 +131,9 @@ impl LoadedVersion {
 }
 
 /// Predicts the rows of recorded requests, as far as the model has their inputs. What fails says so in the log: the request was answered
-/// by another version.
-fn warm_up(model: &Model, cost: &Cost, recorded: &[RecordBatch]) {
+/// by another version. Returns how many requests were predicted.
+fn warm_up(model: &Model, cost: &Cost, recorded: &[RecordBatch]) -> usize {
+    let mut predicted = 0;
     let has_inputs = |rows: &&RecordBatch| {
         let schema = rows.schema();
         let accepts =
@@ -141,13 +143,17 @@ fn warm_up(model: &Model, cost: &Cost, recorded: &[RecordBatch]) {
     for rows in recorded.iter().filter(has_inputs) {
         let began = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| model.predict(rows))) {
-            Ok(Ok(_)) => cost.record(rows.num_rows(), began.elapsed()),
+            Ok(Ok(_)) => {
+                cost.record(rows.num_rows(), began.elapsed());
+                predicted += 1;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a request that an earlier version answered fails in the new version");
             }
             Err(_) => tracing::error!("a request that an earlier version answered makes the new version panic"),
         }
     }
+    predicted
 }
 
 fn provenance(bundle: &Bundle, digest: Digest, replica: &ReplicaId) -> Vec<(&'static str, String)> {
@@ -189,5 +195,27 @@ impl Deref for InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.statistics.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{
+        array::{ArrayRef, Float64Array},
+        datatypes::{Field, Schema},
+    };
+
+    use super::*;
+    use crate::serving::fixture::{loaded, rows};
+
+    #[test]
+    fn a_version_is_warmed_up_with_the_requests_that_have_its_inputs() {
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![1.0]));
+        let other = Schema::new(vec![Field::new("distance", column.data_type().clone(), false)]);
+        let other = RecordBatch::try_new(Arc::new(other), vec![column]).expect("a column");
+        let version = loaded(1);
+        assert_eq!(warm_up(&version.model, &version.cost, &[rows(2), other, rows(3)]), 2);
     }
 }
