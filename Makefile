@@ -4,6 +4,7 @@
 CARGO ?= cargo
 PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
+FUZZ_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo up test soak lint bench bench-peers bench-disturbances calibrate fuzz tools
@@ -59,10 +60,11 @@ bench-disturbances: build ## Measures the p99 latency of a replica while version
 calibrate: ## Simulates the false-alarm rate and the detection delay of the drift verdict (about 40 minutes on two cores).
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
 
-fuzz: ## Fuzzes the readers of profiles and files for five minutes each; needs a nightly compiler and cargo-fuzz.
-	cd libs/dataset/fuzz && for target in profile files; do mkdir -p corpus/$$target && \
-	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
-	    -max_total_time=300 -max_len=16384 -rss_limit_mb=3000 -timeout=10 || exit 1; done
+fuzz: ## Fuzzes the readers of profiles, files and prediction requests for five minutes each; needs a nightly compiler and cargo-fuzz.
+	for target in libs/dataset/fuzz/profile libs/dataset/fuzz/files services/inference/fuzz/grpc services/inference/fuzz/rest; do \
+	  name=$$(basename $$target) && cd $(CURDIR)/$$(dirname $$target) && mkdir -p corpus/$$name && \
+	  $(CARGO) +nightly fuzz run $$name corpus/$$name seeds/$$name -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=3000 -timeout=10 || exit 1; done
 
 tools: ## Installs the servers and clients that the tests need into .tools (PostgreSQL and Chromium with apt-get).
 	scripts/install-tools.sh

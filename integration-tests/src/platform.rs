@@ -38,7 +38,8 @@ impl Platform {
     pub async fn start_in(parent: &Path, wiring: Wiring, replicas: usize) -> Self {
         let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
         wiring.write_settings(&folder.path().join("settings.toml"));
-        let (process, clients) = launch(folder.path(), replicas).await;
+        let (mut process, clients) = launch(&[], folder.path(), replicas).await;
+        wait_until_ready(&mut process, &clients).await;
         Self { process, wiring, replicas, folder, clients }
     }
 
@@ -59,10 +60,47 @@ impl Platform {
 
     /// Kills it, and starts it again with the same state.
     pub async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
         self.process.kill();
-        let (process, clients) = launch(self.folder.path(), self.replicas).await;
-        self.process = process;
-        self.clients = clients;
+    }
+
+    /// Ends it, and waits until it has exited.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts it again after its end, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.restart_in(&[]).await;
+    }
+
+    /// The same with further variables in its environment.
+    pub async fn restart_in(&mut self, environment: &[(String, String)]) {
+        (self.process, self.clients) = launch(environment, self.folder.path(), self.replicas).await;
+        wait_until_ready(&mut self.process, &self.clients).await;
+    }
+
+    /// Starts it again after its end, and waits until it listens: it need not become ready.
+    pub async fn restart_unready(&mut self) {
+        (self.process, self.clients) = launch(&[], self.folder.path(), self.replicas).await;
+    }
+
+    /// Starts it again after its end, and returns what it prints until it exits.
+    pub async fn refused_start(&self) -> String {
+        let log = self.folder.path().join("refused.log");
+        let _ = std::fs::remove_file(&log);
+        let mut process = Process::start(&up(self.folder.path(), self.replicas), &log);
+        eventually("the program to exit", async || match process.has_exited() {
+            true => Ok(()),
+            false => Err(process.log()),
+        })
+        .await;
+        process.log()
     }
 
     /// Kills its nats-server, and waits until there is another and the platform is ready.
@@ -116,34 +154,30 @@ fn data_dir(folder: &Path) -> PathBuf {
     folder.join("data")
 }
 
-async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
-    let data = data_dir(folder);
-    let endpoints_file = data.join("endpoints.json");
-    let _ = std::fs::remove_file(&endpoints_file);
-    let arguments = [
+/// The arguments of `rekindle up`.
+fn up(folder: &Path, replicas: usize) -> [String; 8] {
+    [
         "up".into(),
         "--data-dir".into(),
-        data.display().to_string(),
+        data_dir(folder).display().to_string(),
         "--replicas".into(),
         replicas.to_string(),
         "--free-ports".into(),
         "--config".into(),
         folder.join("settings.toml").display().to_string(),
-    ];
-    let mut process = Process::start(&arguments, &folder.join("up.log"));
+    ]
+}
+
+async fn launch(environment: &[(String, String)], folder: &Path, replicas: usize) -> (Process, Clients) {
+    let endpoints_file = data_dir(folder).join("endpoints.json");
+    let _ = std::fs::remove_file(&endpoints_file);
+    let mut process = Process::start_in(environment, &up(folder, replicas), &folder.join("up.log"));
     let endpoints: Endpoints = eventually("the platform to write its addresses", async || {
         process.assert_running();
         let text = std::fs::read_to_string(&endpoints_file).map_err(|error| error.to_string())?;
         serde_json::from_str(&text).map_err(|error| error.to_string())
     })
     .await;
-    let status = tokio::process::Command::new(program())
-        .args(["--address", &endpoints.control, "status", "--wait"])
-        .output()
-        .await
-        .expect("the program starts");
-    process.assert_running();
-    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     let clients = Clients {
         registry: endpoints.control.clone(),
         trainer: endpoints.control.clone(),
@@ -155,4 +189,14 @@ async fn launch(folder: &Path, replicas: usize) -> (Process, Clients) {
         namespace: Namespace::default(),
     };
     (process, clients)
+}
+
+async fn wait_until_ready(process: &mut Process, clients: &Clients) {
+    let status = tokio::process::Command::new(program())
+        .args(["--address", &clients.registry, "status", "--wait"])
+        .output()
+        .await
+        .expect("the program starts");
+    process.assert_running();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
 }

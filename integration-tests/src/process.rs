@@ -97,6 +97,11 @@ impl Process {
         }
     }
 
+    /// Whether it has exited.
+    pub fn has_exited(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Its child with that name, once there is one.
     pub async fn child_named(&self, name: &str) -> ChildProcess {
         eventually(&format!("the child {name}"), async || {

@@ -125,14 +125,26 @@ async fn nothing_acknowledged_is_lost_on_a_disk_that_fills_and_is_freed() {
 
         disk.free();
         let freed = std::time::Instant::now();
-        eventually("the platform to be ready", async || match problem(&platform).await {
-            None => Ok(()),
-            Some(problem) => Err(problem),
-        })
-        .await;
+        eventually("the platform to be ready", async || problem(&platform).await.map_or(Ok(()), Err)).await;
         eprintln!("round {round}: ready {:?} after there was room", freed.elapsed());
         acknowledged.write_again(&platform, run.id, prediction).await;
     }
+
+    // It is started again on the full disk.
+    disk.fill();
+    platform.kill();
+    platform.restart_unready().await;
+    eventually("predictions to be answered", async || {
+        let answer = platform.clients.replica(0).infer(scenario::request(&rows)).await;
+        answer.map(drop).map_err(described)
+    })
+    .await;
+    let why = problem(&platform).await;
+    assert!(why.as_ref().is_some_and(|why| why.contains("bytes free")), "{why:?}");
+    disk.free();
+    eventually("the platform to be ready", async || problem(&platform).await.map_or(Ok(()), Err)).await;
+    acknowledged.write_again(&platform, run.id, prediction).await;
+
     platform.kill_and_restart().await;
     acknowledged.assert_present(&platform, run.id).await;
 }

@@ -1,4 +1,4 @@
-//! A platform with many models does next to nothing while nothing happens.
+//! A platform with many models, and as many policies of models that do not exist, does next to nothing while nothing happens.
 //!
 //! `REKINDLE_MODELS` is their number, 500 by default.
 
@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use rekindle_client::registry::VersionRegistration;
-use rekindle_domain::{Digest, ModelName};
+use rekindle_domain::{Digest, ModelName, Policy, watch::WatchSettings};
 use rekindle_integration_tests::{
     Clients, Platform, Wiring,
     scenario::{self, deployment, described},
@@ -39,6 +39,14 @@ async fn deploy(clients: &Clients, number: usize, bundle: Digest) {
     clients.orchestrator().deploy(&request).await.expect("accepted");
 }
 
+/// Sets the policy of a model that does not exist.
+async fn set_policy(clients: &Clients, number: usize) {
+    let model: ModelName = format!("unknown-{number}").parse().expect("a name");
+    let watch = Some(WatchSettings::default());
+    let policy = Policy { watch, ..Policy::new(model, scenario::dataset(), scenario::recipe(7)) };
+    clients.orchestrator().set_policy(&policy, 0).await.expect("set");
+}
+
 /// The processor time that a process and its threads have taken.
 fn processor_time(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
@@ -57,6 +65,7 @@ async fn idle_they_take_next_to_no_processor_time() {
     scenario::register(clients, csv(&table::rows(0..48, u64::MAX)), "training rows").await;
     let (_, first) = scenario::train(clients, "01890000-0000-7000-8000-000000000001").await;
     stream::iter(0..models).for_each_concurrent(AT_ONCE, |number| deploy(clients, number, first.bundle)).await;
+    stream::iter(0..models).for_each_concurrent(AT_ONCE, |number| set_policy(clients, number)).await;
     eventually("every model to be served and no rollout to be in progress", async || {
         let replicas = clients.orchestrator().replicas(Default::default()).await.map_err(described)?.items;
         let served = replicas.iter().map(|replica| replica.models.len()).sum::<usize>();

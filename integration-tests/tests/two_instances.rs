@@ -72,7 +72,7 @@ fn hours(hours: usize) -> usize {
 
 async fn database(cluster: &Cluster, service: &str) -> DatabaseConnection {
     let url = cluster.wiring.as_servers().database(service).to_owned();
-    let config = rekindle_store::Config { url, max_connections: 4 };
+    let config = rekindle_store::Config { max_connections: 4, ..rekindle_store::Config::at(url) };
     rekindle_store::connect(&config).await.expect("connects")
 }
 

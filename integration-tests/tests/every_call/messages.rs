@@ -56,6 +56,17 @@ pub(crate) fn of(method: &MethodDescriptor) -> Vec<Generated> {
     messages
 }
 
+/// A plausible message with an unknown field, of about `size` bytes in all.
+pub(crate) fn valid(method: &MethodDescriptor, size: usize) -> Vec<u8> {
+    let mut bytes = filled(&method.input(), 0).encode_to_vec();
+    // Field 2047 of bytes.
+    bytes.extend([0xfa, 0x7f]);
+    let rest = size.saturating_sub(bytes.len());
+    prost_reflect::prost::encoding::encode_varint(rest as u64, &mut bytes);
+    bytes.resize(bytes.len() + rest, b'x');
+    bytes
+}
+
 fn generated(what: &str, bytes: Vec<u8>) -> Generated {
     Generated { what: what.to_owned(), bytes }
 }

@@ -31,8 +31,28 @@ pub struct CloudEvent {
     pub partition_key: String,
     /// The W3C trace context in which it happened.
     pub traceparent: Option<String>,
+    /// Where it stands among the events of its service. Events of earlier releases have none.
+    pub position: Option<Position>,
     /// The proto3 JSON form of the kind's message.
     pub data: Value,
+}
+
+/// Where an event stands among those that a database has published: a gap is a lost event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The identity of the database.
+    pub database: Uuid,
+    /// From 1, without gaps.
+    pub sequence: u64,
+}
+
+impl Position {
+    /// Of a message's headers, if it has one.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let headers = Headers(Some(headers));
+        let database = headers.optional("ce-database")?.parse().ok()?;
+        Some(Self { database, sequence: headers.optional("ce-sequence")?.parse().ok()? })
+    }
 }
 
 impl CloudEvent {
@@ -62,6 +82,9 @@ impl CloudEvent {
             ("ce-causationid", self.context.causation_id.clone()),
             ("ce-partitionkey", self.partition_key.clone()),
             ("ce-recordedtime", rfc3339(self.recorded_time)),
+            // The extension `sequence` of CloudEvents: texts that sort as the numbers do.
+            ("ce-sequence", self.position.map(|position| format!("{:020}", position.sequence)).unwrap_or_default()),
+            ("ce-database", self.position.map(|position| position.database.to_string()).unwrap_or_default()),
             ("ce-traceparent", traceparent.clone()),
             ("traceparent", traceparent),
         ];
@@ -107,6 +130,7 @@ pub fn from_message(message: &async_nats::Message) -> Result<CloudEvent, Error> 
         },
         partition_key: headers.optional("ce-partitionkey").unwrap_or_default(),
         traceparent: headers.optional("ce-traceparent"),
+        position: message.headers.as_ref().and_then(Position::of),
         data: serde_json::from_slice(&message.payload)
             .map_err(|error| Error::InvalidEvent { problem: format!("the data is not JSON: {error}") })?,
     })
@@ -189,6 +213,7 @@ mod tests {
             context: EventContext { correlation_id: "trip-é".into(), causation_id: String::new() },
             partition_key: "flight-delay".into(),
             traceparent: None,
+            position: Some(Position { database: Uuid::from_u128(7), sequence: 12 }),
             data: json!({"model": "flight-delay", "alias": "champion", "revision": "3"}),
         }
     }
@@ -216,6 +241,8 @@ mod tests {
         assert_eq!(get("ce-source").as_deref(), Some("/rekindle/registry/a%201"));
         assert_eq!(get("ce-correlationid").as_deref(), Some("trip-%C3%A9"));
         assert_eq!(get("ce-causationid"), None);
+        assert_eq!(get("ce-sequence").as_deref(), Some("00000000000000000012"));
+        assert_eq!(get("ce-database").as_deref(), Some("00000000-0000-0000-0000-000000000007"));
         assert_eq!(get("Nats-Msg-Id").as_deref(), Some("/rekindle/registry/a%201018f6e1a-5f2b-7c31-9a52-0c8e4f6b1d20"));
     }
 

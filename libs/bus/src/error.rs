@@ -71,6 +71,25 @@ pub enum Error {
         /// What the server reported.
         source: Source,
     },
+    /// A database lacks changes whose events are on the bus.
+    #[error(
+        "the database of the {service}, {url}, lacks changes: {published} events of it are on the bus, the last is {last}, and {known}. \
+         Restore the database from a backup, or set {service}.database.accept_data_loss = true (as a variable: \
+         REKINDLE__{}__DATABASE__ACCEPT_DATA_LOSS=true) for one start, to continue without these changes",
+        service.to_uppercase()
+    )]
+    DataLoss {
+        /// The service.
+        service: &'static str,
+        /// The URL of the database, without its credentials.
+        url: String,
+        /// The position of the last event on the bus.
+        published: u64,
+        /// What the database knows of them.
+        known: String,
+        /// Subject and time of the last event on the bus.
+        last: String,
+    },
     /// A subject does not name what it should.
     #[error("invalid subject {subject:?}: expected {expected}")]
     InvalidSubject {

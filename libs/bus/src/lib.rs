@@ -7,6 +7,8 @@
 //! - a publish returns when the server has acknowledged that the message is stored;
 //! - a message is acknowledged after its handler has returned, and the acknowledgement is itself confirmed;
 //! - a handler that panics affects the message alone that it handled;
+//! - a service whose database lacks what it has published does not start ([`history`]), and messages that a stream has lost are reported
+//!   ([`scrub`]);
 //! - streams and buckets that are deleted are created again ([`keep`]);
 //! - a message that cannot be processed ends in `REKINDLE_DEAD_LETTERS` with the reason, and is not redelivered;
 //! - every wait has a deadline, and every loop ends at its cancellation token;
@@ -17,8 +19,10 @@ pub mod bucket;
 pub mod cloudevent;
 pub mod consumer;
 pub mod dead_letter;
+pub mod history;
 pub mod keep;
 pub mod relay;
+pub mod scrub;
 pub mod streams;
 pub mod subject;
 

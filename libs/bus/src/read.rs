@@ -11,6 +11,8 @@ use crate::{Bus, Error, error::Source};
 
 /// Messages that are fetched at a time, so that few are in memory.
 const FETCHED: usize = 8;
+/// Messages without their payloads that are fetched at a time.
+const FETCHED_HEADERS: usize = 512;
 /// After this time without a request, the server forgets where a reader is.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
@@ -21,6 +23,15 @@ pub enum From {
     Time(DateTime<Utc>),
     /// At this position in the stream.
     Sequence(u64),
+}
+
+/// What of the messages is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything.
+    All,
+    /// The headers; payloads are empty.
+    Headers,
 }
 
 /// A stored message.
@@ -39,13 +50,27 @@ impl Bus {
         stream: &'static str,
         subject: String,
         from: From,
+        take: impl FnMut(Stored) -> bool,
+    ) -> Result<(), Error> {
+        self.read_part(stream, subject, from, Part::All, take).await
+    }
+
+    /// As [`read`](Self::read). An empty subject is all of the stream.
+    pub(crate) async fn read_part(
+        &self,
+        stream: &'static str,
+        subject: String,
+        from: From,
+        part: Part,
         mut take: impl FnMut(Stored) -> bool,
     ) -> Result<(), Error> {
+        let fetched = if part == Part::All { FETCHED } else { FETCHED_HEADERS };
         let failed = |source: Source| Error::Read { stream, source };
         let config = pull::Config {
             deliver_policy: policy(from).map_err(failed)?,
             ack_policy: AckPolicy::None,
             filter_subject: subject,
+            headers_only: part == Part::Headers,
             inactive_threshold: FORGOTTEN,
             memory_storage: true,
             num_replicas: 1,
@@ -54,7 +79,7 @@ impl Bus {
         let consumer = self.jetstream().create_consumer_on_stream(config, stream).await;
         let consumer = consumer.map_err(|error| failed(error.into()))?;
         loop {
-            let batch = consumer.fetch().max_messages(FETCHED).messages().await;
+            let batch = consumer.fetch().max_messages(fetched).messages().await;
             let batch: Vec<_> = batch.map_err(|error| failed(error.into()))?.try_collect().await.map_err(failed)?;
             for message in &batch {
                 let sequence = message.info().map_err(failed)?.stream_sequence;
@@ -62,7 +87,7 @@ impl Bus {
                     return Ok(());
                 }
             }
-            if batch.len() < FETCHED {
+            if batch.len() < fetched {
                 return Ok(());
             }
         }

@@ -10,8 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_store::{outbox, retention, sea_orm::DatabaseConnection};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{Bus, Error, cloudevent::CloudEvent, consumer::Backoff};
+use crate::{
+    Bus, Error,
+    cloudevent::{CloudEvent, Position},
+    consumer::Backoff,
+};
 
 /// Largest number of events in flight.
 const BATCH: u64 = 256;
@@ -113,8 +118,9 @@ async fn publish_some(db: &DatabaseConnection, bus: &Bus, source: &str) -> Resul
     if rows.is_empty() {
         return Ok(0);
     }
+    let database = outbox::history(db).await?.database;
     let deadline = Instant::now() + bus.publish_timeout();
-    let (sent, mut failure) = send_all(bus, rows, deadline).await;
+    let (sent, mut failure) = send_all(bus, database, rows, deadline).await;
     let mut stored = Vec::with_capacity(sent.len());
     for (sequence, subject, acknowledged) in sent {
         match bus.confirm(&subject, acknowledged, deadline).await {
@@ -130,11 +136,11 @@ async fn publish_some(db: &DatabaseConnection, bus: &Bus, source: &str) -> Resul
 type Sent = (i64, String, PublishAckFuture);
 
 /// Sends until one fails.
-async fn send_all(bus: &Bus, rows: Vec<outbox::Row>, deadline: Instant) -> (Vec<Sent>, Option<Error>) {
+async fn send_all(bus: &Bus, database: Uuid, rows: Vec<outbox::Row>, deadline: Instant) -> (Vec<Sent>, Option<Error>) {
     let mut sent = Vec::with_capacity(rows.len());
     for row in rows {
         let sequence = row.sequence;
-        let event = to_cloudevent(row);
+        let event = to_cloudevent(database, row);
         let payload = event.data.to_string().into();
         match bus.send(event.subject(), &event.identity(), event.to_headers(), payload, deadline).await {
             Ok(acknowledged) => sent.push((sequence, event.subject(), acknowledged)),
@@ -144,8 +150,8 @@ async fn send_all(bus: &Bus, rows: Vec<outbox::Row>, deadline: Instant) -> (Vec<
     (sent, None)
 }
 
-fn to_cloudevent(row: outbox::Row) -> CloudEvent {
-    let outbox::Row { source, traceparent, event, .. } = row;
+fn to_cloudevent(database: Uuid, row: outbox::Row) -> CloudEvent {
+    let outbox::Row { source, traceparent, event, position, .. } = row;
     CloudEvent {
         recorded_time: enqueued_at(&event),
         id: event.id,
@@ -156,6 +162,7 @@ fn to_cloudevent(row: outbox::Row) -> CloudEvent {
         context: event.context,
         partition_key: event.partition_key,
         traceparent,
+        position: Some(Position { database, sequence: position }),
         data: event.data,
     }
 }

@@ -35,6 +35,11 @@ pub fn events_of(kind: EventKind) -> String {
     format!("{}.>", events_prefix(kind))
 }
 
+/// The filter for every event of a service, in all namespaces.
+pub(crate) fn events_of_service(service: &str) -> String {
+    format!("rekindle.events.{service}.>")
+}
+
 /// The filter for events by `<service>.<noun>.<past-verb>` and qualified name, each of which may contain wildcards.
 pub fn events_matching(kind: &str, qualified_name: &str) -> String {
     format!("rekindle.events.{kind}.{qualified_name}")

@@ -7,5 +7,5 @@ mod replay;
 
 #[test]
 fn seeds_and_damaged_seeds_of_files() {
-    replay::replay("files", 2000, files::check);
+    replay::replay("fuzz/seeds/files", 2000, files::check);
 }

@@ -1,8 +1,12 @@
 //! Free space of the disk that holds a folder.
 
-use std::{io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
 
-use nix::sys::statvfs::statvfs;
+use nix::{fcntl::posix_fallocate, sys::statvfs::statvfs};
 
 /// The least free space in bytes. With less, a service is not ready: databases, objects and messages may be refused at any moment.
 pub const LEAST_FREE: u64 = 16 << 20;
@@ -27,6 +31,48 @@ pub fn shortage(folder: &Path) -> Option<String> {
     }
 }
 
+/// A file that only takes room. It is deleted where the disk is full at a start, which needs some room: databases create their
+/// write-ahead logs.
+#[derive(Debug, Clone)]
+pub struct Ballast {
+    file: PathBuf,
+}
+
+impl Ballast {
+    /// Bytes that it takes.
+    pub const BYTES: u64 = 8 << 20;
+
+    /// The ballast of a folder, which need not exist.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { file: folder.join("ballast") }
+    }
+
+    /// Deletes it if the disk has less room than it takes. Returns whether there is more room now.
+    pub fn release_if_short(&self) -> io::Result<bool> {
+        if !self.file.try_exists()? || free_bytes(&self.file)? >= Self::BYTES {
+            return Ok(false);
+        }
+        fs::remove_file(&self.file)?;
+        Ok(true)
+    }
+
+    /// Creates it if it does not exist, and the disk has more than [`LEAST_FREE`] besides.
+    pub fn restore(&self) -> io::Result<()> {
+        let Some(folder) = self.file.parent() else { return Ok(()) };
+        if self.file.try_exists()? || free_bytes(folder)? < LEAST_FREE + Self::BYTES {
+            return Ok(());
+        }
+        let file = File::create_new(&self.file)?;
+        let reserved = i64::try_from(Self::BYTES).map_err(io::Error::other);
+        let reserved = reserved.and_then(|bytes| Ok(posix_fallocate(&file, 0, bytes)?));
+        if reserved.is_err() {
+            // A smaller one would count as complete.
+            fs::remove_file(&self.file)?;
+        }
+        reserved
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rekindle_testkit::SmallDisk;
@@ -42,6 +88,24 @@ mod tests {
         assert!(problem.contains("has 0 bytes free: expected at least 16777216"), "{problem}");
         disk.free();
         assert_eq!(shortage(disk.path()), None);
+    }
+
+    #[test]
+    fn ballast_is_released_on_a_full_disk_and_restored_with_room() {
+        let Some(disk) = SmallDisk::mount(2 * LEAST_FREE) else { return };
+        let ballast = Ballast::in_folder(disk.path());
+        assert!(!ballast.release_if_short().expect("no ballast"));
+        ballast.restore().expect("there is room");
+        assert_eq!(free_bytes(disk.path()).expect("a disk"), 2 * LEAST_FREE - Ballast::BYTES);
+        assert!(!ballast.release_if_short().expect("kept"));
+        disk.fill();
+        assert!(ballast.release_if_short().expect("deleted"));
+        assert_eq!(free_bytes(disk.path()).expect("a disk"), Ballast::BYTES);
+        ballast.restore().expect("not restored");
+        assert_eq!(free_bytes(disk.path()).expect("a disk"), Ballast::BYTES);
+        disk.free();
+        ballast.restore().expect("restored");
+        assert_eq!(free_bytes(disk.path()).expect("a disk"), 2 * LEAST_FREE - Ballast::BYTES);
     }
 
     #[test]

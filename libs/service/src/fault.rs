@@ -23,10 +23,14 @@ pub fn fault(service: &'static str, error: &impl Fault) -> Status {
 pub fn internal(service: &'static str, error: &(impl Error + 'static)) -> Status {
     let id = Uuid::now_v7();
     tracing::error!(service, %id, error = chain(error), "call failed");
-    let message = format!("internal error {id}: search the log of the {service} for this id");
-    let mut details = info("INTERNAL", [("service", service.to_owned()), ("id", id.to_string())]);
+    let (code, reason, what) = match rekindle_store::is_damaged(error) {
+        true => (Code::DataLoss, "DATABASE_DAMAGED", format!("the database of the {service} is damaged, error {id}")),
+        false => (Code::Internal, "INTERNAL", format!("internal error {id}")),
+    };
+    let message = format!("{what}: search the log of the {service} for this id");
+    let mut details = info(reason, [("service", service.to_owned()), ("id", id.to_string())]);
     details.set_request_info(id.to_string(), "");
-    Status::with_error_details(Code::Internal, message, details)
+    Status::with_error_details(code, message, details)
 }
 
 /// The status of a failure that passes by itself.

@@ -7,5 +7,5 @@ mod replay;
 
 #[test]
 fn seeds_and_damaged_seeds_of_profiles() {
-    replay::replay("profile", 5000, profile::check);
+    replay::replay("../dataset/fuzz/seeds/profile", 5000, profile::check);
 }

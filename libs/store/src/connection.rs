@@ -27,6 +27,9 @@ pub struct Config {
     /// Largest number of connections, at least 1. A database in memory always has one.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
+    /// Whether the service starts although the database lacks changes whose events are on the bus.
+    #[serde(default)]
+    pub accept_data_loss: bool,
 }
 
 fn default_connections() -> u32 {
@@ -34,6 +37,21 @@ fn default_connections() -> u32 {
 }
 
 impl Config {
+    /// The default configuration with a URL.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), max_connections: default_connections(), accept_data_loss: false }
+    }
+
+    /// Whether the database is lost when it is closed.
+    pub fn is_in_memory(&self) -> bool {
+        is_in_memory(&self.url)
+    }
+
+    /// The URL, without user and password.
+    pub fn without_credentials(&self) -> String {
+        without_credentials(&self.url)
+    }
+
     /// Validates every field and reports all violations. An empty `url` is valid, but cannot be opened.
     pub fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
@@ -81,9 +99,31 @@ pub async fn connect(config: &Config) -> Result<DatabaseConnection, Error> {
             // Of several processes that open a new SQLite file at once, one switches it to the write-ahead log, for which the others do
             // not wait by themselves.
             Err(error) if transaction::is_conflict(&error) && Instant::now() < deadline => sleep(BUSY_PAUSE).await,
-            opened => return opened.map_err(|source| Error::Connect { url: without_credentials(url), source }),
+            Err(source) if transaction::is_damaged(&source) => {
+                return Err(Error::Damaged { url: without_credentials(url), finding: source.to_string() });
+            }
+            opened => {
+                let db = opened.map_err(|source| Error::Connect { url: without_credentials(url), source })?;
+                check_structure(&db, url).await?;
+                return Ok(db);
+            }
         }
     }
+}
+
+/// SQLite finds damaged pages only when it reads them: a service would run until then, and write. PostgreSQL has checksums of its own.
+async fn check_structure(db: &DatabaseConnection, url: &str) -> Result<(), Error> {
+    if db.get_database_backend() != DbBackend::Sqlite {
+        return Ok(());
+    }
+    let damaged = |finding: String| Error::Damaged { url: without_credentials(url), finding };
+    let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA quick_check(1)");
+    let finding = match db.query_one_raw(check).await {
+        Ok(row) => row.and_then(|row| row.try_get_by_index::<String>(0).ok()).unwrap_or_default(),
+        Err(error) if transaction::is_damaged(&error) => error.to_string(),
+        Err(source) => return Err(Error::Connect { url: without_credentials(url), source }),
+    };
+    if finding == "ok" { Ok(()) } else { Err(damaged(finding)) }
 }
 
 /// The transaction of a process that is stopped would keep its locks for ever: no other instance could take over its leases.
@@ -97,7 +137,7 @@ fn prepare_postgres(options: &mut ConnectOptions) {
 }
 
 fn prepare_sqlite(url: &str, options: &mut ConnectOptions) -> Result<(), Error> {
-    if url.contains(":memory:") || url.contains("mode=memory") {
+    if is_in_memory(url) {
         // Every connection would have its own database, which is lost when the connection is closed.
         options.max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
     } else {
@@ -129,6 +169,10 @@ fn durable(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.starts_with("sqlite:") && (url.contains(":memory:") || url.contains("mode=memory"))
 }
 
 fn create_folder(url: &str) -> Result<(), Error> {
@@ -180,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unsupported_database_is_refused_without_its_password() {
-        let config = Config { url: "mysql://root:secret@db/x".into(), max_connections: 1 };
+        let config = Config { max_connections: 1, ..Config::at("mysql://root:secret@db/x") };
         let error = connect(&config).await.expect_err("not supported").to_string();
         assert!(error.contains("mysql://db/x") && !error.contains("secret"), "{error}");
     }

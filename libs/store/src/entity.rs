@@ -14,6 +14,8 @@ pub(crate) mod outbox {
         pub id: Uuid,
         /// The relay that claimed the event; `None` until one has.
         pub source: Option<String>,
+        /// Its position among the published events of this database, from 1; `None` until a relay has claimed it.
+        pub position: Option<i64>,
         pub kind: String,
         pub name: String,
         pub data: Json,
@@ -30,7 +32,7 @@ pub(crate) mod outbox {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// One row: how many events have been published.
+/// One row: the identity of the database, and how many events have been claimed and published.
 pub(crate) mod outbox_total {
     use sea_orm::entity::prelude::*;
 
@@ -40,6 +42,10 @@ pub(crate) mod outbox_total {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i32,
         pub published: i64,
+        /// The position of the last event that was claimed.
+        pub claimed: i64,
+        /// Generated when the database was created.
+        pub database: Uuid,
     }
 
     #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

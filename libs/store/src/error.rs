@@ -29,6 +29,16 @@ pub enum Error {
         /// The error of the driver.
         source: DbErr,
     },
+    /// The file of an SQLite database is damaged.
+    #[error(
+        "the database {url:?} is damaged ({finding}): it was not changed; set its files aside and restore it from a backup"
+    )]
+    Damaged {
+        /// The URL.
+        url: String,
+        /// The first damage that SQLite found.
+        finding: String,
+    },
     /// The schema cannot be migrated; the attempt is rolled back.
     #[error("cannot migrate the database")]
     Migrate {

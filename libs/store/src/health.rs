@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_database_is_unhealthy() {
-        let config = crate::Config { url: "sqlite::memory:".into(), max_connections: 1 };
+        let config = crate::Config { max_connections: 1, ..crate::Config::at("sqlite::memory:") };
         let db = crate::connect(&config).await.expect("opens");
         let (health, stopped) = (DatabaseHealth::new(), tokio_util::sync::CancellationToken::new());
         let running = tokio::spawn(health.clone().run(db.clone(), stopped.clone().cancelled_owned()));

@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - a committed transaction is on the disk (SQLite: write-ahead log with `synchronous = FULL`);
+//! - an SQLite file whose pages are damaged is not opened;
 //! - transactions are serializable on both databases, and one that conflicts with another is retried a bounded number of times;
 //! - an event is in the outbox if and only if the transaction that enqueued it is committed;
 //! - a write that is fenced by a lease is committed only under the lease's current epoch;
@@ -34,4 +35,4 @@ pub use lease::{Fence, LeaseError, Leases};
 pub use namespace::within;
 pub use sea_orm;
 pub use sea_orm_migration;
-pub use transaction::{RetryableError, in_transaction, is_transient};
+pub use transaction::{RetryableError, in_transaction, is_damaged, is_transient};

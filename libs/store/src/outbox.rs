@@ -4,7 +4,9 @@
 //! ```text
 //! enqueue (in the transaction of the change) -> claim (a relay sets itself as the source) -> mark_published (row deleted, total incremented)
 //! ```
-//! The first claim fixes the source, so that an event that is published again, even by another relay, has the same id on the bus.
+//! The first claim fixes the source and the position, so that an event that is published again, even by another relay, has the same id on
+//! the bus. Positions count the events of the database from 1 without gaps: by the last one on the bus a database that has lost committed
+//! changes is recognised.
 
 use std::{cell::Cell, sync::LazyLock};
 
@@ -13,8 +15,8 @@ use rekindle_domain::event::{EventContext, EventKind};
 use rekindle_proto::trace::traceparent;
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 use tokio::sync::{Notify, futures::Notified};
@@ -47,8 +49,10 @@ pub struct NewEvent {
 /// An event that is not yet published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its position in the order of publication.
+    /// Its key: the order in which events were enqueued.
     pub sequence: i64,
+    /// Its position among the published events of the database, from 1.
+    pub position: u64,
     /// The relay that publishes it, as a CloudEvents source.
     pub source: String,
     /// The trace in which it was enqueued, as W3C `traceparent`.
@@ -73,6 +77,7 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
         sequence: NotSet,
         id: Set(event.id),
         source: Set(None),
+        position: Set(None),
         kind: Set(event.kind.ce_type()),
         name: Set(event.name),
         data: Set(event.data),
@@ -88,26 +93,79 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
     Ok(())
 }
 
-/// Claims the oldest events, `limit` at most, in order. Events that no relay has claimed before get `source`.
+/// Claims the oldest events, `limit` at most, in order. Events that no relay has claimed before get `source` and their positions.
 pub async fn claim(db: &DatabaseConnection, source: &str, limit: u64) -> Result<Vec<Row>, DbErr> {
-    let mut rows = outbox::Entity::find().order_by_asc(outbox::Column::Sequence).limit(limit).all(db).await?;
-    let unclaimed: Vec<i64> = rows.iter().filter(|row| row.source.is_none()).map(|row| row.sequence).collect();
-    if !unclaimed.is_empty() {
-        outbox::Entity::update_many()
-            .col_expr(outbox::Column::Source, Expr::value(source))
-            .filter(outbox::Column::Sequence.is_in(unclaimed))
-            .filter(outbox::Column::Source.is_null())
-            .exec(db)
-            .await?;
+    let oldest = outbox::Entity::find().order_by_asc(outbox::Column::Sequence).limit(limit);
+    let mut rows = oldest.all(db).await?;
+    if rows.iter().any(|row| row.position.is_none()) {
         // Read again, since another relay may have claimed or published some of them in between.
         let sequences: Vec<i64> = rows.iter().map(|row| row.sequence).collect();
-        rows = outbox::Entity::find()
-            .filter(outbox::Column::Sequence.is_in(sequences))
-            .order_by_asc(outbox::Column::Sequence)
-            .all(db)
+        let source = source.to_owned();
+        rows = in_transaction(db, async move |txn| claim_rows(txn, &source, &sequences).await).await?;
+    }
+    rows.sort_by_key(|row| row.position);
+    rows.into_iter().map(Row::try_from).collect()
+}
+
+/// Gives source and position to those of the rows that have none, and returns all that are left.
+async fn claim_rows(txn: &DatabaseTransaction, source: &str, sequences: &[i64]) -> Result<Vec<outbox::Model>, DbErr> {
+    let total = outbox_total::Entity::find().lock_exclusive().one(txn).await?;
+    let mut position = total.ok_or_else(no_total)?.claimed;
+    let mut rows = outbox::Entity::find()
+        .filter(outbox::Column::Sequence.is_in(sequences.iter().copied()))
+        .order_by_asc(outbox::Column::Sequence)
+        .all(txn)
+        .await?;
+    for row in rows.iter_mut().filter(|row| row.position.is_none()) {
+        position += 1;
+        row.position = Some(position);
+        row.source.get_or_insert_with(|| source.to_owned());
+        outbox::Entity::update_many()
+            .col_expr(outbox::Column::Source, Expr::value(row.source.clone()))
+            .col_expr(outbox::Column::Position, Expr::value(position))
+            .filter(outbox::Column::Sequence.eq(row.sequence))
+            .exec(txn)
             .await?;
     }
-    rows.into_iter().map(Row::try_from).collect()
+    outbox_total::Entity::update_many()
+        .col_expr(outbox_total::Column::Claimed, Expr::value(position))
+        .exec(txn)
+        .await?;
+    Ok(rows)
+}
+
+/// What a database has published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The identity of the database.
+    pub database: Uuid,
+    /// The position of the last event that a relay has claimed, and may have published.
+    pub claimed: u64,
+    /// How many events the bus has acknowledged.
+    pub published: u64,
+}
+
+/// What the database has published.
+pub async fn history(db: &impl ConnectionTrait) -> Result<History, DbErr> {
+    let total = outbox_total::Entity::find().one(db).await?.ok_or_else(no_total)?;
+    let count = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(History { database: total.database, claimed: count(total.claimed), published: count(total.published) })
+}
+
+/// Continues the history that another database, or an earlier state of this one, has published up to `position`.
+pub async fn continue_history(db: &DatabaseConnection, database: Uuid, position: u64) -> Result<(), DbErr> {
+    let position = i64::try_from(position).map_err(|_| DbErr::Type(format!("no position of an event: {position}")))?;
+    outbox_total::Entity::update_many()
+        .col_expr(outbox_total::Column::Database, Expr::value(database))
+        .col_expr(outbox_total::Column::Claimed, Expr::value(position))
+        .col_expr(outbox_total::Column::Published, Expr::value(position))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+fn no_total() -> DbErr {
+    DbErr::RecordNotFound("the totals of the outbox".to_owned())
 }
 
 /// How many events are not yet published.
@@ -137,12 +195,6 @@ pub async fn mark_published(db: &DatabaseConnection, sequences: &[i64]) -> Resul
     .await
 }
 
-/// How many events have been published since the database was created.
-pub async fn published_total(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
-    let row = outbox_total::Entity::find().one(db).await?;
-    Ok(row.map_or(0, |row| u64::try_from(row.published).unwrap_or(0)))
-}
-
 /// Wakes every relay of this process. A relay that misses it finds the rows at its next poll.
 static WAKE: LazyLock<Notify> = LazyLock::new(Notify::new);
 
@@ -170,8 +222,12 @@ impl TryFrom<outbox::Model> for Row {
         let source = row
             .source
             .ok_or_else(|| DbErr::Type(format!("outbox row {} is claimed and has no source", row.sequence)))?;
+        let position = row.position.and_then(|position| u64::try_from(position).ok());
+        let position = position
+            .ok_or_else(|| DbErr::Type(format!("outbox row {} is claimed and has no position", row.sequence)))?;
         Ok(Self {
             sequence: row.sequence,
+            position,
             source,
             traceparent: row.traceparent,
             event: NewEvent {

@@ -159,6 +159,18 @@ fn is_outage(code: &str) -> bool {
     }
 }
 
+/// Whether SQLite has found its file to be damaged: SQLITE_CORRUPT (11, with its extended codes) or SQLITE_NOTADB (26).
+pub fn is_damaged(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = driver_code(error) {
+            return code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 11 | 26));
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn driver_code(error: &(dyn StdError + 'static)) -> Option<String> {
     let runtime = match error.downcast_ref::<DbErr>() {
         Some(DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) => runtime,

@@ -33,7 +33,7 @@ impl SmallDisk {
 
     /// Writes until nothing fits any more.
     pub fn fill(&self) {
-        let file = fs::File::create(self.ballast()).expect("a file");
+        let file = fs::File::create(self.filling()).expect("a file");
         for size in [1 << 16, 1 << 12, 1] {
             while std::io::Write::write(&mut &file, &vec![0; size]).is_ok_and(|written| written > 0) {}
         }
@@ -41,11 +41,11 @@ impl SmallDisk {
 
     /// Frees what [`fill`](Self::fill) wrote.
     pub fn free(&self) {
-        fs::remove_file(self.ballast()).expect("it was filled");
+        fs::remove_file(self.filling()).expect("it was filled");
     }
 
-    fn ballast(&self) -> std::path::PathBuf {
-        self.path().join("ballast")
+    fn filling(&self) -> std::path::PathBuf {
+        self.path().join("filling")
     }
 }
 

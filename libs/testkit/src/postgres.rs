@@ -22,8 +22,9 @@ use crate::{
 pub struct Postgres {
     process: Child,
     port: u16,
+    user: Option<User>,
     /// Removed when dropped.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Postgres {
@@ -43,18 +44,49 @@ impl Postgres {
         make_cluster(&data, user.as_ref());
         let port = reserve_port();
         let process = spawn(&data, port, folder.path(), user.as_ref());
-        let mut server = Self { process, port, _folder: folder };
+        let mut server = Self { process, port, user, folder };
         server.wait_until_up().await;
         server
     }
 
+    /// Stops it at once, as a crash does, and starts it again on the same port.
+    pub async fn crash_and_restart(&mut self) {
+        self.crash();
+        let folder = self.folder.path();
+        self.process = spawn(&folder.join("data"), self.port, folder, self.user.as_ref());
+        self.wait_until_up().await;
+    }
+
+    /// SIGQUIT is PostgreSQL's immediate shutdown: it stops the child processes and frees the shared memory. The next start recovers.
+    fn crash(&mut self) {
+        end(&mut self.process, Signal::SIGQUIT);
+    }
+
     /// The URL of a new, empty database.
     pub async fn fresh_database(&self) -> String {
+        self.create("pg_default").await
+    }
+
+    /// The URL of a new, empty database whose files, except for the write-ahead log, are in a folder, e.g. on a small disk.
+    pub async fn fresh_database_in(&self, folder: &Path) -> String {
+        if let Some(user) = &self.user {
+            chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may change the owner");
+        }
+        let tablespace = format!("test_{}", Uuid::new_v4().simple());
+        self.execute(&format!("CREATE TABLESPACE {tablespace} LOCATION '{}'", folder.display())).await;
+        self.create(&tablespace).await
+    }
+
+    async fn create(&self, tablespace: &str) -> String {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let admin = Box::pin(Database::connect(self.url("postgres"))).await.expect("the server is up");
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("the name is new");
-        admin.close().await.expect("it was open");
+        self.execute(&format!("CREATE DATABASE {name} TABLESPACE {tablespace}")).await;
         self.url(&name)
+    }
+
+    async fn execute(&self, statement: &str) {
+        let admin = Box::pin(Database::connect(self.url("postgres"))).await.expect("the server is up");
+        admin.execute_unprepared(statement).await.expect("the name is new");
+        admin.close().await.expect("it was open");
     }
 
     fn url(&self, database: &str) -> String {
@@ -75,8 +107,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGQUIT is PostgreSQL's immediate shutdown: it stops the child processes and frees the shared memory.
-        end(&mut self.process, Signal::SIGQUIT);
+        self.crash();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Wire messages are named here and in the modules below only. Another protocol stands beside this one, on the same engine.
 
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod repository;
 mod status;

@@ -25,7 +25,11 @@ use crate::{
     serving::{Catalog, InFlight, LoadedVersion, Slot},
     shadow::Shadows,
     statistics::{Phase, Stopwatch},
-    tensor::{Accepted, InvalidInput, Rows, output::Selection, shortened},
+    tensor::{
+        Accepted, Inputs, InvalidInput, Rows,
+        output::{Outputs, Selection},
+        shortened,
+    },
 };
 
 /// No input is redacted where no version is selected.
@@ -74,8 +78,8 @@ pub(crate) trait Message {
     /// The caller's id of the request, which may be longer than is allowed.
     fn request_id(&self) -> &str;
 
-    /// Decodes the request for `version`.
-    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<Request, InvalidInput>;
+    /// Decodes the request for a version with these inputs and outputs.
+    fn decode(&self, inputs: &Inputs, outputs: &Outputs, accepted: Accepted) -> Result<Request, InvalidInput>;
 
     /// Encodes the answer.
     fn encode(&self, answer: &Answer<'_>) -> Self::Answer;
@@ -258,7 +262,7 @@ impl Engine {
         message: &M,
     ) -> Result<(M::Answer, usize), RequestError> {
         let _admitted = self.admit()?;
-        let request = message.decode(version, self.limits.accepted())?;
+        let request = message.decode(&version.inputs, &version.outputs, self.limits.accepted())?;
         let Request { id: request_id, rows, outputs, parameters } = request;
         let Parameters { event_time, traffic, explain, outlier_scores } = parameters;
         let Rows { inputs: given, entity_keys } = rows;
@@ -478,7 +482,7 @@ mod tests {
     /// A message that no protocol has encoded.
     struct Plain<F>(F);
 
-    impl<F: Fn(&LoadedVersion) -> Result<Request, InvalidInput>> Message for Plain<F> {
+    impl<F: Fn(&Outputs) -> Result<Request, InvalidInput>> Message for Plain<F> {
         /// Request id, version, rows and the number of outputs.
         type Answer = (String, String, usize, usize);
 
@@ -490,8 +494,8 @@ mod tests {
             "mine"
         }
 
-        fn decode(&self, version: &LoadedVersion, _: Accepted) -> Result<Request, InvalidInput> {
-            self.0(version)
+        fn decode(&self, _: &Inputs, outputs: &Outputs, _: Accepted) -> Result<Request, InvalidInput> {
+            self.0(outputs)
         }
 
         fn encode(&self, answer: &Answer<'_>) -> Self::Answer {
@@ -518,8 +522,8 @@ mod tests {
     }
 
     /// A decoded request of one row, which no protocol has encoded.
-    fn request(version: &LoadedVersion, rows: usize) -> Request {
-        let outputs = version.outputs.select([].into_iter()).expect("every output");
+    fn request(outputs: &Outputs, rows: usize) -> Request {
+        let outputs = outputs.select([].into_iter()).expect("every output");
         Request {
             id: "mine".to_owned(),
             rows: Rows { inputs: fixture::rows(rows), entity_keys: None },
@@ -535,7 +539,7 @@ mod tests {
         serve(&engine, &version);
         // One row is predicted inline, two rows on another thread.
         for rows in [1, 2] {
-            let message = Plain(|version: &LoadedVersion| Ok(request(version, rows)));
+            let message = Plain(|outputs: &Outputs| Ok(request(outputs, rows)));
             let answer = engine.infer(TARGET, ARRIVAL, &message).await.expect("answered");
             assert_eq!(answer, ("mine".to_owned(), "3".to_owned(), rows, 2));
         }
@@ -566,7 +570,7 @@ mod tests {
             (Some(i64::MAX), Traffic::Test, true),
         ] {
             let parameters = Parameters { event_time, traffic, ..Parameters::default() };
-            let request = |version: &LoadedVersion| Ok(Request { parameters, ..request(version, 1) });
+            let request = |outputs: &Outputs| Ok(Request { parameters, ..request(outputs, 1) });
             let outcome = engine.infer(TARGET, ARRIVAL, &Plain(request)).await;
             assert_eq!(outcome.is_ok(), is_answered, "{event_time:?}, {traffic}");
             if let Err(refused) = outcome {
@@ -581,14 +585,14 @@ mod tests {
         let engine = engine(8);
         let version = fixture::loaded(3);
         serve(&engine, &version);
-        let empty = Plain(|_: &LoadedVersion| Err(InvalidInput::new("inputs", "is empty")));
+        let empty = Plain(|_: &Outputs| Err(InvalidInput::new("inputs", "is empty")));
         let refused = engine.infer(TARGET, ARRIVAL, &empty).await;
         assert!(matches!(refused, Err(RequestError::InvalidInput(_))));
         assert_eq!((version.report().failed, engine.logs.answers.buffered_rows()), (0, 0));
 
-        let broken = |version: &LoadedVersion| {
+        let broken = |outputs: &Outputs| {
             let inputs = RecordBatch::new_empty(Arc::new(Schema::empty()));
-            Ok(Request { rows: Rows { inputs, entity_keys: None }, ..request(version, 1) })
+            Ok(Request { rows: Rows { inputs, entity_keys: None }, ..request(outputs, 1) })
         };
         let failed = engine.infer(TARGET, ARRIVAL, &Plain(broken)).await.expect_err("the model needs its input");
         assert!(matches!(failed, RequestError::PredictionFailed { version: 3, .. }), "{failed}");
@@ -600,7 +604,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_for_an_unknown_model_is_refused_before_it_is_decoded() {
         let target = Target { model: "weather", version: "" };
-        let undecoded = Plain(|_: &LoadedVersion| unreachable!("no version"));
+        let undecoded = Plain(|_: &Outputs| unreachable!("no version"));
         let refused = engine(1).infer(target, ARRIVAL, &undecoded).await.expect_err("refused");
         assert_eq!(refused.to_string(), "model \"weather\" is not served by this replica: it serves no model yet");
     }

@@ -27,6 +27,8 @@ mod error;
 mod execution;
 mod exposition;
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod guardrails;
 mod infer;

@@ -6,7 +6,7 @@ mod body;
 mod data;
 mod error;
 mod repository;
-mod request;
+pub(crate) mod request;
 mod response;
 
 use std::{collections::BTreeMap, sync::Arc};

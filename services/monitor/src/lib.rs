@@ -56,7 +56,7 @@ use std::{
 
 use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::{Bus, relay};
+use rekindle_bus::{Bus, history, relay};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use rekindle_store::{DatabaseHealth, Leases};
 use sea_orm::DatabaseConnection;
@@ -96,6 +96,7 @@ impl App {
         metrics::describe();
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::Migrator>(&db).await?;
+        history::verify(&bus, &db, "monitor", &config.database).await?;
         let leases = Leases::new(db.clone(), config.instance.clone(), config.lease);
         leases.claim(ownership::CAPTURE);
         let export_references = References::new(artifacts.clone(), config.references);

@@ -32,7 +32,7 @@ pub(crate) mod tests {
 
     /// An empty database in memory.
     pub(crate) async fn database() -> DatabaseConnection {
-        let config = rekindle_store::Config { url: "sqlite::memory:".into(), max_connections: 1 };
+        let config = rekindle_store::Config { max_connections: 1, ..rekindle_store::Config::at("sqlite::memory:") };
         let db = rekindle_store::connect(&config).await.expect("opens");
         rekindle_store::migrate::<Migrator>(&db).await.expect("an empty database");
         db

@@ -34,7 +34,7 @@ mod workflow;
 use std::sync::Arc;
 
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::{Bus, relay};
+use rekindle_bus::{Bus, history, relay};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 
 pub use self::{
@@ -57,6 +57,7 @@ impl App {
         config.validate().map_err(|violations| Error::Configuration(violations.within("orchestrator")))?;
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::Migrator>(&db).await?;
+        history::verify(&bus, &db, "orchestrator", &config.database).await?;
         let core = Core {
             fleet: Fleet::new(config.replica_lease),
             routes: PublishedRoutes::default(),

@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{SubsecRound as _, TimeDelta, Utc};
 use rekindle_artifacts::Artifacts;
-use rekindle_bus::{Bus, relay};
+use rekindle_bus::{Bus, history, relay, scrub};
 use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 use rekindle_service::Call;
@@ -57,6 +57,7 @@ impl App {
         config.validate().map_err(|violations| Error::Configuration(violations.within("registry")))?;
         let db = rekindle_store::connect(&config.database).await?;
         rekindle_store::migrate::<store::migration::Migrator>(&db).await?;
+        history::verify(&bus, &db, "registry", &config.database).await?;
         let scratch = config.scratch_folder()?;
         let importer = dataset::Importer::new(config.readers, config.limits.table(), scratch.clone());
         let isolation = Isolation::new(config.onnx.clone(), scratch);
@@ -70,7 +71,7 @@ impl App {
         rpc::register(self, routes);
     }
 
-    /// Starts the relay of events, which ends last, and the reaper of runs.
+    /// Starts the relay of events, which ends last, the reaper of runs, and the check of the streams for lost messages.
     pub fn background(&self, tasks: &mut Tasks, shutdown: Shutdown) {
         let source = format!("/rekindle/registry/{}", self.0.config.instance);
         let relay =
@@ -79,6 +80,7 @@ impl App {
         let health = self.0.health.clone().run(self.0.db.clone(), shutdown.intake().clone().cancelled_owned());
         tasks.spawn("registry database", health);
         tasks.spawn("registry sweeper", sweep(self.0.artifacts.clone(), shutdown.clone()));
+        tasks.spawn("bus scrub", scrub::run(self.0.bus.clone(), shutdown.intake().clone()));
         tasks.spawn("registry reaper", self.clone().reap(shutdown));
     }
 

@@ -1,10 +1,14 @@
-//! Whether the platform can write: free space of the data folder's disk, and streams that the NATS server cannot write.
+//! Whether the platform can write: free space of the data folder's disk, and streams that the NATS server cannot write. While there is
+//! room, it keeps the ballast with which the platform starts on a full disk.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use rekindle_bus::Bus;
-use rekindle_runtime::{disk, shutdown::Shutdown};
+use rekindle_runtime::{
+    disk::{self, Ballast},
+    shutdown::Shutdown,
+};
 use tokio::{sync::Notify, sync::watch, time::MissedTickBehavior};
 
 /// Interval between two checks.
@@ -41,6 +45,11 @@ impl Storage {
                 _ = ticks.tick() => {}
             }
             let shortage = self.folder.as_deref().and_then(disk::shortage);
+            if let (None, Some(ballast)) = (&shortage, self.folder.as_deref().map(Ballast::in_folder))
+                && let Err(error) = ballast.restore()
+            {
+                tracing::debug!(%error, "the ballast is not restored");
+            }
             let frozen = bus.frozen_streams().await;
             if !frozen.is_empty() && shortage.is_none() {
                 self.frozen.notify_one();

@@ -18,7 +18,7 @@ use rekindle_bus::{Bus, keep};
 use rekindle_client::Connection;
 use rekindle_orchestrator::Peers;
 use rekindle_runtime::{
-    disk,
+    disk::{self, Ballast},
     grpc::{self, RoutesBuilder},
     health::Health,
     http,
@@ -106,6 +106,12 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut settings = in_folder(Settings::load(args.config.as_deref(), Vec::new(), Scope::Platform)?, &data)?;
     let _telemetry = telemetry::init("rekindle", &settings.telemetry)?;
     let lock = lock::lock(&data).await?;
+    if Ballast::in_folder(&data).release_if_short().context("the ballast cannot be deleted")? {
+        tracing::warn!(
+            bytes = Ballast::BYTES,
+            "the disk is full: the ballast is deleted, so that the platform can start"
+        );
+    }
 
     let frozen = Arc::new(Notify::new());
     let storage = Storage::new(Some(data.clone()), Arc::clone(&frozen));

@@ -36,7 +36,7 @@ pub(crate) async fn bus(server: &NatsServer) -> Bus {
 }
 
 pub(crate) async fn database() -> DatabaseConnection {
-    let config = rekindle_store::Config { url: "sqlite::memory:".into(), max_connections: 1 };
+    let config = rekindle_store::Config { max_connections: 1, ..rekindle_store::Config::at("sqlite::memory:") };
     let db = rekindle_store::connect(&config).await.expect("it opens");
     rekindle_store::migrate::<Shared>(&db).await.expect("an empty database");
     db

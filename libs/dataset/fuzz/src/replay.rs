@@ -5,10 +5,10 @@ mod mutate;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// Checks every seed of a target, and `damaged` damaged copies of each. A panic names the seed and the damage.
-pub(crate) fn replay(target: &str, damaged: u64, check: fn(&[u8])) {
-    let seeds = seeds(target);
-    assert!(seeds.len() > 2, "no seeds for {target}");
+/// Checks every seed in a folder of the crate, and `damaged` damaged copies of each. A panic names the seed and the damage.
+pub(crate) fn replay(folder: &str, damaged: u64, check: fn(&[u8])) {
+    let seeds = seeds(folder);
+    assert!(seeds.len() > 2, "no seeds in {folder}");
     let others: Vec<&Vec<u8>> = seeds.values().collect();
     for (index, (name, seed)) in seeds.iter().enumerate() {
         guarded(name, "undamaged", seed, check);
@@ -19,8 +19,8 @@ pub(crate) fn replay(target: &str, damaged: u64, check: fn(&[u8])) {
     }
 }
 
-fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/fuzz/seeds").join(target);
+fn seeds(folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let entries = entries.map(|entry| entry.expect("a readable folder"));
     entries.map(|entry| (entry.file_name().display().to_string(), fs::read(entry.path()).expect("a file"))).collect()

@@ -53,7 +53,7 @@ on_both! {
 }
 
 async fn open(url: String) -> DatabaseConnection {
-    let db = connect(&Config { url, max_connections: 8 }).await.expect("it opens");
+    let db = connect(&Config { max_connections: 8, ..Config::at(url) }).await.expect("it opens");
     migrate::<Shared>(&db).await.expect("an empty database");
     db
 }

@@ -5,10 +5,7 @@
 use sea_orm_migration::{
     prelude::*,
     schema::{big_integer, big_pk_auto, integer, json, string, string_null, timestamp_with_time_zone, uuid},
-    sea_orm::{ActiveValue::Set, EntityTrait},
 };
-
-use crate::entity::outbox_total;
 
 #[derive(DeriveMigrationName)]
 pub(super) struct Migration;
@@ -24,9 +21,12 @@ impl MigrationTrait for Migration {
             let index = Index::create().name(format!("{table}_{column}")).table(table).col(column).take();
             manager.create_index(index).await?;
         }
-        let none_yet = outbox_total::ActiveModel { id: Set(1), published: Set(0) };
-        outbox_total::Entity::insert(none_yet).exec_without_returning(manager.get_connection()).await?;
-        Ok(())
+        let none_yet = Query::insert()
+            .into_table("outbox_total")
+            .columns(["id", "published"])
+            .values_panic([1.into(), 0.into()])
+            .take();
+        manager.execute(none_yet).await
     }
 }
 

@@ -73,7 +73,7 @@ struct Store {
 
 impl Store {
     async fn open(&self) -> DatabaseConnection {
-        connect(&Config { url: self.url.clone(), max_connections: 8 }).await.expect("it opens")
+        connect(&Config { max_connections: 8, ..Config::at(self.url.clone()) }).await.expect("it opens")
     }
 
     async fn migrated(&self) -> DatabaseConnection {
@@ -130,7 +130,7 @@ async fn events_leave_in_order_and_are_counted_once(store: Store) {
     let sequences: Vec<i64> = rows.iter().map(|row| row.sequence).collect();
     outbox::mark_published(&db, &sequences).await.expect("marked");
     outbox::mark_published(&db, &sequences).await.expect("marked again, by another relay");
-    assert_eq!(outbox::published_total(&db).await.expect("a count"), 3);
+    assert_eq!(outbox::history(&db).await.expect("a history").published, 3);
     assert_eq!(outbox::pending(&db).await.expect("a count"), 2);
     // A sequence is never used twice, though the rows before it are deleted.
     let rest = outbox::claim(&db, "/rekindle/test/1", 10).await.expect("rows");
@@ -255,7 +255,7 @@ async fn migrations_may_start_everywhere_at_once(store: Store) {
         .map(|_| {
             let url = store.url.clone();
             tokio::spawn(async move {
-                let db = connect(&Config { url, max_connections: 2 }).await.expect("it opens");
+                let db = connect(&Config { max_connections: 2, ..Config::at(url) }).await.expect("it opens");
                 migrate::<Shared>(&db).await.expect("once, or not at all");
             })
         })
@@ -292,7 +292,7 @@ async fn oversized_events_are_refused(store: Store) {
 
 #[tokio::test]
 async fn a_database_in_memory_serves_a_test() {
-    let db = connect(&Config { url: "sqlite::memory:".into(), max_connections: 8 }).await.expect("it opens");
+    let db = connect(&Config { max_connections: 8, ..Config::at("sqlite::memory:") }).await.expect("it opens");
     migrate::<Shared>(&db).await.expect("an empty database");
     let tasks: Vec<_> = (0..10)
         .map(|n| {

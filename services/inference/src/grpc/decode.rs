@@ -12,21 +12,21 @@ use super::encode;
 use crate::{
     infer,
     parameters::{self, Value},
-    serving::LoadedVersion,
     tensor::{
-        Accepted, InvalidInput, Tensor,
+        Accepted, Inputs, InvalidInput, Tensor,
         elements::{ElementType, Elements, Typed},
         entity_key::{self, ENTITY_KEY},
+        output::Outputs,
     },
 };
 
 /// A request for the engine.
-pub(super) struct Decoded<'a> {
+pub(crate) struct Decoded<'a> {
     /// The qualified name of the model.
-    pub(super) model: &'a str,
-    pub(super) message: &'a ModelInferRequest,
+    pub(crate) model: &'a str,
+    pub(crate) message: &'a ModelInferRequest,
     /// Whether the call explains its rows, whatever the parameters are.
-    pub(super) explain: bool,
+    pub(crate) explain: bool,
 }
 
 impl infer::Message for Decoded<'_> {
@@ -44,10 +44,10 @@ impl infer::Message for Decoded<'_> {
         &self.message.id
     }
 
-    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
+    fn decode(&self, inputs: &Inputs, outputs: &Outputs, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
         let message = self.message;
-        let outputs = version.outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
-        let rows = version.inputs.decode(tensors(message)?, accepted)?;
+        let outputs = outputs.select(message.outputs.iter().map(|output| output.name.as_str()))?;
+        let rows = inputs.decode(tensors(message)?, accepted)?;
         let mut parameters = parameters::read(|name| message.parameters.get(name).map(value))?;
         parameters.explain |= self.explain;
         Ok(infer::Request { id: parameters::request_id(&message.id)?, rows, outputs, parameters })

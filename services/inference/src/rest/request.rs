@@ -13,17 +13,17 @@ use super::{
 use crate::{
     infer,
     parameters::{self, Value as Parameter},
-    serving::LoadedVersion,
     tensor::{
-        Accepted, BODY, InvalidInput, Tensor, VALID,
+        Accepted, BODY, Inputs, InvalidInput, Tensor, VALID,
         elements::{Elements, Typed},
         entity_key::{self, ENTITY_KEY},
+        output::Outputs,
         shortened,
     },
 };
 
 /// The header with the number of bytes of JSON, before the binary elements.
-pub(super) const JSON_LENGTH: &str = "inference-header-content-length";
+pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
 
 type Parameters = BTreeMap<String, Value>;
 
@@ -55,7 +55,7 @@ struct Output {
 }
 
 /// A request, parsed but not decoded for a model.
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The qualified name of the model.
     model: &'a str,
     /// Whether the route explains its rows, whatever the parameters are.
@@ -66,7 +66,7 @@ pub(super) struct Message<'a> {
 }
 
 /// Parses the body of a request for `model`.
-pub(super) fn parse<'a>(
+pub(crate) fn parse<'a>(
     model: &'a str,
     explain: bool,
     headers: &HeaderMap,
@@ -128,12 +128,12 @@ impl infer::Message for Message<'_> {
         &self.body.id
     }
 
-    fn decode(&self, version: &LoadedVersion, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
+    fn decode(&self, inputs: &Inputs, outputs: &Outputs, accepted: Accepted) -> Result<infer::Request, InvalidInput> {
         let body = &self.body;
-        let outputs = version.outputs.select(body.outputs.iter().map(|output| output.name.as_str()))?;
+        let outputs = outputs.select(body.outputs.iter().map(|output| output.name.as_str()))?;
         let given = body.inputs.iter().zip(&self.binary).map(|(input, binary)| Given::new(input, *binary));
         let given: Vec<Given<'_>> = given.collect::<Result<_, _>>()?;
-        let rows = version.inputs.decode(given.iter().flat_map(Given::tensors), accepted)?;
+        let rows = inputs.decode(given.iter().flat_map(Given::tensors), accepted)?;
         let mut parameters = parameters::read(|name| body.parameters.get(name).map(parameter))?;
         parameters.explain |= self.explain;
         Ok(infer::Request { id: parameters::request_id(&body.id)?, rows, outputs, parameters })

@@ -82,6 +82,7 @@ async fn publish(world: &World, alert: Fact<serde_json::Value>, correlation: Wor
         context: EventContext::correlated(correlation.to_string()),
         partition_key: MODEL.into(),
         traceparent: None,
+        position: None,
         data: alert.data,
     };
     let payload = event.data.to_string().into();

@@ -1,5 +1,6 @@
 //! The service `Models`: versions, reviews, aliases and lineage.
 
+use prost::Message as _;
 use rekindle_client::wire::{self, field};
 use rekindle_domain::{
     AliasName, Digest, ModelName,
@@ -137,7 +138,12 @@ impl Models for App {
     async fn get_lineage(&self, request: Request<GetLineageRequest>) -> Result<Response<proto::Lineage>, Status> {
         let (_, request) = Call::open(request)?;
         let bundle: Digest = parse("bundle_digest", &request.bundle_digest)?;
-        let lineage = lineage::of_bundle(&self.0.db, &bundle).await?;
+        let sizes = lineage::Sizes {
+            of_version: |version| wire::model_version::to_wire(version).encoded_len(),
+            of_dataset: |dataset| wire::dataset::to_wire(dataset).encoded_len(),
+            most: rekindle_store::page::MAX_BYTES,
+        };
+        let lineage = lineage::of_bundle(&self.0.db, &bundle, sizes).await?;
         Ok(Response::new(wire::lineage::to_wire(&lineage)))
     }
 }

@@ -88,11 +88,16 @@ pub(crate) async fn versions(
 }
 
 /// Every version with this bundle, by model and version.
-pub(crate) async fn by_bundle(db: &impl ConnectionTrait, bundle: &Digest) -> Result<Vec<Registered>, DbErr> {
+pub(crate) async fn by_bundle(
+    db: &impl ConnectionTrait,
+    bundle: &Digest,
+    limit: u64,
+) -> Result<Vec<Registered>, DbErr> {
     let rows = model_version::Entity::find()
         .filter(model_version::Column::BundleDigest.eq(bundle.to_string()))
         .order_by_asc(model_version::Column::Model)
         .order_by_asc(model_version::Column::Version)
+        .limit(limit)
         .all(db)
         .await?;
     rows.into_iter().map(noun).collect()

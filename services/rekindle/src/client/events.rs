@@ -167,6 +167,8 @@ fn attributes(event: &CloudEvent) -> Value {
         "causationid": event.context.causation_id,
         "partitionkey": event.partition_key,
         "recordedtime": event.recorded_time,
+        "sequence": event.position.map(|position| format!("{:020}", position.sequence)),
+        "database": event.position.map(|position| position.database),
         "data": event.data,
     })
 }

@@ -141,7 +141,7 @@ async fn assert_slices_are_reported_apart(db: &DatabaseConnection) {
 }
 
 async fn a_filled_database_of_the_first_release_is_migrated(url: String) {
-    let config = rekindle_store::Config { url, max_connections: 1 };
+    let config = rekindle_store::Config { max_connections: 1, ..rekindle_store::Config::at(url) };
     let db = rekindle_store::connect(&config).await.expect("opens");
     rekindle_store::migrate::<FirstRelease>(&db).await.expect("an empty database");
     fill(&db).await;

@@ -1,0 +1,92 @@
+//! Reads streams from end to end, to find messages that the server can no longer read, e.g. since bytes of its files were damaged. The
+//! server leaves them out without an error: readers would not notice.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Bus, Error,
+    error::Source,
+    read::{From, Part},
+    streams::{DEAD_LETTERS, EVENTS, OUTCOMES},
+};
+
+/// Streams from which only the oldest messages are ever deleted: a gap is a loss. Losses of logged predictions and failures are found by
+/// the accounts of the replicas.
+const STREAMS: [&str; 3] = [EVENTS, OUTCOMES, DEAD_LETTERS];
+/// Time between two scrubs.
+const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time until a failed scrub is repeated.
+const RETRY: Duration = Duration::from_secs(60);
+/// Largest number of gaps that are named in the log.
+const NAMED: usize = 20;
+
+/// Scrubs every stream at start and then once a day, until `shutdown`. Losses are logged, and counted in `rekindle_bus_lost_messages`.
+pub async fn run(bus: Bus, shutdown: CancellationToken) -> Result<(), Error> {
+    while !shutdown.is_cancelled() {
+        let scrub = async {
+            let mut all_read = true;
+            for stream in STREAMS {
+                match bus.gaps(stream).await {
+                    Ok(gaps) => report(stream, &gaps),
+                    Err(error) => {
+                        tracing::debug!(error = &error as &dyn std::error::Error, stream, "cannot scrub the stream");
+                        all_read = false;
+                    }
+                }
+            }
+            tokio::time::sleep(if all_read { EVERY } else { RETRY }).await;
+        };
+        shutdown.run_until_cancelled(scrub).await;
+    }
+    Ok(())
+}
+
+fn report(stream: &'static str, gaps: &[RangeInclusive<u64>]) {
+    let lost: u64 = gaps.iter().map(|gap| gap.end() - gap.start() + 1).sum();
+    metrics::gauge!("rekindle_bus_lost_messages", "stream" => stream).set(lost as f64);
+    if lost > 0 {
+        let named: Vec<_> = gaps.iter().take(NAMED).map(|gap| format!("{}-{}", gap.start(), gap.end())).collect();
+        let further = if gaps.len() > NAMED { ", ..." } else { "" };
+        tracing::error!(
+            stream,
+            lost,
+            "messages {}{further} of the stream are lost: the NATS server cannot read them from its files",
+            named.join(", ")
+        );
+    }
+}
+
+impl Bus {
+    /// The sequences between the first and the last message of a stream that it does not deliver.
+    pub async fn gaps(&self, stream: &'static str) -> Result<Vec<RangeInclusive<u64>>, Error> {
+        let before = self.bounds(stream).await?;
+        let (mut expected, mut gaps) = (*before.start(), Vec::new());
+        if !before.is_empty() {
+            let take = |message: crate::read::Stored| {
+                if message.sequence > expected {
+                    gaps.push(expected..=message.sequence - 1);
+                }
+                expected = message.sequence + 1;
+                expected <= *before.end()
+            };
+            self.read_part(stream, String::new(), From::Sequence(*before.start()), Part::Headers, take).await?;
+        }
+        if expected <= *before.end() {
+            gaps.push(expected..=*before.end());
+        }
+        // The oldest may have been discarded in the meantime.
+        let first = *self.bounds(stream).await?.start();
+        let left = gaps.into_iter().map(|gap| first.max(*gap.start())..=*gap.end());
+        Ok(left.filter(|gap| !gap.is_empty()).collect())
+    }
+
+    /// The sequences of the first and the last message of a stream; the range is empty if the stream is.
+    async fn bounds(&self, stream: &'static str) -> Result<RangeInclusive<u64>, Error> {
+        let failed = |source: Source| Error::Read { stream, source };
+        let found = self.jetstream().get_stream(stream).await.map_err(|error| failed(error.into()))?;
+        let state = &found.cached_info().state;
+        Ok(state.first_sequence.max(1)..=state.last_sequence)
+    }
+}

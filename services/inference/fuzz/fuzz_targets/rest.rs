@@ -1,0 +1,5 @@
+//! Bodies of prediction requests over REST, damaged and malicious.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rekindle_inference::fuzzing::rest(bytes));

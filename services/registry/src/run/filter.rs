@@ -1,0 +1,465 @@
+//! Filters and orders of runs, in a subset of SQL that `sqlparser` parses: `metrics.auc > 0.9 AND NOT tags.team IN ('a', 'b')`.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rekindle_domain::RunId;
+use sqlparser::{
+    ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value as Literal},
+    dialect::GenericDialect,
+    parser::Parser,
+    tokenizer::Token,
+};
+
+use crate::Error;
+
+/// Largest number of bytes of a filter.
+const MAX_BYTES: usize = 10_000;
+/// Largest number of conditions of a filter.
+const MAX_CONDITIONS: usize = 100;
+/// Largest number of fields that runs are ordered by.
+const MAX_ORDERS: usize = 4;
+
+/// A field of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Field {
+    Attribute(Attribute),
+    /// The last value of a metric.
+    Metric(String),
+    Param(String),
+    Tag(String),
+}
+
+/// A field that every run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    Id,
+    ParentId,
+    Experiment,
+    Status,
+    CodeRevision,
+    CreatedAt,
+    StartedAt,
+    EndedAt,
+}
+
+/// Which runs are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Filter {
+    All(Vec<Filter>),
+    Any(Vec<Filter>),
+    Not(Box<Filter>),
+    /// A field that a run does not have passes no test but `Missing`.
+    Is(Field, Test),
+}
+
+/// What a field is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Test {
+    Compare(Comparison, Value),
+    In(Vec<Value>),
+    /// With the wildcards `%` and `_`.
+    Like { pattern: String, ignore_case: bool },
+    Missing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// A constant of the type of its field.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Number(f64),
+    Text(String),
+    Time(DateTime<Utc>),
+    Run(RunId),
+}
+
+/// A field that runs are ordered by. Runs without it come last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) field: Field,
+    pub(crate) descending: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Number,
+    Text,
+    Time,
+    Run,
+}
+
+impl Field {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Metric(_) => Kind::Number,
+            Self::Attribute(Attribute::CreatedAt | Attribute::StartedAt | Attribute::EndedAt) => Kind::Time,
+            Self::Attribute(Attribute::Id | Attribute::ParentId) => Kind::Run,
+            Self::Attribute(_) | Self::Param(_) | Self::Tag(_) => Kind::Text,
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attribute(attribute) => f.write_str(attribute.name()),
+            Self::Metric(name) => write!(f, "metrics.{name}"),
+            Self::Param(name) => write!(f, "params.{name}"),
+            Self::Tag(name) => write!(f, "tags.{name}"),
+        }
+    }
+}
+
+impl Attribute {
+    const ALL: [Self; 8] = [
+        Self::Id,
+        Self::ParentId,
+        Self::Experiment,
+        Self::Status,
+        Self::CodeRevision,
+        Self::CreatedAt,
+        Self::StartedAt,
+        Self::EndedAt,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::ParentId => "parent_id",
+            Self::Experiment => "experiment",
+            Self::Status => "status",
+            Self::CodeRevision => "code_revision",
+            Self::CreatedAt => "created_at",
+            Self::StartedAt => "started_at",
+            Self::EndedAt => "ended_at",
+        }
+    }
+}
+
+/// Parses a filter; an empty one finds every run.
+pub(crate) fn parse_filter(text: &str) -> Result<Option<Filter>, Error> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    if text.len() > MAX_BYTES {
+        return Err(Error::invalid("filter", format!("has {} bytes: expected at most {MAX_BYTES}", text.len())));
+    }
+    let refused = |problem: String| Error::invalid("filter", problem);
+    let mut conditions = 0;
+    let filter = filter_of(&parsed(text).map_err(refused)?, &mut conditions).map_err(refused)?;
+    if conditions > MAX_CONDITIONS {
+        return Err(refused(format!("has {conditions} conditions: expected at most {MAX_CONDITIONS}")));
+    }
+    Ok(Some(filter))
+}
+
+/// Parses orders such as `metrics.auc DESC`.
+pub(crate) fn parse_orders(texts: &[String]) -> Result<Vec<Order>, Error> {
+    if texts.len() > MAX_ORDERS {
+        return Err(Error::invalid("order_by", format!("has {} fields: expected at most {MAX_ORDERS}", texts.len())));
+    }
+    texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| order(text).map_err(|problem| Error::invalid(format!("order_by[{at}]"), problem)))
+        .collect()
+}
+
+fn order(text: &str) -> Result<Order, String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("has {} bytes: expected at most {MAX_BYTES}", text.len()));
+    }
+    let text = text.trim();
+    let (field, descending) = match text.rsplit_once(char::is_whitespace) {
+        Some((field, direction)) if direction.eq_ignore_ascii_case("desc") => (field, true),
+        Some((field, direction)) if direction.eq_ignore_ascii_case("asc") => (field, false),
+        _ => (text, false),
+    };
+    Ok(Order { field: field_of(&parsed(field)?)?, descending })
+}
+
+/// The whole text as one expression.
+fn parsed(text: &str) -> Result<Expr, String> {
+    let dialect = GenericDialect {};
+    let unreadable = |error| format!("cannot be parsed ({error}): expected e.g. metrics.auc > 0.9 AND params.layers = '2'");
+    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(unreadable)?;
+    let expression = parser.parse_expr().map_err(unreadable)?;
+    match parser.next_token().token {
+        Token::EOF => Ok(expression),
+        token => Err(format!("has an unexpected {token} after {expression}: expected AND, OR or its end")),
+    }
+}
+
+fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String> {
+    let negated = |filter: Filter, is_negated: bool| if is_negated { Filter::Not(filter.into()) } else { filter };
+    let mut is = |field: Field, test: Test| {
+        *conditions += 1;
+        Filter::Is(field, test)
+    };
+    match expression {
+        Expr::Nested(inner) => filter_of(inner, conditions),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => Ok(Filter::Not(filter_of(expr, conditions)?.into())),
+        Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
+            let (left, right) = (filter_of(left, conditions)?, filter_of(right, conditions)?);
+            Ok(match (op, left) {
+                (BinaryOperator::And, Filter::All(parts)) => Filter::All([parts, vec![right]].concat()),
+                (BinaryOperator::And, left) => Filter::All(vec![left, right]),
+                (_, Filter::Any(parts)) => Filter::Any([parts, vec![right]].concat()),
+                (_, left) => Filter::Any(vec![left, right]),
+            })
+        }
+        Expr::BinaryOp { left, op, right } => {
+            let field = field_of(left)?;
+            let comparison = comparison(op)?;
+            let value = value(&field, right)?;
+            let is_ordered = matches!(field.kind(), Kind::Number | Kind::Time);
+            if !is_ordered && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
+                return Err(format!("compares {field} by {op}: a text is compared by =, !=, IN, LIKE or ILIKE"));
+            }
+            Ok(is(field, Test::Compare(comparison, value)))
+        }
+        Expr::Between { expr, negated: is_negated, low, high } => {
+            let field = field_of(expr)?;
+            if !matches!(field.kind(), Kind::Number | Kind::Time) {
+                return Err(format!("compares {field} by BETWEEN: a text is compared by =, !=, IN, LIKE or ILIKE"));
+            }
+            let (low, high) = (value(&field, low)?, value(&field, high)?);
+            let low = is(field.clone(), Test::Compare(Comparison::GreaterOrEqual, low));
+            let high = is(field, Test::Compare(Comparison::LessOrEqual, high));
+            Ok(negated(Filter::All(vec![low, high]), *is_negated))
+        }
+        Expr::InList { expr, list, negated: is_negated } => {
+            let field = field_of(expr)?;
+            let values: Vec<_> = list.iter().map(|item| value(&field, item)).collect::<Result<_, _>>()?;
+            Ok(negated(is(field, Test::In(values)), *is_negated))
+        }
+        Expr::Like { negated: is_negated, any: false, expr, pattern, escape_char: None } => {
+            Ok(negated(is(field_of(expr)?, like(expr, pattern, false)?), *is_negated))
+        }
+        Expr::ILike { negated: is_negated, any: false, expr, pattern, escape_char: None } => {
+            Ok(negated(is(field_of(expr)?, like(expr, pattern, true)?), *is_negated))
+        }
+        Expr::IsNull(expr) => Ok(is(field_of(expr)?, Test::Missing)),
+        Expr::IsNotNull(expr) => Ok(Filter::Not(is(field_of(expr)?, Test::Missing).into())),
+        other => Err(format!("has {other}, which is no condition: expected a field, an operator and a constant")),
+    }
+}
+
+fn like(field: &Expr, pattern: &Expr, ignore_case: bool) -> Result<Test, String> {
+    let field = field_of(field)?;
+    match (field.kind(), value(&field, pattern)?) {
+        (Kind::Text, Value::Text(pattern)) => Ok(Test::Like { pattern, ignore_case }),
+        _ => Err(format!("compares {field} by LIKE: only a text has a pattern")),
+    }
+}
+
+fn comparison(op: &BinaryOperator) -> Result<Comparison, String> {
+    Ok(match op {
+        BinaryOperator::Eq => Comparison::Equal,
+        BinaryOperator::NotEq => Comparison::NotEqual,
+        BinaryOperator::Lt => Comparison::Less,
+        BinaryOperator::LtEq => Comparison::LessOrEqual,
+        BinaryOperator::Gt => Comparison::Greater,
+        BinaryOperator::GtEq => Comparison::GreaterOrEqual,
+        other => return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN, LIKE, ILIKE or BETWEEN")),
+    })
+}
+
+fn field_of(expression: &Expr) -> Result<Field, String> {
+    let parts: &[Ident] = match expression {
+        Expr::Identifier(name) => std::slice::from_ref(name),
+        Expr::CompoundIdentifier(parts) => parts,
+        Expr::Nested(inner) => return field_of(inner),
+        other => return Err(format!("has {other} in the place of a field: {EXPECTED_FIELD}")),
+    };
+    let [first, rest @ ..] = parts else { return Err(EXPECTED_FIELD.to_owned()) };
+    let name = rest.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
+    match (first.value.to_ascii_lowercase().as_str(), name.as_str()) {
+        (attribute, "") => attribute_of(attribute),
+        ("metrics" | "metric", _) => Ok(Field::Metric(name)),
+        ("params" | "param" | "parameters" | "parameter", _) => Ok(Field::Param(name)),
+        ("tags" | "tag", _) => Ok(Field::Tag(name)),
+        ("attributes" | "attribute" | "run", attribute) => attribute_of(attribute),
+        _ => Err(format!("has the unknown field {expression}: {EXPECTED_FIELD}")),
+    }
+}
+
+/// Names with other characters than letters, digits and `_` are quoted.
+const EXPECTED_FIELD: &str = "expected metrics.NAME, params.NAME, tags.NAME or an attribute; a name with other characters than \
+                              letters, digits and _ is written in double quotes";
+
+fn attribute_of(name: &str) -> Result<Field, String> {
+    Attribute::ALL.into_iter().find(|attribute| attribute.name() == name).map(Field::Attribute).ok_or_else(|| {
+        let names = Attribute::ALL.map(Attribute::name).join(", ");
+        format!("has the unknown attribute {name:?}: expected one of {names}, or metrics.NAME, params.NAME or tags.NAME")
+    })
+}
+
+/// A constant for a field.
+fn value(field: &Field, expression: &Expr) -> Result<Value, String> {
+    let given = match expression {
+        Expr::Value(literal) => literal.value.clone(),
+        // A quoted name in the place of a value is a text, as MLflow has it.
+        Expr::Identifier(name) if name.quote_style.is_some() => Literal::SingleQuotedString(name.value.clone()),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(literal) => match &literal.value {
+                Literal::Number(digits, long) => Literal::Number(format!("-{digits}"), *long),
+                other => return Err(format!("has -{other} in the place of a constant")),
+            },
+            other => return Err(format!("has -{other} in the place of a constant")),
+        },
+        other => return Err(format!("compares {field} with {other}: expected a constant")),
+    };
+    match (field.kind(), given) {
+        (Kind::Number, Literal::Number(digits, _)) => {
+            let number = digits.parse::<f64>().ok().filter(|number| number.is_finite());
+            number.map(Value::Number).ok_or_else(|| format!("compares {field} with {digits}: expected a finite number"))
+        }
+        (Kind::Text, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => Ok(Value::Text(text)),
+        // Params are texts, and numbers are written as such.
+        (Kind::Text, Literal::Number(digits, _)) => Ok(Value::Text(digits)),
+        (Kind::Time, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => {
+            let time = DateTime::parse_from_rfc3339(&text).map(|time| Value::Time(time.to_utc()));
+            time.map_err(|_| format!("compares {field} with {text:?}: expected a time such as '2026-03-01T12:00:00Z'"))
+        }
+        (Kind::Time, Literal::Number(digits, _)) => {
+            let time = digits.parse().ok().and_then(DateTime::from_timestamp_millis);
+            time.map(Value::Time).ok_or_else(|| format!("compares {field} with {digits}: expected milliseconds since 1970"))
+        }
+        (Kind::Run, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => {
+            text.parse().map(Value::Run).map_err(|_| format!("compares {field} with {text:?}: expected the id of a run"))
+        }
+        (Kind::Number, other) => Err(format!("compares {field} with {other}: expected a number")),
+        (_, other) => Err(format!("compares {field} with {other}: expected a text in single quotes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> Filter {
+        parse_filter(text).unwrap_or_else(|error| panic!("{text}: {error}")).expect("not empty")
+    }
+
+    fn refused(text: &str) -> String {
+        parse_filter(text).expect_err(text).to_string()
+    }
+
+    fn metric(name: &str, comparison: Comparison, value: f64) -> Filter {
+        Filter::Is(Field::Metric(name.into()), Test::Compare(comparison, Value::Number(value)))
+    }
+
+    fn text(field: Field, value: &str) -> Filter {
+        Filter::Is(field, Test::Compare(Comparison::Equal, Value::Text(value.into())))
+    }
+
+    #[test]
+    fn conditions_bind_as_in_sql() {
+        let (a, b) = (metric("a", Comparison::Greater, 0.5), metric("b", Comparison::LessOrEqual, -1e-3));
+        let c = text(Field::Param("model".into()), "tree");
+        assert_eq!(filter("metrics.a > 0.5"), a);
+        assert_eq!(
+            filter("metrics.a > .5 OR metrics.b <= -1e-3 AND params.model = 'tree'"),
+            Filter::Any(vec![a.clone(), Filter::All(vec![b.clone(), c.clone()])])
+        );
+        assert_eq!(
+            filter("not (metric.a > 0.5 and metrics.b <= -0.001 and parameters.model = \"tree\")"),
+            Filter::Not(Filter::All(vec![a, b, c]).into())
+        );
+    }
+
+    #[test]
+    fn names_may_have_dots_and_be_quoted() {
+        assert_eq!(filter("metrics.validation.log_loss = 1"), metric("validation.log_loss", Comparison::Equal, 1.0));
+        for quoted in ["tags.\"mlflow.source-name\" = 'x'", "tag.`mlflow.source-name` = 'x'"] {
+            assert_eq!(filter(quoted), text(Field::Tag("mlflow.source-name".into()), "x"));
+        }
+        assert_eq!(filter("attributes.status = 'FINISHED'"), filter("status = 'FINISHED'"));
+        assert_eq!(filter("params.layers = 2"), text(Field::Param("layers".into()), "2"));
+        assert_eq!(filter("params.why = 'it''s'"), text(Field::Param("why".into()), "it's"));
+    }
+
+    #[test]
+    fn lists_patterns_ranges_and_missing_fields() {
+        let tag = || Field::Tag("team".into());
+        let texts = ["a", "b"].map(|text| Value::Text(text.into())).to_vec();
+        assert_eq!(filter("tags.team in ('a', 'b')"), Filter::Is(tag(), Test::In(texts.clone())));
+        assert_eq!(
+            filter("tags.team NOT IN ('a', 'b')"),
+            Filter::Not(Filter::Is(tag(), Test::In(texts)).into())
+        );
+        let pattern = Test::Like { pattern: "%x_".into(), ignore_case: true };
+        assert_eq!(filter("tags.team ILIKE '%x_'"), Filter::Is(tag(), pattern));
+        assert_eq!(filter("tags.team IS NULL"), Filter::Is(tag(), Test::Missing));
+        assert_eq!(
+            filter("metrics.a BETWEEN 1 AND 2"),
+            Filter::All(vec![metric("a", Comparison::GreaterOrEqual, 1.0), metric("a", Comparison::LessOrEqual, 2.0)])
+        );
+        let time: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().expect("a time");
+        let after = Filter::Is(
+            Field::Attribute(Attribute::CreatedAt),
+            Test::Compare(Comparison::GreaterOrEqual, Value::Time(time)),
+        );
+        assert_eq!(filter("created_at >= '2026-03-01T13:00:00+01:00'"), after);
+        assert_eq!(filter(&format!("attributes.created_at >= {}", time.timestamp_millis())), after);
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_with_the_reason() {
+        for (text, named) in [
+            ("metrics.a", "no condition"),
+            ("metrics.a > 'x'", "expected a number"),
+            ("metrics.a > 1e999", "expected a finite number"),
+            ("metrics.a > metrics.b", "expected a constant"),
+            ("metrics.a LIKE 'x'", "LIKE"),
+            ("params.a > 'x'", "=, !=, IN, LIKE or ILIKE"),
+            ("params.a = 1 + 1", "expected a constant"),
+            ("status = 1 status", "unexpected status"),
+            ("colour = 'red'", "unknown attribute \"colour\""),
+            ("weights.a = 1", "unknown field weights.a"),
+            ("created_at > 'yesterday'", "2026-03-01T12:00:00Z"),
+            ("id = 'x'", "expected the id of a run"),
+            ("metrics.log-loss > 1", "double quotes"),
+            ("metrics.a > 1; DROP TABLE runs", "unexpected ;"),
+            ("metrics.a > (SELECT 1)", "expected a constant"),
+            ("(((", "cannot be parsed"),
+        ] {
+            let problem = refused(text);
+            assert!(problem.contains(named), "{text}: {problem}");
+        }
+        assert!(refused(&"x".repeat(MAX_BYTES + 1)).contains("expected at most 10000"));
+        assert!(refused(&vec!["metrics.a > 1"; 101].join(" AND ")).contains("101 conditions"));
+        assert!(refused(&format!("{}status = 'x'{}", "(".repeat(2_000), ")".repeat(2_000))).contains("recursion"));
+        assert!(parse_filter("  ").expect("empty").is_none());
+    }
+
+    #[test]
+    fn orders_have_a_field_and_a_direction() {
+        let orders = |texts: &[&str]| parse_orders(&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            orders(&["metrics.auc DESC", "start_x", "params.\"a b\" asc"]).expect_err("unknown").to_string(),
+            "order_by[1]: has the unknown attribute \"start_x\": expected one of id, parent_id, experiment, status, \
+             code_revision, created_at, started_at, ended_at, or metrics.NAME, params.NAME or tags.NAME"
+        );
+        let order = |field, descending| Order { field, descending };
+        assert_eq!(
+            orders(&["metrics.auc DESC", "created_at", "params.\"a b\" asc"]).expect("valid"),
+            [
+                order(Field::Metric("auc".into()), true),
+                order(Field::Attribute(Attribute::CreatedAt), false),
+                order(Field::Param("a b".into()), false)
+            ]
+        );
+        assert!(orders(&["id"; 5]).is_err());
+    }
+}
