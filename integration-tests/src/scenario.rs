@@ -85,15 +85,7 @@ pub fn registration(name: DatasetName, digest: Digest) -> DatasetRegistration {
 
 /// A run without params.
 pub fn new_run() -> NewRun {
-    NewRun {
-        id: None,
-        experiment: MODEL.parse().expect("a name"),
-        params: Default::default(),
-        tags: Default::default(),
-        code_revision: String::new(),
-        dataset_digests: Vec::new(),
-        seed: 1,
-    }
+    NewRun { seed: 1, ..NewRun::new(MODEL.parse().expect("a name")) }
 }
 
 /// Uploads a CSV file and registers it as a version of [`DATASET`].

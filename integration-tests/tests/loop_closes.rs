@@ -1,6 +1,6 @@
 //! The loop from drift to a new champion, on every wiring: files or servers, one process or one per service.
 
-use rekindle_client::PageRequest;
+use rekindle_client::{PageRequest, registry::RunSearch};
 use rekindle_domain::{AliasName, Qualified as _, Trigger, WorkflowState, report::Verdict};
 use rekindle_integration_tests::{
     Clients, Cluster, Platform, Wiring, scenario,
@@ -74,7 +74,7 @@ async fn in_one_process_on_files_in_two_namespaces() {
         assert_eq!(deployments.iter().map(|deployment| deployment.model.as_str()).collect::<Vec<_>>(), [model]);
         let workflows = clients.orchestrator().workflows(None, PageRequest::first(500)).await.expect("listed").items;
         assert!(!workflows.is_empty() && workflows.iter().all(|workflow| workflow.model.as_str() == model));
-        let runs = clients.registry().runs(None, PageRequest::first(500)).await.expect("listed").items;
+        let runs = clients.registry().runs(&RunSearch::default(), PageRequest::first(500)).await.expect("listed").items;
         assert!(!runs.is_empty() && runs.iter().all(|run| run.experiment.as_str() == model));
     }
 }

@@ -10,7 +10,7 @@ use rekindle_bus::{
     consumer::{Consumer, Puller},
     streams,
 };
-use rekindle_client::PageRequest;
+use rekindle_client::{PageRequest, registry::RunSearch};
 use rekindle_domain::{AliasName, WorkflowState, event::EventKind};
 use rekindle_integration_tests::{
     Clients, Cluster, Service, Wiring, scenario,
@@ -148,7 +148,7 @@ async fn the_workflow_has_one_effect_per_step(clients: &Clients) {
     let (registry, model, page) = (clients.registry(), scenario::model(), PageRequest::first(100));
     let datasets = registry.dataset_versions(&scenario::dataset(), page.clone()).await.expect("listed").items;
     let versions = registry.model_versions(&model, page.clone()).await.expect("listed").items;
-    let runs = registry.runs(None, page.clone()).await.expect("listed").items;
+    let runs = registry.runs(&RunSearch::default(), page.clone()).await.expect("listed").items;
     let moves = registry.alias_history(&model, &AliasName::champion(), page).await.expect("listed").items;
     // Beside those of the workflow: the first dataset, the first version, its run and its promotion.
     assert_eq!((datasets.len(), versions.len(), runs.len(), moves.len()), (2, 2, 3, 2));

@@ -1,5 +1,7 @@
 //! The registry: blobs, datasets, runs, models and lineage.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use rekindle_domain::{
@@ -49,6 +51,17 @@ pub struct VersionRegistration {
     pub bundle: Digest,
     /// The description.
     pub description: String,
+}
+
+/// Which runs are listed, and in which order: as `ListRunsRequest` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunSearch {
+    /// Of all experiments of the namespace if there is none.
+    pub experiment: Option<ExperimentName>,
+    /// E.g. `metrics.auc > 0.9 AND tags.team = 'risk'`; empty finds all.
+    pub filter: String,
+    /// E.g. `metrics.auc DESC`; without one, newest first.
+    pub order_by: Vec<String>,
 }
 
 /// A review to be recorded.
@@ -194,14 +207,57 @@ impl Registry {
         run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
-    /// Runs, of one experiment or of all, newest first.
-    pub async fn runs(&self, experiment: Option<&ExperimentName>, page: PageRequest) -> Result<Page<Run>, Error> {
+    /// Runs, without further orders newest first.
+    pub async fn runs(&self, search: &RunSearch, page: PageRequest) -> Result<Page<Run>, Error> {
         let operation = "list the runs";
-        let experiment = experiment.map(ToString::to_string).unwrap_or_default();
-        let request = proto::ListRunsRequest { experiment, page_size: page.size, page_token: page.token };
+        let RunSearch { experiment, filter, order_by } = search.clone();
+        let request = proto::ListRunsRequest {
+            experiment: experiment.map(|name| name.to_string()).unwrap_or_default(),
+            page_size: page.size,
+            page_token: page.token,
+            filter,
+            order_by,
+        };
         let call = || async { RunsClient::new(self.0.stub()).list_runs(request.clone()).await };
         let answer = self.0.call(operation, call).await?;
         page_of(operation, field::each("runs", answer.runs, run::from_wire), answer.next_page_token)
+    }
+
+    /// Adds params to a run. They are written once.
+    pub async fn log_params(&self, id: RunId, params: &BTreeMap<String, String>) -> Result<Run, Error> {
+        let operation = "log params of the run";
+        let params = params.clone().into_iter().collect();
+        let request = proto::LogParamsRequest { run_id: id.to_string(), params };
+        let call = || async { RunsClient::new(self.0.stub()).log_params(request.clone()).await };
+        run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Sets and deletes tags of a run.
+    pub async fn set_run_tags(
+        &self,
+        id: RunId,
+        tags: &BTreeMap<String, String>,
+        delete: &[String],
+    ) -> Result<Run, Error> {
+        let operation = "set tags of the run";
+        let tags = tags.clone().into_iter().collect();
+        let request = proto::SetRunTagsRequest { run_id: id.to_string(), tags, delete: delete.to_vec() };
+        let call = || async { RunsClient::new(self.0.stub()).set_run_tags(request.clone()).await };
+        run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// At most `max_points` points of a metric, by step: of each of so many ranges the least and the greatest value.
+    pub async fn metric_sample(&self, id: RunId, name: &str, max_points: u32) -> Result<Vec<Metric>, Error> {
+        let operation = "read the metric history";
+        let request = proto::GetMetricHistoryRequest {
+            run_id: id.to_string(),
+            name: name.to_owned(),
+            max_points,
+            ..Default::default()
+        };
+        let call = || async { RunsClient::new(self.0.stub()).get_metric_history(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        run::metrics_from_wire(answer.metrics).map_err(Error::response(operation))
     }
 
     /// The points of one metric, by step.
@@ -212,6 +268,7 @@ impl Registry {
             name: name.to_owned(),
             page_size: page.size,
             page_token: page.token,
+            max_points: 0,
         };
         let call = || async { RunsClient::new(self.0.stub()).get_metric_history(request.clone()).await };
         let answer = self.0.call(operation, call).await?;

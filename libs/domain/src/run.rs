@@ -1,6 +1,6 @@
 //! Runs: one training or evaluation each, with its lifecycle.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ use crate::{Digest, ExperimentName, RunId};
 ///     |   \--kill--> KILLED<  \--lose----> LOST --start--> RUNNING   (its job was redelivered)
 ///     \------lose-----> LOST
 /// ```
-/// The trainer owns start, finish and fail; a caller owns kill; the registry owns lose, when the lease expires.
+/// The trainer owns start, finish and fail; a caller owns kill; the registry owns lose, when the lease expires. Whoever owns a lost run may
+/// still finish, fail or kill it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RunStatus {
@@ -36,6 +37,8 @@ pub enum RunStatus {
 pub struct Run {
     /// Its id.
     pub id: RunId,
+    /// The run that it is a part of.
+    pub parent_id: Option<RunId>,
     /// The experiment it belongs to.
     pub experiment: ExperimentName,
     /// Where it is in its lifecycle.
@@ -79,11 +82,67 @@ pub struct Metric {
     pub time: Option<DateTime<Utc>>,
 }
 
+/// Which values of a metric are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// E.g. of a loss.
+    Lower,
+    /// E.g. of an accuracy.
+    Higher,
+}
+
+impl Better {
+    /// Of a metric by its name, whose words are those of well-known metrics: `validation.log_loss`, `test_auc`. `None` if none is known, or
+    /// both.
+    pub fn of(metric: &str) -> Option<Self> {
+        const LOWER: [&str; 13] = [
+            "loss",
+            "mae",
+            "mse",
+            "rmse",
+            "rmsle",
+            "mape",
+            "smape",
+            "brier",
+            "error",
+            "logloss",
+            "deviance",
+            "perplexity",
+            "ece",
+        ];
+        const HIGHER: [&str; 13] = [
+            "auc",
+            "accuracy",
+            "acc",
+            "precision",
+            "recall",
+            "f1",
+            "r2",
+            "score",
+            "map",
+            "ndcg",
+            "auroc",
+            "auprc",
+            "mcc",
+        ];
+        let name = metric.to_ascii_lowercase();
+        let mut words = name.split(|character: char| !character.is_ascii_alphanumeric());
+        let found = words.clone().any(|word| LOWER.contains(&word));
+        match (found, words.any(|word| HIGHER.contains(&word))) {
+            (true, false) => Some(Self::Lower),
+            (false, true) => Some(Self::Higher),
+            _ => None,
+        }
+    }
+}
+
 /// A run to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRun {
     /// `None` lets the registry generate one.
     pub id: Option<RunId>,
+    /// An existing run that it is a part of.
+    pub parent_id: Option<RunId>,
     /// The experiment it belongs to.
     pub experiment: ExperimentName,
     /// Parameters, by name.
@@ -96,6 +155,25 @@ pub struct NewRun {
     pub dataset_digests: Vec<Digest>,
     /// The seed.
     pub seed: u64,
+    /// Time without a report after which it is lost while it runs; `None`: as the registry is configured.
+    pub lease: Option<Duration>,
+}
+
+impl NewRun {
+    /// A run without params, tags and datasets.
+    pub fn new(experiment: ExperimentName) -> Self {
+        Self {
+            id: None,
+            parent_id: None,
+            experiment,
+            params: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            code_revision: String::new(),
+            dataset_digests: Vec::new(),
+            seed: 0,
+            lease: None,
+        }
+    }
 }
 
 /// What a worker or a caller reports about a run.
@@ -168,12 +246,12 @@ impl RunStatus {
         use RunStatus::{Failed, Finished, Killed, Lost, Running, Scheduled};
         match (self, event) {
             (Scheduled | Running | Lost, Start) => Ok(Running),
-            (Running | Finished, Finish) => Ok(Finished),
+            (Running | Lost | Finished, Finish) => Ok(Finished),
             (Scheduled | Running | Lost | Failed, Fail) => Ok(Failed),
             (Scheduled | Running | Lost | Killed, Kill) => Ok(Killed),
             (Scheduled | Running | Lost, Lose) => Ok(Lost),
             (Finished | Failed | Killed, Start | Lose)
-            | (Scheduled | Failed | Killed | Lost, Finish)
+            | (Scheduled | Failed | Killed, Finish)
             | (Finished | Killed, Fail)
             | (Finished | Failed, Kill) => Err(RunTransitionRefused { from: self, event }),
         }
@@ -194,7 +272,7 @@ mod tests {
     #[test]
     fn every_status_and_event() {
         // Rows: ALL in order; columns: start, finish, fail, kill, lose; '.' is refused.
-        let expected = ["R.FKL", "RDFKL", ".D...", "..F..", "...K.", "R.FKL"];
+        let expected = ["R.FKL", "RDFKL", ".D...", "..F..", "...K.", "RDFKL"];
         let letter = |status: RunStatus| match status {
             RunStatus::Scheduled => 'S',
             RunStatus::Running => 'R',
@@ -206,6 +284,21 @@ mod tests {
         for (status, row) in RunStatus::ALL.into_iter().zip(expected) {
             let got: String = EVENTS.iter().map(|&event| status.after(event).map_or('.', letter)).collect();
             assert_eq!(got, row, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn better_values_are_known_by_the_words_of_the_name() {
+        for (name, better) in [
+            ("log_loss", Some(Better::Lower)),
+            ("validation.rmse", Some(Better::Lower)),
+            ("test-AUC", Some(Better::Higher)),
+            ("training_accuracy_score", Some(Better::Higher)),
+            ("brier_score", None),
+            ("epoch", None),
+            ("glossary", None),
+        ] {
+            assert_eq!(Better::of(name), better, "{name}");
         }
     }
 

@@ -98,15 +98,7 @@ mod tests {
     use super::*;
 
     fn new_run() -> NewRun {
-        NewRun {
-            id: None,
-            experiment: "nightly".parse().expect("a name"),
-            params: Default::default(),
-            tags: Default::default(),
-            code_revision: String::new(),
-            dataset_digests: Vec::new(),
-            seed: 0,
-        }
+        NewRun::new("nightly".parse().expect("a name"))
     }
 
     #[test]

@@ -3,13 +3,11 @@
 use std::sync::LazyLock;
 
 use axum::http::HeaderMap;
-use prost::Message as _;
 use rekindle_bundle::{Datatype, Input, Output, Signature};
 use rekindle_domain::{ColumnKind, Task};
-use rekindle_proto::inference::ModelInferRequest;
 
 use crate::{
-    grpc::decode::Decoded,
+    grpc::decode::with_decoded,
     infer::{self, Message as _},
     rest::request,
     tensor::{Accepted, Inputs, InvalidInput, output::Outputs},
@@ -69,10 +67,10 @@ fn check(refused: &InvalidInput) {
 
 /// Decodes the bytes of a `ModelInferRequest`.
 pub fn grpc(bytes: &[u8]) {
-    let Ok(message) = ModelInferRequest::decode(bytes) else { return };
-    let decoded = Decoded { model: "fuzzed", message: &message, explain: false };
-    decoded.routing_key();
-    DECODERS.iter().for_each(|decoder| decoder.decode(&decoded));
+    with_decoded(bytes, |message| {
+        message.routing_key();
+        DECODERS.iter().for_each(|decoder| decoder.decode(message));
+    });
 }
 
 /// Decodes the body of a REST request. The first two bytes are the length of the JSON before binary elements; zero: everything is JSON.

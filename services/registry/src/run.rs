@@ -1,5 +1,8 @@
 //! Runs: created, reported on under a lease, and lost when the lease expires.
 
+pub(crate) mod filter;
+mod sample;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -8,16 +11,25 @@ use std::{
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    ExperimentName, IdPrefix, Namespace, RunId,
+    IdPrefix, RunId,
     event::Fact,
     run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
+    validation::Violations,
 };
 use rekindle_service::{Call, Intent, RequestError, only};
 use rekindle_store::{in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::Value;
 
-use crate::{Error, store};
+use self::sample::Sample;
+use crate::{
+    Error,
+    config::Limits,
+    store::{
+        self,
+        runs::{Position, Search, metrics},
+    },
+};
 
 /// A run as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +38,15 @@ pub(crate) struct Leased {
     pub run: Run,
     /// When the run is lost without a heartbeat; `None` once no worker holds it.
     pub lease_until: Option<DateTime<Utc>>,
+    /// The lease that its creator has chosen.
+    pub lease: Option<Duration>,
+}
+
+impl Leases {
+    /// The lease of a run that a worker has started.
+    fn of(self, leased: &Leased) -> Duration {
+        leased.lease.unwrap_or(self.running)
+    }
 }
 
 /// The leases of runs.
@@ -49,6 +70,11 @@ pub(crate) async fn create(
         if let Some(id) = intent.earlier::<RunId, Error>(txn).await? {
             return Ok::<_, Error>(id);
         }
+        if let Some(parent) = new.parent_id
+            && store::runs::get(txn, parent).await?.is_none()
+        {
+            return Err(Error::not_found("parent run", parent));
+        }
         let id = new.id.unwrap_or(RunId::new(call.id));
         if store::runs::get(txn, id).await?.is_some() {
             let message = format!("run {id} already exists: leave id empty, or read the run");
@@ -64,9 +90,11 @@ pub(crate) async fn create(
 }
 
 fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Leased {
-    let NewRun { id: _, experiment, params, tags, code_revision, dataset_digests, seed } = new.clone();
+    let NewRun { id: _, parent_id, experiment, params, tags, code_revision, dataset_digests, seed, lease } =
+        new.clone();
     let run = Run {
         id,
+        parent_id,
         experiment,
         status: RunStatus::Scheduled,
         params,
@@ -82,7 +110,7 @@ fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Lea
         ended_at: None,
         revision: 1,
     };
-    Leased { run, lease_until: Some(now + leases.scheduled) }
+    Leased { run, lease_until: Some(now + leases.scheduled.max(lease.unwrap_or_default())), lease }
 }
 
 /// One run with the last point of each metric.
@@ -99,24 +127,23 @@ pub(crate) async fn find(db: &DatabaseConnection, prefix: &IdPrefix) -> Result<R
     Ok(with_metrics(db, found).await?.remove(0))
 }
 
-/// Runs of one experiment or of a namespace, newest first, with the last point of each metric.
-pub(crate) async fn list(
+/// Runs after a position, with the last point of each metric.
+pub(crate) async fn search(
     db: &DatabaseConnection,
-    namespace: &Namespace,
-    experiment: Option<&ExperimentName>,
-    after: Option<(DateTime<Utc>, RunId)>,
+    search: &Search,
+    after: Option<&Position>,
     limit: u64,
 ) -> Result<Vec<Run>, Error> {
-    let runs = store::runs::list(db, namespace, experiment, after, limit).await?;
+    let runs = store::runs::search(db, search, after, limit).await?;
     with_metrics(db, runs).await
 }
 
 async fn with_metrics(db: &DatabaseConnection, runs: Vec<Leased>) -> Result<Vec<Run>, Error> {
     let mut runs: Vec<Run> = runs.into_iter().map(|leased| leased.run).collect();
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
-    let mut metrics = store::runs::last_metrics(db, &ids).await?;
+    let mut last = metrics::last(db, &ids).await?;
     for run in &mut runs {
-        run.metrics = metrics.remove(&run.id).unwrap_or_default();
+        run.metrics = last.remove(&run.id).unwrap_or_default();
     }
     Ok(runs)
 }
@@ -133,10 +160,10 @@ pub(crate) async fn report(
         let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
         let next = leased.run.status.after(event_of(&report)).map_err(|refused| refuse(&leased.run, refused))?;
         if next != leased.run.status {
-            return advance(txn, &call, &leased.run, next, &report, leases).await;
+            return advance(txn, &call, &leased, next, &report, leases).await;
         }
         if next == RunStatus::Running {
-            store::runs::renew(txn, id, call.now + leases.running).await?;
+            store::runs::renew(txn, id, call.now + leases.of(&leased)).await?;
         }
         Ok::<_, Error>(())
     })
@@ -147,12 +174,12 @@ pub(crate) async fn report(
 async fn advance(
     txn: &DatabaseTransaction,
     call: &Call,
-    run: &Run,
+    leased: &Leased,
     next: RunStatus,
     report: &RunReport,
     leases: Leases,
 ) -> Result<(), Error> {
-    let moved = moved(run, next, report, call.now, leases);
+    let (run, moved) = (&leased.run, moved(leased, next, report, call.now, leases));
     if !store::runs::update(txn, &moved, run.revision).await? {
         return Err(stale(run));
     }
@@ -161,14 +188,15 @@ async fn advance(
 }
 
 /// The run after a report; `next` is its status then.
-fn moved(run: &Run, next: RunStatus, report: &RunReport, now: DateTime<Utc>, leases: Leases) -> Leased {
+fn moved(leased: &Leased, next: RunStatus, report: &RunReport, now: DateTime<Utc>, leases: Leases) -> Leased {
+    let (run, lease) = (&leased.run, leased.lease);
     let mut moved = Run { status: next, revision: run.revision + 1, ..run.clone() };
     if next == RunStatus::Running {
         // A lost run that is started again begins from the start.
         moved.started_at = Some(now);
         moved.ended_at = None;
         moved.error.clear();
-        return Leased { run: moved, lease_until: Some(now + leases.running) };
+        return Leased { run: moved, lease_until: Some(now + leases.of(leased)), lease };
     }
     moved.ended_at = Some(now);
     match report {
@@ -179,7 +207,7 @@ fn moved(run: &Run, next: RunStatus, report: &RunReport, now: DateTime<Utc>, lea
         }
         RunReport::Failed { error } | RunReport::Killed { error } => moved.error = error.clone(),
     }
-    Leased { run: moved, lease_until: None }
+    Leased { run: moved, lease_until: None, lease }
 }
 
 fn event_of(report: &RunReport) -> RunEvent {
@@ -207,6 +235,70 @@ fn stale(run: &Run) -> Error {
     RequestError::StaleRevision { resource, expected: run.revision, actual: run.revision + 1 }.into()
 }
 
+/// A change of a run that has nothing to do with its lifecycle.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// Adds params, which are written once.
+    Params(BTreeMap<String, String>),
+    /// Sets tags, after others are deleted.
+    Tags { set: BTreeMap<String, String>, delete: Vec<String> },
+}
+
+impl Change {
+    fn apply(&self, run: &mut Run) -> Result<(), Error> {
+        match self {
+            Self::Params(params) => {
+                for (name, value) in params {
+                    if let Some(written) = run.params.get(name).filter(|written| *written != value) {
+                        return Err(param_exists(run.id, name, written, value));
+                    }
+                }
+                run.params.extend(params.clone());
+            }
+            Self::Tags { set, delete } => {
+                for name in delete {
+                    run.tags.remove(name);
+                }
+                run.tags.extend(set.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn param_exists(id: RunId, name: &str, written: &str, value: &str) -> Error {
+    let short = |text: &str| text.chars().take(100).collect::<String>();
+    let (written, value) = (short(written), short(value));
+    let message = format!("the param {name} of run {id} is {written:?}, not {value:?}: params are written once");
+    Error::refused("PARAM_EXISTS", message, [("param", name.to_owned())])
+}
+
+/// Changes a run in its next revision, unless nothing changes. `check` is asked about the changed run.
+pub(crate) async fn change(
+    db: &DatabaseConnection,
+    id: RunId,
+    change: Change,
+    limits: Limits,
+    check: fn(&Run, &Limits) -> Result<(), Violations>,
+) -> Result<Run, Error> {
+    in_transaction(db, async move |txn| {
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        let mut run = leased.run.clone();
+        change.apply(&mut run)?;
+        if run == leased.run {
+            return Ok(());
+        }
+        check(&run, &limits)?;
+        run.revision += 1;
+        if !store::runs::update(txn, &Leased { run, ..leased.clone() }, leased.run.revision).await? {
+            return Err(stale(&leased.run));
+        }
+        Ok::<_, Error>(())
+    })
+    .await?;
+    get(db, id).await
+}
+
 /// Appends points to the metrics of a run, which has at most `names` metrics.
 pub(crate) async fn log_metrics(
     db: &DatabaseConnection,
@@ -220,30 +312,19 @@ pub(crate) async fn log_metrics(
             return Err(Error::not_found("run", id));
         }
         let given: BTreeSet<&str> = metrics.iter().map(|metric| metric.name.as_str()).collect();
-        check_names(txn, id, given, names).await?;
-        Ok(store::runs::put_metrics(txn, id, &metrics, now).await?)
+        check_names(given.len(), names)?;
+        let known = metrics::known(txn, id, &given).await?;
+        if known.len() < given.len() {
+            let had = usize::try_from(metrics::count(txn, id).await?).unwrap_or(usize::MAX);
+            check_names(had.saturating_add(given.len() - known.len()), names)?;
+        }
+        Ok(metrics::append(txn, id, &metrics, &known, now).await?)
     })
     .await
 }
 
-/// Refuses names of metrics that the run does not have yet if it has too many with them.
-async fn check_names(
-    txn: &DatabaseTransaction,
-    id: RunId,
-    mut given: BTreeSet<&str>,
-    limit: usize,
-) -> Result<(), Error> {
-    // One look-up each: a run has few metrics, and may have very many points.
-    for name in given.clone().into_iter().take(limit) {
-        if store::runs::has_metric(txn, id, name).await? {
-            given.remove(name);
-        }
-    }
-    if given.is_empty() {
-        return Ok(());
-    }
-    let had = store::runs::metric_names(txn, id, limit as u64).await?.len();
-    let names = had + given.len();
+/// Refuses points that give a run too many metrics.
+fn check_names(names: usize, limit: usize) -> Result<(), Error> {
     if names <= limit {
         return Ok(());
     }
@@ -265,11 +346,32 @@ pub(crate) async fn metric_history(
     if store::runs::get(db, id).await?.is_none() {
         return Err(Error::not_found("run", id));
     }
-    let points = store::runs::metric_history(db, id, name, after, limit).await?;
+    let points = metrics::history(db, id, name, after, limit).await?;
     if points.is_empty() && after.is_none() {
-        return Err(unknown_metric(name, &store::runs::metric_names(db, id, NAMES).await?));
+        return Err(unknown_metric(name, &metrics::names(db, id, NAMES).await?));
     }
     Ok(points)
+}
+
+/// At most `max_points` points of one metric, by step.
+pub(crate) async fn metric_sample(
+    db: &DatabaseConnection,
+    id: RunId,
+    name: &str,
+    max_points: usize,
+) -> Result<Vec<Metric>, Error> {
+    /// Points read at a time.
+    const AT_ONCE: u64 = 50_000;
+    let count = metrics::points(db, id, name).await?;
+    let mut sample = Sample::new(count, max_points);
+    let mut after = None;
+    loop {
+        let points = metric_history(db, id, name, after, AT_ONCE).await?;
+        let Some(last) = points.last() else { break };
+        after = Some(last.step);
+        points.into_iter().for_each(|point| sample.add(point));
+    }
+    Ok(sample.finish())
 }
 
 /// A name without a point is not that of a metric.
@@ -284,13 +386,14 @@ fn unknown_metric(name: &str, known: &[String]) -> Error {
 /// Marks the run as lost if its lease has expired by the time of the call; returns whether it had.
 pub(crate) async fn lose_if_expired(db: &DatabaseConnection, call: Call, id: RunId) -> Result<bool, Error> {
     in_transaction(db, async move |txn| {
-        let Some(Leased { run, lease_until: Some(until) }) = store::runs::get(txn, id).await? else { return Ok(false) };
+        let Some(leased) = store::runs::get(txn, id).await? else { return Ok(false) };
+        let (run, Some(until)) = (&leased.run, leased.lease_until) else { return Ok(false) };
         let Ok(next) = run.status.after(RunEvent::Lose) else { return Ok(false) };
         if until >= call.now {
             return Ok(false);
         }
         let none = Leases { scheduled: Duration::ZERO, running: Duration::ZERO };
-        let mut lost = moved(&run, next, &RunReport::Running, call.now, none);
+        let mut lost = moved(&leased, next, &RunReport::Running, call.now, none);
         lost.run.error = format!("no heartbeat since {}", until.to_rfc3339());
         if !store::runs::update(txn, &lost, run.revision).await? {
             return Ok(false);

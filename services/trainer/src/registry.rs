@@ -37,12 +37,12 @@ impl Registry {
     pub(crate) async fn create_run(&self, job: &Job, dataset: Digest, code_revision: &str) -> Result<(), Error> {
         let new = NewRun {
             id: Some(job.id),
-            experiment: job.experiment.clone(),
             params: job::params(job),
             tags: job.tags.clone(),
             code_revision: code_revision.to_owned(),
             dataset_digests: vec![dataset],
             seed: job::seed(job),
+            ..NewRun::new(job.experiment.clone())
         };
         self.0.create_run(&new, job.id.to_string()).await?;
         Ok(())

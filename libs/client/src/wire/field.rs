@@ -50,6 +50,11 @@ pub fn span_or(field: &str, given: Option<prost_types::Duration>, default: Durat
         .ok_or_else(|| Violations::of(field, format!("is {seconds} s: expected a span of at least 0")))
 }
 
+/// A span, if it is set.
+pub fn optional_span(field: &str, given: Option<prost_types::Duration>) -> Result<Option<Duration>, Violations> {
+    given.map(|given| span_or(field, Some(given), Duration::ZERO)).transpose()
+}
+
 /// The value of an enumeration, never its unspecified one. `expected` lists the names.
 pub fn enumeration<W, T>(
     field: impl Into<String>,

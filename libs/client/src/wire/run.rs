@@ -9,7 +9,7 @@ use rekindle_proto::{json, registry as wire};
 use serde_json::Value;
 
 use super::{
-    field::{enumeration, optional_time, parse, parse_all, parse_optional, required_time},
+    field::{enumeration, optional_span, optional_time, parse, parse_all, parse_optional, required_time},
     time,
 };
 
@@ -31,6 +31,7 @@ pub fn to_wire(run: &Run) -> wire::Run {
         started_at: run.started_at.map(time::to_wire),
         ended_at: run.ended_at.map(time::to_wire),
         revision: run.revision,
+        parent_id: run.parent_id.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -43,6 +44,7 @@ pub fn to_json(run: &Run) -> Value {
 pub fn from_wire(given: wire::Run) -> Result<Run, Violations> {
     Ok(Run {
         id: parse("id", &given.id)?,
+        parent_id: parse_optional("parent_id", &given.parent_id)?,
         experiment: parse("experiment", &given.experiment)?,
         status: status_from_wire("status", given.status)?,
         params: given.params.into_iter().collect(),
@@ -71,6 +73,8 @@ pub fn new_to_wire(run: &NewRun, idempotency_key: String) -> wire::CreateRunRequ
         code_revision: run.code_revision.clone(),
         dataset_digests: run.dataset_digests.iter().map(Digest::to_string).collect(),
         seed: run.seed,
+        parent_id: run.parent_id.map(|id| id.to_string()).unwrap_or_default(),
+        lease: run.lease.map(time::span_to_wire),
     }
 }
 
@@ -78,6 +82,8 @@ pub fn new_to_wire(run: &NewRun, idempotency_key: String) -> wire::CreateRunRequ
 pub fn new_from_wire(given: wire::CreateRunRequest) -> Result<NewRun, Violations> {
     Ok(NewRun {
         id: parse_optional("id", &given.id)?,
+        parent_id: parse_optional("parent_id", &given.parent_id)?,
+        lease: optional_span("lease", given.lease)?,
         experiment: parse("experiment", &given.experiment)?,
         params: given.params.into_iter().collect(),
         tags: given.tags.into_iter().collect(),
@@ -175,6 +181,7 @@ mod tests {
             let metric = Metric { name: "auc".into(), value: 0.7, step: 3, time: Some(DateTime::UNIX_EPOCH) };
             let run = Run {
                 id: "0193b3a0-0000-7000-8000-000000000000".parse().expect("an id"),
+                parent_id: Some("0193b3a0-0000-7000-8000-000000000001".parse().expect("an id")),
                 experiment: "nightly".parse().expect("a name"),
                 status,
                 params: BTreeMap::from([("seed".into(), "7".into())]),

@@ -23,10 +23,10 @@ use crate::{
 /// A request for the engine.
 pub(crate) struct Decoded<'a> {
     /// The qualified name of the model.
-    pub(crate) model: &'a str,
-    pub(crate) message: &'a ModelInferRequest,
+    pub(super) model: &'a str,
+    pub(super) message: &'a ModelInferRequest,
     /// Whether the call explains its rows, whatever the parameters are.
-    pub(crate) explain: bool,
+    pub(super) explain: bool,
 }
 
 impl infer::Message for Decoded<'_> {
@@ -56,6 +56,13 @@ impl infer::Message for Decoded<'_> {
     fn encode(&self, answer: &infer::Answer<'_>) -> ModelInferResponse {
         encode::answer(self.model.to_owned(), answer)
     }
+}
+
+/// Passes the bytes of a message on, if they are one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn with_decoded(bytes: &[u8], take: impl FnOnce(&Decoded<'_>)) {
+    let Ok(message) = <ModelInferRequest as prost::Message>::decode(bytes) else { return };
+    take(&Decoded { model: "fuzzed", message: &message, explain: false });
 }
 
 /// The input tensors of a message.

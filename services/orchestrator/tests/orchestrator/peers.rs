@@ -125,6 +125,7 @@ fn base() -> DatasetVersion {
 fn run(id: RunId, tags: BTreeMap<String, String>, status: RunStatus) -> Run {
     Run {
         id,
+        parent_id: None,
         experiment: MODEL.parse().expect("a name"),
         status,
         params: BTreeMap::new(),
@@ -387,6 +388,12 @@ impl r::runs_server::Runs for Peers {
         unused()
     }
     async fn report_run(&self, _: Request<r::ReportRunRequest>) -> Answer<r::Run> {
+        unused()
+    }
+    async fn log_params(&self, _: Request<r::LogParamsRequest>) -> Answer<r::Run> {
+        unused()
+    }
+    async fn set_run_tags(&self, _: Request<r::SetRunTagsRequest>) -> Answer<r::Run> {
         unused()
     }
     async fn log_metrics(&self, _: Request<r::LogMetricsRequest>) -> Answer<r::LogMetricsResponse> {

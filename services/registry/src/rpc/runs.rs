@@ -1,23 +1,30 @@
 //! The service `Runs`.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
-use chrono::{DateTime, Utc};
 use rekindle_client::wire;
 use rekindle_domain::{
-    RunId,
     run::{Metric, NewRun, Run, RunReport},
     validation::Violations,
 };
 use rekindle_proto::registry::{
     self as proto, CreateRunRequest, GetMetricHistoryRequest, GetMetricHistoryResponse, GetRunRequest, ListRunsRequest,
-    ListRunsResponse, LogMetricsRequest, LogMetricsResponse, ReportRunRequest, runs_server::Runs,
+    ListRunsResponse, LogMetricsRequest, LogMetricsResponse, LogParamsRequest, ReportRunRequest, SetRunTagsRequest,
+    runs_server::Runs,
 };
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
 use super::{Bounds, cursor, page, parse, truncated};
-use crate::{App, Error, config::Limits, run};
+use crate::{
+    App, Error,
+    config::Limits,
+    run::{
+        self, Change,
+        filter::{parse_filter, parse_orders},
+    },
+    store::runs::{Position, Search},
+};
 
 fn answer(run: &Run) -> Response<proto::Run> {
     Response::new(wire::run::to_wire(run))
@@ -57,6 +64,30 @@ impl Runs for App {
         Ok(Response::new(LogMetricsResponse {}))
     }
 
+    async fn log_params(&self, request: Request<LogParamsRequest>) -> Result<Response<proto::Run>, Status> {
+        let (_, request) = Call::open(request)?;
+        let id = parse("run_id", &request.run_id)?;
+        let params: BTreeMap<_, _> = request.params.into_iter().collect();
+        let limits = self.0.config.limits;
+        check_texts("params", &params, &limits).map_err(Error::from)?;
+        let check = |run: &Run, limits: &Limits| check_texts("params", &run.params, limits);
+        Ok(answer(&run::change(&self.0.db, id, Change::Params(params), limits, check).await?))
+    }
+
+    async fn set_run_tags(&self, request: Request<SetRunTagsRequest>) -> Result<Response<proto::Run>, Status> {
+        let (_, request) = Call::open(request)?;
+        let id = parse("run_id", &request.run_id)?;
+        let limits = self.0.config.limits;
+        let mut bounds = Bounds::new(&limits);
+        bounds.at_most("delete", request.delete.len(), ("entries", limits.entries));
+        bounds.finish().map_err(Error::from)?;
+        let set: BTreeMap<_, _> = request.tags.into_iter().collect();
+        check_texts("tags", &set, &limits).map_err(Error::from)?;
+        let check = |run: &Run, limits: &Limits| check_texts("tags", &run.tags, limits);
+        let change = Change::Tags { set, delete: request.delete };
+        Ok(answer(&run::change(&self.0.db, id, change, limits, check).await?))
+    }
+
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<proto::Run>, Status> {
         let (_, request) = Call::open(request)?;
         Ok(answer(&run::find(&self.0.db, &parse("id", &request.id)?).await?))
@@ -64,13 +95,23 @@ impl Runs for App {
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        let experiment = call.optional_name("experiment", &request.experiment).map_err(Error::from)?;
-        let page = page(request.page_size, &request.page_token)?;
-        let fetch = |after: Option<Position>, limit| {
-            let after = after.map(|position| (position.created_at, position.id));
-            run::list(&self.0.db, &call.namespace, experiment.as_ref(), after, limit)
+        let search = Search {
+            experiment: call.optional_name("experiment", &request.experiment).map_err(Error::from)?,
+            filter: parse_filter(&request.filter)?,
+            orders: parse_orders(&request.order_by)?,
+            namespace: call.namespace,
         };
-        let (runs, next_page_token) = page.fill(cursor(&page)?, fetch, Position::of, wire::run::to_wire).await?;
+        let page = page(request.page_size, &request.page_token)?;
+        let after = cursor::<Cursor>(&page)?;
+        if after.as_ref().is_some_and(|cursor| cursor.0.keys.len() != search.orders.len()) {
+            return Err(Error::invalid("page_token", "belongs to a list in another order").into());
+        }
+        let (db, search) = (&self.0.db, &search);
+        let fetch = move |after: Option<Cursor>, limit| async move {
+            run::search(db, search, after.as_ref().map(|cursor| &cursor.0), limit).await
+        };
+        let cursor = |run: &Run| Cursor(Position::of(run, &search.orders));
+        let (runs, next_page_token) = page.fill(after, fetch, cursor, wire::run::to_wire).await?;
         Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
 
@@ -80,6 +121,12 @@ impl Runs for App {
     ) -> Result<Response<GetMetricHistoryResponse>, Status> {
         let (_, request) = Call::open(request)?;
         let id = parse("run_id", &request.run_id)?;
+        if request.max_points > 0 {
+            let max_points = sample_size(&request)?;
+            let sample = run::metric_sample(&self.0.db, id, &request.name, max_points).await?;
+            let metrics = sample.iter().map(wire::run::metric_to_wire).collect();
+            return Ok(Response::new(GetMetricHistoryResponse { metrics, next_page_token: String::new() }));
+        }
         let page = page(request.page_size, &request.page_token)?;
         let found = run::metric_history(&self.0.db, id, &request.name, cursor(&page)?, page.fetch()).await?;
         let (metrics, next_page_token) = page.cut(found, |metric| metric.step.to_string(), wire::run::metric_to_wire);
@@ -87,33 +134,43 @@ impl Runs for App {
     }
 }
 
-/// The position of a run in the list: ids alone do not sort by time, since callers may choose them.
-struct Position {
-    created_at: DateTime<Utc>,
-    id: RunId,
-}
+/// A position as the token of a page holds it.
+struct Cursor(Position);
 
-impl Position {
-    fn of(run: &Run) -> Self {
-        Self { created_at: run.created_at, id: run.id }
-    }
-}
-
-impl fmt::Display for Position {
+impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.created_at.timestamp_micros(), self.id)
+        f.write_str(&serde_json::to_string(&self.0).map_err(|_| fmt::Error)?)
     }
 }
 
-impl FromStr for Position {
-    type Err = ();
+impl FromStr for Cursor {
+    type Err = serde_json::Error;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (micros, id) = text.split_once(' ').ok_or(())?;
-        let micros = micros.parse().map_err(|_| ())?;
-        let created_at = DateTime::from_timestamp_micros(micros).ok_or(())?;
-        Ok(Self { created_at, id: id.parse().map_err(|_| ())? })
+    fn from_str(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Self)
     }
+}
+
+/// The most points of a sample.
+fn sample_size(request: &GetMetricHistoryRequest) -> Result<usize, Error> {
+    const MOST: u32 = 10_000;
+    let points = request.max_points;
+    if !(2..=MOST).contains(&points) {
+        return Err(Error::invalid("max_points", format!("is {points}: expected 2 to {MOST}, or unset for pages")));
+    }
+    if !request.page_token.is_empty() {
+        return Err(Error::invalid("page_token", "is set with max_points: a sample has no pages"));
+    }
+    Ok(points as usize)
+}
+
+/// The bounds of a lease that a client chooses.
+const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+
+fn check_texts(field: &str, texts: &BTreeMap<String, String>, limits: &Limits) -> Result<(), Violations> {
+    let mut bounds = Bounds::new(limits);
+    bounds.texts(field, texts);
+    bounds.finish()
 }
 
 fn check_new(new: &NewRun, limits: &Limits) -> Result<(), Violations> {
@@ -122,6 +179,9 @@ fn check_new(new: &NewRun, limits: &Limits) -> Result<(), Violations> {
     bounds.texts("tags", &new.tags);
     bounds.text("code_revision", &new.code_revision);
     bounds.at_most("dataset_digests", new.dataset_digests.len(), ("parents", limits.parents));
+    if let Some(lease) = new.lease.filter(|lease| !LEASES.contains(lease)) {
+        bounds.checks.violation("lease", format!("is {} s: expected 1 s to 30 days", lease.as_secs_f64()));
+    }
     bounds.finish()
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use rekindle_domain::RunId;
 use sqlparser::{
-    ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value as Literal},
+    ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator, Value as Literal},
     dialect::GenericDialect,
     parser::Parser,
     tokenizer::Token,
@@ -59,7 +59,10 @@ pub(crate) enum Test {
     Compare(Comparison, Value),
     In(Vec<Value>),
     /// With the wildcards `%` and `_`.
-    Like { pattern: String, ignore_case: bool },
+    Like {
+        pattern: String,
+        ignore_case: bool,
+    },
     Missing,
 }
 
@@ -190,7 +193,8 @@ fn order(text: &str) -> Result<Order, String> {
 /// The whole text as one expression.
 fn parsed(text: &str) -> Result<Expr, String> {
     let dialect = GenericDialect {};
-    let unreadable = |error| format!("cannot be parsed ({error}): expected e.g. metrics.auc > 0.9 AND params.layers = '2'");
+    let unreadable =
+        |error| format!("cannot be parsed ({error}): expected e.g. metrics.auc > 0.9 AND params.layers = '2'");
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(unreadable)?;
     let expression = parser.parse_expr().map_err(unreadable)?;
     match parser.next_token().token {
@@ -201,10 +205,6 @@ fn parsed(text: &str) -> Result<Expr, String> {
 
 fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String> {
     let negated = |filter: Filter, is_negated: bool| if is_negated { Filter::Not(filter.into()) } else { filter };
-    let mut is = |field: Field, test: Test| {
-        *conditions += 1;
-        Filter::Is(field, test)
-    };
     match expression {
         Expr::Nested(inner) => filter_of(inner, conditions),
         Expr::UnaryOp { op: UnaryOperator::Not, expr } => Ok(Filter::Not(filter_of(expr, conditions)?.into())),
@@ -225,7 +225,7 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
             if !is_ordered && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
                 return Err(format!("compares {field} by {op}: a text is compared by =, !=, IN, LIKE or ILIKE"));
             }
-            Ok(is(field, Test::Compare(comparison, value)))
+            Ok(is(conditions, field, Test::Compare(comparison, value)))
         }
         Expr::Between { expr, negated: is_negated, low, high } => {
             let field = field_of(expr)?;
@@ -233,25 +233,30 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
                 return Err(format!("compares {field} by BETWEEN: a text is compared by =, !=, IN, LIKE or ILIKE"));
             }
             let (low, high) = (value(&field, low)?, value(&field, high)?);
-            let low = is(field.clone(), Test::Compare(Comparison::GreaterOrEqual, low));
-            let high = is(field, Test::Compare(Comparison::LessOrEqual, high));
+            let low = is(conditions, field.clone(), Test::Compare(Comparison::GreaterOrEqual, low));
+            let high = is(conditions, field, Test::Compare(Comparison::LessOrEqual, high));
             Ok(negated(Filter::All(vec![low, high]), *is_negated))
         }
-        Expr::InList { expr, list, negated: is_negated } => {
+        Expr::In { expr, target: InTarget::List(list), negated: is_negated, global: false } => {
             let field = field_of(expr)?;
             let values: Vec<_> = list.iter().map(|item| value(&field, item)).collect::<Result<_, _>>()?;
-            Ok(negated(is(field, Test::In(values)), *is_negated))
+            Ok(negated(is(conditions, field, Test::In(values)), *is_negated))
         }
         Expr::Like { negated: is_negated, any: false, expr, pattern, escape_char: None } => {
-            Ok(negated(is(field_of(expr)?, like(expr, pattern, false)?), *is_negated))
+            Ok(negated(is(conditions, field_of(expr)?, like(expr, pattern, false)?), *is_negated))
         }
         Expr::ILike { negated: is_negated, any: false, expr, pattern, escape_char: None } => {
-            Ok(negated(is(field_of(expr)?, like(expr, pattern, true)?), *is_negated))
+            Ok(negated(is(conditions, field_of(expr)?, like(expr, pattern, true)?), *is_negated))
         }
-        Expr::IsNull(expr) => Ok(is(field_of(expr)?, Test::Missing)),
-        Expr::IsNotNull(expr) => Ok(Filter::Not(is(field_of(expr)?, Test::Missing).into())),
+        Expr::IsNull(expr) => Ok(is(conditions, field_of(expr)?, Test::Missing)),
+        Expr::IsNotNull(expr) => Ok(Filter::Not(is(conditions, field_of(expr)?, Test::Missing).into())),
         other => Err(format!("has {other}, which is no condition: expected a field, an operator and a constant")),
     }
+}
+
+fn is(conditions: &mut usize, field: Field, test: Test) -> Filter {
+    *conditions += 1;
+    Filter::Is(field, test)
 }
 
 fn like(field: &Expr, pattern: &Expr, ignore_case: bool) -> Result<Test, String> {
@@ -270,7 +275,9 @@ fn comparison(op: &BinaryOperator) -> Result<Comparison, String> {
         BinaryOperator::LtEq => Comparison::LessOrEqual,
         BinaryOperator::Gt => Comparison::Greater,
         BinaryOperator::GtEq => Comparison::GreaterOrEqual,
-        other => return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN, LIKE, ILIKE or BETWEEN")),
+        other => {
+            return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN, LIKE, ILIKE or BETWEEN"));
+        }
     })
 }
 
@@ -300,7 +307,9 @@ const EXPECTED_FIELD: &str = "expected metrics.NAME, params.NAME, tags.NAME or a
 fn attribute_of(name: &str) -> Result<Field, String> {
     Attribute::ALL.into_iter().find(|attribute| attribute.name() == name).map(Field::Attribute).ok_or_else(|| {
         let names = Attribute::ALL.map(Attribute::name).join(", ");
-        format!("has the unknown attribute {name:?}: expected one of {names}, or metrics.NAME, params.NAME or tags.NAME")
+        format!(
+            "has the unknown attribute {name:?}: expected one of {names}, or metrics.NAME, params.NAME or tags.NAME"
+        )
     })
 }
 
@@ -333,11 +342,13 @@ fn value(field: &Field, expression: &Expr) -> Result<Value, String> {
         }
         (Kind::Time, Literal::Number(digits, _)) => {
             let time = digits.parse().ok().and_then(DateTime::from_timestamp_millis);
-            time.map(Value::Time).ok_or_else(|| format!("compares {field} with {digits}: expected milliseconds since 1970"))
+            time.map(Value::Time)
+                .ok_or_else(|| format!("compares {field} with {digits}: expected milliseconds since 1970"))
         }
-        (Kind::Run, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => {
-            text.parse().map(Value::Run).map_err(|_| format!("compares {field} with {text:?}: expected the id of a run"))
-        }
+        (Kind::Run, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => text
+            .parse()
+            .map(Value::Run)
+            .map_err(|_| format!("compares {field} with {text:?}: expected the id of a run")),
         (Kind::Number, other) => Err(format!("compares {field} with {other}: expected a number")),
         (_, other) => Err(format!("compares {field} with {other}: expected a text in single quotes")),
     }
@@ -394,10 +405,7 @@ mod tests {
         let tag = || Field::Tag("team".into());
         let texts = ["a", "b"].map(|text| Value::Text(text.into())).to_vec();
         assert_eq!(filter("tags.team in ('a', 'b')"), Filter::Is(tag(), Test::In(texts.clone())));
-        assert_eq!(
-            filter("tags.team NOT IN ('a', 'b')"),
-            Filter::Not(Filter::Is(tag(), Test::In(texts)).into())
-        );
+        assert_eq!(filter("tags.team NOT IN ('a', 'b')"), Filter::Not(Filter::Is(tag(), Test::In(texts)).into()));
         let pattern = Test::Like { pattern: "%x_".into(), ignore_case: true };
         assert_eq!(filter("tags.team ILIKE '%x_'"), Filter::Is(tag(), pattern));
         assert_eq!(filter("tags.team IS NULL"), Filter::Is(tag(), Test::Missing));

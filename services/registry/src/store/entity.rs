@@ -8,7 +8,8 @@ pub mod dataset_version;
 pub mod model;
 pub mod model_version;
 pub mod run;
-pub mod run_metric;
+pub mod run_last_metric;
+pub mod run_metric_chunk;
 
 use std::collections::BTreeMap;
 

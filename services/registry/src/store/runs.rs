@@ -1,31 +1,30 @@
 //! Runs and their metrics.
 
-use std::collections::BTreeMap;
+pub(crate) mod metrics;
+mod search;
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    ExperimentName, IdPrefix, Namespace, RunId,
-    run::{Metric, Run, RunStatus},
+    IdPrefix, RunId,
+    run::{Run, RunStatus},
 };
-use rekindle_store::within;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, OnConflict, Query},
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 
 use super::{
     entity::{
         Digests, Texts,
         run::{self, Status},
-        run_metric,
     },
     parsed, signed, unsigned,
 };
 use crate::run::Leased;
 
-/// Rows of one insert statement: five values each, well below what either database binds at once.
-const METRICS_AT_ONCE: usize = 1000;
+pub(crate) use self::search::{Position, Search, search};
 
 /// Writes a new run.
 pub(crate) async fn insert(txn: &impl ConnectionTrait, leased: &Leased) -> Result<(), DbErr> {
@@ -47,21 +46,6 @@ pub(crate) async fn beginning_with(
     let (first, last) = prefix.range();
     let query = run::Entity::find().filter(run::Column::Id.between(first, last));
     query.order_by_asc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
-}
-
-/// Whether a run has a point of a metric.
-pub(crate) async fn has_metric(db: &impl ConnectionTrait, id: RunId, name: &str) -> Result<bool, DbErr> {
-    let query = run_metric::Entity::find()
-        .filter(run_metric::Column::RunId.eq(id.uuid()))
-        .filter(run_metric::Column::Name.eq(name));
-    Ok(query.one(db).await?.is_some())
-}
-
-/// The names of the metrics of a run.
-pub(crate) async fn metric_names(db: &impl ConnectionTrait, id: RunId, limit: u64) -> Result<Vec<String>, DbErr> {
-    let query = run_metric::Entity::find().select_only().column(run_metric::Column::Name).distinct();
-    let query = query.filter(run_metric::Column::RunId.eq(id.uuid())).order_by_asc(run_metric::Column::Name);
-    query.limit(limit).into_tuple().all(db).await
 }
 
 /// Writes a run over the revision that was read; returns whether it was written.
@@ -99,105 +83,11 @@ pub(crate) async fn expired(db: &impl ConnectionTrait, now: DateTime<Utc>, limit
     Ok(rows.into_iter().map(|row| RunId::new(row.id)).collect())
 }
 
-/// Runs of one experiment or of a namespace, newest first, after the last run of the page before.
-pub(crate) async fn list(
-    db: &impl ConnectionTrait,
-    namespace: &Namespace,
-    experiment: Option<&ExperimentName>,
-    after: Option<(DateTime<Utc>, RunId)>,
-    limit: u64,
-) -> Result<Vec<Leased>, DbErr> {
-    let mut query = match experiment {
-        Some(experiment) => run::Entity::find().filter(run::Column::Experiment.eq(experiment.as_str())),
-        None => run::Entity::find().filter(within(namespace, run::Column::Experiment)),
-    };
-    if let Some((created_at, id)) = after {
-        let same_time = run::Column::CreatedAt.eq(created_at).and(run::Column::Id.lt(id.uuid()));
-        query = query.filter(Condition::any().add(run::Column::CreatedAt.lt(created_at)).add(same_time));
-    }
-    let query = query.order_by_desc(run::Column::CreatedAt).order_by_desc(run::Column::Id).limit(limit);
-    query.all(db).await?.into_iter().map(noun).collect()
-}
-
-/// Appends points; one with the same name and step is replaced.
-pub(crate) async fn put_metrics(
-    txn: &impl ConnectionTrait,
-    id: RunId,
-    metrics: &[Metric],
-    now: DateTime<Utc>,
-) -> Result<(), DbErr> {
-    // One statement must not touch a row twice, so of several points with one key the last is kept.
-    let unique: BTreeMap<(&str, i64), &Metric> = metrics.iter().map(|m| ((m.name.as_str(), m.step), m)).collect();
-    let rows: Vec<_> = unique
-        .into_values()
-        .map(|metric| {
-            let Metric { name, value, step, time } = metric.clone();
-            let time = time.unwrap_or(now);
-            run_metric::Model { run_id: id.uuid(), name, step, value, time }.into_active_model()
-        })
-        .collect();
-    for rows in rows.chunks(METRICS_AT_ONCE) {
-        let replace =
-            OnConflict::columns([run_metric::Column::RunId, run_metric::Column::Name, run_metric::Column::Step])
-                .update_columns([run_metric::Column::Value, run_metric::Column::Time])
-                .to_owned();
-        run_metric::Entity::insert_many(rows.iter().cloned()).on_conflict(replace).exec_without_returning(txn).await?;
-    }
-    Ok(())
-}
-
-/// The points of one metric, by step, after a step.
-pub(crate) async fn metric_history(
-    db: &impl ConnectionTrait,
-    id: RunId,
-    name: &str,
-    after: Option<i64>,
-    limit: u64,
-) -> Result<Vec<Metric>, DbErr> {
-    let mut query = run_metric::Entity::find()
-        .filter(run_metric::Column::RunId.eq(id.uuid()))
-        .filter(run_metric::Column::Name.eq(name));
-    if let Some(after) = after {
-        query = query.filter(run_metric::Column::Step.gt(after));
-    }
-    let rows = query.order_by_asc(run_metric::Column::Step).limit(limit).all(db).await?;
-    Ok(rows.into_iter().map(metric).collect())
-}
-
-/// The point with the highest step of each metric of each of these runs, by name.
-pub(crate) async fn last_metrics(
-    db: &impl ConnectionTrait,
-    ids: &[RunId],
-) -> Result<BTreeMap<RunId, Vec<Metric>>, DbErr> {
-    let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
-    let last = sea_orm::sea_query::Alias::new("later");
-    let later = Query::select()
-        .expr(Expr::val(1))
-        .from_as(run_metric::Entity, last.clone())
-        .and_where(Expr::col((last.clone(), run_metric::Column::RunId)).eq(run_metric::Column::RunId.into_expr()))
-        .and_where(Expr::col((last.clone(), run_metric::Column::Name)).eq(run_metric::Column::Name.into_expr()))
-        .and_where(Expr::col((last, run_metric::Column::Step)).gt(run_metric::Column::Step.into_expr()))
-        .to_owned();
-    let rows = run_metric::Entity::find()
-        .filter(run_metric::Column::RunId.is_in(ids))
-        .filter(Expr::exists(later).not())
-        .order_by_asc(run_metric::Column::Name)
-        .all(db)
-        .await?;
-    let mut by_run = BTreeMap::<RunId, Vec<Metric>>::new();
-    for row in rows {
-        by_run.entry(RunId::new(row.run_id)).or_default().push(metric(row));
-    }
-    Ok(by_run)
-}
-
-fn metric(row: run_metric::Model) -> Metric {
-    Metric { name: row.name, value: row.value, step: row.step, time: Some(row.time) }
-}
-
-fn row(Leased { run, lease_until }: &Leased) -> run::Model {
+fn row(Leased { run, lease_until, lease }: &Leased) -> run::Model {
     run::Model {
         id: run.id.uuid(),
+        parent_id: run.parent_id.map(RunId::uuid),
+        lease_ms: lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)),
         experiment: run.experiment.to_string(),
         status: run.status.into(),
         params: Texts(run.params.clone()),
@@ -216,8 +106,10 @@ fn row(Leased { run, lease_until }: &Leased) -> run::Model {
 }
 
 fn noun(row: run::Model) -> Result<Leased, DbErr> {
+    let lease = row.lease_ms.map(|millis| unsigned("lease_ms", millis).map(Duration::from_millis)).transpose()?;
     let run = Run {
         id: RunId::new(row.id),
+        parent_id: row.parent_id.map(RunId::new),
         experiment: parsed("experiment", &row.experiment)?,
         status: RunStatus::from(row.status),
         params: row.params.0,
@@ -233,5 +125,5 @@ fn noun(row: run::Model) -> Result<Leased, DbErr> {
         ended_at: row.ended_at,
         revision: unsigned("revision", row.revision)?,
     };
-    Ok(Leased { run, lease_until: row.lease_until })
+    Ok(Leased { run, lease_until: row.lease_until, lease })
 }

@@ -7,7 +7,7 @@ mod restored;
 
 use std::collections::BTreeMap;
 
-use rekindle_client::PageRequest;
+use rekindle_client::{PageRequest, registry::RunSearch};
 use rekindle_domain::{
     Alias, AliasName, ColumnKind, Digest, RunId,
     dataset::{Column, ColumnSummary, DatasetVersion, ValueCount},
@@ -144,14 +144,14 @@ fn dep_delay() -> ColumnSummary {
 
 async fn runs_read_back(restored: Restored) {
     use RunStatus::{Failed, Finished, Killed, Running};
-    let all = restored.registry.runs(None, PageRequest::default()).await.expect("a list").items;
+    let all = restored.registry.runs(&RunSearch::default(), PageRequest::default()).await.expect("a list").items;
     let statuses: Vec<RunStatus> = all.iter().map(|run| run.status).collect();
     let finished = [Finished; 3];
     let expected =
         [&[Running, Finished, Finished, Killed][..], &finished, &[Failed, Finished, Finished, Finished]].concat();
     assert_eq!(statuses, expected);
-    let late = Some(name("late"));
-    assert_eq!(restored.registry.runs(late.as_ref(), PageRequest::default()).await.expect("a list").items.len(), 7);
+    let late = RunSearch { experiment: Some(name("late")), ..RunSearch::default() };
+    assert_eq!(restored.registry.runs(&late, PageRequest::default()).await.expect("a list").items.len(), 7);
 
     let first = restored.registry.run(run_id(FIRST_RUN)).await.expect("recorded");
     assert_eq!(Run { metrics: Vec::new(), ..first }, first_run());
@@ -166,6 +166,7 @@ async fn runs_read_back(restored: Restored) {
 fn first_run() -> Run {
     Run {
         id: run_id(FIRST_RUN),
+        parent_id: None,
         experiment: name("first-models"),
         status: RunStatus::Finished,
         params: first_run_params(),

@@ -1,6 +1,6 @@
 use rekindle_proto::registry::{
-    CreateRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest, LogMetricsRequest, Metric,
-    ReportRunRequest, Run, RunReport, RunStatus,
+    CreateRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest, LogMetricsRequest, LogParamsRequest,
+    Metric, ReportRunRequest, Run, RunReport, RunStatus, SetRunTagsRequest,
 };
 use rekindle_testkit::eventually;
 use tonic::{Code, Status};
@@ -16,7 +16,12 @@ on_both!(
     metrics_are_replaced_by_step,
     runs_are_listed,
     large_runs_are_bounded_and_listed_page_by_page,
-    an_id_can_be_abbreviated_while_one_run_is_meant
+    an_id_can_be_abbreviated_while_one_run_is_meant,
+    runs_are_found_by_conditions_and_listed_in_any_order,
+    params_are_written_once_and_tags_as_often_as_needed,
+    a_run_may_be_part_of_another_and_choose_its_lease,
+    a_sample_of_a_metric_keeps_the_extremes,
+    the_history_has_the_last_point_of_each_step_however_they_are_logged
 );
 
 async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
@@ -133,12 +138,8 @@ async fn metrics_are_replaced_by_step(sandbox: Sandbox) {
         let request = LogMetricsRequest { run_id: run.id.clone(), metrics };
         sandbox.runs.clone().log_metrics(request).await.expect("logged");
     }
-    let request = GetMetricHistoryRequest {
-        run_id: run.id.clone(),
-        name: "loss".into(),
-        page_size: 2,
-        page_token: String::new(),
-    };
+    let request =
+        GetMetricHistoryRequest { run_id: run.id.clone(), name: "loss".into(), page_size: 2, ..Default::default() };
     let page = sandbox.runs.clone().get_metric_history(request.clone()).await.expect("there").into_inner();
     let mut history = page.metrics;
     assert_eq!(history.len(), 2);
@@ -162,7 +163,7 @@ async fn runs_are_listed(sandbox: Sandbox) {
         made.push(sandbox.run(experiment, vec![]).await.id);
     }
     let list = async |experiment: &str, page_token: String| {
-        let request = ListRunsRequest { experiment: experiment.into(), page_size: 2, page_token };
+        let request = ListRunsRequest { experiment: experiment.into(), page_size: 2, page_token, ..Default::default() };
         let page = sandbox.runs.clone().list_runs(request).await.expect("a page").into_inner();
         (page.runs.into_iter().map(|run| run.id).collect::<Vec<_>>(), page.next_page_token)
     };
@@ -197,4 +198,263 @@ async fn an_id_can_be_abbreviated_while_one_run_is_meant(sandbox: Sandbox) {
     for short in ["", "019", "flights"] {
         assert_eq!(blamed(&get(short).await.expect_err(short)), "id");
     }
+}
+
+/// The param `n` of the runs that are found, in their order, in pages of `page_size`.
+async fn found(sandbox: &Sandbox, filter: &str, order_by: &[&str], page_size: u32) -> Result<Vec<String>, Status> {
+    let (mut runs, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = ListRunsRequest {
+            experiment: String::new(),
+            page_size,
+            page_token: token,
+            filter: filter.to_owned(),
+            order_by: order_by.iter().map(|&field| field.to_owned()).collect(),
+        };
+        let page = sandbox.runs.clone().list_runs(request).await?.into_inner();
+        assert!(page.runs.len() <= page_size as usize);
+        runs.extend(page.runs.into_iter().map(|run| run.params["n"].clone()));
+        token = page.next_page_token;
+        if token.is_empty() {
+            return Ok(runs);
+        }
+    }
+}
+
+async fn runs_are_found_by_conditions_and_listed_in_any_order(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    // By n: the metric auc, the tag team, the param path.
+    let given = [
+        (Some(0.7), Some("risk"), "a%b"),
+        (None, Some("Risk"), "a\\b"),
+        (Some(0.9), None, "A_b"),
+        (Some(0.7), Some("ops"), "[a]*"),
+        (Some(-1.5), None, "a-b"),
+    ];
+    let mut ids = Vec::new();
+    for (n, (auc, team, path)) in given.into_iter().enumerate() {
+        let params = [("n".to_owned(), n.to_string()), ("the path".to_owned(), path.to_owned())].into();
+        let tags = team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect();
+        let experiment = if n < 3 { "flights" } else { "trains" }.to_owned();
+        let request = CreateRunRequest { idempotency_key: key(), experiment, params, tags, ..Default::default() };
+        let run = runs.create_run(request).await.expect("created").into_inner();
+        if let Some(auc) = auc {
+            // The last step counts, in whichever order the points come.
+            for (step, value) in [(3, auc), (2, 0.1), (1, 0.99)] {
+                let metric = Metric { name: "validation.auc".into(), value, step, time: None };
+                let request = LogMetricsRequest { run_id: run.id.clone(), metrics: vec![metric] };
+                runs.log_metrics(request).await.expect("logged");
+            }
+        }
+        ids.push(run.id);
+    }
+    report(&sandbox, &ids[4], RunReport::Running).await.expect("started");
+
+    let newest_first: [(&str, &[&str]); 20] = [
+        ("", &["4", "3", "2", "1", "0"]),
+        ("metrics.validation.auc >= 0.7", &["3", "2", "0"]),
+        ("metrics.\"validation.auc\" = -1.5", &["4"]),
+        ("metrics.validation.auc != 0.7", &["4", "2"]),
+        ("NOT metrics.validation.auc = 0.7", &["4", "2", "1"]),
+        ("metrics.validation.auc IS NULL", &["1"]),
+        ("metrics.validation.auc BETWEEN 0 AND 0.8 AND tags.team IS NOT NULL", &["3", "0"]),
+        ("tags.team = 'risk' OR tags.team = 'ops'", &["3", "0"]),
+        ("NOT tags.team IN ('risk', 'ops')", &["4", "2", "1"]),
+        ("tags.team NOT IN ('risk')", &["4", "3", "2", "1"]),
+        ("tags.team LIKE 'r%'", &["0"]),
+        ("tags.team ILIKE 'R_SK'", &["1", "0"]),
+        ("params.\"the path\" LIKE 'a_b'", &["4", "1", "0"]),
+        ("params.`the path` LIKE '[a]*'", &["3"]),
+        ("params.`the path` LIKE 'a\\b'", &["1"]),
+        ("params.n IN (1, 2) AND experiment = 'flights'", &["2", "1"]),
+        ("status = 'RUNNING'", &["4"]),
+        ("started_at IS NULL AND created_at > '2020-01-01T00:00:00Z'", &["3", "2", "1", "0"]),
+        ("started_at > '2020-01-01T00:00:00Z'", &["4"]),
+        ("created_at < '2020-01-01T00:00:00Z'", &[]),
+    ];
+    for (filter, expected) in newest_first {
+        assert_eq!(found(&sandbox, filter, &[], 500).await.expect(filter), expected, "{filter}");
+    }
+    let by_id = format!("id IN ('{}', '{}')", ids[0], ids[3]);
+    assert_eq!(found(&sandbox, &by_id, &[], 500).await.expect("found"), ["3", "0"]);
+
+    let orders: [(&[&str], [&str; 5]); 6] = [
+        (&["metrics.validation.auc DESC"], ["2", "3", "0", "4", "1"]),
+        (&["metrics.validation.auc"], ["4", "3", "0", "2", "1"]),
+        (&["metrics.validation.auc DESC", "params.n"], ["2", "0", "3", "4", "1"]),
+        (&["tags.missing", "created_at"], ["0", "1", "2", "3", "4"]),
+        (&["started_at", "experiment DESC", "id"], ["4", "3", "0", "1", "2"]),
+        (&["status", "params.n DESC"], ["4", "3", "2", "1", "0"]),
+    ];
+    for (order, expected) in orders {
+        for page_size in 1..=6 {
+            assert_eq!(found(&sandbox, "", order, page_size).await.expect("found"), expected, "{order:?}, {page_size}");
+        }
+    }
+
+    for (filter, named) in [("metrics.auc >", "cannot be parsed"), ("colour = 'red'", "unknown attribute")] {
+        let refused = found(&sandbox, filter, &[], 1).await.expect_err(filter);
+        assert_eq!((blamed(&refused).as_str(), refused.code()), ("filter", Code::InvalidArgument));
+        assert!(refused.message().contains(named), "{refused}");
+    }
+    assert_eq!(blamed(&found(&sandbox, "", &["weights.a"], 1).await.expect_err("no field")), "order_by[0]");
+    let first = ListRunsRequest { page_size: 1, order_by: vec!["params.n".into()], ..Default::default() };
+    let token = runs.list_runs(first).await.expect("a page").into_inner().next_page_token;
+    let other = ListRunsRequest { page_size: 1, page_token: token, ..Default::default() };
+    assert_eq!(blamed(&runs.list_runs(other).await.expect_err("another order")), "page_token");
+}
+
+async fn params_are_written_once_and_tags_as_often_as_needed(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    let run = sandbox.run("flights", vec![]).await;
+    let texts =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let log = |params| LogParamsRequest { run_id: run.id.clone(), params };
+    let logged = runs.log_params(log(texts(&[("a", "1"), ("b", "2")]))).await.expect("new").into_inner();
+    assert_eq!((logged.params.len(), logged.revision), (2, run.revision + 1));
+    let again = runs.log_params(log(texts(&[("a", "1")]))).await.expect("the same").into_inner();
+    assert_eq!(again, logged);
+    let refused = runs.log_params(log(texts(&[("c", "3"), ("a", "2")]))).await.expect_err("another value");
+    assert_eq!(reason(&refused, "param"), ("PARAM_EXISTS".to_owned(), "a".to_owned()));
+    let unchanged = runs.get_run(GetRunRequest { id: run.id.clone() }).await.expect("there").into_inner();
+    assert_eq!(unchanged, logged, "all or nothing");
+
+    report(&sandbox, &run.id, RunReport::Running).await.expect("started");
+    report(&sandbox, &run.id, RunReport::Finished).await.expect("finished");
+    let set = |tags, delete: &[&str]| SetRunTagsRequest {
+        run_id: run.id.clone(),
+        tags,
+        delete: delete.iter().map(|&name| name.to_owned()).collect(),
+    };
+    runs.set_run_tags(set(texts(&[("team", "risk"), ("draft", "yes")]), &[])).await.expect("after its end, too");
+    let tagged =
+        runs.set_run_tags(set(texts(&[("team", "ops")]), &["draft", "unknown"])).await.expect("set").into_inner();
+    assert_eq!((tagged.tags.len(), tagged.tags["team"].as_str(), tagged.status()), (1, "ops", RunStatus::Finished));
+
+    let many = |names: usize| (0..names).map(|name| (format!("name {name}"), String::new())).collect();
+    assert_eq!(blamed(&runs.set_run_tags(set(many(1001), &[])).await.expect_err("too many")), "tags");
+    assert_eq!(blamed(&runs.set_run_tags(set(many(1000), &[])).await.expect_err("together too many")), "tags");
+    assert_eq!(blamed(&runs.log_params(log(many(1000))).await.expect_err("together too many")), "params");
+    let unknown = LogParamsRequest { run_id: run_id().to_string(), params: many(1) };
+    assert_eq!(runs.log_params(unknown).await.expect_err("no run").code(), Code::NotFound);
+}
+
+async fn a_run_may_be_part_of_another_and_choose_its_lease(sandbox: Sandbox) {
+    let sandbox = sandbox.with_short_leases().await;
+    let mut runs = sandbox.runs.clone();
+    let parent = sandbox.run("flights", vec![]).await;
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let request = |parent_id: &str, lease| CreateRunRequest {
+        idempotency_key: key(),
+        experiment: "flights".into(),
+        parent_id: parent_id.to_owned(),
+        lease,
+        ..Default::default()
+    };
+    let child = runs.create_run(request(&parent.id, seconds(3600))).await.expect("created").into_inner();
+    assert_eq!(child.parent_id, parent.id);
+    let unknown = runs.create_run(request(&run_id().to_string(), None)).await.expect_err("no such parent");
+    assert_eq!(unknown.code(), Code::NotFound);
+    for lease in [0, -1, 31 * 24 * 3600] {
+        assert_eq!(blamed(&runs.create_run(request("", seconds(lease))).await.expect_err("out of bounds")), "lease");
+    }
+    let filter = format!("parent_id = '{}'", parent.id);
+    let children = runs.list_runs(ListRunsRequest { filter, ..Default::default() }).await.expect("listed").into_inner();
+    assert_eq!(children.runs.iter().map(|run| &run.id).collect::<Vec<_>>(), [&child.id]);
+
+    // The other run, whose lease is that of the configuration, is lost first.
+    for id in [&child.id, &parent.id] {
+        report(&sandbox, id, RunReport::Running).await.expect("started");
+    }
+    let status = async |id: &str| {
+        sandbox.runs.clone().get_run(GetRunRequest { id: id.to_owned() }).await.expect("there").into_inner().status()
+    };
+    eventually("the run to be lost", async || match status(&parent.id).await {
+        RunStatus::Lost => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(status(&child.id).await, RunStatus::Running);
+    let closed = report(&sandbox, &parent.id, RunReport::Finished).await.expect("its owner was slow");
+    assert_eq!((closed.status(), closed.outputs.len(), closed.error.as_str()), (RunStatus::Finished, 1, ""));
+}
+
+async fn a_sample_of_a_metric_keeps_the_extremes(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    let run = sandbox.run("flights", vec![]).await;
+    let value = |step: i64| if step == 7_777 { -9.0 } else { (step % 10) as f64 };
+    // More than one read.
+    for steps in [0..4_000, 8_000..12_000, 4_000..8_000] {
+        let metrics = steps.map(|step| Metric { name: "loss".into(), value: value(step), step, time: None }).collect();
+        runs.log_metrics(LogMetricsRequest { run_id: run.id.clone(), metrics }).await.expect("logged");
+    }
+    let request = |max_points| GetMetricHistoryRequest {
+        run_id: run.id.clone(),
+        name: "loss".into(),
+        max_points,
+        ..Default::default()
+    };
+    let sample = runs.get_metric_history(request(100)).await.expect("sampled").into_inner();
+    assert!(sample.next_page_token.is_empty());
+    let points: Vec<_> = sample.metrics.iter().map(|point| (point.step, point.value)).collect();
+    assert!(points.len() == 100 && points.is_sorted_by_key(|(step, _)| *step), "{points:?}");
+    assert!(points.iter().all(|&(step, at)| at == value(step)));
+    assert!(points.contains(&(7_777, -9.0)));
+    for max_points in [1, 10_001] {
+        assert_eq!(
+            blamed(&runs.get_metric_history(request(max_points)).await.expect_err("out of bounds")),
+            "max_points"
+        );
+    }
+}
+
+async fn the_history_has_the_last_point_of_each_step_however_they_are_logged(sandbox: Sandbox) {
+    let mut runs = sandbox.runs.clone();
+    let run = sandbox.run("flights", vec![]).await;
+    let mut state = 7_u64;
+    let mut draw = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut expected = std::collections::BTreeMap::<String, std::collections::BTreeMap<i64, f64>>::new();
+    for call in 0..120 {
+        let points = if draw(10) == 0 { draw(3_000) } else { draw(5) };
+        let first = draw(2_000) as i64 - 500;
+        let metrics: Vec<Metric> = (0..points as i64)
+            .map(|at| Metric {
+                name: format!("m{}", draw(3)),
+                // Some steps twice in a call.
+                step: first + at / 2 * 2 * (1 - 2 * (call % 2)),
+                value: draw(1_000_000) as f64 / 7.0,
+                time: None,
+            })
+            .collect();
+        for metric in &metrics {
+            expected.entry(metric.name.clone()).or_default().insert(metric.step, metric.value);
+        }
+        runs.log_metrics(LogMetricsRequest { run_id: run.id.clone(), metrics }).await.expect("logged");
+    }
+    for (name, points) in &expected {
+        let (mut history, mut token) = (Vec::new(), String::new());
+        loop {
+            let request = GetMetricHistoryRequest {
+                run_id: run.id.clone(),
+                name: name.clone(),
+                page_size: 1 + draw(500) as u32,
+                page_token: token,
+                max_points: 0,
+            };
+            let page = runs.get_metric_history(request).await.expect("a page").into_inner();
+            history.extend(page.metrics.into_iter().map(|point| (point.step, point.value)));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(history, points.iter().map(|(&step, &value)| (step, value)).collect::<Vec<_>>(), "{name}");
+    }
+    let last = runs.get_run(GetRunRequest { id: run.id }).await.expect("there").into_inner().metrics;
+    let last: Vec<_> = last.into_iter().map(|point| (point.name, point.step, point.value)).collect();
+    let highest = expected.iter().map(|(name, points)| (name, points.last_key_value().expect("a point")));
+    assert_eq!(last, highest.map(|(name, (&step, &value))| (name.clone(), step, value)).collect::<Vec<_>>());
 }

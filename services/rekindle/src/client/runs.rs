@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use clap::Subcommand;
-use rekindle_client::{Registry, wire::run};
-use rekindle_domain::{ExperimentName, IdPrefix, RunId, run::Run};
+use rekindle_client::{Registry, registry::RunSearch, wire::run};
+use rekindle_domain::{
+    ExperimentName, IdPrefix, RunId,
+    run::{Better, Run},
+};
 
 use super::{
     Global,
@@ -17,10 +20,17 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List runs, newest first
+    #[command(after_help = LIST)]
     List {
         /// Only runs of this experiment
         #[arg(long, value_name = "NAME")]
         experiment: Option<ExperimentName>,
+        /// Only runs that satisfy these conditions on metrics.NAME, params.NAME, tags.NAME and attributes
+        #[arg(long, value_name = "CONDITIONS", default_value = "", hide_default_value = true)]
+        filter: String,
+        /// Order by these fields instead; with a minus, the greatest first
+        #[arg(long, value_name = "[-]FIELD,..", value_delimiter = ',', allow_hyphen_values = true)]
+        sort: Vec<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -31,8 +41,23 @@ pub(crate) enum Command {
         /// Show every step of this metric instead
         #[arg(long, value_name = "METRIC")]
         history: Option<String>,
+        /// Show at most so many steps: the least and the greatest value of each of half as many ranges
+        #[arg(long, value_name = "N", requires = "history", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        points: Option<u32>,
     },
-    /// Compare runs side by side: all metrics, and the params that differ
+    /// Set tags of a run
+    #[command(after_help = "Example:\n  rekindle runs tag 0199a7c2 team=risk note='second attempt' --delete draft")]
+    Tag {
+        /// Run id, or its first digits
+        id: IdPrefix,
+        /// Tags to set
+        #[arg(value_name = "NAME=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
+        /// Tags to delete
+        #[arg(long, value_name = "NAME")]
+        delete: Vec<String>,
+    },
+    /// Compare runs side by side: all metrics, the best value of each with an asterisk, and the params that differ
     #[command(after_help = "Example:\n  rekindle runs compare 0199a7c2 0199b1d4")]
     Compare {
         /// Run ids, or their first digits
@@ -41,16 +66,28 @@ pub(crate) enum Command {
     },
 }
 
+const LIST: &str = "\
+Examples:
+  rekindle runs list --sort -metrics.auc
+  rekindle runs list --filter \"metrics.auc > 0.9 AND params.epochs IN ('20', '40') AND tags.team IS NOT NULL\"
+  rekindle runs list --filter \"status = 'FAILED' AND created_at >= '2026-03-01T00:00:00Z'\" --sort created_at";
+
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
     let (registry, format) = (global.platform()?.registry(), global.format());
     match command {
-        Command::List { experiment, limit } => {
-            let runs = limit.fetch(async |page| registry.runs(experiment.as_ref(), page).await).await?;
+        Command::List { experiment, filter, sort, limit } => {
+            let search = RunSearch { experiment, filter, order_by: sort.iter().map(|field| order(field)).collect() };
+            let runs = limit.fetch(async |page| registry.runs(&search, page).await).await?;
             list(&runs, format);
         }
-        Command::Show { id, history: None } => format.one(&registry.find_run(&id).await?, run::to_json, fields),
-        Command::Show { id, history: Some(metric) } => {
-            history(&registry, registry.find_run(&id).await?.id, &metric, format).await?;
+        Command::Show { id, history: None, .. } => format.one(&registry.find_run(&id).await?, run::to_json, fields),
+        Command::Show { id, history: Some(metric), points } => {
+            history(&registry, registry.find_run(&id).await?.id, &metric, points, format).await?;
+        }
+        Command::Tag { id, tags, delete } => {
+            let id = registry.find_run(&id).await?.id;
+            let run = registry.set_run_tags(id, &tags.into_iter().collect(), &delete).await?;
+            format.one(&run, run::to_json, fields);
         }
         Command::Compare { ids } => compare(&registry, ids, format).await?,
     }
@@ -82,10 +119,12 @@ fn outputs(run: &Run) -> String {
 /// The fields shown of a run.
 pub(crate) fn fields(run: &Run) -> Fields {
     let params = run.params.iter().map(|(name, value)| format!("{name} = {value}"));
+    let tags = run.tags.iter().map(|(name, value)| format!("{name} = {value}"));
     let datasets = run.dataset_digests.iter().map(ToString::to_string);
     vec![
         ("run", run.id.to_string()),
         ("experiment", run.experiment.to_string()),
+        ("part of", run.parent_id.map(|id| id.to_string()).unwrap_or_default()),
         ("status", status(run)),
         ("error", run.error.clone()),
         ("created", when(run.created_at)),
@@ -95,13 +134,27 @@ pub(crate) fn fields(run: &Run) -> Fields {
         ("seed", run.seed.to_string()),
         ("datasets", datasets.collect::<Vec<_>>().join("\n")),
         ("params", params.collect::<Vec<_>>().join("\n")),
+        ("tags", tags.collect::<Vec<_>>().join("\n")),
         ("metrics", metrics(run).join("\n")),
         ("outputs", outputs(run)),
     ]
 }
 
-async fn history(registry: &Registry, id: RunId, metric: &str, format: Format) -> Result<()> {
-    let points = Limit::NONE.fetch(async |page| registry.metric_history(id, metric, page).await).await?;
+/// A field to order by as the registry has it: `-metrics.auc` is `metrics.auc DESC`.
+fn order(field: &str) -> String {
+    field.strip_prefix('-').map_or_else(|| field.to_owned(), |field| format!("{field} DESC"))
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+async fn history(registry: &Registry, id: RunId, metric: &str, at_most: Option<u32>, format: Format) -> Result<()> {
+    let points = match at_most {
+        Some(at_most) => registry.metric_sample(id, metric, at_most).await?,
+        None => Limit::NONE.fetch(async |page| registry.metric_history(id, metric, page).await).await?,
+    };
     format.list(&points, run::metric_to_json, &["step", "value", "time"], |point| {
         vec![point.step.to_string(), number(point.value), when(point.time)]
     });
@@ -130,8 +183,12 @@ fn comparison(runs: &[Run]) -> Vec<Vec<String>> {
     let metrics: BTreeSet<&String> =
         runs.iter().flat_map(|run| run.metrics.iter().map(|metric| &metric.name)).collect();
     for name in metrics {
-        lines.push(line(name, runs, |run| {
-            run.metrics.iter().find(|metric| &metric.name == name).map(|m| number(m.value)).unwrap_or_default()
+        let value = |run: &Run| run.metrics.iter().find(|metric| &metric.name == name).map(|metric| metric.value);
+        let best = best(name, runs.iter().filter_map(value));
+        lines.push(line(name, runs, |run| match value(run) {
+            Some(value) if Some(value) == best => format!("{} *", number(value)),
+            Some(value) => number(value),
+            None => String::new(),
         }));
     }
     let params: BTreeSet<&String> = runs.iter().flat_map(|run| run.params.keys()).collect();
@@ -142,6 +199,20 @@ fn comparison(runs: &[Run]) -> Vec<Vec<String>> {
         }
     }
     lines
+}
+
+/// The best of the values of a metric: if there are several, and it is known which are better.
+fn best(metric: &str, values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    let (first, rest) = values.split_first()?;
+    if rest.iter().all(|value| value == first) {
+        return None;
+    }
+    let best = match Better::of(metric)? {
+        Better::Lower => f64::min,
+        Better::Higher => f64::max,
+    };
+    values.into_iter().reduce(best)
 }
 
 fn line(name: &str, runs: &[Run], value: impl Fn(&Run) -> String) -> Vec<String> {

@@ -50,6 +50,7 @@ impl From<Status> for RunStatus {
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
+    pub parent_id: Option<Uuid>,
     pub experiment: String,
     pub status: Status,
     pub params: Texts,
@@ -65,6 +66,8 @@ pub struct Model {
     pub ended_at: Option<DateTimeUtc>,
     /// When a silent worker is taken for dead; `None` once the run has ended.
     pub lease_until: Option<DateTimeUtc>,
+    /// The lease that the creator has chosen, in milliseconds.
+    pub lease_ms: Option<i64>,
     pub revision: i64,
 }
 

@@ -116,7 +116,8 @@ fn follows(orders: &[Order], position: &Position) -> Condition {
             equal = equal.add(expression(field).is_null());
             continue;
         };
-        let further = if *descending { expression(field).lt(value.clone()) } else { expression(field).gt(value.clone()) };
+        let further =
+            if *descending { expression(field).lt(value.clone()) } else { expression(field).gt(value.clone()) };
         let mut after = Condition::any().add(further);
         if is_optional(field) {
             after = after.add(expression(field).is_null());
@@ -185,9 +186,7 @@ fn last_metric(name: &str) -> SelectStatement {
 
 fn condition(filter: &Filter, backend: DbBackend) -> Condition {
     match filter {
-        Filter::All(parts) => {
-            parts.iter().fold(Condition::all(), |all, part| all.add(condition(part, backend)))
-        }
+        Filter::All(parts) => parts.iter().fold(Condition::all(), |all, part| all.add(condition(part, backend))),
         Filter::Any(parts) => parts.iter().fold(Condition::any(), |any, part| any.add(condition(part, backend))),
         Filter::Not(part) => condition(part, backend).not(),
         Filter::Is(field, test) => Condition::all().add(is(field, test, backend)),

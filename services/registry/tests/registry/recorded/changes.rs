@@ -86,12 +86,12 @@ pub(super) async fn recorded_keys_have_the_recorded_result(restored: Restored) {
     let recorded = first_run();
     let new = NewRun {
         id: Some(recorded.id),
-        experiment: recorded.experiment,
         params: recorded.params,
         tags: recorded.tags,
         code_revision: recorded.code_revision,
         dataset_digests: recorded.dataset_digests,
         seed: recorded.seed,
+        ..NewRun::new(recorded.experiment)
     };
     let run = registry.create_run(&new, FIRST_RUN).await.expect("the recorded run");
     assert_eq!((run.id, run.status), (run_id(FIRST_RUN), RunStatus::Finished));
