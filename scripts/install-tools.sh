@@ -2,7 +2,7 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|faketime|python|kserve|perf|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|faketime|python|kserve|mlflow|perf|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
@@ -12,6 +12,7 @@
 #   faketime  libfaketime from the distribution, with which tests set the clock, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
 #   kserve    .tools/kserve            the SDK of KServe, whose messages cannot be in one process with those of Triton's client
+#   mlflow    .tools/mlflow            the client of MLflow
 #   perf      .tools/bin/perf_analyzer Triton's load generator, on Debian with the C library that it needs
 #   nextest   cargo-nextest            the test runner, built by cargo if it is not installed
 set -euo pipefail
@@ -24,6 +25,7 @@ ONNXRUNTIME_VERSION=1.32.0
 NEXTEST_VERSION=0.9.143
 PERF_ANALYZER_VERSION=2.60.0
 KSERVE_CLIENTS=("kserve==0.21.0")
+MLFLOW_CLIENTS=("mlflow-skinny==3.17.2")
 PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }
@@ -138,6 +140,8 @@ python() { packages python "${PYTHON_CLIENTS[@]}"; }
 
 kserve() { packages kserve "${KSERVE_CLIENTS[@]}"; }
 
+mlflow() { packages mlflow "${MLFLOW_CLIENTS[@]}"; }
+
 # Tests with it are skipped where it cannot be had.
 perf() {
     local home="$PWD/$TOOLS/perf-analyzer-$PERF_ANALYZER_VERSION"
@@ -185,12 +189,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium faketime python kserve perf nextest
+[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium faketime python kserve mlflow perf nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | onnx | postgres | chromium | faketime | python | kserve | perf | nextest) "$target" ;;
+        nats | s3 | onnx | postgres | chromium | faketime | python | kserve | mlflow | perf | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, faketime, python, kserve, perf or nextest"
+            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, faketime, python, kserve, mlflow, perf or nextest"
             exit 2
             ;;
     esac

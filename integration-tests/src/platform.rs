@@ -12,6 +12,7 @@ use crate::{Clients, Wiring, process::Process, process::program};
 #[derive(Debug, serde::Deserialize)]
 struct Endpoints {
     control: String,
+    admin: String,
     inference: Vec<String>,
     rest: Vec<String>,
     nats: String,
@@ -137,6 +138,12 @@ impl Platform {
             .expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program prints UTF-8");
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// The URL of its HTTP port: metrics, health, and the tracking API of MLflow.
+    pub fn http_url(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("endpoints.json")).expect("the platform has started");
+        serde_json::from_str::<Endpoints>(&text).expect("addresses").admin
     }
 
     /// The folder of its state.

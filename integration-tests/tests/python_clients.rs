@@ -1,4 +1,4 @@
-//! Unmodified clients of others with a running platform: those of Triton, KServe and NATS for Python, and Triton's load generator.
+//! Unmodified clients of others with a running platform: those of Triton, KServe, MLflow and NATS for Python, and Triton's load generator.
 
 use std::{
     path::{Path, PathBuf},
@@ -225,4 +225,65 @@ async fn a_subscriber_receives_every_event_of_a_workflow_from_drift_to_redeploy(
     }
     let ids: std::collections::BTreeSet<_> = events.iter().map(|event| event["id"].to_string()).collect();
     assert_eq!(ids.len(), events.len(), "each event has one id");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_of_mlflow_logs_and_reads_back() {
+    let platform = Platform::start(Wiring::Embedded, 1).await;
+    let found = run(&tool("mlflow/bin/python"), "mlflow_tracking.py", &[&platform.http_url()], None).await;
+    for (what, expected) in [
+        ("again", json!(true)),
+        ("default", json!("Default")),
+        ("parent", json!(true)),
+        ("large", json!(true)),
+        ("running", json!("RUNNING")),
+        ("history", json!(true)),
+        ("no step", json!([0.5, 0.25, null, 0.75])),
+        ("files", json!([["config.json", false, 24], ["files", true, null], ["notes", true, null]])),
+        ("notes", json!(["notes/read me.txt"])),
+        ("text", json!("hello\n")),
+        ("best", json!([24.0, 23.0, 22.0, 20.0])),
+        ("by name", json!([true])),
+        ("pages", json!([10, 10, 7])),
+        ("deleted", json!(0)),
+        ("restored", json!(1)),
+        ("continued", json!(["FINISHED", 1.0])),
+        ("renamed", json!([true, "risk"])),
+        ("experiments", json!(["Default", "Team A: second name"])),
+        ("left", json!(["Default"])),
+    ] {
+        assert_eq!(found[what], expected, "{what}: {found}");
+    }
+    let run = &found["run"];
+    assert_eq!((&run["name"], &run["status"], &run["experiment"]), (&json!("first"), &json!("FINISHED"), &json!(true)));
+    assert_eq!(run["ended"], true);
+    assert_eq!(run["params"], json!({"layers": "2", "rate": "0.1", "the path": "a/b", "optimizer": "adam"}));
+    assert_eq!(run["tags"], json!({"team": "risk", "note": "kept: ä 'quoted' \"twice\""}));
+    assert_eq!(run["metrics"], json!({"loss": 0.75, "auc": 0.9999}));
+    for (what, code, words) in [
+        ("deleted experiment", "INVALID_STATE", "restore"),
+        ("no run", "RESOURCE_DOES_NOT_EXIST", "run"),
+        ("no experiment", "RESOURCE_DOES_NOT_EXIST", "experiment"),
+        ("taken name", "RESOURCE_ALREADY_EXISTS", "Default"),
+        ("param", "INVALID_PARAMETER_VALUE", "written once"),
+        ("filter", "INVALID_PARAMETER_VALUE", "filter"),
+        ("path", "INVALID_PARAMETER_VALUE", "path"),
+        ("model", "ENDPOINT_NOT_FOUND", "not supported"),
+    ] {
+        let error = &found["errors"][what];
+        assert_eq!(error["code"], code, "{what}: {error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{what}: {error}");
+    }
+
+    // The same run, as the registry has it.
+    let first = found["first"].as_str().expect("an id");
+    let (head, tail) = (&first[..8], &first[8..12]);
+    let shown = platform.json(&["runs", "show", &format!("{head}-{tail}")]).await;
+    assert_eq!((&shown["params"]["layers"], &shown["status"]), (&json!("2"), &json!("RUN_STATUS_FINISHED")));
+    let experiment = shown["experiment"].as_str().expect("a name");
+    assert!(experiment.starts_with("team-a-first-try-"), "{experiment}");
+    let filter = "metrics.score > 21 AND tags.\"mlflow.runName\" LIKE 'number%'";
+    let listed = platform.json(&["runs", "list", "--filter", filter, "--sort", "-metrics.score"]).await;
+    let listed = listed.get("runs").unwrap_or(&listed).as_array().expect("a list").len();
+    assert_eq!(listed, 3);
 }

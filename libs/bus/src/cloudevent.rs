@@ -31,27 +31,34 @@ pub struct CloudEvent {
     pub partition_key: String,
     /// The W3C trace context in which it happened.
     pub traceparent: Option<String>,
-    /// Where it stands among the events of its service. Events of earlier releases have none.
+    /// Where it stands among the events of its database. Events of earlier releases have none.
     pub position: Option<Position>,
     /// The proto3 JSON form of the kind's message.
     pub data: Value,
 }
 
-/// Where an event stands among those that a database has published: a gap is a lost event.
+/// Where an event stands among those that a database has published. The instances of a service share a database, so the positions of one
+/// source have gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The identity of the database.
     pub database: Uuid,
-    /// From 1, without gaps.
+    /// Greater by one than that of the event before.
     pub sequence: u64,
 }
 
 impl Position {
     /// Of a message's headers, if it has one.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
         let headers = Headers(Some(headers));
-        let database = headers.optional("ce-database")?.parse().ok()?;
-        Some(Self { database, sequence: headers.optional("ce-sequence")?.parse().ok()? })
+        let (Some(database), Some(sequence)) = (headers.optional("ce-database"), headers.optional("ce-sequence"))
+        else {
+            return Ok(None);
+        };
+        let parsed = database.parse().map_err(|_| headers.wrong("ce-database", &database, "a UUID"));
+        let database = parsed?;
+        let parsed = sequence.parse().map_err(|_| headers.wrong("ce-sequence", &sequence, "a number"));
+        Ok(Some(Self { database, sequence: parsed? }))
     }
 }
 
@@ -82,7 +89,7 @@ impl CloudEvent {
             ("ce-causationid", self.context.causation_id.clone()),
             ("ce-partitionkey", self.partition_key.clone()),
             ("ce-recordedtime", rfc3339(self.recorded_time)),
-            // The extension `sequence` of CloudEvents: texts that sort as the numbers do.
+            // As in the extension `sequence` of CloudEvents, texts that sort as the numbers do.
             ("ce-sequence", self.position.map(|position| format!("{:020}", position.sequence)).unwrap_or_default()),
             ("ce-database", self.position.map(|position| position.database.to_string()).unwrap_or_default()),
             ("ce-traceparent", traceparent.clone()),
@@ -130,7 +137,7 @@ pub fn from_message(message: &async_nats::Message) -> Result<CloudEvent, Error> 
         },
         partition_key: headers.optional("ce-partitionkey").unwrap_or_default(),
         traceparent: headers.optional("ce-traceparent"),
-        position: message.headers.as_ref().and_then(Position::of),
+        position: message.headers.as_ref().map(Position::of).transpose()?.flatten(),
         data: serde_json::from_slice(&message.payload)
             .map_err(|error| Error::InvalidEvent { problem: format!("the data is not JSON: {error}") })?,
     })

@@ -73,9 +73,9 @@ pub enum Error {
     },
     /// A database lacks changes whose events are on the bus.
     #[error(
-        "the database of the {service}, {url}, lacks changes: {published} events of it are on the bus, the last is {last}, and {known}. \
-         Restore the database from a backup, or set {service}.database.accept_data_loss = true (as a variable: \
-         REKINDLE__{}__DATABASE__ACCEPT_DATA_LOSS=true) for one start, to continue without these changes",
+        "the database of the {service}, {url}, lacks changes: event {published} of the {service} is on the bus ({last}), and {found}. \
+         Restore the newest backup of the database. If it lacks changes too, or there is none, set {service}.database.accept_data_loss = \
+         true (as a variable: REKINDLE__{}__DATABASE__ACCEPT_DATA_LOSS=true) for one start, to continue without these changes",
         service.to_uppercase()
     )]
     DataLoss {
@@ -83,10 +83,10 @@ pub enum Error {
         service: &'static str,
         /// The URL of the database, without its credentials.
         url: String,
-        /// The position of the last event on the bus.
+        /// The position of the last event of the service on the bus.
         published: u64,
-        /// What the database knows of them.
-        known: String,
+        /// What the database has instead.
+        found: String,
         /// Subject and time of the last event on the bus.
         last: String,
     },

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::{
+    HeaderMap,
+    jetstream::consumer::{AckPolicy, DeliverPolicy, pull},
+};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
@@ -13,6 +16,8 @@ use crate::{Bus, Error, error::Source};
 const FETCHED: usize = 8;
 /// Messages without their payloads that are fetched at a time.
 const FETCHED_HEADERS: usize = 512;
+/// Time that a fetch takes at most.
+const EXPIRES: Duration = Duration::from_secs(5);
 /// After this time without a request, the server forgets where a reader is.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
@@ -41,6 +46,8 @@ pub struct Stored {
     pub sequence: u64,
     /// Its payload.
     pub payload: Bytes,
+    /// Its headers.
+    pub headers: HeaderMap,
 }
 
 impl Bus {
@@ -79,11 +86,12 @@ impl Bus {
         let consumer = self.jetstream().create_consumer_on_stream(config, stream).await;
         let consumer = consumer.map_err(|error| failed(error.into()))?;
         loop {
-            let batch = consumer.fetch().max_messages(fetched).messages().await;
+            let batch = consumer.fetch().max_messages(fetched).expires(EXPIRES).messages().await;
             let batch: Vec<_> = batch.map_err(|error| failed(error.into()))?.try_collect().await.map_err(failed)?;
             for message in &batch {
                 let sequence = message.info().map_err(failed)?.stream_sequence;
-                if !take(Stored { sequence, payload: message.payload.clone() }) {
+                let headers = message.headers.clone().unwrap_or_default();
+                if !take(Stored { sequence, payload: message.payload.clone(), headers }) {
                     return Ok(());
                 }
             }

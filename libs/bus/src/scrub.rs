@@ -3,12 +3,14 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus, Error,
     error::Source,
-    read::{From, Part},
+    read::{From, Part, Stored},
     streams::{DEAD_LETTERS, EVENTS, OUTCOMES},
 };
 
@@ -24,23 +26,25 @@ const NAMED: usize = 20;
 
 /// Scrubs every stream at start and then once a day, until `shutdown`. Losses are logged, and counted in `rekindle_bus_lost_messages`.
 pub async fn run(bus: Bus, shutdown: CancellationToken) -> Result<(), Error> {
-    while !shutdown.is_cancelled() {
-        let scrub = async {
-            let mut all_read = true;
-            for stream in STREAMS {
-                match bus.gaps(stream).await {
-                    Ok(gaps) => report(stream, &gaps),
-                    Err(error) => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, stream, "cannot scrub the stream");
-                        all_read = false;
-                    }
-                }
-            }
-            tokio::time::sleep(if all_read { EVERY } else { RETRY }).await;
-        };
-        shutdown.run_until_cancelled(scrub).await;
-    }
+    let scrubs = STREAMS.map(|stream| scrub_daily(&bus, stream));
+    shutdown.run_until_cancelled(join_all(scrubs)).await;
     Ok(())
+}
+
+async fn scrub_daily(bus: &Bus, stream: &'static str) {
+    let mut is_failing = false;
+    loop {
+        let scrubbed = bus.gaps(stream).await;
+        match &scrubbed {
+            Ok(gaps) => report(stream, gaps),
+            Err(error) if !is_failing => {
+                tracing::warn!(error = error as &dyn std::error::Error, stream, "cannot scrub the stream, retrying");
+            }
+            Err(_) => {}
+        }
+        is_failing = scrubbed.is_err();
+        tokio::time::sleep(if is_failing { RETRY } else { EVERY }).await;
+    }
 }
 
 fn report(stream: &'static str, gaps: &[RangeInclusive<u64>]) {
@@ -59,27 +63,50 @@ fn report(stream: &'static str, gaps: &[RangeInclusive<u64>]) {
 }
 
 impl Bus {
-    /// The sequences between the first and the last message of a stream that it does not deliver.
+    /// The sequences between the first and the last message of a stream that it has lost.
     pub async fn gaps(&self, stream: &'static str) -> Result<Vec<RangeInclusive<u64>>, Error> {
         let before = self.bounds(stream).await?;
         let (mut expected, mut gaps) = (*before.start(), Vec::new());
-        if !before.is_empty() {
-            let take = |message: crate::read::Stored| {
+        while expected <= *before.end() {
+            let from = expected;
+            let take = |message: Stored| {
                 if message.sequence > expected {
                     gaps.push(expected..=message.sequence - 1);
                 }
                 expected = message.sequence + 1;
                 expected <= *before.end()
             };
-            self.read_part(stream, String::new(), From::Sequence(*before.start()), Part::Headers, take).await?;
+            self.read_part(stream, String::new(), From::Sequence(from), Part::Headers, take).await?;
+            if expected == from {
+                // Nothing is delivered from here on.
+                gaps.push(expected..=*before.end());
+                break;
+            }
         }
-        if expected <= *before.end() {
-            gaps.push(expected..=*before.end());
+        // The stream may have been created again, and the oldest messages may have been discarded.
+        let after = self.bounds(stream).await?;
+        if after.end() < before.end() {
+            return Ok(Vec::new());
         }
-        // The oldest may have been discarded in the meantime.
-        let first = *self.bounds(stream).await?.start();
-        let left = gaps.into_iter().map(|gap| first.max(*gap.start())..=*gap.end());
-        Ok(left.filter(|gap| !gap.is_empty()).collect())
+        let left = gaps.into_iter().map(|gap| *after.start().max(gap.start())..=*gap.end());
+        let mut lost = Vec::new();
+        for gap in left.filter(|gap| !gap.is_empty()) {
+            // A message that can be read by its sequence was left out for another reason.
+            if !self.has_message(stream, *gap.start()).await? {
+                lost.push(gap);
+            }
+        }
+        Ok(lost)
+    }
+
+    async fn has_message(&self, stream: &'static str, sequence: u64) -> Result<bool, Error> {
+        let failed = |source: Source| Error::Read { stream, source };
+        let found = self.jetstream().get_stream_no_info(stream).await.map_err(|error| failed(error.into()))?;
+        match found.get_raw_message(sequence).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
+            Err(error) => Err(failed(error.into())),
+        }
     }
 
     /// The sequences of the first and the last message of a stream; the range is empty if the stream is.

@@ -65,6 +65,8 @@ pub struct Run {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// When it was deleted. Lists leave it out, and it can be restored.
+    pub deleted_at: Option<DateTime<Utc>>,
     /// Increases with every change.
     pub revision: u64,
 }
@@ -126,9 +128,15 @@ impl Better {
             "mcc",
         ];
         let name = metric.to_ascii_lowercase();
-        let mut words = name.split(|character: char| !character.is_ascii_alphanumeric());
-        let found = words.clone().any(|word| LOWER.contains(&word));
-        match (found, words.any(|word| HIGHER.contains(&word))) {
+        const OF_OTHERS: [&str; 5] = ["time", "rank", "std", "var", "count"];
+        let words: Vec<&str> = name.split(|character: char| !character.is_ascii_alphanumeric()).collect();
+        let has = |known: &[&str]| words.iter().any(|word| known.contains(word));
+        if has(&OF_OTHERS) {
+            return None;
+        }
+        match (has(&LOWER), has(&HIGHER)) {
+            // As scikit-learn's scores have it.
+            (true, false) if has(&["neg", "negative"]) => Some(Self::Higher),
             (true, false) => Some(Self::Lower),
             (false, true) => Some(Self::Higher),
             _ => None,
@@ -295,6 +303,9 @@ mod tests {
             ("test-AUC", Some(Better::Higher)),
             ("training_accuracy_score", Some(Better::Higher)),
             ("brier_score", None),
+            ("neg_mean_squared_error", Some(Better::Higher)),
+            ("mean_score_time", None),
+            ("rank_test_score", None),
             ("epoch", None),
             ("glossary", None),
         ] {

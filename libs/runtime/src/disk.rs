@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{fcntl::posix_fallocate, sys::statvfs::statvfs};
+use nix::sys::statvfs::statvfs;
 
 /// The least free space in bytes. With less, a service is not ready: databases, objects and messages may be refused at any moment.
 pub const LEAST_FREE: u64 = 16 << 20;
@@ -56,20 +56,20 @@ impl Ballast {
         Ok(true)
     }
 
-    /// Creates it if it does not exist, and the disk has more than [`LEAST_FREE`] besides.
+    /// Creates it if it is not complete, and the disk has more than [`LEAST_FREE`] besides.
     pub fn restore(&self) -> io::Result<()> {
         let Some(folder) = self.file.parent() else { return Ok(()) };
-        if self.file.try_exists()? || free_bytes(folder)? < LEAST_FREE + Self::BYTES {
+        let has = fs::metadata(&self.file).map_or(0, |file| file.len());
+        if has >= Self::BYTES || free_bytes(folder)? < LEAST_FREE + Self::BYTES {
             return Ok(());
         }
-        let file = File::create_new(&self.file)?;
-        let reserved = i64::try_from(Self::BYTES).map_err(io::Error::other);
-        let reserved = reserved.and_then(|bytes| Ok(posix_fallocate(&file, 0, bytes)?));
-        if reserved.is_err() {
-            // A smaller one would count as complete.
+        let mut file = File::create(&self.file)?;
+        let zeros = vec![0; 1 << 16];
+        let written = (0..Self::BYTES / zeros.len() as u64).try_for_each(|_| io::Write::write_all(&mut file, &zeros));
+        if written.is_err() {
             fs::remove_file(&self.file)?;
         }
-        reserved
+        written
     }
 }
 

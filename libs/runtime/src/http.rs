@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+pub use axum::Router;
+use axum::{http::StatusCode, routing::get};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -40,6 +41,12 @@ pub struct Limits {
     pub linger: Duration,
     /// How long requests in flight may take to complete once no more are accepted.
     pub drain: Duration,
+}
+
+impl Limits {
+    fn of_connections(&self) -> connections::Limits {
+        connections::Limits { open: self.max_connections, first_call: self.receive_timeout, idle: self.idle_timeout }
+    }
 }
 
 impl From<&grpc::Config> for Limits {
@@ -102,6 +109,26 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
     }
 }
 
+/// Serves the admin port with a REST interface on it, whose requests may take as long as `limits` say, until shutdown enters its last phase.
+pub async fn serve_with_api(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let mut transport = http1::Builder::new();
+    transport.timer(TokioTimer::new()).header_read_timeout(limits.receive_timeout.max(limits.idle_timeout));
+    let of_connections = limits.of_connections();
+    let server = connections::serve(listener, of_connections, shutdown.work().clone(), move |stream, activity| {
+        let service = Counted { service: router.clone(), activity };
+        transport.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+    });
+    tokio::select! {
+        () = server => Ok(()),
+        never = upkeep() => match never {},
+    }
+}
+
 /// Serves a REST interface until shutdown begins, then lingers, and lets the requests in flight complete.
 pub async fn serve_rest(
     listener: TcpListener,
@@ -111,11 +138,7 @@ pub async fn serve_rest(
 ) -> Result<(), Error> {
     let mut transport = http1::Builder::new();
     transport.timer(TokioTimer::new()).header_read_timeout(limits.receive_timeout.max(limits.idle_timeout));
-    let of_connections = connections::Limits {
-        open: limits.max_connections,
-        first_call: limits.receive_timeout,
-        idle: limits.idle_timeout,
-    };
+    let of_connections = limits.of_connections();
     let draining = CancellationToken::new();
     let server = connections::serve(listener, of_connections, draining.clone(), move |stream, activity| {
         let service = Counted { service: router.clone(), activity };

@@ -14,7 +14,7 @@ pub trait Fault: Error + 'static {
     fn is_transient(&self) -> bool;
 }
 
-/// The status of a fault: UNAVAILABLE if a retry can help, else INTERNAL.
+/// The status of a fault: UNAVAILABLE if a retry can help, DATA_LOSS if the database is damaged, else INTERNAL.
 pub fn fault(service: &'static str, error: &impl Fault) -> Status {
     if error.is_transient() { unavailable(service, error) } else { internal(service, error) }
 }

@@ -73,6 +73,9 @@ fn is_supported(url: &str) -> bool {
 /// How long a write waits for another writer on SQLite, and a call for a free connection on either.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time of a check of a database's structure from which it is logged: it reads the whole file.
+const NOTABLE: Duration = Duration::from_secs(1);
+
 /// Pause between two attempts to open a database that another process is creating.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -117,12 +120,16 @@ async fn check_structure(db: &DatabaseConnection, url: &str) -> Result<(), Error
         return Ok(());
     }
     let damaged = |finding: String| Error::Damaged { url: without_credentials(url), finding };
-    let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA quick_check(1)");
+    let (check, began) = (Statement::from_string(DbBackend::Sqlite, "PRAGMA quick_check(1)"), Instant::now());
     let finding = match db.query_one_raw(check).await {
         Ok(row) => row.and_then(|row| row.try_get_by_index::<String>(0).ok()).unwrap_or_default(),
         Err(error) if transaction::is_damaged(&error) => error.to_string(),
         Err(source) => return Err(Error::Connect { url: without_credentials(url), source }),
     };
+    let took = began.elapsed();
+    if took > NOTABLE {
+        tracing::info!(url = without_credentials(url), ?took, "the structure of the database is checked");
+    }
     if finding == "ok" { Ok(()) } else { Err(damaged(finding)) }
 }
 
@@ -183,7 +190,7 @@ fn create_folder(url: &str) -> Result<(), Error> {
 }
 
 fn without_credentials(url: &str) -> String {
-    match (url.split_once("://"), url.rfind('@')) {
+    match (url.split_once("://").filter(|(scheme, _)| *scheme != "sqlite"), url.rfind('@')) {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://{}", &url[at + 1..]),
         _ => url.to_owned(),
     }
@@ -219,7 +226,7 @@ mod tests {
     #[test]
     fn credentials_are_never_shown() {
         assert_eq!(without_credentials("postgres://me:p@ss@db:5432/x"), "postgres://db:5432/x");
-        assert_eq!(without_credentials("sqlite:///var/lib/x.db"), "sqlite:///var/lib/x.db");
+        assert_eq!(without_credentials("sqlite:///var/a@b/x.db"), "sqlite:///var/a@b/x.db");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ pub(crate) mod outbox {
         pub id: Uuid,
         /// The relay that claimed the event; `None` until one has.
         pub source: Option<String>,
-        /// Its position among the published events of this database, from 1; `None` until a relay has claimed it.
+        /// Its position among the published events of this database; `None` until a relay has claimed it.
         pub position: Option<i64>,
         pub kind: String,
         pub name: String,

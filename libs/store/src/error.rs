@@ -30,9 +30,7 @@ pub enum Error {
         source: DbErr,
     },
     /// The file of an SQLite database is damaged.
-    #[error(
-        "the database {url:?} is damaged ({finding}): it was not changed; set its files aside and restore it from a backup"
-    )]
+    #[error("the database {url:?} is damaged ({finding}): set its files aside, and restore it from a backup")]
     Damaged {
         /// The URL.
         url: String,

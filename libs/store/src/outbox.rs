@@ -5,8 +5,8 @@
 //! enqueue (in the transaction of the change) -> claim (a relay sets itself as the source) -> mark_published (row deleted, total incremented)
 //! ```
 //! The first claim fixes the source and the position, so that an event that is published again, even by another relay, has the same id on
-//! the bus. Positions count the events of the database from 1 without gaps: by the last one on the bus a database that has lost committed
-//! changes is recognised.
+//! the bus. Positions count the events of the database without gaps, from 1, or from the number of those that an earlier release has
+//! published: by the highest one on the bus a database that has lost committed events is recognised.
 
 use std::{cell::Cell, sync::LazyLock};
 
@@ -51,7 +51,7 @@ pub struct NewEvent {
 pub struct Row {
     /// Its key: the order in which events were enqueued.
     pub sequence: i64,
-    /// Its position among the published events of the database, from 1.
+    /// Its position among the published events of the database.
     pub position: u64,
     /// The relay that publishes it, as a CloudEvents source.
     pub source: String,
@@ -95,7 +95,12 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
 
 /// Claims the oldest events, `limit` at most, in order. Events that no relay has claimed before get `source` and their positions.
 pub async fn claim(db: &DatabaseConnection, source: &str, limit: u64) -> Result<Vec<Row>, DbErr> {
-    let oldest = outbox::Entity::find().order_by_asc(outbox::Column::Sequence).limit(limit);
+    // Those with a position first, in their order: on PostgreSQL, an event may be committed after one with a higher sequence.
+    let oldest = outbox::Entity::find()
+        .order_by_asc(outbox::Column::Position.into_expr().is_null())
+        .order_by_asc(outbox::Column::Position)
+        .order_by_asc(outbox::Column::Sequence)
+        .limit(limit);
     let mut rows = oldest.all(db).await?;
     if rows.iter().any(|row| row.position.is_none()) {
         // Read again, since another relay may have claimed or published some of them in between.
@@ -152,16 +157,25 @@ pub async fn history(db: &impl ConnectionTrait) -> Result<History, DbErr> {
     Ok(History { database: total.database, claimed: count(total.claimed), published: count(total.published) })
 }
 
-/// Continues the history that another database, or an earlier state of this one, has published up to `position`.
+/// Continues the history that another database, or a later state of this one, has published up to `position`, unless this database has
+/// continued it already. Events that are not yet published get new positions.
 pub async fn continue_history(db: &DatabaseConnection, database: Uuid, position: u64) -> Result<(), DbErr> {
     let position = i64::try_from(position).map_err(|_| DbErr::Type(format!("no position of an event: {position}")))?;
-    outbox_total::Entity::update_many()
-        .col_expr(outbox_total::Column::Database, Expr::value(database))
-        .col_expr(outbox_total::Column::Claimed, Expr::value(position))
-        .col_expr(outbox_total::Column::Published, Expr::value(position))
-        .exec(db)
-        .await?;
-    Ok(())
+    in_transaction(db, async move |txn| {
+        let total = outbox_total::Entity::find().lock_exclusive().one(txn).await?.ok_or_else(no_total)?;
+        if total.database == database && total.claimed >= position {
+            return Ok(());
+        }
+        outbox::Entity::update_many().col_expr(outbox::Column::Position, Expr::value(None::<i64>)).exec(txn).await?;
+        outbox_total::Entity::update_many()
+            .col_expr(outbox_total::Column::Database, Expr::value(database))
+            .col_expr(outbox_total::Column::Claimed, Expr::value(position))
+            .col_expr(outbox_total::Column::Published, Expr::value(position))
+            .exec(txn)
+            .await?;
+        Ok::<_, DbErr>(())
+    })
+    .await
 }
 
 fn no_total() -> DbErr {

@@ -54,7 +54,7 @@ pub(crate) async fn list(
         None => From::Time(since.unwrap_or(DateTime::UNIX_EPOCH)),
     };
     let mut found = Vec::new();
-    let take = |Stored { sequence, payload }: Stored| {
+    let take = |Stored { sequence, payload, .. }: Stored| {
         let report = wire::failure::report_from_json(&payload).ok().filter(|report| report.model == *model);
         let failures = report.map(|report| report.failures).unwrap_or_default();
         let failures = failures.into_iter().enumerate();

@@ -11,11 +11,14 @@
 //! - a run whose lease expires ends as LOST.
 
 mod alias;
+mod bounds;
 mod config;
 mod dataset;
 mod error;
+mod experiment;
 mod isolation;
 mod lineage;
+mod mlflow;
 mod model_version;
 mod rpc;
 mod run;
@@ -69,6 +72,11 @@ impl App {
     /// Adds the services `Artifacts`, `Datasets`, `Runs` and `Models`.
     pub fn register(&self, routes: &mut RoutesBuilder) {
         rpc::register(self, routes);
+    }
+
+    /// The routes of MLflow's tracking API.
+    pub fn mlflow(&self) -> axum::Router {
+        mlflow::router(self.clone())
     }
 
     /// Starts the relay of events, which ends last, the reaper of runs, and the check of the streams for lost messages.

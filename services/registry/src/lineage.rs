@@ -39,13 +39,14 @@ pub(crate) async fn of_bundle(db: &DatabaseConnection, bundle: &Digest, sizes: S
     let versions = model_version::with_aliases(db, versions).await?;
     let versions_bytes = versions.iter().map(sizes.of_version).fold(0, usize::saturating_add);
     let mut datasets = Datasets { found: Vec::new(), bytes: versions_bytes, sizes, with_columns: true };
+    datasets.check()?;
     ancestors(db, roots, &mut datasets).await?;
     Ok(Lineage { versions, run, datasets: datasets.found })
 }
 
-/// Breadth first, one query per generation. Digests that were visited are not visited again, so that a cycle ends.
+/// Breadth first. Digests that were visited are not visited again, so that a cycle ends.
 async fn ancestors(db: &DatabaseConnection, roots: BTreeSet<Digest>, datasets: &mut Datasets) -> Result<(), Error> {
-    /// Digests of one query, and so rows in memory that may not fit.
+    /// Digests of one query, which bounds the rows in memory before their size is checked.
     const AT_ONCE: usize = 64;
     let (mut seen, mut generation) = (roots.clone(), roots);
     let mut taken = BTreeSet::new();
@@ -84,6 +85,10 @@ impl Datasets {
                 self.push(version);
             }
         }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Error> {
         if self.bytes > self.sizes.most {
             return Err(too_large(format!("{} bytes", self.sizes.most)));
         }
@@ -103,7 +108,9 @@ impl Datasets {
 }
 
 fn too_large(limit: String) -> Error {
-    let message = format!("the lineage exceeds the limit of {limit}: read the lineage of its datasets");
+    let message = format!(
+        "the lineage exceeds the limit of {limit}: read its model versions, its run and its datasets one by one"
+    );
     Error::refused("LINEAGE_TOO_LARGE", message, [("limit", limit)])
 }
 

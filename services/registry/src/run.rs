@@ -2,6 +2,7 @@
 
 pub(crate) mod filter;
 mod sample;
+mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,10 +22,13 @@ use rekindle_store::{in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::Value;
 
-use self::sample::Sample;
+pub(crate) use self::token::{Cursor, Token, resume};
+use self::{filter::Order, sample::Sample};
 use crate::{
     Error,
+    bounds::{Bounds, check_metrics, check_texts},
     config::Limits,
+    mlflow::RUN_NAME,
     store::{
         self,
         runs::{Position, Search, metrics},
@@ -81,6 +85,7 @@ pub(crate) async fn create(
             let metadata = vec![("id", id.to_string())];
             return Err(RequestError::AlreadyExists { reason: "RUN_EXISTS", message, metadata }.into());
         }
+        store::experiments::ensure(txn, &new.experiment, call.now).await?;
         store::runs::insert(txn, &scheduled(&new, id, call.now, leases)).await?;
         intent.record(txn, &id, call.now).await?;
         Ok(id)
@@ -108,9 +113,15 @@ fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Lea
         created_at: now,
         started_at: None,
         ended_at: None,
+        deleted_at: None,
         revision: 1,
     };
     Leased { run, lease_until: Some(now + leases.scheduled.max(lease.unwrap_or_default())), lease }
+}
+
+/// The position of a run in a list by these orders.
+pub(crate) async fn position(db: &DatabaseConnection, id: RunId, orders: &[Order]) -> Result<Position, Error> {
+    Ok(Position::of(&get(db, id).await?, orders))
 }
 
 /// One run with the last point of each metric.
@@ -235,34 +246,41 @@ fn stale(run: &Run) -> Error {
     RequestError::StaleRevision { resource, expected: run.revision, actual: run.revision + 1 }.into()
 }
 
-/// A change of a run that has nothing to do with its lifecycle.
-#[derive(Debug, Clone)]
-pub(crate) enum Change {
-    /// Adds params, which are written once.
-    Params(BTreeMap<String, String>),
-    /// Sets tags, after others are deleted.
-    Tags { set: BTreeMap<String, String>, delete: Vec<String> },
+/// What is logged to a run in one call: all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Batch {
+    /// Written once.
+    pub(crate) params: BTreeMap<String, String>,
+    /// Names of tags that are deleted before others are set. Those that the run does not have are ignored.
+    pub(crate) delete_tags: Vec<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) metrics: Vec<Metric>,
 }
 
-impl Change {
-    fn apply(&self, run: &mut Run) -> Result<(), Error> {
-        match self {
-            Self::Params(params) => {
-                for (name, value) in params {
-                    if let Some(written) = run.params.get(name).filter(|written| *written != value) {
-                        return Err(param_exists(run.id, name, written, value));
-                    }
-                }
-                run.params.extend(params.clone());
-            }
-            Self::Tags { set, delete } => {
-                for name in delete {
-                    run.tags.remove(name);
-                }
-                run.tags.extend(set.clone());
+impl Batch {
+    fn check(&self, limits: &Limits) -> Result<(), Violations> {
+        let mut bounds = Bounds::new(limits);
+        bounds.texts("params", &self.params);
+        bounds.texts("tags", &self.tags);
+        bounds.at_most("delete", self.delete_tags.len(), ("entries", limits.entries));
+        bounds.finish()?;
+        check_metrics(&self.metrics, limits)
+    }
+
+    /// Changes params and tags of a run.
+    fn apply(&self, run: &mut Run, limits: &Limits) -> Result<(), Error> {
+        for (name, value) in &self.params {
+            if let Some(written) = run.params.get(name).filter(|written| *written != value) {
+                return Err(param_exists(run.id, name, written, value));
             }
         }
-        Ok(())
+        run.params.extend(self.params.clone());
+        for name in &self.delete_tags {
+            run.tags.remove(name);
+        }
+        run.tags.extend(self.tags.clone());
+        check_texts("params", &run.params, limits)?;
+        Ok(check_texts("tags", &run.tags, limits)?)
     }
 }
 
@@ -273,52 +291,38 @@ fn param_exists(id: RunId, name: &str, written: &str, value: &str) -> Error {
     Error::refused("PARAM_EXISTS", message, [("param", name.to_owned())])
 }
 
-/// Changes a run in its next revision, unless nothing changes. `check` is asked about the changed run.
-pub(crate) async fn change(
+/// Logs a batch to a run that is not deleted, and renews its lease if it is running.
+pub(crate) async fn log(
     db: &DatabaseConnection,
     id: RunId,
-    change: Change,
+    batch: Batch,
     limits: Limits,
-    check: fn(&Run, &Limits) -> Result<(), Violations>,
-) -> Result<Run, Error> {
-    in_transaction(db, async move |txn| {
-        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
-        let mut run = leased.run.clone();
-        change.apply(&mut run)?;
-        if run == leased.run {
-            return Ok(());
-        }
-        check(&run, &limits)?;
-        run.revision += 1;
-        if !store::runs::update(txn, &Leased { run, ..leased.clone() }, leased.run.revision).await? {
-            return Err(stale(&leased.run));
-        }
-        Ok::<_, Error>(())
-    })
-    .await?;
-    get(db, id).await
-}
-
-/// Appends points to the metrics of a run, which has at most `names` metrics.
-pub(crate) async fn log_metrics(
-    db: &DatabaseConnection,
-    id: RunId,
-    metrics: Vec<Metric>,
-    names: usize,
+    leases: Leases,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
+    batch.check(&limits)?;
     in_transaction(db, async move |txn| {
-        if store::runs::get(txn, id).await?.is_none() {
-            return Err(Error::not_found("run", id));
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        must_not_be_deleted(&leased.run)?;
+        let mut run = leased.run.clone();
+        batch.apply(&mut run, &limits)?;
+        if run != leased.run {
+            write(txn, &leased, run).await?;
         }
-        let given: BTreeSet<&str> = metrics.iter().map(|metric| metric.name.as_str()).collect();
-        check_names(given.len(), names)?;
+        if leased.lease_until.is_some() && leased.run.status == RunStatus::Running {
+            store::runs::renew(txn, id, now + leases.of(&leased)).await?;
+        }
+        if batch.metrics.is_empty() {
+            return Ok(());
+        }
+        let given: BTreeSet<&str> = batch.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        check_names(given.len(), limits.entries)?;
         let known = metrics::known(txn, id, &given).await?;
         if known.len() < given.len() {
             let had = usize::try_from(metrics::count(txn, id).await?).unwrap_or(usize::MAX);
-            check_names(had.saturating_add(given.len() - known.len()), names)?;
+            check_names(had.saturating_add(given.len() - known.len()), limits.entries)?;
         }
-        Ok(metrics::append(txn, id, &metrics, &known, now).await?)
+        Ok::<_, Error>(metrics::append(txn, id, &batch.metrics, &known, now).await?)
     })
     .await
 }
@@ -330,6 +334,90 @@ fn check_names(names: usize, limit: usize) -> Result<(), Error> {
     }
     let problem = format!("gives the run {names} metrics or more: the limit registry.limits.entries is {limit}");
     Err(Error::invalid("metrics", problem))
+}
+
+fn must_not_be_deleted(run: &Run) -> Result<(), Error> {
+    match run.deleted_at {
+        None => Ok(()),
+        Some(_) => Err(Error::refused("RUN_DELETED", format!("run {} is deleted: restore it first", run.id), [])),
+    }
+}
+
+/// Writes the next revision of a run.
+async fn write(txn: &DatabaseTransaction, read: &Leased, run: Run) -> Result<(), Error> {
+    let next = Leased { run: Run { revision: read.run.revision + 1, ..run }, ..read.clone() };
+    if store::runs::update(txn, &next, read.run.revision).await? { Ok(()) } else { Err(stale(&read.run)) }
+}
+
+/// Creates a run that its creator executes, without a lease: it is never lost.
+pub(crate) async fn create_started(
+    db: &DatabaseConnection,
+    call: Call,
+    new: NewRun,
+    started_at: DateTime<Utc>,
+    limits: Limits,
+) -> Result<Run, Error> {
+    check_texts("tags", &new.tags, &limits)?;
+    let id = RunId::new(call.id);
+    in_transaction(db, async move |txn| {
+        let none = Leases { scheduled: Duration::ZERO, running: Duration::ZERO };
+        let run = scheduled(&new, id, call.now, none).run;
+        let run = Run { status: RunStatus::Running, started_at: Some(started_at), ..run };
+        store::experiments::ensure(txn, &run.experiment, call.now).await?;
+        let event = call.event(event::run_started(&run), &run.experiment);
+        store::runs::insert(txn, &Leased { run, lease_until: None, lease: None }).await?;
+        outbox::enqueue(txn, event).await?;
+        Ok::<_, Error>(())
+    })
+    .await?;
+    get(db, id).await
+}
+
+/// Sets the status of a run that has no lease: its creator may also continue it after its end.
+pub(crate) async fn set_status(
+    db: &DatabaseConnection,
+    call: Call,
+    id: RunId,
+    status: RunStatus,
+    ended_at: Option<DateTime<Utc>>,
+) -> Result<(), Error> {
+    in_transaction(db, async move |txn| {
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        must_not_be_deleted(&leased.run)?;
+        if !leased.run.tags.contains_key(RUN_NAME) || leased.lease_until.is_some() {
+            let message = format!("run {id} belongs to a worker of this platform, which reports its status");
+            return Err(Error::refused("RUN_HAS_WORKER", message, []));
+        }
+        let ended_at = status.is_terminal().then(|| ended_at.unwrap_or(call.now));
+        let run = Run { status, ended_at, ..leased.run.clone() };
+        if run == leased.run {
+            return Ok(());
+        }
+        let event = (run.status != leased.run.status && status != RunStatus::Scheduled)
+            .then(|| call.event(fact(&run), &run.experiment));
+        write(txn, &leased, run).await?;
+        if let Some(event) = event {
+            outbox::enqueue(txn, event).await?;
+        }
+        Ok::<_, Error>(())
+    })
+    .await
+}
+
+/// Deletes a run, or restores it. Lists leave deleted runs out; nothing of them is lost.
+pub(crate) async fn set_deleted(
+    db: &DatabaseConnection,
+    id: RunId,
+    deleted_at: Option<DateTime<Utc>>,
+) -> Result<(), Error> {
+    in_transaction(db, async move |txn| {
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        if leased.run.deleted_at.is_some() == deleted_at.is_some() {
+            return Ok(());
+        }
+        write(txn, &leased, Run { deleted_at, ..leased.run.clone() }).await
+    })
+    .await
 }
 
 /// Names that the refusal of an unknown metric lists.

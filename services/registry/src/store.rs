@@ -4,8 +4,10 @@
 //! revision that was read, and the result says whether it was updated.
 
 pub(crate) mod aliases;
+pub(crate) mod artifacts;
 pub(crate) mod datasets;
 mod entity;
+pub(crate) mod experiments;
 pub(crate) mod migration;
 pub(crate) mod models;
 pub(crate) mod runs;

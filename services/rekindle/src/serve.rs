@@ -157,7 +157,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 
     let mut tasks = Tasks::new();
     let drain = settings.shutdown.drain;
-    let (server, probes) = match args.service {
+    let limits = http::Limits::from(&settings.grpc);
+    let (server, admin_routes) = match args.service {
         Service::Inference => {
             let rest = grpc::listen(args.rest()).await?;
             println!("Inference listens on {} (REST)", rest.local_addr()?);
@@ -168,25 +169,25 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             (server, probes)
         }
         service => {
-            let server = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
+            let (server, api) = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
             let probes = http::admin(server.health.problem());
-            (server, probes)
+            (server, api.map_or(probes.clone(), |api| probes.merge(api)))
         }
     };
-    tasks.spawn_until_close("admin", http::serve(admin, probes, shutdown.clone()));
+    tasks.spawn_until_close("admin", http::serve_with_api(admin, admin_routes, limits, shutdown.clone()));
     tasks.spawn("readiness", readiness(vec![server], shutdown.clone()));
     tasks.join(shutdown, drain).await?;
     Ok(())
 }
 
-/// Builds, starts and serves one service of the control plane.
+/// Builds, starts and serves one service of the control plane. Returns its readiness, and the routes that it adds to its admin port.
 async fn control_plane(
     service: Service,
     settings: Settings,
     socket: TcpListener,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
-) -> Result<Ready> {
+) -> Result<(Ready, Option<http::Router>)> {
     let bus = Bus::connect(&settings.bus).await?;
     tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let storage = Storage::new(None, Arc::default());
@@ -203,8 +204,13 @@ async fn control_plane(
             Ready::new(health.clone(), move || unready(&name, app.ready()).or_else(|| storage.problem()))
         }};
     }
+    let mut api = None;
     let ready = match service {
-        Service::Registry => started!(rekindle_registry::App::build(settings.registry, bus, artifacts).await?),
+        Service::Registry => {
+            let registry = rekindle_registry::App::build(settings.registry, bus, artifacts).await?;
+            api = Some(registry.mlflow());
+            started!(registry)
+        }
         Service::Trainer => {
             let registry = peer(&settings.peers.registry)?;
             started!(rekindle_trainer::App::build(settings.trainer, bus, artifacts, registry).await?)
@@ -218,7 +224,7 @@ async fn control_plane(
         }
     };
     tasks.spawn("gRPC", grpc::serve(socket, routes, health, settings.grpc, shutdown.clone()));
-    Ok(ready)
+    Ok((ready, api))
 }
 
 /// Builds, starts and serves a replica. It serves from its cache at once; bus and object store are attached once they are reachable.

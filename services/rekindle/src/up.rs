@@ -272,8 +272,9 @@ async fn start(
 
     tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let health = Health::new();
-    let probes = http::admin(health.problem());
-    tasks.spawn_until_close("admin", http::serve(sockets.admin, probes, shutdown.clone()));
+    let admin = http::admin(health.problem()).merge(registry.mlflow());
+    let limits = http::Limits::from(&settings.grpc);
+    tasks.spawn_until_close("admin", http::serve_with_api(sockets.admin, admin, limits, shutdown.clone()));
     let server = grpc::serve(sockets.control, routes, health.clone(), settings.grpc.clone(), shutdown.clone());
     tasks.spawn("control plane", server);
     let mut ready = vec![serve::Ready::new(health, move || {
@@ -334,7 +335,7 @@ fn announce(data: &Path, endpoints: &Endpoints) -> Result<()> {
     std::fs::write(&fresh, serde_json::to_vec_pretty(endpoints)?)?;
     std::fs::rename(&fresh, &file).with_context(|| format!("cannot write {}", file.display()))?;
     println!("control plane   {}   registry, trainer, monitor, orchestrator (gRPC)", endpoints.control);
-    println!("metrics, health {}", endpoints.admin);
+    println!("HTTP            {}   metrics, health, MLflow's tracking API", endpoints.admin);
     let replicas = endpoints.inference.iter().zip(&endpoints.rest).zip(&endpoints.metrics);
     for (n, ((grpc, rest), metrics)) in replicas.enumerate() {
         println!("replica {}       {grpc} (gRPC), {rest} (REST)   Open Inference Protocol", n + 1);

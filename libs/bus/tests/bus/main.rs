@@ -4,6 +4,7 @@ mod buckets;
 mod consumers;
 mod deletions;
 mod disk;
+mod history;
 mod read;
 mod relay;
 mod streams;

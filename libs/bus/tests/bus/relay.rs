@@ -52,7 +52,10 @@ async fn two_relays_publish_each_event_once() {
     for relay in relays {
         relay.end().await;
     }
-    assert_eq!(revisions(&events(&bus).await), (0..200).collect::<Vec<_>>());
+    let events = events(&bus).await;
+    assert_eq!(revisions(&events), (0..200).collect::<Vec<_>>());
+    let positions: Vec<_> = events.iter().map(|event| event.position.expect("numbered").sequence).collect();
+    assert_eq!(positions, (1..=200).collect::<Vec<_>>());
     assert_eq!(outbox::history(&db).await.expect("readable").published, 200);
 }
 

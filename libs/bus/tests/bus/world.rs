@@ -22,9 +22,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-struct Shared;
+pub(crate) struct Tables;
 
-impl MigratorTrait for Shared {
+impl MigratorTrait for Tables {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         rekindle_store::migrations::shared()
     }
@@ -38,7 +38,7 @@ pub(crate) async fn bus(server: &NatsServer) -> Bus {
 pub(crate) async fn database() -> DatabaseConnection {
     let config = rekindle_store::Config { max_connections: 1, ..rekindle_store::Config::at("sqlite::memory:") };
     let db = rekindle_store::connect(&config).await.expect("it opens");
-    rekindle_store::migrate::<Shared>(&db).await.expect("an empty database");
+    rekindle_store::migrate::<Tables>(&db).await.expect("an empty database");
     db
 }
 

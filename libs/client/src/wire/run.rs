@@ -32,6 +32,7 @@ pub fn to_wire(run: &Run) -> wire::Run {
         ended_at: run.ended_at.map(time::to_wire),
         revision: run.revision,
         parent_id: run.parent_id.map(|id| id.to_string()).unwrap_or_default(),
+        deleted_at: run.deleted_at.map(time::to_wire),
     }
 }
 
@@ -58,6 +59,7 @@ pub fn from_wire(given: wire::Run) -> Result<Run, Violations> {
         created_at: required_time("created_at", given.created_at)?,
         started_at: optional_time("started_at", given.started_at)?,
         ended_at: optional_time("ended_at", given.ended_at)?,
+        deleted_at: optional_time("deleted_at", given.deleted_at)?,
         revision: given.revision,
     })
 }
@@ -195,6 +197,7 @@ mod tests {
                 created_at: DateTime::UNIX_EPOCH,
                 started_at: Some(DateTime::UNIX_EPOCH),
                 ended_at: None,
+                deleted_at: None,
                 revision: 2,
             };
             let json = to_json(&run);

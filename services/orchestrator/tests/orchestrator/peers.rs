@@ -139,6 +139,7 @@ fn run(id: RunId, tags: BTreeMap<String, String>, status: RunStatus) -> Run {
         created_at: at(0),
         started_at: None,
         ended_at: None,
+        deleted_at: None,
         revision: 1,
     }
 }

@@ -1,6 +1,6 @@
 //! The service `Runs`.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use rekindle_client::wire;
 use rekindle_domain::{
@@ -15,15 +15,17 @@ use rekindle_proto::registry::{
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
 
-use super::{Bounds, cursor, page, parse, truncated};
+use super::{cursor, page, parse, truncated};
 use crate::{
     App, Error,
+    bounds::Bounds,
     config::Limits,
+    experiment::View,
     run::{
-        self, Change,
+        self, Batch, Cursor, Token,
         filter::{parse_filter, parse_orders},
     },
-    store::runs::{Position, Search},
+    store::runs::Search,
 };
 
 fn answer(run: &Run) -> Response<proto::Run> {
@@ -51,41 +53,34 @@ impl Runs for App {
 
     async fn log_metrics(&self, request: Request<LogMetricsRequest>) -> Result<Response<LogMetricsResponse>, Status> {
         let (call, request) = Call::open(request)?;
-        let limits = &self.0.config.limits;
         let id = parse("run_id", &request.run_id)?;
-        let mut bounds = Bounds::new(limits);
+        let limits = self.0.config.limits;
+        let mut bounds = Bounds::new(&limits);
         bounds.at_most("metrics", request.metrics.len(), ("metrics", limits.metrics));
         bounds.finish().map_err(Error::from)?;
         let metrics = wire::run::metrics_from_wire(request.metrics).map_err(Error::from)?;
-        check_metrics(&metrics, limits).map_err(Error::from)?;
         let kept = |metric: Metric| Metric { time: metric.time.map(truncated), ..metric };
         let metrics = metrics.into_iter().map(kept).collect();
-        run::log_metrics(&self.0.db, id, metrics, limits.entries, call.now).await?;
+        run::log(&self.0.db, id, Batch { metrics, ..Batch::default() }, limits, self.0.config.leases(), call.now)
+            .await?;
         Ok(Response::new(LogMetricsResponse {}))
     }
 
     async fn log_params(&self, request: Request<LogParamsRequest>) -> Result<Response<proto::Run>, Status> {
-        let (_, request) = Call::open(request)?;
+        let (call, request) = Call::open(request)?;
         let id = parse("run_id", &request.run_id)?;
-        let params: BTreeMap<_, _> = request.params.into_iter().collect();
-        let limits = self.0.config.limits;
-        check_texts("params", &params, &limits).map_err(Error::from)?;
-        let check = |run: &Run, limits: &Limits| check_texts("params", &run.params, limits);
-        Ok(answer(&run::change(&self.0.db, id, Change::Params(params), limits, check).await?))
+        let batch = Batch { params: request.params.into_iter().collect(), ..Batch::default() };
+        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call.now).await?;
+        Ok(answer(&run::get(&self.0.db, id).await?))
     }
 
     async fn set_run_tags(&self, request: Request<SetRunTagsRequest>) -> Result<Response<proto::Run>, Status> {
-        let (_, request) = Call::open(request)?;
+        let (call, request) = Call::open(request)?;
         let id = parse("run_id", &request.run_id)?;
-        let limits = self.0.config.limits;
-        let mut bounds = Bounds::new(&limits);
-        bounds.at_most("delete", request.delete.len(), ("entries", limits.entries));
-        bounds.finish().map_err(Error::from)?;
-        let set: BTreeMap<_, _> = request.tags.into_iter().collect();
-        check_texts("tags", &set, &limits).map_err(Error::from)?;
-        let check = |run: &Run, limits: &Limits| check_texts("tags", &run.tags, limits);
-        let change = Change::Tags { set, delete: request.delete };
-        Ok(answer(&run::change(&self.0.db, id, change, limits, check).await?))
+        let tags = request.tags.into_iter().collect();
+        let batch = Batch { tags, delete_tags: request.delete, ..Batch::default() };
+        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call.now).await?;
+        Ok(answer(&run::get(&self.0.db, id).await?))
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<proto::Run>, Status> {
@@ -96,21 +91,23 @@ impl Runs for App {
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let search = Search {
-            experiment: call.optional_name("experiment", &request.experiment).map_err(Error::from)?,
+            experiments: call
+                .optional_name("experiment", &request.experiment)
+                .map_err(Error::from)?
+                .map(|experiment| vec![experiment]),
+            view: View::Active,
             filter: parse_filter(&request.filter)?,
             orders: parse_orders(&request.order_by)?,
             namespace: call.namespace,
         };
         let page = page(request.page_size, &request.page_token)?;
-        let after = cursor::<Cursor>(&page)?;
-        if after.as_ref().is_some_and(|cursor| cursor.0.keys.len() != search.orders.len()) {
-            return Err(Error::invalid("page_token", "belongs to a list in another order").into());
-        }
         let (db, search) = (&self.0.db, &search);
+        let token = cursor::<Token>(&page)?;
+        let after = run::resume(db, search, token).await?;
         let fetch = move |after: Option<Cursor>, limit| async move {
-            run::search(db, search, after.as_ref().map(|cursor| &cursor.0), limit).await
+            run::search(db, search, after.as_ref().map(|cursor| &cursor.position), limit).await
         };
-        let cursor = |run: &Run| Cursor(Position::of(run, &search.orders));
+        let cursor = |run: &Run| Cursor::of(run, search);
         let (runs, next_page_token) = page.fill(after, fetch, cursor, wire::run::to_wire).await?;
         Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
@@ -134,29 +131,12 @@ impl Runs for App {
     }
 }
 
-/// A position as the token of a page holds it.
-struct Cursor(Position);
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(&self.0).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = serde_json::Error;
-
-    fn from_str(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text).map(Self)
-    }
-}
-
-/// The most points of a sample.
+/// Validates `max_points`.
 fn sample_size(request: &GetMetricHistoryRequest) -> Result<usize, Error> {
     const MOST: u32 = 10_000;
     let points = request.max_points;
-    if !(2..=MOST).contains(&points) {
-        return Err(Error::invalid("max_points", format!("is {points}: expected 2 to {MOST}, or unset for pages")));
+    if !(4..=MOST).contains(&points) {
+        return Err(Error::invalid("max_points", format!("is {points}: expected 4 to {MOST}, or unset for pages")));
     }
     if !request.page_token.is_empty() {
         return Err(Error::invalid("page_token", "is set with max_points: a sample has no pages"));
@@ -166,12 +146,6 @@ fn sample_size(request: &GetMetricHistoryRequest) -> Result<usize, Error> {
 
 /// The bounds of a lease that a client chooses.
 const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
-
-fn check_texts(field: &str, texts: &BTreeMap<String, String>, limits: &Limits) -> Result<(), Violations> {
-    let mut bounds = Bounds::new(limits);
-    bounds.texts(field, texts);
-    bounds.finish()
-}
 
 fn check_new(new: &NewRun, limits: &Limits) -> Result<(), Violations> {
     let mut bounds = Bounds::new(limits);
@@ -191,14 +165,6 @@ fn check_report(report: &RunReport, limits: &Limits) -> Result<(), Violations> {
         RunReport::Running => {}
         RunReport::Finished { outputs } => bounds.texts("outputs", outputs),
         RunReport::Failed { error } | RunReport::Killed { error } => bounds.text("error", error),
-    }
-    bounds.finish()
-}
-
-fn check_metrics(metrics: &[Metric], limits: &Limits) -> Result<(), Violations> {
-    let mut bounds = Bounds::new(limits);
-    for (index, metric) in metrics.iter().enumerate() {
-        bounds.name(&format!("metrics[{index}].name"), &metric.name);
     }
     bounds.finish()
 }

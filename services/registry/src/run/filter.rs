@@ -2,23 +2,32 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
-use rekindle_domain::RunId;
+use chrono::{DateTime, SubsecRound as _, Utc};
+use rekindle_domain::{RunId, event_time, run::RunStatus};
 use sqlparser::{
     ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator, Value as Literal},
     dialect::GenericDialect,
     parser::Parser,
-    tokenizer::Token,
+    tokenizer::{Token, Tokenizer},
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    mlflow::{RUN_NAME, USER},
+};
 
 /// Largest number of bytes of a filter.
 const MAX_BYTES: usize = 10_000;
 /// Largest number of conditions of a filter.
 const MAX_CONDITIONS: usize = 100;
+/// Largest number of operators and parentheses of a filter: so deep an expression may be.
+const MAX_OPERATORS: usize = 300;
+/// Largest number of bytes of an order.
+const MAX_ORDER_BYTES: usize = 600;
 /// Largest number of fields that runs are ordered by.
 const MAX_ORDERS: usize = 4;
+/// Characters of a filter that an error repeats.
+const SHOWN: usize = 100;
 
 /// A field of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +124,9 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attribute(attribute) => f.write_str(attribute.name()),
-            Self::Metric(name) => write!(f, "metrics.{name}"),
-            Self::Param(name) => write!(f, "params.{name}"),
-            Self::Tag(name) => write!(f, "tags.{name}"),
+            Self::Metric(name) => write!(f, "metrics.{}", shown(name)),
+            Self::Param(name) => write!(f, "params.{}", shown(name)),
+            Self::Tag(name) => write!(f, "tags.{}", shown(name)),
         }
     }
 }
@@ -178,8 +187,8 @@ pub(crate) fn parse_orders(texts: &[String]) -> Result<Vec<Order>, Error> {
 }
 
 fn order(text: &str) -> Result<Order, String> {
-    if text.len() > MAX_BYTES {
-        return Err(format!("has {} bytes: expected at most {MAX_BYTES}", text.len()));
+    if text.len() > MAX_ORDER_BYTES {
+        return Err(format!("has {} bytes: expected at most {MAX_ORDER_BYTES}", text.len()));
     }
     let text = text.trim();
     let (field, descending) = match text.rsplit_once(char::is_whitespace) {
@@ -190,17 +199,51 @@ fn order(text: &str) -> Result<Order, String> {
     Ok(Order { field: field_of(&parsed(field)?)?, descending })
 }
 
-/// The whole text as one expression.
+/// The whole text as one expression. Its depth is bounded before it is parsed: expressions are parsed, read and dropped by recursion.
 fn parsed(text: &str) -> Result<Expr, String> {
     let dialect = GenericDialect {};
-    let unreadable =
-        |error| format!("cannot be parsed ({error}): expected e.g. metrics.auc > 0.9 AND params.layers = '2'");
-    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(unreadable)?;
-    let expression = parser.parse_expr().map_err(unreadable)?;
+    let unreadable = |error: String| {
+        format!("cannot be parsed ({}): expected e.g. metrics.auc > 0.9 AND params.layers = '2'", shown(&error))
+    };
+    if text.contains('\0') {
+        return Err("has a NUL character".to_owned());
+    }
+    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location();
+    let tokens = tokens.map_err(|error| unreadable(error.to_string()))?;
+    let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
+    if operators > MAX_OPERATORS {
+        return Err(format!("has {operators} operators and parentheses: expected at most {MAX_OPERATORS}"));
+    }
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    let expression = parser.parse_expr().map_err(|error| unreadable(error.to_string()))?;
     match parser.next_token().token {
         Token::EOF => Ok(expression),
-        token => Err(format!("has an unexpected {token} after {expression}: expected AND, OR or its end")),
+        token => Err(format!("has an unexpected {}: expected AND, OR or its end", shown(&token.to_string()))),
     }
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => {
+            word.quote_style.is_none()
+                && ["and", "or", "not", "is", "between", "in", "like", "ilike"]
+                    .iter()
+                    .any(|keyword| word.value.eq_ignore_ascii_case(keyword))
+        }
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::Comma
+        | Token::Period
+        | Token::Whitespace(_)
+        | Token::EOF => false,
+        _ => true,
+    }
+}
+
+/// The beginning of a text, for an error.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String> {
@@ -211,9 +254,15 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
         Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } => {
             let (left, right) = (filter_of(left, conditions)?, filter_of(right, conditions)?);
             Ok(match (op, left) {
-                (BinaryOperator::And, Filter::All(parts)) => Filter::All([parts, vec![right]].concat()),
+                (BinaryOperator::And, Filter::All(mut parts)) => {
+                    parts.push(right);
+                    Filter::All(parts)
+                }
                 (BinaryOperator::And, left) => Filter::All(vec![left, right]),
-                (_, Filter::Any(parts)) => Filter::Any([parts, vec![right]].concat()),
+                (_, Filter::Any(mut parts)) => {
+                    parts.push(right);
+                    Filter::Any(parts)
+                }
                 (_, left) => Filter::Any(vec![left, right]),
             })
         }
@@ -221,6 +270,7 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
             let field = field_of(left)?;
             let comparison = comparison(op)?;
             let value = value(&field, right)?;
+            must_be_a_status(&field, std::slice::from_ref(&value))?;
             let is_ordered = matches!(field.kind(), Kind::Number | Kind::Time);
             if !is_ordered && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
                 return Err(format!("compares {field} by {op}: a text is compared by =, !=, IN, LIKE or ILIKE"));
@@ -240,6 +290,7 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
         Expr::In { expr, target: InTarget::List(list), negated: is_negated, global: false } => {
             let field = field_of(expr)?;
             let values: Vec<_> = list.iter().map(|item| value(&field, item)).collect::<Result<_, _>>()?;
+            must_be_a_status(&field, &values)?;
             Ok(negated(is(conditions, field, Test::In(values)), *is_negated))
         }
         Expr::Like { negated: is_negated, any: false, expr, pattern, escape_char: None } => {
@@ -250,7 +301,7 @@ fn filter_of(expression: &Expr, conditions: &mut usize) -> Result<Filter, String
         }
         Expr::IsNull(expr) => Ok(is(conditions, field_of(expr)?, Test::Missing)),
         Expr::IsNotNull(expr) => Ok(Filter::Not(is(conditions, field_of(expr)?, Test::Missing).into())),
-        other => Err(format!("has {other}, which is no condition: expected a field, an operator and a constant")),
+        _ => Err("has a part that is no condition: expected a field, an operator and a constant".to_owned()),
     }
 }
 
@@ -265,6 +316,16 @@ fn like(field: &Expr, pattern: &Expr, ignore_case: bool) -> Result<Test, String>
         (Kind::Text, Value::Text(pattern)) => Ok(Test::Like { pattern, ignore_case }),
         _ => Err(format!("compares {field} by LIKE: only a text has a pattern")),
     }
+}
+
+/// Refuses statuses that no run can have, which would find none.
+fn must_be_a_status(field: &Field, values: &[Value]) -> Result<(), String> {
+    let names = RunStatus::ALL.map(RunStatus::name);
+    let is_status = |value: &Value| matches!(value, Value::Text(text) if names.contains(&text.as_str()));
+    if *field != Field::Attribute(Attribute::Status) || values.iter().all(is_status) {
+        return Ok(());
+    }
+    Err(format!("compares status with another text: expected one of {}", names.join(", ")))
 }
 
 fn comparison(op: &BinaryOperator) -> Result<Comparison, String> {
@@ -286,7 +347,7 @@ fn field_of(expression: &Expr) -> Result<Field, String> {
         Expr::Identifier(name) => std::slice::from_ref(name),
         Expr::CompoundIdentifier(parts) => parts,
         Expr::Nested(inner) => return field_of(inner),
-        other => return Err(format!("has {other} in the place of a field: {EXPECTED_FIELD}")),
+        _ => return Err(format!("has no field on the left of an operator: {EXPECTED_FIELD}")),
     };
     let [first, rest @ ..] = parts else { return Err(EXPECTED_FIELD.to_owned()) };
     let name = rest.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
@@ -296,7 +357,7 @@ fn field_of(expression: &Expr) -> Result<Field, String> {
         ("params" | "param" | "parameters" | "parameter", _) => Ok(Field::Param(name)),
         ("tags" | "tag", _) => Ok(Field::Tag(name)),
         ("attributes" | "attribute" | "run", attribute) => attribute_of(attribute),
-        _ => Err(format!("has the unknown field {expression}: {EXPECTED_FIELD}")),
+        (first, _) => Err(format!("has the unknown field {}.{}: {EXPECTED_FIELD}", shown(first), shown(&name))),
     }
 }
 
@@ -304,7 +365,23 @@ fn field_of(expression: &Expr) -> Result<Field, String> {
 const EXPECTED_FIELD: &str = "expected metrics.NAME, params.NAME, tags.NAME or an attribute; a name with other characters than \
                               letters, digits and _ is written in double quotes";
 
+/// The attributes of MLflow by the names that they have there.
+fn attribute_of_mlflow(name: &str) -> Option<Field> {
+    Some(match name {
+        "run_id" => Field::Attribute(Attribute::Id),
+        "start_time" => Field::Attribute(Attribute::StartedAt),
+        "end_time" => Field::Attribute(Attribute::EndedAt),
+        "created" => Field::Attribute(Attribute::CreatedAt),
+        "run_name" => Field::Tag(RUN_NAME.to_owned()),
+        "user_id" => Field::Tag(USER.to_owned()),
+        _ => return None,
+    })
+}
+
 fn attribute_of(name: &str) -> Result<Field, String> {
+    if let Some(field) = attribute_of_mlflow(name) {
+        return Ok(field);
+    }
     Attribute::ALL.into_iter().find(|attribute| attribute.name() == name).map(Field::Attribute).ok_or_else(|| {
         let names = Attribute::ALL.map(Attribute::name).join(", ");
         format!(
@@ -322,36 +399,48 @@ fn value(field: &Field, expression: &Expr) -> Result<Value, String> {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
             Expr::Value(literal) => match &literal.value {
                 Literal::Number(digits, long) => Literal::Number(format!("-{digits}"), *long),
-                other => return Err(format!("has -{other} in the place of a constant")),
+                _ => return Err(format!("compares {field} with the negative of no number")),
             },
-            other => return Err(format!("has -{other} in the place of a constant")),
+            _ => return Err(format!("compares {field} with the negative of no number")),
         },
-        other => return Err(format!("compares {field} with {other}: expected a constant")),
+        _ => return Err(format!("compares {field} with an expression: expected a constant")),
     };
     match (field.kind(), given) {
         (Kind::Number, Literal::Number(digits, _)) => {
             let number = digits.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.map(Value::Number).ok_or_else(|| format!("compares {field} with {digits}: expected a finite number"))
+            number
+                .map(Value::Number)
+                .ok_or_else(|| format!("compares {field} with {}: expected a finite number", shown(&digits)))
         }
         (Kind::Text, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => Ok(Value::Text(text)),
         // Params are texts, and numbers are written as such.
         (Kind::Text, Literal::Number(digits, _)) => Ok(Value::Text(digits)),
         (Kind::Time, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => {
-            let time = DateTime::parse_from_rfc3339(&text).map(|time| Value::Time(time.to_utc()));
-            time.map_err(|_| format!("compares {field} with {text:?}: expected a time such as '2026-03-01T12:00:00Z'"))
+            let time = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc().trunc_subsecs(6));
+            time.filter(is_storable).map(Value::Time).ok_or_else(|| {
+                format!("compares {field} with {:?}: expected a time such as '2026-03-01T12:00:00Z'", shown(&text))
+            })
         }
         (Kind::Time, Literal::Number(digits, _)) => {
             let time = digits.parse().ok().and_then(DateTime::from_timestamp_millis);
-            time.map(Value::Time)
-                .ok_or_else(|| format!("compares {field} with {digits}: expected milliseconds since 1970"))
+            time.filter(is_storable)
+                .map(Value::Time)
+                .ok_or_else(|| format!("compares {field} with {}: expected milliseconds since 1970", shown(&digits)))
         }
         (Kind::Run, Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text)) => text
             .parse()
             .map(Value::Run)
-            .map_err(|_| format!("compares {field} with {text:?}: expected the id of a run")),
-        (Kind::Number, other) => Err(format!("compares {field} with {other}: expected a number")),
-        (_, other) => Err(format!("compares {field} with {other}: expected a text in single quotes")),
+            .map_err(|_| format!("compares {field} with {:?}: expected the id of a run", shown(&text))),
+        (Kind::Number, other) => Err(format!("compares {field} with {}: expected a number", shown(&other.to_string()))),
+        (_, other) => {
+            Err(format!("compares {field} with {}: expected a text in single quotes", shown(&other.to_string())))
+        }
     }
+}
+
+/// Whether a database compares the time as it is: one of the years 1 to 9999.
+fn is_storable(time: &DateTime<Utc>) -> bool {
+    event_time::checked(time.timestamp_millis()).is_ok()
 }
 
 #[cfg(test)]
@@ -425,14 +514,14 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused_with_the_reason() {
         for (text, named) in [
-            ("metrics.a", "no condition"),
+            ("metrics.a", "is no condition"),
             ("metrics.a > 'x'", "expected a number"),
             ("metrics.a > 1e999", "expected a finite number"),
             ("metrics.a > metrics.b", "expected a constant"),
             ("metrics.a LIKE 'x'", "LIKE"),
             ("params.a > 'x'", "=, !=, IN, LIKE or ILIKE"),
             ("params.a = 1 + 1", "expected a constant"),
-            ("status = 1 status", "unexpected status"),
+            ("status = 'LOST' status", "unexpected status"),
             ("colour = 'red'", "unknown attribute \"colour\""),
             ("weights.a = 1", "unknown field weights.a"),
             ("created_at > 'yesterday'", "2026-03-01T12:00:00Z"),
@@ -441,14 +530,34 @@ mod tests {
             ("metrics.a > 1; DROP TABLE runs", "unexpected ;"),
             ("metrics.a > (SELECT 1)", "expected a constant"),
             ("(((", "cannot be parsed"),
+            ("status = 'finished'", "expected one of SCHEDULED, RUNNING"),
+            ("created_at > 8200000000000000", "expected milliseconds"),
+            ("params.a = '\0'", "NUL"),
         ] {
             let problem = refused(text);
             assert!(problem.contains(named), "{text}: {problem}");
         }
         assert!(refused(&"x".repeat(MAX_BYTES + 1)).contains("expected at most 10000"));
         assert!(refused(&vec!["metrics.a > 1"; 101].join(" AND ")).contains("101 conditions"));
-        assert!(refused(&format!("{}status = 'x'{}", "(".repeat(2_000), ")".repeat(2_000))).contains("recursion"));
+        assert!(refused(&format!("{}status = 'x'{}", "(".repeat(100), ")".repeat(100))).contains("recursion"));
+        assert!(refused(&format!("params.{} = 1 + 1", "x".repeat(9_000))).len() < 1_000);
         assert!(parse_filter("  ").expect("empty").is_none());
+    }
+
+    #[test]
+    fn a_deep_expression_takes_little_of_the_stack() {
+        let deep = [
+            "1+".repeat(4_990),
+            "''OR".repeat(2_490),
+            "NOT ".repeat(2_490),
+            "metrics.a>1 OR ".repeat(600),
+            "-".repeat(9_990),
+            "a=".repeat(4_990),
+            format!("{}1", "metrics.a=1 AND NOT (".repeat(70)),
+        ];
+        // The stack of a thread that serves calls.
+        let parse = move || deep.iter().for_each(|text| _ = parse_filter(text).expect_err("too deep, or incomplete"));
+        std::thread::Builder::new().stack_size(2 << 20).spawn(parse).expect("a thread").join().expect("no overflow");
     }
 
     #[test]

@@ -5,9 +5,11 @@ pub mod alias;
 pub mod alias_move;
 pub mod dataset;
 pub mod dataset_version;
+pub mod experiment;
 pub mod model;
 pub mod model_version;
 pub mod run;
+pub mod run_artifact;
 pub mod run_last_metric;
 pub mod run_metric_chunk;
 

@@ -100,6 +100,7 @@ fn row(Leased { run, lease_until, lease }: &Leased) -> run::Model {
         created_at: run.created_at,
         started_at: run.started_at,
         ended_at: run.ended_at,
+        deleted_at: run.deleted_at,
         lease_until: *lease_until,
         revision: signed(run.revision),
     }
@@ -123,6 +124,7 @@ fn noun(row: run::Model) -> Result<Leased, DbErr> {
         created_at: row.created_at,
         started_at: row.started_at,
         ended_at: row.ended_at,
+        deleted_at: row.deleted_at,
         revision: unsigned("revision", row.revision)?,
     };
     Ok(Leased { run, lease_until: row.lease_until, lease })

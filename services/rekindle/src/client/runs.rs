@@ -41,8 +41,8 @@ pub(crate) enum Command {
         /// Show every step of this metric instead
         #[arg(long, value_name = "METRIC")]
         history: Option<String>,
-        /// Show at most so many steps: the least and the greatest value of each of half as many ranges
-        #[arg(long, value_name = "N", requires = "history", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        /// Show at most so many steps: the first and the last one, and the extremes of the ranges between
+        #[arg(long, value_name = "N", requires = "history", value_parser = clap::value_parser!(u32).range(4..=10_000))]
         points: Option<u32>,
     },
     /// Set tags of a run
@@ -51,7 +51,7 @@ pub(crate) enum Command {
         /// Run id, or its first digits
         id: IdPrefix,
         /// Tags to set
-        #[arg(value_name = "NAME=VALUE", value_parser = tag)]
+        #[arg(value_name = "NAME=VALUE", value_parser = tag, required_unless_present = "delete")]
         tags: Vec<(String, String)>,
         /// Tags to delete
         #[arg(long, value_name = "NAME")]

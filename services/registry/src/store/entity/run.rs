@@ -65,6 +65,7 @@ pub struct Model {
     pub started_at: Option<DateTimeUtc>,
     pub ended_at: Option<DateTimeUtc>,
     /// When a silent worker is taken for dead; `None` once the run has ended.
+    pub deleted_at: Option<DateTimeUtc>,
     pub lease_until: Option<DateTimeUtc>,
     /// The lease that the creator has chosen, in milliseconds.
     pub lease_ms: Option<i64>,

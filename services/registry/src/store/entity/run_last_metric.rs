@@ -1,4 +1,4 @@
-//! The last point of one metric of one run: that of the highest step.
+//! The last point of one metric of one run: that of the highest step which is a number.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,8 @@ pub struct Model {
     pub run_id: Uuid,
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    pub value: f64,
+    /// `None` while no point is a number.
+    pub value: Option<f64>,
     pub step: i64,
     pub time: DateTimeUtc,
     /// The sequence of the last chunk of the metric.

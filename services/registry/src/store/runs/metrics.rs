@@ -17,10 +17,10 @@ use crate::store::entity::{run_last_metric, run_metric_chunk};
 const SMALL: usize = 64;
 /// Bytes of a point: step, time and value.
 const POINT: usize = 24;
-/// Names or chunks of one statement: few enough for the depth of an expression, and for the values that a statement binds.
+/// Names or chunks of one statement: SQLite's expressions have at most 1,000 levels, and its statements 32,766 values.
 const AT_ONCE: usize = 100;
 /// Chunks that are read at a time.
-const READ: u64 = 8;
+const READ: u64 = 32;
 
 /// A point without its name.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,8 +128,9 @@ pub(crate) async fn append(
     let (mut chunks, mut last) = (Vec::with_capacity(by_name.len()), Vec::with_capacity(by_name.len()));
     for (name, mut points) in by_name {
         // Of several points with the highest step, the last that was logged.
-        let newest = points.iter().copied().reduce(|a, b| if b.step >= a.step { b } else { a });
-        let Some(newest) = newest else { continue };
+        let newest = |points: &[Point]| points.iter().copied().reduce(|a, b| if b.step >= a.step { b } else { a });
+        let numbers: Vec<Point> = points.iter().copied().filter(|point| !point.value.is_nan()).collect();
+        let Some(newest) = newest(&numbers).or_else(|| newest(&points)) else { continue };
         let before = known.get(name);
         let sequence = match tails.remove(name) {
             Some((sequence, earlier)) => {
@@ -139,8 +140,10 @@ pub(crate) async fn append(
             None => before.map_or(0, |row| row.last_chunk + 1),
         };
         let newest = match before {
-            Some(row) if row.step > newest.step => {
-                Point { step: row.step, time: row.time.timestamp_micros(), value: row.value }
+            Some(run_last_metric::Model { value: Some(value), step, time, .. })
+                if *step > newest.step || newest.value.is_nan() =>
+            {
+                Point { step: *step, time: time.timestamp_micros(), value: *value }
             }
             _ => newest,
         };
@@ -162,7 +165,7 @@ pub(crate) fn last_row(
     Ok(run_last_metric::Model {
         run_id,
         name: name.to_owned(),
-        value: newest.value,
+        value: Some(newest.value).filter(|value| !value.is_nan()),
         step: newest.step,
         time: time.ok_or_else(|| DbErr::Type(format!("the time of a point is {} us", newest.time)))?,
         last_chunk,
@@ -192,7 +195,13 @@ async fn tails(
         });
         let query = run_metric_chunk::Entity::find().filter(run_metric_chunk::Column::RunId.eq(id.uuid())).filter(any);
         for row in query.all(txn).await? {
-            tails.insert(row.name.clone(), (row.sequence, decode(&row)?));
+            // Readers go from chunk to chunk by the first steps: that of a chunk never changes.
+            let begins = by_name
+                .get(row.name.as_str())
+                .is_none_or(|points| points.iter().all(|point| point.step >= row.min_step));
+            if begins {
+                tails.insert(row.name.clone(), (row.sequence, decode(&row)?));
+            }
         }
     }
     Ok(tails)
@@ -260,7 +269,8 @@ pub(crate) async fn history(
                 return Ok(named(first, name));
             }
             for (at, point) in decode(row)?.into_iter().enumerate() {
-                if after.is_some_and(|after| point.step <= after) {
+                // A point that is no number replaces none.
+                if point.value.is_nan() || after.is_some_and(|after| point.step <= after) {
                     continue;
                 }
                 let logged = (row.sequence, at);
@@ -278,6 +288,44 @@ pub(crate) async fn history(
             _ => return Ok(named(first, name)),
         }
     }
+}
+
+/// Every point of one metric in the order in which they were logged, those that are no numbers included, after the first `skip`.
+pub(crate) async fn all(
+    db: &impl ConnectionTrait,
+    id: RunId,
+    name: &str,
+    mut skip: u64,
+    limit: u64,
+) -> Result<Vec<Metric>, DbErr> {
+    use run_metric_chunk::Column;
+    let of_metric =
+        || run_metric_chunk::Entity::find().filter(Column::RunId.eq(id.uuid())).filter(Column::Name.eq(name));
+    let sizes: Vec<(i64, i64)> = of_metric()
+        .select_only()
+        .columns([Column::Sequence, Column::Points])
+        .order_by_asc(Column::Sequence)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for (sequence, points) in sizes {
+        let points = u64::try_from(points).unwrap_or(0);
+        if skip >= points {
+            skip -= points;
+            continue;
+        }
+        if found.len() >= limit {
+            break;
+        }
+        let Some(row) = of_metric().filter(Column::Sequence.eq(sequence)).one(db).await? else { continue };
+        let wanted = limit - found.len();
+        let first = usize::try_from(skip).unwrap_or(usize::MAX);
+        found.extend(decode(&row)?.into_iter().skip(first).take(wanted).map(|point| point.named(name)));
+        skip = 0;
+    }
+    Ok(found)
 }
 
 fn named(points: BTreeMap<i64, ((i64, usize), Point)>, name: &str) -> Vec<Metric> {
@@ -314,7 +362,8 @@ pub(crate) async fn last(db: &impl ConnectionTrait, ids: &[RunId]) -> Result<BTr
         .await?;
     let mut by_run = BTreeMap::<RunId, Vec<Metric>>::new();
     for row in rows {
-        let metric = Metric { name: row.name, value: row.value, step: row.step, time: Some(row.time) };
+        let Some(value) = row.value else { continue };
+        let metric = Metric { name: row.name, value, step: row.step, time: Some(row.time) };
         by_run.entry(RunId::new(row.run_id)).or_default().push(metric);
     }
     Ok(by_run)

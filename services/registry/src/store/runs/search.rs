@@ -8,11 +8,11 @@ use sea_orm::{
     QueryOrder, QuerySelect,
     sea_query::{BinOper, Expr, Func, Query, SelectStatement},
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::noun;
 use crate::{
+    experiment::View,
     run::{
         Leased,
         filter::{Attribute, Comparison, Field, Filter, Order, Test, Value},
@@ -24,14 +24,15 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Search {
     pub(crate) namespace: Namespace,
-    /// Of all experiments of the namespace if there is none.
-    pub(crate) experiment: Option<ExperimentName>,
+    /// `None`: those of the namespace.
+    pub(crate) experiments: Option<Vec<ExperimentName>>,
+    pub(crate) view: View,
     pub(crate) filter: Option<Filter>,
     pub(crate) orders: Vec<Order>,
 }
 
 /// The position of a run in a list: the fields by which it is ordered, then its creation time, then its id, which callers may choose.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Position {
     pub(crate) keys: Vec<Key>,
     pub(crate) created_at: DateTime<Utc>,
@@ -39,11 +40,10 @@ pub(crate) struct Position {
 }
 
 /// The value of a field that runs are ordered by.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Key {
     Missing,
-    /// The bits of a float, since JSON does not keep all of its digits.
-    Number(u64),
+    Number(f64),
     Text(String),
     Time(DateTime<Utc>),
     Id(Uuid),
@@ -63,7 +63,7 @@ fn key(run: &Run, field: &Field) -> Key {
     match field {
         Field::Metric(name) => {
             let last = run.metrics.iter().find(|metric| metric.name == *name);
-            last.map_or(Key::Missing, |metric| Key::Number(metric.value.to_bits()))
+            last.map_or(Key::Missing, |metric| Key::Number(metric.value))
         }
         Field::Param(name) => text(run.params.get(name)),
         Field::Tag(name) => text(run.tags.get(name)),
@@ -87,43 +87,55 @@ pub(crate) async fn search(
     after: Option<&Position>,
     limit: u64,
 ) -> Result<Vec<Leased>, DbErr> {
-    let mut query = match &search.experiment {
-        Some(experiment) => run::Entity::find().filter(run::Column::Experiment.eq(experiment.as_str())),
+    let backend = db.get_database_backend();
+    let mut query = match &search.experiments {
+        Some(experiments) => {
+            let names = experiments.iter().map(ExperimentName::as_str);
+            run::Entity::find().filter(run::Column::Experiment.is_in(names))
+        }
         None => run::Entity::find().filter(within(&search.namespace, run::Column::Experiment)),
     };
+    match search.view {
+        View::Active => query = query.filter(run::Column::DeletedAt.is_null()),
+        View::Deleted => query = query.filter(run::Column::DeletedAt.is_not_null()),
+        View::All => {}
+    }
     if let Some(filter) = &search.filter {
-        query = query.filter(condition(filter, db.get_database_backend()));
+        query = query.filter(condition(filter, backend));
     }
     if let Some(position) = after {
-        query = query.filter(follows(&search.orders, position));
+        query = query.filter(follows(&search.orders, position, backend));
     }
     for Order { field, descending } in &search.orders {
         if is_optional(field) {
-            query = query.order_by_asc(expression(field).is_null());
+            query = query.order_by_asc(expression(field, backend).is_null());
         }
-        query = query.order_by(expression(field), if *descending { Direction::Desc } else { Direction::Asc });
+        query = query.order_by(expression(field, backend), if *descending { Direction::Desc } else { Direction::Asc });
     }
     let query = query.order_by_desc(run::Column::CreatedAt).order_by_desc(run::Column::Id).limit(limit);
     query.all(db).await?.into_iter().map(noun).collect()
 }
 
 /// Whether a run comes after a position.
-fn follows(orders: &[Order], position: &Position) -> Condition {
+fn follows(orders: &[Order], position: &Position, backend: DbBackend) -> Condition {
     let (mut follows, mut equal) = (Condition::any(), Condition::all());
     for (Order { field, descending }, key) in orders.iter().zip(&position.keys) {
         let Some(value) = constant_of(key) else {
             // Runs without the field are the last.
-            equal = equal.add(expression(field).is_null());
+            equal = equal.add(expression(field, backend).is_null());
             continue;
         };
-        let further =
-            if *descending { expression(field).lt(value.clone()) } else { expression(field).gt(value.clone()) };
+        let further = if *descending {
+            expression(field, backend).lt(value.clone())
+        } else {
+            expression(field, backend).gt(value.clone())
+        };
         let mut after = Condition::any().add(further);
         if is_optional(field) {
-            after = after.add(expression(field).is_null());
+            after = after.add(expression(field, backend).is_null());
         }
         follows = follows.add(equal.clone().add(after));
-        equal = equal.add(expression(field).eq(value));
+        equal = equal.add(expression(field, backend).eq(value));
     }
     let same_time = run::Column::CreatedAt.eq(position.created_at).and(run::Column::Id.lt(position.id.uuid()));
     let older = Condition::any().add(run::Column::CreatedAt.lt(position.created_at)).add(same_time);
@@ -133,7 +145,7 @@ fn follows(orders: &[Order], position: &Position) -> Condition {
 fn constant_of(key: &Key) -> Option<Expr> {
     Some(match key {
         Key::Missing => return None,
-        Key::Number(bits) => Expr::val(f64::from_bits(*bits)),
+        Key::Number(number) => Expr::val(*number),
         Key::Text(text) => Expr::val(text.as_str()),
         Key::Time(time) => Expr::val(*time),
         Key::Id(id) => Expr::val(*id),
@@ -151,14 +163,24 @@ fn is_optional(field: &Field) -> bool {
 }
 
 /// The value of a field; null if the run does not have it.
-fn expression(field: &Field) -> Expr {
-    // On texts and on JSONB, and on both databases.
-    let entry = |column: run::Column, name: &str| column.into_expr().binary(BinOper::Custom("->>"), Expr::val(name));
+fn expression(field: &Field, backend: DbBackend) -> Expr {
     match field {
         Field::Metric(name) => Expr::from(last_metric(name).expr(Expr::col(run_last_metric::Column::Value)).to_owned()),
-        Field::Param(name) => entry(run::Column::Params, name),
-        Field::Tag(name) => entry(run::Column::Tags, name),
+        Field::Param(name) => entry(run::Column::Params, name, backend),
+        Field::Tag(name) => entry(run::Column::Tags, name, backend),
         Field::Attribute(attribute) => column(*attribute).into_expr(),
+    }
+}
+
+/// The value of a name in an object of texts.
+fn entry(column: run::Column, name: &str, backend: DbBackend) -> Expr {
+    match backend {
+        DbBackend::Postgres => column.into_expr().binary(BinOper::Custom("->>"), Expr::val(name)),
+        // SQLite's `->>` reads some names as paths.
+        _ => Expr::cust_with_exprs(
+            "(SELECT value FROM json_each($1) WHERE key = $2)",
+            [column.into_expr(), Expr::val(name)],
+        ),
     }
 }
 
@@ -175,7 +197,7 @@ fn column(attribute: Attribute) -> run::Column {
     }
 }
 
-/// Selects nothing yet of the last value of a metric of the run.
+/// A select without columns: the row of the last value of a metric of the run.
 fn last_metric(name: &str) -> SelectStatement {
     Query::select()
         .from(run_last_metric::Entity)
@@ -196,13 +218,13 @@ fn condition(filter: &Filter, backend: DbBackend) -> Condition {
 /// Whether a field passes a test. Never null, so that a negation finds exactly the other runs.
 fn is(field: &Field, test: &Test, backend: DbBackend) -> Expr {
     if let Test::Missing = test {
-        return expression(field).is_null();
+        return expression(field, backend).is_null();
     }
     if let Field::Metric(name) = field {
         let value = passes(run_last_metric::Column::Value.into_expr(), test, backend);
         return Expr::exists(last_metric(name).expr(Expr::val(1)).and_where(value).to_owned());
     }
-    let passes = passes(expression(field), test, backend);
+    let passes = passes(expression(field, backend), test, backend);
     if is_optional(field) { Func::coalesce([passes, Expr::val(false)]).into() } else { passes }
 }
 

@@ -1,0 +1,190 @@
+//! Files of runs: MLflow's artifact proxy. A path is `EXPERIMENT/RUN/artifacts/PATH`, as in the artifact URI of a run.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures::{StreamExt as _, stream};
+use rekindle_artifacts::BlobWriter;
+use rekindle_domain::RunId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Parameters, Refused, call,
+    fields::run_id,
+    runs::{artifact_uri, experiment_of},
+};
+use crate::{
+    App, Error, run,
+    store::{self, artifacts::Artifact},
+};
+
+/// The longest path of a file, in bytes.
+const MAX_PATH: usize = 1024;
+/// Files that are read for a list. A folder with more is listed as far as they go.
+const LISTED: u64 = 10_000;
+
+/// A file or a folder of a run.
+struct Target {
+    run: RunId,
+    /// Relative to the files of the run; empty: all of them.
+    path: String,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, Refused> {
+        let mut parts = text.trim_matches('/').splitn(4, '/');
+        let (Some(_), Some(run), Some("artifacts")) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(Refused::not_found(format!(
+                "{text:?} is not in a run: expected EXPERIMENT/RUN/artifacts/PATH"
+            )));
+        };
+        let path = parts.next().unwrap_or_default().to_owned();
+        check_path(&path)?;
+        Ok(Self { run: run_id(run)?, path })
+    }
+
+    /// A file, not all of them.
+    fn file(text: &str) -> Result<Self, Refused> {
+        let target = Self::parse(text)?;
+        if target.path.is_empty() {
+            return Err(Refused::invalid("the path names no file"));
+        }
+        Ok(target)
+    }
+}
+
+fn check_path(path: &str) -> Result<(), Refused> {
+    let is_valid = path.len() <= MAX_PATH
+        && !path.chars().any(|character| character.is_control() || character == '\\')
+        && (path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+    if is_valid {
+        return Ok(());
+    }
+    Err(Refused::invalid(format!(
+        "invalid path: expected at most {MAX_PATH} bytes, and no empty part, no `.`, no `..` and no control characters"
+    )))
+}
+
+pub(super) async fn upload(
+    State(app): State<App>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Refused> {
+    let target = Target::file(&path)?;
+    // Before the bytes are received.
+    run::get(&app.0.db, target.run).await?;
+    let mut writer = app.0.artifacts.writer().await.map_err(Error::from)?;
+    if let Err(refused) = receive(&mut writer, request.into_body()).await {
+        if let Err(error) = writer.abort().await {
+            tracing::debug!(%error, "an incomplete upload is left to the sweep");
+        }
+        return Err(refused);
+    }
+    let (digest, bytes) = writer.finish().await.map_err(Error::from)?;
+    let artifact = Artifact { path: target.path, digest, bytes };
+    store::artifacts::put(&app.0.db, target.run, &artifact, call().now).await?;
+    Ok(Json(json!({})))
+}
+
+async fn receive(writer: &mut BlobWriter, body: Body) -> Result<(), Refused> {
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Refused::invalid(format!("the file cannot be received: {error}")))?;
+        writer.write(chunk).await.map_err(Error::from)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn download(State(app): State<App>, Path(path): Path<String>) -> Result<Response, Refused> {
+    let target = Target::file(&path)?;
+    let found = store::artifacts::get(&app.0.db, target.run, &target.path).await?;
+    let artifact = found.ok_or_else(|| Refused::not_found(format!("the run has no file {:?}", target.path)))?;
+    let reader = app.0.artifacts.reader(&artifact.digest).await.map_err(Error::from)?;
+    let chunks = stream::try_unfold(reader, async |mut reader| {
+        let chunk = reader.chunk().await?;
+        Ok::<_, rekindle_artifacts::Error>(chunk.map(|chunk| (chunk, reader)))
+    });
+    let mut response = Body::from_stream(chunks).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, artifact.bytes.into());
+    // A browser must not run what somebody has uploaded.
+    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+pub(super) async fn delete(State(app): State<App>, Path(path): Path<String>) -> Result<Response, Refused> {
+    let target = Target::file(&path)?;
+    if !store::artifacts::delete(&app.0.db, target.run, &target.path).await? {
+        return Err(Refused::not_found(format!("the run has no file {:?}", target.path)));
+    }
+    Ok((StatusCode::OK, Json(json!({}))).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct List {
+    path: String,
+}
+
+pub(super) async fn list(State(app): State<App>, Parameters(request): Parameters<List>) -> Answer {
+    let target = Target::parse(&request.path)?;
+    let entries = entries(&app, target.run, &target.path).await?;
+    let files: Vec<_> = entries.into_iter().map(|(name, entry)| file(&name, &entry)).collect();
+    Ok(Json(json!({ "files": files })))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListOfRun {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    path: String,
+}
+
+pub(super) async fn list_of_run(State(app): State<App>, Parameters(request): Parameters<ListOfRun>) -> Answer {
+    let path = request.path.trim_matches('/');
+    check_path(path)?;
+    let run = run::get(&app.0.db, run_id(&request.run_id)?).await?;
+    let experiment = experiment_of(&app, &run).await?;
+    let below = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let entries = entries(&app, run.id, path).await?;
+    let files: Vec<_> = entries.into_iter().map(|(name, entry)| file(&format!("{below}{name}"), &entry)).collect();
+    Ok(Json(json!({ "root_uri": artifact_uri(&run, &experiment), "files": files })))
+}
+
+enum Entry {
+    Folder,
+    File { bytes: u64 },
+}
+
+/// What is directly in a folder, by name. A file is in no folder of its own.
+async fn entries(app: &App, run: RunId, folder: &str) -> Result<BTreeMap<String, Entry>, Refused> {
+    let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let found = store::artifacts::beginning_with(&app.0.db, run, &below, None, LISTED).await?;
+    let mut entries = BTreeMap::new();
+    for artifact in found {
+        // The database may ignore the case.
+        let Some(rest) = artifact.path.strip_prefix(&below) else { continue };
+        match rest.split_once('/') {
+            Some((name, _)) => entries.insert(name.to_owned(), Entry::Folder),
+            None => entries.insert(rest.to_owned(), Entry::File { bytes: artifact.bytes }),
+        };
+    }
+    Ok(entries)
+}
+
+fn file(path: &str, entry: &Entry) -> Value {
+    match entry {
+        Entry::Folder => json!({ "path": path, "is_dir": true }),
+        Entry::File { bytes } => json!({ "path": path, "is_dir": false, "file_size": bytes }),
+    }
+}

@@ -1,0 +1,404 @@
+//! Runs: their parameters, tags and metrics.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use rekindle_domain::{
+    RunId,
+    run::{Metric, NewRun, Run, RunStatus},
+};
+use rekindle_store::page;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Body, Parameters, Refused, call,
+    fields::{Pair, experiment_id, float, integer, run_id, texts, time, view},
+};
+use crate::{
+    App, Error,
+    experiment::Experiment,
+    run::{
+        self, Batch, Cursor, Token,
+        filter::{parse_filter, parse_orders},
+    },
+    store::{self, runs::Search},
+};
+
+/// The tag with the name of a run, which marks the runs of this API.
+pub(crate) const RUN_NAME: &str = "mlflow.runName";
+/// The tag with the person whose run it is.
+pub(crate) const USER: &str = "mlflow.user";
+/// The tag with the run that a run is a part of.
+const PARENT: &str = "mlflow.parentRunId";
+
+/// Runs of a page that does not state its size, and at most.
+const PAGE: usize = 1000;
+/// Runs that are read at a time.
+const AT_ONCE: u64 = 64;
+/// Bytes of a page, as far as a run of the next page has no more.
+const PAGE_BYTES: usize = 8 << 20;
+/// Points of a page of a metric.
+const POINTS: u64 = 25_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Create {
+    experiment_id: String,
+    #[serde(default)]
+    user_id: String,
+    #[serde(default)]
+    run_name: String,
+    #[serde(default, deserialize_with = "integer")]
+    start_time: Option<i64>,
+    #[serde(default)]
+    tags: Vec<Pair>,
+}
+
+pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) -> Answer {
+    let call = call();
+    let experiment = active_experiment(&app, &request.experiment_id).await?;
+    let started_at = request.start_time.map(time).transpose()?.unwrap_or(call.now);
+    let mut tags = texts(request.tags);
+    let name = match (request.run_name, tags.get(RUN_NAME)) {
+        (name, _) if !name.is_empty() => name,
+        (_, Some(tagged)) if !tagged.is_empty() => tagged.clone(),
+        _ => format!("run-{}", &call.id.simple().to_string()[20..]),
+    };
+    tags.insert(RUN_NAME.to_owned(), name);
+    if !request.user_id.is_empty() {
+        tags.entry(USER.to_owned()).or_insert(request.user_id);
+    }
+    let parent_id = match tags.get(PARENT) {
+        // A parent that is not here is a tag and no more, as with MLflow's server.
+        Some(parent) => match uuid::Uuid::try_parse(parent).ok().map(RunId::new) {
+            Some(id) => store::runs::get(&app.0.db, id).await?.map(|_| id),
+            None => None,
+        },
+        None => None,
+    };
+    let new = NewRun { parent_id, tags, ..NewRun::new(experiment.name.clone()) };
+    let limits = app.0.config.limits;
+    let created = run::create_started(&app.0.db, call, new, started_at, limits).await?;
+    Ok(Json(json!({ "run": message(&created, &experiment) })))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Id {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+}
+
+pub(super) async fn get(State(app): State<App>, Parameters(request): Parameters<Id>) -> Answer {
+    let run = run::get(&app.0.db, run_id(&request.run_id)?).await?;
+    let experiment = experiment_of(&app, &run).await?;
+    Ok(Json(json!({ "run": message(&run, &experiment) })))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Update {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default, deserialize_with = "integer")]
+    end_time: Option<i64>,
+    #[serde(default)]
+    run_name: String,
+}
+
+pub(super) async fn update(State(app): State<App>, Body(request): Body<Update>) -> Answer {
+    let id = run_id(&request.run_id)?;
+    if !request.run_name.is_empty() {
+        let tags = [(RUN_NAME.to_owned(), request.run_name)].into();
+        _ = log(&app, id, Batch { tags, ..Batch::default() }).await?;
+    }
+    if !request.status.is_empty() {
+        let status = status_of(&request.status)?;
+        let ended_at = request.end_time.map(time).transpose()?;
+        run::set_status(&app.0.db, call(), id, status, ended_at).await?;
+    }
+    let run = run::get(&app.0.db, id).await?;
+    let experiment = experiment_of(&app, &run).await?;
+    Ok(Json(json!({ "run_info": info(&run, &experiment) })))
+}
+
+fn status_of(name: &str) -> Result<RunStatus, Refused> {
+    let of_mlflow =
+        [RunStatus::Scheduled, RunStatus::Running, RunStatus::Finished, RunStatus::Failed, RunStatus::Killed];
+    of_mlflow.into_iter().find(|status| status.name() == name).ok_or_else(|| {
+        Refused::invalid(format!("status is {name:?}: expected SCHEDULED, RUNNING, FINISHED, FAILED or KILLED"))
+    })
+}
+
+pub(super) async fn delete(State(app): State<App>, Body(request): Body<Id>) -> Answer {
+    let call = call();
+    run::set_deleted(&app.0.db, run_id(&request.run_id)?, Some(call.now)).await?;
+    Ok(Json(json!({})))
+}
+
+pub(super) async fn restore(State(app): State<App>, Body(request): Body<Id>) -> Answer {
+    run::set_deleted(&app.0.db, run_id(&request.run_id)?, None).await?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Point {
+    key: String,
+    #[serde(deserialize_with = "float")]
+    value: f64,
+    #[serde(default, deserialize_with = "integer")]
+    timestamp: Option<i64>,
+    #[serde(default, deserialize_with = "integer")]
+    step: Option<i64>,
+}
+
+impl Point {
+    fn metric(self) -> Result<Metric, Refused> {
+        // Infinity is the greatest number, as in MLflow's own database.
+        let value = if self.value.is_nan() { self.value } else { self.value.clamp(f64::MIN, f64::MAX) };
+        let time = self.timestamp.map(time).transpose()?;
+        Ok(Metric { name: self.key, value, step: self.step.unwrap_or_default(), time })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogMetric {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    #[serde(flatten)]
+    point: Point,
+}
+
+pub(super) async fn log_metric(State(app): State<App>, Body(request): Body<LogMetric>) -> Answer {
+    let metrics = vec![request.point.metric()?];
+    log(&app, run_id(&request.run_id)?, Batch { metrics, ..Batch::default() }).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogPair {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    key: String,
+    #[serde(default)]
+    value: String,
+}
+
+pub(super) async fn log_param(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
+    let params = [(request.key, request.value)].into();
+    log(&app, run_id(&request.run_id)?, Batch { params, ..Batch::default() }).await
+}
+
+pub(super) async fn set_tag(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
+    let tags = [(request.key, request.value)].into();
+    log(&app, run_id(&request.run_id)?, Batch { tags, ..Batch::default() }).await
+}
+
+pub(super) async fn delete_tag(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
+    let id = run_id(&request.run_id)?;
+    if !run::get(&app.0.db, id).await?.tags.contains_key(&request.key) {
+        return Err(Refused::not_found(format!("No tag with name: {} in run with id {}", request.key, request.run_id)));
+    }
+    log(&app, id, Batch { delete_tags: vec![request.key], ..Batch::default() }).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogBatch {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    #[serde(default)]
+    metrics: Vec<Point>,
+    #[serde(default)]
+    params: Vec<Pair>,
+    #[serde(default)]
+    tags: Vec<Pair>,
+}
+
+pub(super) async fn log_batch(State(app): State<App>, Body(request): Body<LogBatch>) -> Answer {
+    let mut params = BTreeMap::new();
+    for Pair { key, value } in request.params {
+        if params.insert(key.clone(), value.clone()).is_some_and(|earlier| earlier != value) {
+            return Err(Refused::invalid(format!("the batch has two values of the param {key:?}")));
+        }
+    }
+    let metrics = request.metrics.into_iter().map(Point::metric).collect::<Result<_, _>>()?;
+    let batch = Batch { params, tags: texts(request.tags), metrics, delete_tags: Vec::new() };
+    log(&app, run_id(&request.run_id)?, batch).await
+}
+
+async fn log(app: &App, id: RunId, batch: Batch) -> Answer {
+    run::log(&app.0.db, id, batch, app.0.config.limits, app.0.config.leases(), call().now).await?;
+    Ok(Json(json!({})))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SearchRuns {
+    experiment_ids: Vec<String>,
+    filter: String,
+    run_view_type: String,
+    #[serde(deserialize_with = "integer")]
+    max_results: Option<i64>,
+    order_by: Vec<String>,
+    page_token: String,
+}
+
+pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRuns>) -> Answer {
+    let mut experiments = BTreeMap::new();
+    for id in &request.experiment_ids {
+        if let Some(experiment) = store::experiments::get(&app.0.db, experiment_id(id)?).await? {
+            experiments.insert(experiment.name.clone(), experiment);
+        }
+    }
+    let search = Search {
+        namespace: call().namespace,
+        experiments: Some(experiments.keys().cloned().collect()),
+        view: view(&request.run_view_type)?,
+        filter: parse_filter(&request.filter)?,
+        orders: parse_orders(&request.order_by)?,
+    };
+    let size = request.max_results.map_or(PAGE, |given| usize::try_from(given).unwrap_or(0)).min(PAGE);
+    if size == 0 {
+        return Err(Refused::invalid("max_results: expected a number from 1"));
+    }
+    let token = token(&request.page_token)?;
+    let mut after = run::resume(&app.0.db, &search, token).await?;
+    let (mut runs, mut bytes) = (Vec::new(), 0);
+    let next_page_token = loop {
+        let found = run::search(&app.0.db, &search, after.as_ref().map(|cursor| &cursor.position), AT_ONCE).await?;
+        let count = found.len() as u64;
+        let mut is_full = false;
+        for run in found {
+            let experiment =
+                experiments.get(&run.experiment).ok_or_else(|| Error::not_found("experiment", &run.experiment))?;
+            let message = message(&run, experiment);
+            let size_of = message.to_string().len();
+            is_full = runs.len() >= size || (!runs.is_empty() && bytes + size_of > PAGE_BYTES);
+            if is_full {
+                break;
+            }
+            after = Some(Cursor::of(&run, &search));
+            bytes += size_of;
+            runs.push(message);
+        }
+        if is_full {
+            break after.map(|cursor| page::encode(&cursor.to_string()));
+        }
+        if count < AT_ONCE {
+            break None;
+        }
+    };
+    let mut answer = json!({ "runs": runs });
+    if let Some(token) = next_page_token {
+        answer["next_page_token"] = token.into();
+    }
+    Ok(Json(answer))
+}
+
+fn token(text: &str) -> Result<Option<Token>, Refused> {
+    let foreign = || Refused::invalid("page_token: expected that of the page before");
+    let key = page::parse(1, text).map_err(|_| foreign())?.after;
+    key.map(|key| key.parse().map_err(|()| foreign())).transpose()
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct History {
+    #[serde(alias = "run_uuid")]
+    run_id: String,
+    metric_key: String,
+    #[serde(default)]
+    max_results: Option<i64>,
+    #[serde(default)]
+    page_token: String,
+}
+
+pub(super) async fn history(State(app): State<App>, Parameters(request): Parameters<History>) -> Answer {
+    let id = run_id(&request.run_id)?;
+    let size =
+        request.max_results.and_then(|given| u64::try_from(given).ok()).map_or(POINTS, |given| given.min(POINTS));
+    let from = match request.page_token.as_str() {
+        "" => 0,
+        token => token.parse().map_err(|_| Refused::invalid("page_token: expected that of the page before"))?,
+    };
+    if size == 0 {
+        return Err(Refused::invalid("max_results: expected a number from 1"));
+    }
+    if store::runs::get(&app.0.db, id).await?.is_none() {
+        return Err(Error::not_found("run", id).into());
+    }
+    let name = &request.metric_key;
+    let points = store::runs::metrics::all(&app.0.db, id, name, from, size + 1).await?;
+    let more = points.len() as u64 > size;
+    let returned = usize::try_from(size).unwrap_or(usize::MAX);
+    let metrics: Vec<_> = points.iter().take(returned).map(point).collect();
+    let mut answer = json!({ "metrics": metrics });
+    if more {
+        answer["next_page_token"] = (from + size).to_string().into();
+    }
+    Ok(Json(answer))
+}
+
+fn point(metric: &Metric) -> Value {
+    // JSON has no NaN.
+    let value = if metric.value.is_nan() { json!("NaN") } else { json!(metric.value) };
+    let timestamp = metric.time.map(|time| time.timestamp_millis());
+    json!({ "key": metric.name, "value": value, "timestamp": timestamp, "step": metric.step })
+}
+
+async fn active_experiment(app: &App, id: &str) -> Result<Experiment, Refused> {
+    let experiment = crate::experiment::get(&app.0.db, experiment_id(id)?).await?;
+    match experiment.deleted_at {
+        None => Ok(experiment),
+        Some(_) => {
+            Err(Refused::invalid_state(format!("the experiment {:?} is deleted: restore it first", experiment.title)))
+        }
+    }
+}
+
+/// The experiment of a run.
+pub(super) async fn experiment_of(app: &App, run: &Run) -> Result<Experiment, Refused> {
+    let found = store::experiments::by_name(&app.0.db, &run.experiment).await?;
+    Ok(found.ok_or_else(|| Error::not_found("experiment", &run.experiment))?)
+}
+
+/// The address of a run's files.
+pub(super) fn artifact_uri(run: &Run, experiment: &Experiment) -> String {
+    format!("mlflow-artifacts:/{}/{}/artifacts", experiment.id, run.id.uuid().simple())
+}
+
+fn info(run: &Run, experiment: &Experiment) -> Value {
+    let id = run.id.uuid().simple().to_string();
+    let millis = |time: Option<DateTime<Utc>>| time.map(|time| time.timestamp_millis());
+    // MLflow has no lost runs.
+    let status = if run.status == RunStatus::Lost { RunStatus::Failed } else { run.status };
+    let mut info = json!({
+        "run_id": id,
+        "run_uuid": id,
+        "run_name": run.tags.get(RUN_NAME).cloned().unwrap_or_else(|| run.id.to_string()),
+        "experiment_id": experiment.id.to_string(),
+        "user_id": run.tags.get(USER).cloned().unwrap_or_default(),
+        "status": status.name(),
+        "start_time": millis(run.started_at.or(Some(run.created_at))),
+        "artifact_uri": artifact_uri(run, experiment),
+        "lifecycle_stage": if run.deleted_at.is_some() { "deleted" } else { "active" },
+    });
+    if let Some(ended) = millis(run.ended_at) {
+        info["end_time"] = ended.into();
+    }
+    info
+}
+
+fn message(run: &Run, experiment: &Experiment) -> Value {
+    let pairs = |texts: &BTreeMap<String, String>| -> Vec<Value> {
+        texts.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
+    };
+    json!({
+        "info": info(run, experiment),
+        "data": {
+            "metrics": run.metrics.iter().map(point).collect::<Vec<_>>(),
+            "params": pairs(&run.params),
+            "tags": pairs(&run.tags),
+        },
+        "inputs": {},
+    })
+}
