@@ -15,6 +15,9 @@ pub const MAX_KEY: usize = 128;
 /// Longest request, in bytes, whose digest in the first release is computed: it takes hundreds of times the bytes of small elements.
 const MAX_EARLIER: usize = 64 << 10;
 
+/// Texts that messages have had since the first release.
+const ADDED: [(&str, &str); 1] = [("rekindle.registry.v1.CreateRunRequest", "parent_id")];
+
 /// A method, a key within a namespace, and the digest of the request.
 #[derive(Debug, Clone)]
 pub struct Intent {
@@ -73,7 +76,13 @@ impl Intent {
     /// The digest of the request in the first release: that of its canonical JSON.
     fn earlier_digest(&self) -> Option<Digest> {
         let (name, encoded) = self.encoded.as_ref()?;
-        let json = json::encoded_to_value(name, encoded)?;
+        let mut json = json::encoded_to_value(name, encoded)?;
+        for (_, field) in ADDED.iter().filter(|(message, _)| message == name) {
+            let is_unset = json.get(field).is_some_and(|value| value == "");
+            if let (true, Some(fields)) = (is_unset, json.as_object_mut()) {
+                fields.remove(*field);
+            }
+        }
         serde_json_canonicalizer::to_vec(&json).ok().map(|canonical| Digest::of(&canonical))
     }
 

@@ -47,7 +47,7 @@ impl Target {
         };
         let path = parts.next().unwrap_or_default().to_owned();
         check_path(&path)?;
-        Ok(Self { run: run_id(run)?, path })
+        Ok(Self { run: run_id(run, "")?, path })
     }
 
     /// A file, not all of them.
@@ -145,15 +145,17 @@ pub(super) async fn list(State(app): State<App>, Parameters(request): Parameters
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ListOfRun {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     path: String,
 }
 
 pub(super) async fn list_of_run(State(app): State<App>, Parameters(request): Parameters<ListOfRun>) -> Answer {
     let path = request.path.trim_matches('/');
     check_path(path)?;
-    let run = run::get(&app.0.db, run_id(&request.run_id)?).await?;
+    let run = run::get(&app.0.db, run_id(&request.run_id, &request.run_uuid)?).await?;
     let experiment = experiment_of(&app, &run).await?;
     let below = if path.is_empty() { String::new() } else { format!("{path}/") };
     let entries = entries(&app, run.id, path).await?;

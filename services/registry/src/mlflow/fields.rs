@@ -63,8 +63,9 @@ pub(super) fn experiment_id(text: &str) -> Result<i64, Refused> {
     text.parse().map_err(|_| Refused::not_found(format!("no experiment has the id {text:?}")))
 }
 
-/// The id of a run, with or without hyphens.
-pub(super) fn run_id(text: &str) -> Result<RunId, Refused> {
+/// The id of a run, with or without hyphens, in the field `run_id` or in its former name, `run_uuid`. Clients send both.
+pub(super) fn run_id(run_id: &str, run_uuid: &str) -> Result<RunId, Refused> {
+    let text = if run_id.is_empty() { run_uuid } else { run_id };
     let id = uuid::Uuid::try_parse(text).ok();
     id.map(RunId::new).ok_or_else(|| Refused::not_found(format!("no run has the id {text:?}")))
 }

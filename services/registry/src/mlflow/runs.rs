@@ -35,6 +35,8 @@ const PARENT: &str = "mlflow.parentRunId";
 
 /// Runs of a page that does not state its size, and at most.
 const PAGE: usize = 1000;
+/// Experiments of one search.
+const EXPERIMENTS: usize = 1000;
 /// Runs that are read at a time.
 const AT_ONCE: u64 = 64;
 /// Bytes of a page, as far as a run of the next page has no more.
@@ -85,20 +87,24 @@ pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) 
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Id {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
 }
 
 pub(super) async fn get(State(app): State<App>, Parameters(request): Parameters<Id>) -> Answer {
-    let run = run::get(&app.0.db, run_id(&request.run_id)?).await?;
+    let run = run::get(&app.0.db, run_id(&request.run_id, &request.run_uuid)?).await?;
     let experiment = experiment_of(&app, &run).await?;
     Ok(Json(json!({ "run": message(&run, &experiment) })))
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Update {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     #[serde(default)]
     status: String,
     #[serde(default, deserialize_with = "integer")]
@@ -108,7 +114,7 @@ pub(super) struct Update {
 }
 
 pub(super) async fn update(State(app): State<App>, Body(request): Body<Update>) -> Answer {
-    let id = run_id(&request.run_id)?;
+    let id = run_id(&request.run_id, &request.run_uuid)?;
     if !request.run_name.is_empty() {
         let tags = [(RUN_NAME.to_owned(), request.run_name)].into();
         _ = log(&app, id, Batch { tags, ..Batch::default() }).await?;
@@ -133,12 +139,12 @@ fn status_of(name: &str) -> Result<RunStatus, Refused> {
 
 pub(super) async fn delete(State(app): State<App>, Body(request): Body<Id>) -> Answer {
     let call = call();
-    run::set_deleted(&app.0.db, run_id(&request.run_id)?, Some(call.now)).await?;
+    run::set_deleted(&app.0.db, run_id(&request.run_id, &request.run_uuid)?, Some(call.now)).await?;
     Ok(Json(json!({})))
 }
 
 pub(super) async fn restore(State(app): State<App>, Body(request): Body<Id>) -> Answer {
-    run::set_deleted(&app.0.db, run_id(&request.run_id)?, None).await?;
+    run::set_deleted(&app.0.db, run_id(&request.run_id, &request.run_uuid)?, None).await?;
     Ok(Json(json!({})))
 }
 
@@ -164,21 +170,25 @@ impl Point {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogMetric {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     #[serde(flatten)]
     point: Point,
 }
 
 pub(super) async fn log_metric(State(app): State<App>, Body(request): Body<LogMetric>) -> Answer {
     let metrics = vec![request.point.metric()?];
-    log(&app, run_id(&request.run_id)?, Batch { metrics, ..Batch::default() }).await
+    log(&app, run_id(&request.run_id, &request.run_uuid)?, Batch { metrics, ..Batch::default() }).await
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogPair {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     key: String,
     #[serde(default)]
     value: String,
@@ -186,26 +196,28 @@ pub(super) struct LogPair {
 
 pub(super) async fn log_param(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
     let params = [(request.key, request.value)].into();
-    log(&app, run_id(&request.run_id)?, Batch { params, ..Batch::default() }).await
+    log(&app, run_id(&request.run_id, &request.run_uuid)?, Batch { params, ..Batch::default() }).await
 }
 
 pub(super) async fn set_tag(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
     let tags = [(request.key, request.value)].into();
-    log(&app, run_id(&request.run_id)?, Batch { tags, ..Batch::default() }).await
+    log(&app, run_id(&request.run_id, &request.run_uuid)?, Batch { tags, ..Batch::default() }).await
 }
 
 pub(super) async fn delete_tag(State(app): State<App>, Body(request): Body<LogPair>) -> Answer {
-    let id = run_id(&request.run_id)?;
+    let id = run_id(&request.run_id, &request.run_uuid)?;
     if !run::get(&app.0.db, id).await?.tags.contains_key(&request.key) {
-        return Err(Refused::not_found(format!("No tag with name: {} in run with id {}", request.key, request.run_id)));
+        return Err(Refused::not_found(format!("No tag with name: {} in run with id {id}", request.key)));
     }
     log(&app, id, Batch { delete_tags: vec![request.key], ..Batch::default() }).await
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogBatch {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     #[serde(default)]
     metrics: Vec<Point>,
     #[serde(default)]
@@ -223,7 +235,7 @@ pub(super) async fn log_batch(State(app): State<App>, Body(request): Body<LogBat
     }
     let metrics = request.metrics.into_iter().map(Point::metric).collect::<Result<_, _>>()?;
     let batch = Batch { params, tags: texts(request.tags), metrics, delete_tags: Vec::new() };
-    log(&app, run_id(&request.run_id)?, batch).await
+    log(&app, run_id(&request.run_id, &request.run_uuid)?, batch).await
 }
 
 async fn log(app: &App, id: RunId, batch: Batch) -> Answer {
@@ -244,6 +256,10 @@ pub(super) struct SearchRuns {
 }
 
 pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRuns>) -> Answer {
+    if request.experiment_ids.len() > EXPERIMENTS {
+        let given = request.experiment_ids.len();
+        return Err(Refused::invalid(format!("experiment_ids has {given} entries: expected at most {EXPERIMENTS}")));
+    }
     let mut experiments = BTreeMap::new();
     for id in &request.experiment_ids {
         if let Some(experiment) = store::experiments::get(&app.0.db, experiment_id(id)?).await? {
@@ -303,8 +319,10 @@ fn token(text: &str) -> Result<Option<Token>, Refused> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct History {
-    #[serde(alias = "run_uuid")]
+    #[serde(default)]
     run_id: String,
+    #[serde(default)]
+    run_uuid: String,
     metric_key: String,
     #[serde(default)]
     max_results: Option<i64>,
@@ -313,7 +331,7 @@ pub(super) struct History {
 }
 
 pub(super) async fn history(State(app): State<App>, Parameters(request): Parameters<History>) -> Answer {
-    let id = run_id(&request.run_id)?;
+    let id = run_id(&request.run_id, &request.run_uuid)?;
     let size =
         request.max_results.and_then(|given| u64::try_from(given).ok()).map_or(POINTS, |given| given.min(POINTS));
     let from = match request.page_token.as_str() {

@@ -312,9 +312,12 @@ fn is(conditions: &mut usize, field: Field, test: Test) -> Filter {
 
 fn like(field: &Expr, pattern: &Expr, ignore_case: bool) -> Result<Test, String> {
     let field = field_of(field)?;
-    match (field.kind(), value(&field, pattern)?) {
-        (Kind::Text, Value::Text(pattern)) => Ok(Test::Like { pattern, ignore_case }),
-        _ => Err(format!("compares {field} by LIKE: only a text has a pattern")),
+    if field.kind() != Kind::Text {
+        return Err(format!("compares {field} by LIKE: only a text has a pattern"));
+    }
+    match value(&field, pattern)? {
+        Value::Text(pattern) => Ok(Test::Like { pattern, ignore_case }),
+        _ => unreachable!("a text is compared with a text"),
     }
 }
 

@@ -216,16 +216,17 @@ async fn store_in_chunks(db: &SchemaManagerConnection<'_>) -> Result<(), DbErr> 
                 |row: &FormerPoint| Point { step: row.step, time: row.time.timestamp_micros(), value: row.value };
             let points: Vec<_> = rows.iter().map(point).collect();
             let Some(newest) = rows.last() else { continue };
+            let count: i64 = std::convert::TryFrom::try_from(rows.len()).unwrap_or(i64::MAX);
             chunks.values_panic([
                 (*run_id).into(),
                 name.as_str().into(),
                 sequence.into(),
-                (rows.len() as i64).into(),
+                count.into(),
                 rows[0].step.into(),
                 newest.step.into(),
                 encode(&points).into(),
             ]);
-            last.insert((*run_id, name.clone()), (newest.clone(), sequence, rows.len() as i64));
+            last.insert((*run_id, name.clone()), (newest.clone(), sequence, count));
             after = Some(newest.clone());
         }
         if !rows.is_empty() {
@@ -489,7 +490,8 @@ mod tests {
             // Further points are added after those.
             let next = rekindle_domain::run::Metric { name: name.into(), value: 1.0, step: count, time: None };
             metrics::append(&db, run, &[next], &known, now).await.expect("appended");
-            assert_eq!(metrics::history(&db, run, name, None, 10_000).await.expect("readable").len() as i64, count + 1);
+            let steps = metrics::history(&db, run, name, None, 10_000).await.expect("readable");
+            assert_eq!(steps.last().map(|point| (point.step, point.value)), Some((count, 1.0)));
         }
         let experiment = crate::store::experiments::by_title(&db, "flights").await.expect("readable").expect("there");
         assert!((experiment.id, experiment.created_at) > (0, DateTime::UNIX_EPOCH));

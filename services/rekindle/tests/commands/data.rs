@@ -117,6 +117,17 @@ pub(crate) fn runs(world: &World) -> [String; 2] {
     assert!(history.as_array().is_some_and(|points| points.iter().all(|point| point["name"] == metric)), "{history}");
     assert!(world.text(&["runs", "show", &ids[1], "--history", metric]).trim_start().starts_with("STEP"));
 
+    world.text(&["runs", "tag", &ids[0][..18], "team=risk", "draft=yes"]);
+    let tagged = world.json(&["runs", "tag", &ids[0], "note=a=b", "--delete", "draft"]);
+    assert_eq!((&tagged["tags"]["team"], &tagged["tags"]["note"]), (&"risk".into(), &"a=b".into()));
+    assert!(tagged["tags"].get("draft").is_none(), "{tagged}");
+    let by_score = ["runs", "list", "--filter", "tags.team = 'risk' OR params.recipe.seed = 2", "--sort"];
+    let sorted = world.json(&[&by_score[..], &["-created_at"]].concat());
+    assert_eq!((&sorted[0]["id"], &sorted[1]["id"]), (&second["id"], &of_tips[0]["id"]), "{sorted}");
+    assert_eq!(world.json(&[&by_score[..], &["created_at,id"]].concat())[0]["id"], of_tips[0]["id"]);
+    assert!(world.error(1, &["runs", "list", "--filter", "weight > 3"]).contains("unknown attribute"));
+    let sample = world.json(&["runs", "show", &ids[1], "--history", metric, "--points", "4"]);
+    assert!(sample.as_array().is_some_and(|points| (1..=4).contains(&points.len())), "{sample}");
     let compared = world.text(&["runs", "compare", &ids[0][..18], &ids[1]]);
     assert!(compared.lines().any(|line| line.trim_start().starts_with("recipe.seed")), "{compared}");
     let compared = world.json(&["runs", "compare", &ids[0], &ids[1]]);

@@ -180,11 +180,10 @@ async fn tails(
     by_name: &BTreeMap<&str, Vec<Point>>,
     known: &BTreeMap<String, run_last_metric::Model>,
 ) -> Result<BTreeMap<String, (i64, Vec<Point>)>, DbErr> {
-    let small = SMALL as i64;
     let extended: Vec<_> = by_name
         .iter()
-        .filter_map(|(name, points)| known.get(*name).map(|row| (row, points.len() as i64)))
-        .filter(|(row, points)| row.chunk_points + points <= small)
+        .filter_map(|(name, points)| known.get(*name).map(|row| (row, points.len())))
+        .filter(|(row, points)| usize::try_from(row.chunk_points).is_ok_and(|has| has + points <= SMALL))
         .map(|(row, _)| row)
         .collect();
     let mut tails = BTreeMap::new();

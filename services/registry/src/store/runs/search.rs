@@ -178,7 +178,7 @@ fn entry(column: run::Column, name: &str, backend: DbBackend) -> Expr {
         DbBackend::Postgres => column.into_expr().binary(BinOper::Custom("->>"), Expr::val(name)),
         // SQLite's `->>` reads some names as paths.
         _ => Expr::cust_with_exprs(
-            "(SELECT value FROM json_each($1) WHERE key = $2)",
+            "(SELECT value FROM json_each(?) WHERE key = ?)",
             [column.into_expr(), Expr::val(name)],
         ),
     }
