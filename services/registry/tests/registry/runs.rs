@@ -449,8 +449,8 @@ async fn the_history_has_the_last_point_of_each_step_however_they_are_logged(san
     let mut expected = std::collections::BTreeMap::<String, std::collections::BTreeMap<i64, f64>>::new();
     for call in 0..120 {
         let points = if draw(10) == 0 { draw(3_000) } else { draw(5) };
-        let first = draw(2_000) as i64 - 500;
-        let metrics: Vec<Metric> = (0..points as i64)
+        let first = draw(2_000).cast_signed() - 500;
+        let metrics: Vec<Metric> = (0..points.cast_signed())
             .map(|at| Metric {
                 name: format!("m{}", draw(3)),
                 // Some steps twice in a call.
