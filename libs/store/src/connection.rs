@@ -122,7 +122,10 @@ async fn check_structure(db: &DatabaseConnection, url: &str) -> Result<(), Error
     let damaged = |finding: String| Error::Damaged { url: without_credentials(url), finding };
     let (check, began) = (Statement::from_string(DbBackend::Sqlite, "PRAGMA quick_check(1)"), Instant::now());
     let finding = match db.query_one_raw(check).await {
-        Ok(row) => row.and_then(|row| row.try_get_by_index::<String>(0).ok()).unwrap_or_default(),
+        Ok(row) => {
+            let text = row.and_then(|row| row.try_get_by_index::<String>(0).ok()).unwrap_or_default();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
         Err(error) if transaction::is_damaged(&error) => error.to_string(),
         Err(source) => return Err(Error::Connect { url: without_credentials(url), source }),
     };

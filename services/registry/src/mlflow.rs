@@ -63,6 +63,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/search", post(runs::search))
         .route("/metrics/get-history", get(runs::history))
         .route("/artifacts/list", get(artifacts::list_of_run))
+        .route("/logged-models/search", post(no_logged_models))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     let files = Router::new()
         .route("/artifacts", get(artifacts::list))
@@ -76,6 +77,11 @@ pub(crate) fn router(app: App) -> Router {
         .layer(RequestBodyTimeoutLayer::new(STALLED))
         .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .with_state(app)
+}
+
+/// Clients search the logged models of a run before they list a folder of it. There are none, since none can be created.
+async fn no_logged_models() -> Json<Value> {
+    Json(json!({ "models": [] }))
 }
 
 async fn unsupported(request: Request) -> Refused {

@@ -195,7 +195,7 @@ async fn store_in_chunks(db: &SchemaManagerConnection<'_>) -> Result<(), DbErr> 
     /// Points of a chunk.
     const POINTS: u64 = 4096;
     let mut after: Option<FormerPoint> = None;
-    let mut sequence = 0;
+    let mut sequence = 0_i64;
     loop {
         let mut query = Query::select();
         query.columns(["run_id", "name", "step", "value", "time"]).from("run_metrics").limit(POINTS);

@@ -25,7 +25,7 @@ on_both!(
     the_history_has_the_last_point_of_each_step_however_they_are_logged
 );
 
-async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
+pub(crate) async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
     let outputs = [("bundle".to_owned(), "sha256:…".to_owned())].into();
     let request = ReportRunRequest { id: id.to_owned(), report: report.into(), outputs, error: "why".into() };
     sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)

@@ -42,6 +42,8 @@ pub(crate) struct Sandbox {
     pub runs: RunsClient<Channel>,
     pub models: ModelsClient<Channel>,
     pub blobs: ArtifactsClient<Channel>,
+    /// The tracking API of MLflow.
+    pub mlflow: axum::Router,
     /// The store of blobs beneath the registry.
     pub artifacts: Artifacts,
     /// Its root folder.
@@ -80,12 +82,13 @@ impl Sandbox {
         let url = format!("file://{}/artifacts", folder.path().display());
         let config = rekindle_artifacts::Config { url, ..Default::default() };
         let artifacts = Artifacts::open(&config).await.expect("the folder is ours");
-        let (channel, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
+        let (channel, mlflow, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
         Self {
             datasets: DatasetsClient::new(channel.clone()),
             runs: RunsClient::new(channel.clone()),
             models: ModelsClient::new(channel.clone()),
             blobs: ArtifactsClient::new(channel),
+            mlflow,
             artifacts,
             folder,
             bus,
@@ -99,7 +102,7 @@ impl Sandbox {
     /// The same registry, served by an instance whose workers may be silent for a tenth of a second only.
     pub(crate) async fn with_short_leases(mut self) -> Self {
         let config = settings(&self.database, "100ms");
-        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let (channel, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
         self.runs = RunsClient::new(channel);
         self._shutdown = shutdown;
         self
@@ -108,7 +111,7 @@ impl Sandbox {
     /// The same registry, served by an instance that ends downloads whose client takes nothing for `idle`.
     pub(crate) async fn with_transfer_idle(mut self, idle: Duration) -> Self {
         let config = Config { transfer_idle: idle, ..settings(&self.database, "1h") };
-        let (channel, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let (channel, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
         self.blobs = ArtifactsClient::new(channel);
         self._shutdown = shutdown;
         self
@@ -208,12 +211,13 @@ impl Sandbox {
 }
 
 /// Serves on a free port until the returned value is dropped.
-async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, ShutdownOnDrop) {
+async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, axum::Router, ShutdownOnDrop) {
     let app = App::build(config, bus.clone(), artifacts.clone()).await.expect("it builds");
     let (mut tasks, shutdown) = (Tasks::new(), Shutdown::new());
     app.background(&mut tasks, shutdown.clone());
     let mut routes = RoutesBuilder::default();
     app.register(&mut routes);
+    let mlflow = app.mlflow();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let server = grpc::serve(listener, routes, Health::new(), grpc::Config::default(), shutdown.clone());
@@ -221,7 +225,7 @@ async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, Sh
     let end = shutdown.clone();
     tokio::spawn(async move { tasks.join(end, Duration::from_secs(5)).await.expect("every task ends well") });
     let endpoint = Endpoint::from_shared(address).expect("an address").timeout(Duration::from_secs(30));
-    (endpoint.connect_lazy(), ShutdownOnDrop(shutdown))
+    (endpoint.connect_lazy(), mlflow, ShutdownOnDrop(shutdown))
 }
 
 #[derive(serde::Deserialize)]
