@@ -9,6 +9,7 @@ use async_nats::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
+use tokio::time::timeout;
 
 use crate::{Bus, Error, error::Source};
 
@@ -16,8 +17,8 @@ use crate::{Bus, Error, error::Source};
 const FETCHED: usize = 8;
 /// Messages without their payloads that are fetched at a time.
 const FETCHED_HEADERS: usize = 512;
-/// Time that a fetch takes at most.
-const EXPIRES: Duration = Duration::from_secs(5);
+/// Time that a fetch takes at most: the consumer of a server that restarts is gone, and nothing answers.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// After this time without a request, the server forgets where a reader is.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
@@ -86,8 +87,11 @@ impl Bus {
         let consumer = self.jetstream().create_consumer_on_stream(config, stream).await;
         let consumer = consumer.map_err(|error| failed(error.into()))?;
         loop {
-            let batch = consumer.fetch().max_messages(fetched).expires(EXPIRES).messages().await;
-            let batch: Vec<_> = batch.map_err(|error| failed(error.into()))?.try_collect().await.map_err(failed)?;
+            let batch = async {
+                let batch = consumer.fetch().max_messages(fetched).messages().await;
+                batch.map_err(|error| failed(error.into()))?.try_collect::<Vec<_>>().await.map_err(failed)
+            };
+            let batch = timeout(DEADLINE, batch).await.map_err(|elapsed| failed(elapsed.into()))??;
             for message in &batch {
                 let sequence = message.info().map_err(failed)?.stream_sequence;
                 let headers = message.headers.clone().unwrap_or_default();
