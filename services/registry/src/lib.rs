@@ -1,4 +1,5 @@
-//! The registry: the system of record of datasets, runs, models and their blobs, with lineage.
+//! The registry: the system of record of datasets, experiments, runs, models and their blobs, with lineage. Its interfaces are gRPC, and the
+//! tracking API of MLflow over HTTP.
 //!
 //! It trains nothing, serves nothing and decides nothing. It validates what it is given, stores it, and publishes events.
 //!
@@ -8,7 +9,8 @@
 //! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it; a model
 //!   in the ONNX format only if a process of its own has run it;
 //! - an event is published if and only if its change is committed;
-//! - a run whose lease expires ends as LOST.
+//! - what is logged to a run in one call is stored whole or not at all, and its params are written once;
+//! - a run whose lease expires is LOST; a run of MLflow's clients has no lease.
 
 mod alias;
 mod bounds;
