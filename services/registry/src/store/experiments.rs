@@ -26,10 +26,13 @@ pub(crate) async fn ensure(txn: &impl ConnectionTrait, name: &ExperimentName, no
     if by_name(txn, name).await?.is_some() {
         return Ok(());
     }
+    // An experiment of another name may have been given this title.
+    let is_taken = by_title(txn, name.as_str()).await?.is_some();
+    let title = if is_taken { format!("{name} (registry)") } else { name.to_string() };
     let row = experiment::ActiveModel {
         id: NotSet,
         name: Set(name.to_string()),
-        title: Set(name.to_string()),
+        title: Set(title),
         tags: Set(Texts::default()),
         created_at: Set(now),
         updated_at: Set(now),

@@ -230,6 +230,13 @@ async fn a_run_of_a_worker_is_not_changed(sandbox: Sandbox) {
     assert_eq!((&read["status"], &read["run_name"]), (&json!("RUNNING"), &json!(native.id)));
     let experiment = get(&sandbox, &format!("experiments/get?experiment_id={}", text(&read["experiment_id"]))).await;
     assert_eq!(experiment["experiment"]["name"], json!("flights"));
+    // The title of an experiment may be the name of another.
+    let other = post(&sandbox, "experiments/create", json!({ "name": "Other trains" })).await;
+    post(&sandbox, "experiments/update", json!({ "experiment_id": other["experiment_id"], "new_name": "trains" }))
+        .await;
+    let train = sandbox.run("trains", vec![]).await.id.replace('-', "");
+    let of_train = get(&sandbox, &format!("runs/get?run_id={train}")).await["run"]["info"]["experiment_id"].take();
+    assert_ne!(of_train, other["experiment_id"]);
     let update = json!({ "run_id": id, "status": "FINISHED" });
     let (_, refused) = call(&sandbox, "runs/update", update).await.expect_err("its worker reports its status");
     assert!(text(&refused["message"]).contains("worker"), "{refused}");
