@@ -22,8 +22,8 @@ use rekindle_store::{in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::Value;
 
-pub(crate) use self::token::{Cursor, Token, resume};
-use self::{filter::Order, sample::Sample};
+use self::sample::Sample;
+pub(crate) use self::token::{Cursor, Cursors, Token};
 use crate::{
     Error,
     bounds::{Bounds, check_metrics, check_texts},
@@ -46,13 +46,6 @@ pub(crate) struct Leased {
     pub lease: Option<Duration>,
 }
 
-impl Leases {
-    /// The lease of a run that a worker has started.
-    fn of(self, leased: &Leased) -> Duration {
-        leased.lease.unwrap_or(self.running)
-    }
-}
-
 /// The leases of runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leases {
@@ -60,6 +53,13 @@ pub(crate) struct Leases {
     pub scheduled: Duration,
     /// Of a run that a worker has started.
     pub running: Duration,
+}
+
+impl Leases {
+    /// The lease of a run that a worker has started.
+    fn of(self, leased: &Leased) -> Duration {
+        leased.lease.unwrap_or(self.running)
+    }
 }
 
 /// Creates a run, once per intent.
@@ -117,11 +117,6 @@ fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Lea
         revision: 1,
     };
     Leased { run, lease_until: Some(now + leases.scheduled.max(lease.unwrap_or_default())), lease }
-}
-
-/// The position of a run in a list by these orders.
-pub(crate) async fn position(db: &DatabaseConnection, id: RunId, orders: &[Order]) -> Result<Position, Error> {
-    Ok(Position::of(&get(db, id).await?, orders))
 }
 
 /// One run with the last point of each metric.
@@ -258,13 +253,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Checks everything but params and tags, which are checked with those that the run has.
     fn check(&self, limits: &Limits) -> Result<(), Violations> {
         let mut bounds = Bounds::new(limits);
-        bounds.texts("params", &self.params);
-        bounds.texts("tags", &self.tags);
         bounds.at_most("delete", self.delete_tags.len(), ("entries", limits.entries));
         bounds.finish()?;
         check_metrics(&self.metrics, limits)
+    }
+
+    fn has_metrics_only(&self) -> bool {
+        self.params.is_empty() && self.delete_tags.is_empty() && self.tags.is_empty()
     }
 
     /// Changes params and tags of a run.
@@ -304,10 +302,12 @@ pub(crate) async fn log(
     in_transaction(db, async move |txn| {
         let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
         must_not_be_deleted(&leased.run)?;
-        let mut run = leased.run.clone();
-        batch.apply(&mut run, &limits)?;
-        if run != leased.run {
-            write(txn, &leased, run).await?;
+        if !batch.has_metrics_only() {
+            let mut run = leased.run.clone();
+            batch.apply(&mut run, &limits)?;
+            if run != leased.run {
+                write(txn, &leased, run).await?;
+            }
         }
         if leased.lease_until.is_some() && leased.run.status == RunStatus::Running {
             store::runs::renew(txn, id, now + leases.of(&leased)).await?;
@@ -515,3 +515,6 @@ pub(crate) async fn reap(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut tasks = Tasks::new();
     let drain = settings.shutdown.drain;
     let limits = http::Limits::from(&settings.grpc);
-    let (server, admin_routes) = match args.service {
+    let (server, probes, api) = match args.service {
         Service::Inference => {
             let rest = grpc::listen(args.rest()).await?;
             println!("Inference listens on {} (REST)", rest.local_addr()?);
@@ -166,15 +166,21 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             let (app, server) = replica(settings, sockets, &mut tasks, &shutdown).await?;
             let metrics = move || http::process_metrics() + &app.metrics();
             let probes = http::probes(server.health.problem(), metrics);
-            (server, probes)
+            (server, probes, None)
         }
         service => {
             let (server, api) = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
             let probes = http::admin(server.health.problem());
-            (server, api.map_or(probes.clone(), |api| probes.merge(api)))
+            (server, probes, api)
         }
     };
-    tasks.spawn_until_close("admin", http::serve_with_api(admin, admin_routes, limits, shutdown.clone()));
+    match api {
+        Some(api) => {
+            let served = http::serve_with_api(admin, probes.merge(api), limits, shutdown.clone());
+            tasks.spawn_until_close("admin", served);
+        }
+        None => tasks.spawn_until_close("admin", http::serve(admin, probes, shutdown.clone())),
+    }
     tasks.spawn("readiness", readiness(vec![server], shutdown.clone()));
     tasks.join(shutdown, drain).await?;
     Ok(())

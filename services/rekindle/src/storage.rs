@@ -45,10 +45,12 @@ impl Storage {
                 _ = ticks.tick() => {}
             }
             let shortage = self.folder.as_deref().and_then(disk::shortage);
-            if let (None, Some(ballast)) = (&shortage, self.folder.as_deref().map(Ballast::in_folder))
-                && let Err(error) = ballast.restore()
-            {
-                tracing::debug!(%error, "the ballast is not restored");
+            if let (None, Some(ballast)) = (&shortage, self.folder.as_deref().map(Ballast::in_folder)) {
+                // Off the threads that serve: it may write 8 MiB.
+                let restored = tokio::task::spawn_blocking(move || ballast.restore()).await;
+                if let Err(error) = restored.map_err(anyhow::Error::from).and_then(|restored| Ok(restored?)) {
+                    tracing::debug!(%error, "the ballast is not restored");
+                }
             }
             let frozen = bus.frozen_streams().await;
             if !frozen.is_empty() && shortage.is_none() {

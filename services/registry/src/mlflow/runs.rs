@@ -20,7 +20,7 @@ use crate::{
     App, Error,
     experiment::Experiment,
     run::{
-        self, Batch, Cursor, Token,
+        self, Batch, Cursors, Token,
         filter::{parse_filter, parse_orders},
     },
     store::{self, runs::Search},
@@ -277,8 +277,8 @@ pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRun
     if size == 0 {
         return Err(Refused::invalid("max_results: expected a number from 1"));
     }
-    let token = token(&request.page_token)?;
-    let mut after = run::resume(&app.0.db, &search, token).await?;
+    let cursors = Cursors::of(&search);
+    let mut after = cursors.resume(&app.0.db, token(&request.page_token)?).await?;
     let (mut runs, mut bytes) = (Vec::new(), 0);
     let next_page_token = loop {
         let found = run::search(&app.0.db, &search, after.as_ref().map(|cursor| &cursor.position), AT_ONCE).await?;
@@ -293,7 +293,7 @@ pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRun
             if is_full {
                 break;
             }
-            after = Some(Cursor::of(&run, &search));
+            after = Some(cursors.after(&run));
             bytes += size_of;
             runs.push(message);
         }

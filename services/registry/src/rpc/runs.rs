@@ -22,7 +22,7 @@ use crate::{
     config::Limits,
     experiment::View,
     run::{
-        self, Batch, Cursor, Token,
+        self, Batch, Cursor, Cursors, Token,
         filter::{parse_filter, parse_orders},
     },
     store::runs::Search,
@@ -102,13 +102,12 @@ impl Runs for App {
         };
         let page = page(request.page_size, &request.page_token)?;
         let (db, search) = (&self.0.db, &search);
-        let token = cursor::<Token>(&page)?;
-        let after = run::resume(db, search, token).await?;
+        let cursors = Cursors::of(search);
+        let after = cursors.resume(db, cursor::<Token>(&page)?).await?;
         let fetch = move |after: Option<Cursor>, limit| async move {
             run::search(db, search, after.as_ref().map(|cursor| &cursor.position), limit).await
         };
-        let cursor = |run: &Run| Cursor::of(run, search);
-        let (runs, next_page_token) = page.fill(after, fetch, cursor, wire::run::to_wire).await?;
+        let (runs, next_page_token) = page.fill(after, fetch, |run| cursors.after(run), wire::run::to_wire).await?;
         Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
 

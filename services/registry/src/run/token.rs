@@ -5,7 +5,6 @@ use std::{fmt, str::FromStr};
 use rekindle_domain::{Digest, RunId, run::Run};
 use sea_orm::DatabaseConnection;
 
-use super::position;
 use crate::{
     Error,
     store::runs::{Position, Search},
@@ -26,31 +25,33 @@ pub(crate) struct Cursor {
     pub(crate) position: Position,
 }
 
-impl Cursor {
+/// Makes the cursors of a search, whose digest is computed once.
+#[derive(Debug)]
+pub(crate) struct Cursors<'a> {
+    search: &'a Search,
+    digest: String,
+}
+
+impl<'a> Cursors<'a> {
+    pub(crate) fn of(search: &'a Search) -> Self {
+        let digest = Digest::of(format!("{search:?}").as_bytes()).to_string();
+        Self { search, digest: digest.trim_start_matches("sha256:").chars().take(16).collect() }
+    }
+
     /// After a run with its metrics.
-    pub(crate) fn of(run: &Run, search: &Search) -> Self {
-        let token = Token { search: digest(search), last: run.id };
-        Self { token, position: Position::of(run, &search.orders) }
+    pub(crate) fn after(&self, run: &Run) -> Cursor {
+        let token = Token { search: self.digest.clone(), last: run.id };
+        Cursor { token, position: Position::of(run, &self.search.orders) }
     }
-}
 
-/// Continues a search after the last run of a page. Its place is where it belongs now.
-pub(crate) async fn resume(
-    db: &DatabaseConnection,
-    search: &Search,
-    token: Option<Token>,
-) -> Result<Option<Cursor>, Error> {
-    let Some(token) = token else { return Ok(None) };
-    if token.search != digest(search) {
-        return Err(Error::invalid("page_token", "belongs to a list with other conditions, or in another order"));
+    /// After the last run of the page that a token ends. Its place is where it belongs now.
+    pub(crate) async fn resume(&self, db: &DatabaseConnection, token: Option<Token>) -> Result<Option<Cursor>, Error> {
+        let Some(token) = token else { return Ok(None) };
+        if token.search != self.digest {
+            return Err(Error::invalid("page_token", "belongs to a list with other conditions, or in another order"));
+        }
+        Ok(Some(self.after(&super::get(db, token.last).await?)))
     }
-    let position = position(db, token.last, &search.orders).await?;
-    Ok(Some(Cursor { token, position }))
-}
-
-fn digest(search: &Search) -> String {
-    let digest = Digest::of(format!("{search:?}").as_bytes()).to_string();
-    digest.trim_start_matches("sha256:").chars().take(16).collect()
 }
 
 impl fmt::Display for Cursor {
