@@ -5,10 +5,11 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "inference/inference.proto",
     "inference/model_config.proto",
     "rekindle/inference/v1/inference.proto",
+    "rekindle/audit/v1/audit.proto",
     "rekindle/registry/v1/registry.proto",
     "rekindle/trainer/v1/trainer.proto",
     "rekindle/monitor/v1/monitor.proto",

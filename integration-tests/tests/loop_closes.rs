@@ -69,7 +69,7 @@ async fn in_one_process_on_files_in_two_namespaces() {
     tokio::join!(the_loop_closes(clients, JOB), the_loop_closes(&theirs, ANOTHER_JOB));
     for (clients, model) in [(clients, "shop"), (&theirs, "team-a.shop")] {
         let models = clients.registry().models(PageRequest::default()).await.expect("listed").items;
-        assert_eq!(models.iter().map(|model| model.latest.model.as_str()).collect::<Vec<_>>(), [model]);
+        assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), [model]);
         let deployments = clients.orchestrator().deployments(PageRequest::default()).await.expect("listed").items;
         assert_eq!(deployments.iter().map(|deployment| deployment.model.as_str()).collect::<Vec<_>>(), [model]);
         let workflows = clients.orchestrator().workflows(None, PageRequest::first(500)).await.expect("listed").items;

@@ -25,6 +25,11 @@ mod generated {
                 tonic::include_proto!("rekindle.inference.v1");
             }
         }
+        pub mod audit {
+            pub mod v1 {
+                tonic::include_proto!("rekindle.audit.v1");
+            }
+        }
         pub mod registry {
             pub mod v1 {
                 tonic::include_proto!("rekindle.registry.v1");
@@ -56,7 +61,7 @@ mod generated {
 pub use generated::{
     inference,
     rekindle::{
-        events::v1 as events, inference::v1 as replica, monitor::v1 as monitor, orchestrator::v1 as orchestrator,
-        registry::v1 as registry, trainer::v1 as trainer,
+        audit::v1 as audit, events::v1 as events, inference::v1 as replica, monitor::v1 as monitor,
+        orchestrator::v1 as orchestrator, registry::v1 as registry, trainer::v1 as trainer,
     },
 };

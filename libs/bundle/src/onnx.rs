@@ -12,6 +12,7 @@
 //! The answer to a row never depends on what the other rows of its batch are, and depends on their number by rounding alone
 //! ([`TOLERANCE`]): kernels choose the order of their sums by the shape of the batch. A model of which this is not true is refused.
 
+mod external;
 mod feed;
 mod file;
 mod import;
@@ -25,6 +26,7 @@ pub use rekindle_domain::model_version::Scores;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    external::embed,
     file::{Element, File, MAX_FILE_BYTES, MAX_NODES, Outlet},
     import::{Data, Import, import},
 };

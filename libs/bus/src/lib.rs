@@ -15,6 +15,7 @@
 //! - a lost connection is re-established automatically;
 //! - subjects are built and parsed in [`subject`] only, and values of buckets in [`bucket`] only.
 
+pub mod audit;
 pub mod bucket;
 pub mod cloudevent;
 pub mod consumer;

@@ -10,6 +10,7 @@
 //!   idempotency key, an expected revision, or an id of their own;
 //! - no caller of this crate names a wire message.
 
+pub mod audit;
 mod connection;
 mod error;
 mod identity;
@@ -22,6 +23,7 @@ pub mod trainer;
 pub mod wire;
 
 pub use self::{
+    audit::Audit,
     connection::{Connection, InvalidAddress, Tls},
     error::Error,
     identity::{CAUSATION_ID, CORRELATION_ID, Identity, NAMESPACE, PRINCIPAL},

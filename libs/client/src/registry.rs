@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use rekindle_domain::{
     Alias, AliasName, DatasetName, Digest, ExperimentName, IdPrefix, ModelName, RunId,
-    alias::AliasMove,
+    alias::{AliasMove, AliasProtection, AliasSwap},
     dataset::{DatasetRegistration, DatasetVersion},
     lineage::Lineage,
-    model_version::{Approval, ModelImport, ModelVersion, RegisteredModel, VersionSelector},
+    model_version::{Approval, ModelImport, ModelVersion, RegisteredModel, Review, Update, VersionSelector},
     run::{Metric, NewRun, Run, RunReport},
     validation::Violations,
 };
@@ -77,6 +77,8 @@ pub struct ReviewRequest {
     pub why: String,
     /// The revision of the version.
     pub expected_revision: u64,
+    /// What the decision is based on, by name.
+    pub evidence: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -318,6 +320,59 @@ impl Registry {
         page_of(operation, field::each("models", answer.models, model_version::model_from_wire), answer.next_page_token)
     }
 
+    /// One model.
+    pub async fn model(&self, model: &ModelName) -> Result<RegisteredModel, Error> {
+        let operation = "read the model";
+        let request = proto::GetModelRequest { model: model.to_string() };
+        let call = || async { ModelsClient::new(self.0.stub()).get_model(request.clone()).await };
+        model_version::model_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Changes a model.
+    pub async fn update_model(&self, model: &ModelName, update: &Update) -> Result<RegisteredModel, Error> {
+        let operation = "update the model";
+        let Update { title, description, delete_tags, tags } = update.clone();
+        let request = proto::UpdateModelRequest { model: model.to_string(), title, description, tags, delete_tags };
+        let call = || async { ModelsClient::new(self.0.stub()).update_model(request.clone()).await };
+        model_version::model_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Changes a version; its title cannot be changed, since it has none.
+    pub async fn update_version(
+        &self,
+        model: &ModelName,
+        version: u32,
+        update: &Update,
+    ) -> Result<ModelVersion, Error> {
+        let operation = "update the model version";
+        let Update { title: _, description, delete_tags, tags } = update.clone();
+        let request =
+            proto::UpdateModelVersionRequest { model: model.to_string(), version, description, tags, delete_tags };
+        let call = || async { ModelsClient::new(self.0.stub()).update_model_version(request.clone()).await };
+        model_version::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Deletes a model, or one version of it.
+    pub async fn delete_model(&self, model: &ModelName, version: Option<u32>, why: &str) -> Result<(), Error> {
+        let request = proto::DeleteModelRequest { model: model.to_string(), version, why: why.to_owned() };
+        let call = || async { ModelsClient::new(self.0.stub()).delete_model(request.clone()).await };
+        self.0.call("delete the model", call).await?;
+        Ok(())
+    }
+
+    /// Restores a deleted model, or one version of it.
+    pub async fn restore_model(
+        &self,
+        model: &ModelName,
+        version: Option<u32>,
+        why: &str,
+    ) -> Result<RegisteredModel, Error> {
+        let operation = "restore the model";
+        let request = proto::RestoreModelRequest { model: model.to_string(), version, why: why.to_owned() };
+        let call = || async { ModelsClient::new(self.0.stub()).restore_model(request.clone()).await };
+        model_version::model_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
     /// The versions of a model, newest first.
     pub async fn model_versions(&self, model: &ModelName, page: PageRequest) -> Result<Page<ModelVersion>, Error> {
         let operation = "list the model versions";
@@ -337,9 +392,69 @@ impl Registry {
             approval: model_version::approval_to_wire(review.approval).into(),
             why: review.why.clone(),
             expected_revision: review.expected_revision,
+            evidence: review.evidence.clone(),
         };
         let call = || async { ModelsClient::new(self.0.stub()).review_model_version(request.clone()).await };
         model_version::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The reviews of a version, newest first.
+    pub async fn reviews(&self, model: &ModelName, version: u32, page: PageRequest) -> Result<Page<Review>, Error> {
+        let operation = "list the reviews";
+        let model = model.to_string();
+        let request = proto::ListReviewsRequest { model, version, page_size: page.size, page_token: page.token };
+        let call = || async { ModelsClient::new(self.0.stub()).list_reviews(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        let reviews = field::each("reviews", answer.reviews, model_version::review_from_wire);
+        page_of(operation, reviews, answer.next_page_token)
+    }
+
+    /// Exchanges the versions of two aliases.
+    pub async fn swap_aliases(&self, swap: &AliasSwap) -> Result<(Alias, Alias), Error> {
+        let operation = "swap the aliases";
+        let request = alias::swap_to_wire(swap);
+        let call = || async { ModelsClient::new(self.0.stub()).swap_aliases(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        let of = |field: &str, given| field::nested(field, given, alias::from_wire).map_err(Error::response(operation));
+        Ok((of("one", answer.one)?, of("other", answer.other)?))
+    }
+
+    /// Deletes an alias, if it has the expected revision.
+    pub async fn delete_alias(
+        &self,
+        model: &ModelName,
+        name: &AliasName,
+        expected_revision: u64,
+        why: &str,
+    ) -> Result<Alias, Error> {
+        let operation = "delete the alias";
+        let (model, alias, why) = (model.to_string(), name.to_string(), why.to_owned());
+        let request = proto::DeleteAliasRequest { model, alias, expected_revision, why };
+        let call = || async { ModelsClient::new(self.0.stub()).delete_alias(request.clone()).await };
+        alias::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Sets what a version needs before an alias is moved to it.
+    pub async fn protect_alias(
+        &self,
+        model: &ModelName,
+        name: &AliasName,
+        (approvals, except_author): (u32, bool),
+        why: &str,
+    ) -> Result<AliasProtection, Error> {
+        let operation = "protect the alias";
+        let (model, alias, why) = (model.to_string(), name.to_string(), why.to_owned());
+        let request = proto::ProtectAliasRequest { model, alias, approvals, except_author, why };
+        let call = || async { ModelsClient::new(self.0.stub()).protect_alias(request.clone()).await };
+        alias::protection_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// What a version needs before an alias is moved to it.
+    pub async fn alias_protection(&self, model: &ModelName, name: &AliasName) -> Result<AliasProtection, Error> {
+        let operation = "read the protection of the alias";
+        let request = proto::GetAliasProtectionRequest { model: model.to_string(), alias: name.to_string() };
+        let call = || async { ModelsClient::new(self.0.stub()).get_alias_protection(request.clone()).await };
+        alias::protection_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
     /// Points an alias at a version, if the alias has the expected revision.

@@ -23,6 +23,8 @@ pub struct Alias {
     pub why: String,
     /// When.
     pub moved_at: DateTime<Utc>,
+    /// Whether this move deleted the alias; version and bundle are those that it pointed at before.
+    pub deleted: bool,
 }
 
 /// A move to be made.
@@ -38,6 +40,38 @@ pub struct AliasMove {
     pub expected_revision: u64,
     /// The reason.
     pub why: String,
+}
+
+/// Two aliases of a model whose versions are to be exchanged, each with its expected revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasSwap {
+    /// The model.
+    pub model: ModelName,
+    /// One alias.
+    pub one: (AliasName, u64),
+    /// The other.
+    pub other: (AliasName, u64),
+    /// The reason.
+    pub why: String,
+}
+
+/// What a version needs before an alias is moved to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasProtection {
+    /// The model.
+    pub model: ModelName,
+    /// The alias.
+    pub alias: AliasName,
+    /// The principals whose last review of the version approves it. 0: the alias is not protected.
+    pub approvals: u32,
+    /// Whether the approval of the version's author does not count.
+    pub except_author: bool,
+    /// The principal that has set it; empty if nobody has.
+    pub by: String,
+    /// The reason given.
+    pub why: String,
+    /// When it was set.
+    pub at: Option<DateTime<Utc>>,
 }
 
 impl Alias {

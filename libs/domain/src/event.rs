@@ -91,6 +91,20 @@ kinds! {
     MODEL_VERSION_REVIEWED = "registry" "model-version" "reviewed";
     /// An alias moved.
     ALIAS_MOVED = "registry" "alias" "moved";
+    /// An alias was deleted.
+    ALIAS_DELETED = "registry" "alias" "deleted";
+    /// What a version needs before an alias is moved to it was set.
+    ALIAS_PROTECTED = "registry" "alias" "protected";
+    /// A model was created without a version, changed, deleted or restored.
+    MODEL_CHANGED = "registry" "model" "changed";
+    /// A version was changed, deleted or restored.
+    MODEL_VERSION_CHANGED = "registry" "model-version" "changed";
+    /// The last entry of the registry's audit trail.
+    REGISTRY_AUDIT_SEALED = "registry" "audit" "sealed";
+    /// The last entry of the monitor's audit trail.
+    MONITOR_AUDIT_SEALED = "monitor" "audit" "sealed";
+    /// The last entry of the orchestrator's audit trail.
+    ORCHESTRATOR_AUDIT_SEALED = "orchestrator" "audit" "sealed";
     /// A window was reported on.
     WINDOW_REPORTED = "monitor" "window" "reported";
     /// Inputs or predictions drifted from the reference.

@@ -39,6 +39,7 @@
 //! | namespace | the tenant of a name | metadata `rekindle-namespace` | [`Namespace`] |
 
 pub mod alias;
+pub mod audit;
 pub mod column;
 pub mod dataset;
 pub mod deployment_status;

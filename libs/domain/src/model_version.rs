@@ -22,9 +22,13 @@ pub struct ModelVersion {
     pub bundle: Digest,
     /// The run named by the provenance of the bundle. It may belong to another registry.
     pub run: Option<RunId>,
-    /// The description given at registration.
+    /// The description.
     pub description: String,
-    /// Whether it may be served.
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The principal that registered it; empty if that is not known.
+    pub author: String,
+    /// The last review: whether it may be served.
     pub review: Review,
     /// Validation metrics, from the bundle.
     pub metrics: BTreeMap<String, f64>,
@@ -32,6 +36,8 @@ pub struct ModelVersion {
     pub aliases: Vec<String>,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
+    /// When it was deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
     /// Increases with every change.
     pub revision: u64,
 }
@@ -47,6 +53,8 @@ pub struct Review {
     pub why: String,
     /// When; `None` before the first review.
     pub at: Option<DateTime<Utc>>,
+    /// What the decision is based on, by name.
+    pub evidence: BTreeMap<String, String>,
 }
 
 /// A file in the ONNX format that becomes a model version. What is not given is taken from the file or from the dataset.
@@ -94,10 +102,37 @@ pub enum Scores {
 /// A registered model: its latest version and its aliases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisteredModel {
-    /// The latest version.
-    pub latest: ModelVersion,
+    /// The name.
+    pub name: ModelName,
+    /// A name of any spelling.
+    pub title: String,
+    /// The description.
+    pub description: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it was deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
+    /// The latest version; `None` if it has none.
+    pub latest: Option<ModelVersion>,
     /// Its aliases.
     pub aliases: Vec<Alias>,
+}
+
+/// What changes of a model or of a version; `None` and empty leave it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// The title; of a model alone.
+    pub title: Option<String>,
+    /// The description.
+    pub description: Option<String>,
+    /// Tags to delete, before others are set.
+    pub delete_tags: Vec<String>,
+    /// Tags to set.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Which version of a model is meant.
@@ -118,12 +153,14 @@ impl ModelVersion {
     }
 }
 
-/// A version is created READY: every blob that its bundle names was read and its digest verified in the same call.
+/// A version is created READY if every blob that its bundle names was read and its digest verified in the same call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum VersionStatus {
     /// Verified; can be served.
     Ready,
+    /// Its files are stored, but not in a format that can be served.
+    NotServable,
 }
 
 /// Whether a version may be served. Any approval may be changed to any other; each change records its author, time and reason.
@@ -154,6 +191,7 @@ impl VersionStatus {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ready => "READY",
+            Self::NotServable => "NOT_SERVABLE",
         }
     }
 }

@@ -4,10 +4,11 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use rekindle_client::{CAUSATION_ID, CORRELATION_ID, NAMESPACE, PRINCIPAL, wire::field};
 use rekindle_domain::{
     Namespace, Principal, Qualified,
+    audit::Entry,
     event::{EventContext, Fact},
     validation::{Checks, Violations},
 };
-use rekindle_store::outbox::NewEvent;
+use rekindle_store::{audit::Change, outbox::NewEvent};
 use serde_json::Value;
 use tonic::{Request, metadata::MetadataMap};
 use uuid::Uuid;
@@ -77,15 +78,31 @@ impl Call {
         Ok(field::parse_optional(field, text)?.map(|name| self.qualify(name)))
     }
 
-    /// The event that this call causes.
-    pub fn event(&self, fact: Fact<Value>, partition_key: impl ToString) -> NewEvent {
-        NewEvent {
+    /// The change that this call makes, with the event that reports it.
+    pub fn change(&self, fact: Fact<Value>, partition_key: impl ToString) -> Change {
+        let event = NewEvent {
             id: self.id,
             kind: fact.kind,
             name: fact.name,
             data: fact.data,
             context: self.context.clone(),
             partition_key: partition_key.to_string(),
+            time: self.now,
+        };
+        Change { event, actor: self.principal.to_string(), before: None }
+    }
+
+    /// The entry of the audit trail for a change without an event.
+    pub fn entry(&self, action: &str, object: impl ToString) -> Entry {
+        Entry {
+            request_id: self.id,
+            actor: self.principal.to_string(),
+            action: action.to_owned(),
+            object: object.to_string(),
+            before: String::new(),
+            after: String::new(),
+            reason: String::new(),
+            correlation_id: self.context.correlation_id.clone(),
             time: self.now,
         }
     }

@@ -7,6 +7,7 @@
 //! - a creating call has one effect per principal's namespace, method and idempotency key.
 
 mod abbreviation;
+mod audit;
 mod call;
 mod chain;
 mod fault;
@@ -15,6 +16,7 @@ mod request_error;
 
 pub use self::{
     abbreviation::only,
+    audit::audit_sealed,
     call::Call,
     chain::chain,
     fault::{Fault, fault, internal, unavailable},

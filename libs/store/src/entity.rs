@@ -54,6 +54,54 @@ pub(crate) mod outbox_total {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// Entries of the audit trail. Only position and hash are ever written again, once.
+pub(crate) mod audit {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub sequence: i64,
+        /// From 1; `None` until the entry is sealed.
+        pub position: Option<i64>,
+        pub hash: Option<String>,
+        pub request_id: Uuid,
+        pub actor: String,
+        pub action: String,
+        pub object: String,
+        pub before: String,
+        pub after: String,
+        pub reason: String,
+        pub correlation_id: String,
+        pub time: DateTimeUtc,
+    }
+
+    #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// One row: how many entries are sealed, and the hash of the last one.
+pub(crate) mod audit_head {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_head")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: i32,
+        pub entries: i64,
+        pub hash: String,
+    }
+
+    #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// Messages that a consumer has processed.
 pub(crate) mod inbox {
     use sea_orm::entity::prelude::*;

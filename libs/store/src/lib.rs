@@ -1,5 +1,5 @@
 //! What every service with a database shares: connection, migration, transactions, and the tables for exactly one effect per intent: the
-//! [`outbox`] of events to publish, the [`inbox`] of processed messages, the [`idempotency`] keys of answered calls, and [`lease`]s with a
+//! [`outbox`] of events to publish, the [`audit`] trail, the [`inbox`] of processed messages, the [`idempotency`] keys of answered calls, and [`lease`]s with a
 //! fencing epoch.
 //!
 //! A database is SQLite by default and PostgreSQL by URL; code outside of this crate does not depend on which. This crate has no table of a
@@ -13,6 +13,7 @@
 //! - a write that is fenced by a lease is committed only under the lease's current epoch;
 //! - times of records and ids of events are inputs.
 
+pub mod audit;
 pub mod health;
 pub mod idempotency;
 pub mod inbox;

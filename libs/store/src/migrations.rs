@@ -13,6 +13,7 @@ use sea_orm_migration::MigrationTrait;
 mod m20260101_000001_effects_once;
 mod m20261128_000001_leases;
 mod m20261129_000001_event_positions;
+mod m20261129_000002_audit;
 
 /// The migrations of the shared tables, oldest first.
 pub fn shared() -> Vec<Box<dyn MigrationTrait>> {
@@ -20,5 +21,6 @@ pub fn shared() -> Vec<Box<dyn MigrationTrait>> {
         Box::new(m20260101_000001_effects_once::Migration),
         Box::new(m20261128_000001_leases::Migration),
         Box::new(m20261129_000001_event_positions::Migration),
+        Box::new(m20261129_000002_audit::Migration),
     ]
 }

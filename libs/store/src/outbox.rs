@@ -88,9 +88,14 @@ pub async fn enqueue(txn: &impl ConnectionTrait, event: NewEvent) -> Result<(), 
         time: Set(event.time),
     };
     outbox::Entity::insert(row).exec_without_returning(txn).await?;
-    // Outside of `in_transaction` there is no flag to set; the relay finds the row when it polls.
-    ENQUEUED.try_with(|enqueued| enqueued.set(true)).ok();
+    mark_enqueued();
     Ok(())
+}
+
+/// Wakes those that wait for changes once the transaction is committed. Outside of `in_transaction` there is no flag to set; they find
+/// the rows when they poll.
+pub(crate) fn mark_enqueued() {
+    ENQUEUED.try_with(|enqueued| enqueued.set(true)).ok();
 }
 
 /// Claims the oldest events, `limit` at most, in order. Events that no relay has claimed before get `source` and their positions.

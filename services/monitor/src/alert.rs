@@ -3,15 +3,16 @@
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
+    Principal,
     event::{EventContext, Fact},
     report::{Quality, Verdict, WindowReport},
 };
-use rekindle_store::outbox::NewEvent;
+use rekindle_store::{audit::Change, outbox::NewEvent};
 use serde_json::Value;
 use uuid::Uuid;
 
 /// A window was closed: the report and, if it has drifted, the alert.
-pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<NewEvent> {
+pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<Change> {
     let mut facts = vec![event::window_reported(report)];
     if report.drift.verdict == Verdict::Drifted {
         facts.push(event::drift_detected(report));
@@ -20,7 +21,7 @@ pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<NewEve
 }
 
 /// The quality of a window was measured: the report, the new classes if there are any and, if it has degraded, the alert.
-pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime<Utc>) -> Vec<NewEvent> {
+pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime<Utc>) -> Vec<Change> {
     let mut facts = vec![event::window_reported(report)];
     if quality.verdict == Verdict::Drifted {
         facts.push(event::degradation_detected(report, quality));
@@ -31,9 +32,9 @@ pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime
     facts.into_iter().map(|fact| new(report, fact, now)).collect()
 }
 
-fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> NewEvent {
+fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> Change {
     let correlation_id = report.correlation_id.map(|id| id.to_string()).unwrap_or_default();
-    NewEvent {
+    let event = NewEvent {
         id: Uuid::now_v7(),
         kind: fact.kind,
         name: fact.name,
@@ -41,5 +42,6 @@ fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> NewEvent
         context: EventContext::correlated(correlation_id),
         partition_key: report.window.model.to_string(),
         time: now,
-    }
+    };
+    Change { event, actor: Principal::service("monitor").to_string(), before: None }
 }

@@ -58,6 +58,7 @@ use chrono::TimeDelta;
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, history, relay};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
+use rekindle_service::audit_sealed;
 use rekindle_store::{DatabaseHealth, Leases};
 use sea_orm::DatabaseConnection;
 use tokio::sync::Notify;
@@ -104,10 +105,9 @@ impl App {
         Ok(Self(Arc::new(Inner { config, db, bus, artifacts, leases, export_references, captured, health })))
     }
 
-    /// Adds the gRPC service.
+    /// Adds the gRPC services.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        let limit = routes.max_request_bytes();
-        routes.add_service(rpc::server(self.clone(), limit));
+        rpc::register(self, routes);
     }
 
     /// Starts capture of both streams, evaluation, and the relay of events.
@@ -129,6 +129,8 @@ impl App {
         let relay =
             relay::run(inner.db.clone(), inner.bus.clone(), source, inner.config.remember, shutdown.work().clone());
         tasks.spawn_until_close("monitor relay", relay);
+        let audit = rekindle_store::audit::run(inner.db.clone(), audit_sealed("monitor"), shutdown.work().clone());
+        tasks.spawn_until_close("monitor audit trail", audit);
     }
 
     /// Whether calls can be served now.

@@ -1,19 +1,25 @@
 //! The gRPC service: decode, call, encode. The only module that names wire messages.
 
+mod audit;
 mod outcomes;
 
 use futures::TryFutureExt as _;
 use rekindle_client::wire;
 use rekindle_domain::{
-    ModelName, PredictionId, Watch, event_time,
+    ModelName, PredictionId, Watch,
+    audit::Entry,
+    event_time,
     prediction_log::{CaptureStatus, OutcomeCounts},
 };
 use rekindle_proto::monitor::{
     self as proto,
+    audit_server::AuditServer,
     monitor_server::{Monitor, MonitorServer},
 };
+use rekindle_runtime::grpc::RoutesBuilder;
 use rekindle_service::{Call, RequestError};
 use rekindle_store::{
+    audit::append,
     in_transaction,
     page::{self, Page},
 };
@@ -29,9 +35,12 @@ use crate::{
     window::Timing,
 };
 
-/// The service on an app, for requests of at most `max_request_bytes`.
-pub(crate) fn server(app: App, max_request_bytes: usize) -> MonitorServer<App> {
-    MonitorServer::new(app).max_decoding_message_size(max_request_bytes)
+/// Adds the services of an app.
+pub(crate) fn register(app: &App, routes: &mut RoutesBuilder) {
+    let limit = routes.max_request_bytes();
+    routes
+        .add_service(MonitorServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(AuditServer::new(app.clone()).max_decoding_message_size(limit));
 }
 
 fn model(call: &Call, name: &str) -> Result<ModelName, RequestError> {
@@ -48,9 +57,14 @@ fn paged<T>(size: u32, token: &str, parse: impl Fn(&str) -> Option<T>) -> Result
 }
 
 impl App {
-    async fn set(&self, watch: Watch, expected: u64) -> Result<Watch, Error> {
+    async fn set(&self, call: Call, watch: Watch, expected: u64) -> Result<Watch, Error> {
         let set = in_transaction(&self.0.db, async move |txn| {
+            let before = watches::get(txn, &watch.model).await?;
             if watches::set(txn, &watch.model, &watch.settings, expected).await? {
+                let text = |watch: &Watch| wire::watch::to_json(watch).to_string();
+                let before = if before.revision == 0 { String::new() } else { text(&before) };
+                let entry = call.entry("watch.set", format!("watch/{}", watch.model));
+                append(txn, Entry { before, after: text(&watch), ..entry }).await?;
                 return Ok::<_, Error>(watches::get(txn, &watch.model).await?);
             }
             let actual = watches::get(txn, &watch.model).await?.revision;
@@ -71,11 +85,12 @@ impl App {
         }
     }
 
-    async fn reset(&self, model: &ModelName) -> Result<(), Error> {
+    async fn reset(&self, call: Call, model: &ModelName) -> Result<(), Error> {
         self.require(model).await?;
         let reset = model.clone();
         in_transaction(&self.0.db, async move |txn| {
             let position = chunks::latest_position(txn).await?;
+            append(txn, call.entry("watch.reset", format!("watch/{reset}"))).await?;
             Ok::<_, Error>(logs::reset(txn, &reset, position).await?)
         })
         .await?;
@@ -117,7 +132,7 @@ impl Monitor for App {
         let given = request.watch.ok_or_else(|| RequestError::invalid("watch", "is missing: specify the settings"))?;
         let mut watch = wire::watch::from_wire(given).map_err(|violations| Error::from(violations.within("watch")))?;
         watch.model = call.qualify(watch.model);
-        let set = self.set(watch, request.expected_revision).await?;
+        let set = self.set(call, watch, request.expected_revision).await?;
         Ok(Response::new(wire::watch::to_wire(&set)))
     }
 
@@ -133,7 +148,7 @@ impl Monitor for App {
     ) -> Result<Response<proto::CaptureStatus>, Status> {
         let (call, request) = Call::open(request)?;
         let model = model(&call, &request.model)?;
-        self.reset(&model).await?;
+        self.reset(call, &model).await?;
         let status = self.status(model).await?;
         Ok(Response::new(wire::prediction_log::status_to_wire(&status)))
     }

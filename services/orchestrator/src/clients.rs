@@ -1,6 +1,6 @@
 //! Calls to the registry, the trainer and the monitor, on behalf of a workflow or a caller.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rekindle_client::{Connection, Monitor, Registry, Trainer, registry::ReviewRequest};
 use rekindle_domain::{
@@ -154,6 +154,7 @@ impl Calls {
         version: u32,
         approval: Approval,
         author: Author<'_>,
+        evidence: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let present = self.model_version(model, VersionSelector::Number(version)).await?;
         if present.review.approval == approval && present.review.by == author.principal.as_str() {
@@ -165,6 +166,7 @@ impl Calls {
             approval,
             why: text::reason(author.why),
             expected_revision: present.revision,
+            evidence,
         };
         self.acting_as(author.principal).registry().review(&review).await?;
         Ok(())

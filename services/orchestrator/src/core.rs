@@ -3,8 +3,9 @@
 use chrono::{DateTime, SubsecRound as _, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
-use rekindle_domain::{ModelName, WorkflowId, rollout::Action};
-use rekindle_store::{Fence, in_transaction};
+use rekindle_domain::{ModelName, WorkflowId, audit::Entry, rollout::Action};
+use rekindle_service::Call;
+use rekindle_store::{Fence, audit, in_transaction};
 use sea_orm::DatabaseConnection;
 use tokio::sync::watch;
 
@@ -53,17 +54,21 @@ impl Core {
         deployments::get(&self.db, model).await
     }
 
-    /// Writes a workflow over what was read.
+    /// Writes a workflow over what was read, with the entry of the audit trail for the call that asks for it.
     pub(crate) async fn change_workflow(
         &self,
         writer: Writer,
         before: &Workflow,
         after: Workflow,
         now: DateTime<Utc>,
+        entry: Option<Entry>,
     ) -> Result<Workflow, Error> {
         let read = before.clone();
         let after = in_transaction(&self.db, async move |txn| {
             writer.check(txn).await?;
+            if let Some(entry) = &entry {
+                audit::append(txn, entry.clone()).await?;
+            }
             workflow::change(txn, &read, after.clone(), now).await
         })
         .await?;
@@ -79,11 +84,12 @@ impl Core {
     }
 
     /// Reads a workflow, decides on a change, and writes it; repeats both if the workflow changed concurrently. If `decide` returns the
-    /// workflow unchanged, nothing is written.
+    /// workflow unchanged, nothing is written. `action` is the name of the change in the audit trail.
     pub(crate) async fn decide_workflow(
         &self,
         id: WorkflowId,
-        now: DateTime<Utc>,
+        call: &Call,
+        (action, why): (&str, &str),
         decide: impl Fn(&Workflow) -> Result<Workflow, Error>,
     ) -> Result<Workflow, Error> {
         let mut attempt = 0;
@@ -93,7 +99,8 @@ impl Core {
             if after == before {
                 return Ok(before);
             }
-            match Box::pin(self.change_workflow(Writer::Caller, &before, after, now)).await {
+            let entry = Entry { reason: why.to_owned(), ..call.entry(action, format!("workflow/{id}")) };
+            match Box::pin(self.change_workflow(Writer::Caller, &before, after, call.now, Some(entry))).await {
                 Err(Error::Raced { .. }) if attempt < RACES => attempt += 1,
                 result => return result,
             }

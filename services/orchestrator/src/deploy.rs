@@ -3,7 +3,7 @@
 use rekindle_domain::{
     AliasName, ModelName, VersionRef,
     event::EventContext,
-    model_version::{Approval, VersionSelector},
+    model_version::{Approval, VersionSelector, VersionStatus},
     rollout::{Movement, Outcome, Strategy},
     routes::WeightedVersion,
 };
@@ -147,7 +147,7 @@ async fn current(core: &Core, model: &ModelName) -> Result<Record, Error> {
     core.deployment(model).await?.ok_or_else(|| Error::not_found("deployment of", model))
 }
 
-/// The version to deploy: registered, and not rejected. `None` is the one that `champion` points at.
+/// The version to deploy: registered, servable, and neither deleted nor rejected. `None` is the one that `champion` points at.
 async fn deployable(
     core: &Core,
     model: &ModelName,
@@ -159,6 +159,16 @@ async fn deployable(
         Some(number) => VersionSelector::Number(number),
     };
     let version = core.peers.on_behalf_of(context).model_version(model, selector).await?;
+    if version.status == VersionStatus::NotServable {
+        let number = version.version.to_string();
+        let message = format!("version {number} of {model} cannot be served: {}", version.status_reason);
+        return Err(Error::refused("NOT_SERVABLE", message, [("version", number)]));
+    }
+    if version.deleted_at.is_some() {
+        let number = version.version.to_string();
+        let message = format!("version {number} of {model} is deleted: restore it first, or deploy another version");
+        return Err(Error::refused("DELETED", message, [("version", number)]));
+    }
     if version.review.approval == Approval::Rejected {
         let number = version.version.to_string();
         let message = format!("version {number} of {model} is rejected: approve it first, or deploy another version");

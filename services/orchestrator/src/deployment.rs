@@ -10,7 +10,10 @@ use rekindle_domain::{
     rollout::{Action, Deployment, Movement, Outcome, Strategy},
     routes::WeightedVersion,
 };
-use rekindle_store::outbox::{self, NewEvent};
+use rekindle_store::{
+    audit::{self, Change},
+    outbox::NewEvent,
+};
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
 
@@ -118,9 +121,9 @@ impl Record {
         }
     }
 
-    fn event(&self, fact: Fact<serde_json::Value>, now: DateTime<Utc>) -> NewEvent {
+    fn change(&self, fact: Fact<serde_json::Value>, now: DateTime<Utc>) -> Change {
         let model = &self.deployment.model;
-        NewEvent {
+        let event = NewEvent {
             id: derived_id(&format!("{}/{model}/{}/{}", fact.kind, self.revision, now.timestamp_micros())),
             kind: fact.kind,
             name: fact.name,
@@ -128,7 +131,8 @@ impl Record {
             context: self.context(),
             partition_key: model.to_string(),
             time: now,
-        }
+        };
+        Change { event, actor: self.request.by.clone(), before: None }
     }
 }
 
@@ -268,7 +272,7 @@ async fn publish_change(txn: &impl ConnectionTrait, record: &Record, now: DateTi
         target: deployment.forward().map(|forward| forward.target.version),
         reason: &deployment.reason,
     });
-    outbox::enqueue(txn, record.event(fact, now)).await?;
+    audit::record(txn, record.change(fact, now)).await?;
     Ok(())
 }
 
@@ -280,6 +284,6 @@ async fn publish_arrival(
 ) -> Result<(), Error> {
     let (deployment, target) = (&record.deployment, record.request.target.version);
     let fact = event::replica_updated(&deployment.model, replica, target, deployment.generation);
-    outbox::enqueue(txn, record.event(fact, now)).await?;
+    audit::record(txn, record.change(fact, now)).await?;
     Ok(())
 }

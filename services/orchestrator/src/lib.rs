@@ -36,6 +36,7 @@ use std::sync::Arc;
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, history, relay};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
+use rekindle_service::audit_sealed;
 
 pub use self::{
     clients::Peers,
@@ -72,10 +73,9 @@ impl App {
         Ok(Self { core: Arc::new(core), health: rekindle_store::DatabaseHealth::new() })
     }
 
-    /// Adds the gRPC service.
+    /// Adds the gRPC services.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        let limit = routes.max_request_bytes();
-        routes.add_service(rpc::server(self.core.clone(), limit));
+        rpc::register(self.core.clone(), routes);
     }
 
     /// Starts the consumers, the reconcilers and the relay.
@@ -94,6 +94,9 @@ impl App {
         let relay =
             relay::run(self.core.db.clone(), self.core.bus.clone(), source, relay::RETENTION, shutdown.work().clone());
         tasks.spawn_until_close("orchestrator relay", relay);
+        let audit =
+            rekindle_store::audit::run(self.core.db.clone(), audit_sealed("orchestrator"), shutdown.work().clone());
+        tasks.spawn_until_close("orchestrator audit trail", audit);
         // Released last: the reconcilers finish their steps under the lease.
         tasks.spawn_until_close("orchestrator lease", leader::run(core(), shutdown.work().clone()));
     }

@@ -101,8 +101,8 @@ enum Pause {
 
 async fn set_paused(core: &Core, call: &Call, id: WorkflowId, why: &str, pause: Pause) -> Result<Workflow, Error> {
     let paused = pause == Pause::On;
-    let verb = if paused { "paused" } else { "resumed" };
-    core.decide_workflow(id, call.now, |workflow| {
+    let (verb, action) = if paused { ("paused", "workflow.paused") } else { ("resumed", "workflow.resumed") };
+    core.decide_workflow(id, call, (action, why), |workflow| {
         must_be_active(workflow)?;
         if workflow.paused == paused {
             return Ok(workflow.clone());
@@ -114,7 +114,7 @@ async fn set_paused(core: &Core, call: &Call, id: WorkflowId, why: &str, pause: 
 
 /// Ends a workflow, after the return of every replica that serves the challenger. Repeating it has no effect.
 pub(crate) async fn cancel(core: &Core, call: &Call, id: WorkflowId, why: &str) -> Result<Workflow, Error> {
-    core.decide_workflow(id, call.now, |workflow| {
+    core.decide_workflow(id, call, ("workflow.cancelled", why), |workflow| {
         if workflow.state == WorkflowState::Cancelled || workflow.ending.is_some() {
             return Ok(workflow.clone());
         }
@@ -133,8 +133,10 @@ pub(crate) async fn decide(
     decision: Decision,
     why: String,
 ) -> Result<Workflow, Error> {
-    let reviewed = Reviewed { approve: decision == Decision::Approve, by: call.principal.to_string(), why };
-    core.decide_workflow(id, call.now, |workflow| match &workflow.progress.decision {
+    let approve = decision == Decision::Approve;
+    let action = if approve { "workflow.approved" } else { "workflow.rejected" };
+    let reviewed = Reviewed { approve, by: call.principal.to_string(), why };
+    core.decide_workflow(id, call, (action, &reviewed.why), |workflow| match &workflow.progress.decision {
         Some(made) if *made == reviewed => Ok(workflow.clone()),
         Some(made) => {
             let message = format!("{} has already decided: {}", made.by, made.why);

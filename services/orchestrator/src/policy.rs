@@ -1,9 +1,12 @@
 //! Setting a policy.
 
-use rekindle_client::wire::event;
+use rekindle_client::wire::{event, policy::to_json as policy_to_json};
 use rekindle_domain::Policy;
 use rekindle_service::Call;
-use rekindle_store::{in_transaction, outbox};
+use rekindle_store::{
+    audit::{self, Change},
+    in_transaction,
+};
 
 use crate::{
     Error,
@@ -16,11 +19,13 @@ use crate::{
 pub(crate) async fn set(core: &Core, call: &Call, policy: Policy, expected_revision: u64) -> Result<Revised, Error> {
     let call = call.clone();
     let revised = in_transaction(&core.db, async move |txn| {
+        let before = policies::get(txn, &policy.model).await?;
         let revised = policies::set(txn, &policy, expected_revision).await?;
         let model = &revised.policy.model;
         let id = derived_id(&format!("policy/{model}/{}", revised.revision));
-        let event = Call { id, ..call.clone() }.event(event::policy_set(model, revised.revision), model);
-        outbox::enqueue(txn, event).await?;
+        let change = Call { id, ..call.clone() }.change(event::policy_set(model, revised.revision), model);
+        let before = before.map(|before| policy_to_json(&before.policy, before.revision));
+        audit::record(txn, Change { before, ..change }).await?;
         Ok::<_, Error>(revised)
     })
     .await?;

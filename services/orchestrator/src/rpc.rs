@@ -1,5 +1,7 @@
 //! The gRPC service: decode, call, encode.
 
+mod audit;
+
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
@@ -10,8 +12,10 @@ use rekindle_proto::orchestrator::{
     GetWorkflowRequest, ListDeploymentsRequest, ListDeploymentsResponse, ListReplicasRequest, ListReplicasResponse,
     ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest, SetTrafficRequest,
     StartWorkflowRequest, Workflow,
+    audit_server::AuditServer,
     orchestrator_server::{Orchestrator, OrchestratorServer},
 };
+use rekindle_runtime::grpc::RoutesBuilder;
 use rekindle_service::{Call, Intent};
 use rekindle_store::page;
 use tokio::{sync::Semaphore, time::Instant};
@@ -35,10 +39,14 @@ pub(crate) struct Rpc {
     watchers: Arc<Semaphore>,
 }
 
-/// The server of the service, for messages of at most `limit` bytes.
-pub(crate) fn server(core: Arc<Core>, limit: usize) -> OrchestratorServer<Rpc> {
+/// Adds the services.
+pub(crate) fn register(core: Arc<Core>, routes: &mut RoutesBuilder) {
+    let limit = routes.max_request_bytes();
     let watchers = Arc::new(Semaphore::new(core.config.watchers));
-    OrchestratorServer::new(Rpc { core, watchers }).max_decoding_message_size(limit)
+    let rpc = Rpc { core, watchers };
+    routes
+        .add_service(OrchestratorServer::new(rpc.clone()).max_decoding_message_size(limit))
+        .add_service(AuditServer::new(rpc).max_decoding_message_size(limit));
 }
 
 fn model(call: &Call, text: &str) -> Result<ModelName, Error> {

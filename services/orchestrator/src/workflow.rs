@@ -15,13 +15,16 @@ use rekindle_domain::{
     event::EventContext,
     workflow::{WorkflowStatus, WorkflowStep},
 };
-use rekindle_store::outbox::{self, NewEvent};
+use rekindle_store::{
+    audit::{self, Change},
+    outbox::NewEvent,
+};
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) use self::progress::Progress;
-use crate::{Error, store::workflows};
+use crate::{Error, clients::principal, store::workflows};
 
 /// One retraining. It carries the policy as of its start: a change of the policy applies to the next workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,7 +172,7 @@ pub(crate) fn derived_id(text: &str) -> Uuid {
 /// Adds a queued workflow, with its event.
 pub(crate) async fn add(txn: &impl ConnectionTrait, workflow: &Workflow) -> Result<(), Error> {
     workflows::insert(txn, workflow).await?;
-    outbox::enqueue(txn, advanced(None, workflow, workflow.queued_at)).await?;
+    audit::record(txn, advanced(None, workflow, workflow.queued_at)).await?;
     Ok(())
 }
 
@@ -184,12 +187,12 @@ pub(crate) async fn change(
     workflows::update(txn, before.epoch, &after).await?;
     if after.state != before.state {
         workflows::add_step(txn, &after, now).await?;
-        outbox::enqueue(txn, advanced(Some(before.state), &after, now)).await?;
+        audit::record(txn, advanced(Some(before.state), &after, now)).await?;
     }
     Ok(after)
 }
 
-fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>) -> NewEvent {
+fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>) -> Change {
     let fact = event::workflow_advanced(&WorkflowTransition {
         workflow: workflow.id,
         model: &workflow.model,
@@ -201,7 +204,7 @@ fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>
         to_version: workflow.progress.challenger_version(),
         epoch: workflow.epoch,
     });
-    NewEvent {
+    let event = NewEvent {
         id: workflow.job_id(&format!("advanced/{}", workflow.epoch)),
         kind: fact.kind,
         name: fact.name,
@@ -209,5 +212,6 @@ fn advanced(from: Option<WorkflowState>, workflow: &Workflow, now: DateTime<Utc>
         context: workflow.context(),
         partition_key: workflow.model.to_string(),
         time: now,
-    }
+    };
+    Change { event, actor: principal().to_string(), before: from.map(|from| from.name().into()) }
 }

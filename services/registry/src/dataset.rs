@@ -12,7 +12,7 @@ use rekindle_domain::{
     dataset::{DatasetRegistration, DatasetVersion},
 };
 use rekindle_service::{Call, Intent};
-use rekindle_store::{in_transaction, outbox};
+use rekindle_store::{audit, in_transaction};
 use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ pub(crate) async fn register(
         store::datasets::insert(txn, &version).await?;
         let made = Made { name: version.name.clone(), version: number };
         intent.record(txn, &made, call.now).await?;
-        outbox::enqueue(txn, call.event(event::dataset_version_registered(&version), &version.name)).await?;
+        audit::record(txn, call.change(event::dataset_version_registered(&version), &version.name)).await?;
         Ok(made)
     })
     .await?;

@@ -8,6 +8,7 @@ mod child;
 mod folder;
 
 use std::{
+    collections::BTreeMap,
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{ExitStatus, Stdio},
@@ -42,6 +43,9 @@ pub(crate) enum Task {
         options: Box<Import>,
         /// The dataset whose rows are in the folder.
         dataset: Option<Dataset>,
+        /// Files of the folder with data of the model's tensors, by the names that the model has for them. The model in the folder is
+        /// replaced by one that has them.
+        external: BTreeMap<String, String>,
     },
 }
 

@@ -18,13 +18,17 @@ mod config;
 mod dataset;
 mod error;
 mod experiment;
+mod filter;
 mod isolation;
 mod lineage;
+mod logged_model;
 mod mlflow;
+mod model;
 mod model_version;
 mod rpc;
 mod run;
 mod store;
+mod title;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +37,7 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, history, relay, scrub};
 use rekindle_domain::{Namespace, Principal, event::EventContext};
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
-use rekindle_service::Call;
+use rekindle_service::{Call, audit_sealed};
 use sea_orm::DatabaseConnection;
 use uuid::Uuid;
 
@@ -87,6 +91,8 @@ impl App {
         let relay =
             relay::run(self.0.db.clone(), self.0.bus.clone(), source, relay::RETENTION, shutdown.work().clone());
         tasks.spawn_until_close("registry relay", relay);
+        let audit = rekindle_store::audit::run(self.0.db.clone(), audit_sealed("registry"), shutdown.work().clone());
+        tasks.spawn_until_close("registry audit trail", audit);
         let health = self.0.health.clone().run(self.0.db.clone(), shutdown.intake().clone().cancelled_owned());
         tasks.spawn("registry database", health);
         tasks.spawn("registry sweeper", sweep(self.0.artifacts.clone(), shutdown.clone()));

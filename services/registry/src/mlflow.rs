@@ -1,4 +1,4 @@
-//! The tracking API of MLflow, so that its clients log here: `mlflow.set_tracking_uri("http://host:7001")`.
+//! The tracking and the model registry API of MLflow, so that its clients log here: `mlflow.set_tracking_uri("http://host:7001")`.
 //!
 //! Paths, fields, error codes and the form of errors are those of MLflow's REST API 2.0. An experiment of MLflow is one of the registry by its
 //! number, and an MLflow run is a run of the registry without a lease. Numbers of 64 bits are JSON numbers, as MLflow's server writes them.
@@ -6,7 +6,11 @@
 mod artifacts;
 mod experiments;
 mod fields;
+mod logged_models;
+mod models;
 mod runs;
+mod search;
+mod versions;
 
 use std::time::Duration;
 
@@ -16,7 +20,7 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
-    routing::{any, get, post, put},
+    routing::{any, delete, get, patch, post, put},
 };
 use chrono::{SubsecRound as _, Utc};
 use rekindle_domain::{Namespace, Principal, event::EventContext};
@@ -63,7 +67,41 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/search", post(runs::search))
         .route("/metrics/get-history", get(runs::history))
         .route("/artifacts/list", get(artifacts::list_of_run))
-        .route("/logged-models/search", post(no_logged_models))
+        .route("/runs/log-inputs", post(runs::log_inputs))
+        .route("/runs/outputs", post(runs::log_outputs))
+        .route("/runs/log-model", post(runs::log_model))
+        .route("/logged-models", post(logged_models::create))
+        .route("/logged-models/search", post(logged_models::search))
+        .route(
+            "/logged-models/{id}",
+            get(logged_models::get).patch(logged_models::finalize).delete(logged_models::delete),
+        )
+        .route("/logged-models/{id}/tags", patch(logged_models::set_tags))
+        .route("/logged-models/{id}/tags/{key}", delete(logged_models::delete_tag))
+        .route("/logged-models/{id}/params", post(logged_models::log_params))
+        .route("/logged-models/{id}/artifacts/directories", get(artifacts::list_of_model))
+        .route("/registered-models/create", post(models::create))
+        .route("/registered-models/get", get(models::get))
+        .route("/registered-models/rename", post(models::rename))
+        .route("/registered-models/update", patch(models::update))
+        .route("/registered-models/delete", delete(models::delete))
+        .route("/registered-models/search", get(models::search))
+        .route("/registered-models/get-latest-versions", post(models::latest_versions))
+        .route("/registered-models/set-tag", post(models::set_tag))
+        .route("/registered-models/delete-tag", delete(models::delete_tag))
+        .route(
+            "/registered-models/alias",
+            get(models::get_by_alias).post(models::set_alias).delete(models::delete_alias),
+        )
+        .route("/model-versions/create", post(versions::create))
+        .route("/model-versions/get", get(versions::get))
+        .route("/model-versions/update", patch(versions::update))
+        .route("/model-versions/delete", delete(versions::delete))
+        .route("/model-versions/search", get(versions::search))
+        .route("/model-versions/get-download-uri", get(versions::download_uri))
+        .route("/model-versions/transition-stage", post(versions::transition))
+        .route("/model-versions/set-tag", post(versions::set_tag))
+        .route("/model-versions/delete-tag", delete(versions::delete_tag))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     let files = Router::new()
         .route("/artifacts", get(artifacts::list))
@@ -79,17 +117,12 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Clients search the logged models of a run before they list a folder of it. There are none, since none can be created.
-async fn no_logged_models() -> Json<Value> {
-    Json(json!({ "models": [] }))
-}
-
 async fn unsupported(request: Request) -> Refused {
     Refused {
         status: StatusCode::NOT_FOUND,
         code: "ENDPOINT_NOT_FOUND",
         message: format!(
-            "{} {} is not supported: this server has MLflow's tracking API (experiments, runs, metrics, artifacts)",
+            "{} {} is not supported: this server has MLflow's API of experiments, runs, metrics, artifacts, logged models, registered models and model versions",
             request.method(),
             request.uri().path()
         ),

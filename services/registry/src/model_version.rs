@@ -1,28 +1,34 @@
 //! Model versions: bundles that were read and verified, and their reviews.
 
+mod files;
 mod import;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::{Backend, Bundle, Manifest};
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    Alias, Digest, ModelName, Namespace, RunId,
-    model_version::{Approval, ModelVersion, RegisteredModel, Review, VersionSelector, VersionStatus},
+    Alias, Digest, ModelName, RunId,
+    audit::Entry,
+    model_version::{Approval, ModelVersion, Review, VersionSelector, VersionStatus},
 };
 use rekindle_service::{Call, Intent, RequestError};
-use rekindle_store::{in_transaction, outbox};
-use sea_orm::DatabaseConnection;
+use rekindle_store::{audit, in_transaction};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
-pub(crate) use self::import::import;
+pub(crate) use self::{
+    files::{Files, register_files},
+    import::import,
+};
 use crate::{
     Error, alias,
     isolation::{Isolation, MANIFEST, Outcome, Task},
-    store,
+    model, store,
 };
 
 /// A version as it is stored.
@@ -32,6 +38,22 @@ pub(crate) struct Registered {
     pub version: ModelVersion,
     /// Content digests of the datasets named by the provenance of the bundle.
     pub datasets: Vec<Digest>,
+    /// Where MLflow's client has it from.
+    pub origin: Origin,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What MLflow's client says about a version that it creates, beyond what every version has. Empty for others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The address of the files.
+    pub source: String,
+    pub run_link: String,
+    /// MLflow's stage; empty: none.
+    pub stage: String,
+    /// The logged model.
+    pub logged_model: Option<Uuid>,
 }
 
 /// A version to be registered.
@@ -50,6 +72,7 @@ pub(crate) struct ReviewRequest {
     pub approval: Approval,
     pub why: String,
     pub expected_revision: u64,
+    pub evidence: BTreeMap<String, String>,
 }
 
 /// The version that a call has created.
@@ -70,19 +93,35 @@ pub(crate) async fn register(
     if let Some(created) = intent.earlier::<Created, Error>(db).await? {
         return get(db, &created.model, &VersionSelector::Number(created.version)).await;
     }
-    let verified = verify(bundles, &registration, call.now).await?;
+    let verified = verify(bundles, &registration, &call).await?;
+    insert_next(db, call, Some(intent), verified).await
+}
+
+/// Creates the next version of its model, once per intent.
+async fn insert_next(
+    db: &DatabaseConnection,
+    call: Call,
+    intent: Option<Intent>,
+    verified: Registered,
+) -> Result<ModelVersion, Error> {
     let created = in_transaction(db, async move |txn| {
-        if let Some(created) = intent.earlier::<Created, Error>(txn).await? {
+        if let Some(intent) = &intent
+            && let Some(created) = intent.earlier::<Created, Error>(txn).await?
+        {
             return Ok::<_, Error>(created);
         }
-        let number = store::models::take_number(txn, &registration.model, call.now).await?;
+        let name = &verified.version.model;
+        model::ensure(txn, name, call.now).await?;
+        let number = store::models::take_number(txn, name).await?;
         let mut registered = verified.clone();
         registered.version.version = number;
         store::models::insert(txn, &registered).await?;
-        let created = Created { model: registration.model.clone(), version: number };
-        intent.record(txn, &created, call.now).await?;
+        let created = Created { model: name.clone(), version: number };
+        if let Some(intent) = &intent {
+            intent.record(txn, &created, call.now).await?;
+        }
         let fact = event::model_version_registered(&registered.version);
-        outbox::enqueue(txn, call.event(fact, &registration.model)).await?;
+        audit::record(txn, call.change(fact, name)).await?;
         Ok(created)
     })
     .await?;
@@ -142,7 +181,7 @@ impl Bundles {
 }
 
 /// Reads and checks the bundle; returns the version without a number.
-async fn verify(bundles: &Bundles, registration: &Registration, now: DateTime<Utc>) -> Result<Registered, Error> {
+async fn verify(bundles: &Bundles, registration: &Registration, call: &Call) -> Result<Registered, Error> {
     let digest = registration.bundle;
     let manifest = bundles.manifest(digest).await?;
     let provenance = manifest.provenance;
@@ -161,13 +200,21 @@ async fn verify(bundles: &Bundles, registration: &Registration, now: DateTime<Ut
         bundle: digest,
         run,
         description: registration.description.clone(),
-        review: Review { approval: Approval::Pending, by: String::new(), why: String::new(), at: None },
+        tags: BTreeMap::new(),
+        author: call.principal.to_string(),
+        review: not_reviewed(),
         metrics: manifest.metrics,
         aliases: Vec::new(),
-        created_at: now,
+        created_at: call.now,
+        deleted_at: None,
         revision: 1,
     };
-    Ok(Registered { version, datasets: provenance.dataset_digests })
+    let datasets = provenance.dataset_digests;
+    Ok(Registered { version, datasets, origin: Origin::default(), updated_at: call.now })
+}
+
+fn not_reviewed() -> Review {
+    Review { approval: Approval::Pending, by: String::new(), why: String::new(), at: None, evidence: BTreeMap::new() }
 }
 
 /// One version with the aliases that point at it.
@@ -197,12 +244,12 @@ pub(crate) async fn with_aliases(
     let mut models: Vec<ModelName> = registered.iter().map(|registered| registered.version.model.clone()).collect();
     models.sort();
     models.dedup();
-    let aliases = store::aliases::of_models(db, &models).await?;
+    let aliases = store::aliases::of_models(db, &models.iter().collect::<Vec<_>>()).await?;
     Ok(registered.into_iter().map(|registered| with_those_of(registered, &aliases)).collect())
 }
 
 /// The version with those of the aliases that point at it.
-fn with_those_of(registered: Registered, aliases: &[Alias]) -> ModelVersion {
+pub(crate) fn with_those_of(registered: Registered, aliases: &[Alias]) -> ModelVersion {
     let version = registered.version;
     let points = |alias: &&Alias| alias.model == version.model && alias.version == version.version;
     let aliases = aliases.iter().filter(points).map(|alias| alias.alias.to_string()).collect();
@@ -218,26 +265,9 @@ pub(crate) async fn versions(
 ) -> Result<Vec<ModelVersion>, Error> {
     let versions = store::models::versions(db, model, before, limit).await?;
     if versions.is_empty() && before.is_none() {
-        return Err(Error::not_found("model", model));
+        model::read(db, model).await?;
     }
     with_aliases(db, versions).await
-}
-
-/// Models of a namespace by name after one, at most `limit`.
-pub(crate) async fn models(
-    db: &DatabaseConnection,
-    namespace: &Namespace,
-    after: Option<String>,
-    limit: u64,
-) -> Result<Vec<RegisteredModel>, Error> {
-    let latest = store::models::latest_of_each(db, namespace, after.as_deref(), limit).await?;
-    let names: Vec<ModelName> = latest.iter().map(|registered| registered.version.model.clone()).collect();
-    let aliases = store::aliases::of_models(db, &names).await?;
-    let model = |latest: Registered| RegisteredModel {
-        aliases: aliases.iter().filter(|alias| alias.model == latest.version.model).cloned().collect(),
-        latest: with_those_of(latest, &aliases),
-    };
-    Ok(latest.into_iter().map(model).collect())
 }
 
 /// Records a review, if the version has the expected revision. Aliases that point at the version stay: a rollback changes what is
@@ -260,8 +290,10 @@ pub(crate) async fn review(db: &DatabaseConnection, call: Call, request: ReviewR
         if !store::models::update(txn, &reviewed, revision).await? {
             return Err(stale(revision + 1));
         }
+        store::models::add_review(txn, &reviewed.version, call.now).await?;
         let fact = event::model_version_reviewed(&reviewed.version);
-        outbox::enqueue(txn, call.event(fact, &request.model)).await?;
+        let change = call.change(fact, &request.model);
+        audit::record(txn, change.over(before.version.review.approval.name())).await?;
         Ok::<_, Error>(())
     })
     .await?;
@@ -274,7 +306,109 @@ fn reviewed(before: &Registered, request: &ReviewRequest, call: &Call) -> Regist
         by: call.principal.to_string(),
         why: request.why.clone(),
         at: Some(call.now),
+        evidence: request.evidence.clone(),
     };
     let version = ModelVersion { review, revision: before.version.revision + 1, ..before.version.clone() };
-    Registered { version, ..before.clone() }
+    Registered { version, updated_at: call.now, ..before.clone() }
+}
+
+/// The reviews of a version with their numbers, newest first, before a number.
+pub(crate) async fn reviews(
+    db: &DatabaseConnection,
+    model: &ModelName,
+    version: u32,
+    before: Option<u64>,
+    limit: u64,
+) -> Result<Vec<(u64, Review)>, Error> {
+    read(db, model, version).await?;
+    Ok(store::models::reviews(db, model, version, before, limit).await?)
+}
+
+/// One version, deleted or not, without its aliases.
+pub(crate) async fn read(db: &impl ConnectionTrait, model: &ModelName, number: u32) -> Result<Registered, Error> {
+    let found = store::models::get(db, model, Some(number)).await?;
+    found.ok_or_else(|| Error::not_found("model version", format!("{model}/{number}")))
+}
+
+/// Changes a version that is not deleted.
+pub(crate) async fn change(
+    db: &DatabaseConnection,
+    call: Call,
+    model: ModelName,
+    number: u32,
+    apply: impl Fn(&mut Registered) -> Result<(), Error> + Send + Sync + 'static,
+) -> Result<(), Error> {
+    in_transaction(db, async move |txn| {
+        let before = read(txn, &model, number).await?;
+        if before.version.deleted_at.is_some() {
+            return Err(deleted(&before.version));
+        }
+        let mut after = before.clone();
+        apply(&mut after)?;
+        if after == before { Ok(()) } else { write(txn, &call, &before, after).await }
+    })
+    .await
+}
+
+/// Deletes a version without aliases, or restores it.
+pub(crate) async fn set_deleted(
+    db: &DatabaseConnection,
+    call: Call,
+    model: ModelName,
+    number: u32,
+    why: String,
+    is_deleted: bool,
+) -> Result<(), Error> {
+    in_transaction(db, async move |txn| {
+        let before = read(txn, &model, number).await?;
+        if before.version.deleted_at.is_some() == is_deleted {
+            return Ok(());
+        }
+        if is_deleted {
+            let aliases = store::aliases::of_models(txn, &[&model]).await?;
+            let here: Vec<Alias> = aliases.into_iter().filter(|alias| alias.version == number).collect();
+            model::must_not_be_used(&here, &format!("version {number} of model {model}"))?;
+        }
+        let deleted_at = is_deleted.then_some(call.now);
+        let version = ModelVersion { deleted_at, ..before.version.clone() };
+        let action = if is_deleted { "model-version.deleted" } else { "model-version.restored" };
+        let entry = call.entry(action, format!("model-version/{model}/{number}"));
+        audit::append(txn, Entry { reason: why.clone(), ..entry }).await?;
+        write(txn, &call, &before, Registered { version, ..before.clone() }).await
+    })
+    .await
+}
+
+fn deleted(version: &ModelVersion) -> Error {
+    let (model, number) = (version.model.to_string(), version.version.to_string());
+    let message = format!("version {number} of model {model} is deleted: restore it first");
+    Error::refused("VERSION_DELETED", message, [("model", model), ("version", number)])
+}
+
+/// Writes the next revision of a version.
+async fn write(txn: &DatabaseTransaction, call: &Call, before: &Registered, after: Registered) -> Result<(), Error> {
+    let revision = before.version.revision;
+    let version = ModelVersion { revision: revision + 1, ..after.version };
+    let after = Registered { version, updated_at: call.now, ..after };
+    if !store::models::update(txn, &after, revision).await? {
+        let resource = format!("version {} of model {}", after.version.version, after.version.model);
+        return Err(RequestError::StaleRevision { resource, expected: revision, actual: revision + 1 }.into());
+    }
+    let change = call.change(event::model_version_changed(&after.version), &after.version.model);
+    Ok(audit::record(txn, change.over(event::model_version_changed(&before.version).data)).await?)
+}
+
+/// Refuses a version that an alias must not be moved to.
+pub(crate) fn check_servable(version: &ModelVersion) -> Result<(), Error> {
+    if version.deleted_at.is_some() {
+        return Err(deleted(version));
+    }
+    let review = &version.review;
+    if review.approval != Approval::Rejected {
+        return Ok(());
+    }
+    let (model, number) = (version.model.to_string(), version.version.to_string());
+    let message =
+        format!("version {number} of model {model} cannot have an alias: {} rejected it: {}", review.by, review.why);
+    Err(Error::refused("VERSION_REJECTED", message, [("model", model), ("version", number)]))
 }

@@ -1,6 +1,7 @@
 //! The gRPC services: decode, call, encode. Requests are validated here; everything behind this module is valid.
 
 mod artifacts;
+mod audit;
 mod datasets;
 mod models;
 mod runs;
@@ -10,8 +11,8 @@ use std::str::FromStr;
 use chrono::SubsecRound as _;
 use rekindle_client::wire::field;
 use rekindle_proto::registry::{
-    artifacts_server::ArtifactsServer, datasets_server::DatasetsServer, models_server::ModelsServer,
-    runs_server::RunsServer,
+    artifacts_server::ArtifactsServer, audit_server::AuditServer, datasets_server::DatasetsServer,
+    models_server::ModelsServer, runs_server::RunsServer,
 };
 use rekindle_runtime::grpc::RoutesBuilder;
 use rekindle_store::page::{self, Page};
@@ -25,7 +26,8 @@ pub(crate) fn register(app: &App, routes: &mut RoutesBuilder) {
         .add_service(ArtifactsServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(DatasetsServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(RunsServer::new(app.clone()).max_decoding_message_size(limit))
-        .add_service(ModelsServer::new(app.clone()).max_decoding_message_size(limit));
+        .add_service(ModelsServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(AuditServer::new(app.clone()).max_decoding_message_size(limit));
 }
 
 /// A name, a digest or an id.

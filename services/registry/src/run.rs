@@ -13,14 +13,16 @@ use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
     IdPrefix, RunId,
+    audit::Entry,
     event::Fact,
     run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
     validation::Violations,
 };
 use rekindle_service::{Call, Intent, RequestError, only};
-use rekindle_store::{in_transaction, outbox};
+use rekindle_store::{audit, in_transaction};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use self::sample::Sample;
 pub(crate) use self::token::{Cursor, Cursors, Token};
@@ -28,9 +30,11 @@ use crate::{
     Error,
     bounds::{Bounds, check_metrics, check_texts},
     config::Limits,
+    logged_model::{ModelMetric, id_text},
     mlflow::RUN_NAME,
     store::{
         self,
+        run_links::Link,
         runs::{Position, Search, metrics},
     },
 };
@@ -87,6 +91,8 @@ pub(crate) async fn create(
         }
         store::experiments::ensure(txn, &new.experiment, call.now).await?;
         store::runs::insert(txn, &scheduled(&new, id, call.now, leases)).await?;
+        let after = json!({ "experiment": new.experiment }).to_string();
+        audit::append(txn, Entry { after, ..call.entry("run.created", format!("run/{id}")) }).await?;
         intent.record(txn, &id, call.now).await?;
         Ok(id)
     })
@@ -189,7 +195,7 @@ async fn advance(
     if !store::runs::update(txn, &moved, run.revision).await? {
         return Err(stale(run));
     }
-    outbox::enqueue(txn, call.event(fact(&moved.run), &run.experiment)).await?;
+    audit::record(txn, call.change(fact(&moved.run), &run.experiment).over(run.status.name())).await?;
     Ok(())
 }
 
@@ -250,6 +256,8 @@ pub(crate) struct Batch {
     pub(crate) delete_tags: Vec<String>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) metrics: Vec<Metric>,
+    /// Those of the metrics that are of logged models.
+    pub(crate) of_models: Vec<(Uuid, ModelMetric)>,
 }
 
 impl Batch {
@@ -259,6 +267,13 @@ impl Batch {
         bounds.at_most("delete", self.delete_tags.len(), ("entries", limits.entries));
         bounds.finish()?;
         check_metrics(&self.metrics, limits)
+    }
+
+    /// The entry of the audit trail, which has no points: they are measurements and can be as many as predictions.
+    fn entry(&self, call: &Call, id: RunId) -> Entry {
+        let Self { params, delete_tags, tags, .. } = self;
+        let after = json!({ "params": params, "deleted_tags": delete_tags, "tags": tags }).to_string();
+        Entry { after, ..call.entry("run.logged", format!("run/{id}")) }
     }
 
     fn has_metrics_only(&self) -> bool {
@@ -296,9 +311,10 @@ pub(crate) async fn log(
     batch: Batch,
     limits: Limits,
     leases: Leases,
-    now: DateTime<Utc>,
+    call: Call,
 ) -> Result<(), Error> {
     batch.check(&limits)?;
+    let now = call.now;
     in_transaction(db, async move |txn| {
         let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
         must_not_be_deleted(&leased.run)?;
@@ -307,6 +323,7 @@ pub(crate) async fn log(
             batch.apply(&mut run, &limits)?;
             if run != leased.run {
                 write(txn, &leased, run).await?;
+                audit::append(txn, batch.entry(&call, id)).await?;
             }
         }
         if leased.lease_until.is_some() && leased.run.status == RunStatus::Running {
@@ -314,6 +331,12 @@ pub(crate) async fn log(
         }
         if batch.metrics.is_empty() {
             return Ok(());
+        }
+        for (model, metric) in &batch.of_models {
+            if store::logged_models::get(txn, *model).await?.is_none() {
+                return Err(Error::not_found("logged model", id_text(*model)));
+            }
+            store::logged_models::put_metric(txn, *model, metric).await?;
         }
         let given: BTreeSet<&str> = batch.metrics.iter().map(|metric| metric.name.as_str()).collect();
         check_names(given.len(), limits.entries)?;
@@ -364,9 +387,9 @@ pub(crate) async fn create_started(
         let run = scheduled(&new, id, call.now, none).run;
         let run = Run { status: RunStatus::Running, started_at: Some(started_at), ..run };
         store::experiments::ensure(txn, &run.experiment, call.now).await?;
-        let event = call.event(event::run_started(&run), &run.experiment);
+        let change = call.change(event::run_started(&run), &run.experiment);
         store::runs::insert(txn, &Leased { run, lease_until: None, lease: None }).await?;
-        outbox::enqueue(txn, event).await?;
+        audit::record(txn, change).await?;
         Ok::<_, Error>(())
     })
     .await?;
@@ -393,11 +416,11 @@ pub(crate) async fn set_status(
         if run == leased.run {
             return Ok(());
         }
-        let event = (run.status != leased.run.status && status != RunStatus::Scheduled)
-            .then(|| call.event(fact(&run), &run.experiment));
+        let change = (run.status != leased.run.status && status != RunStatus::Scheduled)
+            .then(|| call.change(fact(&run), &run.experiment).over(leased.run.status.name()));
         write(txn, &leased, run).await?;
-        if let Some(event) = event {
-            outbox::enqueue(txn, event).await?;
+        if let Some(change) = change {
+            audit::record(txn, change).await?;
         }
         Ok::<_, Error>(())
     })
@@ -405,17 +428,29 @@ pub(crate) async fn set_status(
 }
 
 /// Deletes a run, or restores it. Lists leave deleted runs out; nothing of them is lost.
-pub(crate) async fn set_deleted(
-    db: &DatabaseConnection,
-    id: RunId,
-    deleted_at: Option<DateTime<Utc>>,
-) -> Result<(), Error> {
+pub(crate) async fn set_deleted(db: &DatabaseConnection, call: Call, id: RunId, is_deleted: bool) -> Result<(), Error> {
     in_transaction(db, async move |txn| {
         let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
-        if leased.run.deleted_at.is_some() == deleted_at.is_some() {
+        if leased.run.deleted_at.is_some() == is_deleted {
             return Ok(());
         }
+        let deleted_at = is_deleted.then_some(call.now);
+        let action = if is_deleted { "run.deleted" } else { "run.restored" };
+        audit::append(txn, call.entry(action, format!("run/{id}"))).await?;
         write(txn, &leased, Run { deleted_at, ..leased.run.clone() }).await
+    })
+    .await
+}
+
+/// Records what a run that is not deleted has read and written.
+pub(crate) async fn link(db: &DatabaseConnection, call: Call, id: RunId, links: Vec<Link>) -> Result<(), Error> {
+    in_transaction(db, async move |txn| {
+        let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
+        must_not_be_deleted(&leased.run)?;
+        let keys: Vec<&str> = links.iter().map(|link| link.key.as_str()).collect();
+        let entry = call.entry("run.linked", format!("run/{id}"));
+        audit::append(txn, Entry { after: json!(keys).to_string(), ..entry }).await?;
+        Ok::<_, Error>(store::run_links::put(txn, id, &links, call.now).await?)
     })
     .await
 }
@@ -486,7 +521,7 @@ pub(crate) async fn lose_if_expired(db: &DatabaseConnection, call: Call, id: Run
         if !store::runs::update(txn, &lost, run.revision).await? {
             return Ok(false);
         }
-        outbox::enqueue(txn, call.event(fact(&lost.run), &run.experiment)).await?;
+        audit::record(txn, call.change(fact(&lost.run), &run.experiment).over(run.status.name())).await?;
         Ok::<_, Error>(true)
     })
     .await

@@ -8,8 +8,10 @@ pub(crate) mod artifacts;
 pub(crate) mod datasets;
 mod entity;
 pub(crate) mod experiments;
+pub(crate) mod logged_models;
 pub(crate) mod migration;
 pub(crate) mod models;
+pub(crate) mod run_links;
 pub(crate) mod runs;
 
 use std::{fmt::Display, str::FromStr};

@@ -1,6 +1,7 @@
 //! The client commands, one module per noun: from arguments to calls to output. The services decide; the commands add no rules of their
 //! own.
 
+mod audit;
 mod capture;
 mod dataset;
 pub(crate) mod deploy;
@@ -120,6 +121,9 @@ pub(crate) enum Command {
     /// List, show and review registered models and their versions
     #[command(subcommand)]
     Models(models::Command),
+    /// List changes of every kind with their authors and reasons, and verify that none is missing
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Point an alias (by default `champion`) at a model version
     Promote(models::Promote),
     /// Roll a model version out to all replicas, one at a time
@@ -189,6 +193,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Train(args) => train::run(args, global).await,
         Command::Runs(command) => runs::run(command, global).await.map(|()| true),
         Command::Models(command) => models::run(command, global).await.map(|()| true),
+        Command::Audit(command) => audit::run(command, global).await,
         Command::Promote(args) => models::promote(args, global).await.map(|()| true),
         Command::Deploy(args) => deploy::deploy(args, global).await,
         Command::Rollback(args) => deploy::rollback(args, global).await,

@@ -26,6 +26,11 @@ impl<'a> Fields<'a> {
         Self { message, rest: bytes }
     }
 
+    /// The bytes of the fields that were not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn field(&mut self) -> Result<(u32, Value<'a>), String> {
         let message = self.message;
         let malformed = |what: &str| format!("{message} {what}: the file is truncated, or is not an ONNX file");

@@ -2,10 +2,11 @@
 
 use rekindle_domain::{
     Alias, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
+    alias::AliasProtection,
     dataset::DatasetVersion,
     deployment_status::DeploymentPhase,
     event::{Alert, EventKind, Fact, FeatureCause},
-    model_version::ModelVersion,
+    model_version::{ModelVersion, RegisteredModel},
     report::{ColumnDrift, Quality, WindowReport},
     run::Run,
     validation::Violations,
@@ -16,8 +17,10 @@ use rekindle_proto::{
     orchestrator,
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
+    alias::protection_to_wire,
     deployment::phase_to_wire,
     field::nested,
     model_version::approval_to_wire,
@@ -101,6 +104,69 @@ pub fn alias_moved(alias: &Alias, from: Option<u32>) -> Fact<Value> {
         why: alias.why.clone(),
     };
     fact(EventKind::ALIAS_MOVED, &alias.model, &message)
+}
+
+/// An alias was deleted.
+pub fn alias_deleted(alias: &Alias) -> Fact<Value> {
+    let message = wire::AliasDeleted {
+        model: alias.model.to_string(),
+        alias: alias.alias.to_string(),
+        version: alias.version,
+        revision: alias.revision,
+        by: alias.by.clone(),
+        why: alias.why.clone(),
+    };
+    fact(EventKind::ALIAS_DELETED, &alias.model, &message)
+}
+
+/// What a version needs before an alias is moved to it was set.
+pub fn alias_protected(protection: &AliasProtection) -> Fact<Value> {
+    let message = wire::AliasProtected { protection: Some(protection_to_wire(protection)) };
+    fact(EventKind::ALIAS_PROTECTED, &protection.model, &message)
+}
+
+/// A model was created without a version, changed, deleted or restored.
+pub fn model_changed(model: &RegisteredModel) -> Fact<Value> {
+    let message = wire::ModelChanged {
+        model: model.name.to_string(),
+        title: model.title.clone(),
+        description: model.description.clone(),
+        tags: model.tags.clone(),
+        deleted: model.deleted_at.is_some(),
+    };
+    fact(EventKind::MODEL_CHANGED, &model.name, &message)
+}
+
+/// A version was changed, deleted or restored.
+pub fn model_version_changed(version: &ModelVersion) -> Fact<Value> {
+    let message = wire::ModelVersionChanged {
+        model: version.model.to_string(),
+        version: version.version,
+        description: version.description.clone(),
+        tags: version.tags.clone(),
+        deleted: version.deleted_at.is_some(),
+    };
+    fact(EventKind::MODEL_VERSION_CHANGED, &version.model, &message)
+}
+
+/// The last entry of an audit trail: how many it has, and its hash. `None` for a service that has none.
+pub fn audit_sealed(service: &str, database: Uuid, entries: u64, hash: &str) -> Option<Fact<Value>> {
+    let kind = audit_kind(service)?;
+    let message = wire::AuditSealed { database: database.to_string(), entries, hash: hash.to_owned() };
+    Some(fact(kind, database, &message))
+}
+
+/// The kind of [`audit_sealed`] events of a service.
+pub fn audit_kind(service: &str) -> Option<EventKind> {
+    let kinds =
+        [EventKind::REGISTRY_AUDIT_SEALED, EventKind::MONITOR_AUDIT_SEALED, EventKind::ORCHESTRATOR_AUDIT_SEALED];
+    kinds.into_iter().find(|kind| kind.service == service)
+}
+
+/// The number of entries and the hash of an [`audit_sealed`] event.
+pub fn sealed_audit(data: &Value) -> Result<(u64, String), Violations> {
+    let message: wire::AuditSealed = read(data)?;
+    Ok((message.entries, message.hash))
 }
 
 /// A window was reported on.

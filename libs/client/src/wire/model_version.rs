@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     alias,
-    field::{each, enumeration, nested, optional_time, parse, parse_optional, required_time},
+    field::{each, enumeration, nested, nested_optional, optional_time, parse, parse_optional, required_time},
     time,
 };
 
@@ -31,6 +31,9 @@ pub fn to_wire(version: &ModelVersion) -> wire::ModelVersion {
         aliases: version.aliases.clone(),
         created_at: Some(time::to_wire(version.created_at)),
         revision: version.revision,
+        tags: version.tags.clone(),
+        author: version.author.clone(),
+        deleted_at: version.deleted_at.map(time::to_wire),
     }
 }
 
@@ -49,10 +52,13 @@ pub fn from_wire(given: wire::ModelVersion) -> Result<ModelVersion, Violations> 
         bundle: parse("bundle_digest", &given.bundle_digest)?,
         run: parse_optional("run_id", &given.run_id)?,
         description: given.description,
+        tags: given.tags,
+        author: given.author,
         review: nested("review", given.review, review_from_wire)?,
         metrics: given.metrics.into_iter().collect(),
         aliases: given.aliases,
         created_at: required_time("created_at", given.created_at)?,
+        deleted_at: optional_time("deleted_at", given.deleted_at)?,
         revision: given.revision,
     })
 }
@@ -60,9 +66,15 @@ pub fn from_wire(given: wire::ModelVersion) -> Result<ModelVersion, Violations> 
 /// A registered model as a message.
 pub fn model_to_wire(model: &RegisteredModel) -> wire::Model {
     wire::Model {
-        name: model.latest.model.to_string(),
-        latest: Some(to_wire(&model.latest)),
+        name: model.name.to_string(),
+        latest: model.latest.as_ref().map(to_wire),
         aliases: model.aliases.iter().map(alias::to_wire).collect(),
+        title: model.title.clone(),
+        description: model.description.clone(),
+        tags: model.tags.clone(),
+        created_at: Some(time::to_wire(model.created_at)),
+        updated_at: Some(time::to_wire(model.updated_at)),
+        deleted_at: model.deleted_at.map(time::to_wire),
     }
 }
 
@@ -74,7 +86,14 @@ pub fn model_to_json(model: &RegisteredModel) -> Value {
 /// The registered model that a message holds.
 pub fn model_from_wire(given: wire::Model) -> Result<RegisteredModel, Violations> {
     Ok(RegisteredModel {
-        latest: nested("latest", given.latest, from_wire)?,
+        name: parse("name", &given.name)?,
+        title: given.title,
+        description: given.description,
+        tags: given.tags,
+        created_at: required_time("created_at", given.created_at)?,
+        updated_at: required_time("updated_at", given.updated_at)?,
+        deleted_at: optional_time("deleted_at", given.deleted_at)?,
+        latest: nested_optional("latest", given.latest, from_wire)?,
         aliases: each("aliases", given.aliases, alias::from_wire)?,
     })
 }
@@ -98,34 +117,45 @@ pub fn selector_from_wire(given: Option<Selector>) -> Result<VersionSelector, Vi
     }
 }
 
-fn review_to_wire(review: &Review) -> wire::Review {
+/// A review as a message.
+pub fn review_to_wire(review: &Review) -> wire::Review {
     wire::Review {
         approval: approval_to_wire(review.approval).into(),
         by: review.by.clone(),
         why: review.why.clone(),
         at: review.at.map(time::to_wire),
+        evidence: review.evidence.clone(),
     }
 }
 
-fn review_from_wire(given: wire::Review) -> Result<Review, Violations> {
+/// The review in proto3 JSON.
+pub fn review_to_json(review: &Review) -> Value {
+    json::to_value(&review_to_wire(review))
+}
+
+/// The review that a message holds.
+pub fn review_from_wire(given: wire::Review) -> Result<Review, Violations> {
     Ok(Review {
         approval: approval_from_wire("approval", given.approval)?,
         by: given.by,
         why: given.why,
         at: optional_time("at", given.at)?,
+        evidence: given.evidence,
     })
 }
 
 fn status_to_wire(status: VersionStatus) -> wire::VersionStatus {
     match status {
         VersionStatus::Ready => wire::VersionStatus::Ready,
+        VersionStatus::NotServable => wire::VersionStatus::NotServable,
     }
 }
 
 fn status_from_wire(field: &str, given: i32) -> Result<VersionStatus, Violations> {
-    enumeration(field, given, "VERSION_STATUS_READY", |status| match status {
+    enumeration(field, given, "VERSION_STATUS_READY, VERSION_STATUS_NOT_SERVABLE", |status| match status {
         wire::VersionStatus::Unspecified => None,
         wire::VersionStatus::Ready => Some(VersionStatus::Ready),
+        wire::VersionStatus::NotServable => Some(VersionStatus::NotServable),
     })
 }
 
@@ -160,7 +190,9 @@ mod tests {
     #[test]
     fn versions_survive_with_every_approval() {
         for approval in [Approval::Pending, Approval::Approved, Approval::Rejected] {
-            let review = Review { approval, by: "alice".into(), why: "better".into(), at: Some(DateTime::UNIX_EPOCH) };
+            let evidence = BTreeMap::from([("verdict".into(), "passed".into())]);
+            let (by, why) = ("alice".into(), "better".into());
+            let review = Review { approval, by, why, at: Some(DateTime::UNIX_EPOCH), evidence };
             let version = ModelVersion {
                 model: "m".parse().expect("a name"),
                 version: 3,
@@ -169,13 +201,26 @@ mod tests {
                 bundle: Digest::of(b"bundle"),
                 run: None,
                 description: "first".into(),
+                tags: BTreeMap::from([("team".into(), "risk".into())]),
+                author: "bob".into(),
                 review,
                 metrics: BTreeMap::from([("auc".into(), 0.7)]),
                 aliases: vec!["champion".into()],
                 created_at: DateTime::UNIX_EPOCH,
+                deleted_at: Some(DateTime::UNIX_EPOCH),
                 revision: 1,
             };
-            let model = RegisteredModel { latest: version.clone(), aliases: vec![] };
+            let model = RegisteredModel {
+                name: version.model.clone(),
+                title: "M".into(),
+                description: "a model".into(),
+                tags: version.tags.clone(),
+                created_at: DateTime::UNIX_EPOCH,
+                updated_at: DateTime::UNIX_EPOCH,
+                deleted_at: None,
+                latest: Some(version.clone()),
+                aliases: vec![],
+            };
             assert_eq!(to_json(&version)["review"]["approval"], format!("APPROVAL_{}", approval.name()));
             assert_eq!(model_to_json(&model)["latest"], to_json(&version));
             assert_eq!(from_wire(to_wire(&version)), Ok(version));

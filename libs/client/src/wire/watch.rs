@@ -4,13 +4,19 @@ use rekindle_domain::{
     ModelName, Watch, WatchSettings,
     validation::{Checks, Violations},
 };
-use rekindle_proto::monitor as wire;
+use rekindle_proto::{json, monitor as wire};
+use serde_json::Value;
 
 use super::{field::span_or, time::span_to_wire};
 
 /// The settings of a model as a message.
 pub fn to_wire(watch: &Watch) -> wire::Watch {
     wire::Watch { revision: watch.revision, ..settings_to_wire(&watch.model, &watch.settings) }
+}
+
+/// The settings in proto3 JSON, with their revision.
+pub fn to_json(watch: &Watch) -> Value {
+    json::to_value(&to_wire(watch))
 }
 
 /// Settings to be set for a model.

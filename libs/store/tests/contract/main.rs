@@ -20,6 +20,7 @@ use rekindle_store::{
 use serde_json::json;
 use uuid::Uuid;
 
+mod audit;
 mod disk;
 mod leases;
 

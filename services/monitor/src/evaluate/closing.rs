@@ -8,7 +8,7 @@ use rekindle_domain::{
     report::{Drift, WindowReport},
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_store::{Fence, in_transaction, outbox};
+use rekindle_store::{Fence, audit, in_transaction};
 use sea_orm::DatabaseConnection;
 use uuid::Uuid;
 
@@ -170,8 +170,8 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, closed: Closed) -> Resul
         }
         for report in reports {
             store::reports::insert(txn, report).await?;
-            for event in alert::of_closed(&report.content, report.content.window.closed_at) {
-                outbox::enqueue(txn, event).await?;
+            for change in alert::of_closed(&report.content, report.content.window.closed_at) {
+                audit::record(txn, change).await?;
             }
         }
         Ok(())
@@ -222,7 +222,7 @@ mod tests {
 
     async fn stored(db: &DatabaseConnection, model: &ModelName) -> (Vec<Report>, u64) {
         let reports = store::reports::list(db, model, None, 10).await.expect("readable");
-        (reports, outbox::pending(db).await.expect("readable"))
+        (reports, rekindle_store::outbox::pending(db).await.expect("readable"))
     }
 
     #[tokio::test]

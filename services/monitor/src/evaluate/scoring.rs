@@ -9,7 +9,7 @@ use rekindle_domain::{
     report::{Quality, Verdict, WindowReport},
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_store::{Fence, in_transaction, outbox};
+use rekindle_store::{Fence, audit, in_transaction};
 use sea_orm::DatabaseConnection;
 use uuid::Uuid;
 
@@ -156,8 +156,8 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored) -> Resul
         if !store::reports::complete(txn, report, quality, *at).await? {
             return Err(Error::LostRace { what: "the quality of a window", model: report.window.model.clone() });
         }
-        for event in alert::of_quality(report, quality, *at) {
-            outbox::enqueue(txn, event).await?;
+        for change in alert::of_quality(report, quality, *at) {
+            audit::record(txn, change).await?;
         }
         Ok(())
     })

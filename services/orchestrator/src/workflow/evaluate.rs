@@ -1,9 +1,11 @@
 //! EVALUATING: the gate compares the challenger with the champion on rows that neither was trained on.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use rekindle_client::wire;
 use rekindle_domain::{
-    Digest, Principal, WorkflowEvent,
+    Digest, Principal, WorkflowEvent, WorkflowId,
     job::{Evaluate, Work},
     model_version::Approval,
     run::Run,
@@ -56,6 +58,12 @@ async fn evaluated(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -
     };
     let gate = Principal::service("gate");
     let author = Author { principal: &gate, why: &evaluation.reason };
-    calls.review(&workflow.model, number, approval, author).await?;
+    calls.review(&workflow.model, number, approval, author, evidence(workflow.id, Some(digest))).await?;
     Ok(Done::left(event, evaluation.reason, progress))
+}
+
+/// What a review of a challenger is based on.
+pub(super) fn evidence(workflow: WorkflowId, verdict: Option<Digest>) -> BTreeMap<String, String> {
+    let verdict = verdict.map(|verdict| ("verdict".to_owned(), verdict.to_string()));
+    [("workflow".to_owned(), workflow.to_string())].into_iter().chain(verdict).collect()
 }

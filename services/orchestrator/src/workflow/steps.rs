@@ -50,7 +50,7 @@ pub(crate) async fn advance(core: &Core, fence: Fence, workflow: &Workflow, now:
             Workflow { ending: Some(ending), ..workflow.clone() }
         }
     };
-    core.change_workflow(Writer::Leader(fence), workflow, next, now).await?;
+    Box::pin(core.change_workflow(Writer::Leader(fence), workflow, next, now, None)).await?;
     Ok(true)
 }
 
@@ -100,7 +100,8 @@ async fn decided(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     let number = progress.challenger_version().ok_or_else(|| Error::unrecoverable("no challenger to review"))?;
     // What is recorded may stem from a build that did not restrict authors.
     let by = decision.by.parse::<Principal>().unwrap_or_else(|_| principal());
-    calls.review(&workflow.model, number, approval, Author { principal: &by, why: &decision.why }).await?;
+    let author = Author { principal: &by, why: &decision.why };
+    calls.review(&workflow.model, number, approval, author, evaluate::evidence(workflow.id, progress.verdict)).await?;
     let word = if decision.approve { "approved" } else { "declined" };
     let reason = format!("{word} by {}: {}", decision.by, decision.why);
     Ok(Done::left(event, reason, progress))

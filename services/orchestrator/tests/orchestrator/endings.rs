@@ -98,6 +98,7 @@ async fn a_promoted_version_that_is_rolled_back_loses_the_alias() {
         by: "ada".into(),
         why: String::new(),
         moved_at: DateTime::UNIX_EPOCH,
+        deleted: false,
     };
     world.peers.state().aliases.insert(AliasName::champion(), promoted);
     world.client().deploy(&deployment("promoted", None)).await.expect("accepted");

@@ -92,16 +92,19 @@ fn version(number: u32) -> ModelVersion {
         bundle: bundle(number),
         run: None,
         description: String::new(),
+        tags: BTreeMap::new(),
+        author: String::new(),
         review: review(Approval::Pending, "", ""),
         metrics: BTreeMap::new(),
         aliases: Vec::new(),
         created_at: at(0),
+        deleted_at: None,
         revision: 1,
     }
 }
 
 fn review(approval: Approval, by: &str, why: &str) -> Review {
-    Review { approval, by: by.to_owned(), why: why.to_owned(), at: None }
+    Review { approval, by: by.to_owned(), why: why.to_owned(), at: None, evidence: BTreeMap::new() }
 }
 
 fn base() -> DatasetVersion {
@@ -410,6 +413,36 @@ impl r::runs_server::Runs for Peers {
 
 #[tonic::async_trait]
 impl r::models_server::Models for Peers {
+    async fn get_model(&self, _: Request<r::GetModelRequest>) -> Answer<r::Model> {
+        unused()
+    }
+    async fn update_model(&self, _: Request<r::UpdateModelRequest>) -> Answer<r::Model> {
+        unused()
+    }
+    async fn update_model_version(&self, _: Request<r::UpdateModelVersionRequest>) -> Answer<r::ModelVersion> {
+        unused()
+    }
+    async fn delete_model(&self, _: Request<r::DeleteModelRequest>) -> Answer<r::DeleteModelResponse> {
+        unused()
+    }
+    async fn restore_model(&self, _: Request<r::RestoreModelRequest>) -> Answer<r::Model> {
+        unused()
+    }
+    async fn list_reviews(&self, _: Request<r::ListReviewsRequest>) -> Answer<r::ListReviewsResponse> {
+        unused()
+    }
+    async fn swap_aliases(&self, _: Request<r::SwapAliasesRequest>) -> Answer<r::SwapAliasesResponse> {
+        unused()
+    }
+    async fn delete_alias(&self, _: Request<r::DeleteAliasRequest>) -> Answer<r::Alias> {
+        unused()
+    }
+    async fn protect_alias(&self, _: Request<r::ProtectAliasRequest>) -> Answer<r::AliasProtection> {
+        unused()
+    }
+    async fn get_alias_protection(&self, _: Request<r::GetAliasProtectionRequest>) -> Answer<r::AliasProtection> {
+        unused()
+    }
     async fn get_model_version(&self, request: Request<r::GetModelVersionRequest>) -> Answer<r::ModelVersion> {
         let selector = wire::model_version::selector_from_wire(request.into_inner().selector).expect("a selector");
         let state = self.state();
@@ -457,7 +490,17 @@ impl r::models_server::Models for Peers {
             return Err(Status::failed_precondition(format!("the alias must not point at version {version}")));
         }
         let (bundle, moved_at) = (bundle(version), Utc::now());
-        let moved = Alias { model, alias: alias.clone(), version, bundle, revision: revision + 1, by, why, moved_at };
+        let moved = Alias {
+            model,
+            alias: alias.clone(),
+            version,
+            bundle,
+            revision: revision + 1,
+            by,
+            why,
+            moved_at,
+            deleted: false,
+        };
         let message = wire::alias::to_wire(&moved);
         state.aliases.insert(alias, moved);
         answer(message)

@@ -69,7 +69,12 @@ fn carry_out(folder: &Path, task: Task) -> Result<(), Failure> {
                 roles.map(|&role| Ok((role.to_owned(), read(role)?))).collect::<io::Result<BTreeMap<_, _>>>()?;
             Ok(Bundle { manifest, blobs }.validate()?)
         }
-        Task::Import { options, dataset } => {
+        Task::Import { options, dataset, external } => {
+            if !external.is_empty() {
+                let files = external.into_iter().map(|(name, file)| Ok((name, read(&file)?)));
+                let files = files.collect::<io::Result<BTreeMap<_, _>>>()?;
+                fs::write(folder.join(MODEL), onnx::embed(&read(MODEL)?, &files)?)?;
+            }
             let table = match dataset.is_some() {
                 true => Some(
                     rekindle_dataset::read_parquet(read(ROWS)?).map_err(|error| Failure::Rows(error.to_string()))?,

@@ -5,11 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
-use rekindle_artifacts::BlobReader;
+use bytes::{Bytes, BytesMut};
+use rekindle_artifacts::{Artifacts, BlobReader};
+use rekindle_domain::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
-use tokio::{fs, io::AsyncWriteExt as _};
+use tokio::{
+    fs,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+};
 
 use crate::Error;
 
@@ -21,6 +25,8 @@ pub(super) const OUTCOME: &str = "outcome.json";
 pub(crate) const MANIFEST: &str = "manifest";
 /// The rows of a dataset, as Parquet.
 pub(crate) const ROWS: &str = "rows.parquet";
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
 /// What the process has written is read up to this size.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -63,6 +69,19 @@ impl Folder {
             return Err(failed("read a file of")(io::Error::other(format!("{name} has {size} bytes"))));
         }
         fs::read(&path).await.map(Bytes::from).map_err(failed("read a file of"))
+    }
+
+    /// Stores a file that the process has written, chunk by chunk; returns its digest.
+    pub(crate) async fn store(&self, name: &str, artifacts: &Artifacts) -> Result<Digest, Error> {
+        let mut file = fs::File::open(self.file(name)).await.map_err(failed("read a file of"))?;
+        let mut writer = artifacts.writer().await?;
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            if file.read_buf(&mut chunk).await.map_err(failed("read a file of"))? == 0 {
+                return Ok(writer.finish().await?.0);
+            }
+            writer.write(chunk.freeze()).await?;
+        }
     }
 
     pub(super) async fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {

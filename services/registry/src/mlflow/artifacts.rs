@@ -1,4 +1,5 @@
-//! Files of runs: MLflow's artifact proxy. A path is `EXPERIMENT/RUN/artifacts/PATH`, as in the artifact URI of a run.
+//! Files of runs and of logged models: MLflow's artifact proxy. A path is `EXPERIMENT/RUN/artifacts/PATH` or
+//! `EXPERIMENT/models/MODEL/artifacts/PATH`, as in their artifact URIs.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +15,18 @@ use rekindle_artifacts::BlobWriter;
 use rekindle_domain::RunId;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     Answer, Parameters, Refused, call,
     fields::run_id,
+    logged_models,
     runs::{artifact_uri, experiment_of},
 };
 use crate::{
-    App, Error, run,
+    App, Error,
+    logged_model::{self, parse_id},
+    run,
     store::{self, artifacts::Artifact},
 };
 
@@ -30,24 +35,41 @@ const MAX_PATH: usize = 1024;
 /// Files that are read for a list. A folder with more is listed as far as they go.
 const LISTED: u64 = 10_000;
 
-/// A file or a folder of a run.
-struct Target {
-    run: RunId,
-    /// Relative to the files of the run; empty: all of them.
-    path: String,
+/// A file or a folder of a run or of a logged model.
+pub(super) struct Target {
+    /// The id of the run or of the model.
+    pub(super) owner: Uuid,
+    is_model: bool,
+    /// Relative to the files of the owner; empty: all of them.
+    pub(super) path: String,
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Self, Refused> {
-        let mut parts = text.trim_matches('/').splitn(4, '/');
-        let (Some(_), Some(run), Some("artifacts")) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Refused::not_found(format!(
-                "{text:?} is not in a run: expected EXPERIMENT/RUN/artifacts/PATH"
-            )));
+    pub(super) fn parse(text: &str) -> Result<Self, Refused> {
+        let foreign = || {
+            Refused::not_found(format!(
+                "{text:?} is in no run and no model: expected EXPERIMENT/RUN/artifacts/PATH or \
+                 EXPERIMENT/models/MODEL/artifacts/PATH"
+            ))
         };
+        let (_, rest) = text.trim_matches('/').split_once('/').ok_or_else(foreign)?;
+        let (is_model, rest) = rest.strip_prefix("models/").map_or((false, rest), |rest| (true, rest));
+        let mut parts = rest.splitn(3, '/');
+        let (Some(owner), Some("artifacts")) = (parts.next(), parts.next()) else { return Err(foreign()) };
         let path = parts.next().unwrap_or_default().to_owned();
         check_path(&path)?;
-        Ok(Self { run: run_id(run, "")?, path })
+        let owner = if is_model { parse_id(owner)? } else { run_id(owner, "")?.uuid() };
+        Ok(Self { owner, is_model, path })
+    }
+
+    /// Refuses files of a run or a model that is not here.
+    async fn must_exist(&self, app: &App) -> Result<(), Refused> {
+        if self.is_model {
+            logged_model::get(&app.0.db, self.owner).await?;
+        } else if store::runs::get(&app.0.db, RunId::new(self.owner)).await?.is_none() {
+            return Err(Error::not_found("run", self.owner).into());
+        }
+        Ok(())
     }
 
     /// A file, not all of them.
@@ -60,7 +82,7 @@ impl Target {
     }
 }
 
-fn check_path(path: &str) -> Result<(), Refused> {
+pub(super) fn check_path(path: &str) -> Result<(), Refused> {
     let is_valid = path.len() <= MAX_PATH
         && !path.chars().any(|character| character.is_control() || character == '\\')
         && (path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | "..")));
@@ -79,7 +101,7 @@ pub(super) async fn upload(
 ) -> Result<Json<Value>, Refused> {
     let target = Target::file(&path)?;
     // Before the bytes are received.
-    run::get(&app.0.db, target.run).await?;
+    target.must_exist(&app).await?;
     let mut writer = app.0.artifacts.writer().await.map_err(Error::from)?;
     if let Err(refused) = receive(&mut writer, request.into_body()).await {
         if let Err(error) = writer.abort().await {
@@ -89,7 +111,7 @@ pub(super) async fn upload(
     }
     let (digest, bytes) = writer.finish().await.map_err(Error::from)?;
     let artifact = Artifact { path: target.path, digest, bytes };
-    store::artifacts::put(&app.0.db, target.run, &artifact, call().now).await?;
+    store::artifacts::put(&app.0.db, target.owner, &artifact, call().now).await?;
     Ok(Json(json!({})))
 }
 
@@ -104,8 +126,8 @@ async fn receive(writer: &mut BlobWriter, body: Body) -> Result<(), Refused> {
 
 pub(super) async fn download(State(app): State<App>, Path(path): Path<String>) -> Result<Response, Refused> {
     let target = Target::file(&path)?;
-    let found = store::artifacts::get(&app.0.db, target.run, &target.path).await?;
-    let artifact = found.ok_or_else(|| Refused::not_found(format!("the run has no file {:?}", target.path)))?;
+    let found = store::artifacts::get(&app.0.db, target.owner, &target.path).await?;
+    let artifact = found.ok_or_else(|| Refused::not_found(format!("there is no file {:?}", target.path)))?;
     let reader = app.0.artifacts.reader(&artifact.digest).await.map_err(Error::from)?;
     let chunks = stream::try_unfold(reader, async |mut reader| {
         let chunk = reader.chunk().await?;
@@ -123,8 +145,8 @@ pub(super) async fn download(State(app): State<App>, Path(path): Path<String>) -
 
 pub(super) async fn delete(State(app): State<App>, Path(path): Path<String>) -> Result<Response, Refused> {
     let target = Target::file(&path)?;
-    if !store::artifacts::delete(&app.0.db, target.run, &target.path).await? {
-        return Err(Refused::not_found(format!("the run has no file {:?}", target.path)));
+    if !store::artifacts::delete(&app.0.db, target.owner, &target.path).await? {
+        return Err(Refused::not_found(format!("there is no file {:?}", target.path)));
     }
     Ok((StatusCode::OK, Json(json!({}))).into_response())
 }
@@ -137,7 +159,7 @@ pub(super) struct List {
 
 pub(super) async fn list(State(app): State<App>, Parameters(request): Parameters<List>) -> Answer {
     let target = Target::parse(&request.path)?;
-    let entries = entries(&app, target.run, &target.path).await?;
+    let entries = entries(&app, target.owner, &target.path).await?;
     let files: Vec<_> = entries.into_iter().map(|(name, entry)| file(&name, &entry)).collect();
     Ok(Json(json!({ "files": files })))
 }
@@ -158,7 +180,7 @@ pub(super) async fn list_of_run(State(app): State<App>, Parameters(request): Par
     let run = run::get(&app.0.db, run_id(&request.run_id, &request.run_uuid)?).await?;
     let experiment = experiment_of(&app, &run).await?;
     let below = if path.is_empty() { String::new() } else { format!("{path}/") };
-    let entries = entries(&app, run.id, path).await?;
+    let entries = entries(&app, run.id.uuid(), path).await?;
     let files: Vec<_> = entries.into_iter().map(|(name, entry)| file(&format!("{below}{name}"), &entry)).collect();
     Ok(Json(json!({ "root_uri": artifact_uri(&run, &experiment), "files": files })))
 }
@@ -168,10 +190,30 @@ enum Entry {
     File { bytes: u64 },
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListOfModel {
+    artifact_directory_path: String,
+}
+
+pub(super) async fn list_of_model(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Parameters(request): Parameters<ListOfModel>,
+) -> Answer {
+    let path = request.artifact_directory_path.trim_matches('/');
+    check_path(path)?;
+    let model = logged_model::get(&app.0.db, parse_id(&id)?).await?;
+    let below = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let entries = entries(&app, model.id, path).await?;
+    let files: Vec<_> = entries.into_iter().map(|(name, entry)| file(&format!("{below}{name}"), &entry)).collect();
+    Ok(Json(json!({ "root_uri": logged_models::artifact_uri(&model), "files": files })))
+}
+
 /// What is directly in a folder, by name. A file is in no folder of its own.
-async fn entries(app: &App, run: RunId, folder: &str) -> Result<BTreeMap<String, Entry>, Refused> {
+async fn entries(app: &App, owner: Uuid, folder: &str) -> Result<BTreeMap<String, Entry>, Refused> {
     let below = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let found = store::artifacts::beginning_with(&app.0.db, run, &below, None, LISTED).await?;
+    let found = store::artifacts::beginning_with(&app.0.db, owner, &below, None, LISTED).await?;
     let mut entries = BTreeMap::new();
     for artifact in found {
         // The database may ignore the case.

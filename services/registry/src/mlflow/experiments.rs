@@ -1,21 +1,24 @@
 //! Experiments.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Answer, Body, Parameters, Refused, call,
-    fields::{Pair, experiment_id, integer, texts, view},
+    fields::{Pair, experiment_id, integer, page_size, pairs, texts, view},
+    models::Search as ByQuery,
+    search::{self, Attribute, Field, Record},
 };
 use crate::{
     App,
     experiment::{self, Experiment},
+    filter::Value as Constant,
     store,
 };
 
 /// Experiments of a page that does not state its size, and at most.
-const PAGE: u64 = 1000;
+const PAGE: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Create {
@@ -25,7 +28,7 @@ pub(super) struct Create {
 }
 
 pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) -> Answer {
-    let id = experiment::create(&app.0.db, request.name, texts(request.tags), call().now).await?;
+    let id = experiment::create(&app.0.db, call(), request.name, texts(request.tags)).await?;
     Ok(Json(json!({ "experiment_id": id.to_string() })))
 }
 
@@ -67,42 +70,34 @@ pub(super) async fn search(State(app): State<App>, Body(request): Body<Search>) 
     found(&app, request).await
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct SearchByQuery {
-    max_results: Option<i64>,
-    page_token: String,
-    filter: String,
-    view_type: String,
+/// The parameters of a search without a body, of which `order_by` may occur several times.
+pub(super) async fn search_by_query(State(app): State<App>, uri: Uri) -> Answer {
+    let query = uri.query().unwrap_or_default();
+    let view_type = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "view_type");
+    let view_type = view_type.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let ByQuery { filter, max_results, order_by, page_token } = ByQuery::of_query(query)?;
+    found(&app, Search { max_results, page_token, filter, view_type, order_by }).await
 }
 
-pub(super) async fn search_by_query(State(app): State<App>, Parameters(request): Parameters<SearchByQuery>) -> Answer {
-    let SearchByQuery { max_results, page_token, filter, view_type } = request;
-    found(&app, Search { max_results, page_token, filter, view_type, order_by: Vec::new() }).await
+impl Record for Experiment {
+    fn value(&self, field: &Field) -> Option<Constant> {
+        match field {
+            Field::Tag(name) => search::text(self.tags.get(name)?),
+            Field::Attribute(Attribute::Name) => search::text(&self.title),
+            Field::Attribute(Attribute::CreatedAt) => search::time(self.created_at),
+            Field::Attribute(Attribute::UpdatedAt) => search::time(self.updated_at),
+            Field::Attribute(_) | Field::Metric(_) | Field::Param(_) => None,
+        }
+    }
 }
 
 async fn found(app: &App, request: Search) -> Answer {
-    if !request.filter.trim().is_empty() {
-        return Err(Refused::invalid("experiments are not searched by a filter: list them, or get one by its name"));
-    }
-    if !request.order_by.is_empty() {
-        return Err(Refused::invalid("experiments are listed newest first: leave order_by empty"));
-    }
-    let size = request.max_results.map_or(PAGE, |given| u64::try_from(given).unwrap_or(0));
-    if size == 0 {
-        return Err(Refused::invalid("max_results: expected a number from 1"));
-    }
-    let size = size.min(PAGE);
-    let below = match request.page_token.as_str() {
-        "" => None,
-        token => Some(token.parse().map_err(|_| Refused::invalid("page_token: expected that of the page before"))?),
-    };
-    let mut page = store::experiments::list(&app.0.db, view(&request.view_type)?, below, size + 1).await?;
-    let is_last = page.len() as u64 <= size;
-    page.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let size = page_size(request.max_results, PAGE)?;
+    let all = store::experiments::list(&app.0.db, view(&request.view_type)?, None, search::MOST).await?;
+    let (page, next) = search::page(all, &request.filter, &request.order_by, (size, &request.page_token))?;
     let mut answer = json!({ "experiments": page.iter().map(message).collect::<Vec<_>>() });
-    if let Some(last) = page.last().filter(|_| !is_last) {
-        answer["next_page_token"] = last.id.to_string().into();
+    if let Some(next) = next {
+        answer["next_page_token"] = next.into();
     }
     Ok(Json(answer))
 }
@@ -147,12 +142,11 @@ pub(super) async fn delete_tag(State(app): State<App>, Body(request): Body<Tag>)
 }
 
 async fn change(app: &App, id: &str, apply: impl Fn(&mut Experiment) + Send + Sync + 'static) -> Answer {
-    experiment::change(&app.0.db, experiment_id(id)?, call().now, apply).await?;
+    experiment::change(&app.0.db, call(), experiment_id(id)?, apply).await?;
     Ok(Json(json!({})))
 }
 
 fn message(experiment: &Experiment) -> Value {
-    let tags: Vec<_> = experiment.tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
     json!({
         "experiment_id": experiment.id.to_string(),
         "name": experiment.title,
@@ -160,6 +154,6 @@ fn message(experiment: &Experiment) -> Value {
         "lifecycle_stage": if experiment.deleted_at.is_some() { "deleted" } else { "active" },
         "last_update_time": experiment.updated_at.timestamp_millis(),
         "creation_time": experiment.created_at.timestamp_millis(),
-        "tags": tags,
+        "tags": pairs(&experiment.tags),
     })
 }

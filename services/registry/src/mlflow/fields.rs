@@ -84,3 +84,16 @@ pub(super) fn view(name: &str) -> Result<View, Refused> {
         other => Err(Refused::invalid(format!("the view is {other:?}: expected ACTIVE_ONLY, DELETED_ONLY or ALL"))),
     }
 }
+
+/// The size of a page: as given, but at most `most`.
+pub(super) fn page_size(given: Option<i64>, most: usize) -> Result<usize, Refused> {
+    match given.map_or(most, |given| usize::try_from(given).unwrap_or(0)).min(most) {
+        0 => Err(Refused::invalid("max_results: expected a number from 1")),
+        size => Ok(size),
+    }
+}
+
+/// Texts by name, as messages have them.
+pub(super) fn pairs(texts: &BTreeMap<String, String>) -> Vec<serde_json::Value> {
+    texts.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect()
+}

@@ -9,21 +9,25 @@ use rekindle_domain::{
     run::{Metric, NewRun, Run, RunStatus},
 };
 use rekindle_store::page;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     Answer, Body, Parameters, Refused, call,
-    fields::{Pair, experiment_id, float, integer, run_id, texts, time, view},
+    fields::{Pair, experiment_id, float, integer, page_size, pairs, run_id, texts, time, view},
 };
 use crate::{
     App, Error,
     experiment::Experiment,
-    run::{
-        self, Batch, Cursors, Token,
-        filter::{parse_filter, parse_orders},
+    filter::{parse_filter, parse_orders},
+    logged_model::{ModelMetric, parse_id},
+    run::{self, Batch, Cursors, Token},
+    store::{
+        self,
+        run_links::{Kind, Link},
+        runs::Search,
     },
-    store::{self, runs::Search},
 };
 
 /// The tag with the name of a run, which marks the runs of this API.
@@ -73,7 +77,7 @@ pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) 
     }
     let parent_id = match tags.get(PARENT) {
         // A parent that is not here is a tag and no more, as with MLflow's server.
-        Some(parent) => match uuid::Uuid::try_parse(parent).ok().map(RunId::new) {
+        Some(parent) => match Uuid::try_parse(parent).ok().map(RunId::new) {
             Some(id) => store::runs::get(&app.0.db, id).await?.map(|_| id),
             None => None,
         },
@@ -82,7 +86,7 @@ pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) 
     let new = NewRun { parent_id, tags, ..NewRun::new(experiment.name.clone()) };
     let limits = app.0.config.limits;
     let created = run::create_started(&app.0.db, call, new, started_at, limits).await?;
-    Ok(Json(json!({ "run": message(&created, &experiment) })))
+    Ok(Json(json!({ "run": message(&created, &experiment, &[]) })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +100,8 @@ pub(super) struct Id {
 pub(super) async fn get(State(app): State<App>, Parameters(request): Parameters<Id>) -> Answer {
     let run = run::get(&app.0.db, run_id(&request.run_id, &request.run_uuid)?).await?;
     let experiment = experiment_of(&app, &run).await?;
-    Ok(Json(json!({ "run": message(&run, &experiment) })))
+    let links = store::run_links::of_runs(&app.0.db, &[run.id]).await?.remove(&run.id).unwrap_or_default();
+    Ok(Json(json!({ "run": message(&run, &experiment, &links) })))
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,13 +143,12 @@ fn status_of(name: &str) -> Result<RunStatus, Refused> {
 }
 
 pub(super) async fn delete(State(app): State<App>, Body(request): Body<Id>) -> Answer {
-    let call = call();
-    run::set_deleted(&app.0.db, run_id(&request.run_id, &request.run_uuid)?, Some(call.now)).await?;
+    run::set_deleted(&app.0.db, call(), run_id(&request.run_id, &request.run_uuid)?, true).await?;
     Ok(Json(json!({})))
 }
 
 pub(super) async fn restore(State(app): State<App>, Body(request): Body<Id>) -> Answer {
-    run::set_deleted(&app.0.db, run_id(&request.run_id, &request.run_uuid)?, None).await?;
+    run::set_deleted(&app.0.db, call(), run_id(&request.run_id, &request.run_uuid)?, false).await?;
     Ok(Json(json!({})))
 }
 
@@ -157,9 +161,34 @@ pub(super) struct Point {
     timestamp: Option<i64>,
     #[serde(default, deserialize_with = "integer")]
     step: Option<i64>,
+    /// The logged model that was measured.
+    #[serde(default)]
+    model_id: String,
+    /// The data that it was measured on.
+    #[serde(default)]
+    dataset_name: String,
+    #[serde(default)]
+    dataset_digest: String,
 }
 
 impl Point {
+    /// The metric of the logged model that the point names.
+    fn of_model(&self, run: RunId) -> Result<Option<(Uuid, ModelMetric)>, Refused> {
+        if self.model_id.is_empty() {
+            return Ok(None);
+        }
+        let metric = ModelMetric {
+            run,
+            name: self.key.clone(),
+            dataset_name: self.dataset_name.clone(),
+            dataset_digest: self.dataset_digest.clone(),
+            value: self.value.clamp(f64::MIN, f64::MAX),
+            step: self.step.unwrap_or_default(),
+            time_ms: self.timestamp,
+        };
+        Ok(Some((parse_id(&self.model_id)?, metric)))
+    }
+
     fn metric(self) -> Result<Metric, Refused> {
         // Infinity is the greatest number, as in MLflow's own database.
         let value = if self.value.is_nan() { self.value } else { self.value.clamp(f64::MIN, f64::MAX) };
@@ -179,8 +208,10 @@ pub(super) struct LogMetric {
 }
 
 pub(super) async fn log_metric(State(app): State<App>, Body(request): Body<LogMetric>) -> Answer {
+    let id = run_id(&request.run_id, &request.run_uuid)?;
+    let of_models = request.point.of_model(id)?.into_iter().collect();
     let metrics = vec![request.point.metric()?];
-    log(&app, run_id(&request.run_id, &request.run_uuid)?, Batch { metrics, ..Batch::default() }).await
+    log(&app, id, Batch { metrics, of_models, ..Batch::default() }).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,14 +264,127 @@ pub(super) async fn log_batch(State(app): State<App>, Body(request): Body<LogBat
             return Err(Refused::invalid(format!("the batch has two values of the param {key:?}")));
         }
     }
+    let id = run_id(&request.run_id, &request.run_uuid)?;
+    let of_models = request.metrics.iter().filter_map(|point| point.of_model(id).transpose());
+    let of_models = of_models.collect::<Result<_, _>>()?;
     let metrics = request.metrics.into_iter().map(Point::metric).collect::<Result<_, _>>()?;
-    let batch = Batch { params, tags: texts(request.tags), metrics, delete_tags: Vec::new() };
-    log(&app, run_id(&request.run_id, &request.run_uuid)?, batch).await
+    let batch = Batch { params, tags: texts(request.tags), metrics, of_models, delete_tags: Vec::new() };
+    log(&app, id, batch).await
 }
 
 async fn log(app: &App, id: RunId, batch: Batch) -> Answer {
-    run::log(&app.0.db, id, batch, app.0.config.limits, app.0.config.leases(), call().now).await?;
+    run::log(&app.0.db, id, batch, app.0.config.limits, app.0.config.leases(), call()).await?;
     Ok(Json(json!({})))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogInputs {
+    run_id: String,
+    #[serde(default)]
+    datasets: Vec<DatasetInput>,
+    #[serde(default)]
+    models: Vec<ModelLink>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct DatasetInput {
+    #[serde(default)]
+    tags: Vec<Value>,
+    dataset: Dataset,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Dataset {
+    name: String,
+    digest: String,
+    #[serde(default)]
+    source_type: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    schema: String,
+    #[serde(default)]
+    profile: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelLink {
+    model_id: String,
+    #[serde(default, deserialize_with = "integer")]
+    step: Option<i64>,
+}
+
+pub(super) async fn log_inputs(State(app): State<App>, Body(request): Body<LogInputs>) -> Answer {
+    let datasets = request.datasets.into_iter().map(|input| {
+        let key = format!("{}/{}", input.dataset.name, input.dataset.digest);
+        Link { kind: Kind::Dataset, key, data: json!(input) }
+    });
+    let models = request.models.into_iter().map(|model| Link {
+        kind: Kind::ModelInput,
+        data: json!({ "model_id": model.model_id }),
+        key: model.model_id,
+    });
+    link(&app, &request.run_id, datasets.chain(models).collect()).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogOutputs {
+    run_id: String,
+    #[serde(default)]
+    models: Vec<ModelLink>,
+}
+
+pub(super) async fn log_outputs(State(app): State<App>, Body(request): Body<LogOutputs>) -> Answer {
+    let models = request.models.into_iter().map(|model| Link {
+        kind: Kind::ModelOutput,
+        data: json!({ "model_id": model.model_id, "step": model.step.unwrap_or_default() }),
+        key: format!("{}/{}", model.model_id, model.step.unwrap_or_default()),
+    });
+    link(&app, &request.run_id, models.collect()).await
+}
+
+/// Links of one request at most, and the most bytes of one.
+const LINKS: usize = 1000;
+const LINK_BYTES: usize = 1 << 20;
+
+async fn link(app: &App, id: &str, links: Vec<Link>) -> Answer {
+    let id = run_id(id, "")?;
+    if links.len() > LINKS {
+        return Err(Refused::invalid(format!("has {} entries: expected at most {LINKS}", links.len())));
+    }
+    for link in &links {
+        let bytes = link.data.to_string().len();
+        let is_valid =
+            link.key.chars().count() <= 1024 && bytes <= LINK_BYTES && !link.data.to_string().contains("\\u0000");
+        if !is_valid {
+            let problem = "a dataset or a model has too long a name, too many bytes, or a NUL character";
+            return Err(Refused::invalid(format!(
+                "{problem}: expected at most 1024 characters and {LINK_BYTES} bytes"
+            )));
+        }
+    }
+    run::link(&app.0.db, call(), id, links).await?;
+    Ok(Json(json!({})))
+}
+
+/// Clients of MLflow 1 and 2 describe a model that they have uploaded in a tag of its run.
+#[derive(Debug, Deserialize)]
+pub(super) struct LogModel {
+    run_id: String,
+    model_json: String,
+}
+
+pub(super) async fn log_model(State(app): State<App>, Body(request): Body<LogModel>) -> Answer {
+    const HISTORY: &str = "mlflow.log-model.history";
+    let id = run_id(&request.run_id, "")?;
+    let model: Value = serde_json::from_str(&request.model_json)
+        .map_err(|error| Refused::invalid(format!("model_json is no JSON: {error}")))?;
+    let run = run::get(&app.0.db, id).await?;
+    let earlier = run.tags.get(HISTORY).and_then(|history| serde_json::from_str(history).ok());
+    let mut history: Vec<Value> = earlier.unwrap_or_default();
+    history.push(model);
+    let tags = [(HISTORY.to_owned(), json!(history).to_string())].into();
+    log(&app, id, Batch { tags, ..Batch::default() }).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -273,10 +417,7 @@ pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRun
         filter: parse_filter(&request.filter)?,
         orders: parse_orders(&request.order_by)?,
     };
-    let size = request.max_results.map_or(PAGE, |given| usize::try_from(given).unwrap_or(0)).min(PAGE);
-    if size == 0 {
-        return Err(Refused::invalid("max_results: expected a number from 1"));
-    }
+    let size = page_size(request.max_results, PAGE)?;
     let cursors = Cursors::of(&search);
     let mut after = cursors.resume(&app.0.db, token(&request.page_token)?).await?;
     let (mut runs, mut bytes) = (Vec::new(), 0);
@@ -284,10 +425,12 @@ pub(super) async fn search(State(app): State<App>, Body(request): Body<SearchRun
         let found = run::search(&app.0.db, &search, after.as_ref().map(|cursor| &cursor.position), AT_ONCE).await?;
         let count = found.len() as u64;
         let mut is_full = false;
+        let ids: Vec<RunId> = found.iter().map(|run| run.id).collect();
+        let links = store::run_links::of_runs(&app.0.db, &ids).await?;
         for run in found {
             let experiment =
                 experiments.get(&run.experiment).ok_or_else(|| Error::not_found("experiment", &run.experiment))?;
-            let message = message(&run, experiment);
+            let message = message(&run, experiment, links.get(&run.id).map(Vec::as_slice).unwrap_or_default());
             let size_of = message.to_string().len();
             is_full = runs.len() >= size || (!runs.is_empty() && bytes + size_of > PAGE_BYTES);
             if is_full {
@@ -363,7 +506,7 @@ fn point(metric: &Metric) -> Value {
     json!({ "key": metric.name, "value": value, "timestamp": timestamp, "step": metric.step })
 }
 
-async fn active_experiment(app: &App, id: &str) -> Result<Experiment, Refused> {
+pub(super) async fn active_experiment(app: &App, id: &str) -> Result<Experiment, Refused> {
     let experiment = crate::experiment::get(&app.0.db, experiment_id(id)?).await?;
     match experiment.deleted_at {
         None => Ok(experiment),
@@ -406,10 +549,9 @@ fn info(run: &Run, experiment: &Experiment) -> Value {
     info
 }
 
-fn message(run: &Run, experiment: &Experiment) -> Value {
-    let pairs = |texts: &BTreeMap<String, String>| -> Vec<Value> {
-        texts.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
-    };
+fn message(run: &Run, experiment: &Experiment, links: &[Link]) -> Value {
+    let of_kind =
+        |kind: Kind| -> Vec<&Value> { links.iter().filter(|link| link.kind == kind).map(|link| &link.data).collect() };
     json!({
         "info": info(run, experiment),
         "data": {
@@ -417,6 +559,10 @@ fn message(run: &Run, experiment: &Experiment) -> Value {
             "params": pairs(&run.params),
             "tags": pairs(&run.tags),
         },
-        "inputs": {},
+        "inputs": {
+            "dataset_inputs": of_kind(Kind::Dataset),
+            "model_inputs": of_kind(Kind::ModelInput),
+        },
+        "outputs": { "model_outputs": of_kind(Kind::ModelOutput) },
     })
 }

@@ -3,7 +3,7 @@
 //! The bundle is made here and not by the caller, so that a client of any language needs one upload and one call, and so that only the
 //! machine of the registry needs ONNX Runtime.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rekindle_bundle::{
     manifest::{CARD, MODEL, PROFILE},
@@ -39,19 +39,34 @@ pub(crate) async fn import(
         None => None,
     };
     let (model, description) = (import.model.clone(), import.description.clone());
-    let bundle = bundles.make(import, dataset.as_ref()).await?;
+    let bundle = bundles.make(import, dataset.as_ref(), &BTreeMap::new()).await?;
     register(db, bundles, call, intent, Registration { model, bundle, description }).await
 }
 
 impl Bundles {
-    /// Makes a bundle of a stored file, and stores it; returns its digest.
-    async fn make(&self, import: ModelImport, dataset: Option<&DatasetVersion>) -> Result<Digest, Error> {
+    /// Makes a bundle of a stored file, and of files with data of its tensors, by their names; stores it, and returns its digest.
+    pub(super) async fn make(
+        &self,
+        import: ModelImport,
+        dataset: Option<&DatasetVersion>,
+        external: &BTreeMap<String, Digest>,
+    ) -> Result<Digest, Error> {
         // The semaphore is never closed.
         let _permit = Arc::clone(&self.permits).acquire_owned().await;
         let folder = self.isolation.folder()?;
         let file = self.artifacts.reader(&import.file).await.map_err(Error::of_blob("file_digest", import.file))?;
         check_size("file_digest", file.size(), ("the limit of a file", MAX_FILE_BYTES))?;
         folder.copy(MODEL, file).await?;
+        let mut bytes = 0;
+        let mut names = BTreeMap::new();
+        for (number, (name, digest)) in external.iter().enumerate() {
+            let data = self.artifacts.reader(digest).await?;
+            bytes += data.size();
+            check_size("file_digest", bytes, ("the limit of the files of a model", MAX_FILE_BYTES))?;
+            let file = format!("external-{number}");
+            folder.copy(&file, data).await?;
+            names.insert(name.clone(), file);
+        }
         if let Some(version) = dataset {
             let limit = ("the limit registry.onnx.dataset_bytes", self.isolation.dataset_bytes());
             check_size("dataset", version.bytes, limit)?;
@@ -59,12 +74,16 @@ impl Bundles {
         }
         let dataset =
             dataset.map(|version| Dataset { digest: version.content, time_column: version.time_column.clone() });
-        match self.isolation.run(&folder, Task::Import { options: Box::new(options(import)), dataset }).await? {
+        let task = Task::Import { options: Box::new(options(import)), dataset, external: names };
+        match self.isolation.run(&folder, task).await? {
             Outcome::Done => {}
             Outcome::NoLibrary(problem) => return Err(Error::NoOnnxRuntime(problem)),
             Outcome::Refused { field, problem } => {
                 return Err(Error::invalid(field.unwrap_or_else(|| "file_digest".to_owned()), problem));
             }
+        }
+        if !external.is_empty() {
+            folder.store(MODEL, &self.artifacts).await?;
         }
         for role in [PROFILE, CARD] {
             self.artifacts.put(folder.read(role).await?).await?;

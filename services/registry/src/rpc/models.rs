@@ -4,25 +4,28 @@ use prost::Message as _;
 use rekindle_client::wire::{self, field};
 use rekindle_domain::{
     AliasName, Digest, ModelName,
-    model_version::{ModelImport, ModelVersion, RegisteredModel},
+    model_version::{ModelImport, ModelVersion, RegisteredModel, Review, Update, VersionSelector},
     text,
     validation::Checks,
 };
 use rekindle_proto::registry::{
-    self as proto, GetAliasHistoryRequest, GetAliasHistoryResponse, GetAliasRequest, GetLineageRequest,
+    self as proto, DeleteAliasRequest, DeleteModelRequest, DeleteModelResponse, GetAliasHistoryRequest,
+    GetAliasHistoryResponse, GetAliasProtectionRequest, GetAliasRequest, GetLineageRequest, GetModelRequest,
     GetModelVersionRequest, ImportModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse,
-    ListModelsRequest, ListModelsResponse, RegisterModelVersionRequest, ReviewModelVersionRequest, SetAliasRequest,
-    models_server::Models,
+    ListModelsRequest, ListModelsResponse, ListReviewsRequest, ListReviewsResponse, ProtectAliasRequest,
+    RegisterModelVersionRequest, RestoreModelRequest, ReviewModelVersionRequest, SetAliasRequest, SwapAliasesRequest,
+    SwapAliasesResponse, UpdateModelRequest, UpdateModelVersionRequest, models_server::Models,
 };
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::{Bounds, cursor, page, parse, truncated};
 use crate::{
     App, Error, alias,
     config::Limits,
-    lineage,
-    model_version::{self, Registration, ReviewRequest},
+    lineage, model,
+    model_version::{self, Registered, Registration, ReviewRequest},
 };
 
 fn answer(version: &ModelVersion) -> Response<proto::ModelVersion> {
@@ -64,11 +67,69 @@ impl Models for App {
         Ok(answer(&model_version::get(&self.0.db, &model, &selector).await?))
     }
 
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<proto::Model>, Status> {
+        let (call, request) = Call::open(request)?;
+        let name = call.name("model", &request.model).map_err(Error::from)?;
+        self.model(&name).await
+    }
+
+    async fn update_model(&self, request: Request<UpdateModelRequest>) -> Result<Response<proto::Model>, Status> {
+        let (call, request) = Call::open(request)?;
+        let UpdateModelRequest { model, title, description, tags, delete_tags } = request;
+        let name: ModelName = call.name("model", &model).map_err(Error::from)?;
+        let update = Update { title, description, delete_tags, tags };
+        check_update(&update, &self.0.config.limits)?;
+        model::update(&self.0.db, call, name.clone(), update).await?;
+        self.model(&name).await
+    }
+
+    async fn update_model_version(
+        &self,
+        request: Request<UpdateModelVersionRequest>,
+    ) -> Result<Response<proto::ModelVersion>, Status> {
+        let (call, request) = Call::open(request)?;
+        let UpdateModelVersionRequest { model, version, description, tags, delete_tags } = request;
+        let name: ModelName = call.name("model", &model).map_err(Error::from)?;
+        let number = self::version(version)?;
+        let update = Update { title: None, description, delete_tags, tags };
+        check_update(&update, &self.0.config.limits)?;
+        let apply = move |registered: &mut Registered| {
+            model::apply(&update, &mut registered.version.description, &mut registered.version.tags)
+        };
+        model_version::change(&self.0.db, call, name.clone(), number, apply).await?;
+        Ok(answer(&model_version::get(&self.0.db, &name, &VersionSelector::Number(number)).await?))
+    }
+
+    async fn delete_model(
+        &self,
+        request: Request<DeleteModelRequest>,
+    ) -> Result<Response<DeleteModelResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let (name, number) = self::model_or_version(&call, &request.model, request.version)?;
+        let why = self::why(request.why)?;
+        match number {
+            None => model::set_deleted(&self.0.db, call, name, why, true).await?,
+            Some(number) => model_version::set_deleted(&self.0.db, call, name, number, why, true).await?,
+        }
+        Ok(Response::new(DeleteModelResponse {}))
+    }
+
+    async fn restore_model(&self, request: Request<RestoreModelRequest>) -> Result<Response<proto::Model>, Status> {
+        let (call, request) = Call::open(request)?;
+        let (name, number) = self::model_or_version(&call, &request.model, request.version)?;
+        let why = self::why(request.why)?;
+        match number {
+            None => model::set_deleted(&self.0.db, call, name.clone(), why, false).await?,
+            Some(number) => model_version::set_deleted(&self.0.db, call, name.clone(), number, why, false).await?,
+        }
+        self.model(&name).await
+    }
+
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let page = page(request.page_size, &request.page_token)?;
-        let fetch = |after, limit| model_version::models(&self.0.db, &call.namespace, after, limit);
-        let name = |model: &RegisteredModel| model.latest.model.to_string();
+        let fetch = |after, limit| model::list(&self.0.db, &call.namespace, after, limit);
+        let name = |model: &RegisteredModel| model.name.to_string();
         let filled = page.fill(page.after.clone(), fetch, name, wire::model_version::model_to_wire).await;
         let (models, next_page_token) = filled?;
         Ok(Response::new(ListModelsResponse { models, next_page_token }))
@@ -109,6 +170,66 @@ impl Models for App {
         Ok(Response::new(wire::alias::to_wire(&moved)))
     }
 
+    async fn list_reviews(
+        &self,
+        request: Request<ListReviewsRequest>,
+    ) -> Result<Response<ListReviewsResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let name: ModelName = call.name("model", &request.model).map_err(Error::from)?;
+        let number = self::version(request.version)?;
+        let page = page(request.page_size, &request.page_token)?;
+        let fetch = |before, limit| model_version::reviews(&self.0.db, &name, number, before, limit);
+        let to_wire = |(_, review): &(u64, Review)| wire::model_version::review_to_wire(review);
+        let (reviews, next_page_token) = page.fill(cursor(&page)?, fetch, |(number, _)| *number, to_wire).await?;
+        Ok(Response::new(ListReviewsResponse { reviews, next_page_token }))
+    }
+
+    async fn swap_aliases(
+        &self,
+        request: Request<SwapAliasesRequest>,
+    ) -> Result<Response<SwapAliasesResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let mut swap = wire::alias::swap_from_wire(request).map_err(Error::from)?;
+        swap.why = why(swap.why)?;
+        swap.model = call.qualify(swap.model);
+        // Each move has an event of its own.
+        let other = Call { id: Uuid::now_v7(), ..call.clone() };
+        let (one, other) = alias::swap(&self.0.db, (call, other), swap).await?;
+        let (one, other) = (Some(wire::alias::to_wire(&one)), Some(wire::alias::to_wire(&other)));
+        Ok(Response::new(SwapAliasesResponse { one, other }))
+    }
+
+    async fn delete_alias(&self, request: Request<DeleteAliasRequest>) -> Result<Response<proto::Alias>, Status> {
+        let (call, request) = Call::open(request)?;
+        let name = call.name("model", &request.model).map_err(Error::from)?;
+        let (alias, why) = (parse("alias", &request.alias)?, why(request.why)?);
+        let expected = Some(request.expected_revision);
+        let deleted = alias::delete(&self.0.db, call, name, alias, expected, why).await?;
+        Ok(Response::new(wire::alias::to_wire(&deleted)))
+    }
+
+    async fn protect_alias(
+        &self,
+        request: Request<ProtectAliasRequest>,
+    ) -> Result<Response<proto::AliasProtection>, Status> {
+        let (call, request) = Call::open(request)?;
+        let name = call.name("model", &request.model).map_err(Error::from)?;
+        let (alias, why) = (parse("alias", &request.alias)?, why(request.why)?);
+        let rule = (request.approvals, request.except_author);
+        let set = alias::protect(&self.0.db, call, name, alias, rule, why).await?;
+        Ok(Response::new(wire::alias::protection_to_wire(&set)))
+    }
+
+    async fn get_alias_protection(
+        &self,
+        request: Request<GetAliasProtectionRequest>,
+    ) -> Result<Response<proto::AliasProtection>, Status> {
+        let (call, request) = Call::open(request)?;
+        let name = call.name("model", &request.model).map_err(Error::from)?;
+        let found = alias::protection(&self.0.db, name, parse("alias", &request.alias)?).await?;
+        Ok(Response::new(wire::alias::protection_to_wire(&found)))
+    }
+
     async fn get_alias(&self, request: Request<GetAliasRequest>) -> Result<Response<proto::Alias>, Status> {
         let (call, request) = Call::open(request)?;
         let model = call.name("model", &request.model).map_err(Error::from)?;
@@ -146,6 +267,36 @@ impl Models for App {
         let lineage = lineage::of_bundle(&self.0.db, &bundle, sizes).await?;
         Ok(Response::new(wire::lineage::to_wire(&lineage)))
     }
+}
+
+impl App {
+    async fn model(&self, name: &ModelName) -> Result<Response<proto::Model>, Status> {
+        Ok(Response::new(wire::model_version::model_to_wire(&model::get(&self.0.db, name).await?)))
+    }
+}
+
+/// The number of a version, from 1.
+fn version(number: u32) -> Result<u32, Error> {
+    if number > 0 { Ok(number) } else { Err(Error::invalid("version", "is 0: expected a number from 1")) }
+}
+
+fn model_or_version(call: &Call, model: &str, number: Option<u32>) -> Result<(ModelName, Option<u32>), Error> {
+    Ok((call.name("model", model)?, number.map(version).transpose()?))
+}
+
+fn why(text: String) -> Result<String, Error> {
+    text::check_reason(&text).map_err(|problem| Error::invalid("why", problem))?;
+    Ok(text)
+}
+
+fn check_update(update: &Update, limits: &Limits) -> Result<(), Error> {
+    let mut bounds = Bounds::new(limits);
+    if let Some(description) = &update.description {
+        bounds.checks.parsed("description", text::check_description(description));
+    }
+    bounds.texts("tags", &update.tags);
+    bounds.at_most("delete_tags", update.delete_tags.len(), ("entries", limits.entries));
+    Ok(bounds.finish()?)
 }
 
 fn registration(call: &Call, request: RegisterModelVersionRequest, limits: &Limits) -> Result<Registration, Error> {
@@ -189,8 +340,9 @@ fn review_request(call: &Call, request: ReviewModelVersionRequest, limits: &Limi
     let checks: &mut Checks = &mut bounds.checks;
     checks.require(request.version > 0, "version", request.version, "a number from 1");
     bounds.checks.parsed("why", text::check_reason(&request.why));
+    bounds.texts("evidence", &request.evidence);
     bounds.finish()?;
     let (model, approval) = model.zip(approval).ok_or_else(|| Error::invalid("model", "is missing"))?;
-    let ReviewModelVersionRequest { version, why, expected_revision, .. } = request;
-    Ok(ReviewRequest { model: call.qualify(model), version, approval, why, expected_revision })
+    let ReviewModelVersionRequest { version, why, expected_revision, evidence, .. } = request;
+    Ok(ReviewRequest { model: call.qualify(model), version, approval, why, expected_revision, evidence })
 }

@@ -21,10 +21,8 @@ use crate::{
     bounds::Bounds,
     config::Limits,
     experiment::View,
-    run::{
-        self, Batch, Cursor, Cursors, Token,
-        filter::{parse_filter, parse_orders},
-    },
+    filter::{parse_filter, parse_orders},
+    run::{self, Batch, Cursor, Cursors, Token},
     store::runs::Search,
 };
 
@@ -61,8 +59,7 @@ impl Runs for App {
         let metrics = wire::run::metrics_from_wire(request.metrics).map_err(Error::from)?;
         let kept = |metric: Metric| Metric { time: metric.time.map(truncated), ..metric };
         let metrics = metrics.into_iter().map(kept).collect();
-        run::log(&self.0.db, id, Batch { metrics, ..Batch::default() }, limits, self.0.config.leases(), call.now)
-            .await?;
+        run::log(&self.0.db, id, Batch { metrics, ..Batch::default() }, limits, self.0.config.leases(), call).await?;
         Ok(Response::new(LogMetricsResponse {}))
     }
 
@@ -70,7 +67,7 @@ impl Runs for App {
         let (call, request) = Call::open(request)?;
         let id = parse("run_id", &request.run_id)?;
         let batch = Batch { params: request.params.into_iter().collect(), ..Batch::default() };
-        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call.now).await?;
+        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call).await?;
         Ok(answer(&run::get(&self.0.db, id).await?))
     }
 
@@ -79,7 +76,7 @@ impl Runs for App {
         let id = parse("run_id", &request.run_id)?;
         let tags = request.tags.into_iter().collect();
         let batch = Batch { tags, delete_tags: request.delete, ..Batch::default() };
-        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call.now).await?;
+        run::log(&self.0.db, id, batch, self.0.config.limits, self.0.config.leases(), call).await?;
         Ok(answer(&run::get(&self.0.db, id).await?))
     }
 

@@ -39,7 +39,7 @@ async fn logging_renews_the_lease_of_a_running_run() {
     for (second, batch) in
         [(50, Batch { metrics: vec![point], ..Batch::default() }), (100, Batch { tags, ..Batch::default() })]
     {
-        log(&db, run.id, batch, limits, leases, call(second).now).await.expect("logged");
+        log(&db, run.id, batch, limits, leases, call(second)).await.expect("logged");
         assert!(!lose_if_expired(&db, call(second + 59), run.id).await.expect("checked"), "renewed at {second} s");
     }
     assert!(lose_if_expired(&db, call(161), run.id).await.expect("checked"), "nothing is logged for 61 s");

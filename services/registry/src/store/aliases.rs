@@ -1,18 +1,18 @@
 //! Aliases and their history.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Alias, AliasName, ModelName};
+use rekindle_domain::{Alias, AliasName, ModelName, alias::AliasProtection};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, sea_query::OnConflict,
 };
 
 use super::{
-    entity::{alias, alias_move},
+    entity::{alias, alias_move, alias_protection},
     parsed, signed, unsigned, version_number,
 };
 
-/// The latest move of an alias.
+/// The latest move of an alias, which may have deleted it.
 pub(crate) async fn get(
     db: &impl ConnectionTrait,
     model: &ModelName,
@@ -21,10 +21,11 @@ pub(crate) async fn get(
     alias::Entity::find_by_id((model.to_string(), name.to_string())).one(db).await?.map(current).transpose()
 }
 
-/// The latest move of every alias of these models, by model and alias.
-pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[ModelName]) -> Result<Vec<Alias>, DbErr> {
+/// The latest move of every alias of these models that is not deleted, by model and alias.
+pub(crate) async fn of_models(db: &impl ConnectionTrait, models: &[&ModelName]) -> Result<Vec<Alias>, DbErr> {
     let rows = alias::Entity::find()
-        .filter(alias::Column::Model.is_in(models.iter().map(ModelName::as_str)))
+        .filter(alias::Column::Model.is_in(models.iter().map(|name| name.as_str())))
+        .filter(alias::Column::Deleted.eq(false))
         .order_by_asc(alias::Column::Model)
         .order_by_asc(alias::Column::Alias)
         .all(db)
@@ -44,6 +45,7 @@ pub(crate) async fn apply(txn: &impl ConnectionTrait, to: &Alias) -> Result<bool
         moved_by: to.by.clone(),
         reason: to.why.clone(),
         moved_at: to.moved_at,
+        deleted: to.deleted,
     };
     let moved = if to.revision == 1 {
         alias::Entity::insert(row.into_active_model())
@@ -113,6 +115,7 @@ fn history_row(to: &Alias) -> alias_move::Model {
         moved_by: to.by.clone(),
         reason: to.why.clone(),
         moved_at: to.moved_at,
+        deleted: to.deleted,
     }
 }
 
@@ -126,6 +129,7 @@ fn current(row: alias::Model) -> Result<Alias, DbErr> {
         moved_by: row.moved_by,
         reason: row.reason,
         moved_at: row.moved_at,
+        deleted: row.deleted,
     })
 }
 
@@ -139,5 +143,50 @@ fn past(row: alias_move::Model) -> Result<Alias, DbErr> {
         by: row.moved_by,
         why: row.reason,
         moved_at: row.moved_at,
+        deleted: row.deleted,
     })
+}
+
+/// What a version needs before an alias is moved to it; `None` if nothing.
+pub(crate) async fn protection(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    alias: &AliasName,
+) -> Result<Option<AliasProtection>, DbErr> {
+    let row = alias_protection::Entity::find_by_id((model.to_string(), alias.to_string())).one(db).await?;
+    let protection = |row: alias_protection::Model| {
+        Ok(AliasProtection {
+            model: model.clone(),
+            alias: alias.clone(),
+            approvals: unsigned("approvals", row.approvals.into())?,
+            except_author: row.except_author,
+            by: row.set_by,
+            why: row.reason,
+            at: Some(row.set_at),
+        })
+    };
+    row.map(protection).transpose()
+}
+
+/// Writes a protection over the one that the alias has.
+pub(crate) async fn protect(
+    txn: &impl ConnectionTrait,
+    protection: &AliasProtection,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    use alias_protection::Column;
+    let row = alias_protection::Model {
+        model: protection.model.to_string(),
+        alias: protection.alias.to_string(),
+        approvals: version_number(protection.approvals),
+        except_author: protection.except_author,
+        set_by: protection.by.clone(),
+        reason: protection.why.clone(),
+        set_at: now,
+    };
+    let replace = OnConflict::columns([Column::Model, Column::Alias])
+        .update_columns([Column::Approvals, Column::ExceptAuthor, Column::SetBy, Column::Reason, Column::SetAt])
+        .to_owned();
+    alias_protection::Entity::insert(row.into_active_model()).on_conflict(replace).exec_without_returning(txn).await?;
+    Ok(())
 }

@@ -1,15 +1,16 @@
-//! Files of runs.
+//! Files of runs and of logged models.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Digest, RunId};
+use rekindle_domain::Digest;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
     sea_query::OnConflict,
 };
+use uuid::Uuid;
 
-use super::{entity::run_artifact, parsed, signed, unsigned};
+use super::{entity::artifact, parsed, signed, unsigned};
 
-/// A file of a run.
+/// A file of a run or of a logged model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) path: String,
@@ -20,55 +21,55 @@ pub(crate) struct Artifact {
 /// Writes a file, over the one at its path.
 pub(crate) async fn put(
     txn: &impl ConnectionTrait,
-    run: RunId,
-    artifact: &Artifact,
+    owner: Uuid,
+    file: &Artifact,
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
-    let row = run_artifact::Model {
-        run_id: run.uuid(),
-        path: artifact.path.clone(),
-        digest: artifact.digest.to_string(),
-        bytes: signed(artifact.bytes),
+    let row = artifact::Model {
+        owner,
+        path: file.path.clone(),
+        digest: file.digest.to_string(),
+        bytes: signed(file.bytes),
         written_at: now,
     };
-    use run_artifact::Column;
-    let replace = OnConflict::columns([Column::RunId, Column::Path])
+    use artifact::Column;
+    let replace = OnConflict::columns([Column::Owner, Column::Path])
         .update_columns([Column::Digest, Column::Bytes, Column::WrittenAt])
         .to_owned();
-    run_artifact::Entity::insert(row.into_active_model()).on_conflict(replace).exec_without_returning(txn).await?;
+    artifact::Entity::insert(row.into_active_model()).on_conflict(replace).exec_without_returning(txn).await?;
     Ok(())
 }
 
 /// The file at a path.
-pub(crate) async fn get(db: &impl ConnectionTrait, run: RunId, path: &str) -> Result<Option<Artifact>, DbErr> {
-    run_artifact::Entity::find_by_id((run.uuid(), path.to_owned())).one(db).await?.map(noun).transpose()
+pub(crate) async fn get(db: &impl ConnectionTrait, owner: Uuid, path: &str) -> Result<Option<Artifact>, DbErr> {
+    artifact::Entity::find_by_id((owner, path.to_owned())).one(db).await?.map(noun).transpose()
 }
 
 /// Files whose paths begin with a text, by path, after a path.
 pub(crate) async fn beginning_with(
     db: &impl ConnectionTrait,
-    run: RunId,
+    owner: Uuid,
     prefix: &str,
     after: Option<&str>,
     limit: u64,
 ) -> Result<Vec<Artifact>, DbErr> {
-    let mut query = run_artifact::Entity::find().filter(run_artifact::Column::RunId.eq(run.uuid()));
+    let mut query = artifact::Entity::find().filter(artifact::Column::Owner.eq(owner));
     if !prefix.is_empty() {
-        query = query.filter(run_artifact::Column::Path.starts_with(prefix));
+        query = query.filter(artifact::Column::Path.starts_with(prefix));
     }
     if let Some(after) = after {
-        query = query.filter(run_artifact::Column::Path.gt(after));
+        query = query.filter(artifact::Column::Path.gt(after));
     }
-    query.order_by_asc(run_artifact::Column::Path).limit(limit).all(db).await?.into_iter().map(noun).collect()
+    query.order_by_asc(artifact::Column::Path).limit(limit).all(db).await?.into_iter().map(noun).collect()
 }
 
 /// Deletes the file at a path. Returns whether there was one.
-pub(crate) async fn delete(txn: &impl ConnectionTrait, run: RunId, path: &str) -> Result<bool, DbErr> {
-    let deleted = run_artifact::Entity::delete_by_id((run.uuid(), path.to_owned())).exec(txn).await?;
+pub(crate) async fn delete(txn: &impl ConnectionTrait, owner: Uuid, path: &str) -> Result<bool, DbErr> {
+    let deleted = artifact::Entity::delete_by_id((owner, path.to_owned())).exec(txn).await?;
     Ok(deleted.rows_affected > 0)
 }
 
-fn noun(row: run_artifact::Model) -> Result<Artifact, DbErr> {
-    let run_artifact::Model { path, digest, bytes, .. } = row;
+fn noun(row: artifact::Model) -> Result<Artifact, DbErr> {
+    let artifact::Model { path, digest, bytes, .. } = row;
     Ok(Artifact { path, digest: parsed("digest", &digest)?, bytes: unsigned("bytes", bytes)? })
 }

@@ -3,14 +3,19 @@
 
 pub mod alias;
 pub mod alias_move;
+pub mod alias_protection;
+pub mod artifact;
 pub mod dataset;
 pub mod dataset_version;
 pub mod experiment;
+pub mod logged_model;
+pub mod logged_model_metric;
 pub mod model;
+pub mod model_review;
 pub mod model_version;
 pub mod run;
-pub mod run_artifact;
 pub mod run_last_metric;
+pub mod run_link;
 pub mod run_metric_chunk;
 
 use std::collections::BTreeMap;

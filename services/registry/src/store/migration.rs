@@ -3,6 +3,7 @@
 mod m20260101_000001_registry;
 mod m20261129_000001_run_search;
 mod m20261129_000002_experiments;
+mod m20261129_000003_models;
 
 use sea_orm_migration::prelude::*;
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
         migrations.push(Box::new(m20260101_000001_registry::Registry));
         migrations.push(Box::new(m20261129_000001_run_search::RunSearch));
         migrations.push(Box::new(m20261129_000002_experiments::Experiments));
+        migrations.push(Box::new(m20261129_000003_models::Models));
         migrations
     }
 }

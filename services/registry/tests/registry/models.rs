@@ -2,16 +2,19 @@ use rekindle_bundle::{
     Bundle, Datatype,
     manifest::{CARD, PIPELINE, PROFILE, WEIGHTS},
 };
-use rekindle_domain::Digest;
+use rekindle_client::PageRequest;
+use rekindle_domain::{Digest, audit::Filter};
 use rekindle_proto::registry::{
-    GetLineageRequest, GetModelVersionRequest, ListModelVersionsRequest, ListModelsRequest,
-    RegisterModelVersionRequest, VersionStatus,
+    DeleteAliasRequest, DeleteModelRequest, GetLineageRequest, GetModelVersionRequest, ListModelVersionsRequest,
+    ListModelsRequest, RegisterModelVersionRequest, RestoreModelRequest, SetAliasRequest, UpdateModelRequest,
+    UpdateModelVersionRequest, VersionStatus,
 };
+use rekindle_testkit::eventually;
 use tonic::Code;
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, blamed, bundle, key, reason, run_id},
+    sandbox::{Sandbox, blamed, bundle, by, key, reason, run_id},
 };
 
 on_both!(
@@ -20,6 +23,8 @@ on_both!(
     a_bundle_that_no_replica_could_load_makes_nothing,
     lineage_walks_back_to_the_first_dataset,
     models_are_listed,
+    models_and_versions_are_changed_deleted_and_restored,
+    every_change_is_in_the_audit_trail,
 );
 
 async fn a_verified_bundle_becomes_a_version(sandbox: Sandbox) {
@@ -153,4 +158,116 @@ async fn models_are_listed(sandbox: Sandbox) {
     let request = ListModelVersionsRequest { model: "a".into(), ..Default::default() };
     let versions = client.list_model_versions(request).await.expect("a page").into_inner().versions;
     assert_eq!(versions.iter().map(|version| version.version).collect::<Vec<_>>(), [2, 1]);
+}
+
+async fn models_and_versions_are_changed_deleted_and_restored(sandbox: Sandbox) {
+    sandbox.version("churn", 1).await;
+    sandbox.version("churn", 2).await;
+    let mut models = sandbox.models.clone();
+    let request = UpdateModelRequest {
+        model: "churn".into(),
+        title: Some("Churn (EU)".into()),
+        description: Some("who leaves".into()),
+        tags: [("team".to_owned(), "risk".to_owned()), ("draft".to_owned(), "yes".to_owned())].into(),
+        delete_tags: vec![],
+    };
+    let updated = models.update_model(request.clone()).await.expect("updated").into_inner();
+    assert_eq!((updated.title.as_str(), updated.tags.len()), ("Churn (EU)", 2));
+    let again =
+        UpdateModelRequest { tags: [].into(), delete_tags: vec!["draft".into()], title: None, ..request.clone() };
+    let updated = models.update_model(again).await.expect("updated").into_inner();
+    assert_eq!(
+        (updated.title.as_str(), updated.tags.len(), updated.description.as_str()),
+        ("Churn (EU)", 1, "who leaves")
+    );
+    sandbox.version("other", 3).await;
+    let taken = models.update_model(UpdateModelRequest { model: "other".into(), ..request }).await.expect_err("taken");
+    assert_eq!(taken.code(), Code::AlreadyExists);
+    assert!(taken.message().contains("Churn (EU)") && taken.message().contains("churn"), "{taken}");
+
+    let version = UpdateModelVersionRequest {
+        model: "churn".into(),
+        version: 2,
+        description: Some("the second".into()),
+        tags: [("stage".to_owned(), "test".to_owned())].into(),
+        delete_tags: vec![],
+    };
+    let updated = models.update_model_version(version).await.expect("updated").into_inner();
+    assert_eq!(
+        (updated.description.as_str(), updated.tags["stage"].as_str(), updated.revision),
+        ("the second", "test", 2)
+    );
+
+    let alias = SetAliasRequest { model: "churn".into(), alias: "champion".into(), version: 2, ..Default::default() };
+    models.set_alias(alias.clone()).await.expect("moved");
+    let delete = |version| DeleteModelRequest { model: "churn".into(), version, why: "obsolete".into() };
+    for version in [None, Some(2)] {
+        let held = models.delete_model(delete(version)).await.expect_err("in use");
+        assert_eq!((held.code(), reason(&held, "aliases").0.as_str()), (Code::FailedPrecondition, "MODEL_IN_USE"));
+        assert!(held.message().contains("champion"), "{held}");
+    }
+    models.delete_model(delete(Some(1))).await.expect("deleted");
+    let list = ListModelVersionsRequest { model: "churn".into(), ..Default::default() };
+    let listed = models.list_model_versions(list.clone()).await.expect("there").into_inner().versions;
+    assert_eq!(listed.iter().map(|version| version.version).collect::<Vec<_>>(), [2]);
+    let selector = Some(rekindle_proto::registry::get_model_version_request::Selector::Version(1));
+    let read = models.get_model_version(GetModelVersionRequest { model: "churn".into(), selector }).await;
+    assert!(read.expect("it is kept").into_inner().deleted_at.is_some());
+    let refused =
+        models.set_alias(SetAliasRequest { version: 1, alias: "old".into(), ..alias }).await.expect_err("deleted");
+    assert_eq!(reason(&refused, "version").0, "VERSION_DELETED");
+
+    let alias = DeleteAliasRequest {
+        model: "churn".into(),
+        alias: "champion".into(),
+        expected_revision: 1,
+        why: String::new(),
+    };
+    models.delete_alias(alias).await.expect("deleted");
+    models.delete_model(delete(None)).await.expect("deleted");
+    let names = models.list_models(ListModelsRequest::default()).await.expect("there").into_inner().models;
+    assert_eq!(names.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["other"]);
+    let refused = sandbox.register("churn", &sandbox.bundle(&bundle("", vec![], 1)).await).await.expect_err("deleted");
+    assert_eq!(reason(&refused, "model").0, "MODEL_DELETED");
+    for version in [Some(1), None] {
+        let restore = RestoreModelRequest { model: "churn".into(), version, why: "needed".into() };
+        models.restore_model(restore).await.expect("restored");
+    }
+    let listed = models.list_model_versions(list).await.expect("there").into_inner().versions;
+    assert_eq!(listed.iter().map(|version| version.version).collect::<Vec<_>>(), [2, 1]);
+    // Numbers of deleted versions are not used again.
+    assert_eq!(sandbox.version("churn", 4).await.version, 3);
+}
+
+async fn every_change_is_in_the_audit_trail(sandbox: Sandbox) {
+    sandbox.version("churn", 1).await;
+    let mut models = sandbox.models.clone();
+    let alias = SetAliasRequest {
+        model: "churn".into(),
+        alias: "champion".into(),
+        version: 1,
+        expected_revision: 0,
+        why: "better".into(),
+    };
+    models.set_alias(by("ada", alias)).await.expect("moved");
+    let trail = &sandbox.audit;
+    let filter = Filter { object: "alias/churn".into(), ..Filter::default() };
+    let entries = trail.entries(&filter, PageRequest::default()).await.expect("listed").items;
+    let entry = &entries[0].entry;
+    assert_eq!((entries.len(), entry.actor.as_str(), entry.action.as_str()), (1, "ada", "alias.moved"));
+    assert_eq!(entry.reason, "better");
+    assert!(entry.after.contains("\"revision\":\"1\""), "{entry:?}");
+    let actions = async || {
+        let filter = Filter { ascending: true, ..Filter::default() };
+        let entries = trail.entries(&filter, PageRequest::default()).await.expect("listed").items;
+        entries.into_iter().map(|sealed| (sealed.entry.action, sealed.seal.is_some())).collect::<Vec<_>>()
+    };
+    let sealed = ["model-version.registered", "alias.moved"].map(|action| (action.to_owned(), true));
+    eventually("sealed entries", async || {
+        let found = actions().await;
+        if found == sealed { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    let found = trail.verify().await.expect("verified");
+    assert_eq!((found.entries, found.faults), (2, vec![]));
 }

@@ -11,7 +11,7 @@ use rekindle_client::{PageRequest, registry::RunSearch};
 use rekindle_domain::{
     Alias, AliasName, ColumnKind, Digest, RunId,
     dataset::{Column, ColumnSummary, DatasetVersion, ValueCount},
-    model_version::{Approval, ModelVersion, Review, VersionSelector, VersionStatus},
+    model_version::{Approval, ModelVersion, RegisteredModel, Review, VersionSelector, VersionStatus},
     run::{Metric, Run, RunStatus},
 };
 
@@ -243,8 +243,9 @@ async fn metrics_read_back(restored: Restored) {
 
 async fn model_versions_read_back(restored: Restored) {
     let models = restored.registry.models(PageRequest::default()).await.expect("a list").items;
+    let latest = |model: &RegisteredModel| model.latest.as_ref().map_or(0, |latest| latest.version);
     let latest: Vec<(&str, u32, usize)> =
-        models.iter().map(|model| (model.latest.model.as_str(), model.latest.version, model.aliases.len())).collect();
+        models.iter().map(|model| (model.name.as_str(), latest(model), model.aliases.len())).collect();
     assert_eq!(latest, [("arrival", 1, 1), ("late", 6, 2), ("late-linear", 2, 2)]);
 
     let versions =
@@ -282,11 +283,14 @@ fn champion() -> ModelVersion {
         description: "challenger of workflow 01a21ff8-2ffe-713c-a6b2-27404d673c0a: drift in the window until \
                       2026-01-18T00:00:00Z: dep_delay 52%, (prediction) 37%, origin 11%"
             .to_owned(),
+        tags: BTreeMap::new(),
+        author: String::new(),
         review: Review {
             approval: Approval::Approved,
             by: "gate".to_owned(),
             why: PASSED.to_owned(),
             at: Some(time("2026-11-28T02:24:48.808105Z")),
+            evidence: BTreeMap::new(),
         },
         metrics: numbers(&[
             ("accuracy", 0.536_764_705_882_352_9),
@@ -298,6 +302,7 @@ fn champion() -> ModelVersion {
         ]),
         aliases: vec!["champion".to_owned()],
         created_at: time("2026-11-28T02:24:48.752890Z"),
+        deleted_at: None,
         revision: 2,
     }
 }
@@ -314,6 +319,7 @@ async fn aliases_and_their_history_read_back(restored: Restored) {
         by: "workflow 01a21ff8-2ffe-713c-a6b2-27404d673c0a".to_owned(),
         why: PASSED.to_owned(),
         moved_at: time("2026-11-28T02:24:49.354943Z"),
+        deleted: false,
     };
     assert_eq!(now, expected);
     let history = restored.registry.alias_history(&late, &alias, PageRequest::default()).await.expect("recorded").items;

@@ -14,6 +14,7 @@ use rekindle_bundle::{
     reference::FeatureProfile,
 };
 use rekindle_bus::{Bus, cloudevent};
+use rekindle_client::{Audit, Connection, audit::Service};
 use rekindle_domain::{Architecture, ColumnKind, Digest, Recipe, RunId, Task};
 use rekindle_proto::registry::{
     self as wire, CreateRunRequest, FileFormat, RegisterModelVersionRequest, RegisterVersionRequest, Source,
@@ -42,6 +43,7 @@ pub(crate) struct Sandbox {
     pub runs: RunsClient<Channel>,
     pub models: ModelsClient<Channel>,
     pub blobs: ArtifactsClient<Channel>,
+    pub audit: Audit,
     /// The tracking API of MLflow.
     pub mlflow: axum::Router,
     /// The store of blobs beneath the registry.
@@ -82,12 +84,15 @@ impl Sandbox {
         let url = format!("file://{}/artifacts", folder.path().display());
         let config = rekindle_artifacts::Config { url, ..Default::default() };
         let artifacts = Artifacts::open(&config).await.expect("the folder is ours");
-        let (channel, mlflow, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
+        let (address, mlflow, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
+        let channel = channel(&address);
+        let connection = Connection::open(&address, Duration::from_secs(30)).expect("an address");
         Self {
             datasets: DatasetsClient::new(channel.clone()),
             runs: RunsClient::new(channel.clone()),
             models: ModelsClient::new(channel.clone()),
             blobs: ArtifactsClient::new(channel),
+            audit: Audit::new(Service::Registry, connection),
             mlflow,
             artifacts,
             folder,
@@ -102,7 +107,8 @@ impl Sandbox {
     /// The same registry, served by an instance whose workers may be silent for a tenth of a second only.
     pub(crate) async fn with_short_leases(mut self) -> Self {
         let config = settings(&self.database, "100ms");
-        let (channel, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let (address, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let channel = channel(&address);
         self.runs = RunsClient::new(channel);
         self._shutdown = shutdown;
         self
@@ -111,7 +117,8 @@ impl Sandbox {
     /// The same registry, served by an instance that ends downloads whose client takes nothing for `idle`.
     pub(crate) async fn with_transfer_idle(mut self, idle: Duration) -> Self {
         let config = Config { transfer_idle: idle, ..settings(&self.database, "1h") };
-        let (channel, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let (address, _, shutdown) = serve(config, &self.bus, &self.artifacts).await;
+        let channel = channel(&address);
         self.blobs = ArtifactsClient::new(channel);
         self._shutdown = shutdown;
         self
@@ -211,7 +218,7 @@ impl Sandbox {
 }
 
 /// Serves on a free port until the returned value is dropped.
-async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, axum::Router, ShutdownOnDrop) {
+async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (String, axum::Router, ShutdownOnDrop) {
     let app = App::build(config, bus.clone(), artifacts.clone()).await.expect("it builds");
     let (mut tasks, shutdown) = (Tasks::new(), Shutdown::new());
     app.background(&mut tasks, shutdown.clone());
@@ -224,8 +231,12 @@ async fn serve(config: Config, bus: &Bus, artifacts: &Artifacts) -> (Channel, ax
     tasks.spawn("server", server);
     let end = shutdown.clone();
     tokio::spawn(async move { tasks.join(end, Duration::from_secs(5)).await.expect("every task ends well") });
-    let endpoint = Endpoint::from_shared(address).expect("an address").timeout(Duration::from_secs(30));
-    (endpoint.connect_lazy(), mlflow, ShutdownOnDrop(shutdown))
+    (address, mlflow, ShutdownOnDrop(shutdown))
+}
+
+fn channel(address: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address").timeout(Duration::from_secs(30));
+    endpoint.connect_lazy()
 }
 
 #[derive(serde::Deserialize)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rekindle_client::{Connection, Inference, Monitor, Orchestrator, Registry, Trainer};
+use rekindle_client::{Audit, Connection, Inference, Monitor, Orchestrator, Registry, Trainer, audit::Service};
 use rekindle_domain::{Namespace, Principal, ReplicaState};
 use tokio::time::{Instant, sleep};
 
@@ -49,6 +49,10 @@ impl Platform {
 
     pub(crate) fn registry(&self) -> Registry {
         Registry::new(self.control.clone())
+    }
+
+    pub(crate) fn audit(&self, service: Service) -> Audit {
+        Audit::new(service, self.control.clone())
     }
 
     pub(crate) fn trainer(&self) -> Trainer {

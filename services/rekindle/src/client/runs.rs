@@ -14,6 +14,7 @@ use super::{
     Global,
     output::{self, Fields, Format, main_numbers, number, short, when, words},
     page::Limit,
+    parse,
 };
 
 /// Commands for runs.
@@ -51,7 +52,7 @@ pub(crate) enum Command {
         /// Run id, or its first digits
         id: IdPrefix,
         /// Tags to set
-        #[arg(value_name = "NAME=VALUE", value_parser = tag, required_unless_present = "delete")]
+        #[arg(value_name = "NAME=VALUE", value_parser = parse::pair, required_unless_present = "delete")]
         tags: Vec<(String, String)>,
         /// Tags to delete
         #[arg(long, value_name = "NAME")]
@@ -143,11 +144,6 @@ pub(crate) fn fields(run: &Run) -> Fields {
 /// A field to order by as the registry has it: `-metrics.auc` is `metrics.auc DESC`.
 fn order(field: &str) -> String {
     field.strip_prefix('-').map_or_else(|| field.to_owned(), |field| format!("{field} DESC"))
-}
-
-fn tag(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 async fn history(registry: &Registry, id: RunId, metric: &str, at_most: Option<u32>, format: Format) -> Result<()> {

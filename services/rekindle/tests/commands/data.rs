@@ -172,4 +172,80 @@ pub(crate) fn models(world: &World, runs: &[String; 2]) {
     assert!(history.contains("alice") && history.contains("first model"), "{history}");
     let history = world.json(&["models", "history", "tips", "--alias", "candidate"]);
     assert_eq!((history.as_array().map(Vec::len), &history[0]["version"]), (Some(1), &2.into()));
+    changes_of_models(world);
+    audit(world);
+}
+
+/// `models update`, `delete`, `restore`, `reviews`, `card`, `swap`, `unalias`, `protect`, and `history --as-of`.
+fn changes_of_models(world: &World) {
+    let update = ["models", "update", "tips", "team=food", "--title", "Tips (US)", "--description", "how generous"];
+    let updated = world.text(&update);
+    assert!(updated.contains("Tips (US)") && updated.contains("team=food"), "{updated}");
+    assert_eq!(world.json(&["models", "update", "tips", "--delete", "team"])["tags"], serde_json::json!({}));
+    let version = world.json(&["models", "update", "tips", "--version", "2", "checked=yes"]);
+    assert_eq!(version["tags"]["checked"], "yes");
+    assert!(world.text(&["models", "list"]).contains("Tips (US)"));
+
+    let evidence = ["models", "approve", "tips", "2", "--evidence", "report=r-17", "--by", "erin"];
+    assert_eq!(world.json(&evidence)["review"]["evidence"]["report"], "r-17");
+    let reviews = world.text(&["models", "reviews", "tips", "2"]);
+    assert!(reviews.contains("report=r-17") && reviews.contains("too slow"), "{reviews}");
+    assert_eq!(world.json(&["models", "reviews", "tips", "2", "--limit", "1"])[0]["by"], "erin");
+
+    let card = world.text(&["models", "card", "tips", "1"]);
+    assert!(card.starts_with("---\n") && card.contains("tips"), "{card}");
+    world.write("card.md", "# Tips\n\nAsk the kitchen.\n");
+    assert_eq!(
+        world.json(&["models", "card", "tips", "1", "--set", "card.md"])["card"],
+        "# Tips\n\nAsk the kitchen.\n"
+    );
+    assert!(world.text(&["models", "card", "tips", "1"]).contains("Ask the kitchen"));
+    assert_eq!(world.text(&["models", "card", "tips", "1", "--original"]), card);
+    let none = world.error(1, &["models", "evaluation", "tips", "1"]);
+    assert!(none.contains("was not evaluated"), "{none}");
+
+    let swapped = world.text(&["models", "swap", "tips", "champion", "candidate", "--why", "as a test"]);
+    assert!(swapped.contains("champion") && swapped.contains("candidate"), "{swapped}");
+    let back = world.json(&["models", "swap", "tips", "champion", "candidate"]);
+    assert_eq!((&back[0]["alias"], &back[0]["version"]), (&"champion".into(), &1.into()), "{back}");
+    let as_of = world.json(&["models", "history", "tips", "--as-of", back[0]["moved_at"].as_str().expect("a time")]);
+    assert_eq!(as_of[0]["revision"], back[0]["revision"]);
+    assert_eq!(world.json(&["models", "history", "tips", "--as-of", "2000-01-01"]), serde_json::json!([]));
+    world.json(&["promote", "tips", "1", "--alias", "old"]);
+    let removed = world.text(&["models", "unalias", "tips", "old", "--why", "unused"]);
+    assert!(removed.contains("deleted"), "{removed}");
+    world.json(&["promote", "tips", "1", "--alias", "old"]);
+    assert_eq!(world.json(&["models", "unalias", "tips", "old"])[0]["deleted"], true);
+    assert!(world.error(1, &["models", "delete", "tips", "1"]).contains("champion"), "it has an alias");
+
+    let protected = ["models", "protect", "tips", "--alias", "audited", "--approvals", "3", "--except-author"];
+    assert!(world.text(&protected).contains('3'));
+    assert_eq!(world.json(&["models", "protect", "tips", "--alias", "audited"])["approvals"], 3);
+    let refused = world.error(1, &["promote", "tips", "2", "--alias", "audited"]);
+    assert!(refused.contains("protected") && refused.contains("of 3 approvals"), "{refused}");
+    world.json(&["promote", "tips", "2", "--alias", "candidate"]);
+    world.json(&["models", "unalias", "tips", "candidate"]);
+    let deleted = world.text(&["models", "delete", "tips", "2", "--why", "a test"]);
+    assert!(deleted.contains("tips version 2"), "{deleted}");
+    assert_eq!(world.json(&["models", "delete", "tips", "2"])["deleted"], "tips version 2");
+    assert!(world.error(1, &["deploy", "tips", "--version", "2"]).contains("deleted"));
+    assert!(world.text(&["models", "restore", "tips", "2"]).contains("Tips (US)"));
+    assert_eq!(world.json(&["models", "restore", "tips", "2"])["latest"]["version"], 2);
+    world.json(&["promote", "tips", "2", "--alias", "candidate"]);
+}
+
+/// `audit list`, `export` and `verify`.
+fn audit(world: &World) {
+    let moves = world.text(&["audit", "list", "--action", "alias.moved", "--actor", "alice"]);
+    assert!(moves.contains("alias/tips") && moves.contains("first model"), "{moves}");
+    let listed =
+        world.json(&["audit", "list", "--service", "registry", "--object", "model-version/tips", "--limit", "3"]);
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["service"]), (Some(3), &"registry".into()), "{listed}");
+    let exported = world.text(&["audit", "export", "--service", "registry", "--action", "alias"]);
+    let first: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&first["actor"], &first["action"]), (&"alice".into(), &"alias.moved".into()), "{first}");
+    let verified = world.text(&["audit", "verify"]);
+    assert_eq!(verified.matches("complete").count(), 3, "{verified}");
+    let verified = world.json(&["audit", "verify", "--service", "registry"]);
+    assert_eq!(verified["trails"][0]["service"], "registry");
 }

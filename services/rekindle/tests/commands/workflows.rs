@@ -78,4 +78,8 @@ async fn approved(world: &World) {
     assert!(shown["to_version"].as_u64() > Some(2) && shown["evaluation_digest"].is_string(), "{shown}");
     assert!(world.text(&["models", "show", "tips", "champion"]).contains("approved by carol"));
     assert!(world.text(&["workflows", "approve", &id, "--by", "carol"]).contains("succeeded"), "no further effect");
+    let version = shown["to_version"].to_string();
+    let evaluated = world.text(&["models", "evaluation", "tips", &version]);
+    assert!(evaluated.contains("passed") && evaluated.contains("improvement"), "{evaluated}");
+    assert_eq!(world.json(&["models", "evaluation", "tips", &version])["pass"], true);
 }

@@ -17,6 +17,7 @@ pub struct Model {
     pub moved_by: String,
     pub reason: String,
     pub moved_at: DateTimeUtc,
+    pub deleted: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

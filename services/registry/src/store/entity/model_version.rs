@@ -4,19 +4,21 @@
 use rekindle_domain::model_version::{Approval as DomainApproval, VersionStatus};
 use sea_orm::entity::prelude::*;
 
-use super::{Digests, Numbers};
+use super::{Digests, Numbers, Texts};
 
 /// The status as the database spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "String", db_type = "String(StringLen::None)", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     Ready,
+    NotServable,
 }
 
 impl From<VersionStatus> for Status {
     fn from(status: VersionStatus) -> Self {
         match status {
             VersionStatus::Ready => Self::Ready,
+            VersionStatus::NotServable => Self::NotServable,
         }
     }
 }
@@ -25,6 +27,7 @@ impl From<Status> for VersionStatus {
     fn from(status: Status) -> Self {
         match status {
             Status::Ready => Self::Ready,
+            Status::NotServable => Self::NotServable,
         }
     }
 }
@@ -81,6 +84,19 @@ pub struct Model {
     pub reviewed_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
     pub revision: i64,
+    pub tags: Texts,
+    /// The principal that registered it.
+    pub author: String,
+    /// Of the last review.
+    pub evidence: Texts,
+    pub updated_at: Option<DateTimeUtc>,
+    pub deleted_at: Option<DateTimeUtc>,
+    /// The address of its files, as MLflow's client gave it.
+    pub source: String,
+    pub run_link: String,
+    /// MLflow's stage; empty: none.
+    pub stage: String,
+    pub logged_model_id: Option<Uuid>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -13,9 +13,10 @@ use uuid::Uuid;
 use super::noun;
 use crate::{
     experiment::View,
+    filter::{Comparison, Test, Value},
     run::{
         Leased,
-        filter::{Attribute, Comparison, Field, Filter, Order, Test, Value},
+        filter::{Attribute, Field, Filter, Order},
     },
     store::entity::{run, run_last_metric},
 };

@@ -46,6 +46,7 @@ pub(super) async fn aliases_reviews_and_runs_change_from_their_recorded_revision
         approval: Approval::Approved,
         why: "checked".to_owned(),
         expected_revision: 1,
+        evidence: BTreeMap::new(),
     };
     let reviewed = registry.review(&review).await.expect("reviewed");
     assert_eq!((reviewed.review.by.as_str(), reviewed.revision), ("tester", 2));

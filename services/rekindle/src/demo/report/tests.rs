@@ -93,10 +93,19 @@ fn version(version: u32) -> ModelVersion {
         bundle: Digest::of(b"bundle"),
         run: Some("01a2207d-ca04-7183-b850-fd4cde3d85fb".parse().expect("an id")),
         description: String::new(),
-        review: Review { approval: Approval::Rejected, by: "gate".into(), why: LONG.repeat(2), at: None },
+        tags: BTreeMap::new(),
+        author: "trainer".into(),
+        review: Review {
+            approval: Approval::Rejected,
+            by: "gate".into(),
+            why: LONG.repeat(2),
+            at: None,
+            evidence: BTreeMap::new(),
+        },
         metrics: BTreeMap::from(metrics),
         aliases: vec!["champion".to_owned()],
         created_at: at(12),
+        deleted_at: None,
         revision: 1,
     }
 }

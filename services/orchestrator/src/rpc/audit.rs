@@ -1,0 +1,40 @@
+//! The service `Audit`: the audit trail of the orchestrator.
+
+use rekindle_bus::audit;
+use rekindle_client::wire::audit as wire;
+use rekindle_domain::event::EventKind;
+use rekindle_proto::{
+    audit::{ListEntriesRequest, ListEntriesResponse, VerifyRequest, VerifyResponse},
+    orchestrator::audit_server::Audit,
+};
+use rekindle_service::Call;
+use tonic::{Request, Response, Status};
+
+use super::{Rpc, page};
+use crate::Error;
+
+#[tonic::async_trait]
+impl Audit for Rpc {
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        let (_, request) = Call::open(request)?;
+        let page = page(request.page_size, &request.page_token)?;
+        let foreign = || Error::invalid("page_token", "belongs to another list");
+        let after = page.after.as_deref().map(|after| after.parse().map_err(|_| foreign())).transpose()?;
+        let filter = wire::filter_from_wire(request).map_err(Error::from)?;
+        let found =
+            rekindle_store::audit::list(&self.core.db, &filter, after, page.fetch()).await.map_err(Error::from)?;
+        let (entries, next_page_token) = page.cut(found, |(key, _)| key.to_string(), |(_, entry)| wire::to_wire(entry));
+        Ok(Response::new(ListEntriesResponse { entries, next_page_token }))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        Call::open(request)?;
+        let found = audit::verify(&self.core.bus, &self.core.db, EventKind::ORCHESTRATOR_AUDIT_SEALED)
+            .await
+            .map_err(Error::from)?;
+        Ok(Response::new(wire::verification_to_wire(&found)))
+    }
+}
