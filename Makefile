@@ -7,7 +7,7 @@ DEMO_OUT := target/demo
 FUZZ_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test soak lint bench bench-peers bench-disturbances calibrate fuzz tools
+.PHONY: help build demo up test soak lint bench bench-peers bench-mlflow bench-disturbances calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench: build ## Measures start-up time, idle memory, memory of registering large
 bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).
 	scripts/install-tools.sh nats onnx
 	scripts/bench-serving-peers.sh $(PROGRAM)
+
+bench-mlflow: build ## Measures the registry beside MLflow's server, which it installs into .tools/mlflow-server (five minutes).
+	scripts/install-tools.sh nats
+	CARGO="$(CARGO)" scripts/bench-mlflow.sh $(PROGRAM)
 
 bench-disturbances: build ## Measures the p99 latency of a replica while versions are swapped, the bus stands still and a model of 500 MB is loaded (ten minutes).
 	scripts/install-tools.sh nats onnx

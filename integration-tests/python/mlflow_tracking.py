@@ -120,7 +120,7 @@ def main(uri):
         "taken name": error(lambda: client.create_experiment("Default")),
         "param": error(lambda: client.log_param(first, "layers", 3)),
         "filter": error(lambda: client.search_runs(["0"], "metrics.auc >")),
-        "model": error(lambda: client.create_registered_model("churn")),
+        "trace": error(lambda: client.search_traces(locations=["0"])),
     }
     found["first"] = first
     print(json.dumps(found))

@@ -267,7 +267,7 @@ async fn the_client_of_mlflow_logs_and_reads_back() {
         ("taken name", "RESOURCE_ALREADY_EXISTS", "Default"),
         ("param", "INVALID_PARAMETER_VALUE", "written once"),
         ("filter", "INVALID_PARAMETER_VALUE", "filter"),
-        ("model", "ENDPOINT_NOT_FOUND", "not supported"),
+        ("trace", "ENDPOINT_NOT_FOUND", "not supported"),
     ] {
         let error = &found["errors"][what];
         assert_eq!(error["code"], code, "{what}: {error}");
@@ -285,4 +285,74 @@ async fn the_client_of_mlflow_logs_and_reads_back() {
     let listed = platform.json(&["runs", "list", "--filter", filter, "--sort", "-metrics.score"]).await;
     let listed = listed.get("runs").unwrap_or(&listed).as_array().expect("a list").len();
     assert_eq!(listed, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_of_mlflow_trains_and_registers_models() {
+    let platform = Platform::start(Wiring::Embedded, 1).await;
+    let found = run(&tool("mlflow/bin/python"), "mlflow_registry.py", &[&platform.http_url()], None).await;
+    let of_sklearn = ["accuracy_score", "f1_score", "log_loss", "precision_score", "recall_score", "roc_auc", "score"];
+    let of_sklearn: Vec<_> = of_sklearn.iter().map(|name| format!("training_{name}")).collect();
+    let metrics: Vec<_> = ["LogisticRegression_score_test".to_owned()].into_iter().chain(of_sklearn).collect();
+    let kept = "not servable: only models of the flavor onnx can be served; this one has: python_function, sklearn";
+    for (what, expected) in [
+        ("sklearn", json!({ "params": true, "metrics": metrics, "datasets": 1, "models": [["READY", "model"]] })),
+        ("sklearn again", json!(true)),
+        (
+            "lightgbm",
+            json!({ "params": true, "metrics": ["valid_0-binary_logloss"], "datasets": 2, "models": [["READY", "model"]] }),
+        ),
+        ("version", json!(["READY", "", true, true])),
+        ("inputs", json!([["customers", ["training"]]])),
+        ("model metrics", json!([["accuracy", null], ["auc", null], ["recall", "customers"]])),
+        ("model params", json!(true)),
+        ("the same file", json!(true)),
+        ("network", json!("")),
+        ("pickle", json!(["2", "READY", kept])),
+        ("by alias", json!(["1", "2", "1"])),
+        ("registered", json!(["who leaves", { "team": "risk" }, { "champion": "1" }])),
+        ("changed", json!(["the first", { "checked": "yes" }, ["champion"]])),
+        ("copy", json!("")),
+        ("names", json!(["price", "Copy", "Churn (EU)"])),
+        ("like", json!(["Churn (EU)"])),
+        ("versions", json!(["1", "2"])),
+        ("of run", json!(2)),
+        ("best", json!(true)),
+        ("stages", json!(["1"])),
+        ("renamed", json!("Another copy")),
+        ("left", json!([1, ["Churn (EU)", "price"]])),
+        ("downloaded", json!(true)),
+        ("table", json!(2)),
+        ("experiments", json!(["Churn"])),
+    ] {
+        assert_eq!(found[what], expected, "{what}: {found}");
+    }
+    for (what, code, words) in [
+        ("no model", "RESOURCE_DOES_NOT_EXIST", "nothing"),
+        ("taken", "RESOURCE_ALREADY_EXISTS", "price"),
+        ("no version", "RESOURCE_DOES_NOT_EXIST", "version=7"),
+        ("no alias", "INVALID_PARAMETER_VALUE", "candidate"),
+        ("alias", "INVALID_PARAMETER_VALUE", "alias"),
+        ("elsewhere", "INVALID_PARAMETER_VALUE", "s3://bucket/model"),
+        ("gone", "RESOURCE_DOES_NOT_EXIST", "version=2"),
+        ("trace", "ENDPOINT_NOT_FOUND", "not supported"),
+    ] {
+        let error = &found["errors"][what];
+        assert_eq!(error["code"], code, "{what}: {error}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(words)), "{what}: {error}");
+    }
+    assert!(found["held"]["message"].as_str().is_some_and(|message| message.contains("champion")), "{found}");
+
+    // The version is served as any other.
+    let models = platform.json(&["models", "list"]).await;
+    let listed = models.as_array().expect("a list").iter();
+    let churn = listed.clone().find(|model| model["title"] == "Churn (EU)").expect("listed")["name"].clone();
+    let churn = churn.as_str().expect("a name").to_owned();
+    let shown = platform.json(&["models", "show", &churn, "champion"]).await;
+    assert_eq!((&shown["status"], &shown["version"]), (&json!("VERSION_STATUS_READY"), &json!(1)), "{shown}");
+    platform.json(&["deploy", &churn, "--wait"]).await;
+    let answer = platform.json(&["predict", &churn, "age=2", "income=0", "visits=-2"]).await;
+    assert!(answer[0]["outputs"]["probability"][0].as_f64().is_some_and(|sure| sure > 0.9), "{answer}");
+    let audited = platform.json(&["audit", "list", "--object", &format!("alias/{churn}")]).await;
+    assert_eq!(audited.as_array().map(Vec::len), Some(3), "{audited}");
 }

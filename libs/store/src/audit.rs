@@ -153,7 +153,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let mut published = None;
-    let mut publish_at = tokio::time::Instant::now();
+    let mut publish_at = tokio::time::Instant::now() + PUBLISH_EVERY;
     loop {
         let woken = outbox::woken();
         let mut woken = std::pin::pin!(woken);

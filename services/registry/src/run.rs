@@ -450,6 +450,8 @@ pub(crate) async fn link(db: &DatabaseConnection, call: Call, id: RunId, links: 
         let keys: Vec<&str> = links.iter().map(|link| link.key.as_str()).collect();
         let entry = call.entry("run.linked", format!("run/{id}"));
         audit::append(txn, Entry { after: json!(keys).to_string(), ..entry }).await?;
+        let earlier = store::run_links::of_runs(txn, &[id]).await?.remove(&id).unwrap_or_default();
+        let links: Vec<Link> = links.iter().map(|link| link.clone().with_tags_of(&earlier)).collect();
         Ok::<_, Error>(store::run_links::put(txn, id, &links, call.now).await?)
     })
     .await

@@ -176,7 +176,7 @@ mod tests {
             why: "audit".into(),
             at: Some(DateTime::UNIX_EPOCH),
         };
-        assert_eq!(protection_to_json(&protection)["exceptAuthor"], true);
+        assert_eq!(protection_to_json(&protection)["except_author"], true);
         assert_eq!(protection_from_wire(protection_to_wire(&protection)), Ok(protection));
         let fields = move_from_wire(wire::SetAliasRequest::default()).expect_err("three");
         assert_eq!(fields.iter().count(), 3);

@@ -223,8 +223,15 @@ impl World {
         batch.map(|message| message.expect("a message").split().0).collect().await
     }
 
-    pub(crate) async fn events(&self, count: u64) -> Vec<async_nats::Message> {
-        self.stream(streams::EVENTS, count).await
+    /// The events other than those of the audit trail, whose number depends on how often the service was started. Waits for at least `count`.
+    pub(crate) async fn events(&self, count: usize) -> Vec<async_nats::Message> {
+        eventually("events", async || {
+            let mut events = self.stream(streams::EVENTS, 0).await;
+            events.retain(|event| !event.subject.contains(".audit."));
+            let is = events.len();
+            if is >= count { Ok(events) } else { Err(format!("{is} events")) }
+        })
+        .await
     }
 }
 

@@ -22,6 +22,21 @@ pub(crate) struct Link {
     pub(crate) data: Value,
 }
 
+impl Link {
+    /// The link with the tags of the earlier one, if it has none itself: clients log a dataset again, without its context, with each metric.
+    pub(crate) fn with_tags_of(mut self, earlier: &[Self]) -> Self {
+        let same = |other: &&Self| other.kind == self.kind && other.key == self.key;
+        let has_tags = |data: &Value| data["tags"].as_array().is_some_and(|tags| !tags.is_empty());
+        if let Some(other) = earlier.iter().find(same)
+            && has_tags(&other.data)
+            && !has_tags(&self.data)
+        {
+            self.data["tags"] = other.data["tags"].clone();
+        }
+        self
+    }
+}
+
 /// Writes links over those with the same keys.
 pub(crate) async fn put(
     txn: &impl ConnectionTrait,

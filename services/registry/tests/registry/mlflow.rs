@@ -5,7 +5,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     http::{Method, Request, StatusCode},
 };
-use rekindle_proto::registry::{GetRunRequest, ListRunsRequest, RunReport};
+use rekindle_proto::registry::{GetRunRequest, ListModelsRequest, ListRunsRequest, RunReport, VersionStatus};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -16,7 +16,9 @@ on_both!(
     points_that_are_no_numbers_are_kept_apart,
     files_are_stored_and_listed_by_folder,
     what_no_client_sends_is_refused_in_the_form_of_mlflow,
-    a_run_of_a_worker_is_not_changed
+    a_run_of_a_worker_is_not_changed,
+    models_of_any_title_have_versions_that_keep_their_files,
+    a_deleted_model_is_made_again_with_further_numbers
 );
 
 async fn raw(router: &Router, method: Method, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
@@ -201,10 +203,53 @@ async fn what_no_client_sends_is_refused_in_the_form_of_mlflow(sandbox: Sandbox)
         ("runs/search", json!({ "experiment_ids": ["0"], "max_results": -1 }), "INVALID_PARAMETER_VALUE"),
         ("experiments/create", json!({ "name": "" }), "INVALID_PARAMETER_VALUE"),
         ("experiments/create", json!({ "name": "a\nb" }), "INVALID_PARAMETER_VALUE"),
-        ("experiments/search", json!({ "filter": "name = 'x'" }), "INVALID_PARAMETER_VALUE"),
+        ("experiments/search", json!({ "filter": "colour = 'x'" }), "INVALID_PARAMETER_VALUE"),
+        ("experiments/search", json!({ "page_token": "x" }), "INVALID_PARAMETER_VALUE"),
         ("metrics/get-history?run_id=1&metric_key=a", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
-        ("model-versions/create", json!({ "name": "churn" }), "ENDPOINT_NOT_FOUND"),
+        ("traces/search", json!({}), "ENDPOINT_NOT_FOUND"),
+        ("registered-models/create", json!({ "name": "a\nb" }), "INVALID_PARAMETER_VALUE"),
+        ("registered-models/create", json!({ "name": "churn", "tags": many(1001) }), "INVALID_PARAMETER_VALUE"),
+        ("registered-models/get?name=..%2f..", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
+        ("registered-models/search?filter=colour%20%3D%201", Value::Null, "INVALID_PARAMETER_VALUE"),
+        ("registered-models/search?max_results=x", Value::Null, "INVALID_PARAMETER_VALUE"),
+        (
+            "registered-models/alias",
+            json!({ "name": "kept", "alias": "A b", "version": "1" }),
+            "INVALID_PARAMETER_VALUE",
+        ),
+        ("registered-models/alias", json!({ "name": "kept", "alias": "a", "version": "0" }), "INVALID_PARAMETER_VALUE"),
+        ("registered-models/alias", json!({ "name": "kept", "alias": "a", "version": "7" }), "RESOURCE_DOES_NOT_EXIST"),
+        ("model-versions/create", json!({ "name": "churn", "source": "x" }), "RESOURCE_DOES_NOT_EXIST"),
+        ("model-versions/create", json!({ "name": "kept", "source": "file:///etc" }), "INVALID_PARAMETER_VALUE"),
+        ("model-versions/create", json!({ "name": "kept", "source": "models:/m-1" }), "RESOURCE_DOES_NOT_EXIST"),
+        ("model-versions/create", json!({ "name": "kept", "source": "models:/kept/1" }), "RESOURCE_DOES_NOT_EXIST"),
+        (
+            "model-versions/create",
+            json!({ "name": "kept", "source": format!("runs:/{id}/../x") }),
+            "INVALID_PARAMETER_VALUE",
+        ),
+        (
+            "model-versions/create",
+            json!({ "name": "kept", "source": format!("runs:/{id}/none") }),
+            "INVALID_PARAMETER_VALUE",
+        ),
+        ("logged-models", json!({ "experiment_id": "77" }), "RESOURCE_DOES_NOT_EXIST"),
+        ("logged-models", json!({ "experiment_id": "0", "source_run_id": "x" }), "RESOURCE_DOES_NOT_EXIST"),
+        ("logged-models", json!({ "experiment_id": "0", "params": many(1001) }), "INVALID_PARAMETER_VALUE"),
+        ("logged-models/search", json!({ "experiment_ids": ["0"], "filter": "1" }), "INVALID_PARAMETER_VALUE"),
+        (
+            "runs/log-inputs",
+            json!({ "run_id": id, "datasets": [{ "dataset": { "name": "d" } }] }),
+            "INVALID_PARAMETER_VALUE",
+        ),
+        ("runs/log-model", json!({ "run_id": id, "model_json": "{" }), "INVALID_PARAMETER_VALUE"),
+        (
+            "runs/log-batch",
+            json!({ "run_id": id, "metrics": [{ "key": "a", "value": 1, "model_id": format!("m-{}", "0".repeat(32)) }] }),
+            "RESOURCE_DOES_NOT_EXIST",
+        ),
     ];
+    post(&sandbox, "registered-models/create", json!({ "name": "kept" })).await;
     for (path, body, code) in cases {
         let shown: String = body.to_string().chars().take(120).collect();
         let (status, answer) = call(&sandbox, path, body).await.expect_err(&shown);
@@ -240,4 +285,104 @@ async fn a_run_of_a_worker_is_not_changed(sandbox: Sandbox) {
     let update = json!({ "run_id": id, "status": "FINISHED" });
     let (_, refused) = call(&sandbox, "runs/update", update).await.expect_err("its worker reports its status");
     assert!(text(&refused["message"]).contains("worker"), "{refused}");
+}
+
+async fn send(sandbox: &Sandbox, method: Method, path: &str, body: Value) -> Value {
+    let path = format!("/api/2.0/mlflow/{path}");
+    let (status, bytes) = raw(&sandbox.mlflow, method, &path, body.to_string()).await;
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    assert!(status.is_success(), "{path} {body}: {status} {answer}");
+    answer
+}
+
+/// A logged model with a file that describes it and one that is it.
+async fn logged(sandbox: &Sandbox, name: &str, description: &str) -> String {
+    let model = post(sandbox, "logged-models", json!({ "experiment_id": "0", "name": name })).await;
+    let info = &model["model"]["info"];
+    let folder = text(&info["artifact_uri"]).replace("mlflow-artifacts:/", "/api/2.0/mlflow-artifacts/artifacts/");
+    for (file, bytes) in [("MLmodel", description), ("model.bin", name)] {
+        let (status, _) = raw(&sandbox.mlflow, Method::PUT, &format!("{folder}/{file}"), bytes.to_owned()).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let id = text(&info["model_id"]);
+    let finalized = json!({ "status": "LOGGED_MODEL_READY" });
+    let finalized = send(sandbox, Method::PATCH, &format!("logged-models/{id}"), finalized).await;
+    assert_eq!(finalized["model"]["info"]["status"], "LOGGED_MODEL_READY");
+    id
+}
+
+async fn models_of_any_title_have_versions_that_keep_their_files(sandbox: Sandbox) {
+    let tags = json!([{ "key": "team", "value": "risk" }]);
+    post(&sandbox, "registered-models/create", json!({ "name": "Churn: EU", "tags": tags })).await;
+    let taken = call(&sandbox, "registered-models/create", json!({ "name": "Churn: EU" })).await.expect_err("taken");
+    assert_eq!(taken.1["error_code"], "RESOURCE_ALREADY_EXISTS");
+    assert!(text(&taken.1["message"]).contains("Churn: EU") && text(&taken.1["message"]).contains("churn-eu-"));
+
+    let sklearn = logged(&sandbox, "one", "flavors:\n  sklearn:\n    pickled_model: model.bin\n").await;
+    let broken = logged(&sandbox, "two", "flavors:\n  onnx:\n    data: model.bin\nsignature:\n  inputs: '[]'\n").await;
+    let missing = logged(&sandbox, "three", "flavors:\n  onnx:\n    data: model.onnx\n").await;
+    for (number, (id, reason)) in [
+        (&sklearn, "this one has: sklearn"),
+        // Whatever is said of the file: it is none of the format.
+        (&broken, "not servable"),
+        (&missing, "names \"model.onnx\", which is missing"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let source = format!("models:/{id}");
+        let request = json!({ "name": "Churn: EU", "source": source, "tags": tags, "description": "d" });
+        let version = post(&sandbox, "model-versions/create", request).await["model_version"].take();
+        assert_eq!((&version["version"], &version["status"]), (&json!((number + 1).to_string()), &json!("READY")));
+        assert!(text(&version["status_message"]).contains(reason), "{version}");
+        assert_eq!((&version["source"], &version["model_id"], &version["tags"]), (&json!(source), &json!(id), &tags));
+    }
+    let uri = get(&sandbox, "model-versions/get-download-uri?name=Churn%3A%20EU&version=1").await;
+    let folder = text(&uri["artifact_uri"]).replace("mlflow-artifacts:/", "/api/2.0/mlflow-artifacts/artifacts/");
+    let (_, bytes) = raw(&sandbox.mlflow, Method::GET, &format!("{folder}/model.bin"), "").await;
+    assert_eq!(&bytes[..], b"one");
+
+    // As the registry has it: it may have aliases, and says why it is not served.
+    let models = sandbox.models.clone().list_models(ListModelsRequest::default()).await.expect("there").into_inner();
+    let model = &models.models[0];
+    assert_eq!((model.title.as_str(), &model.tags["team"]), ("Churn: EU", &"risk".to_owned()));
+    assert!(model.name.starts_with("churn-eu-"), "{model:?}");
+    let latest = model.latest.as_ref().expect("a version");
+    assert_eq!((latest.version, latest.status()), (3, VersionStatus::NotServable));
+    post(&sandbox, "registered-models/alias", json!({ "name": "Churn: EU", "alias": "champion", "version": "2" }))
+        .await;
+    let aliased = get(&sandbox, "registered-models/alias?name=Churn%3A%20EU&alias=champion").await;
+    assert_eq!(aliased["model_version"]["version"], "2");
+
+    for (query, found) in [
+        ("filter=name%3D'Churn%3A%20EU'", json!(["1", "2", "3"])),
+        ("filter=version_number%20%3E%201&order_by=version_number%20DESC", json!(["3", "2"])),
+        ("filter=tags.team%20%3D%20'risk'&order_by=version_number%20DESC&max_results=1", json!(["3"])),
+        ("filter=name%3D'other'", json!([])),
+    ] {
+        let mut answer = get(&sandbox, &format!("model-versions/search?{query}")).await["model_versions"].take();
+        if !query.contains("order_by") {
+            answer.as_array_mut().expect("a list").reverse();
+        }
+        let numbers: Vec<_> = answer.as_array().expect("a list").iter().map(|one| one["version"].clone()).collect();
+        assert_eq!(json!(numbers), found, "{query}");
+    }
+}
+
+async fn a_deleted_model_is_made_again_with_further_numbers(sandbox: Sandbox) {
+    let id = logged(&sandbox, "one", "flavors: {}").await;
+    let version = json!({ "name": "Churn", "source": format!("models:/{id}") });
+    post(&sandbox, "registered-models/create", json!({ "name": "Churn", "description": "first" })).await;
+    post(&sandbox, "model-versions/create", version.clone()).await;
+    send(&sandbox, Method::DELETE, "registered-models/delete", json!({ "name": "Churn" })).await;
+    let (status, answer) = call(&sandbox, "registered-models/get?name=Churn", Value::Null).await.expect_err("deleted");
+    assert_eq!((status, &answer["error_code"]), (StatusCode::NOT_FOUND, &json!("RESOURCE_DOES_NOT_EXIST")));
+    let again = post(&sandbox, "registered-models/create", json!({ "name": "Churn" })).await["registered_model"].take();
+    assert_eq!((&again["description"], &again["latest_versions"]), (&json!(""), &json!([])));
+    let second = post(&sandbox, "model-versions/create", version).await["model_version"].take();
+    assert_eq!(second["version"], "2", "numbers are not used twice");
+    // Both versions are of the same files.
+    let copy = json!({ "name": "Churn", "source": "models:/Churn/2" });
+    let third = post(&sandbox, "model-versions/create", copy).await["model_version"].take();
+    assert_eq!((&third["version"], &third["model_id"]), (&json!("3"), &json!(id)));
 }

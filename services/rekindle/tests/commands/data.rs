@@ -193,7 +193,7 @@ fn changes_of_models(world: &World) {
     assert_eq!(world.json(&["models", "reviews", "tips", "2", "--limit", "1"])[0]["by"], "erin");
 
     let card = world.text(&["models", "card", "tips", "1"]);
-    assert!(card.starts_with("---\n") && card.contains("tips"), "{card}");
+    assert!(card.starts_with("---\nlibrary_name: \"burn\"\n") && card.contains("\n---\n\n# tip\n"), "{card}");
     world.write("card.md", "# Tips\n\nAsk the kitchen.\n");
     assert_eq!(
         world.json(&["models", "card", "tips", "1", "--set", "card.md"])["card"],

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use rekindle_bundle::{Manifest, manifest::CARD};
+use rekindle_bundle::{Backend, Manifest, manifest::CARD};
 use rekindle_client::{Registry, registry::UploadPurpose, wire::evaluation};
 use rekindle_domain::{
-    Digest, ModelName,
+    Digest, ModelName, Task,
     evaluation::Evaluation,
     model_version::{ModelVersion, Update, VersionSelector, VersionStatus},
 };
+use serde_json::{Value, json};
 
 use crate::client::{
     output::{Fields, number, numbers, when},
@@ -59,21 +60,57 @@ pub(super) async fn card(given: Card, registry: &Registry) -> Result<String> {
         let update = Update { tags, ..Update::default() };
         version = registry.update_version(&given.model, version.version, &update).await?;
     }
-    let set = version.tags.get(TAG).filter(|_| !given.original);
-    let digest = match set {
-        Some(digest) => digest.parse().with_context(|| format!("tag {TAG} of the version"))?,
-        None => of_bundle(registry, &version).await?,
-    };
-    let bytes = download(registry.clone(), digest).await?;
-    String::from_utf8(bytes.to_vec()).context("the card is not UTF-8")
-}
-
-async fn of_bundle(registry: &Registry, version: &ModelVersion) -> Result<Digest> {
+    if let Some(digest) = version.tags.get(TAG).filter(|_| !given.original) {
+        let digest = digest.parse().with_context(|| format!("tag {TAG} of the version"))?;
+        return text(registry, digest).await;
+    }
     if version.status == VersionStatus::NotServable {
         bail!("version {} of {} has no card: set one with --set FILE", version.version, version.model);
     }
     let manifest = Manifest::from_bytes(&download(registry.clone(), version.bundle).await?)?;
-    manifest.blobs.get(CARD).map(|card| card.digest).context("the bundle has no card")
+    let card = manifest.blobs.get(CARD).context("the bundle has no card")?.digest;
+    Ok(head(&version, &manifest) + &text(registry, card).await?)
+}
+
+async fn text(registry: &Registry, digest: Digest) -> Result<String> {
+    String::from_utf8(download(registry.clone(), digest).await?.to_vec()).context("the card is not UTF-8")
+}
+
+/// The metadata of a card, with the keys that model hubs read. JSON is YAML, so values are written as JSON.
+fn head(version: &ModelVersion, manifest: &Manifest) -> String {
+    let library = match manifest.backend {
+        Backend::Network => "burn",
+        Backend::Onnx => "onnx",
+    };
+    let task = match manifest.task {
+        Task::Regression => "tabular-regression",
+        Task::Binary | Task::Multiclass => "tabular-classification",
+    };
+    let metrics: Vec<Value> =
+        version.metrics.iter().map(|(name, value)| json!({ "type": name, "value": value })).collect();
+    let results = json!([{ "task": { "type": task }, "metrics": metrics }]);
+    let of_registry = json!({
+        "model": version.model,
+        "version": version.version,
+        "bundle": version.bundle,
+        "run": version.run,
+        "datasets": manifest.provenance.dataset_digests,
+        "code_revision": manifest.provenance.code_revision,
+        "author": version.author,
+        "created": version.created_at,
+        "approval": version.review.approval.name(),
+        "aliases": version.aliases,
+        "tags": version.tags,
+        "description": version.description,
+    });
+    let lines = [
+        ("library_name", json!(library)),
+        ("pipeline_tag", json!(task)),
+        ("model-index", json!([{ "name": format!("{}/{}", version.model, version.version), "results": results }])),
+        ("rekindle", of_registry),
+    ];
+    let lines: String = lines.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    format!("---\n{lines}---\n\n")
 }
 
 /// The verdict of the gate on a version: that of its last review which has one.
