@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig,
     aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists},
@@ -13,6 +14,9 @@ use rekindle_domain::{Digest, validation::Violations};
 use uuid::Uuid;
 
 use crate::{BlobWriter, Config, Error, config::Address, object};
+
+/// The age from which a blob that is stored again is written again.
+const RENEW_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// An open store. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -64,7 +68,8 @@ impl Artifacts {
         Ok(Self { store: Arc::new(store), folder: None, prefix, limit: config.max_blob_bytes })
     }
 
-    /// Stores a blob and returns its digest. An existing blob is kept, unless it is corrupt: then it is repaired.
+    /// Stores a blob and returns its digest. An existing blob is kept, unless it is corrupt: then it is repaired. One that is older than an
+    /// hour is written again, so that a collection of old blobs does not take what was just stored.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
         let key = self.blob_key(&digest)?;
@@ -147,7 +152,8 @@ impl Artifacts {
     /// Replaces a blob that does not match its digest, e.g. one truncated by a power loss before it was synced.
     async fn repair(&self, key: &Path, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
         match self.read_verified(key, digest).await {
-            Ok(_) => return Ok(()),
+            Ok(_) if self.is_recent(key).await? => return Ok(()),
+            Ok(_) => {}
             Err(Error::Corrupt { actual, .. }) => tracing::warn!(%key, %actual, "repairing a corrupt blob"),
             Err(Error::NotFound { .. } | Error::TooLarge { .. }) => tracing::warn!(%key, "repairing a damaged blob"),
             Err(error) => return Err(error),
@@ -157,6 +163,12 @@ impl Artifacts {
             .await
             .map_err(|source| Error::store("repair", key, source))?;
         self.sync(key).await
+    }
+
+    /// Whether an object was written within [`RENEW_AFTER`].
+    pub(crate) async fn is_recent(&self, key: &Path) -> Result<bool, Error> {
+        let found = self.store.head(key).await.map_err(|source| Error::store("look up", key, source))?;
+        Ok(Utc::now() - found.last_modified < RENEW_AFTER)
     }
 
     async fn probe(&self, url: &str) -> Result<(), Error> {

@@ -108,14 +108,19 @@ impl BlobWriter {
         let key = self.artifacts.blob_key(digest)?;
         match store.copy_if_not_exists(staging, &key).await {
             Ok(()) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => match self.artifacts.verify(digest).await {
-                Ok(_) => {}
-                Err(Error::Corrupt { actual, .. }) => {
-                    tracing::warn!(%key, %actual, "repairing a corrupt blob");
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let is_whole = match self.artifacts.verify(digest).await {
+                    Ok(_) => true,
+                    Err(Error::Corrupt { actual, .. }) => {
+                        tracing::warn!(%key, %actual, "repairing a corrupt blob");
+                        false
+                    }
+                    Err(error) => return Err(error),
+                };
+                if !is_whole || !self.artifacts.is_recent(&key).await? {
                     store.copy(staging, &key).await.map_err(|source| Error::store("repair", &key, source))?;
                 }
-                Err(error) => return Err(error),
-            },
+            }
             Err(source) => return Err(Error::store("create", &key, source)),
         }
         self.artifacts.sync(&key).await?;

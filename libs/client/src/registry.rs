@@ -7,8 +7,9 @@ use futures::{Stream, StreamExt as _, stream};
 use rekindle_domain::{
     Alias, AliasName, DatasetName, Digest, ExperimentName, IdPrefix, ModelName, RunId,
     alias::{AliasMove, AliasProtection, AliasSwap},
+    blob::{Garbage, Scrubbed},
     dataset::{DatasetRegistration, DatasetVersion},
-    lineage::Lineage,
+    lineage::{Extent, Lineage, LineageGraph, LineageSubject},
     model_version::{Approval, ModelImport, ModelVersion, RegisteredModel, Review, Update, VersionSelector},
     run::{Metric, NewRun, Run, RunReport},
     validation::Violations,
@@ -21,7 +22,7 @@ use tonic::{Status, service::interceptor::InterceptedService, transport::Channel
 
 use crate::{
     Connection, Error, Identity, Page, PageRequest,
-    wire::{alias, dataset, field, lineage, model_import, model_version, run, time},
+    wire::{alias, blob, dataset, field, lineage, model_import, model_version, run, time},
 };
 
 /// Largest response about datasets, in bytes.
@@ -110,6 +111,23 @@ impl Registry {
         let starts = (0..bytes.len()).step_by(CHUNK);
         let chunks: Vec<Bytes> = starts.map(|from| bytes.slice(from..bytes.len().min(from + CHUNK))).collect();
         self.upload(purpose, stream::iter(chunks)).await
+    }
+
+    /// Deletes blobs that nothing refers to and that are older than the grace period; without one, that of the registry.
+    pub async fn collect_garbage(&self, dry_run: bool, grace: Option<std::time::Duration>) -> Result<Garbage, Error> {
+        let request = proto::CollectGarbageRequest { dry_run, grace: grace.map(time::span_to_wire) };
+        let call = || async { ArtifactsClient::new(self.0.stub()).collect_garbage(request).await };
+        Ok(blob::garbage_from_wire(self.0.call("collect garbage", call).await?))
+    }
+
+    /// Reads a page of the blobs and compares them with their digests. Returns what was found, and the token of the next page.
+    pub async fn scrub(&self, page: PageRequest) -> Result<(Scrubbed, String), Error> {
+        let operation = "check the blobs";
+        let request = proto::ScrubRequest { page_size: page.size, page_token: page.token };
+        let call = || async { ArtifactsClient::new(self.0.stub()).scrub(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        let next = answer.next_page_token.clone();
+        Ok((blob::scrubbed_from_wire(answer).map_err(Error::response(operation))?, next))
     }
 
     /// Streams a blob. The server verifies its digest before it sends the last chunk.
@@ -512,6 +530,14 @@ impl Registry {
         let call = || async { ModelsClient::new(self.0.stub()).get_alias_history(request.clone()).await };
         let answer = self.0.call(operation, call).await?;
         page_of(operation, field::each("moves", answer.moves, alias::from_wire), answer.next_page_token)
+    }
+
+    /// What something was made from, and what was made from it.
+    pub async fn lineage_graph(&self, subject: &LineageSubject, extent: Extent) -> Result<LineageGraph, Error> {
+        let operation = "read the lineage";
+        let request = lineage::subject_to_wire(subject, extent);
+        let call = || async { ModelsClient::new(self.0.stub()).get_lineage_graph(request.clone()).await };
+        lineage::graph_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
     /// The versions, run and datasets of a bundle.

@@ -4,6 +4,7 @@
 
 pub mod alias;
 pub mod audit;
+pub mod blob;
 pub mod dataset;
 pub mod deployment;
 pub mod evaluation;

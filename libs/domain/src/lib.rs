@@ -40,6 +40,7 @@
 
 pub mod alias;
 pub mod audit;
+pub mod blob;
 pub mod column;
 pub mod dataset;
 pub mod deployment_status;

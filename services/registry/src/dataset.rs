@@ -17,7 +17,7 @@ use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::import::Importer;
-use crate::{Error, store};
+use crate::{Error, garbage, store};
 
 /// The version that a call has made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,10 +52,12 @@ pub(crate) async fn register(
         Err(error) => return Err(error),
     };
     let version = imported.version;
+    let stored = artifacts.clone();
     let made = in_transaction(db, async move |txn| {
         if let Some(made) = intent.earlier::<Made, Error>(txn).await? {
             return Ok::<_, Error>(made);
         }
+        garbage::pin(txn, &stored, &[version.blob]).await?;
         let number = store::datasets::take_number(txn, &version.name, call.now).await?;
         let version = DatasetVersion { version: number, ..version.clone() };
         store::datasets::insert(txn, &version).await?;

@@ -8,7 +8,8 @@
 //! - an alias and a review change only from the revision that the caller has read, and the history of aliases is kept;
 //! - a model version is READY only if every byte of its bundle was read, matches its digest, and was parsed as serving parses it; a model
 //!   in the ONNX format only if a process of its own has run it;
-//! - an event is published if and only if its change is committed;
+//! - an event is published if and only if its change is committed, and every change has an entry in the audit trail;
+//! - a blob that a record names is not deleted;
 //! - what is logged to a run in one call is stored whole or not at all, and its params are written once;
 //! - a run whose lease expires is LOST; a run of MLflow's clients has no lease.
 
@@ -19,6 +20,7 @@ mod dataset;
 mod error;
 mod experiment;
 mod filter;
+mod garbage;
 mod isolation;
 mod lineage;
 mod logged_model;

@@ -1,11 +1,14 @@
 //! Lineage: from a bundle to its versions, its run, and the datasets of the run with their ancestors.
 
+mod graph;
+
 use std::collections::BTreeSet;
 
 use rekindle_domain::{Digest, dataset::DatasetVersion, lineage::Lineage, model_version::ModelVersion};
 use rekindle_service::RequestError;
 use sea_orm::DatabaseConnection;
 
+pub(crate) use self::graph::graph;
 use crate::{Error, model_version, run, store};
 
 /// Datasets, and versions, of one lineage at most. A larger one is refused rather than truncated.

@@ -26,7 +26,7 @@ pub(crate) use self::{
     import::import,
 };
 use crate::{
-    Error, alias,
+    Error, alias, garbage,
     isolation::{Isolation, MANIFEST, Outcome, Task},
     model, store,
 };
@@ -94,16 +94,25 @@ pub(crate) async fn register(
         return get(db, &created.model, &VersionSelector::Number(created.version)).await;
     }
     let verified = verify(bundles, &registration, &call).await?;
-    insert_next(db, call, Some(intent), verified).await
+    insert_next(db, &bundles.artifacts, call, Some(intent), verified).await
+}
+
+/// A version without a number, and the blobs that it needs.
+struct Verified {
+    registered: Registered,
+    /// Beside the bundle itself.
+    blobs: Vec<Digest>,
 }
 
 /// Creates the next version of its model, once per intent.
 async fn insert_next(
     db: &DatabaseConnection,
+    artifacts: &Artifacts,
     call: Call,
     intent: Option<Intent>,
-    verified: Registered,
+    Verified { registered: verified, blobs }: Verified,
 ) -> Result<ModelVersion, Error> {
+    let artifacts = artifacts.clone();
     let created = in_transaction(db, async move |txn| {
         if let Some(intent) = &intent
             && let Some(created) = intent.earlier::<Created, Error>(txn).await?
@@ -112,6 +121,9 @@ async fn insert_next(
         }
         let name = &verified.version.model;
         model::ensure(txn, name, call.now).await?;
+        let bundle = verified.version.bundle;
+        garbage::pin(txn, &artifacts, &[&[bundle], blobs.as_slice()].concat()).await?;
+        store::garbage::add_bundle(txn, &bundle, &blobs).await?;
         let number = store::models::take_number(txn, name).await?;
         let mut registered = verified.clone();
         registered.version.version = number;
@@ -181,7 +193,7 @@ impl Bundles {
 }
 
 /// Reads and checks the bundle; returns the version without a number.
-async fn verify(bundles: &Bundles, registration: &Registration, call: &Call) -> Result<Registered, Error> {
+async fn verify(bundles: &Bundles, registration: &Registration, call: &Call) -> Result<Verified, Error> {
     let digest = registration.bundle;
     let manifest = bundles.manifest(digest).await?;
     let provenance = manifest.provenance;
@@ -210,7 +222,9 @@ async fn verify(bundles: &Bundles, registration: &Registration, call: &Call) -> 
         revision: 1,
     };
     let datasets = provenance.dataset_digests;
-    Ok(Registered { version, datasets, origin: Origin::default(), updated_at: call.now })
+    let blobs = manifest.blobs.values().map(|blob| blob.digest).collect();
+    let registered = Registered { version, datasets, origin: Origin::default(), updated_at: call.now };
+    Ok(Verified { registered, blobs })
 }
 
 fn not_reviewed() -> Review {

@@ -8,6 +8,7 @@ pub(crate) mod artifacts;
 pub(crate) mod datasets;
 mod entity;
 pub(crate) mod experiments;
+pub(crate) mod garbage;
 pub(crate) mod logged_models;
 pub(crate) mod migration;
 pub(crate) mod models;
@@ -16,7 +17,11 @@ pub(crate) mod runs;
 
 use std::{fmt::Display, str::FromStr};
 
-use sea_orm::DbErr;
+use rekindle_domain::Digest;
+use sea_orm::{
+    DbErr,
+    sea_query::{Expr, ExprTrait, IntoColumnRef, SimpleExpr},
+};
 
 /// A number that the database keeps signed and the domain does not.
 fn unsigned<T: TryFrom<i64>>(column: &'static str, number: i64) -> Result<T, DbErr> {
@@ -36,4 +41,10 @@ fn version_number(number: u32) -> i32 {
 /// A text that was a name, a digest or an id when it was written.
 fn parsed<T: FromStr<Err: Display>>(column: &'static str, text: &str) -> Result<T, DbErr> {
     text.parse().map_err(|error| DbErr::Type(format!("column {column}: {error}")))
+}
+
+/// Whether a list of digests, as JSON, has this one.
+fn names(column: impl IntoColumnRef, digest: &Digest) -> SimpleExpr {
+    let text = ExprTrait::cast_as(Expr::col(column), "text");
+    ExprTrait::like(text, format!("%{digest}%"))
 }

@@ -2,6 +2,7 @@
 //! own.
 
 mod audit;
+mod blobs;
 mod capture;
 mod dataset;
 pub(crate) mod deploy;
@@ -124,6 +125,9 @@ pub(crate) enum Command {
     /// List changes of every kind with their authors and reasons, and verify that none is missing
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Delete blobs that nothing refers to, and check the others
+    #[command(subcommand)]
+    Blobs(blobs::Command),
     /// Point an alias (by default `champion`) at a model version
     Promote(models::Promote),
     /// Roll a model version out to all replicas, one at a time
@@ -194,6 +198,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Runs(command) => runs::run(command, global).await.map(|()| true),
         Command::Models(command) => models::run(command, global).await.map(|()| true),
         Command::Audit(command) => audit::run(command, global).await,
+        Command::Blobs(command) => blobs::run(command, global).await,
         Command::Promote(args) => models::promote(args, global).await.map(|()| true),
         Command::Deploy(args) => deploy::deploy(args, global).await,
         Command::Rollback(args) => deploy::rollback(args, global).await,

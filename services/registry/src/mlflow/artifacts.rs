@@ -13,6 +13,7 @@ use axum::{
 use futures::{StreamExt as _, stream};
 use rekindle_artifacts::BlobWriter;
 use rekindle_domain::RunId;
+use rekindle_store::in_transaction;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use super::{
     runs::{artifact_uri, experiment_of},
 };
 use crate::{
-    App, Error,
+    App, Error, garbage,
     logged_model::{self, parse_id},
     run,
     store::{self, artifacts::Artifact},
@@ -111,7 +112,12 @@ pub(super) async fn upload(
     }
     let (digest, bytes) = writer.finish().await.map_err(Error::from)?;
     let artifact = Artifact { path: target.path, digest, bytes };
-    store::artifacts::put(&app.0.db, target.owner, &artifact, call().now).await?;
+    let (artifacts, owner, now) = (app.0.artifacts.clone(), target.owner, call().now);
+    in_transaction(&app.0.db, async move |txn| {
+        garbage::pin(txn, &artifacts, &[digest]).await?;
+        Ok::<_, Error>(store::artifacts::put(txn, owner, &artifact, now).await?)
+    })
+    .await?;
     Ok(Json(json!({})))
 }
 

@@ -15,7 +15,7 @@ use sea_orm::DatabaseConnection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bundles, Origin, Registered, Registration, insert_next, not_reviewed, verify};
+use super::{Bundles, Origin, Registered, Registration, Verified, insert_next, not_reviewed, verify};
 use crate::{Error, dataset, store::artifacts::Artifact};
 
 /// The file that describes a model of MLflow, and the most bytes of it.
@@ -49,7 +49,7 @@ pub(crate) async fn register_files(
     given: Files,
 ) -> Result<ModelVersion, Error> {
     text::check_description(&given.description).map_err(|problem| Error::invalid("description", problem))?;
-    let mut registered = match bundle(db, artifacts, bundles, &given).await {
+    let mut verified = match bundle(db, artifacts, bundles, &given).await {
         Ok(bundle) => {
             let (model, description) = (given.model.clone(), given.description.clone());
             verify(bundles, &Registration { model, bundle, description }, &call).await?
@@ -57,14 +57,14 @@ pub(crate) async fn register_files(
         Err(NoBundle::Because(reason)) => not_servable(artifacts, &call, &given, reason).await?,
         Err(NoBundle::Failed(error)) => return Err(error),
     };
-    let version = &mut registered.version;
+    let version = &mut verified.registered.version;
     version.tags = given.tags;
     version.run = given.run.or(version.run);
     if version.metrics.is_empty() {
         version.metrics = given.metrics;
     }
-    registered.origin = given.origin;
-    insert_next(db, call, None, registered).await
+    verified.registered.origin = given.origin;
+    insert_next(db, artifacts, call, None, verified).await
 }
 
 /// Why there is no bundle.
@@ -131,7 +131,7 @@ async fn not_servable(
     call: &Call,
     given: &Files,
     status_reason: String,
-) -> Result<Registered, Error> {
+) -> Result<Verified, Error> {
     let list: Vec<Value> = given
         .files
         .iter()
@@ -156,7 +156,9 @@ async fn not_servable(
         deleted_at: None,
         revision: 1,
     };
-    Ok(Registered { version, datasets: Vec::new(), origin: Origin::default(), updated_at: call.now })
+    let registered =
+        Registered { version, datasets: Vec::new(), origin: Origin::default(), updated_at: call.now };
+    Ok(Verified { registered, blobs: given.files.iter().map(|file| file.digest).collect() })
 }
 
 /// What is read of a description.

@@ -5,9 +5,11 @@ use std::{pin::Pin, time::Duration};
 use bytes::Bytes;
 use futures::{Stream, stream::try_unfold};
 use rekindle_artifacts::BlobReader;
+use rekindle_client::wire::{self, field};
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
-    DownloadRequest, DownloadResponse, UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
+    CollectGarbageRequest, CollectGarbageResponse, DownloadRequest, DownloadResponse, ScrubRequest, ScrubResponse,
+    UploadPurpose, UploadRequest, UploadResponse, artifacts_server::Artifacts,
 };
 use rekindle_service::Call;
 use tokio::{
@@ -16,11 +18,13 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::parse;
-use crate::{App, Error};
+use super::{cursor, page, parse};
+use crate::{App, Error, garbage};
 
 /// Bytes of one message, in both directions.
 const CHUNK: usize = 1 << 20;
+/// Blobs of a page of a check at most.
+const SCRUBBED: u32 = 1000;
 
 #[tonic::async_trait]
 impl Artifacts for App {
@@ -61,6 +65,30 @@ impl Artifacts for App {
         let idle = self.0.config.transfer_idle;
         tokio::spawn(send(reader, idle, sender));
         Ok(Response::new(Box::pin(received(parts, idle))))
+    }
+
+    async fn collect_garbage(
+        &self,
+        request: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let grace = field::span_or("grace", request.grace, garbage::GRACE).map_err(Error::from)?;
+        if grace < garbage::SHORTEST_GRACE {
+            return Err(Error::invalid("grace", "is shorter than an hour, which an upload may take").into());
+        }
+        let app = &self.0;
+        let options = (grace, request.dry_run);
+        let found = garbage::collect(&app.db, &app.artifacts, &app.bus, &call, options).await?;
+        Ok(Response::new(wire::blob::garbage_to_wire(&found)))
+    }
+
+    async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<ScrubResponse>, Status> {
+        let (_, request) = Call::open(request)?;
+        let page = page(request.page_size.min(SCRUBBED), &request.page_token)?;
+        let limit = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let (found, last) = garbage::scrub(&self.0.artifacts, cursor(&page)?, limit).await?;
+        let next = last.map(|last| rekindle_store::page::encode(&last.to_string())).unwrap_or_default();
+        Ok(Response::new(wire::blob::scrubbed_to_wire(&found, next)))
     }
 }
 

@@ -4,13 +4,14 @@ use prost::Message as _;
 use rekindle_client::wire::{self, field};
 use rekindle_domain::{
     AliasName, Digest, ModelName,
+    lineage::LineageSubject,
     model_version::{ModelImport, ModelVersion, RegisteredModel, Review, Update, VersionSelector},
     text,
     validation::Checks,
 };
 use rekindle_proto::registry::{
     self as proto, DeleteAliasRequest, DeleteModelRequest, DeleteModelResponse, GetAliasHistoryRequest,
-    GetAliasHistoryResponse, GetAliasProtectionRequest, GetAliasRequest, GetLineageRequest, GetModelRequest,
+    GetAliasHistoryResponse, GetAliasProtectionRequest, GetAliasRequest, GetLineageGraphRequest, GetLineageRequest, GetModelRequest,
     GetModelVersionRequest, ImportModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse,
     ListModelsRequest, ListModelsResponse, ListReviewsRequest, ListReviewsResponse, ProtectAliasRequest,
     RegisterModelVersionRequest, RestoreModelRequest, ReviewModelVersionRequest, SetAliasRequest, SwapAliasesRequest,
@@ -266,6 +267,21 @@ impl Models for App {
         };
         let lineage = lineage::of_bundle(&self.0.db, &bundle, sizes).await?;
         Ok(Response::new(wire::lineage::to_wire(&lineage)))
+    }
+
+    async fn get_lineage_graph(
+        &self,
+        request: Request<GetLineageGraphRequest>,
+    ) -> Result<Response<proto::LineageGraph>, Status> {
+        let (call, request) = Call::open(request)?;
+        let (subject, extent) = wire::lineage::subject_from_wire(request).map_err(Error::from)?;
+        let subject = match subject {
+            LineageSubject::ModelVersion(model, number) => LineageSubject::ModelVersion(call.qualify(model), number),
+            LineageSubject::DatasetVersion(name, number) => LineageSubject::DatasetVersion(call.qualify(name), number),
+            of_run @ LineageSubject::Run(_) => of_run,
+        };
+        let graph = Box::pin(lineage::graph(&self.0.db, subject, extent)).await?;
+        Ok(Response::new(wire::lineage::graph_to_wire(&graph)))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
         Digests, dataset,
         dataset_version::{self, Columns, Profile},
     },
-    parsed, signed, unsigned, version_number,
+    names, parsed, signed, unsigned, version_number,
 };
 
 /// Takes the next number of a dataset, which is made if need be. Holds the dataset's row until the transaction ends.
@@ -122,6 +122,17 @@ pub(crate) async fn by_digests(db: &impl ConnectionTrait, digests: &[Digest]) ->
         .order_by_asc(dataset_version::Column::Version)
         .all(db)
         .await?;
+    rows.into_iter().map(noun).collect()
+}
+
+/// The versions that name the content or the blob of this one as a parent.
+pub(crate) async fn children_of(
+    db: &impl ConnectionTrait,
+    version: &DatasetVersion,
+) -> Result<Vec<DatasetVersion>, DbErr> {
+    use dataset_version::Column::Parents;
+    let either = Condition::any().add(names(Parents, &version.content)).add(names(Parents, &version.blob));
+    let rows = dataset_version::Entity::find().filter(either).all(db).await?;
     rows.into_iter().map(noun).collect()
 }
 

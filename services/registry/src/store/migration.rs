@@ -4,6 +4,7 @@ mod m20260101_000001_registry;
 mod m20261129_000001_run_search;
 mod m20261129_000002_experiments;
 mod m20261129_000003_models;
+mod m20261129_000004_blob_references;
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
         migrations.push(Box::new(m20261129_000001_run_search::RunSearch));
         migrations.push(Box::new(m20261129_000002_experiments::Experiments));
         migrations.push(Box::new(m20261129_000003_models::Models));
+        migrations.push(Box::new(m20261129_000004_blob_references::BlobReferences));
         migrations
     }
 }

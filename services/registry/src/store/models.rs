@@ -15,7 +15,7 @@ use sea_orm::{
 
 use super::{
     entity::{Digests, Numbers, Texts, model, model_review, model_version},
-    parsed, signed, unsigned, version_number,
+    names, parsed, signed, unsigned, version_number,
 };
 use crate::{
     model::Model,
@@ -139,6 +139,33 @@ pub(crate) async fn by_bundle(
         .filter(model_version::Column::BundleDigest.eq(bundle.to_string()))
         .order_by_asc(model_version::Column::Model)
         .order_by_asc(model_version::Column::Version)
+        .limit(limit)
+        .all(db)
+        .await?;
+    rows.into_iter().map(noun).collect()
+}
+
+/// The versions that runs have made, by model and version.
+pub(crate) async fn of_runs(db: &impl ConnectionTrait, runs: &[RunId], limit: u64) -> Result<Vec<Registered>, DbErr> {
+    let rows = model_version::Entity::find()
+        .filter(model_version::Column::RunId.is_in(runs.iter().map(|run| run.uuid())))
+        .order_by_asc(model_version::Column::Model)
+        .order_by_asc(model_version::Column::Version)
+        .limit(limit)
+        .all(db)
+        .await?;
+    rows.into_iter().map(noun).collect()
+}
+
+/// The versions without a run whose bundles name a dataset of this content.
+pub(crate) async fn of_dataset(
+    db: &impl ConnectionTrait,
+    content: &Digest,
+    limit: u64,
+) -> Result<Vec<Registered>, DbErr> {
+    let rows = model_version::Entity::find()
+        .filter(model_version::Column::RunId.is_null())
+        .filter(names(model_version::Column::DatasetDigests, content))
         .limit(limit)
         .all(db)
         .await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    IdPrefix, RunId,
+    Digest, IdPrefix, RunId,
     run::{Run, RunStatus},
 };
 use sea_orm::{
@@ -20,7 +20,7 @@ use super::{
         Digests, Texts,
         run::{self, Status},
     },
-    parsed, signed, unsigned,
+    names, parsed, signed, unsigned,
 };
 use crate::run::Leased;
 
@@ -46,6 +46,12 @@ pub(crate) async fn beginning_with(
     let (first, last) = prefix.range();
     let query = run::Entity::find().filter(run::Column::Id.between(first, last));
     query.order_by_asc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
+}
+
+/// Runs that have read a dataset of this content, newest first, without their metrics.
+pub(crate) async fn of_dataset(db: &impl ConnectionTrait, content: &Digest, limit: u64) -> Result<Vec<Leased>, DbErr> {
+    let query = run::Entity::find().filter(names(run::Column::DatasetDigests, content));
+    query.order_by_desc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
 }
 
 /// Writes a run over the revision that was read; returns whether it was written.

@@ -3,6 +3,7 @@
 mod aliases;
 mod bad_input;
 mod datasets;
+mod garbage;
 mod mlflow;
 mod models;
 mod onnx;

@@ -1,5 +1,7 @@
 //! `rekindle lineage`: from a prediction, a model version or a bundle to its run, datasets and code; and a replay of the prediction.
 
+mod graph;
+
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,9 +12,9 @@ use arrow::{
 use rekindle_bundle::{Bundle, Datatype, Input, Model, Values};
 use rekindle_client::{inference::Elements, wire};
 use rekindle_domain::{
-    Digest, ModelName, PredictionId,
+    DatasetName, Digest, IdPrefix, ModelName, PredictionId,
     dataset::DatasetVersion,
-    lineage::Lineage,
+    lineage::{Extent, Lineage},
     model_version::VersionSelector,
     outcome::Label,
     prediction_log::{LoggedPrediction, Value},
@@ -34,10 +36,21 @@ use super::{
 Examples:
   rekindle lineage 0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e --replay
   rekindle lineage flight-delay@3
-  rekindle lineage sha256:…")]
+  rekindle lineage sha256:…
+  rekindle lineage dataset:flights@2 --results
+  rekindle lineage flight-delay@champion --graph svg >lineage.svg")]
 pub(crate) struct Args {
-    /// Prediction id, model version (MODEL@VERSION, MODEL@ALIAS) or bundle digest
+    /// Prediction id, model version (MODEL@VERSION, MODEL@ALIAS) or bundle digest; of a graph also run:ID or dataset:NAME@VERSION
     subject: Subject,
+    /// Show what the subject was made from and what was made from it, step by step
+    #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "tree", conflicts_with = "replay")]
+    graph: Option<graph::Form>,
+    /// Only what was made from the subject, e.g. the models and aliases of a dataset; a graph
+    #[arg(long, conflicts_with = "sources")]
+    results: bool,
+    /// Only what the subject was made from; a graph
+    #[arg(long)]
+    sources: bool,
     /// Row of the prediction request
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse::whole::<u32>)]
     row: u32,
@@ -51,6 +64,8 @@ enum Subject {
     Prediction(PredictionId),
     Version { model: ModelName, selector: VersionSelector },
     Bundle(Digest),
+    Run(IdPrefix),
+    Dataset(DatasetName, Option<u32>),
 }
 
 impl FromStr for Subject {
@@ -66,6 +81,15 @@ impl FromStr for Subject {
                 .map(Self::Bundle)
                 .map_err(|error: rekindle_domain::digest::InvalidDigest| error.to_string());
         }
+        if let Some(id) = text.strip_prefix("run:") {
+            return id.parse().map(Self::Run).map_err(|error: rekindle_domain::id_prefix::InvalidPrefix| error.to_string());
+        }
+        if let Some(dataset) = text.strip_prefix("dataset:") {
+            let (name, version) = dataset.split_once('@').map_or((dataset, None), |(name, of)| (name, Some(of)));
+            let name = name.parse().map_err(|error: rekindle_domain::name::InvalidName| error.to_string())?;
+            let version = version.map(parse::whole).transpose()?;
+            return Ok(Self::Dataset(name, version));
+        }
         let (model, selector) = match text.split_once('@') {
             Some((model, version)) => (model, parse::version(version)?),
             None => (text, VersionSelector::Latest),
@@ -79,7 +103,15 @@ impl FromStr for Subject {
 pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let platform = global.platform()?;
     let registry = platform.registry();
+    let is_graph = args.graph.is_some() || args.results || args.sources;
+    if is_graph || matches!(args.subject, Subject::Run(_) | Subject::Dataset(..)) {
+        let form = args.graph.unwrap_or(graph::Form::Tree);
+        let extent = Extent { sources: !args.results, results: !args.sources };
+        graph::print(&platform, args.subject, (form, extent), global).await?;
+        return Ok(true);
+    }
     let (logged, bundle) = match args.subject {
+        Subject::Run(_) | Subject::Dataset(..) => unreachable!("these have a graph alone"),
         Subject::Prediction(id) => {
             let logged = platform.monitor().prediction(id, args.row).await?;
             let bundle = logged.version.bundle;
