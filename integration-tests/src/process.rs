@@ -58,6 +58,7 @@ impl Process {
         let child = Command::new(program())
             .args(arguments)
             .envs(environment.iter().cloned())
+            .env("ORT_DYLIB_PATH", rekindle_testkit::onnx_runtime())
             .env("REKINDLE__TELEMETRY__LOG", env::var("REKINDLE_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("the same file"))

@@ -115,7 +115,8 @@ fn main() {
     found["runs created/s"] = rate(|_| _ = server.run(&experiment)).into();
     let run = server.run(&experiment);
     found["points/s in batches of 1,000"] =
-        (rate(|count| _ = server.post("runs/log-batch", &points(&run, count as i64 * BATCH))) * BATCH as f64).into();
+        (rate(|count| _ = server.post("runs/log-batch", &points(&run, count.cast_signed() * BATCH))) * BATCH as f64)
+            .into();
     let point = |step: u64| json!({ "run_id": run, "key": "single", "value": 0.5, "timestamp": 1_700_000_000_000_i64, "step": step });
     found["points/s one by one"] = rate(|step| _ = server.post("runs/log-metric", &point(step))).into();
     found["params/s one by one"] = rate(|count| {

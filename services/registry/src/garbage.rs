@@ -154,9 +154,7 @@ fn digests(text: &[u8]) -> Vec<Digest> {
     const PREFIX: &[u8] = b"sha256:";
     const DIGITS: usize = 64;
     let starts = text.windows(PREFIX.len()).enumerate().filter(|(_, window)| *window == PREFIX).map(|(at, _)| at);
-    starts
-        .filter_map(|at| std::str::from_utf8(text.get(at..at + PREFIX.len() + DIGITS)?).ok()?.parse().ok())
-        .collect()
+    starts.filter_map(|at| std::str::from_utf8(text.get(at..at + PREFIX.len() + DIGITS)?).ok()?.parse().ok()).collect()
 }
 
 /// Reads blobs after a key of the list, at most `limit`, and moves those that do not match their digests to the quarantine. Returns the key of the

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt as _};
 use rekindle_proto::{
     registry::{
-        DownloadRequest, DownloadResponse, UploadRequest, UploadResponse,
+        CollectGarbageRequest, CollectGarbageResponse, DownloadRequest, DownloadResponse, ScrubRequest, ScrubResponse,
+        UploadRequest, UploadResponse,
         artifacts_server::{Artifacts, ArtifactsServer},
     },
     trainer::{
@@ -218,6 +219,17 @@ impl Artifacts for Controlled {
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadResponse, Status>> + Send>>;
 
     async fn upload(&self, _: Request<Streaming<UploadRequest>>) -> Result<Response<UploadResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn collect_garbage(
+        &self,
+        _: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<ScrubResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

@@ -416,6 +416,9 @@ impl r::models_server::Models for Peers {
     async fn get_model(&self, _: Request<r::GetModelRequest>) -> Answer<r::Model> {
         unused()
     }
+    async fn get_lineage_graph(&self, _: Request<r::GetLineageGraphRequest>) -> Answer<r::LineageGraph> {
+        unused()
+    }
     async fn update_model(&self, _: Request<r::UpdateModelRequest>) -> Answer<r::Model> {
         unused()
     }

@@ -29,9 +29,7 @@ pub(crate) async fn graph(
         LineageSubject::ModelVersion(model, number) => {
             let found = match number {
                 Some(number) => model_version::read(db, &model, number).await?,
-                None => {
-                    store::models::get(db, &model, None).await?.ok_or_else(|| Error::not_found("model", &model))?
-                }
+                None => store::models::get(db, &model, None).await?.ok_or_else(|| Error::not_found("model", &model))?,
             };
             let id = walk.version(&found.version)?;
             if extent.sources {
@@ -78,7 +76,8 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn add(&mut self, id: String, kind: LineageKind, detail: String) -> Result<String, Error> {
         if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&id) {
-            let message = format!("the lineage has more than {MAX_NODES} nodes: ask for one direction, or for a later subject");
+            let message =
+                format!("the lineage has more than {MAX_NODES} nodes: ask for one direction, or for a later subject");
             return Err(Error::refused("LINEAGE_TOO_LARGE", message, [("limit", MAX_NODES.to_string())]));
         }
         self.nodes.insert(id.clone(), LineageNode { id: id.clone(), kind, detail });
@@ -96,7 +95,8 @@ impl Walk<'_> {
     }
 
     fn run(&mut self, run: &Run) -> Result<String, Error> {
-        let detail = format!("{} of {}, {}", run.status.name().to_lowercase(), run.experiment, run.created_at.format("%F"));
+        let detail =
+            format!("{} of {}, {}", run.status.name().to_lowercase(), run.experiment, run.created_at.format("%F"));
         self.add(format!("run/{}", run.id), LineageKind::Run, detail)
     }
 

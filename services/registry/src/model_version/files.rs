@@ -156,8 +156,7 @@ async fn not_servable(
         deleted_at: None,
         revision: 1,
     };
-    let registered =
-        Registered { version, datasets: Vec::new(), origin: Origin::default(), updated_at: call.now };
+    let registered = Registered { version, datasets: Vec::new(), origin: Origin::default(), updated_at: call.now };
     Ok(Verified { registered, blobs: given.files.iter().map(|file| file.digest).collect() })
 }
 

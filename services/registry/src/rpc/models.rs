@@ -11,11 +11,11 @@ use rekindle_domain::{
 };
 use rekindle_proto::registry::{
     self as proto, DeleteAliasRequest, DeleteModelRequest, DeleteModelResponse, GetAliasHistoryRequest,
-    GetAliasHistoryResponse, GetAliasProtectionRequest, GetAliasRequest, GetLineageGraphRequest, GetLineageRequest, GetModelRequest,
-    GetModelVersionRequest, ImportModelVersionRequest, ListModelVersionsRequest, ListModelVersionsResponse,
-    ListModelsRequest, ListModelsResponse, ListReviewsRequest, ListReviewsResponse, ProtectAliasRequest,
-    RegisterModelVersionRequest, RestoreModelRequest, ReviewModelVersionRequest, SetAliasRequest, SwapAliasesRequest,
-    SwapAliasesResponse, UpdateModelRequest, UpdateModelVersionRequest, models_server::Models,
+    GetAliasHistoryResponse, GetAliasProtectionRequest, GetAliasRequest, GetLineageGraphRequest, GetLineageRequest,
+    GetModelRequest, GetModelVersionRequest, ImportModelVersionRequest, ListModelVersionsRequest,
+    ListModelVersionsResponse, ListModelsRequest, ListModelsResponse, ListReviewsRequest, ListReviewsResponse,
+    ProtectAliasRequest, RegisterModelVersionRequest, RestoreModelRequest, ReviewModelVersionRequest, SetAliasRequest,
+    SwapAliasesRequest, SwapAliasesResponse, UpdateModelRequest, UpdateModelVersionRequest, models_server::Models,
 };
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};

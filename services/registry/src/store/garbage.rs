@@ -96,11 +96,7 @@ pub(crate) async fn referenced(txn: &impl ConnectionTrait, digests: &[Digest]) -
 }
 
 /// Writes which blobs a bundle has.
-pub(crate) async fn add_bundle(
-    txn: &impl ConnectionTrait,
-    bundle: &Digest,
-    blobs: &[Digest],
-) -> Result<(), DbErr> {
+pub(crate) async fn add_bundle(txn: &impl ConnectionTrait, bundle: &Digest, blobs: &[Digest]) -> Result<(), DbErr> {
     for blob in blobs {
         let insert = Query::insert()
             .into_table("bundle_blobs")
@@ -121,10 +117,7 @@ struct Text {
 }
 
 /// Calls `take` with every text that may name digests, and whether these may be of lists of further digests.
-pub(crate) async fn each_text(
-    db: &impl ConnectionTrait,
-    mut take: impl FnMut(&str, bool),
-) -> Result<(), DbErr> {
+pub(crate) async fn each_text(db: &impl ConnectionTrait, mut take: impl FnMut(&str, bool)) -> Result<(), DbErr> {
     let backend = db.get_database_backend();
     for Texts { table, key, plain, lists } in TEXTS {
         let columns = plain.iter().map(|column| (*column, false)).chain(lists.iter().map(|column| (*column, true)));

@@ -59,7 +59,12 @@ async fn what_nothing_refers_to_is_deleted_after_the_grace_period(sandbox: Sandb
     };
     sandbox.runs.clone().report_run(report.clone()).await.expect("started");
     report.report = rekindle_proto::registry::RunReport::Finished.into();
-    sandbox.runs.clone().report_run(rekindle_proto::registry::ReportRunRequest { outputs, ..report }).await.expect("ended");
+    sandbox
+        .runs
+        .clone()
+        .report_run(rekindle_proto::registry::ReportRunRequest { outputs, ..report })
+        .await
+        .expect("ended");
     let orphans = [sandbox.upload(b"orphan").await, sandbox.upload(b"recent").await, sandbox.upload(b"again").await];
     let kept = stored(&sandbox);
     assert!([&version.bundle_digest, &dataset.blob_digest].iter().all(|digest| kept.contains(*digest)), "{kept:?}");
@@ -77,10 +82,7 @@ async fn what_nothing_refers_to_is_deleted_after_the_grace_period(sandbox: Sandb
     let again = collect(&sandbox, false).await;
     assert_eq!((again.blobs, again.deleted), (left.len() as u64, 0));
 
-    let short = CollectGarbageRequest {
-        dry_run: false,
-        grace: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-    };
+    let short = CollectGarbageRequest { dry_run: false, grace: Some(prost_types::Duration { seconds: 60, nanos: 0 }) };
     let refused = sandbox.blobs.clone().collect_garbage(short).await.expect_err("too short");
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

@@ -3,7 +3,11 @@ use rekindle_bundle::{
     manifest::{CARD, PIPELINE, PROFILE, WEIGHTS},
 };
 use rekindle_client::PageRequest;
-use rekindle_domain::{Digest, audit::Filter};
+use rekindle_domain::{
+    Digest,
+    audit::Filter,
+    lineage::{Extent, LineageSubject},
+};
 use rekindle_proto::registry::{
     DeleteAliasRequest, DeleteModelRequest, GetLineageRequest, GetModelVersionRequest, ListModelVersionsRequest,
     ListModelsRequest, RegisterModelVersionRequest, RestoreModelRequest, SetAliasRequest, UpdateModelRequest,
@@ -25,6 +29,7 @@ on_both!(
     models_are_listed,
     models_and_versions_are_changed_deleted_and_restored,
     every_change_is_in_the_audit_trail,
+    a_lineage_is_walked_in_both_directions,
 );
 
 async fn a_verified_bundle_becomes_a_version(sandbox: Sandbox) {
@@ -270,4 +275,58 @@ async fn every_change_is_in_the_audit_trail(sandbox: Sandbox) {
     .await;
     let found = trail.verify().await.expect("verified");
     assert_eq!((found.entries, found.faults), (2, vec![]));
+}
+
+async fn a_lineage_is_walked_in_both_directions(sandbox: Sandbox) {
+    let first = sandbox.dataset(sandbox.staged_csv("trips", "a,b\n1,2\n").await).await;
+    let mut second = sandbox.staged_csv("trips", "a,b\n1,2\n3,4\n").await;
+    second.parents = vec![first.content_digest.clone()];
+    let second = sandbox.dataset(second).await;
+    let run = sandbox.run("flights", vec![second.content_digest.clone()]).await;
+    let other = sandbox.run("flights", vec![first.content_digest.clone()]).await;
+    let digest = sandbox.bundle(&bundle(&run.id, vec![second.content_digest.parse().expect("a digest")], 7)).await;
+    sandbox.register("churn", &digest).await.expect("registered");
+    let imported = sandbox.bundle(&bundle("", vec![first.content_digest.parse().expect("a digest")], 8)).await;
+    sandbox.register("imported", &imported).await.expect("registered");
+    let alias = SetAliasRequest { model: "churn".into(), alias: "champion".into(), version: 1, ..Default::default() };
+    sandbox.models.clone().set_alias(alias).await.expect("moved");
+
+    let graph = async |subject: LineageSubject, extent: (bool, bool)| {
+        let extent = Extent { sources: extent.0, results: extent.1 };
+        let request = rekindle_client::wire::lineage::subject_to_wire(&subject, extent);
+        let found = sandbox.models.clone().get_lineage_graph(request).await.expect("there").into_inner();
+        let mut edges: Vec<_> = found.edges.into_iter().map(|edge| (edge.from, edge.to)).collect();
+        edges.sort();
+        let ids: std::collections::BTreeSet<_> = found.nodes.into_iter().map(|node| node.id).collect();
+        let ends = edges.iter().flat_map(|(from, to)| [from, to]);
+        assert!(ends.chain([&found.subject]).all(|id| ids.contains(id)), "{ids:?} {edges:?}");
+        edges
+    };
+    let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    let (ran, other) = (format!("run/{}", run.id), format!("run/{}", other.id));
+    let code = edge(&format!("code-revision/{}", run.code_revision), &ran);
+    let (one, two) = ("dataset-version/trips/1", "dataset-version/trips/2");
+    let (churn, champion) = ("model-version/churn/1", "alias/churn/champion");
+    let mut sources = vec![edge(one, two), edge(two, &ran), edge(&ran, churn)];
+    if !run.code_revision.is_empty() {
+        sources.push(code);
+    }
+    sources.sort();
+    let version = LineageSubject::ModelVersion("churn".parse().expect("a name"), None);
+    assert_eq!(graph(version.clone(), (true, false)).await, sources);
+    assert_eq!(graph(version, (false, true)).await, [edge(churn, champion)]);
+    let mut results = vec![
+        edge(one, two),
+        edge(one, &other),
+        edge(one, "model-version/imported/1"),
+        edge(two, &ran),
+        edge(&ran, churn),
+        edge(churn, champion),
+    ];
+    results.sort();
+    let dataset = LineageSubject::DatasetVersion("trips".parse().expect("a name"), Some(1));
+    assert_eq!(graph(dataset, (false, true)).await, results);
+    let missing = LineageSubject::DatasetVersion("none".parse().expect("a name"), None);
+    let request = rekindle_client::wire::lineage::subject_to_wire(&missing, Extent { sources: true, results: true });
+    assert_eq!(sandbox.models.clone().get_lineage_graph(request).await.expect_err("missing").code(), Code::NotFound);
 }

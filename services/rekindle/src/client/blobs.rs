@@ -64,7 +64,8 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
             }
             format.one(&all, blob::scrubbed_to_json, |found| {
                 let corrupt = found.corrupt.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let corrupt = if corrupt.is_empty() { "none".to_owned() } else { format!("{corrupt} (in quarantine/)") };
+                let corrupt =
+                    if corrupt.is_empty() { "none".to_owned() } else { format!("{corrupt} (in quarantine/)") };
                 vec![("read", format!("{} blobs with {} bytes", found.blobs, found.bytes)), ("corrupt", corrupt)]
             });
             Ok(all.corrupt.is_empty())

@@ -82,7 +82,10 @@ impl FromStr for Subject {
                 .map_err(|error: rekindle_domain::digest::InvalidDigest| error.to_string());
         }
         if let Some(id) = text.strip_prefix("run:") {
-            return id.parse().map(Self::Run).map_err(|error: rekindle_domain::id_prefix::InvalidPrefix| error.to_string());
+            return id
+                .parse()
+                .map(Self::Run)
+                .map_err(|error: rekindle_domain::id_prefix::InvalidIdPrefix| error.to_string());
         }
         if let Some(dataset) = text.strip_prefix("dataset:") {
             let (name, version) = dataset.split_once('@').map_or((dataset, None), |(name, of)| (name, Some(of)));

@@ -52,6 +52,16 @@ pub(crate) async fn lineage(world: &World, prediction: &str) {
     assert_eq!((bundle, &version["prediction"]), (json["bundle_digest"].as_str().expect("a digest"), &Value::Null));
     assert!(world.text(&["lineage", bundle]).contains("tips version 1"));
     assert!(world.error(1, &["lineage", "tips", "--replay"]).contains("--replay requires a prediction id"));
+
+    let tree = world.text(&["lineage", "tips@champion", "--graph"]);
+    assert!(tree.contains("from run/") && tree.contains("to alias/tips/champion"), "{tree}");
+    assert!(tree.contains("from dataset-version/trips/") && tree.contains("to deployment/tips"), "{tree}");
+    let results = world.json(&["lineage", "dataset:trips@1", "--results"]);
+    let is_there = |id: &str| results["nodes"].as_array().is_some_and(|all| all.iter().any(|node| node["id"] == id));
+    assert!(is_there("model-version/tips/1") && is_there("alias/tips/champion"), "{results}");
+    let run = json["lineage"]["run"]["id"].as_str().expect("a run");
+    assert!(world.text(&["lineage", &format!("run:{run}"), "--graph", "dot"]).starts_with("digraph"));
+    assert!(world.text(&["lineage", bundle, "--graph", "svg", "--sources"]).contains("<svg"));
 }
 
 /// `reports`.
