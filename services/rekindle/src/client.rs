@@ -212,7 +212,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Outcomes(args) => outcomes::run(args, global).await.map(|()| true),
         Command::Lineage(args) => lineage::run(args, global).await,
         Command::Replay(args) => traffic::run(args, global).await,
-        Command::Events(args) => events::run(args, global).await.map(|()| true),
+        Command::Events(args) => events::run(args, global).await,
         Command::Reports(args) => reports::run(args, global).await.map(|()| true),
         Command::Failures(args) => failed_requests::run(args, global).await.map(|()| true),
         Command::Watch(command) => watch::run(command, global).await.map(|()| true),

@@ -1,5 +1,7 @@
 //! `rekindle events`.
 
+mod replay;
+
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -29,8 +31,11 @@ A kind is SERVICE.NOUN.VERB; * matches any of the three: registry.alias.moved, m
 Examples:
   rekindle events
   rekindle events --kind orchestrator.workflow.* --name flight-delay --json
-  rekindle events --all --correlation 0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e --no-follow")]
+  rekindle events --all --correlation 0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e --no-follow
+  rekindle events replay", args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Only events of this kind
     #[arg(long, visible_alias = "type", value_name = "KIND", default_value = "*.*.*", value_parser = kind)]
     kind: String,
@@ -50,6 +55,13 @@ pub(crate) struct Args {
     /// Exit after the latest event instead of waiting for further ones
     #[arg(long)]
     no_follow: bool,
+}
+
+/// What else is done with events.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Rebuild the registry's view of a namespace from its events, and compare it with what the registry answers; exit with code 3 if they differ
+    Replay,
 }
 
 /// Three tokens of a NATS subject.
@@ -75,7 +87,11 @@ fn token(text: &str) -> Result<String, String> {
     if named || text == "*" { Ok(text.to_owned()) } else { Err(format!("{text:?} is not valid: expected a name or *")) }
 }
 
-pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
+/// Prints events. Of a replay, returns whether it gives the registry's view; otherwise true.
+pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
+    if let Some(Command::Replay) = args.command {
+        return replay::run(global).await;
+    }
     let bus = connect(&global.nats).await?;
     let stream = bus.get_stream(EVENTS).await.map_err(|error| unreachable(&global.nats, &error))?;
     let config = OrderedConfig {
@@ -100,7 +116,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
             Err(error) => eprintln!("skipped an invalid event on {}: {error}", message.subject),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn connect(url: &str) -> Result<jetstream::Context> {
