@@ -26,6 +26,7 @@ pub mod retention;
 mod connection;
 mod entity;
 mod error;
+mod group;
 mod namespace;
 mod transaction;
 

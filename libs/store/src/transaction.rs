@@ -3,11 +3,14 @@
 use std::{cell::Cell, error::Error as StdError, time::Duration};
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode,
-    SqlxError, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode,
+    SqlxError, StatementBuilder, TransactionOptions, TransactionTrait,
 };
 
-use crate::outbox;
+use crate::{
+    group::{Ended, Turn},
+    outbox,
+};
 
 /// Attempts before the error is returned to the caller.
 const ATTEMPTS: u32 = 12;
@@ -22,8 +25,8 @@ impl<E: StdError + From<DbErr> + 'static> RetryableError for E {}
 
 /// Runs `work` in a transaction and commits it; an error of `work` rolls everything back.
 ///
-/// On SQLite the transaction is the only writer from its beginning (`BEGIN IMMEDIATE`), and waits up to 30 s for that; on PostgreSQL it
-/// is serializable. If the database reports a conflict, `work` runs again, up to 12 times with growing pauses, so it must have no effect outside of
+/// On SQLite the transaction is the only writer from its beginning (`BEGIN IMMEDIATE`), and waits up to 30 s for that; transactions of one
+/// process take turns, and are committed together where they wait for each other. On PostgreSQL it is serializable. If the database reports a conflict, `work` runs again, up to 12 times with growing pauses, so it must have no effect outside of
 /// `txn`. Every statement in it must use `txn`: one on the pool could wait for this transaction.
 ///
 /// Write `work` as an `async move` closure that owns what it uses: where it holds references, the compiler cannot prove that the
@@ -35,7 +38,14 @@ where
 {
     let mut attempt = 1;
     loop {
-        match attempt_once(db, &work).await {
+        let done = match db.get_database_backend() {
+            // After an attempt that failed with others, alone: its own error decides.
+            DbBackend::Sqlite => attempt_in_turn(db, &work, attempt > 1).await,
+            _ => attempt_once(db, &work).await.map(Some),
+        };
+        match done {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => attempt += 1,
             Err(error)
                 if attempt < ATTEMPTS
                     && (is_conflict(&error) || (attempt <= DUPLICATE_ATTEMPTS && is_duplicate(&error))) =>
@@ -44,7 +54,44 @@ where
                 tokio::time::sleep(pause(attempt)).await;
                 attempt += 1;
             }
-            result => return result,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Runs `work` with a flag for enqueued events.
+async fn attended<T, E, F>(txn: &DatabaseTransaction, work: &F) -> (Result<T, E>, bool)
+where
+    F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
+{
+    let attended = async {
+        let result = work(txn).await;
+        (result, outbox::ENQUEUED.with(Cell::get))
+    };
+    outbox::ENQUEUED.scope(Cell::new(false), attended).await
+}
+
+/// An attempt on SQLite; `None` if the transaction that it was a part of was not committed.
+async fn attempt_in_turn<T, E, F>(db: &DatabaseConnection, work: &F, alone: bool) -> Result<Option<T>, E>
+where
+    E: RetryableError,
+    F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
+{
+    let turn = Turn::begin(db).await?;
+    let (result, enqueued) = attended(turn.txn(), work).await;
+    match result {
+        Ok(value) => match turn.commit(alone).await? {
+            Ended::Committed => {
+                if enqueued {
+                    outbox::wake();
+                }
+                Ok(Some(value))
+            }
+            Ended::NotCommitted => Ok(None),
+        },
+        Err(error) => {
+            turn.roll_back(&error).await;
+            Err(error)
         }
     }
 }
@@ -55,12 +102,7 @@ where
     F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
 {
     let txn = begin(db).await?;
-    let (result, enqueued) = outbox::ENQUEUED
-        .scope(Cell::new(false), async {
-            let result = work(&txn).await;
-            (result, outbox::ENQUEUED.with(Cell::get))
-        })
-        .await;
+    let (result, enqueued) = attended(&txn, work).await;
     match result {
         Ok(value) => {
             txn.commit().await?;
@@ -76,6 +118,23 @@ where
             Err(error)
         }
     }
+}
+
+/// Executes one statement that writes. On SQLite it takes its turn with the transactions of the process: it would wait by polling, and could wait for
+/// as long as these come one after the other.
+pub(crate) async fn write<S>(db: &DatabaseConnection, statement: S) -> Result<(), DbErr>
+where
+    S: StatementBuilder + Clone + Send + Sync,
+{
+    if db.get_database_backend() == DbBackend::Sqlite {
+        let execute = async move |txn: &DatabaseTransaction| {
+            txn.execute(&statement.clone()).await?;
+            Ok::<_, DbErr>(())
+        };
+        return in_transaction(db, execute).await;
+    }
+    db.execute(&statement).await?;
+    Ok(())
 }
 
 pub(crate) async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
@@ -165,6 +224,19 @@ pub fn is_damaged(error: &(dyn StdError + 'static)) -> bool {
     while let Some(error) = next {
         if let Some(code) = driver_code(error) {
             return code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 11 | 26));
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Whether SQLite has undone the whole transaction after an error, or may have: no memory (7), interrupted (9), the disk fails (10), the
+/// file is damaged (11), the disk is full (13), each with its extended codes.
+pub(crate) fn ends_transaction(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = driver_code(error) {
+            return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 7 | 9 | 10 | 11 | 13));
         }
         next = error.source();
     }

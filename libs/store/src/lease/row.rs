@@ -14,7 +14,10 @@ use sea_orm::{
 };
 
 use super::Fence;
-use crate::entity::lease::{ActiveModel, Column, Entity, Model};
+use crate::{
+    entity::lease::{ActiveModel, Column, Entity, Model},
+    transaction::write,
+};
 
 /// Names in one statement: well below the databases' limits of parameters and of the depth of an expression.
 const CHUNK: usize = 100;
@@ -61,24 +64,21 @@ pub(super) async fn release_unclaimed(
         Entity::find().filter(Column::Holder.eq(holder)).all(db).await?.into_iter().map(|row| row.name).collect();
     let unclaimed: Vec<&String> = held.iter().filter(|name| !claims.contains(*name)).collect();
     for names in unclaimed.chunks(CHUNK) {
-        Entity::update_many()
+        let release = Entity::update_many()
             .col_expr(Column::Holder, Expr::value(NOBODY))
             .filter(Column::Holder.eq(holder))
-            .filter(Column::Name.is_in(names.iter().map(|name| name.as_str())))
-            .exec(db)
-            .await?;
+            .filter(Column::Name.is_in(names.iter().map(|name| name.as_str())));
+        write(db, release.into_query()).await?;
     }
     Ok(())
 }
 
 /// Renews everything that `holder` holds.
 pub(super) async fn renew(db: &DatabaseConnection, holder: &str) -> Result<(), DbErr> {
-    Entity::update_many()
+    let renew = Entity::update_many()
         .col_expr(Column::Renewals, Expr::col(Column::Renewals).add(1))
-        .filter(Column::Holder.eq(holder))
-        .exec(db)
-        .await?;
-    Ok(())
+        .filter(Column::Holder.eq(holder));
+    write(db, renew.into_query()).await
 }
 
 /// The rows of these leases. A lease that was never held has no row.
@@ -120,8 +120,7 @@ async fn insert(db: &DatabaseConnection, holder: &str, names: impl IntoIterator<
         renewals: Set(0),
     };
     let unless_present = OnConflict::column(Column::Name).do_nothing().to_owned();
-    Entity::insert_many(names.into_iter().map(row)).on_conflict(unless_present).exec_without_returning(db).await?;
-    Ok(())
+    write(db, Entity::insert_many(names.into_iter().map(row)).on_conflict(unless_present).into_query()).await
 }
 
 /// Rows that a fenced transaction has locked are passed over, not waited for: the process behind it may be stopped, and the other leases must be
@@ -136,14 +135,12 @@ async fn take_over(db: &DatabaseConnection, holder: &str, observed: Condition) -
         .filter(observed)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .into_query();
-    Entity::update_many()
+    let take_over = Entity::update_many()
         .col_expr(Column::Holder, Expr::value(holder))
         .col_expr(Column::Epoch, Expr::col(Column::Epoch).add(1))
         .col_expr(Column::Renewals, Expr::value(0_i64))
-        .filter(Column::Name.in_subquery(unlocked))
-        .exec(db)
-        .await?;
-    Ok(())
+        .filter(Column::Name.in_subquery(unlocked));
+    write(db, take_over.into_query()).await
 }
 
 fn unchanged(row: &Model) -> Condition {
