@@ -89,7 +89,9 @@ async fn write(clients: Clients, bundle: Digest, seed: u64) -> Acknowledged {
                     made.versions.push((model.clone(), registry.register_version(&registration).await?.version));
                 }
                 3 => {
-                    let Ok(latest) = registry.model_version(&model, &VersionSelector::Latest).await else { return Ok(()) };
+                    let Ok(latest) = registry.model_version(&model, &VersionSelector::Latest).await else {
+                        return Ok(());
+                    };
                     let expected_revision = registry.alias(&model, &champion).await.map_or(0, |alias| alias.revision);
                     let (alias, why) = (champion.clone(), key.clone());
                     let target = AliasMove { model, alias, version: latest.version, expected_revision, why };
@@ -109,7 +111,9 @@ async fn write(clients: Clients, bundle: Digest, seed: u64) -> Acknowledged {
                     }
                 }
                 _ => {
-                    let Ok(latest) = registry.model_version(&model, &VersionSelector::Latest).await else { return Ok(()) };
+                    let Ok(latest) = registry.model_version(&model, &VersionSelector::Latest).await else {
+                        return Ok(());
+                    };
                     let review = ReviewRequest {
                         model: model.clone(),
                         version: latest.version,
@@ -192,7 +196,9 @@ async fn check(platform: &Platform, all: &Acknowledged) {
     assert_eq!(revisions.len(), all.moves.len(), "a revision of an alias was given twice");
     for model in (0..3).map(model) {
         let (mut history, mut token) = (Vec::new(), String::new());
-        while let Ok(page) = registry.alias_history(&model, &AliasName::champion(), PageRequest { size: 500, token }).await {
+        while let Ok(page) =
+            registry.alias_history(&model, &AliasName::champion(), PageRequest { size: 500, token }).await
+        {
             history.extend(page.items);
             token = page.next_page_token;
             if token.is_empty() {

@@ -24,7 +24,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::transaction::{begin, ends_transaction};
+use crate::transaction::begin;
 
 /// Members of a group at most.
 const MEMBERS: usize = 64;
@@ -150,12 +150,12 @@ impl Turn {
         Ok(Ended::Committed)
     }
 
-    /// Undoes what was written. Errors after which SQLite has undone the whole transaction end the group.
-    pub(crate) async fn roll_back(self, error: &(dyn std::error::Error + 'static)) {
+    /// Undoes what was written; of the whole group if SQLite has undone the transaction.
+    pub(crate) async fn roll_back(self, ends_transaction: bool) {
         let Self { savepoint, mut slot, .. } = self;
         let undone = savepoint.rollback().await;
         let has_members = slot.open.as_ref().is_some_and(|group| !group.members.is_empty());
-        if has_members && undone.is_ok() && !ends_transaction(error) {
+        if has_members && undone.is_ok() && !ends_transaction {
             return;
         }
         // Its members, if it has any, find their senders gone, and are repeated.
@@ -172,7 +172,7 @@ async fn commit(slot: &mut Slot) -> Result<(), DbErr> {
     let Some(Group { txn, members, .. }) = slot.open.take() else { return Ok(()) };
     txn.commit().await?;
     // A member that was given up meanwhile needs no answer.
-    members.into_iter().for_each(|member| drop(member.send(())));
+    members.into_iter().for_each(|member| _ = member.send(()));
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::{cell::Cell, error::Error as StdError, time::Duration};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr, SqliteTransactionMode,
-    SqlxError, StatementBuilder, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
+    SqliteTransactionMode, SqlxError, StatementBuilder, TransactionOptions, TransactionTrait,
 };
 
 use crate::{
@@ -90,7 +90,7 @@ where
             Ended::NotCommitted => Ok(None),
         },
         Err(error) => {
-            turn.roll_back(&error).await;
+            turn.roll_back(ends_transaction(&error)).await;
             Err(error)
         }
     }
@@ -232,7 +232,7 @@ pub fn is_damaged(error: &(dyn StdError + 'static)) -> bool {
 
 /// Whether SQLite has undone the whole transaction after an error, or may have: no memory (7), interrupted (9), the disk fails (10), the
 /// file is damaged (11), the disk is full (13), each with its extended codes.
-pub(crate) fn ends_transaction(error: &(dyn StdError + 'static)) -> bool {
+fn ends_transaction(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(code) = driver_code(error) {

@@ -25,14 +25,17 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The events to print.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 A kind is SERVICE.NOUN.VERB; * matches any of the three: registry.alias.moved, monitor.drift.detected, orchestrator.*.*
 
 Examples:
   rekindle events
   rekindle events --kind orchestrator.workflow.* --name flight-delay --json
   rekindle events --all --correlation 0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e --no-follow
-  rekindle events replay", args_conflicts_with_subcommands = true)]
+  rekindle events replay",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,

@@ -257,6 +257,8 @@ fn audit(world: &World) {
     let exported = world.text(&["audit", "export", "--service", "registry", "--action", "alias"]);
     let first: serde_json::Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
     assert_eq!((&first["actor"], &first["action"]), (&"alice".into(), &"alias.moved".into()), "{first}");
+    let last = world.last_json_line(0, &["audit", "export", "--service", "registry"]);
+    assert!(last["hash"].is_string() && last["service"] == "registry", "{last}");
     let verified = world.text(&["audit", "verify"]);
     assert_eq!(verified.matches("complete").count(), 3, "{verified}");
     let verified = world.json(&["audit", "verify", "--service", "registry"]);

@@ -117,6 +117,10 @@ pub(crate) fn events(world: &World) {
     let of_workflow = world.text(&[&all[..], &["--correlation", id]].concat());
     assert!(of_workflow.lines().count() > 2 && of_workflow.contains(id), "{of_workflow}");
     events_of_a_namespace(world);
+    assert!(world.text(&["events", "replay"]).contains("entries"));
+    let replayed = world.json(&["events", "replay"]);
+    assert_eq!(replayed["replayed"], replayed["registry"], "{replayed}");
+    assert!(replayed["entries"].as_u64() > Some(10), "{replayed}");
 }
 
 fn events_of_a_namespace(world: &World) {
