@@ -165,10 +165,13 @@ impl Artifacts {
         self.sync(key).await
     }
 
-    /// Whether an object was written within [`RENEW_AFTER`].
+    /// Whether an object was written within [`RENEW_AFTER`]; one that was deleted meanwhile was not.
     pub(crate) async fn is_recent(&self, key: &Path) -> Result<bool, Error> {
-        let found = self.store.head(key).await.map_err(|source| Error::store("look up", key, source))?;
-        Ok(Utc::now() - found.last_modified < RENEW_AFTER)
+        match self.store.head(key).await {
+            Ok(found) => Ok(Utc::now() - found.last_modified < RENEW_AFTER),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) => Err(Error::store("look up", key, source)),
+        }
     }
 
     async fn probe(&self, url: &str) -> Result<(), Error> {

@@ -115,6 +115,8 @@ impl BlobWriter {
                         tracing::warn!(%key, %actual, "repairing a corrupt blob");
                         false
                     }
+                    // It was deleted meanwhile.
+                    Err(Error::NotFound { .. }) => false,
                     Err(error) => return Err(error),
                 };
                 if !is_whole || !self.artifacts.is_recent(&key).await? {
