@@ -36,6 +36,8 @@ const AT_ONCE: u64 = 256;
 const FAULTS: usize = 100;
 /// Time between two looks for entries without a wake-up.
 const POLL: Duration = Duration::from_secs(1);
+/// Time after a wake-up in which further entries come, which are sealed together: each transaction is a write to the disk.
+const GATHER: Duration = Duration::from_millis(500);
 /// Time between two publications of the last hash.
 const PUBLISH_EVERY: Duration = Duration::from_secs(60);
 
@@ -170,9 +172,14 @@ pub async fn run(
             );
             tokio::time::sleep(POLL).await;
         }
+        let next = async {
+            if tokio::time::timeout(POLL, woken).await.is_ok() {
+                tokio::time::sleep(GATHER).await;
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = tokio::time::timeout(POLL, woken) => {}
+            () = next => {}
         }
     }
     // The last hash of this process, so that what is removed while it does not run is noticed.

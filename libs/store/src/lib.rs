@@ -37,4 +37,4 @@ pub use lease::{Fence, LeaseError, Leases};
 pub use namespace::within;
 pub use sea_orm;
 pub use sea_orm_migration;
-pub use transaction::{RetryableError, in_transaction, is_damaged, is_transient};
+pub use transaction::{RetryableError, in_read_committed, in_transaction, is_damaged, is_transient};

@@ -41,7 +41,10 @@ where
         let done = match db.get_database_backend() {
             // After an attempt that failed with others, alone: its own error decides.
             DbBackend::Sqlite => attempt_in_turn(db, &work, attempt > 1).await,
-            _ => attempt_once(db, &work).await.map(Some),
+            _ => match begin(db).await {
+                Ok(txn) => attempt_once(txn, &work).await.map(Some),
+                Err(error) => Err(error.into()),
+            },
         };
         match done {
             Ok(Some(value)) => return Ok(value),
@@ -56,6 +59,20 @@ where
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Runs `work` in a transaction whose statements see everything that was committed before each of them, and commits it. For work that waits for a lock
+/// and has to see what the former holder has written: on PostgreSQL, a serializable transaction sees the state of its beginning, which is before
+/// it waits. It is not repeated.
+pub async fn in_read_committed<T, E, F>(db: &DatabaseConnection, work: F) -> Result<T, E>
+where
+    E: RetryableError,
+    F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
+{
+    match db.get_database_backend() {
+        DbBackend::Sqlite => in_transaction(db, work).await,
+        _ => attempt_once(begin_exclusive(db).await?, &work).await,
     }
 }
 
@@ -96,12 +113,11 @@ where
     }
 }
 
-async fn attempt_once<T, E, F>(db: &DatabaseConnection, work: &F) -> Result<T, E>
+async fn attempt_once<T, E, F>(txn: DatabaseTransaction, work: &F) -> Result<T, E>
 where
     E: RetryableError,
     F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
 {
-    let txn = begin(db).await?;
     let (result, enqueued) = attended(&txn, work).await;
     match result {
         Ok(value) => {

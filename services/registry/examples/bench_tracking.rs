@@ -40,7 +40,7 @@ impl Server {
             body.len()
         );
         self.stream.get_mut().write_all(request.as_bytes()).expect("sent");
-        let (mut status, mut length, mut line) = (String::new(), 0, String::new());
+        let (mut status, mut length, mut is_chunked, mut line) = (String::new(), 0, false, String::new());
         self.stream.read_line(&mut status).expect("a status");
         loop {
             line.clear();
@@ -52,9 +52,25 @@ impl Server {
             if let Some(value) = header.strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length");
             }
+            is_chunked |= header.starts_with("transfer-encoding:") && header.ends_with("chunked");
         }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).expect("a body with a length");
+        let mut answer = Vec::new();
+        loop {
+            if is_chunked {
+                line.clear();
+                self.stream.read_line(&mut line).expect("the size of a chunk");
+                length = usize::from_str_radix(line.trim(), 16).expect("a size");
+            }
+            let start = answer.len();
+            answer.resize(start + length, 0);
+            self.stream.read_exact(&mut answer[start..]).expect("a body");
+            if is_chunked {
+                self.stream.read_line(&mut line).expect("the end of a chunk");
+            }
+            if !is_chunked || length == 0 {
+                break;
+            }
+        }
         let answer: Value = serde_json::from_slice(&answer).expect("JSON");
         assert!(status.contains(" 200 "), "{method} {path}: {status}{answer}");
         answer

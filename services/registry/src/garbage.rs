@@ -19,7 +19,7 @@ use rekindle_domain::{
     blob::{Garbage, Scrubbed},
 };
 use rekindle_service::Call;
-use rekindle_store::{audit, in_transaction};
+use rekindle_store::{audit, in_read_committed};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::json;
 
@@ -84,7 +84,7 @@ async fn sweep(
         batch
     } else {
         let artifacts = artifacts.clone();
-        in_transaction(db, async move |txn| {
+        in_read_committed(db, async move |txn| {
             store::garbage::lock(txn).await?;
             let digests: Vec<Digest> = batch.iter().map(|blob| blob.digest).collect();
             let referenced = store::garbage::referenced(txn, &digests).await?;
