@@ -47,7 +47,7 @@ def main():
     for package in packages:
         for dependency in package["dependencies"]:
             name, kind = dependency["name"], dependency["kind"]
-            used.add(name)
+            used.update({name, dependency["rename"] or name})
             crate = dependency["rename"] or name
             if (package["name"], name) not in GENERATED and not names(code_of(package, kind), crate):
                 problems.append(f"{package['name']}: no code names the {kind or 'normal'} dependency {name}")

@@ -8,6 +8,7 @@ use rekindle_domain::{
     Alias, ModelName, Namespace,
     audit::Entry,
     model_version::{RegisteredModel, Update},
+    text,
 };
 use rekindle_service::{Call, RequestError};
 use rekindle_store::{audit, in_transaction};
@@ -53,6 +54,7 @@ pub(crate) async fn create(
 ) -> Result<Model, Error> {
     title::check("name", &title)?;
     title::check_tags(&tags)?;
+    check_description(&description)?;
     let name =
         call.qualify(title::name_of(&title).parse::<ModelName>().map_err(|error| Error::invalid("name", error))?);
     in_transaction(db, async move |txn| {
@@ -81,6 +83,10 @@ pub(crate) async fn create(
         Ok(model)
     })
     .await
+}
+
+fn check_description(description: &str) -> Result<(), Error> {
+    text::check_description(description).map_err(|problem| Error::invalid("description", problem))
 }
 
 fn exists(other: &Model) -> Error {
@@ -188,6 +194,7 @@ pub(crate) fn apply(
     tags: &mut BTreeMap<String, String>,
 ) -> Result<(), Error> {
     if let Some(given) = &update.description {
+        check_description(given)?;
         description.clone_from(given);
     }
     for name in &update.delete_tags {

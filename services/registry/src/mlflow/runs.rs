@@ -177,6 +177,13 @@ impl Point {
         if self.model_id.is_empty() {
             return Ok(None);
         }
+        for text in [&self.dataset_name, &self.dataset_digest] {
+            if text.chars().count() > 1024 || text.contains('\0') {
+                return Err(Refused::invalid(
+                    "a dataset of a metric has a NUL character, or more than 1024 in its name",
+                ));
+            }
+        }
         let metric = ModelMetric {
             run,
             name: self.key.clone(),

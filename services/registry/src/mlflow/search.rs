@@ -8,7 +8,7 @@ use super::Refused;
 use crate::filter::{self, Comparison, Filter, Kind, Test, Value, compare, matches, parse_filter, parse_orders};
 
 /// Records that are searched at most.
-pub(super) const MOST: u64 = 50_000;
+pub(super) const MOST: u64 = 20_000;
 /// The tag of a model that is a prompt. Clients search models without it by `!= 'true'`, which a record without a tag does not satisfy.
 const PROMPT: &str = "mlflow.prompt.is_prompt";
 

@@ -56,6 +56,10 @@ pub(crate) async fn by_name(db: &impl ConnectionTrait, name: &ExperimentName) ->
 
 /// The experiment with a title.
 pub(crate) async fn by_title(db: &impl ConnectionTrait, title: &str) -> Result<Option<Experiment>, DbErr> {
+    // PostgreSQL has no text with it, and refuses the statement.
+    if title.contains('\0') {
+        return Ok(None);
+    }
     let found = experiment::Entity::find().filter(experiment::Column::Title.eq(title)).one(db).await?;
     found.map(noun).transpose()
 }

@@ -29,6 +29,10 @@ pub(crate) async fn model(db: &impl ConnectionTrait, name: &ModelName) -> Result
 
 /// The model with a title.
 pub(crate) async fn by_title(db: &impl ConnectionTrait, title: &str) -> Result<Option<Model>, DbErr> {
+    // PostgreSQL has no text with it, and refuses the statement.
+    if title.contains('\0') {
+        return Ok(None);
+    }
     let found = model::Entity::find().filter(model::Column::Title.eq(title)).one(db).await?;
     found.map(model_noun).transpose()
 }

@@ -210,6 +210,9 @@ async fn what_no_client_sends_is_refused_in_the_form_of_mlflow(sandbox: Sandbox)
         ("registered-models/create", json!({ "name": "a\nb" }), "INVALID_PARAMETER_VALUE"),
         ("registered-models/create", json!({ "name": "churn", "tags": many(1001) }), "INVALID_PARAMETER_VALUE"),
         ("registered-models/get?name=..%2f..", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
+        ("registered-models/get?name=a%00b", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
+        ("experiments/get-by-name?experiment_name=a%00b", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
+        ("registered-models/create", json!({ "name": "churn", "description": "a\0b" }), "INVALID_PARAMETER_VALUE"),
         ("registered-models/search?filter=colour%20%3D%201", Value::Null, "INVALID_PARAMETER_VALUE"),
         ("registered-models/search?max_results=x", Value::Null, "INVALID_PARAMETER_VALUE"),
         (
