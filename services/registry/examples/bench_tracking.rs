@@ -41,7 +41,11 @@ impl Server {
         );
         self.stream.get_mut().write_all(request.as_bytes()).expect("sent");
         let (mut status, mut length, mut is_chunked, mut line) = (String::new(), 0, false, String::new());
-        self.stream.read_line(&mut status).expect("a status");
+        if self.stream.read_line(&mut status).unwrap_or(0) == 0 {
+            // Servers close connections now and then.
+            *self = Self::connect(&self.address);
+            return self.call(method, path, &serde_json::from_str(&body).unwrap_or_default());
+        }
         loop {
             line.clear();
             self.stream.read_line(&mut line).expect("a header");
