@@ -62,5 +62,6 @@ for name, value in ours.items():
     other = theirs[name]
     times = other / value if name.endswith("ms") or " in ms" in name else value / other
     print(f"{name:52} {value:12,.1f} {other:12,.1f} {times:7.1f}")
+print("single calls to MLflow's server include delayed acknowledgements of TCP, some 40 ms: see the client")
 print(f"{'resident memory afterwards, MiB (ours: all services)':52} {sys.argv[3]:>12} {sys.argv[4]:>12}")
 PYTHON
