@@ -59,6 +59,7 @@ fn check_new_name(alias: &AliasName) -> Result<(), Error> {
 }
 
 async fn move_to(txn: &DatabaseTransaction, call: &Call, target: &AliasMove) -> Result<Alias, Error> {
+    model::must_not_be_deleted(&model::read(txn, &target.model).await?)?;
     let version = model_version::read(txn, &target.model, target.version).await?.version;
     model_version::check_servable(&version)?;
     let before = store::aliases::get(txn, &target.model, &target.alias).await?;

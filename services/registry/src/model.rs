@@ -43,8 +43,8 @@ impl Model {
     }
 }
 
-/// Creates a model of a title, without a version. A deleted one of this title is restored, with other description and tags; its versions
-/// stay deleted, and their numbers are not used again.
+/// Creates a model of a title, without a version. A deleted one of this title whose versions are deleted, too, is restored, with other
+/// description and tags; the numbers of its versions are not used again.
 pub(crate) async fn create(
     db: &DatabaseConnection,
     call: Call,
@@ -63,8 +63,12 @@ pub(crate) async fn create(
             Some(found) => Some(found),
             None => store::models::model(txn, &name).await?,
         };
+        let has_versions = match &found {
+            Some(found) => store::models::get(txn, &found.name, None).await?.is_some(),
+            None => false,
+        };
         let model = match found {
-            Some(deleted) if deleted.deleted_at.is_some() && deleted.title == title => {
+            Some(deleted) if deleted.deleted_at.is_some() && deleted.title == title && !has_versions => {
                 let model = Model { description, tags, updated_at: call.now, deleted_at: None, ..deleted };
                 store::models::update_model(txn, &model).await?;
                 model
@@ -117,6 +121,11 @@ pub(crate) async fn ensure(txn: &DatabaseTransaction, name: &ModelName, now: Dat
             Ok(store::models::insert_model(txn, &model).await?)
         }
     }
+}
+
+/// Refuses a model that is deleted.
+pub(crate) fn must_not_be_deleted(model: &Model) -> Result<(), Error> {
+    if model.deleted_at.is_some() { Err(deleted(&model.name)) } else { Ok(()) }
 }
 
 fn deleted(name: &ModelName) -> Error {

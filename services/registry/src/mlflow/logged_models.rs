@@ -225,7 +225,8 @@ impl Record for Found {
                 // Of several, e.g. of two runs, the last one.
                 let of_name = self.compared.iter().filter(|metric| metric.name == *name);
                 let last = of_name.max_by_key(|metric| (metric.time_ms, metric.step))?;
-                Some(Constant::Number(last.value))
+                // What is not a number has no place in an order.
+                Some(last.value).filter(|value| !value.is_nan()).map(Constant::Number)
             }
             Field::Param(name) => search::text(model.params.get(name)?),
             Field::Tag(name) => search::text(model.tags.get(name)?),

@@ -85,6 +85,9 @@ pub(super) async fn update(State(app): State<App>, Body(request): Body<Describe>
 
 pub(super) async fn delete(State(app): State<App>, Body(request): Body<Name>) -> Answer {
     let name = titled(&app, &request.name).await?.name;
+    // Before a version is deleted: all of it, or nothing.
+    let aliases = store::aliases::of_models(&app.0.db, &[&name]).await?;
+    model::must_not_be_used(&aliases, &format!("model {name}"))?;
     // MLflow deletes the versions with their model.
     let mut before = None;
     loop {

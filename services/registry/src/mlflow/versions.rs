@@ -163,6 +163,9 @@ pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) 
     if request.run_link.chars().count() > MAX_LINK || request.run_link.contains('\0') {
         return Err(Refused::invalid(format!("run_link: expected at most {MAX_LINK} characters")));
     }
+    if request.source.chars().count() > MAX_LINK || request.source.chars().any(char::is_control) {
+        return Err(Refused::invalid(format!("source: expected at most {MAX_LINK} characters, no control characters")));
+    }
     let run = match request.run_id.as_str() {
         "" => None,
         id => Some(super::fields::run_id(id, "")?),
@@ -181,7 +184,9 @@ pub(super) async fn create(State(app): State<App>, Body(request): Body<Create>) 
     options.extend(tags.clone());
     let logged_model = folder.logged.as_ref().map(|logged| logged.id);
     let run = run.or_else(|| folder.logged.as_ref().and_then(|logged| logged.run));
-    let (source, run_link) = (request.source, request.run_link);
+    // The files of a version of another model are its own, and not those that its name stands for later.
+    let source = if folder.logged.is_some() { request.source } else { folder.address };
+    let run_link = request.run_link;
     let given = Files {
         model: model.name.clone(),
         files,
@@ -204,6 +209,8 @@ struct Folder {
     /// Relative to the owner's files; empty: all of them.
     path: String,
     logged: Option<LoggedModel>,
+    /// An address that stays that of the folder, whatever models are called later.
+    address: String,
 }
 
 impl Folder {
@@ -215,7 +222,7 @@ impl Folder {
             let path = path.trim_start_matches('/').trim_start_matches("api/2.0/mlflow-artifacts/artifacts/");
             let target = super::artifacts::Target::parse(path)?;
             let logged = store::logged_models::get(&app.0.db, target.owner).await?;
-            return Ok(Self { owner: target.owner, path: target.path, logged });
+            return Ok(Self { owner: target.owner, path: target.path, logged, address: source.to_owned() });
         }
         if let Some(rest) = source.strip_prefix("models:/") {
             if let Some((title, number)) = rest.trim_matches('/').rsplit_once('/') {
@@ -228,7 +235,7 @@ impl Folder {
             let (run, path) = rest.split_once('/').unwrap_or((rest, ""));
             let owner = super::fields::run_id(run, "")?.uuid();
             super::artifacts::check_path(path)?;
-            return Ok(Self { owner, path: path.to_owned(), logged: None });
+            return Ok(Self { owner, path: path.to_owned(), logged: None, address: source.to_owned() });
         }
         Err(Refused::invalid(format!(
             "the source {source:?} is not on this server: log the model with log_model, or its files with log_artifacts,              and register it from there (models:/, runs:/ or mlflow-artifacts:/)"
@@ -237,7 +244,8 @@ impl Folder {
 
     async fn of_model(app: &App, id: &str) -> Result<Self, Refused> {
         let logged = logged_model::get(&app.0.db, parse_id(id)?).await?;
-        Ok(Self { owner: logged.id, path: String::new(), logged: Some(logged) })
+        let address = format!("models:/{}", id_text(logged.id));
+        Ok(Self { owner: logged.id, path: String::new(), logged: Some(logged), address })
     }
 
     async fn of_version(app: &App, registered: &Registered) -> Result<Self, Refused> {
@@ -401,7 +409,10 @@ async fn change(
 pub(super) async fn search(State(app): State<App>, uri: Uri) -> Answer {
     let request = Search::of_query(uri.query().unwrap_or_default())?;
     let models = match request.name()? {
-        Some(title) => store::models::by_title(&app.0.db, &title).await?.into_iter().collect(),
+        Some(title) => {
+            let found = store::models::by_title(&app.0.db, &title).await?;
+            found.into_iter().filter(|model| model.deleted_at.is_none()).collect()
+        }
         None => store::models::list(&app.0.db, &call().namespace, None, search::MOST).await?,
     };
     let mut versions = Vec::new();

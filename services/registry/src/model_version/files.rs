@@ -21,6 +21,8 @@ use crate::{Error, dataset, store::artifacts::Artifact};
 /// The file that describes a model of MLflow, and the most bytes of it.
 const DESCRIPTION: &str = "MLmodel";
 const MAX_DESCRIPTION: u64 = 1 << 20;
+/// Characters of the reason why a version cannot be served: it may repeat what the files say.
+const MAX_REASON: usize = 2000;
 /// Tags with what the files do not say.
 const PREFIX: &str = "rekindle.";
 
@@ -143,7 +145,7 @@ async fn not_servable(
         model: given.model.clone(),
         version: 0,
         status: VersionStatus::NotServable,
-        status_reason,
+        status_reason: status_reason.chars().filter(|character| !character.is_control()).take(MAX_REASON).collect(),
         bundle: artifacts.put(Bytes::from(list)).await?,
         run: None,
         description: given.description.clone(),

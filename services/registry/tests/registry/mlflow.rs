@@ -18,7 +18,8 @@ on_both!(
     what_no_client_sends_is_refused_in_the_form_of_mlflow,
     a_run_of_a_worker_is_not_changed,
     models_of_any_title_have_versions_that_keep_their_files,
-    a_deleted_model_is_made_again_with_further_numbers
+    a_deleted_model_is_made_again_with_further_numbers,
+    the_files_of_a_version_do_not_depend_on_names
 );
 
 async fn raw(router: &Router, method: Method, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
@@ -388,4 +389,26 @@ async fn a_deleted_model_is_made_again_with_further_numbers(sandbox: Sandbox) {
     let copy = json!({ "name": "Churn", "source": "models:/Churn/2" });
     let third = post(&sandbox, "model-versions/create", copy).await["model_version"].take();
     assert_eq!((&third["version"], &third["model_id"]), (&json!("3"), &json!(id)));
+}
+
+async fn the_files_of_a_version_do_not_depend_on_names(sandbox: Sandbox) {
+    let id = run(&sandbox, "0", "r").await;
+    let file = format!("/api/2.0/mlflow-artifacts/artifacts/0/{id}/artifacts/model/MLmodel");
+    let (status, _) = raw(&sandbox.mlflow, Method::PUT, &file, "flavors: {}").await;
+    assert_eq!(status, StatusCode::OK);
+    for name in ["a", "b"] {
+        post(&sandbox, "registered-models/create", json!({ "name": name })).await;
+    }
+    let create = async |name: &str, source: String| {
+        let version = post(&sandbox, "model-versions/create", json!({ "name": name, "source": source })).await;
+        text(&version["model_version"]["source"])
+    };
+    let source = format!("runs:/{id}/model");
+    assert_eq!(create("a", source.clone()).await, source);
+    assert_eq!(create("b", "models:/a/1".into()).await, source);
+    // The version of `a` is one of the model that was `b`, whose source was one of `a`.
+    for (name, new_name) in [("a", "c"), ("b", "a")] {
+        post(&sandbox, "registered-models/rename", json!({ "name": name, "new_name": new_name })).await;
+    }
+    assert_eq!(create("c", "models:/a/1".into()).await, source);
 }

@@ -234,6 +234,8 @@ async fn models_and_versions_are_changed_deleted_and_restored(sandbox: Sandbox) 
     assert_eq!(names.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["other"]);
     let refused = sandbox.register("churn", &sandbox.bundle(&bundle("", vec![], 1)).await).await.expect_err("deleted");
     assert_eq!(reason(&refused, "model").0, "MODEL_DELETED");
+    let alias = SetAliasRequest { model: "churn".into(), alias: "late".into(), version: 2, ..Default::default() };
+    assert_eq!(reason(&models.set_alias(alias).await.expect_err("deleted"), "model").0, "MODEL_DELETED");
     for version in [Some(1), None] {
         let restore = RestoreModelRequest { model: "churn".into(), version, why: "needed".into() };
         models.restore_model(restore).await.expect("restored");
