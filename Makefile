@@ -41,13 +41,14 @@ lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; 
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, and drift against Evidently, alibi-detect and whylogs.
+bench: tools build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, drift against Evidently, alibi-detect and whylogs, and the collection of blobs beside eight writers for a minute.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
 	CARGO="$(CARGO)" scripts/bench-register.sh $(PROGRAM)
 	scripts/bench-profile.py $(PROGRAM)
 	$(CARGO) run --release --locked --package rekindle-inference --example bench_serving
 	scripts/bench-drift.sh $(PROGRAM)
+	REKINDLE_GARBAGE_SECONDS=60 $(CARGO) nextest run --release --locked --workspace --no-capture -E 'test(no_blob_is_lost_beside_uploads)'
 
 bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).
 	scripts/install-tools.sh nats onnx

@@ -16,7 +16,9 @@ use uuid::Uuid;
 use crate::{BlobWriter, Config, Error, config::Address, object};
 
 /// The age from which a blob that is stored again is written again.
-const RENEW_AFTER: TimeDelta = TimeDelta::hours(1);
+const RENEW_AFTER: TimeDelta = TimeDelta::minutes(10);
+/// How often a blob is stored if a collection of old blobs deletes it before it is synced.
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// An open store. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -68,16 +70,26 @@ impl Artifacts {
         Ok(Self { store: Arc::new(store), folder: None, prefix, limit: config.max_blob_bytes })
     }
 
-    /// Stores a blob and returns its digest. An existing blob is kept, unless it is corrupt: then it is repaired. One that is older than an
-    /// hour is written again, so that a collection of old blobs does not take what was just stored.
+    /// Stores a blob and returns its digest. An existing blob is kept, unless it is corrupt: then it is repaired. One that is older than ten
+    /// minutes is written again, so that a collection of old blobs does not take what was just stored.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, Error> {
         let digest = Digest::of(&bytes);
         let key = self.blob_key(&digest)?;
         self.check_size(&key, bytes.len() as u64)?;
-        if self.create(&key, bytes.clone()).await? == Created::Existed {
-            self.repair(&key, &digest, bytes).await?;
+        for _ in 1..ATTEMPTS {
+            match self.put_once(&key, &digest, bytes.clone()).await {
+                Err(error) if error.is_deleted_meanwhile() => {}
+                stored => return stored.map(|()| digest),
+            }
         }
-        Ok(digest)
+        self.put_once(&key, &digest, bytes).await.map(|()| digest)
+    }
+
+    async fn put_once(&self, key: &Path, digest: &Digest, bytes: Bytes) -> Result<(), Error> {
+        match self.create(key, bytes.clone()).await? {
+            Created::New => Ok(()),
+            Created::Existed => self.repair(key, digest, bytes).await,
+        }
     }
 
     /// The bytes of a blob, hashed while they are read.

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{ObjectStoreExt as _, path::Path};
 use rekindle_domain::Digest;
+use uuid::Uuid;
 
-use crate::{Artifacts, Error};
+use crate::{Artifacts, BlobReader, Error};
 
 /// Prefix of the blobs.
 const BLOBS: &str = "blobs/sha256";
@@ -57,15 +58,35 @@ impl Artifacts {
     }
 
     /// Moves a blob that does not match its digest out of the way, so that it can be uploaded again and the bytes can be examined. Returns
-    /// the key that it has then.
-    pub async fn quarantine(&self, digest: &Digest) -> Result<String, Error> {
-        let (from, to) = (self.blob_key(digest)?, self.quarantine_key(digest)?);
+    /// the key that it has then; `None` if it matches after all, since a client has stored it again meanwhile, and is back.
+    pub async fn quarantine(&self, digest: &Digest) -> Result<Option<String>, Error> {
+        // Each damaged copy of a blob is kept.
+        let to = self.key(&format!("{QUARANTINE}/{}-{}", digest.hex(), Uuid::now_v7()))?;
+        let from = self.blob_key(digest)?;
         self.store.rename(&from, &to).await.map_err(|source| Error::store("quarantine", &from, source))?;
         self.sync(&to).await?;
-        Ok(to.to_string())
+        if !self.matches(&to, digest).await? {
+            return Ok(Some(to.to_string()));
+        }
+        match self.store.rename_if_not_exists(&to, &from).await {
+            Ok(()) => self.sync(&from).await?,
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                self.store.delete(&to).await.map_err(|source| Error::store("delete", &to, source))?;
+            }
+            Err(source) => return Err(Error::store("restore", &from, source)),
+        }
+        Ok(None)
     }
 
-    fn quarantine_key(&self, digest: &Digest) -> Result<Path, Error> {
-        self.key(&format!("{QUARANTINE}/{}", digest.hex()))
+    async fn matches(&self, key: &Path, digest: &Digest) -> Result<bool, Error> {
+        let mut reader = BlobReader::open(self, key.clone(), digest).await?;
+        loop {
+            match reader.chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(true),
+                Err(Error::Corrupt { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -95,6 +95,15 @@ impl Error {
             || matches!(self, Self::Store { source, .. } if matches!(source, object_store::Error::Generic { .. }))
     }
 
+    /// Whether an object that was just written has been deleted.
+    pub(crate) fn is_deleted_meanwhile(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     pub(crate) fn store(operation: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound { key: key.to_string() },

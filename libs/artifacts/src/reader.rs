@@ -61,7 +61,7 @@ impl Artifacts {
 }
 
 impl BlobReader {
-    async fn open(artifacts: &Artifacts, key: Path, expected: &Digest) -> Result<Self, Error> {
+    pub(crate) async fn open(artifacts: &Artifacts, key: Path, expected: &Digest) -> Result<Self, Error> {
         let found = artifacts.store.head(&key).await.map_err(|source| Error::store("look up", &key, source))?;
         artifacts.check_size(&key, found.size)?;
         let artifacts = artifacts.clone();

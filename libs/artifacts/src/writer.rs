@@ -5,7 +5,7 @@ use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload, path::Path}
 use rekindle_domain::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Artifacts, Error};
+use crate::{Artifacts, Error, backend::ATTEMPTS};
 
 /// Size of an uploaded part in bytes: above the 5 MiB that S3 requires of all parts but the last.
 const PART: usize = 8 << 20;
@@ -41,6 +41,11 @@ impl BlobWriter {
             self.upload_part(part).await?;
         }
         Ok(())
+    }
+
+    /// The digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hasher.clone().finalize().into())
     }
 
     /// Publishes the blob under its digest. Returns the digest and the size in bytes.
@@ -104,9 +109,24 @@ impl BlobWriter {
     /// Completes the staged upload and copies it to its final key. An existing blob is kept, unless it is corrupt: then it is replaced.
     async fn publish(&mut self, digest: &Digest) -> Result<(), Error> {
         self.complete().await?;
-        let (staging, store) = (&self.staging, &self.artifacts.store);
         let key = self.artifacts.blob_key(digest)?;
-        match store.copy_if_not_exists(staging, &key).await {
+        let mut published = self.copy_staged(&key, digest).await;
+        for _ in 1..ATTEMPTS {
+            if !published.as_ref().is_err_and(Error::is_deleted_meanwhile) {
+                break;
+            }
+            published = self.copy_staged(&key, digest).await;
+        }
+        published?;
+        if let Err(error) = self.artifacts.store.delete(&self.staging).await {
+            tracing::warn!(key = %self.staging, %error, "failed to delete a staged upload");
+        }
+        Ok(())
+    }
+
+    async fn copy_staged(&mut self, key: &Path, digest: &Digest) -> Result<(), Error> {
+        let (staging, store) = (&self.staging, &self.artifacts.store);
+        match store.copy_if_not_exists(staging, key).await {
             Ok(()) => {}
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let is_whole = match self.artifacts.verify(digest).await {
@@ -119,16 +139,12 @@ impl BlobWriter {
                     Err(Error::NotFound { .. }) => false,
                     Err(error) => return Err(error),
                 };
-                if !is_whole || !self.artifacts.is_recent(&key).await? {
-                    store.copy(staging, &key).await.map_err(|source| Error::store("repair", &key, source))?;
+                if !is_whole || !self.artifacts.is_recent(key).await? {
+                    store.copy(staging, key).await.map_err(|source| Error::store("repair", key, source))?;
                 }
             }
-            Err(source) => return Err(Error::store("create", &key, source)),
+            Err(source) => return Err(Error::store("create", key, source)),
         }
-        self.artifacts.sync(&key).await?;
-        if let Err(error) = store.delete(staging).await {
-            tracing::warn!(key = %staging, %error, "failed to delete a staged upload");
-        }
-        Ok(())
+        self.artifacts.sync(key).await
     }
 }

@@ -73,6 +73,8 @@ pub struct Verification {
     pub faults: Vec<Fault>,
     /// Position of the last entry whose hash is on the bus; 0 if none is.
     pub published: u64,
+    /// Entries without a hash yet, which cannot be checked.
+    pub unsealed: u64,
 }
 
 /// An entry that is not as it was sealed.

@@ -8,22 +8,25 @@
 //!
 //! Whoever can write to the database can compute new hashes. So the last hash is published at intervals, and [`verify`] takes what was published.
 
+mod verifier;
+
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_domain::{
-    audit::{Entry, Fault, Filter, Seal, Sealed, Verification},
+    audit::{Entry, Filter, Seal, Sealed, Verification},
     event::{EventContext, Fact},
 };
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, Func},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::verifier::Verifier;
 use crate::{
     entity::{audit, audit_head},
     in_transaction,
@@ -32,14 +35,14 @@ use crate::{
 
 /// Entries that are read or sealed at a time.
 const AT_ONCE: u64 = 256;
-/// Faults that a verification names.
-const FAULTS: usize = 100;
 /// Time between two looks for entries without a wake-up.
 const POLL: Duration = Duration::from_secs(1);
 /// Time after a wake-up in which further entries come, which are sealed together: each transaction is a write to the disk.
 const GATHER: Duration = Duration::from_millis(500);
 /// Time between two publications of the last hash.
 const PUBLISH_EVERY: Duration = Duration::from_secs(60);
+/// The age from which an entry without a hash is a fault: entries are sealed within seconds.
+const UNSEALED: TimeDelta = TimeDelta::minutes(1);
 
 /// A change to record: the event that reports it, who made it, and what was there before.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,40 +114,45 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<Option<Seal>, DbErr> {
 
 /// Seals entries, in the order in which they were appended, until none is left.
 pub async fn seal(db: &DatabaseConnection) -> Result<(), DbErr> {
-    loop {
-        let unsealed = audit::Entity::find().filter(audit::Column::Position.is_null()).limit(1).one(db).await?;
-        if unsealed.is_none() {
-            return Ok(());
-        }
-        in_transaction(db, async move |txn| {
-            let head = audit_head::Entity::find().lock_exclusive().one(txn).await?;
-            let mut head = head.ok_or_else(|| DbErr::RecordNotFound("the head of the audit trail".to_owned()))?;
-            let rows = audit::Entity::find()
-                .filter(audit::Column::Position.is_null())
-                .order_by_asc(audit::Column::Sequence)
-                .limit(AT_ONCE)
-                .all(txn)
-                .await?;
-            for row in rows {
-                head.entries += 1;
-                let sequence = row.sequence;
-                head.hash = sealed(row).entry.hash(unsigned(head.entries), &head.hash);
-                audit::Entity::update_many()
-                    .col_expr(audit::Column::Position, Expr::value(head.entries))
-                    .col_expr(audit::Column::Hash, Expr::value(head.hash.clone()))
-                    .filter(audit::Column::Sequence.eq(sequence))
-                    .exec(txn)
-                    .await?;
-            }
-            audit_head::Entity::update_many()
-                .col_expr(audit_head::Column::Entries, Expr::value(head.entries))
-                .col_expr(audit_head::Column::Hash, Expr::value(head.hash))
+    while seal_some(db).await? {}
+    Ok(())
+}
+
+/// Seals [`AT_ONCE`] entries at most; returns whether there may be more.
+async fn seal_some(db: &DatabaseConnection) -> Result<bool, DbErr> {
+    let unsealed = audit::Entity::find().filter(audit::Column::Position.is_null()).limit(1).one(db).await?;
+    if unsealed.is_none() {
+        return Ok(false);
+    }
+    in_transaction(db, async move |txn| {
+        let head = audit_head::Entity::find().lock_exclusive().one(txn).await?;
+        let mut head = head.ok_or_else(|| DbErr::RecordNotFound("the head of the audit trail".to_owned()))?;
+        let rows = audit::Entity::find()
+            .filter(audit::Column::Position.is_null())
+            .order_by_asc(audit::Column::Sequence)
+            .limit(AT_ONCE)
+            .all(txn)
+            .await?;
+        let may_be_more = rows.len() as u64 >= AT_ONCE;
+        for row in rows {
+            head.entries += 1;
+            let sequence = row.sequence;
+            head.hash = sealed(row).entry.hash(unsigned(head.entries), &head.hash);
+            audit::Entity::update_many()
+                .col_expr(audit::Column::Position, Expr::value(head.entries))
+                .col_expr(audit::Column::Hash, Expr::value(head.hash.clone()))
+                .filter(audit::Column::Sequence.eq(sequence))
                 .exec(txn)
                 .await?;
-            Ok::<_, DbErr>(())
-        })
-        .await?;
-    }
+        }
+        audit_head::Entity::update_many()
+            .col_expr(audit_head::Column::Entries, Expr::value(head.entries))
+            .col_expr(audit_head::Column::Hash, Expr::value(head.hash))
+            .exec(txn)
+            .await?;
+        Ok::<_, DbErr>(may_be_more)
+    })
+    .await
 }
 
 /// Seals entries as they come, and publishes the last hash at intervals, until `shutdown`. `fact` is the event of a database with so many
@@ -160,17 +168,22 @@ pub async fn run(
         let woken = outbox::woken();
         let mut woken = std::pin::pin!(woken);
         woken.as_mut().enable();
-        let mut result = seal(&db).await;
+        let mut result = seal_some(&db).await;
         if result.is_ok() && tokio::time::Instant::now() >= publish_at {
             publish_at = tokio::time::Instant::now() + PUBLISH_EVERY;
-            result = publish(&db, &fact, &mut published).await;
+            result = result.and(publish(&db, &fact, &mut published).await.map(|()| true));
         }
-        if let Err(error) = result {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "entries of the audit trail are not sealed, retrying"
-            );
-            tokio::time::sleep(POLL).await;
+        match result {
+            // Entries come as fast as they are sealed.
+            Ok(true) if !shutdown.is_cancelled() => continue,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "entries of the audit trail are not sealed, retrying"
+                );
+                _ = tokio::time::timeout(POLL, shutdown.cancelled()).await;
+            }
         }
         let next = async {
             if tokio::time::timeout(POLL, woken).await.is_ok() {
@@ -265,66 +278,45 @@ fn starts_with(column: audit::Column, text: &str) -> sea_orm::sea_query::SimpleE
 
 /// Reads the whole trail, and compares it with the head of the database and with seals that were published.
 pub async fn verify(db: &impl ConnectionTrait, published: &[Seal]) -> Result<Verification, DbErr> {
-    let mut found = Verification {
-        published: published.iter().map(|seal| seal.position).max().unwrap_or(0),
-        ..Verification::default()
-    };
-    let mut fault = |position: u64, problem: &str| {
-        if found.faults.len() < FAULTS {
-            found.faults.push(Fault { position, problem: problem.to_owned() });
-        }
-    };
+    let (unsealed, problem) = unsealed(db).await?;
     // Before the entries: more may be sealed while they are read.
     let head = head(db).await?;
-    // The hash of the entry before, if it was read.
-    let (mut previous, mut expected) = (Some(String::new()), 1);
-    let mut entries = 0;
+    let mut verifier = Verifier::new(published, head.as_ref());
+    if let Some(problem) = problem {
+        verifier.fault(0, problem);
+    }
+    let mut last = i64::MIN;
     loop {
+        // Positions are unique in the table.
         let rows = audit::Entity::find()
-            .filter(audit::Column::Position.gte(signed(expected)))
+            .filter(audit::Column::Position.gt(last))
             .order_by_asc(audit::Column::Position)
-            .order_by_asc(audit::Column::Sequence)
             .limit(AT_ONCE)
             .all(db)
             .await?;
-        if rows.is_empty() {
-            break;
-        }
+        let Some(of_last) = rows.last().and_then(|row| row.position) else { break };
+        last = of_last;
         for row in rows {
-            let Sealed { entry, seal: Some(seal) } = sealed(row) else { continue };
-            entries += 1;
-            if seal.position < expected {
-                fault(seal.position, &format!("occurs twice: {} of {}", entry.action, entry.object));
-                continue;
-            }
-            if seal.position > expected {
-                fault(expected, &missing(expected, seal.position - 1));
-                previous = None;
-            }
-            if let Some(previous) = &previous
-                && entry.hash(seal.position, previous) != seal.hash
-            {
-                fault(seal.position, &format!("was changed, or the one before: {} of {}", entry.action, entry.object));
-            }
-            let positioned = |published: &&Seal| published.position == seal.position;
-            if published.iter().chain(&head).find(positioned).is_some_and(|published| published.hash != seal.hash) {
-                fault(seal.position, "has another hash than was published: entries up to it were changed");
-            }
-            expected = seal.position + 1;
-            previous = Some(seal.hash);
+            verifier.add(row.position.unwrap_or_default(), sealed(row));
         }
     }
-    let last = published.iter().chain(&head).map(|seal| seal.position).max().unwrap_or(0);
-    if last >= expected {
-        fault(expected, &missing(expected, last));
-    }
-    found.entries = entries;
-    found.hash = previous.unwrap_or_default();
-    Ok(found)
+    Ok(Verification { unsealed, ..verifier.finish() })
 }
 
-fn missing(first: u64, last: u64) -> String {
-    if first == last { "is missing".to_owned() } else { format!("is missing, and all up to {last}") }
+/// Entries without a hash, and what is wrong with them: the oldest is old, or one has a hash without a position.
+async fn unsealed(db: &impl ConnectionTrait) -> Result<(u64, Option<String>), DbErr> {
+    use audit::Column;
+    let of = || audit::Entity::find().filter(Column::Position.is_null());
+    let count = of().count(db).await?;
+    if of().filter(Column::Hash.is_not_null()).limit(1).one(db).await?.is_some() {
+        return Ok((count, Some("an entry has lost its position".to_owned())));
+    }
+    let oldest = of().order_by_asc(Column::Sequence).limit(1).one(db).await?;
+    let is_old = |row: &audit::Model| Utc::now() - row.time > UNSEALED;
+    let problem = oldest.filter(is_old).map(|row| {
+        format!("{count} entries since {} have no hash, so that a change of them is not found", row.time.to_rfc3339())
+    });
+    Ok((count, problem))
 }
 
 fn sealed(row: audit::Model) -> Sealed {
@@ -345,8 +337,4 @@ fn sealed(row: audit::Model) -> Sealed {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -94,7 +94,11 @@ where
     E: RetryableError,
     F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
 {
-    let turn = Turn::begin(db).await?;
+    if outbox::ENQUEUED.try_with(|_| ()).is_ok() {
+        let problem = "a transaction began within another one, and would wait for it for ever";
+        return Err(DbErr::Custom(problem.to_owned()).into());
+    }
+    let turn = Turn::begin(db, alone).await?;
     let (result, enqueued) = attended(turn.txn(), work).await;
     match result {
         Ok(value) => match turn.commit(alone).await? {
@@ -106,10 +110,11 @@ where
             }
             Ended::NotCommitted => Ok(None),
         },
-        Err(error) => {
-            turn.roll_back(ends_transaction(&error)).await;
-            Err(error)
-        }
+        Err(error) => match turn.roll_back(ends_transaction(&error), alone).await {
+            // The error may come from what others have written, of which nothing is there.
+            Ok(Ended::NotCommitted) => Ok(None),
+            Ok(Ended::Committed) | Err(_) => Err(error),
+        },
     }
 }
 

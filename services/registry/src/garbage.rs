@@ -4,14 +4,19 @@
 //! export names it, or if a dead letter does. Others are deleted once they are older than a grace period: a client that has uploaded a blob may
 //! refer to it next, and a blob that is uploaded again counts as new.
 //!
-//! A collection and a registration that refers to an old blob exclude each other: the sweep deletes a few blobs at a time, in a transaction that holds
-//! a lock and reads the references again, and a registration looks for its blobs under the same lock, in the transaction that refers to them.
+//! ```text
+//! mark: read every reference
+//! sweep, some blobs at a time: condemn those without a reference, in a transaction that reads the references again
+//!     -> delete them from the object store, unless they were uploaded again since -> absolve
+//! ```
+//! A registration finds its blobs in the object store, and then refers to them in a transaction that excludes those that condemn: it refuses a condemned
+//! blob, and looks again if some were condemned or absolved since it has found its own. So neither holds its transaction while it waits for the object store.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::TryStreamExt as _;
-use rekindle_artifacts::{Artifacts, StoredBlob};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rekindle_artifacts::{Artifacts, BlobWriter, StoredBlob};
 use rekindle_bus::{Bus, read::From, streams::DEAD_LETTERS};
 use rekindle_domain::{
     Digest,
@@ -22,6 +27,7 @@ use rekindle_service::Call;
 use rekindle_store::{audit, in_read_committed};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{Error, store};
 
@@ -29,91 +35,218 @@ use crate::{Error, store};
 pub(crate) const GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The shortest grace period: an upload that takes longer is written again.
 pub(crate) const SHORTEST_GRACE: Duration = Duration::from_secs(60 * 60);
-/// Blobs that are deleted in one transaction.
+/// Blobs that are condemned in one transaction.
 const AT_ONCE: usize = 64;
+/// Blobs that are deleted, and that are read, at the same time.
+const DELETED_AT_ONCE: usize = 8;
+const READ_AT_ONCE: usize = 8;
+/// Time in which the condemned blobs are deleted.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// The age of a condemnation from which its collection is not in progress any more.
+const ABANDONED: TimeDelta = TimeDelta::minutes(10);
+/// How long an upload waits while its blob is condemned, which is a moment as a rule.
+const WAIT: Duration = Duration::from_secs(30);
+/// Time between two looks whether a blob is still condemned.
+const POLL: Duration = Duration::from_millis(50);
 /// The largest blob that is searched for digests: manifests of bundles and exports, and lists of files.
 const MAX_LIST: u64 = 16 << 20;
 
-/// Deletes blobs that nothing refers to and that are older than `grace`; a dry run counts them.
-pub(crate) async fn collect(
-    db: &DatabaseConnection,
-    artifacts: &Artifacts,
-    bus: &Bus,
-    call: &Call,
-    (grace, dry_run): (Duration, bool),
-) -> Result<Garbage, Error> {
-    let before = call.now - TimeDelta::from_std(grace).unwrap_or(TimeDelta::MAX);
-    let referenced = references(db, artifacts, bus).await?;
-    let mut found = Garbage::default();
-    let mut batch = Vec::new();
-    let mut blobs = artifacts.blobs()?;
-    while let Some(blob) = blobs.try_next().await? {
-        found.blobs += 1;
-        found.bytes += blob.size;
-        if referenced.contains(&blob.digest) {
-            found.referenced += 1;
-        } else if blob.modified >= before {
-            found.recent += 1;
-        } else {
-            batch.push(blob);
-        }
-        if batch.len() >= AT_ONCE {
-            sweep(db, artifacts, std::mem::take(&mut batch), (before, dry_run), &mut found).await?;
-        }
-    }
-    sweep(db, artifacts, batch, (before, dry_run), &mut found).await?;
-    if !dry_run {
-        let after = json!({ "deleted": found.deleted, "deleted_bytes": found.deleted_bytes, "before": before });
-        audit::append(db, Entry { after: after.to_string(), ..call.entry("garbage.collected", "blobs") }).await?;
-        tracing::info!(deleted = found.deleted, bytes = found.deleted_bytes, "unreferenced blobs deleted");
-    }
-    Ok(found)
+/// Deletes blobs that nothing refers to and that are older than a grace period, or counts them.
+pub(crate) struct Collection {
+    pub(crate) db: DatabaseConnection,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) bus: Bus,
+    pub(crate) call: Call,
+    pub(crate) grace: Duration,
+    pub(crate) dry_run: bool,
 }
 
-async fn sweep(
-    db: &DatabaseConnection,
-    artifacts: &Artifacts,
-    batch: Vec<StoredBlob>,
-    (before, dry_run): (DateTime<Utc>, bool),
-    found: &mut Garbage,
-) -> Result<(), Error> {
-    if batch.is_empty() {
+impl Collection {
+    /// Runs to its end.
+    pub(crate) async fn run(self) -> Result<Garbage, Error> {
+        let before = self.call.now - TimeDelta::from_std(self.grace).unwrap_or(TimeDelta::MAX);
+        if !self.dry_run {
+            absolve_abandoned(self.db.clone(), self.call.now).await?;
+        }
+        let referenced = references(&self.db, &self.artifacts, &self.bus).await?;
+        let mut found = Garbage::default();
+        let mut batch = Vec::new();
+        let mut blobs = self.artifacts.blobs()?;
+        while let Some(blob) = blobs.try_next().await? {
+            found.blobs += 1;
+            found.bytes += blob.size;
+            if referenced.contains(&blob.digest) {
+                found.referenced += 1;
+            } else if blob.modified >= before {
+                found.recent += 1;
+            } else {
+                batch.push(blob);
+            }
+            if batch.len() >= AT_ONCE {
+                self.sweep(std::mem::take(&mut batch), before, &mut found).await?;
+            }
+        }
+        self.sweep(batch, before, &mut found).await?;
+        if !self.dry_run {
+            tracing::info!(deleted = found.deleted, bytes = found.deleted_bytes, "unreferenced blobs deleted");
+        }
+        Ok(found)
+    }
+
+    async fn sweep(&self, batch: Vec<StoredBlob>, before: DateTime<Utc>, found: &mut Garbage) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut deleted = batch;
+        if !self.dry_run {
+            let digests = deleted.iter().map(|blob| blob.digest).collect();
+            let condemned = condemn(self.db.clone(), self.call.clone(), digests).await?;
+            deleted.retain(|blob| condemned.contains(&blob.digest));
+            let artifacts = self.artifacts.clone();
+            let delete = move |blob: StoredBlob| {
+                let artifacts = artifacts.clone();
+                async move { Ok((blob, delete(artifacts, blob.digest, before).await?)) }
+            };
+            let ends = stream::iter(deleted).map(delete).buffer_unordered(DELETED_AT_ONCE).collect();
+            // Deletions that are still on their way keep their marks.
+            let ends: Vec<Result<(StoredBlob, bool), Error>> =
+                tokio::time::timeout(PATIENCE, ends).await.map_err(|_| slow())?;
+            absolve(self.db.clone(), self.call.id).await?;
+            let ends: Vec<(StoredBlob, bool)> = ends.into_iter().collect::<Result<_, _>>()?;
+            deleted = ends.into_iter().filter(|(_, is_deleted)| *is_deleted).map(|(blob, _)| blob).collect();
+        }
+        found.deleted += deleted.len() as u64;
+        found.deleted_bytes += deleted.iter().map(|blob| blob.size).sum::<u64>();
+        Ok(())
+    }
+}
+
+// These own what they use, so that the compiler can prove that a task with them can move between threads.
+
+/// Removes the marks of collections that have ended in between.
+async fn absolve_abandoned(db: DatabaseConnection, now: DateTime<Utc>) -> Result<(), Error> {
+    // Each lock makes registrations in progress begin again on PostgreSQL.
+    if !store::garbage::is_any_before(&db, now - ABANDONED).await? {
         return Ok(());
     }
-    let deleted = if dry_run {
-        batch
-    } else {
-        let artifacts = artifacts.clone();
-        in_read_committed(db, async move |txn| {
-            store::garbage::lock(txn).await?;
-            let digests: Vec<Digest> = batch.iter().map(|blob| blob.digest).collect();
-            let referenced = store::garbage::referenced(txn, &digests).await?;
-            let mut deleted = Vec::new();
-            for blob in batch.iter().filter(|blob| !referenced.contains(&blob.digest)) {
-                // It may have been uploaded again since it was listed.
-                if artifacts.blob_modified(&blob.digest).await?.is_some_and(|modified| modified < before) {
-                    artifacts.delete_blob(&blob.digest).await?;
-                    deleted.push(*blob);
-                }
-            }
-            Ok::<_, Error>(deleted)
-        })
-        .await?
+    let absolved = async move |txn: &DatabaseTransaction| {
+        store::garbage::lock(txn).await?;
+        Ok::<_, Error>(store::garbage::absolve_before(txn, now - ABANDONED).await?)
     };
-    found.deleted += deleted.len() as u64;
-    found.deleted_bytes += deleted.iter().map(|blob| blob.size).sum::<u64>();
-    Ok(())
+    in_read_committed(&db, absolved).await
 }
 
-/// Refuses to refer to blobs of which one was deleted, in the transaction that refers to them.
-pub(crate) async fn pin(txn: &DatabaseTransaction, artifacts: &Artifacts, digests: &[Digest]) -> Result<(), Error> {
-    store::garbage::share(txn).await?;
+/// Marks those of the blobs to which nothing refers, with an entry in the audit trail. Returns them.
+async fn condemn(db: DatabaseConnection, call: Call, digests: Vec<Digest>) -> Result<Vec<Digest>, Error> {
+    let condemned = async move |txn: &DatabaseTransaction| {
+        store::garbage::lock(txn).await?;
+        let referenced = store::garbage::referenced(txn, &digests).await?;
+        let unreferenced: Vec<Digest> = digests.iter().filter(|digest| !referenced.contains(digest)).copied().collect();
+        // The collection may have begun long ago.
+        store::garbage::condemn(txn, unreferenced, call.id, Utc::now()).await?;
+        let condemned = store::garbage::condemned_by(txn, call.id).await?;
+        if !condemned.is_empty() {
+            let named: Vec<String> = condemned.iter().map(Digest::to_string).collect();
+            let entry = call.entry("garbage.collected", "blobs");
+            audit::append(txn, Entry { after: json!({ "condemned": named }).to_string(), ..entry }).await?;
+        }
+        Ok::<_, Error>(condemned)
+    };
+    in_read_committed(&db, condemned).await
+}
+
+/// Removes the marks of a collection. It counts as a deletion: who has found a blob before it was deleted looks again.
+async fn absolve(db: DatabaseConnection, collection: Uuid) -> Result<(), Error> {
+    let absolved = async move |txn: &DatabaseTransaction| {
+        store::garbage::lock(txn).await?;
+        Ok::<_, Error>(store::garbage::absolve(txn, collection).await?)
+    };
+    in_read_committed(&db, absolved).await
+}
+
+/// Deletes a condemned blob, unless it was uploaded again.
+async fn delete(artifacts: Artifacts, digest: Digest, before: DateTime<Utc>) -> Result<bool, Error> {
+    let is_old = artifacts.blob_modified(&digest).await?.is_some_and(|modified| modified < before);
+    if is_old {
+        artifacts.delete_blob(&digest).await?;
+    }
+    Ok(is_old)
+}
+
+/// Blobs in the object store, to which a transaction is going to refer.
+pub(crate) struct Present {
+    digests: Vec<Digest>,
+    /// The deletions before they were found.
+    deletions: i64,
+}
+
+impl Present {
+    /// Finds blobs, before the transaction.
+    pub(crate) async fn find(
+        db: &DatabaseConnection,
+        artifacts: &Artifacts,
+        digests: Vec<Digest>,
+    ) -> Result<Self, Error> {
+        let deletions = store::garbage::deletions(db).await?;
+        must_exist(artifacts, &digests).await?;
+        Ok(Self { digests, deletions })
+    }
+
+    /// Refuses to refer to blobs of which one was deleted since, in the transaction that refers to them. None is until it ends.
+    pub(crate) async fn hold(&self, txn: &DatabaseTransaction, artifacts: &Artifacts) -> Result<(), Error> {
+        let deletions = store::garbage::share(txn).await?;
+        let condemned = store::garbage::condemned_of(txn, &self.digests, Utc::now() - ABANDONED).await?;
+        if let Some(&digest) = condemned.first() {
+            return Err(Error::NoBlob { field: "digest".to_owned(), digest });
+        }
+        if deletions == self.deletions { Ok(()) } else { must_exist(artifacts, &self.digests).await }
+    }
+}
+
+async fn must_exist(artifacts: &Artifacts, digests: &[Digest]) -> Result<(), Error> {
     for digest in digests {
         if !artifacts.contains(digest).await? {
             return Err(Error::NoBlob { field: "digest".to_owned(), digest: *digest });
         }
     }
     Ok(())
+}
+
+/// Stores a blob while no collection deletes it.
+pub(crate) async fn store(
+    db: &DatabaseConnection,
+    artifacts: &Artifacts,
+    writer: BlobWriter,
+) -> Result<(Digest, u64), Error> {
+    let deletions = store::garbage::deletions(db).await?;
+    until_absolved(db, writer.digest()).await?;
+    let (digest, size) = writer.finish().await?;
+    // An old copy may have been condemned before it was stored again, and deleted after.
+    if until_absolved(db, digest).await? || store::garbage::deletions(db).await? != deletions {
+        must_exist(artifacts, &[digest]).await?;
+    }
+    Ok((digest, size))
+}
+
+/// Waits until a blob is not about to be deleted. Returns whether it was.
+async fn until_absolved(db: &DatabaseConnection, digest: Digest) -> Result<bool, Error> {
+    let began = tokio::time::Instant::now();
+    let mut was_condemned = false;
+    while !store::garbage::condemned_of(db, &[digest], Utc::now() - ABANDONED).await?.is_empty() {
+        if began.elapsed() > WAIT {
+            let message = format!("blob {digest} is about to be deleted by a collection: try again later");
+            return Err(Error::refused("BLOB_CONDEMNED", message, [("digest", digest.to_string())]));
+        }
+        was_condemned = true;
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(was_condemned)
+}
+
+fn slow() -> Error {
+    let message =
+        format!("the object store has not deleted {AT_ONCE} blobs in {} s: try again later", PATIENCE.as_secs());
+    Error::refused("OBJECT_STORE_SLOW", message, [])
 }
 
 /// Every digest that something names; it need not be that of a blob.
@@ -137,16 +270,26 @@ async fn references(db: &DatabaseConnection, artifacts: &Artifacts, bus: &Bus) -
         found.extend(named);
     })
     .await?;
-    for digest in lists {
-        match artifacts.get_at_most(&digest, MAX_LIST).await {
-            Ok(list) => found.extend(digests(&list)),
-            // Not all of them are blobs, and the rows of a dataset are no list.
-            Err(rekindle_artifacts::Error::NotFound { .. } | rekindle_artifacts::Error::Unexpected { .. }) => {}
-            // What a damaged manifest names is not known: nothing is deleted.
-            Err(error) => return Err(error.into()),
-        }
+    let artifacts = artifacts.clone();
+    let read = move |digest| named_in(artifacts.clone(), digest);
+    let mut named = stream::iter(lists).map(read).buffer_unordered(READ_AT_ONCE);
+    while let Some(digests) = named.try_next().await? {
+        found.extend(digests);
     }
     Ok(found)
+}
+
+/// The digests in a list.
+async fn named_in(artifacts: Artifacts, digest: Digest) -> Result<Vec<Digest>, Error> {
+    match artifacts.get_at_most(&digest, MAX_LIST).await {
+        Ok(list) => Ok(digests(&list)),
+        // Not all of them are blobs, and the rows of a dataset are no list.
+        Err(rekindle_artifacts::Error::NotFound { .. } | rekindle_artifacts::Error::Unexpected { .. }) => {
+            Ok(Vec::new())
+        }
+        // What a damaged manifest names is not known: nothing is deleted.
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The digests in a text: `sha256:` and 64 hexadecimal digits.
@@ -180,9 +323,14 @@ pub(crate) async fn scrub(
         match artifacts.verify(digest).await {
             Ok(size) => found.bytes += size,
             Err(rekindle_artifacts::Error::Corrupt { .. }) => {
-                let key = artifacts.quarantine(digest).await?;
-                tracing::error!(%digest, key, "a stored blob did not match its digest and was moved");
-                found.corrupt.push(*digest);
+                if let Some(key) = artifacts.quarantine(digest).await? {
+                    tracing::error!(%digest, key, "a stored blob did not match its digest and was moved");
+                    found.corrupt.push(*digest);
+                }
+            }
+            // It was stored under a larger limit than now.
+            Err(error @ rekindle_artifacts::Error::TooLarge { .. }) => {
+                tracing::warn!(%digest, error = &error as &dyn std::error::Error, "a stored blob is not checked");
             }
             // It was deleted meanwhile.
             Err(rekindle_artifacts::Error::NotFound { .. }) => continue,

@@ -18,7 +18,7 @@ on_both! {
     writers_and_sealers_at_the_same_time_lose_no_entry
 }
 
-fn entry(n: u32) -> Entry {
+pub(super) fn entry(n: u32) -> Entry {
     Entry {
         request_id: Uuid::from_u128(n.into()),
         actor: if n.is_multiple_of(2) { "ada" } else { "grace" }.into(),
@@ -114,7 +114,16 @@ async fn a_changed_trail_is_found(store: Store) {
         ("DELETE FROM audit WHERE position BETWEEN 255 AND 258", vec![255]),
         ("DELETE FROM audit WHERE position > 310", vec![311]),
         ("DELETE FROM audit", vec![1]),
-        ("UPDATE audit SET position = NULL, hash = NULL WHERE position = 9", vec![9]),
+        // Without a hash it is old, too: entries are sealed within seconds.
+        ("UPDATE audit SET position = NULL, hash = NULL WHERE position = 9", vec![0, 9]),
+        ("UPDATE audit SET position = NULL WHERE position = 9", vec![0, 9]),
+        ("UPDATE audit SET hash = NULL WHERE position = 9", vec![9, 9]),
+        ("UPDATE audit SET position = 0 WHERE position = 9", vec![0, 9]),
+        ("UPDATE audit SET position = -7, hash = NULL WHERE position = 312", vec![0, 312]),
+        (
+            "UPDATE audit SET position = 9223372036854775807, hash = NULL WHERE position = 312",
+            vec![i64::MAX as u64, 312],
+        ),
     ] {
         assert_eq!(faults_after(&store, 312, &[statement]).await, positions, "{statement}");
     }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 mod audit;
 mod disk;
+mod dropped;
 mod leases;
 
 struct Shared;

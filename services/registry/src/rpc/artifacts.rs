@@ -42,9 +42,9 @@ impl Artifacts for App {
             Ok(purpose.unwrap_or(UploadPurpose::Blob))
         }
         .await;
-        let stored = match received {
-            Ok(UploadPurpose::DatasetSource) => writer.finish_staged().await,
-            Ok(_) => writer.finish().await,
+        let (digest, size) = match received {
+            Ok(UploadPurpose::DatasetSource) => writer.finish_staged().await.map_err(Error::from)?,
+            Ok(_) => garbage::store(&self.0.db, &self.0.artifacts, writer).await?,
             Err(status) => {
                 if let Err(error) = writer.abort().await {
                     tracing::debug!(%error, "staged parts of an upload are left to the sweeper");
@@ -52,7 +52,6 @@ impl Artifacts for App {
                 return Err(status);
             }
         };
-        let (digest, size) = stored.map_err(Error::from)?;
         Ok(Response::new(UploadResponse { digest: digest.to_string(), size }))
     }
 
@@ -76,9 +75,10 @@ impl Artifacts for App {
         if grace < garbage::SHORTEST_GRACE {
             return Err(Error::invalid("grace", "is shorter than an hour, which an upload may take").into());
         }
-        let app = &self.0;
-        let options = (grace, request.dry_run);
-        let found = garbage::collect(&app.db, &app.artifacts, &app.bus, &call, options).await?;
+        let (db, artifacts, bus) = (self.0.db.clone(), self.0.artifacts.clone(), self.0.bus.clone());
+        let collection = garbage::Collection { db, artifacts, bus, call, grace, dry_run: request.dry_run };
+        // It runs to its end, also if the caller does not wait.
+        let found = tokio::spawn(collection.run()).await.map_err(Error::from)??;
         Ok(Response::new(wire::blob::garbage_to_wire(&found)))
     }
 

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use rekindle_domain::Digest;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
-    sea_query::{Expr, LockType, Query},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, FromQueryResult, QueryFilter,
+    QuerySelect,
+    sea_query::{Expr, LockType, OnConflict, Query, SelectStatement, SimpleExpr},
 };
+use uuid::Uuid;
 
 use super::{
     entity::{artifact, dataset_version, model_version},
@@ -24,7 +27,7 @@ struct Texts {
     lists: &'static [&'static str],
 }
 
-const TEXTS: [Texts; 8] = [
+static TEXTS: [Texts; 8] = [
     Texts {
         table: "dataset_versions",
         key: &["name", "version"],
@@ -38,27 +41,97 @@ const TEXTS: [Texts; 8] = [
         lists: &["bundle_digest"],
     },
     Texts { table: "model_reviews", key: &["model", "version", "number"], plain: &["evidence", "reason"], lists: &[] },
-    Texts { table: "runs", key: &["id"], plain: &["params", "tags", "outputs", "dataset_digests"], lists: &[] },
+    Texts { table: "runs", key: &["id"], plain: &["params", "tags", "dataset_digests"], lists: &["outputs"] },
     Texts { table: "artifacts", key: &["owner", "path"], plain: &["digest"], lists: &[] },
     Texts { table: "logged_models", key: &["id"], plain: &["params", "tags"], lists: &[] },
     Texts { table: "experiments", key: &["id"], plain: &["tags"], lists: &[] },
     Texts { table: "models", key: &["name"], plain: &["tags", "description"], lists: &[] },
 ];
 
-/// Locks against those who refer to blobs, until the transaction ends.
+/// Locks against those who refer to blobs, until the transaction ends, and counts a deletion.
 pub(crate) async fn lock(txn: &DatabaseTransaction) -> Result<(), DbErr> {
-    held(txn, LockType::Update).await
+    let count = Query::update().table("blob_lock").value("deletions", Expr::col("deletions").add(1)).take();
+    txn.execute(&count).await?;
+    Ok(())
 }
 
-/// Locks against those who delete blobs, until the transaction ends.
-pub(crate) async fn share(txn: &DatabaseTransaction) -> Result<(), DbErr> {
-    held(txn, LockType::Share).await
+/// Locks against those who delete blobs, until the transaction ends. Returns the number of deletions so far. On SQLite, a transaction is the only
+/// writer.
+pub(crate) async fn share(txn: &DatabaseTransaction) -> Result<i64, DbErr> {
+    deletions_of(txn, Some(LockType::Share)).await
 }
 
-/// On SQLite, a transaction is the only writer.
-async fn held(txn: &DatabaseTransaction, lock: LockType) -> Result<(), DbErr> {
-    let row = Query::select().column("id").from("blob_lock").lock(lock).take();
-    txn.query_one(&row).await?;
+/// The number of deletions so far.
+pub(crate) async fn deletions(db: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    deletions_of(db, None).await
+}
+
+async fn deletions_of(db: &impl ConnectionTrait, lock: Option<LockType>) -> Result<i64, DbErr> {
+    let mut select = Query::select();
+    select.column("deletions").from("blob_lock");
+    if let Some(lock) = lock {
+        select.lock(lock);
+    }
+    let row = db.query_one(&select).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("the lock of blobs".to_owned()))?.try_get("", "deletions")
+}
+
+/// Marks blobs as about to be deleted by a collection, except those that another one has marked.
+pub(crate) async fn condemn(
+    txn: &impl ConnectionTrait,
+    digests: Vec<Digest>,
+    collection: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    for digest in digests {
+        let insert = Query::insert()
+            .into_table("condemned_blobs")
+            .columns(["blob_digest", "collection", "since"])
+            .values_panic([digest.to_string().into(), collection.into(), now.into()])
+            .on_conflict(OnConflict::column("blob_digest").do_nothing().to_owned())
+            .take();
+        txn.execute(&insert).await?;
+    }
+    Ok(())
+}
+
+/// Whether there are marks from before a time.
+pub(crate) async fn is_any_before(db: &impl ConnectionTrait, before: DateTime<Utc>) -> Result<bool, DbErr> {
+    Ok(!condemned(db, Expr::col("since").lt(before)).await?.is_empty())
+}
+
+/// Removes marks from before a time: the collections that made them have ended.
+pub(crate) async fn absolve_before(txn: &impl ConnectionTrait, before: DateTime<Utc>) -> Result<(), DbErr> {
+    let delete = Query::delete().from_table("condemned_blobs").and_where(Expr::col("since").lt(before)).take();
+    txn.execute(&delete).await?;
+    Ok(())
+}
+
+/// The blobs that a collection has marked.
+pub(crate) async fn condemned_by(db: &impl ConnectionTrait, collection: Uuid) -> Result<Vec<Digest>, DbErr> {
+    condemned(db, Expr::col("collection").eq(collection)).await
+}
+
+/// Those of the digests that were marked since a time.
+pub(crate) async fn condemned_of(
+    db: &impl ConnectionTrait,
+    digests: &[Digest],
+    since: DateTime<Utc>,
+) -> Result<Vec<Digest>, DbErr> {
+    let named = ExprTrait::is_in(Expr::col("blob_digest"), digests.iter().map(Digest::to_string));
+    condemned(db, named.and(Expr::col("since").gte(since))).await
+}
+
+async fn condemned(db: &impl ConnectionTrait, condition: SimpleExpr) -> Result<Vec<Digest>, DbErr> {
+    let select = Query::select().column("blob_digest").from("condemned_blobs").and_where(condition).take();
+    let rows = db.query_all(&select).await?;
+    rows.iter().map(|row| parsed("blob_digest", &row.try_get::<String>("", "blob_digest")?)).collect()
+}
+
+/// Removes the marks of a collection.
+pub(crate) async fn absolve(txn: &impl ConnectionTrait, collection: Uuid) -> Result<(), DbErr> {
+    let delete = Query::delete().from_table("condemned_blobs").and_where(Expr::col("collection").eq(collection)).take();
+    txn.execute(&delete).await?;
     Ok(())
 }
 
@@ -81,7 +154,7 @@ pub(crate) async fn referenced(txn: &impl ConnectionTrait, digests: &[Digest]) -
     let parts = Query::select()
         .column("blob_digest")
         .from("bundle_blobs")
-        .and_where(sea_orm::ExprTrait::is_in(Expr::col("blob_digest"), texts.iter().map(String::as_str)))
+        .and_where(ExprTrait::is_in(Expr::col("blob_digest"), texts.iter().map(String::as_str)))
         .take();
     let mut named: Vec<String> = datasets.into_tuple().all(txn).await?;
     named.extend(bundles.into_tuple::<String>().all(txn).await?);
@@ -102,9 +175,7 @@ pub(crate) async fn add_bundle(txn: &impl ConnectionTrait, bundle: &Digest, blob
             .into_table("bundle_blobs")
             .columns(["bundle_digest", "blob_digest"])
             .values_panic([bundle.to_string().into(), blob.to_string().into()])
-            .on_conflict(
-                sea_orm::sea_query::OnConflict::columns(["bundle_digest", "blob_digest"]).do_nothing().to_owned(),
-            )
+            .on_conflict(OnConflict::columns(["bundle_digest", "blob_digest"]).do_nothing().to_owned())
             .take();
         txn.execute(&insert).await?;
     }
@@ -116,28 +187,46 @@ struct Text {
     text: Option<String>,
 }
 
+/// A column of [`TEXTS`].
+struct TextColumn {
+    of: &'static Texts,
+    name: &'static str,
+    has_lists: bool,
+}
+
+impl TextColumn {
+    fn all() -> Vec<Self> {
+        let columns = |of: &'static Texts| {
+            let plain = of.plain.iter().map(move |name| Self { of, name, has_lists: false });
+            plain.chain(of.lists.iter().map(move |name| Self { of, name, has_lists: true }))
+        };
+        TEXTS.iter().flat_map(columns).collect()
+    }
+
+    /// Some rows. Those that are added meanwhile refer to recent blobs, or are found under the lock.
+    fn page(&self, offset: u64) -> SelectStatement {
+        let mut page = Query::select();
+        page.expr_as(ExprTrait::cast_as(Expr::col(self.name), "text"), "text");
+        page.from(self.of.table).limit(ROWS).offset(offset);
+        for column in self.of.key {
+            page.order_by(*column, sea_orm::Order::Asc);
+        }
+        page
+    }
+}
+
 /// Calls `take` with every text that may name digests, and whether these may be of lists of further digests.
 pub(crate) async fn each_text(db: &impl ConnectionTrait, mut take: impl FnMut(&str, bool)) -> Result<(), DbErr> {
     let backend = db.get_database_backend();
-    for Texts { table, key, plain, lists } in TEXTS {
-        let columns = plain.iter().map(|column| (*column, false)).chain(lists.iter().map(|column| (*column, true)));
-        for (column, has_list) in columns {
-            let mut offset = 0;
-            loop {
-                // Rows that are added meanwhile refer to recent blobs, or are found under the lock.
-                let mut page = Query::select();
-                page.expr_as(sea_orm::ExprTrait::cast_as(Expr::col(column), "text"), "text");
-                page.from(table).limit(ROWS).offset(offset);
-                for column in key {
-                    page.order_by(*column, sea_orm::Order::Asc);
-                }
-                let rows = Text::find_by_statement(backend.build(&page)).all(db).await?;
-                rows.iter().filter_map(|row| row.text.as_deref()).for_each(|text| take(text, has_list));
-                if (rows.len() as u64) < ROWS {
-                    break;
-                }
-                offset += ROWS;
+    for column in TextColumn::all() {
+        let mut offset = 0;
+        loop {
+            let rows = Text::find_by_statement(backend.build(&column.page(offset))).all(db).await?;
+            rows.iter().filter_map(|row| row.text.as_deref()).for_each(|text| take(text, column.has_lists));
+            if (rows.len() as u64) < ROWS {
+                break;
             }
+            offset += ROWS;
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Which blobs a bundle has, and the lock of those who delete blobs against those who refer to them.
+//! Which blobs a bundle has, which blobs are about to be deleted, and the lock of those who delete blobs against those who refer to them.
 
 use sea_orm_migration::{
     prelude::*,
-    schema::{integer, string},
+    schema::{big_integer, integer, string, timestamp_with_time_zone, uuid},
 };
 
 use super::index;
@@ -29,7 +29,16 @@ impl MigrationTrait for BlobReferences {
             .primary_key(Index::create().col("bundle_digest").col("blob_digest"))
             .to_owned();
         manager.create_table(blobs).await?;
-        let lock = Table::create().table("blob_lock").col(integer("id").primary_key()).to_owned();
+        let condemned = Table::create()
+            .table("condemned_blobs")
+            .col(string("blob_digest").primary_key())
+            .col(uuid("collection"))
+            .col(timestamp_with_time_zone("since"))
+            .to_owned();
+        manager.create_table(condemned).await?;
+        // The number of deletions so far.
+        let deletions = big_integer("deletions");
+        let lock = Table::create().table("blob_lock").col(integer("id").primary_key()).col(deletions).to_owned();
         manager.create_table(lock).await?;
         for (name, table, column) in [
             ("bundle_blobs_by_blob", "bundle_blobs", "blob_digest"),
@@ -39,7 +48,11 @@ impl MigrationTrait for BlobReferences {
         ] {
             manager.create_index(index(name, table, &[column]).if_not_exists().take()).await?;
         }
-        let row = Query::insert().into_table("blob_lock").columns(["id"]).values_panic([1.into()]).take();
+        let row = Query::insert()
+            .into_table("blob_lock")
+            .columns(["id", "deletions"])
+            .values_panic([1.into(), 0_i64.into()])
+            .take();
         manager.execute(row).await
     }
 }
