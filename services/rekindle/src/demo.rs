@@ -3,7 +3,6 @@
 //!
 //! The demonstration makes only calls that a user can make.
 
-mod chart;
 mod events;
 mod platform;
 mod report;

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod demo;
 mod drift;
+mod model_page;
 mod reading;
 mod serve;
 mod settings;

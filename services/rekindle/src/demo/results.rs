@@ -20,7 +20,13 @@ use super::{
     summary::{Scores, Summary, WorkflowSummary},
     timeline::Timeline,
 };
-use crate::client::{page::Limit, platform::Platform, replay::Replay};
+use crate::{
+    client::{page::Limit, platform::Platform, replay::Replay},
+    model_page::{
+        self,
+        format::{seconds, words},
+    },
+};
 
 const POLL: Duration = Duration::from_millis(250);
 /// Time after the last row within which the platform must have processed the replay.
@@ -88,23 +94,26 @@ pub(crate) async fn write(
     let registry = platform.registry();
     let mut versions = Limit::NONE.fetch(async |page| registry.model_versions(&plan.model, page).await).await?;
     versions.sort_by_key(|version| version.version);
+    let moves = crate::client::report::moves(&registry, &plan.model).await?;
     let material = report::Material {
-        model: plan.model.as_str(),
+        page: model_page::Material {
+            model: plan.model.as_str(),
+            reports: &reports,
+            workflows: &workflows,
+            versions: &versions,
+            moves: &moves,
+        },
         file: &plan.args.data.file_name().unwrap_or_default().to_string_lossy(),
         replicas: plan.args.replicas.into(),
         train_until: plan.args.train_until,
         from: rows.first().context("no row was answered")?.at,
         until: rows.last().context("no row was answered")?.at,
         label_delay: plan.args.label_delay,
-        window: plan.window,
         metric: if task == Task::Regression { "mean absolute error" } else { "log loss" },
         summary: &summary,
         unchanged_because: unchanged_because.as_deref(),
         windows: &windows,
         takeovers: &moments,
-        reports: &reports,
-        workflows: &workflows,
-        versions: &versions,
         timeline: &timeline.entries(),
     };
     write_file(plan, "report.html", &report::render(&material)?)?;
@@ -125,7 +134,7 @@ fn why_unchanged(reports: &[WindowReport], workflows: &[WorkflowStatus], window:
         return format!("{} retrainings, the last of which is {state}: {}", workflows.len(), last.reason);
     }
     if reports.is_empty() {
-        return format!("the replayed rows end before the first window of {}", report::words(window));
+        return format!("the replayed rows end before the first window of {}", words(window));
     }
     let verdicts = |verdict: Verdict| reports.iter().filter(|report| report.drift.verdict == verdict).count();
     let (stable, inconclusive) = (verdicts(Verdict::Stable), verdicts(Verdict::Inconclusive));
@@ -207,7 +216,7 @@ fn summarize(workflow: &WorkflowStatus) -> WorkflowSummary {
 fn time_to_respond(workflow: &WorkflowStatus) -> Option<f64> {
     match workflow.trigger {
         Trigger::Drift | Trigger::Degradation => {
-            Some(report::seconds(workflow.window_closed_at?, workflow.serving_everywhere_at?))
+            Some(seconds(workflow.window_closed_at?, workflow.serving_everywhere_at?))
         }
         Trigger::Manual => None,
     }

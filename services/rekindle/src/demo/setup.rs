@@ -50,7 +50,7 @@ pub(crate) async fn first_model(plan: &Plan, platform: &Platform, timeline: &Tim
     deploy(plan, &platform, version).await?;
     timeline.add(format!("version {version} is the champion and served by every replica"));
     set_policy(plan, &platform).await?;
-    let window = super::report::words(plan.window);
+    let window = crate::model_page::format::words(plan.window);
     timeline.add(format!("policy set: windows of {window}, retraining on drift and degradation"));
     let selector = VersionSelector::Number(version);
     let digest = platform.registry().model_version(&plan.model, &selector).await?.bundle;
@@ -73,6 +73,8 @@ async fn register(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Resu
         // The rows have been read with the options.
         reading: ReadOptions::default(),
         columns: SourceColumns::Any,
+        schema: None,
+        accept_violations: false,
     };
     let dataset = registry.register_dataset(&registration, format!("demo-{}", digest.short())).await?;
     timeline.add(format!(

@@ -1,11 +1,9 @@
 //! Drift by feature and window: a table of coloured cells, each with a sign and a text, so that nothing is in the colour alone.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use rekindle_domain::report::{ColumnDrift, Verdict, WindowReport};
 
-use super::day;
+use super::{by_window, format::day};
 
 /// Columns of the table. With more windows, each column shows several of them.
 const COLUMNS: usize = 60;
@@ -18,7 +16,7 @@ const STEPS: [(f64, &str); 5] =
     [(0.1, "below 0.1"), (0.2, "0.1 to 0.2"), (0.5, "0.2 to 0.5"), (1.0, "0.5 to 1"), (f64::INFINITY, "1 or more")];
 
 /// The table.
-pub(super) struct HeatMap {
+pub(crate) struct HeatMap {
     /// Above each column; empty where dates would overlap.
     pub dates: Vec<String>,
     pub rows: Vec<Row>,
@@ -28,13 +26,13 @@ pub(super) struct HeatMap {
 }
 
 /// One feature.
-pub(super) struct Row {
+pub(crate) struct Row {
     pub name: String,
     pub cells: Vec<Cell>,
 }
 
 /// One feature in the windows of one column.
-pub(super) struct Cell {
+pub(crate) struct Cell {
     /// The class of its colour.
     pub class: String,
     pub sign: &'static str,
@@ -43,26 +41,15 @@ pub(super) struct Cell {
 }
 
 /// A colour of the scale.
-pub(super) struct Step {
+pub(crate) struct Step {
     pub class: String,
     pub range: &'static str,
 }
 
-/// The reports by window. If several versions answered in a window, it has the report with the most rows.
-pub(super) fn by_window(reports: &[WindowReport]) -> BTreeMap<DateTime<Utc>, &WindowReport> {
-    let mut by_window = BTreeMap::<DateTime<Utc>, &WindowReport>::new();
-    for report in reports {
-        let kept = by_window.entry(report.window.from).or_insert(report);
-        if report.window.rows > kept.window.rows {
-            *kept = report;
-        }
-    }
-    by_window
-}
-
 /// One row per feature, the most drifted first; windows in time order.
 pub(super) fn of(reports: &[WindowReport]) -> HeatMap {
-    let windows: Vec<(DateTime<Utc>, &WindowReport)> = by_window(reports).into_iter().collect();
+    let windows: Vec<(DateTime<Utc>, &WindowReport)> =
+        by_window(reports).into_iter().map(|((from, _), report)| (from, report)).collect();
     let windows_each = windows.len().div_ceil(COLUMNS).max(1);
     let columns: Vec<&[(DateTime<Utc>, &WindowReport)]> = windows.chunks(windows_each).collect();
     let row = |name: String| {
