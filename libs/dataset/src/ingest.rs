@@ -11,8 +11,10 @@ mod columns;
 mod describe;
 mod output;
 mod preview;
+mod rules;
 mod section;
 mod sort;
+mod unique;
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +26,16 @@ use std::{
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ColumnKind, Digest,
-    dataset::{ColumnSummary, DatasetRegistration, FileFormat, ReadOptions, SourceColumns},
+    dataset::{
+        ColumnSummary, DatasetRegistration, DatasetSchema, FileFormat, ReadOptions, RuleViolation, SourceColumns,
+    },
 };
 
 use self::{
     by_time::ByTime,
     columns::Columns,
     output::{Output, Written},
+    rules::Rules,
 };
 pub use self::{
     preview::{PlannedColumn, Preview, preview},
@@ -56,6 +61,8 @@ pub struct IngestOptions {
     pub reading: ReadOptions,
     /// Which columns are kept of several sources.
     pub columns: SourceColumns,
+    /// The rules that rows are checked against.
+    pub schema: Option<DatasetSchema>,
     /// Rows and columns, and bytes of values, of all sources together; and bytes of the text of one CSV file, decompressed.
     pub limits: Limits,
     /// The folder for temporary files: the sorted rows, uncompressed, and the Parquet file.
@@ -72,6 +79,7 @@ impl IngestOptions {
             until: registration.until,
             reading: registration.reading.clone(),
             columns: registration.columns,
+            schema: registration.schema.clone(),
             limits,
             scratch,
         }
@@ -93,6 +101,8 @@ pub struct Ingested {
     pub time_range: Option<TimeRange>,
     /// A summary of each column.
     pub summaries: Vec<ColumnSummary>,
+    /// The rules that rows break.
+    pub violations: Vec<RuleViolation>,
 }
 
 /// The input or setting that an error is about.
@@ -108,6 +118,8 @@ pub enum Part {
     Reading,
     /// The time column.
     TimeColumn,
+    /// The schema.
+    Schema,
     /// The temporary files: not the caller's fault.
     Scratch,
 }
@@ -120,6 +132,7 @@ impl fmt::Display for Part {
             Self::Kinds => f.write_str("the kinds"),
             Self::Reading => f.write_str("the options of reading"),
             Self::TimeColumn => f.write_str("the time column"),
+            Self::Schema => f.write_str("the schema"),
             Self::Scratch => f.write_str("temporary files"),
         }
     }
@@ -173,7 +186,8 @@ const BATCH_BYTES: usize = 4 << 20;
 pub fn ingest(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Result<Ingested, IngestError> {
     let (mut scans, columns) = planned(sources, options)?;
     columns.prepare(&mut scans);
-    let (written, time_range) = write(scans, &columns, options)?;
+    let mut rules = Rules::new(options, &columns)?;
+    let (written, time_range) = write(scans, &columns, &mut rules, options)?;
     let described =
         describe::describe(&written.parquet, &columns, &written.checksums).map_err(Part::Scratch.error())?;
     Ok(Ingested {
@@ -183,6 +197,7 @@ pub fn ingest(sources: &[(Section, FileFormat)], options: &IngestOptions) -> Res
         content: described.content,
         time_range,
         summaries: described.summaries,
+        violations: rules.finish()?,
     })
 }
 
@@ -230,6 +245,7 @@ fn open(
 fn write(
     scans: Vec<Scan>,
     columns: &Columns,
+    rules: &mut Rules,
     options: &IngestOptions,
 ) -> Result<(Written, Option<TimeRange>), IngestError> {
     let mut budget = Budget::new(options.limits);
@@ -246,6 +262,8 @@ fn write(
                 Some(by_time) => by_time.add(&converted, rows)?,
                 None => output.write(&converted).map_err(Part::Scratch.error())?,
             }
+            // After the check that every row has a time.
+            rules.check(&converted, rows)?;
             rows += batch.num_rows() as u64;
         }
     }

@@ -35,6 +35,7 @@ mod note;
 pub mod prediction_log;
 mod profiler;
 mod read;
+mod rows;
 mod scan;
 mod schema;
 mod size;
@@ -51,6 +52,7 @@ pub use ingest::{
 pub use note::{Note, NoteKind};
 pub use profiler::Profiler;
 pub use read::{check_formats, read_as, read_csv, read_csv_within, read_parquet, read_parquet_within};
+pub use rows::read_rows;
 pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types};
 pub use schema::{Column, Schema, canonical_timestamp, type_name};
 pub use summary::summarise;

@@ -6,6 +6,8 @@
 mod literal;
 #[path = "ingest/refused.rs"]
 mod refused;
+#[path = "ingest/rules.rs"]
+mod rules;
 #[path = "ingest/support.rs"]
 mod support;
 

@@ -50,6 +50,7 @@ fn a_csv_of_100_mb_takes_bounded_memory() {
     let options = IngestOptions {
         reading: Default::default(),
         columns: Default::default(),
+        schema: None,
         kinds: [].into(),
         time_column: Some("at".to_owned()),
         from: None,

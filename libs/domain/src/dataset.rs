@@ -1,13 +1,19 @@
 //! Dataset versions: immutable rows with a schema, a profile and lineage.
 
+pub mod comparison;
 mod reading;
+mod schema;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use self::reading::{AmbiguousEpoch, EpochUnit, ReadOptions, TimeFormat, parse_separator};
+pub use self::{
+    comparison::ColumnChange,
+    reading::{AmbiguousEpoch, EpochUnit, ReadOptions, TimeFormat, parse_separator},
+    schema::{ColumnRole, ColumnSchema, DatasetSchema, RuleViolation},
+};
 use crate::{ColumnKind, DatasetName, Digest};
 
 /// One version of a dataset.
@@ -39,6 +45,12 @@ pub struct DatasetVersion {
     pub profile: Vec<ColumnSummary>,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
+    /// What was declared at the registration.
+    pub schema: Option<DatasetSchema>,
+    /// Rules that rows break, if the registration accepted violations.
+    pub violations: Vec<RuleViolation>,
+    /// When it was deleted. Lists leave it out, and it can be restored.
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// One column of a dataset version.
@@ -127,6 +139,41 @@ pub struct DatasetRegistration {
     pub reading: ReadOptions,
     /// Which columns are kept.
     pub columns: SourceColumns,
+    /// What is declared of the columns.
+    pub schema: Option<DatasetSchema>,
+    /// Rows that break rules are registered, and the violations recorded.
+    pub accept_violations: bool,
+}
+
+/// Some rows of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatasetRows {
+    /// The dataset.
+    pub name: DatasetName,
+    /// The version.
+    pub version: u32,
+    /// The columns, in order.
+    pub columns: Vec<String>,
+    /// Rows.
+    pub rows: Vec<Row>,
+}
+
+/// A value for each column; missing ones, and those of sensitive columns, are `None`.
+pub type Row = Vec<Option<Cell>>;
+
+/// A value of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// A float.
+    Number(f64),
+    /// An integer.
+    Integer(i64),
+    /// A text.
+    Text(String),
+    /// True or false.
+    Boolean(bool),
+    /// An instant.
+    Time(DateTime<Utc>),
 }
 
 /// The columns of a dataset that is made of several files.

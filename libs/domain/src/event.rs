@@ -81,10 +81,16 @@ macro_rules! kinds {
 kinds! {
     /// A dataset version exists.
     DATASET_VERSION_REGISTERED = "registry" "dataset-version" "registered";
+    /// A dataset version was deleted or restored.
+    DATASET_VERSION_CHANGED = "registry" "dataset-version" "changed";
     /// A worker started a run.
     RUN_STARTED = "registry" "run" "started";
     /// A run ended in a terminal status, or was lost.
     RUN_ENDED = "registry" "run" "ended";
+    /// A run was deleted or restored, or waits again.
+    RUN_CHANGED = "registry" "run" "changed";
+    /// A run started or ended, as an OpenLineage run event.
+    OPEN_LINEAGE_EMITTED = "registry" "openlineage" "emitted";
     /// A model version is ready.
     MODEL_VERSION_REGISTERED = "registry" "model-version" "registered";
     /// A model version was reviewed.

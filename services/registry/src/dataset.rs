@@ -3,13 +3,14 @@
 //! Registering the same content with another idempotency key makes another version: its digest shows that the content is the
 //! same, and its number, description and parents record the registration.
 
+pub(crate) mod deletion;
 mod import;
 
 use rekindle_artifacts::Artifacts;
 use rekindle_client::wire::event;
 use rekindle_domain::{
     DatasetName, Digest, Namespace,
-    dataset::{DatasetRegistration, DatasetVersion},
+    dataset::{ColumnChange, DatasetRegistration, DatasetRows, DatasetVersion, comparison},
 };
 use rekindle_service::{Call, Intent};
 use rekindle_store::{audit, in_transaction};
@@ -17,7 +18,7 @@ use sea_orm::DatabaseConnection;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::import::Importer;
-use crate::{Error, garbage, store};
+use crate::{Error, garbage::Present, store};
 
 /// The version that a call has made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ pub(crate) async fn register(
     if let Some(made) = intent.earlier::<Made, Error>(db).await? {
         return get(db, &made.name, Some(made.version)).await;
     }
-    let imported = match importer.import(artifacts, registration, call.now).await {
+    let imported = match importer.import(db, artifacts, registration, call.now).await {
         Ok(imported) => imported,
         Err(missing @ Error::NoBlob { .. }) => {
             // A call with the same key may have registered the sources since the first check, and removed them.
@@ -52,12 +53,13 @@ pub(crate) async fn register(
         Err(error) => return Err(error),
     };
     let version = imported.version;
+    let present = Present::find(db, artifacts, vec![version.blob]).await?;
     let stored = artifacts.clone();
     let made = in_transaction(db, async move |txn| {
         if let Some(made) = intent.earlier::<Made, Error>(txn).await? {
             return Ok::<_, Error>(made);
         }
-        garbage::pin(txn, &stored, &[version.blob]).await?;
+        present.hold(txn, &stored).await?;
         let number = store::datasets::take_number(txn, &version.name, call.now).await?;
         let version = DatasetVersion { version: number, ..version.clone() };
         store::datasets::insert(txn, &version).await?;
@@ -91,6 +93,36 @@ pub(crate) async fn get(
         Some(version) => Error::not_found("dataset version", format!("{name}/{version}")),
         None => Error::not_found("dataset", name),
     })
+}
+
+/// Rows of a version, at most `limit` after `offset`.
+pub(crate) async fn rows(
+    db: &DatabaseConnection,
+    artifacts: &Artifacts,
+    importer: &Importer,
+    (name, version): (&DatasetName, Option<u32>),
+    (offset, limit): (u64, u32),
+) -> Result<DatasetRows, Error> {
+    let version = get(db, name, version).await?;
+    importer.rows(artifacts, &version, offset, limit).await
+}
+
+/// What differs between a base and a version. The version is the latest if `None`; the base the one before, or the latest of another dataset.
+pub(crate) async fn compare(
+    db: &DatabaseConnection,
+    (base_name, base_version): (DatasetName, Option<u32>),
+    (name, version): (DatasetName, Option<u32>),
+) -> Result<(DatasetVersion, DatasetVersion, Vec<ColumnChange>), Error> {
+    let version = get(db, &name, version).await?;
+    let base = match base_version {
+        None if base_name == name => {
+            let before = store::datasets::versions(db, &name, Some(version.version), 1).await?.pop();
+            before.ok_or_else(|| Error::not_found("dataset version before", version.reference()))?
+        }
+        base_version => get(db, &base_name, base_version).await?,
+    };
+    let changes = comparison::compare(&base, &version);
+    Ok((base, version, changes))
 }
 
 /// The latest version of each dataset of a namespace, by name after one, at most `limit`.

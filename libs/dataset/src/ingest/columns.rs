@@ -119,7 +119,8 @@ impl Columns {
         scans.iter_mut().for_each(|scan| scan.read_as_text(is_text));
     }
 
-    fn index(&self, name: &str) -> Result<usize, Error> {
+    /// The index of a column of the result.
+    pub(super) fn index(&self, name: &str) -> Result<usize, Error> {
         let found = self.columns.iter().position(|column| column.name == name);
         let have = || self.columns.iter().map(|column| column.name.clone()).collect();
         found.ok_or_else(|| Error::NoColumn { name: name.to_owned(), have: have() })

@@ -24,6 +24,7 @@ fn read(path: &str) {
     let options = IngestOptions {
         reading: Default::default(),
         columns: Default::default(),
+        schema: None,
         kinds: [].into(),
         time_column: None,
         from: None,

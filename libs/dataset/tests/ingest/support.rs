@@ -79,6 +79,7 @@ pub(crate) fn options() -> IngestOptions {
         until: None,
         reading: ReadOptions::default(),
         columns: SourceColumns::Any,
+        schema: None,
         limits: Limits::default(),
         scratch: std::env::temp_dir(),
     }

@@ -6,23 +6,32 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use rekindle_artifacts::{Artifacts, BlobReader};
 use rekindle_dataset::{
-    Error as DatasetError, IngestError, IngestOptions, Ingested, Limits, Part, Section, ingest, scratch_file,
+    Error as DatasetError, IngestError, IngestOptions, Ingested, Limits, Part, Section, ingest, read_rows, scratch_file,
 };
 use rekindle_domain::{
     Digest,
-    dataset::{Column, DatasetRegistration, DatasetVersion, FileFormat, Source},
+    dataset::{
+        Column, ColumnSummary, DatasetRegistration, DatasetRows, DatasetSchema, DatasetVersion, FileFormat,
+        RuleViolation, Source,
+    },
+    validation::Checks,
 };
+use sea_orm::DatabaseConnection;
 use tokio::{io::AsyncWriteExt as _, sync::Semaphore};
 
-use crate::Error;
+use crate::{Error, garbage};
 
 /// Bytes read from a temporary file at a time.
 const CHUNK: usize = 4 << 20;
+/// Values of a preview at most: wide versions have fewer rows in one.
+const CELLS: usize = 100_000;
 
 /// Imports files, a few registrations at a time, on threads that answer no calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Importer {
     permits: Arc<Semaphore>,
+    /// Of previews, so that these do not wait for registrations, nor registrations for them.
+    previews: Arc<Semaphore>,
     limits: Limits,
     scratch: PathBuf,
 }
@@ -43,12 +52,14 @@ struct Fetched {
 impl Importer {
     /// Imports at most `at_once` registrations at a time. Temporary files are created in the folder `scratch`.
     pub(crate) fn new(at_once: usize, limits: Limits, scratch: PathBuf) -> Self {
-        Self { permits: Arc::new(Semaphore::new(at_once)), limits, scratch }
+        let (permits, previews) = (Arc::new(Semaphore::new(at_once)), Arc::new(Semaphore::new(1)));
+        Self { permits, previews, limits, scratch }
     }
 
     /// Reads the sources and stores their rows.
     pub(super) async fn import(
         &self,
+        db: &DatabaseConnection,
         artifacts: &Artifacts,
         registration: DatasetRegistration,
         now: DateTime<Utc>,
@@ -60,13 +71,38 @@ impl Importer {
         // The thread returns the permit, and so holds it also if the caller goes away meanwhile.
         let ingestion = tokio::task::spawn_blocking(move || (ingest(&sections, &options), permit));
         let (ingested, _permit) = ingestion.await?;
-        let ingested = ingested.map_err(refused)?;
+        let mut ingested = ingested.map_err(refused)?;
         if ingested.rows == 0 {
             return Err(Error::invalid("from", "no row is in the range: widen from and until, or leave them unset"));
         }
-        let (blob, bytes) = store(artifacts, ingested.parquet.clone()).await?;
+        ingested.violations.extend(old(&registration, &ingested, now));
+        if !registration.accept_violations {
+            refuse(&ingested.violations)?;
+        }
+        let (blob, bytes) = store(db, artifacts, ingested.parquet.clone()).await?;
         artifacts.verify(&blob).await?;
         Ok(Imported { version: version(registration, ingested, (blob, bytes), now), staged })
+    }
+
+    /// Rows of a version, at most `limit` after `offset`.
+    pub(super) async fn rows(
+        &self,
+        artifacts: &Artifacts,
+        version: &DatasetVersion,
+        offset: u64,
+        limit: u32,
+    ) -> Result<DatasetRows, Error> {
+        let permit = Arc::clone(&self.previews).acquire_owned().await;
+        let source = Source { digest: version.blob, format: FileFormat::Parquet };
+        let mut file = self.fetch(artifacts, &[source]).await?;
+        let (section, _) = file.sections.remove(0);
+        let schema = version.schema.clone().unwrap_or_default();
+        let most = (CELLS / version.columns.len().max(1)).max(1);
+        let span = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(limit).unwrap_or(most).min(most));
+        let reading = move || (read_rows(&section, span, |column| schema.is_sensitive(column)), permit);
+        let (read, _permit) = tokio::task::spawn_blocking(reading).await?;
+        let (columns, rows) = read.map_err(Error::Scratch)?;
+        Ok(DatasetRows { name: version.name.clone(), version: version.version, columns, rows })
     }
 
     /// Copies the sources to a temporary file, one after the other, and verifies their digests. One that is named several times is copied
@@ -127,7 +163,7 @@ fn scratch(operation: &'static str) -> impl FnOnce(std::io::Error) -> Error {
 }
 
 /// Stores a temporary file as a blob; returns its digest and size.
-async fn store(artifacts: &Artifacts, mut file: Section) -> Result<(Digest, u64), Error> {
+async fn store(db: &DatabaseConnection, artifacts: &Artifacts, mut file: Section) -> Result<(Digest, u64), Error> {
     let mut writer = artifacts.writer().await?;
     loop {
         let read = tokio::task::spawn_blocking(move || {
@@ -136,7 +172,7 @@ async fn store(artifacts: &Artifacts, mut file: Section) -> Result<(Digest, u64)
         });
         let (chunk, rest) = read.await?.map_err(scratch("read"))?;
         if chunk.is_empty() {
-            return Ok(writer.finish().await?);
+            return garbage::store(db, artifacts, writer).await;
         }
         if let Err(error) = writer.write(chunk).await {
             if let Err(error) = writer.abort().await {
@@ -156,12 +192,48 @@ fn refused(refusal: IngestError) -> Error {
         Part::Kinds => "kinds".to_owned(),
         Part::Reading => "reading.time_formats".to_owned(),
         Part::TimeColumn => "time_column".to_owned(),
+        Part::Schema => "schema".to_owned(),
         Part::Scratch => return Error::Scratch(refusal.error),
     };
     match refusal.error {
         DatasetError::TooLarge { what, limit } => too_large(field, what, limit),
         source => Error::Dataset { field, source },
     }
+}
+
+/// The violation of rows that are all older than the schema allows.
+fn old(registration: &DatasetRegistration, ingested: &Ingested, now: DateTime<Utc>) -> Option<RuleViolation> {
+    let max_age = registration.schema.as_ref()?.max_age?;
+    let (_, latest) = ingested.time_range?;
+    let is_old = (now - latest).to_std().is_ok_and(|age| age > max_age);
+    let span = humantime_serde::re::humantime::format_duration(max_age);
+    let message = format!("the latest event time is {}, more than {span} ago", latest.to_rfc3339());
+    is_old.then(|| RuleViolation { rule: "max_age".to_owned(), rows: ingested.rows, message })
+}
+
+/// Refuses rows that break rules, with a field violation for each.
+fn refuse(violations: &[RuleViolation]) -> Result<(), Error> {
+    let mut checks = Checks::new();
+    for violation in violations {
+        checks.violation(format!("schema.{}", violation.rule), &violation.message);
+    }
+    Ok(checks.finish()?)
+}
+
+/// The profile without the values of sensitive columns.
+fn shown(profile: Vec<ColumnSummary>, schema: Option<&DatasetSchema>) -> Vec<ColumnSummary> {
+    let hide = |summary: ColumnSummary| match schema {
+        Some(schema) if schema.is_sensitive(&summary.name) => {
+            ColumnSummary { min: None, max: None, mean: None, std: None, top: Vec::new(), ..summary }
+        }
+        _ => summary,
+    };
+    // PostgreSQL has no NUL in JSON.
+    let without_nul = |mut summary: ColumnSummary| {
+        summary.top.iter_mut().for_each(|top| top.value = top.value.replace('\0', "\u{fffd}"));
+        summary
+    };
+    profile.into_iter().map(hide).map(without_nul).collect()
 }
 
 fn too_large(field: impl Into<String>, what: &'static str, limit: usize) -> Error {
@@ -192,7 +264,10 @@ fn version(
         time_range: ingested.time_range,
         parents: registration.parents,
         description: registration.description,
-        profile: ingested.summaries,
+        profile: shown(ingested.summaries, registration.schema.as_ref()),
         created_at: now,
+        schema: registration.schema,
+        violations: ingested.violations,
+        deleted_at: None,
     }
 }

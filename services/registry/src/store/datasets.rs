@@ -4,14 +4,17 @@ use chrono::{DateTime, Utc};
 use rekindle_domain::{DatasetName, Digest, Namespace, dataset::DatasetVersion};
 use rekindle_store::within;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait,
-    IntoActiveModel, JoinType, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, Query},
 };
 
 use super::{
     entity::{
         Digests, dataset,
-        dataset_version::{self, Columns, Profile},
+        dataset_version::{self, Columns, Declared, Profile, Violations},
     },
     names, parsed, signed, unsigned, version_number,
 };
@@ -55,32 +58,63 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, version: &DatasetVersion)
         description: version.description.clone(),
         profile: Profile(version.profile.clone()),
         created_at: version.created_at,
+        declared: version.schema.clone().map(Declared),
+        violations: Some(Violations(version.violations.clone())).filter(|violations| !violations.0.is_empty()),
+        deleted_at: version.deleted_at,
     };
     row.into_active_model().insert(txn).await?;
     Ok(())
 }
 
-/// One version; `None` asks for the latest.
+/// One version, deleted or not; `None` asks for the latest that is not deleted.
 pub(crate) async fn get(
     db: &impl ConnectionTrait,
     name: &DatasetName,
     version: Option<u32>,
 ) -> Result<Option<DatasetVersion>, DbErr> {
     let mut query = dataset_version::Entity::find().filter(dataset_version::Column::Name.eq(name.as_str()));
-    if let Some(version) = version {
-        query = query.filter(dataset_version::Column::Version.eq(version_number(version)));
-    }
+    query = match version {
+        Some(version) => query.filter(dataset_version::Column::Version.eq(version_number(version))),
+        None => query.filter(dataset_version::Column::DeletedAt.is_null()),
+    };
     query.order_by_desc(dataset_version::Column::Version).one(db).await?.map(noun).transpose()
 }
 
-/// The versions of one dataset, newest first, before one.
+/// A version, or all of a dataset, deleted or not, by number.
+pub(crate) async fn all_versions(
+    db: &impl ConnectionTrait,
+    name: &DatasetName,
+    version: Option<u32>,
+) -> Result<Vec<DatasetVersion>, DbErr> {
+    let mut query = dataset_version::Entity::find().filter(dataset_version::Column::Name.eq(name.as_str()));
+    if let Some(version) = version {
+        query = query.filter(dataset_version::Column::Version.eq(version_number(version)));
+    }
+    let rows = query.order_by_asc(dataset_version::Column::Version).all(db).await?;
+    rows.into_iter().map(noun).collect()
+}
+
+/// Writes whether a version is deleted.
+pub(crate) async fn set_deleted(txn: &impl ConnectionTrait, version: &DatasetVersion) -> Result<(), DbErr> {
+    dataset_version::Entity::update_many()
+        .col_expr(dataset_version::Column::DeletedAt, Expr::value(version.deleted_at))
+        .filter(dataset_version::Column::Name.eq(version.name.as_str()))
+        .filter(dataset_version::Column::Version.eq(version_number(version.version)))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// The versions of one dataset that are not deleted, newest first, before one.
 pub(crate) async fn versions(
     db: &impl ConnectionTrait,
     name: &DatasetName,
     before: Option<u32>,
     limit: u64,
 ) -> Result<Vec<DatasetVersion>, DbErr> {
-    let mut query = dataset_version::Entity::find().filter(dataset_version::Column::Name.eq(name.as_str()));
+    let mut query = dataset_version::Entity::find()
+        .filter(dataset_version::Column::Name.eq(name.as_str()))
+        .filter(dataset_version::Column::DeletedAt.is_null());
     if let Some(before) = before {
         query = query.filter(dataset_version::Column::Version.lt(version_number(before)));
     }
@@ -88,20 +122,23 @@ pub(crate) async fn versions(
     rows.into_iter().map(noun).collect()
 }
 
-/// The latest version of each dataset of a namespace, by name after one.
+/// The latest version that is not deleted of each dataset of a namespace, by name after one.
 pub(crate) async fn latest_of_each(
     db: &impl ConnectionTrait,
     namespace: &Namespace,
     after: Option<&str>,
     limit: u64,
 ) -> Result<Vec<DatasetVersion>, DbErr> {
-    let same_name = dataset_version::Entity::belongs_to(dataset::Entity)
-        .from(dataset_version::Column::Name)
-        .to(dataset::Column::Name)
-        .into();
+    let other = |column: dataset_version::Column| Expr::col(("other", column));
+    let name = (dataset_version::Entity, dataset_version::Column::Name);
+    let latest = Query::select()
+        .expr(other(dataset_version::Column::Version).max())
+        .from_as(dataset_version::Entity, "other")
+        .and_where(other(dataset_version::Column::Name).equals(name))
+        .and_where(other(dataset_version::Column::DeletedAt).is_null())
+        .take();
     let mut query = dataset_version::Entity::find()
-        .join(JoinType::InnerJoin, same_name)
-        .filter(dataset_version::Column::Version.into_expr().eq(dataset::Column::Latest.into_expr()))
+        .filter(dataset_version::Column::Version.in_subquery(latest))
         .filter(within(namespace, dataset_version::Column::Name));
     if let Some(after) = after {
         query = query.filter(dataset_version::Column::Name.gt(after));
@@ -151,5 +188,8 @@ fn noun(row: dataset_version::Model) -> Result<DatasetVersion, DbErr> {
         description: row.description,
         profile: row.profile.0,
         created_at: row.created_at,
+        schema: row.declared.map(|declared| declared.0),
+        violations: row.violations.map(|violations| violations.0).unwrap_or_default(),
+        deleted_at: row.deleted_at,
     })
 }

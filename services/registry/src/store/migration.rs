@@ -5,6 +5,7 @@ mod m20261129_000001_run_search;
 mod m20261129_000002_experiments;
 mod m20261129_000003_models;
 mod m20261129_000004_blob_references;
+mod m20261129_000005_dataset_schemas;
 
 use sea_orm_migration::prelude::*;
 
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
         migrations.push(Box::new(m20261129_000002_experiments::Experiments));
         migrations.push(Box::new(m20261129_000003_models::Models));
         migrations.push(Box::new(m20261129_000004_blob_references::BlobReferences));
+        migrations.push(Box::new(m20261129_000005_dataset_schemas::DatasetSchemas));
         migrations
     }
 }

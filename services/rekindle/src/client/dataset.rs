@@ -1,4 +1,7 @@
-//! `rekindle dataset`: register, list, show.
+//! `rekindle dataset`: register, list, show, compare, delete.
+
+mod diff;
+mod schema;
 
 use std::path::PathBuf;
 
@@ -8,8 +11,11 @@ use clap::Subcommand;
 use rekindle_client::{Registry, registry::UploadPurpose, wire::dataset};
 use rekindle_domain::{
     ColumnKind, DatasetName, Digest,
-    dataset::{ColumnSummary, DatasetRegistration, DatasetVersion, Source, SourceColumns},
+    dataset::{
+        Cell, ColumnSummary, DatasetRegistration, DatasetRows, DatasetSchema, DatasetVersion, Source, SourceColumns,
+    },
 };
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +23,7 @@ use super::{
     output::{self, Fields, Format, number, when},
     page::Limit,
     parse, preview,
+    reason::Reason,
     upload::upload_file,
 };
 use crate::reading::ReadArgs;
@@ -50,6 +57,63 @@ standard error tell how values are read, which columns differ between the files,
         #[arg(long, value_name = "N")]
         version: Option<u32>,
     },
+    /// Show rows of a version; values of sensitive columns are left out
+    Head {
+        /// Dataset name
+        name: DatasetName,
+        /// Version; the latest by default
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+        /// Rows
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rows: u32,
+        /// Rows to skip
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse::whole::<u64>)]
+        skip: u64,
+    },
+    /// Compare two versions: columns, their profiles, and the number of rows
+    #[command(after_help = "\
+Examples:
+  rekindle dataset diff flights
+  rekindle dataset diff flights --base 1 --version 3
+  rekindle dataset diff flights --base-name flights-2012")]
+    Diff {
+        /// Dataset name
+        name: DatasetName,
+        /// Version; the latest by default
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+        /// Version to compare with; by default the one before, or the latest of another dataset
+        #[arg(long, value_name = "N")]
+        base: Option<u32>,
+        /// Dataset to compare with; the same by default
+        #[arg(long, value_name = "NAME")]
+        base_name: Option<DatasetName>,
+    },
+    /// Print the schema of a version as a file for `dataset register --schema`, with a line for each column
+    Schema {
+        /// Dataset name
+        name: DatasetName,
+        /// Version; the latest by default
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+    },
+    /// Delete a version, or all versions of a dataset, unless models were made of it; its rows stay, and it can be restored
+    Delete(Removal),
+    /// Restore a deleted version, or all versions of a dataset
+    Restore(Removal),
+}
+
+/// A deletion or a restoration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Removal {
+    /// Dataset name
+    name: DatasetName,
+    /// Version; all versions by default
+    #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
+    version: Option<u32>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// A registration.
@@ -81,13 +145,49 @@ pub(crate) struct Register {
     /// Idempotency key; a repeated call with the same key returns the version that the first call registered
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// YAML file that declares columns and the rules of their values; by default what the latest version has
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// Register without a schema, also if the latest version has one
+    #[arg(long, conflicts_with = "schema")]
+    no_schema: bool,
+    /// Register rows that break rules of the schema, and record the violations
+    #[arg(long)]
+    accept_violations: bool,
     #[command(flatten)]
     reading: ReadArgs,
 }
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
-    let (registry, format) = (global.platform()?.registry(), global.format());
+    let (platform, format) = (global.platform()?, global.format());
+    let registry = platform.registry();
     match command {
+        Command::Head { name, version, rows, skip } => {
+            print_rows(&registry.preview_dataset(&name, version, skip, rows).await?, format);
+        }
+        Command::Diff { name, version, base, base_name } => {
+            let base = (base_name.as_ref(), base);
+            let (base, version, changes) = registry.compare_datasets(base, (&name, version)).await?;
+            match format {
+                Format::Table => diff::print(&base, &version, &changes),
+                Format::Json => output::print_json(&dataset::comparison_to_json(&base, &version, changes)),
+            }
+        }
+        Command::Schema { name, version } => {
+            let version = registry.dataset(&name, version).await?;
+            match format {
+                Format::Table => output::emit(&schema::write(&version)),
+                Format::Json => output::print_json(&dataset::to_json(&version)["schema"]),
+            }
+        }
+        Command::Delete(Removal { name, version, reason }) => {
+            let registry = platform.called_by(reason.by).registry();
+            changed("deleted", &name, registry.delete_dataset(&name, version, &reason.why).await?, format);
+        }
+        Command::Restore(Removal { name, version, reason }) => {
+            let registry = platform.called_by(reason.by).registry();
+            changed("restored", &name, registry.restore_dataset(&name, version, &reason.why).await?, format);
+        }
         Command::Register(args) => {
             let version = register(*args, &registry).await?;
             format.one(&version, dataset::to_json, summary);
@@ -119,8 +219,16 @@ async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion>
         until: args.until,
         reading,
         columns: SourceColumns::Any,
+        schema: args.schema.as_deref().map(schema::read).transpose()?,
+        accept_violations: args.accept_violations,
     };
     let latest = latest(&registration.name, registry).await?;
+    if registration.schema.is_none() && !args.no_schema {
+        registration.schema = latest.as_ref().and_then(|latest| latest.schema.clone());
+        if let (Some(_), Some(latest)) = (&registration.schema, &latest) {
+            eprintln!("note: the schema of {} applies (--schema, --no-schema)", latest.reference());
+        }
+    }
     preview::print(&args.files, &registration, latest.as_ref())?;
     registration.sources = upload(registry, &args.files).await?;
     let reading = output::bar(0, "{spinner} registering the rows {elapsed}");
@@ -132,7 +240,40 @@ async fn register(args: Register, registry: &Registry) -> Result<DatasetVersion>
         registered = registry.register_dataset(&registration, idempotency_key).await;
     }
     reading.finish_and_clear();
-    Ok(registered?)
+    let registered = registered?;
+    for violation in &registered.violations {
+        eprintln!("note: {}: {}", violation.rule, violation.message);
+    }
+    Ok(registered)
+}
+
+fn changed(verb: &str, name: &DatasetName, versions: Vec<u32>, format: Format) {
+    if format == Format::Json {
+        return output::print_json(&json!({ "name": name, verb: versions }));
+    }
+    let listed = versions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    output::emit(&match versions.len() {
+        0 => format!("no version of {name} was {verb}"),
+        1 => format!("version {listed} of {name} is {verb}"),
+        _ => format!("versions {listed} of {name} are {verb}"),
+    });
+}
+
+fn print_rows(rows: &DatasetRows, format: Format) {
+    if format == Format::Json {
+        return output::print_json(&dataset::rows_to_json(rows));
+    }
+    let cell = |cell: &Option<Cell>| match cell {
+        None => String::new(),
+        Some(Cell::Number(number)) => number.to_string(),
+        Some(Cell::Integer(integer)) => integer.to_string(),
+        Some(Cell::Text(text)) => text.clone(),
+        Some(Cell::Boolean(boolean)) => boolean.to_string(),
+        Some(Cell::Time(time)) => when(*time),
+    };
+    // The names as they are, which a header is not.
+    let lines = rows.rows.iter().map(|row| row.iter().map(cell).collect());
+    output::print_lines(std::iter::once(rows.columns.clone()).chain(lines).collect());
 }
 
 /// The latest version of a dataset, if there is one.
@@ -186,8 +327,25 @@ fn summary(version: &DatasetVersion) -> Fields {
         ("blob", format!("{} ({} bytes)", version.blob, version.bytes)),
         ("parents", few(&version.parents)),
         ("description", version.description.clone()),
+        ("rules broken", violations(version)),
         ("created", when(version.created_at)),
+        ("deleted", when(version.deleted_at)),
     ]
+}
+
+fn violations(version: &DatasetVersion) -> String {
+    let lines = version.violations.iter().map(|violation| format!("{}: {}", violation.rule, violation.message));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What is declared of a column: its role, unit and description.
+fn declared(schema: Option<&DatasetSchema>, column: &str) -> String {
+    let Some(column) = schema.and_then(|schema| schema.column(column)) else { return String::new() };
+    let role = column.role.map(|role| role.name().replace('_', " ")).unwrap_or_default();
+    let unit = if column.unit.is_empty() { String::new() } else { format!("in {}", column.unit) };
+    let sensitive = if column.sensitive { "sensitive" } else { "" };
+    let parts = [role.as_str(), unit.as_str(), sensitive, column.description.as_str()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// The first digests, and the number of the others: a dataset that a workflow assembled comes from hundreds of chunks.
@@ -226,9 +384,11 @@ fn show(version: &DatasetVersion, format: Format) {
             text(&|profile| moment(profile.mean)),
             text(&|profile| moment(profile.std)),
             text(&most_frequent),
+            declared(version.schema.as_ref(), &column.name),
         ]
     });
-    output::print_table(&["column", "kind", "type", "missing", "distinct", "mean", "std", "most frequent"], lines);
+    let header = ["column", "kind", "type", "missing", "distinct", "mean", "std", "most frequent", "declared"];
+    output::print_table(&header, lines);
 }
 
 fn most_frequent(profile: &ColumnSummary) -> String {

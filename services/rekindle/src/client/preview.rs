@@ -51,6 +51,7 @@ fn read(files: &[PathBuf], registration: &DatasetRegistration) -> Result<Preview
         Part::Source(index) => reading::failed(&files[index], error),
         Part::TimeColumn => anyhow::Error::new(error).context("--time"),
         Part::Kinds => anyhow::Error::new(error).context("--kind"),
+        Part::Schema => anyhow::Error::new(error).context("--schema"),
         Part::Reading => anyhow::Error::new(error).context("--time-format"),
         Part::Sources | Part::Scratch => anyhow::Error::new(error).context("the files do not form one dataset"),
     })
@@ -119,6 +120,8 @@ mod tests {
             until: None,
             reading: ReadOptions::default(),
             columns: SourceColumns::Any,
+            schema: None,
+            accept_violations: false,
         }
     }
 
@@ -171,6 +174,9 @@ mod tests {
             description: String::new(),
             profile: Vec::new(),
             created_at: DateTime::UNIX_EPOCH,
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         };
         let columns = previewed(&["same,n,new\n1,0.5,x\n"]);
         assert_eq!(

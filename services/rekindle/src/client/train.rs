@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use rekindle_client::{Registry, wire};
 use rekindle_domain::{
     DatasetName, ExperimentName, ModelName, Recipe, RunId, Task,
+    dataset::{ColumnRole, DatasetSchema, DatasetVersion},
     job::{DatasetRef, Job, Train, Work},
     recipe::{LinearRecipe, MlpRecipe, ModelRecipe},
     run::{Run, RunStatus},
@@ -53,13 +54,13 @@ pub(crate) struct Args {
 /// The recipe: flags, or a file whose values flags override.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RecipeArgs {
-    /// Column to predict
-    #[arg(long, value_name = "COL", required_unless_present = "recipe")]
+    /// Column to predict; by default the one that the schema of the dataset declares
+    #[arg(long, value_name = "COL")]
     target: Option<String>,
     /// Recipe as JSON; flags override its values
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
-    /// Columns to exclude from the features
+    /// Columns to exclude from the features, beside entity keys and weights that the schema of the dataset declares
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
     /// Task; inferred from the values of the target by default
@@ -101,6 +102,20 @@ impl RecipeArgs {
         Self { target, recipe, ignore, task: None, architecture: None, epochs: None, seed: None }
     }
 
+    /// The same with what the schema of the dataset declares: the target, if none was given, and columns to ignore. A file is taken as it is.
+    fn declared(mut self, schema: Option<&DatasetSchema>) -> Self {
+        let Some(schema) = schema.filter(|_| self.recipe.is_none()) else { return self };
+        if self.target.is_none() {
+            self.target = schema.with_role(ColumnRole::Target).next().map(str::to_owned);
+        }
+        let others = schema.with_role(ColumnRole::EntityKey).chain(schema.with_role(ColumnRole::Weight));
+        let is_new =
+            |name: &&str| !self.ignore.iter().any(|given| given == name) && self.target.as_deref() != Some(*name);
+        let others: Vec<String> = others.filter(is_new).map(str::to_owned).collect();
+        self.ignore.extend(others);
+        self
+    }
+
     /// The recipe before its bounds are checked. Without a file, flags override `base`.
     pub(crate) fn recipe(&self, base: Option<Recipe>) -> Result<Recipe> {
         let mut recipe = match (&self.recipe, base, &self.target) {
@@ -111,7 +126,8 @@ impl RecipeArgs {
             (None, Some(base), _) => base,
             (None, None, Some(target)) => Recipe::for_target(target.clone()),
             (None, None, None) => {
-                return Err(Violations::of("--target", "is missing: specify the column to predict").into());
+                let problem = "is missing: specify the column to predict, or declare it with the role target";
+                return Err(Violations::of("--target", problem).into());
             }
         };
         if let Some(target) = &self.target {
@@ -160,7 +176,8 @@ impl ArchitectureArg {
 /// Submits the training. Returns whether it succeeded; without `--wait`, whether it was submitted.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let platform = global.platform()?;
-    let recipe = args.recipe.recipe(None)?;
+    let dataset = platform.registry().dataset(&args.dataset, args.version).await?;
+    let recipe = args.recipe.declared(dataset.schema.as_ref()).recipe(None)?;
     recipe.validate().map_err(flag::violations)?;
     let named = args.model.as_ref().map_or(args.dataset.as_str(), ModelName::as_str);
     let job = Job {
@@ -168,7 +185,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         experiment: args.experiment.map_or_else(|| named.parse(), Ok)?,
         correlation_id: String::new(),
         tags: std::collections::BTreeMap::new(),
-        dataset: DatasetRef { name: args.dataset, version: args.version },
+        dataset: DatasetRef { name: args.dataset, version: Some(dataset.version) },
         work: Work::Train(Train {
             recipe: recipe.clone(),
             until: args.until,
@@ -178,7 +195,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     };
     let id = platform.trainer().submit(&job).await?;
     let registry = platform.registry();
-    if let Err(error) = warn(&job.dataset, &recipe, &registry).await {
+    if let Err(error) = warn(&dataset, &recipe, &registry).await {
         tracing::debug!(%error, "the columns are not judged");
     }
     let run = if args.wait {
@@ -195,13 +212,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
 }
 
 /// Prints a warning for each suspect column. The training continues.
-async fn warn(given: &DatasetRef, recipe: &Recipe, registry: &Registry) -> Result<()> {
-    let dataset = registry.dataset(&given.name, given.version).await?;
-    let rows = suspects::first_rows(&dataset, registry).await?;
+async fn warn(dataset: &DatasetVersion, recipe: &Recipe, registry: &Registry) -> Result<()> {
+    let rows = suspects::first_rows(dataset, registry).await?;
     if rows.is_none() {
         eprintln!("note: {} is too large to be searched for columns that give the target away", dataset.reference());
     }
-    for warning in suspects::warnings(&dataset, rows.as_ref(), recipe) {
+    for warning in suspects::warnings(dataset, rows.as_ref(), recipe) {
         eprintln!("warning: {warning}");
     }
     Ok(())
@@ -224,7 +240,7 @@ async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> Result<Run> 
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::recipe::Optimizer;
+    use rekindle_domain::{dataset::ColumnSchema, recipe::Optimizer};
 
     use super::*;
 
@@ -242,5 +258,27 @@ mod tests {
         assert_eq!((recipe.target.as_str(), recipe.seed, recipe.task), ("delay", 7, Some(Task::Regression)));
         assert_eq!(recipe.model, ModelRecipe::Linear(LinearRecipe { optimizer }));
         assert!(args.recipe(None).is_err(), "no target");
+    }
+
+    #[test]
+    fn a_schema_gives_what_flags_do_not() {
+        let column = |name: &str, role| ColumnSchema { name: name.into(), role: Some(role), ..ColumnSchema::default() };
+        let schema = DatasetSchema {
+            columns: vec![
+                column("fare", ColumnRole::Target),
+                column("driver", ColumnRole::EntityKey),
+                column("share", ColumnRole::Weight),
+                column("distance", ColumnRole::Feature),
+            ],
+            ..DatasetSchema::default()
+        };
+        let declared = RecipeArgs::of(None, None, vec![]).declared(Some(&schema)).recipe(None).expect("a target");
+        assert_eq!((declared.target.as_str(), declared.ignore.join(",").as_str()), ("fare", "driver,share"));
+        let given = RecipeArgs::of(Some("tip".into()), None, vec!["id".into()]);
+        let given = given.declared(Some(&schema)).recipe(None).expect("a target");
+        assert_eq!((given.target.as_str(), given.ignore.join(",").as_str()), ("tip", "id,driver,share"));
+        let key = RecipeArgs::of(Some("driver".into()), None, vec![]).declared(Some(&schema)).recipe(None);
+        assert_eq!(key.expect("a target").ignore, ["share"]);
+        assert!(RecipeArgs::of(None, None, vec![]).declared(None).recipe(None).is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! One version of a dataset; written once, never changed.
+//! One version of a dataset; written once, and only deleted and restored.
 
-use rekindle_domain::dataset::{Column as DatasetColumn, ColumnSummary};
+use rekindle_domain::dataset::{Column as DatasetColumn, ColumnSummary, DatasetSchema, RuleViolation};
 use sea_orm::{FromJsonQueryResult, entity::prelude::*};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,14 @@ pub struct Columns(pub Vec<DatasetColumn>);
 /// What the columns hold, in order, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Profile(pub Vec<ColumnSummary>);
+
+/// What is declared of the columns, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Declared(pub DatasetSchema);
+
+/// The rules that rows break, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Violations(pub Vec<RuleViolation>);
 
 #[sea_orm::model]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -34,6 +42,9 @@ pub struct Model {
     pub description: String,
     pub profile: Profile,
     pub created_at: DateTimeUtc,
+    pub declared: Option<Declared>,
+    pub violations: Option<Violations>,
+    pub deleted_at: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}
