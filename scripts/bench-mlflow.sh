@@ -2,11 +2,12 @@
 # Measures runs, points, versions, aliases and searches with MLflow's REST API: this registry beside MLflow's own server, both on SQLite, with
 # the same client on the same machine, one after the other.
 #
-# usage: scripts/bench-mlflow.sh PROGRAM [RUNS]    (RUNS: runs that are searched, 10,000 by default)
+# usage: scripts/bench-mlflow.sh PROGRAM [RUNS [POINTS]]    (runs that are searched, 10,000 by default; points of one metric, 1,000,000)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PROGRAM=$1
 RUNS=${2:-10000}
+POINTS=${3:-1000000}
 CARGO=${CARGO:-cargo}
 MLFLOW_VERSION=3.17.2
 WORK=$(mktemp -d)
@@ -41,7 +42,7 @@ for _ in $(seq 600); do
 done
 OURS=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["admin"])' "$WORK/rekindle/endpoints.json")
 wait_for "$OURS"
-"$BENCH" "$OURS" "$RUNS" >"$WORK/ours.json"
+"$BENCH" "$OURS" "$RUNS" "$POINTS" >"$WORK/ours.json"
 OURS_MEMORY=$(memory "$WORK/rekindle")
 kill %1
 wait %1 || true
@@ -50,7 +51,7 @@ PORT=$(free_port)
 .tools/mlflow-server/bin/mlflow server --host 127.0.0.1 --port "$PORT" --workers 2 --backend-store-uri "sqlite:///$WORK/mlflow.db" \
     --artifacts-destination "$WORK/mlartifacts" >"$WORK/mlflow.log" 2>&1 &
 wait_for "http://127.0.0.1:$PORT"
-"$BENCH" "http://127.0.0.1:$PORT" "$RUNS" >"$WORK/theirs.json"
+"$BENCH" "http://127.0.0.1:$PORT" "$RUNS" "$POINTS" >"$WORK/theirs.json"
 THEIRS_MEMORY=$(memory "$WORK/mlflow.db")
 
 python3 - "$WORK/ours.json" "$WORK/theirs.json" "$OURS_MEMORY" "$THEIRS_MEMORY" <<'PYTHON'

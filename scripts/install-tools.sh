@@ -26,7 +26,7 @@ NEXTEST_VERSION=0.9.143
 PERF_ANALYZER_VERSION=2.60.0
 KSERVE_CLIENTS=("kserve==0.21.0")
 MLFLOW_CLIENTS=("mlflow-skinny==3.17.2" "scikit-learn==1.9.1" "lightgbm==4.7.0" "onnx==1.23.2" "onnxruntime==$ONNXRUNTIME_VERSION" "skl2onnx==1.20.0" "pandas==2.3.3" "skops==0.13.0")
-PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "pyyaml==6.0.3")
+PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "openlineage-python==1.54.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }
 
@@ -94,7 +94,8 @@ postgres() {
 
 # Tests of pages are skipped without a browser, so its absence is not an error elsewhere than on Debian.
 chromium() {
-    if command -v chromium chromium-browser google-chrome >/dev/null; then
+    # Not `command -v`, which finds this function.
+    if type -P chromium chromium-browser google-chrome >/dev/null; then
         say "Chromium is installed"
         return
     fi

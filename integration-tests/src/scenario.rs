@@ -80,6 +80,8 @@ pub fn registration(name: DatasetName, digest: Digest) -> DatasetRegistration {
         until: None,
         reading: Default::default(),
         columns: Default::default(),
+        schema: None,
+        accept_violations: false,
     }
 }
 

@@ -79,6 +79,21 @@ async fn the_clients_of_triton_predict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_of_open_lineage_reads_trainings() {
+    let (platform, _) = serving().await;
+    let output = Command::new(python()).arg(script("open_lineage.py")).arg(&platform.clients.nats).output().await;
+    let [started, ended] = &lines(&output.expect("python runs"))[..] else { panic!("two events") };
+    assert_eq!((&started["eventType"], &ended["eventType"]), (&json!("START"), &json!("COMPLETE")));
+    assert_eq!((&started["run"]["runId"], &started["outputs"]), (&ended["run"]["runId"], &json!([])));
+    let (input, output) = (&ended["inputs"][0], &ended["outputs"][0]);
+    assert!(input["facets"]["schema"]["fields"].as_array().is_some_and(|fields| fields.len() > 3), "{ended}");
+    assert_eq!(
+        (&output["name"], &output["facets"]["version"]["datasetVersion"]),
+        (&json!(format!("models/{MODEL}")), &json!("1"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_of_triton_call_the_extensions() {
     let (platform, _) = serving().await;
     for (protocol, address) in [("grpc", &platform.clients.inference[0]), ("http", &platform.clients.rest[0])] {

@@ -8,7 +8,7 @@ use rekindle_domain::{
     Alias, AliasName, DatasetName, Digest, ExperimentName, IdPrefix, ModelName, RunId,
     alias::{AliasMove, AliasProtection, AliasSwap},
     blob::{Garbage, Scrubbed},
-    dataset::{DatasetRegistration, DatasetVersion},
+    dataset::{ColumnChange, DatasetRegistration, DatasetRows, DatasetVersion},
     lineage::{Extent, Lineage, LineageGraph, LineageSubject},
     model_version::{Approval, ModelImport, ModelVersion, RegisteredModel, Review, Update, VersionSelector},
     run::{Metric, NewRun, Run, RunReport},
@@ -186,6 +186,53 @@ impl Registry {
         page_of(operation, field::each("versions", answer.versions, dataset::from_wire), answer.next_page_token)
     }
 
+    /// Rows of a version; `None` is the latest.
+    pub async fn preview_dataset(
+        &self,
+        name: &DatasetName,
+        version: Option<u32>,
+        offset: u64,
+        limit: u32,
+    ) -> Result<DatasetRows, Error> {
+        let operation = "read rows of the dataset";
+        let request = proto::PreviewVersionRequest { name: name.to_string(), version, offset, limit };
+        let call = || async { self.datasets_stub().preview_version(request.clone()).await };
+        dataset::rows_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// What differs between a base and a version: both, and the columns. The version is the latest if `None`; the base the one before, or the
+    /// latest of another dataset.
+    pub async fn compare_datasets(
+        &self,
+        (base_name, base_version): (Option<&DatasetName>, Option<u32>),
+        (name, version): (&DatasetName, Option<u32>),
+    ) -> Result<(DatasetVersion, DatasetVersion, Vec<ColumnChange>), Error> {
+        let operation = "compare the datasets";
+        let base_name = base_name.map(DatasetName::to_string).unwrap_or_default();
+        let request = proto::CompareVersionsRequest { name: name.to_string(), version, base_name, base_version };
+        let call = || async { self.datasets_stub().compare_versions(request.clone()).await };
+        dataset::comparison_from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Deletes a version, or all versions of a dataset. Returns those that were deleted.
+    pub async fn delete_dataset(&self, name: &DatasetName, version: Option<u32>, why: &str) -> Result<Vec<u32>, Error> {
+        let request = proto::DeleteDatasetRequest { name: name.to_string(), version, why: why.to_owned() };
+        let call = || async { self.datasets_stub().delete_dataset(request.clone()).await };
+        Ok(self.0.call("delete the dataset", call).await?.versions)
+    }
+
+    /// Restores a version, or all versions of a dataset. Returns those that were restored.
+    pub async fn restore_dataset(
+        &self,
+        name: &DatasetName,
+        version: Option<u32>,
+        why: &str,
+    ) -> Result<Vec<u32>, Error> {
+        let request = proto::RestoreDatasetRequest { name: name.to_string(), version, why: why.to_owned() };
+        let call = || async { self.datasets_stub().restore_dataset(request.clone()).await };
+        Ok(self.0.call("restore the dataset", call).await?.versions)
+    }
+
     /// Creates a run.
     pub async fn create_run(&self, new: &NewRun, idempotency_key: impl Into<String>) -> Result<Run, Error> {
         let operation = "create the run";
@@ -263,6 +310,22 @@ impl Registry {
         let tags = tags.clone().into_iter().collect();
         let request = proto::SetRunTagsRequest { run_id: id.to_string(), tags, delete: delete.to_vec() };
         let call = || async { RunsClient::new(self.0.stub()).set_run_tags(request.clone()).await };
+        run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Deletes a run.
+    pub async fn delete_run(&self, id: RunId, why: &str) -> Result<Run, Error> {
+        let operation = "delete the run";
+        let request = proto::DeleteRunRequest { id: id.to_string(), why: why.to_owned() };
+        let call = || async { RunsClient::new(self.0.stub()).delete_run(request.clone()).await };
+        run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// Restores a run.
+    pub async fn restore_run(&self, id: RunId, why: &str) -> Result<Run, Error> {
+        let operation = "restore the run";
+        let request = proto::RestoreRunRequest { id: id.to_string(), why: why.to_owned() };
+        let call = || async { RunsClient::new(self.0.stub()).restore_run(request.clone()).await };
         run::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 

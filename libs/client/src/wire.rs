@@ -6,6 +6,7 @@ pub mod alias;
 pub mod audit;
 pub mod blob;
 pub mod dataset;
+pub mod dataset_schema;
 pub mod deployment;
 pub mod evaluation;
 pub mod event;

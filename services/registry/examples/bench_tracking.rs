@@ -4,7 +4,7 @@
 //! Each writer keeps one connection. A server that writes the head and the body of an answer apart, as MLflow's does, waits for delayed
 //! acknowledgements of TCP between them, some 40 ms a call: single calls one after the other measure that more than the server.
 //!
-//! usage: bench_tracking http://HOST:PORT [RUNS]
+//! usage: bench_tracking http://HOST:PORT [RUNS [POINTS]]
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -129,8 +129,9 @@ fn points(run: &str, from: i64) -> Value {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().expect("usage: bench_tracking http://HOST:PORT [RUNS]");
+    let url = arguments.next().expect("usage: bench_tracking http://HOST:PORT [RUNS [POINTS]]");
     let runs: usize = arguments.next().map_or(10_000, |runs| runs.parse().expect("a number of runs"));
+    let many: i64 = arguments.next().map_or(1_000_000, |points| points.parse().expect("a number of points"));
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let mut server = Server::connect(address);
     let name = format!("bench {}", std::process::id());
@@ -205,5 +206,13 @@ fn main() {
         millis(|| _ = server.post("runs/search", &best)).into();
     let latest = search("", "attributes.start_time DESC");
     found["list of 100 runs in ms"] = millis(|| _ = server.post("runs/search", &latest)).into();
+
+    let run = server.run(&experiment);
+    for batch in 0..many / BATCH {
+        server.post("runs/log-batch", &points(&run, batch * BATCH));
+    }
+    let sample = format!("mlflow/metrics/get-history-bulk-interval?run_ids={run}&metric_key=loss&max_results=1000");
+    found[format!("1,000 of {many} points of a metric in ms")] =
+        millis(|| _ = server.call("GET", &sample, &Value::Null)).into();
     println!("{found}");
 }

@@ -27,6 +27,7 @@ mod logged_model;
 mod mlflow;
 mod model;
 mod model_version;
+mod open_lineage;
 mod rpc;
 mod run;
 mod store;

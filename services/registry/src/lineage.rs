@@ -103,7 +103,7 @@ impl Datasets {
 
     fn push(&mut self, mut version: DatasetVersion) {
         if !self.with_columns {
-            (version.columns, version.profile) = (Vec::new(), Vec::new());
+            (version.columns, version.profile, version.schema) = (Vec::new(), Vec::new(), None);
         }
         self.bytes += (self.sizes.of_dataset)(&version);
         self.found.push(version);
@@ -141,6 +141,9 @@ mod tests {
             description: String::new(),
             profile: Vec::new(),
             created_at: DateTime::UNIX_EPOCH,
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         }
     }
 

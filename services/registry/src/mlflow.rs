@@ -66,6 +66,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/runs/delete-tag", post(runs::delete_tag))
         .route("/runs/search", post(runs::search))
         .route("/metrics/get-history", get(runs::history))
+        .route("/metrics/get-history-bulk-interval", get(runs::history_bulk_interval))
         .route("/artifacts/list", get(artifacts::list_of_run))
         .route("/runs/log-inputs", post(runs::log_inputs))
         .route("/runs/outputs", post(runs::log_outputs))
@@ -208,6 +209,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
         let query = Query::<T>::try_from_uri(&parts.uri);
         query.map(|Query(given)| Self(given)).map_err(|rejection| Refused::invalid(rejection.body_text()))
     }
+}
+
+/// Whether a qualified name is in the namespace of this API: titles are unique in all of them.
+fn is_here(name: &str) -> bool {
+    !name.contains('.')
 }
 
 /// The context of a call. MLflow's clients name no namespace and no principal.

@@ -13,6 +13,7 @@ use rekindle_domain::{
 use rekindle_service::{Call, RequestError};
 use rekindle_store::{audit, in_transaction};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use uuid::Uuid;
 
 use crate::{
     Error,
@@ -101,26 +102,42 @@ fn exists(other: &Model) -> Error {
 }
 
 /// Makes the model of this name, unless there is one; a deleted one is refused.
-pub(crate) async fn ensure(txn: &DatabaseTransaction, name: &ModelName, now: DateTime<Utc>) -> Result<(), Error> {
+pub(crate) async fn ensure(txn: &DatabaseTransaction, call: &Call, name: &ModelName) -> Result<(), Error> {
     match store::models::model(txn, name).await? {
         Some(model) if model.deleted_at.is_some() => Err(deleted(name)),
         Some(_) => Ok(()),
         None => {
-            // A model of another name may have been given this title.
-            let is_taken = store::models::by_title(txn, name.as_str()).await?.is_some();
+            let title = free_title(txn, name).await?;
             let model = Model {
                 name: name.clone(),
                 latest: 0,
-                title: if is_taken { format!("{name} (registry)") } else { name.to_string() },
+                title,
                 description: String::new(),
                 tags: BTreeMap::new(),
-                created_at: now,
-                updated_at: now,
+                created_at: call.now,
+                updated_at: call.now,
                 deleted_at: None,
             };
-            Ok(store::models::insert_model(txn, &model).await?)
+            store::models::insert_model(txn, &model).await?;
+            if model.title == name.as_str() {
+                return Ok(());
+            }
+            // The event of the version does not have it, and each event has an id of its own.
+            record(txn, &Call { id: Uuid::now_v7(), ..call.clone() }, None, &model).await
         }
     }
+}
+
+/// The name as a title, or with a number if a model of another name has been given it.
+async fn free_title(txn: &DatabaseTransaction, name: &ModelName) -> Result<String, Error> {
+    let mut title = name.to_string();
+    for number in 2_u32.. {
+        if store::models::by_title(txn, &title).await?.is_none() {
+            break;
+        }
+        title = format!("{name} ({number})");
+    }
+    Ok(title)
 }
 
 /// Refuses a model that is deleted.

@@ -26,7 +26,8 @@ pub(crate) use self::{
     import::import,
 };
 use crate::{
-    Error, alias, garbage,
+    Error, alias,
+    garbage::Present,
     isolation::{Isolation, MANIFEST, Outcome, Task},
     model, store,
 };
@@ -112,6 +113,8 @@ async fn insert_next(
     intent: Option<Intent>,
     Verified { registered: verified, blobs }: Verified,
 ) -> Result<ModelVersion, Error> {
+    let needed = [&[verified.version.bundle], blobs.as_slice()].concat();
+    let present = Present::find(db, artifacts, needed).await?;
     let artifacts = artifacts.clone();
     let created = in_transaction(db, async move |txn| {
         if let Some(intent) = &intent
@@ -120,9 +123,9 @@ async fn insert_next(
             return Ok::<_, Error>(created);
         }
         let name = &verified.version.model;
-        model::ensure(txn, name, call.now).await?;
+        model::ensure(txn, &call, name).await?;
         let bundle = verified.version.bundle;
-        garbage::pin(txn, &artifacts, &[&[bundle], blobs.as_slice()].concat()).await?;
+        present.hold(txn, &artifacts).await?;
         store::garbage::add_bundle(txn, &bundle, &blobs).await?;
         let number = store::models::take_number(txn, name).await?;
         let mut registered = verified.clone();

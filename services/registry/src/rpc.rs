@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use chrono::SubsecRound as _;
 use rekindle_client::wire::field;
+use rekindle_domain::text;
 use rekindle_proto::registry::{
     artifacts_server::ArtifactsServer, audit_server::AuditServer, datasets_server::DatasetsServer,
     models_server::ModelsServer, runs_server::RunsServer,
@@ -41,6 +42,12 @@ fn version(given: Option<u32>) -> Result<Option<u32>, Error> {
         Some(0) => Err(Error::invalid("version", "is 0: expected a number from 1, or unset for the latest")),
         other => Ok(other),
     }
+}
+
+/// The reason that a caller gives.
+fn why(text: String) -> Result<String, Error> {
+    text::check_reason(&text).map_err(|problem| Error::invalid("why", problem))?;
+    Ok(text)
 }
 
 /// The page that a list requests.

@@ -6,6 +6,7 @@ mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -32,6 +33,7 @@ use crate::{
     config::Limits,
     logged_model::{ModelMetric, id_text},
     mlflow::RUN_NAME,
+    open_lineage,
     store::{
         self,
         run_links::Link,
@@ -196,7 +198,7 @@ async fn advance(
         return Err(stale(run));
     }
     audit::record(txn, call.change(fact(&moved.run), &run.experiment).over(run.status.name())).await?;
-    Ok(())
+    Ok(open_lineage::enqueue(txn, call, &moved.run).await?)
 }
 
 /// The run after a report; `next` is its status then.
@@ -232,7 +234,11 @@ fn event_of(report: &RunReport) -> RunEvent {
 }
 
 fn fact(run: &Run) -> Fact<Value> {
-    if run.status == RunStatus::Running { event::run_started(run) } else { event::run_ended(run) }
+    match run.status {
+        RunStatus::Running => event::run_started(run),
+        RunStatus::Scheduled => event::run_changed(run, ""),
+        _ => event::run_ended(run),
+    }
 }
 
 fn refuse(run: &Run, refused: RunTransitionRefused) -> Error {
@@ -333,8 +339,14 @@ pub(crate) async fn log(
             return Ok(());
         }
         for (model, metric) in &batch.of_models {
-            if store::logged_models::get(txn, *model).await?.is_none() {
+            if store::logged_models::get(txn, *model).await?.is_none_or(|found| found.deleted_at.is_some()) {
                 return Err(Error::not_found("logged model", id_text(*model)));
+            }
+            let bytes = metric.name.len() + metric.dataset_name.len() + metric.dataset_digest.len();
+            if bytes > store::KEY_BYTES {
+                let problem =
+                    format!("has {bytes} bytes of names with its dataset: expected at most {}", store::KEY_BYTES);
+                return Err(Error::invalid("metrics", problem));
             }
             store::logged_models::put_metric(txn, *model, metric).await?;
         }
@@ -387,10 +399,9 @@ pub(crate) async fn create_started(
         let run = scheduled(&new, id, call.now, none).run;
         let run = Run { status: RunStatus::Running, started_at: Some(started_at), ..run };
         store::experiments::ensure(txn, &run.experiment, call.now).await?;
-        let change = call.change(event::run_started(&run), &run.experiment);
-        store::runs::insert(txn, &Leased { run, lease_until: None, lease: None }).await?;
-        audit::record(txn, change).await?;
-        Ok::<_, Error>(())
+        store::runs::insert(txn, &Leased { run: run.clone(), lease_until: None, lease: None }).await?;
+        audit::record(txn, call.change(event::run_started(&run), &run.experiment)).await?;
+        Ok::<_, Error>(open_lineage::enqueue(txn, &call, &run).await?)
     })
     .await?;
     get(db, id).await
@@ -416,31 +427,72 @@ pub(crate) async fn set_status(
         if run == leased.run {
             return Ok(());
         }
-        let change = (run.status != leased.run.status && status != RunStatus::Scheduled)
-            .then(|| call.change(fact(&run), &run.experiment).over(leased.run.status.name()));
-        write(txn, &leased, run).await?;
-        if let Some(change) = change {
-            audit::record(txn, change).await?;
+        write(txn, &leased, run.clone()).await?;
+        if run.status == leased.run.status {
+            return Ok(());
         }
-        Ok::<_, Error>(())
+        let change = call.change(fact(&run), &run.experiment);
+        audit::record(txn, change.over(leased.run.status.name())).await?;
+        Ok::<_, Error>(open_lineage::enqueue(txn, &call, &run).await?)
     })
     .await
 }
 
+/// A deletion of a run, or its restoration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Deletion {
+    pub(crate) why: String,
+    /// Deleted, or restored.
+    pub(crate) is_deleted: bool,
+    /// Whether a run in progress may be deleted, as MLflow's clients expect.
+    pub(crate) in_progress: bool,
+}
+
 /// Deletes a run, or restores it. Lists leave deleted runs out; nothing of them is lost.
-pub(crate) async fn set_deleted(db: &DatabaseConnection, call: Call, id: RunId, is_deleted: bool) -> Result<(), Error> {
+pub(crate) async fn set_deleted(
+    db: &DatabaseConnection,
+    call: Call,
+    id: RunId,
+    deletion: Deletion,
+) -> Result<(), Error> {
     in_transaction(db, async move |txn| {
+        let Deletion { why, is_deleted, in_progress } = &deletion;
         let leased = store::runs::get(txn, id).await?.ok_or_else(|| Error::not_found("run", id))?;
-        if leased.run.deleted_at.is_some() == is_deleted {
+        let before = &leased.run;
+        if before.deleted_at.is_some() == *is_deleted {
             return Ok(());
         }
-        let deleted_at = is_deleted.then_some(call.now);
-        let action = if is_deleted { "run.deleted" } else { "run.restored" };
-        audit::append(txn, call.entry(action, format!("run/{id}"))).await?;
-        write(txn, &leased, Run { deleted_at, ..leased.run.clone() }).await
+        if *is_deleted {
+            must_not_be_used(txn, before, *in_progress).await?;
+        }
+        let after = Run { deleted_at: is_deleted.then_some(call.now), ..before.clone() };
+        write(txn, &leased, after.clone()).await?;
+        let change = call.change(event::run_changed(&after, why), &after.experiment);
+        Ok(audit::record(txn, change.over(event::run_changed(before, "").data)).await?)
     })
     .await
 }
+
+/// Refuses to delete a run that made a model version which is not deleted, and one in progress unless that is accepted.
+async fn must_not_be_used(txn: &DatabaseTransaction, run: &Run, in_progress: bool) -> Result<(), Error> {
+    const NAMED: u64 = 10;
+    let refused = |users: String, advice: &str| {
+        let message = format!("run {} cannot be deleted: {users}; {advice}", run.id);
+        Err(Error::refused("RUN_IN_USE", message, [("run", run.id.to_string()), ("users", users)]))
+    };
+    if !in_progress && matches!(run.status, RunStatus::Scheduled | RunStatus::Running) {
+        return refused(format!("it is {}", run.status.name()), "end it first");
+    }
+    let made: Vec<String> = store::models::live_of_run(txn, run.id, NAMED)
+        .await?
+        .iter()
+        .map(|found| format!("model-version/{}/{}", found.version.model, found.version.version))
+        .collect();
+    if made.is_empty() { Ok(()) } else { refused(format!("it made {}", made.join(", ")), "delete these first") }
+}
+
+/// Datasets and models that a run has read and written at most.
+const LINKS: usize = 1000;
 
 /// Records what a run that is not deleted has read and written.
 pub(crate) async fn link(db: &DatabaseConnection, call: Call, id: RunId, links: Vec<Link>) -> Result<(), Error> {
@@ -452,6 +504,16 @@ pub(crate) async fn link(db: &DatabaseConnection, call: Call, id: RunId, links: 
         audit::append(txn, Entry { after: json!(keys).to_string(), ..entry }).await?;
         let earlier = store::run_links::of_runs(txn, &[id]).await?.remove(&id).unwrap_or_default();
         let links: Vec<Link> = links.iter().map(|link| link.clone().with_tags_of(&earlier)).collect();
+        let is_new = |link: &&Link| !earlier.iter().any(|other| (other.kind, &other.key) == (link.kind, &link.key));
+        let new: BTreeSet<_> =
+            links.iter().filter(is_new).map(|link| (format!("{:?}", link.kind), &link.key)).collect();
+        let all = earlier.len() + new.len();
+        if all > LINKS && !new.is_empty() {
+            return Err(Error::invalid(
+                "inputs",
+                format!("gives the run {all} inputs and outputs: expected at most {LINKS}"),
+            ));
+        }
         Ok::<_, Error>(store::run_links::put(txn, id, &links, call.now).await?)
     })
     .await
@@ -483,20 +545,47 @@ pub(crate) async fn metric_sample(
     db: &DatabaseConnection,
     id: RunId,
     name: &str,
+    steps: RangeInclusive<i64>,
     max_points: usize,
 ) -> Result<Vec<Metric>, Error> {
+    let count = if steps == ALL_STEPS {
+        // A run that does not exist, or a metric that it does not have.
+        metric_history(db, id, name, None, 1).await?;
+        metrics::points(db, id, name).await?
+    } else {
+        let mut count = 0;
+        each_point(db, id, name, &steps, |_| count += 1).await?;
+        count
+    };
+    let mut sample = Sample::new(count, max_points);
+    each_point(db, id, name, &steps, |point| sample.add(point)).await?;
+    Ok(sample.finish())
+}
+
+/// Every step.
+pub(crate) const ALL_STEPS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
+
+/// Calls `take` with each point of a metric in a range of steps, by step.
+async fn each_point(
+    db: &DatabaseConnection,
+    id: RunId,
+    name: &str,
+    steps: &RangeInclusive<i64>,
+    mut take: impl FnMut(Metric),
+) -> Result<(), Error> {
     /// Points read at a time.
     const AT_ONCE: u64 = 50_000;
-    let count = metrics::points(db, id, name).await?;
-    let mut sample = Sample::new(count, max_points);
-    let mut after = None;
+    let mut after = steps.start().checked_sub(1);
     loop {
-        let points = metric_history(db, id, name, after, AT_ONCE).await?;
-        let Some(last) = points.last() else { break };
+        let points = metrics::history(db, id, name, after, AT_ONCE).await?;
+        let Some(last) = points.last() else { return Ok(()) };
         after = Some(last.step);
-        points.into_iter().for_each(|point| sample.add(point));
+        let is_over = last.step > *steps.end();
+        points.into_iter().filter(|point| steps.contains(&point.step)).for_each(&mut take);
+        if is_over {
+            return Ok(());
+        }
     }
-    Ok(sample.finish())
 }
 
 /// A name without a point is not that of a metric.

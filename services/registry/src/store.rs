@@ -43,6 +43,9 @@ fn parsed<T: FromStr<Err: Display>>(column: &'static str, text: &str) -> Result<
     text.parse().map_err(|error| DbErr::Type(format!("column {column}: {error}")))
 }
 
+/// Bytes of the texts of a key at most: PostgreSQL keeps no more than 2,704 in an entry of an index.
+pub(crate) const KEY_BYTES: usize = 2_000;
+
 /// Whether a list of digests, as JSON, has this one.
 fn names(column: impl IntoColumnRef, digest: &Digest) -> SimpleExpr {
     let text = ExprTrait::cast_as(Expr::col(column), "text");

@@ -26,6 +26,7 @@ mod predict;
 mod preview;
 mod reason;
 pub(crate) mod replay;
+pub(crate) mod report;
 mod reports;
 mod runs;
 mod status;
@@ -161,6 +162,8 @@ pub(crate) enum Command {
     Events(events::Args),
     /// List monitoring reports, one per window
     Reports(reports::Args),
+    /// Summarize a model: its quality and drift over time, workflows, versions and aliases
+    Report(report::Args),
     /// List prediction requests that have no answer, by reason
     Failures(failed_requests::Args),
     /// Restart the monitoring windows of a model
@@ -214,6 +217,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Replay(args) => traffic::run(args, global).await,
         Command::Events(args) => events::run(args, global).await,
         Command::Reports(args) => reports::run(args, global).await.map(|()| true),
+        Command::Report(args) => report::run(args, global).await.map(|()| true),
         Command::Failures(args) => failed_requests::run(args, global).await.map(|()| true),
         Command::Watch(command) => watch::run(command, global).await.map(|()| true),
         Command::Replicas => deploy::replicas(global).await.map(|()| true),

@@ -56,6 +56,13 @@ impl JobSubmission<'_> {
     /// Checks the job and creates its run. Returns the job with the number of its dataset version.
     async fn create(&self, mut job: Job, digest: Digest) -> Result<Job, Error> {
         let dataset = self.registry.dataset(&job.dataset).await?;
+        if dataset.deleted_at.is_some() {
+            let (message, metadata) = (
+                format!("dataset version {} is deleted: restore it first", dataset.reference()),
+                vec![("dataset", dataset.reference())],
+            );
+            return Err(RequestError::failed_precondition("DATASET_DELETED", message, metadata).into());
+        }
         job.dataset.version = Some(dataset.version);
         let checked = match &job.work {
             Work::Train(train) => check_train(train, &dataset, self.training_bytes),
@@ -202,6 +209,9 @@ mod tests {
             description: String::new(),
             profile: vec![],
             created_at: DateTime::UNIX_EPOCH,
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         }
     }
 

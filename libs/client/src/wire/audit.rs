@@ -70,9 +70,9 @@ pub fn filter_from_wire(given: wire::ListEntriesRequest) -> Result<Filter, Viola
 
 /// What a check has found, as a message.
 pub fn verification_to_wire(found: &Verification) -> wire::VerifyResponse {
-    let Verification { entries, hash, faults, published } = found.clone();
+    let Verification { entries, hash, faults, published, unsealed } = found.clone();
     let faults = faults.into_iter().map(|Fault { position, problem }| wire::Fault { position, problem }).collect();
-    wire::VerifyResponse { entries, hash, faults, published }
+    wire::VerifyResponse { entries, hash, faults, published, unsealed }
 }
 
 /// What a check has found, in proto3 JSON.
@@ -82,9 +82,9 @@ pub fn verification_to_json(found: &Verification) -> Value {
 
 /// What a check has found.
 pub fn verification_from_wire(given: wire::VerifyResponse) -> Verification {
-    let wire::VerifyResponse { entries, hash, faults, published } = given;
+    let wire::VerifyResponse { entries, hash, faults, published, unsealed } = given;
     let faults = faults.into_iter().map(|wire::Fault { position, problem }| Fault { position, problem }).collect();
-    Verification { entries, hash, faults, published }
+    Verification { entries, hash, faults, published, unsealed }
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
         };
         assert_eq!(filter_from_wire(filter_to_wire(&filter, 5, String::new())), Ok(filter));
         let faults = vec![Fault { position: 2, problem: "is missing".into() }];
-        let found = Verification { entries: 3, hash: "ab".into(), faults, published: 2 };
+        let found = Verification { entries: 3, hash: "ab".into(), faults, published: 2, unsealed: 1 };
         assert_eq!(verification_from_wire(verification_to_wire(&found)), found);
     }
 }

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use rekindle_domain::{
     ColumnKind, Digest,
-    dataset::{Column, ColumnSummary, DatasetRegistration, DatasetVersion, FileFormat, Source, ValueCount},
+    dataset::{
+        Cell, Column, ColumnChange, ColumnSummary, DatasetRegistration, DatasetRows, DatasetVersion, FileFormat,
+        Source, ValueCount,
+    },
     validation::{Checks, Violations},
 };
 use rekindle_proto::{json, registry as wire};
 use serde_json::Value;
 
 use super::{
-    field::{each, enumeration, optional_time, parse, parse_all, required_time},
+    dataset_schema::{self, violation_from_wire, violation_to_wire},
+    field::{each, enumeration, nested_optional, optional_time, parse, parse_all, required_time},
     reading, time,
 };
 
@@ -32,6 +36,9 @@ pub fn to_wire(version: &DatasetVersion) -> wire::DatasetVersion {
         description: version.description.clone(),
         profile: version.profile.iter().map(summary_to_wire).collect(),
         created_at: Some(time::to_wire(version.created_at)),
+        schema: version.schema.as_ref().map(dataset_schema::to_wire),
+        violations: version.violations.iter().map(violation_to_wire).collect(),
+        deleted_at: version.deleted_at.map(time::to_wire),
     }
 }
 
@@ -58,6 +65,9 @@ pub fn from_wire(given: wire::DatasetVersion) -> Result<DatasetVersion, Violatio
         description: given.description,
         profile: given.profile.into_iter().map(summary_from_wire).collect(),
         created_at: required_time("created_at", given.created_at)?,
+        schema: nested_optional("schema", given.schema, dataset_schema::from_wire)?,
+        violations: given.violations.into_iter().map(violation_from_wire).collect(),
+        deleted_at: optional_time("deleted_at", given.deleted_at)?,
     })
 }
 
@@ -79,6 +89,8 @@ pub fn registration_to_wire(
         until: registration.until.map(time::to_wire),
         reading: reading::to_wire(&registration.reading),
         columns: reading::columns_to_wire(registration.columns),
+        schema: registration.schema.as_ref().map(dataset_schema::to_wire),
+        accept_violations: registration.accept_violations,
     }
 }
 
@@ -96,6 +108,9 @@ pub fn registration_from_wire(given: wire::RegisterVersionRequest) -> Result<Dat
     if given.sources.is_empty() {
         checks.violation("sources", "is empty: upload a file and specify its digest and format");
     }
+    if time_column.is_none() && given.schema.as_ref().is_some_and(|schema| schema.max_age.is_some()) {
+        checks.violation("schema.max_age", "is set: an age requires the column that holds the time");
+    }
     checks.finish()?;
     Ok(DatasetRegistration {
         name: parse("name", &given.name)?,
@@ -108,7 +123,87 @@ pub fn registration_from_wire(given: wire::RegisterVersionRequest) -> Result<Dat
         until,
         reading: reading::from_wire(given.reading)?,
         columns: reading::columns_from_wire(given.columns)?,
+        schema: nested_optional("schema", given.schema, dataset_schema::from_wire)?,
+        accept_violations: given.accept_violations,
     })
+}
+
+/// Rows as a message.
+pub fn rows_to_wire(rows: DatasetRows) -> wire::PreviewVersionResponse {
+    let DatasetRows { name, version, columns, rows } = rows;
+    let row = |row: Vec<Option<Cell>>| wire::PreviewRow { cells: row.into_iter().map(cell_to_wire).collect() };
+    wire::PreviewVersionResponse { name: name.to_string(), version, columns, rows: rows.into_iter().map(row).collect() }
+}
+
+/// The rows that a message holds.
+pub fn rows_from_wire(given: wire::PreviewVersionResponse) -> Result<DatasetRows, Violations> {
+    let row = |row: wire::PreviewRow| each("cells", row.cells, cell_from_wire);
+    Ok(DatasetRows {
+        name: parse("name", &given.name)?,
+        version: given.version,
+        columns: given.columns,
+        rows: each("rows", given.rows, row)?,
+    })
+}
+
+/// The rows in proto3 JSON.
+pub fn rows_to_json(rows: &DatasetRows) -> Value {
+    json::to_value(&rows_to_wire(rows.clone()))
+}
+
+fn cell_to_wire(cell: Option<Cell>) -> wire::Cell {
+    use wire::cell::Value::{Boolean, Integer, Number, Text, Time};
+    let value = cell.map(|cell| match cell {
+        Cell::Number(number) => Number(number),
+        Cell::Integer(integer) => Integer(integer),
+        Cell::Text(text) => Text(text),
+        Cell::Boolean(boolean) => Boolean(boolean),
+        Cell::Time(at) => Time(time::to_wire(at)),
+    });
+    wire::Cell { value }
+}
+
+fn cell_from_wire(given: wire::Cell) -> Result<Option<Cell>, Violations> {
+    use wire::cell::Value::{Boolean, Integer, Number, Text, Time};
+    Ok(match given.value {
+        None => None,
+        Some(Number(number)) => Some(Cell::Number(number)),
+        Some(Integer(integer)) => Some(Cell::Integer(integer)),
+        Some(Text(text)) => Some(Cell::Text(text)),
+        Some(Boolean(boolean)) => Some(Cell::Boolean(boolean)),
+        Some(Time(at)) => Some(Cell::Time(required_time("time", Some(at))?)),
+    })
+}
+
+/// What differs between two versions, as a message.
+pub fn comparison_to_wire(
+    base: &DatasetVersion,
+    version: &DatasetVersion,
+    changes: Vec<ColumnChange>,
+) -> wire::CompareVersionsResponse {
+    let change = |ColumnChange { column, differences }: ColumnChange| wire::ColumnChange { column, differences };
+    wire::CompareVersionsResponse {
+        base: Some(to_wire(base)),
+        version: Some(to_wire(version)),
+        changes: changes.into_iter().map(change).collect(),
+    }
+}
+
+/// What differs between two versions, in proto3 JSON.
+pub fn comparison_to_json(base: &DatasetVersion, version: &DatasetVersion, changes: Vec<ColumnChange>) -> Value {
+    json::to_value(&comparison_to_wire(base, version, changes))
+}
+
+/// What differs between two versions: the base, the other, and the columns.
+pub fn comparison_from_wire(
+    given: wire::CompareVersionsResponse,
+) -> Result<(DatasetVersion, DatasetVersion, Vec<ColumnChange>), Violations> {
+    let change = |wire::ColumnChange { column, differences }: wire::ColumnChange| ColumnChange { column, differences };
+    Ok((
+        super::field::nested("base", given.base, from_wire)?,
+        super::field::nested("version", given.version, from_wire)?,
+        given.changes.into_iter().map(change).collect(),
+    ))
 }
 
 fn non_empty(text: String) -> Option<String> {
@@ -193,7 +288,7 @@ fn summary_from_wire(given: wire::ColumnProfile) -> ColumnSummary {
 mod tests {
     use chrono::DateTime;
 
-    use rekindle_domain::dataset::{ReadOptions, SourceColumns};
+    use rekindle_domain::dataset::{DatasetSchema, ReadOptions, RuleViolation, SourceColumns};
 
     use super::*;
 
@@ -225,10 +320,34 @@ mod tests {
             description: "d".into(),
             profile: vec![summary],
             created_at: DateTime::UNIX_EPOCH,
+            schema: Some(DatasetSchema::default()),
+            violations: vec![RuleViolation { rule: "max_age".into(), rows: 1, message: "old".into() }],
+            deleted_at: Some(DateTime::UNIX_EPOCH),
         };
+        let changes = vec![ColumnChange { column: "a".into(), differences: vec!["added".into()] }];
+        let compared = comparison_from_wire(comparison_to_wire(&version, &version, changes.clone()));
+        assert_eq!(compared, Ok((version.clone(), version.clone(), changes)));
         let json = to_json(&version);
         assert_eq!((&json["rows"], &json["columns"][0]["kind"]), (&"10".into(), &"COLUMN_KIND_NUMERIC".into()));
         assert_eq!(from_wire(to_wire(&version)), Ok(version));
+    }
+
+    #[test]
+    fn rows_survive() {
+        let cells = [
+            Cell::Number(0.5),
+            Cell::Integer(i64::MAX),
+            Cell::Text("a".into()),
+            Cell::Boolean(true),
+            Cell::Time(DateTime::UNIX_EPOCH),
+        ];
+        let rows = DatasetRows {
+            name: "d".parse().expect("a name"),
+            version: 2,
+            columns: ["a", "b", "c", "d", "e", "f"].map(str::to_owned).to_vec(),
+            rows: vec![cells.into_iter().map(Some).chain([None]).collect()],
+        };
+        assert_eq!(rows_from_wire(rows_to_wire(rows.clone())), Ok(rows));
     }
 
     #[test]
@@ -244,6 +363,8 @@ mod tests {
             until: None,
             reading: ReadOptions { separator: b';', ..ReadOptions::default() },
             columns: SourceColumns::Common,
+            schema: Some(DatasetSchema::default()),
+            accept_violations: true,
         };
         let request = registration_to_wire(&registration, "key".into());
         assert_eq!(registration_from_wire(request.clone()), Ok(registration));

@@ -45,6 +45,34 @@ pub fn dataset_version_registered(version: &DatasetVersion) -> Fact<Value> {
     fact(EventKind::DATASET_VERSION_REGISTERED, &version.name, &message)
 }
 
+/// A dataset version was deleted or restored.
+pub fn dataset_version_changed(version: &DatasetVersion, why: &str) -> Fact<Value> {
+    let message = wire::DatasetVersionChanged {
+        name: version.name.to_string(),
+        version: version.version,
+        deleted: version.deleted_at.is_some(),
+        why: why.to_owned(),
+    };
+    fact(EventKind::DATASET_VERSION_CHANGED, &version.name, &message)
+}
+
+/// A run was deleted or restored.
+pub fn run_changed(run: &Run, why: &str) -> Fact<Value> {
+    let message = wire::RunChanged {
+        run_id: run.id.to_string(),
+        experiment: run.experiment.to_string(),
+        deleted: run.deleted_at.is_some(),
+        why: why.to_owned(),
+        status: status_to_wire(run.status).into(),
+    };
+    fact(EventKind::RUN_CHANGED, run.id, &message)
+}
+
+/// An OpenLineage run event: its data is not a message of this API.
+pub fn open_lineage(run: RunId, message: Value) -> Fact<Value> {
+    Fact { kind: EventKind::OPEN_LINEAGE_EMITTED, name: run.to_string(), data: message }
+}
+
 /// A worker started a run.
 pub fn run_started(run: &Run) -> Fact<Value> {
     let message = wire::RunStarted { run_id: run.id.to_string(), experiment: run.experiment.to_string() };

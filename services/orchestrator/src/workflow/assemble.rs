@@ -114,6 +114,8 @@ async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Resu
         reading: ReadOptions::default(),
         // Columns that the model does not take are not captured.
         columns: SourceColumns::Common,
+        schema: None,
+        accept_violations: false,
     };
     let version = calls.register_dataset(&registration, workflow.id.to_string()).await?;
     let reason = format!("{} new labelled rows, registered as dataset {}", capture.rows, version.reference());
@@ -140,6 +142,9 @@ mod tests {
             description: String::new(),
             profile: Vec::new(),
             created_at: DateTime::UNIX_EPOCH,
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         }
     }
 

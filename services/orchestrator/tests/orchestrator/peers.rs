@@ -122,6 +122,9 @@ fn base() -> DatasetVersion {
         description: String::new(),
         profile: Vec::new(),
         created_at: at(0),
+        schema: None,
+        violations: Vec::new(),
+        deleted_at: None,
     }
 }
 
@@ -380,6 +383,18 @@ impl r::datasets_server::Datasets for Peers {
     async fn list_versions(&self, _: Request<r::ListVersionsRequest>) -> Answer<r::ListVersionsResponse> {
         unused()
     }
+    async fn preview_version(&self, _: Request<r::PreviewVersionRequest>) -> Answer<r::PreviewVersionResponse> {
+        unused()
+    }
+    async fn compare_versions(&self, _: Request<r::CompareVersionsRequest>) -> Answer<r::CompareVersionsResponse> {
+        unused()
+    }
+    async fn delete_dataset(&self, _: Request<r::DeleteDatasetRequest>) -> Answer<r::DeleteDatasetResponse> {
+        unused()
+    }
+    async fn restore_dataset(&self, _: Request<r::RestoreDatasetRequest>) -> Answer<r::RestoreDatasetResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]
@@ -407,6 +422,12 @@ impl r::runs_server::Runs for Peers {
         unused()
     }
     async fn get_metric_history(&self, _: Request<r::GetMetricHistoryRequest>) -> Answer<r::GetMetricHistoryResponse> {
+        unused()
+    }
+    async fn delete_run(&self, _: Request<r::DeleteRunRequest>) -> Answer<r::Run> {
+        unused()
+    }
+    async fn restore_run(&self, _: Request<r::RestoreRunRequest>) -> Answer<r::Run> {
         unused()
     }
 }

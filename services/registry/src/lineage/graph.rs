@@ -11,7 +11,11 @@ use rekindle_domain::{
 };
 use sea_orm::DatabaseConnection;
 
-use crate::{Error, dataset, model_version, run, store};
+use crate::{
+    Error, dataset,
+    model_version::{self, Registered},
+    run, store,
+};
 
 /// Nodes of a graph at most.
 const MAX_NODES: usize = 2000;
@@ -102,11 +106,12 @@ impl Walk<'_> {
 
     fn dataset(&mut self, dataset: &DatasetVersion) -> Result<String, Error> {
         let span = dataset.time_range.map(|(first, last)| format!(", {} to {}", first.format("%F"), last.format("%F")));
-        let detail = format!("{} rows{}", dataset.rows, span.unwrap_or_default());
+        let deleted = if dataset.deleted_at.is_some() { ", deleted" } else { "" };
+        let detail = format!("{} rows{}{deleted}", dataset.rows, span.unwrap_or_default());
         self.add(format!("dataset-version/{}/{}", dataset.name, dataset.version), LineageKind::DatasetVersion, detail)
     }
 
-    /// The run of a version, or else the datasets that its bundle names.
+    /// The run of a version, and the datasets that its bundle names and the run does not.
     async fn sources_of_version(&mut self, id: &str, run: Option<RunId>, datasets: &[Digest]) -> Result<(), Error> {
         let found = match run {
             Some(run) => store::runs::get(self.db, run).await?,
@@ -115,7 +120,10 @@ impl Walk<'_> {
         let Some(leased) = found else { return self.ancestors(id, datasets).await };
         let run = self.run(&leased.run)?;
         self.edge(&run, id);
-        self.sources_of_run(&leased.run).await
+        self.sources_of_run(&leased.run).await?;
+        let is_other = |digest: &&Digest| !leased.run.dataset_digests.contains(digest);
+        let others: Vec<Digest> = datasets.iter().filter(is_other).copied().collect();
+        self.ancestors(id, &others).await
     }
 
     async fn sources_of_run(&mut self, run: &Run) -> Result<(), Error> {
@@ -174,8 +182,10 @@ impl Walk<'_> {
             }
             let ids: Vec<RunId> = runs.iter().map(|leased| leased.run.id).collect();
             self.results_of_runs(&ids).await?;
-            // Models that were imported with the dataset, without a run.
-            for registered in store::models::of_dataset(self.db, &dataset.content, MAX_NODES as u64).await? {
+            // Models that were imported with the dataset, which their runs do not name.
+            let imported = store::models::of_dataset(self.db, &dataset.content, MAX_NODES as u64).await?;
+            let is_imported = |registered: &Registered| registered.version.run.is_none_or(|run| !ids.contains(&run));
+            for registered in imported.into_iter().filter(is_imported) {
                 let version = self.version(&registered.version)?;
                 self.edge(&id, &version);
                 self.aliases(&[(registered.version.model, registered.version.version)]).await?;

@@ -25,7 +25,8 @@ use super::{
     runs::{artifact_uri, experiment_of},
 };
 use crate::{
-    App, Error, garbage,
+    App, Error,
+    garbage::{self, Present},
     logged_model::{self, parse_id},
     run,
     store::{self, artifacts::Artifact},
@@ -110,11 +111,12 @@ pub(super) async fn upload(
         }
         return Err(refused);
     }
-    let (digest, bytes) = writer.finish().await.map_err(Error::from)?;
+    let (digest, bytes) = garbage::store(&app.0.db, &app.0.artifacts, writer).await?;
     let artifact = Artifact { path: target.path, digest, bytes };
+    let present = Present::find(&app.0.db, &app.0.artifacts, vec![digest]).await?;
     let (artifacts, owner, now) = (app.0.artifacts.clone(), target.owner, call().now);
     in_transaction(&app.0.db, async move |txn| {
-        garbage::pin(txn, &artifacts, &[digest]).await?;
+        present.hold(txn, &artifacts).await?;
         Ok::<_, Error>(store::artifacts::put(txn, owner, &artifact, now).await?)
     })
     .await?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, Body, Parameters, Refused, call,
     fields::{Pair, experiment_id, integer, page_size, pairs, texts, view},
+    is_here,
     models::Search as ByQuery,
     search::{self, Attribute, Field, Record},
 };
@@ -50,6 +51,7 @@ pub(super) struct Name {
 pub(super) async fn get_by_name(State(app): State<App>, Parameters(request): Parameters<Name>) -> Answer {
     let title = request.experiment_name;
     let found = store::experiments::by_title(&app.0.db, &title).await?;
+    let found = found.filter(|experiment| is_here(experiment.name.as_str()));
     let experiment =
         found.ok_or_else(|| Refused::not_found(format!("Could not find experiment with name '{title}'")))?;
     Ok(Json(json!({ "experiment": message(&experiment) })))

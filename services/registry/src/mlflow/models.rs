@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, Body, Parameters, Refused, call,
     fields::{Pair, page_size, pairs, texts},
+    is_here,
     search::{self, Attribute, Field, Record},
     versions,
 };
@@ -23,9 +24,15 @@ use crate::{
 /// Models of a page that does not state its size, and at most.
 const PAGE: usize = 1000;
 
-/// The model with a title that is not deleted.
+/// The model of the namespace of this API with a title that is not deleted, if there is one.
+pub(super) async fn by_title(app: &App, title: &str) -> Result<Option<Model>, Refused> {
+    let found = store::models::by_title(&app.0.db, title).await?;
+    Ok(found.filter(|model| model.deleted_at.is_none() && is_here(model.name.as_str())))
+}
+
+/// The same, which must exist.
 pub(super) async fn titled(app: &App, title: &str) -> Result<Model, Refused> {
-    let found = store::models::by_title(&app.0.db, title).await?.filter(|model| model.deleted_at.is_none());
+    let found = by_title(app, title).await?;
     found.ok_or_else(|| Refused::not_found(format!("Registered Model with name={title} not found")))
 }
 

@@ -1,8 +1,8 @@
 //! Runs: their parameters, tags and metrics.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Uri};
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     RunId,
@@ -22,7 +22,7 @@ use crate::{
     experiment::Experiment,
     filter::{parse_filter, parse_orders},
     logged_model::{ModelMetric, parse_id},
-    run::{self, Batch, Cursors, Token},
+    run::{self, Batch, Cursors, Deletion, Token},
     store::{
         self,
         run_links::{Kind, Link},
@@ -143,12 +143,14 @@ fn status_of(name: &str) -> Result<RunStatus, Refused> {
 }
 
 pub(super) async fn delete(State(app): State<App>, Body(request): Body<Id>) -> Answer {
-    run::set_deleted(&app.0.db, call(), run_id(&request.run_id, &request.run_uuid)?, true).await?;
+    let deletion = Deletion { is_deleted: true, in_progress: true, ..Deletion::default() };
+    run::set_deleted(&app.0.db, call(), run_id(&request.run_id, &request.run_uuid)?, deletion).await?;
     Ok(Json(json!({})))
 }
 
 pub(super) async fn restore(State(app): State<App>, Body(request): Body<Id>) -> Answer {
-    run::set_deleted(&app.0.db, call(), run_id(&request.run_id, &request.run_uuid)?, false).await?;
+    let id = run_id(&request.run_id, &request.run_uuid)?;
+    run::set_deleted(&app.0.db, call(), id, Deletion::default()).await?;
     Ok(Json(json!({})))
 }
 
@@ -362,11 +364,12 @@ async fn link(app: &App, id: &str, links: Vec<Link>) -> Answer {
     for link in &links {
         let bytes = link.data.to_string().len();
         let is_valid =
-            link.key.chars().count() <= 1024 && bytes <= LINK_BYTES && !link.data.to_string().contains("\\u0000");
+            link.key.len() <= store::KEY_BYTES && bytes <= LINK_BYTES && !link.data.to_string().contains("\\u0000");
         if !is_valid {
             let problem = "a dataset or a model has too long a name, too many bytes, or a NUL character";
             return Err(Refused::invalid(format!(
-                "{problem}: expected at most 1024 characters and {LINK_BYTES} bytes"
+                "{problem}: expected at most {} bytes of names and {LINK_BYTES} bytes of data",
+                store::KEY_BYTES
             )));
         }
     }
@@ -504,6 +507,68 @@ pub(super) async fn history(State(app): State<App>, Parameters(request): Paramet
         answer["next_page_token"] = (from + size).to_string().into();
     }
     Ok(Json(answer))
+}
+
+/// Runs of one request, and points of each, at most.
+const SAMPLED_RUNS: usize = 100;
+const SAMPLED_POINTS: usize = 2_500;
+
+/// What is sampled: `run_ids` repeat.
+#[derive(Debug)]
+struct Samples {
+    runs: Vec<RunId>,
+    name: String,
+    steps: RangeInclusive<i64>,
+    most: usize,
+}
+
+impl Samples {
+    fn of_query(query: &str) -> Result<Self, Refused> {
+        let (mut runs, mut name, mut most) = (Vec::new(), String::new(), SAMPLED_POINTS);
+        let (mut start, mut end) = (*run::ALL_STEPS.start(), *run::ALL_STEPS.end());
+        let number = |field: &str, text: &str| {
+            text.parse().map_err(|_| Refused::invalid(format!("{field}: expected a whole number")))
+        };
+        for (field, value) in form_urlencoded::parse(query.as_bytes()) {
+            match field.as_ref() {
+                "run_ids" => runs.push(run_id(&value, "")?),
+                "metric_key" => name = value.into_owned(),
+                "start_step" => start = number("start_step", &value)?,
+                "end_step" => end = number("end_step", &value)?,
+                "max_results" => most = number("max_results", &value)?.try_into().unwrap_or(0),
+                _ => {}
+            }
+        }
+        if runs.is_empty() || runs.len() > SAMPLED_RUNS {
+            return Err(Refused::invalid(format!("run_ids: expected 1 to {SAMPLED_RUNS} of them")));
+        }
+        if name.is_empty() || start > end || !(1..=SAMPLED_POINTS).contains(&most) {
+            return Err(Refused::invalid(format!(
+                "expected metric_key, start_step at most end_step, and max_results from 1 to {SAMPLED_POINTS}"
+            )));
+        }
+        Ok(Self { runs, name, steps: start..=end, most })
+    }
+}
+
+/// At most so many points of a metric of each run: the least and the greatest of each of so many ranges of steps.
+pub(super) async fn history_bulk_interval(State(app): State<App>, uri: Uri) -> Answer {
+    let Samples { runs, name, steps, most } = Samples::of_query(uri.query().unwrap_or_default())?;
+    let mut metrics = Vec::new();
+    for id in runs {
+        // A metric without a number has no points.
+        if store::runs::metrics::history(&app.0.db, id, &name, None, 1).await?.is_empty() {
+            continue;
+        }
+        // A range has two extremes.
+        let sample = run::metric_sample(&app.0.db, id, &name, steps.clone(), most.max(4)).await?;
+        metrics.extend(sample.iter().take(most).map(|metric| {
+            let mut point = point(metric);
+            point["run_id"] = id.uuid().simple().to_string().into();
+            point
+        }));
+    }
+    Ok(Json(json!({ "metrics": metrics })))
 }
 
 fn point(metric: &Metric) -> Value {

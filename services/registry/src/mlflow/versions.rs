@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::Uri};
-use rekindle_domain::model_version::{ModelVersion, VersionStatus};
+use rekindle_domain::{
+    ModelName,
+    model_version::{ModelVersion, VersionStatus},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -114,14 +117,33 @@ pub(super) fn number(text: &str) -> Result<u32, Refused> {
 
 /// The versions of a model that are not deleted, newest first.
 pub(super) async fn of_model(app: &App, model: &Model) -> Result<Vec<Found>, Refused> {
-    let versions = store::models::versions(&app.0.db, &model.name, None, search::MOST).await?;
-    let aliases = store::aliases::of_models(&app.0.db, &[&model.name]).await?;
-    let found = |registered: Registered| {
-        let here = aliases.iter().filter(|alias| alias.version == registered.version.version);
-        let aliases = here.map(|alias| alias.alias.to_string()).collect();
-        Found { title: model.title.clone(), registered, aliases }
-    };
-    Ok(versions.into_iter().map(found).collect())
+    of_models(app, std::slice::from_ref(model)).await
+}
+
+/// The versions of models that are not deleted, by model, newest first; [`search::MOST`] at most.
+async fn of_models(app: &App, models: &[Model]) -> Result<Vec<Found>, Refused> {
+    /// Models of one query.
+    const AT_ONCE: usize = 500;
+    let mut found = Vec::new();
+    for models in models.chunks(AT_ONCE) {
+        let names: Vec<&ModelName> = models.iter().map(|model| &model.name).collect();
+        let left = search::MOST - found.len() as u64;
+        let versions = store::models::versions_of(&app.0.db, &names, left).await?;
+        let aliases = store::aliases::of_models(&app.0.db, &names).await?;
+        let titles: BTreeMap<&ModelName, &str> =
+            models.iter().map(|model| (&model.name, model.title.as_str())).collect();
+        found.extend(versions.into_iter().map(|registered| {
+            let version = &registered.version;
+            let title = titles.get(&version.model).copied().unwrap_or_default().to_owned();
+            let here =
+                aliases.iter().filter(|alias| (&alias.model, alias.version) == (&version.model, version.version));
+            Found { title, aliases: here.map(|alias| alias.alias.to_string()).collect(), registered }
+        }));
+        if found.len() as u64 >= search::MOST {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// One version that is not deleted.
@@ -232,13 +254,14 @@ impl Folder {
             return Self::of_model(app, rest.trim_matches('/')).await;
         }
         if let Some(rest) = source.strip_prefix("runs:/") {
-            let (run, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let (run, path) = rest.trim_end_matches('/').split_once('/').unwrap_or((rest.trim_end_matches('/'), ""));
             let owner = super::fields::run_id(run, "")?.uuid();
             super::artifacts::check_path(path)?;
             return Ok(Self { owner, path: path.to_owned(), logged: None, address: source.to_owned() });
         }
         Err(Refused::invalid(format!(
-            "the source {source:?} is not on this server: log the model with log_model, or its files with log_artifacts,              and register it from there (models:/, runs:/ or mlflow-artifacts:/)"
+            "the source {source:?} is not on this server: log the model with log_model, or its files with log_artifacts, \
+             and register it from there (models:/, runs:/ or mlflow-artifacts:/)"
         )))
     }
 
@@ -409,20 +432,10 @@ async fn change(
 pub(super) async fn search(State(app): State<App>, uri: Uri) -> Answer {
     let request = Search::of_query(uri.query().unwrap_or_default())?;
     let models = match request.name()? {
-        Some(title) => {
-            let found = store::models::by_title(&app.0.db, &title).await?;
-            found.into_iter().filter(|model| model.deleted_at.is_none()).collect()
-        }
+        Some(title) => super::models::by_title(&app, &title).await?.into_iter().collect(),
         None => store::models::list(&app.0.db, &call().namespace, None, search::MOST).await?,
     };
-    let mut versions = Vec::new();
-    for model in &models {
-        versions.extend(of_model(&app, model).await?);
-        if versions.len() as u64 >= search::MOST {
-            break;
-        }
-    }
-    let (page, next) = request.page(versions)?;
+    let (page, next) = request.page(of_models(&app, &models).await?)?;
     let mut answer = json!({ "model_versions": page.iter().map(Found::message).collect::<Vec<_>>() });
     if let Some(next) = next {
         answer["next_page_token"] = next.into();

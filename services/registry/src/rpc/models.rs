@@ -107,7 +107,7 @@ impl Models for App {
     ) -> Result<Response<DeleteModelResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let (name, number) = self::model_or_version(&call, &request.model, request.version)?;
-        let why = self::why(request.why)?;
+        let why = super::why(request.why)?;
         match number {
             None => model::set_deleted(&self.0.db, call, name, why, true).await?,
             Some(number) => model_version::set_deleted(&self.0.db, call, name, number, why, true).await?,
@@ -118,7 +118,7 @@ impl Models for App {
     async fn restore_model(&self, request: Request<RestoreModelRequest>) -> Result<Response<proto::Model>, Status> {
         let (call, request) = Call::open(request)?;
         let (name, number) = self::model_or_version(&call, &request.model, request.version)?;
-        let why = self::why(request.why)?;
+        let why = super::why(request.why)?;
         match number {
             None => model::set_deleted(&self.0.db, call, name.clone(), why, false).await?,
             Some(number) => model_version::set_deleted(&self.0.db, call, name.clone(), number, why, false).await?,
@@ -191,7 +191,7 @@ impl Models for App {
     ) -> Result<Response<SwapAliasesResponse>, Status> {
         let (call, request) = Call::open(request)?;
         let mut swap = wire::alias::swap_from_wire(request).map_err(Error::from)?;
-        swap.why = why(swap.why)?;
+        swap.why = super::why(swap.why)?;
         swap.model = call.qualify(swap.model);
         // Each move has an event of its own.
         let other = Call { id: Uuid::now_v7(), ..call.clone() };
@@ -203,7 +203,7 @@ impl Models for App {
     async fn delete_alias(&self, request: Request<DeleteAliasRequest>) -> Result<Response<proto::Alias>, Status> {
         let (call, request) = Call::open(request)?;
         let name = call.name("model", &request.model).map_err(Error::from)?;
-        let (alias, why) = (parse("alias", &request.alias)?, why(request.why)?);
+        let (alias, why) = (parse("alias", &request.alias)?, super::why(request.why)?);
         let expected = Some(request.expected_revision);
         let deleted = alias::delete(&self.0.db, call, name, alias, expected, why).await?;
         Ok(Response::new(wire::alias::to_wire(&deleted)))
@@ -215,7 +215,7 @@ impl Models for App {
     ) -> Result<Response<proto::AliasProtection>, Status> {
         let (call, request) = Call::open(request)?;
         let name = call.name("model", &request.model).map_err(Error::from)?;
-        let (alias, why) = (parse("alias", &request.alias)?, why(request.why)?);
+        let (alias, why) = (parse("alias", &request.alias)?, super::why(request.why)?);
         let rule = (request.approvals, request.except_author);
         let set = alias::protect(&self.0.db, call, name, alias, rule, why).await?;
         Ok(Response::new(wire::alias::protection_to_wire(&set)))
@@ -298,11 +298,6 @@ fn version(number: u32) -> Result<u32, Error> {
 
 fn model_or_version(call: &Call, model: &str, number: Option<u32>) -> Result<(ModelName, Option<u32>), Error> {
     Ok((call.name("model", model)?, number.map(version).transpose()?))
-}
-
-fn why(text: String) -> Result<String, Error> {
-    text::check_reason(&text).map_err(|problem| Error::invalid("why", problem))?;
-    Ok(text)
 }
 
 fn check_update(update: &Update, limits: &Limits) -> Result<(), Error> {

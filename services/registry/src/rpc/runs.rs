@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rekindle_client::wire;
 use rekindle_domain::{
+    RunId,
     run::{Metric, NewRun, Run, RunReport},
     validation::Violations,
 };
 use rekindle_proto::registry::{
-    self as proto, CreateRunRequest, GetMetricHistoryRequest, GetMetricHistoryResponse, GetRunRequest, ListRunsRequest,
-    ListRunsResponse, LogMetricsRequest, LogMetricsResponse, LogParamsRequest, ReportRunRequest, SetRunTagsRequest,
-    runs_server::Runs,
+    self as proto, CreateRunRequest, DeleteRunRequest, GetMetricHistoryRequest, GetMetricHistoryResponse,
+    GetRunRequest, ListRunsRequest, ListRunsResponse, LogMetricsRequest, LogMetricsResponse, LogParamsRequest,
+    ReportRunRequest, RestoreRunRequest, SetRunTagsRequest, runs_server::Runs,
 };
 use rekindle_service::{Call, Intent};
 use tonic::{Request, Response, Status};
@@ -22,7 +23,7 @@ use crate::{
     config::Limits,
     experiment::View,
     filter::{parse_filter, parse_orders},
-    run::{self, Batch, Cursor, Cursors, Token},
+    run::{self, Batch, Cursor, Cursors, Deletion, Token},
     store::runs::Search,
 };
 
@@ -108,6 +109,17 @@ impl Runs for App {
         Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
 
+    async fn delete_run(&self, request: Request<DeleteRunRequest>) -> Result<Response<proto::Run>, Status> {
+        let (call, DeleteRunRequest { id, why }) = Call::open(request)?;
+        let deletion = Deletion { why: super::why(why)?, is_deleted: true, in_progress: false };
+        self.set_deleted(call, parse("id", &id)?, deletion).await
+    }
+
+    async fn restore_run(&self, request: Request<RestoreRunRequest>) -> Result<Response<proto::Run>, Status> {
+        let (call, RestoreRunRequest { id, why }) = Call::open(request)?;
+        self.set_deleted(call, parse("id", &id)?, Deletion { why: super::why(why)?, ..Deletion::default() }).await
+    }
+
     async fn get_metric_history(
         &self,
         request: Request<GetMetricHistoryRequest>,
@@ -116,7 +128,7 @@ impl Runs for App {
         let id = parse("run_id", &request.run_id)?;
         if request.max_points > 0 {
             let max_points = sample_size(&request)?;
-            let sample = run::metric_sample(&self.0.db, id, &request.name, max_points).await?;
+            let sample = run::metric_sample(&self.0.db, id, &request.name, run::ALL_STEPS, max_points).await?;
             let metrics = sample.iter().map(wire::run::metric_to_wire).collect();
             return Ok(Response::new(GetMetricHistoryResponse { metrics, next_page_token: String::new() }));
         }
@@ -124,6 +136,13 @@ impl Runs for App {
         let found = run::metric_history(&self.0.db, id, &request.name, cursor(&page)?, page.fetch()).await?;
         let (metrics, next_page_token) = page.cut(found, |metric| metric.step.to_string(), wire::run::metric_to_wire);
         Ok(Response::new(GetMetricHistoryResponse { metrics, next_page_token }))
+    }
+}
+
+impl App {
+    async fn set_deleted(&self, call: Call, id: RunId, deletion: Deletion) -> Result<Response<proto::Run>, Status> {
+        run::set_deleted(&self.0.db, call, id, deletion).await?;
+        Ok(answer(&run::get(&self.0.db, id).await?))
     }
 }
 

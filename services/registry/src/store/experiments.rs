@@ -27,8 +27,13 @@ pub(crate) async fn ensure(txn: &impl ConnectionTrait, name: &ExperimentName, no
         return Ok(());
     }
     // An experiment of another name may have been given this title.
-    let is_taken = by_title(txn, name.as_str()).await?.is_some();
-    let title = if is_taken { format!("{name} (registry)") } else { name.to_string() };
+    let mut title = name.to_string();
+    for number in 2_u32.. {
+        if by_title(txn, &title).await?.is_none() {
+            break;
+        }
+        title = format!("{name} ({number})");
+    }
     let row = experiment::ActiveModel {
         id: NotSet,
         name: Set(name.to_string()),

@@ -9,12 +9,13 @@ use rekindle_domain::{
 };
 use rekindle_store::within;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect,
+    sea_query::{Expr, Query},
 };
 
 use super::{
-    entity::{Digests, Numbers, Texts, model, model_review, model_version},
+    entity::{Digests, Numbers, Texts, model, model_review, model_version, run},
     names, parsed, signed, unsigned, version_number,
 };
 use crate::{
@@ -133,6 +134,23 @@ pub(crate) async fn versions(
     rows.into_iter().map(noun).collect()
 }
 
+/// The versions of models that are not deleted, by model, newest first.
+pub(crate) async fn versions_of(
+    db: &impl ConnectionTrait,
+    models: &[&ModelName],
+    limit: u64,
+) -> Result<Vec<Registered>, DbErr> {
+    let rows = model_version::Entity::find()
+        .filter(model_version::Column::Model.is_in(models.iter().map(|name| name.as_str())))
+        .filter(model_version::Column::DeletedAt.is_null())
+        .order_by_asc(model_version::Column::Model)
+        .order_by_desc(model_version::Column::Version)
+        .limit(limit)
+        .all(db)
+        .await?;
+    rows.into_iter().map(noun).collect()
+}
+
 /// Every version with this bundle, by model and version.
 pub(crate) async fn by_bundle(
     db: &impl ConnectionTrait,
@@ -161,14 +179,54 @@ pub(crate) async fn of_runs(db: &impl ConnectionTrait, runs: &[RunId], limit: u6
     rows.into_iter().map(noun).collect()
 }
 
-/// The versions without a run whose bundles name a dataset of this content.
+/// Versions that are not deleted, of models that are not either, which were made of a dataset of this content: as their bundles name it, or the
+/// runs that made them.
+pub(crate) async fn live_of_dataset(
+    db: &impl ConnectionTrait,
+    content: &Digest,
+    limit: u64,
+) -> Result<Vec<Registered>, DbErr> {
+    let runs = Query::select()
+        .column(run::Column::Id)
+        .from(run::Entity)
+        .and_where(names(run::Column::DatasetDigests, content))
+        .take();
+    let is_made = Condition::any()
+        .add(names(model_version::Column::DatasetDigests, content))
+        .add(model_version::Column::RunId.in_subquery(runs));
+    live(db, is_made, limit).await
+}
+
+/// Versions that are not deleted, of models that are not either, which a run has made.
+pub(crate) async fn live_of_run(db: &impl ConnectionTrait, run: RunId, limit: u64) -> Result<Vec<Registered>, DbErr> {
+    live(db, Condition::all().add(model_version::Column::RunId.eq(run.uuid())), limit).await
+}
+
+async fn live(db: &impl ConnectionTrait, condition: Condition, limit: u64) -> Result<Vec<Registered>, DbErr> {
+    let deleted = Query::select()
+        .column(model::Column::Name)
+        .from(model::Entity)
+        .and_where(model::Column::DeletedAt.is_not_null())
+        .take();
+    let rows = model_version::Entity::find()
+        .filter(condition)
+        .filter(model_version::Column::DeletedAt.is_null())
+        .filter(model_version::Column::Model.not_in_subquery(deleted))
+        .order_by_asc(model_version::Column::Model)
+        .order_by_asc(model_version::Column::Version)
+        .limit(limit)
+        .all(db)
+        .await?;
+    rows.into_iter().map(noun).collect()
+}
+
+/// The versions whose bundles name a dataset of this content.
 pub(crate) async fn of_dataset(
     db: &impl ConnectionTrait,
     content: &Digest,
     limit: u64,
 ) -> Result<Vec<Registered>, DbErr> {
     let rows = model_version::Entity::find()
-        .filter(model_version::Column::RunId.is_null())
         .filter(names(model_version::Column::DatasetDigests, content))
         .limit(limit)
         .all(db)

@@ -54,6 +54,19 @@ pub(crate) async fn of_dataset(db: &impl ConnectionTrait, content: &Digest, limi
     query.order_by_desc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
 }
 
+/// Runs that are not deleted and not over and read a dataset of this content, without their metrics.
+pub(crate) async fn in_progress_of_dataset(
+    db: &impl ConnectionTrait,
+    content: &Digest,
+    limit: u64,
+) -> Result<Vec<Leased>, DbErr> {
+    let query = run::Entity::find()
+        .filter(run::Column::Status.is_in([Status::Scheduled, Status::Running]))
+        .filter(run::Column::DeletedAt.is_null())
+        .filter(names(run::Column::DatasetDigests, content));
+    query.order_by_desc(run::Column::Id).limit(limit).all(db).await?.into_iter().map(noun).collect()
+}
+
 /// Writes a run over the revision that was read; returns whether it was written.
 pub(crate) async fn update(txn: &impl ConnectionTrait, leased: &Leased, read_revision: u64) -> Result<bool, DbErr> {
     let changed = row(leased).into_active_model().reset_all();

@@ -2,15 +2,17 @@ use std::time::Duration;
 
 use rekindle_domain::Digest;
 use rekindle_proto::registry::{
-    ColumnKind, DatasetVersion, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest,
-    ListVersionsRequest, RegisterVersionRequest, Source, SourceColumns,
+    ColumnKind, ColumnRole, ColumnSchema, CompareVersionsRequest, DatasetVersion, DeleteDatasetRequest,
+    DeleteModelRequest, DownloadRequest, FileFormat, GetVersionRequest, ListDatasetsRequest, ListVersionsRequest,
+    PreviewVersionRequest, RegisterVersionRequest, ReportRunRequest, RestoreDatasetRequest, RunReport, Schema, Source,
+    SourceColumns, UniqueKey, cell::Value,
 };
 use rekindle_testkit::eventually;
 use tonic::Code;
 
 use crate::{
-    on_both,
-    sandbox::{Sandbox, blamed, key, reason, time},
+    on_both, on_s3,
+    sandbox::{Sandbox, blamed, bundle, key, reason, time},
 };
 
 on_both!(
@@ -26,6 +28,16 @@ on_both!(
     a_version_has_a_bounded_number_of_parents,
     a_stalled_download_ends,
     a_source_that_is_named_often_is_copied_once,
+    rows_that_break_rules_are_refused_by_their_number_or_recorded,
+    rows_are_shown_without_sensitive_values,
+    versions_are_compared,
+    datasets_are_deleted_and_restored_unless_they_are_used,
+);
+on_s3!(
+    rows_are_ordered_cut_and_described,
+    blobs_come_back_as_they_went,
+    a_raw_upload_is_removed_once_it_is_registered,
+    rows_are_shown_without_sensitive_values,
 );
 
 const FLIGHTS: &str = "when,distance,carrier,flight\n\
@@ -58,6 +70,159 @@ async fn a_stalled_download_ends(sandbox: Sandbox) {
     .await;
     assert_eq!(ended.code(), Code::DeadlineExceeded, "{ended}");
     assert!(received < LARGE && ended.message().contains("registry.transfer_idle"), "{received} bytes: {ended}");
+}
+
+/// A CSV of trips with a schema.
+async fn trips(sandbox: &Sandbox, csv: &str) -> RegisterVersionRequest {
+    let mut request = sandbox.csv("trips", csv).await;
+    request.time_column = "at".into();
+    let fare = ColumnSchema {
+        name: "fare".into(),
+        role: ColumnRole::Target.into(),
+        unit: "USD".into(),
+        min: Some(0.0),
+        required: true,
+        ..ColumnSchema::default()
+    };
+    let driver = ColumnSchema {
+        name: "driver".into(),
+        role: ColumnRole::EntityKey.into(),
+        sensitive: true,
+        ..ColumnSchema::default()
+    };
+    let unique = vec![UniqueKey { columns: vec!["driver".into(), "at".into()] }];
+    request.schema = Some(Schema { columns: vec![fare, driver], unique, max_age: None });
+    request
+}
+
+const TRIPS: &str = "at,fare,driver\n2013-01-01,5.5,ann\n2013-01-02,7,bob\n2013-01-03,9,ann\n";
+
+async fn rows_that_break_rules_are_refused_by_their_number_or_recorded(sandbox: Sandbox) {
+    let made = sandbox.dataset(trips(&sandbox, TRIPS).await).await;
+    let schema = made.schema.clone().expect("declared");
+    assert_eq!((schema.columns.len(), schema.columns[0].unit.as_str(), made.violations.len()), (2, "USD", 0));
+    let broken = "at,fare,driver\n2013-01-01,-5,ann\n2013-01-01,,ann\n2013-01-02,7,bob\n";
+    let mut request = trips(&sandbox, broken).await;
+    let day = prost_types::Duration { seconds: 86_400, nanos: 0 };
+    request.schema.as_mut().expect("declared").max_age = Some(day);
+    let refused = sandbox.datasets.clone().register_version(request.clone()).await.expect_err("broken");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    use tonic_types::StatusExt as _;
+    let details = refused.get_error_details();
+    let violations = &details.bad_request().expect("fields").field_violations;
+    let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let expected = ["schema.columns[fare].required", "schema.columns[fare].min", "schema.unique[0]", "schema.max_age"];
+    assert_eq!(fields, expected);
+    assert!(violations[1].description.contains("row 1 (-5)"), "{violations:?}");
+    assert!(violations[2].description.contains("row 2 (as row 1)"), "{violations:?}");
+    let list = ListVersionsRequest { name: "trips".into(), ..Default::default() };
+    let listed = sandbox.datasets.clone().list_versions(list).await.expect("there").into_inner().versions;
+    assert_eq!(listed.len(), 1, "nothing was written");
+
+    let accepted = RegisterVersionRequest { accept_violations: true, idempotency_key: key(), ..request.clone() };
+    let made = sandbox.dataset(accepted).await;
+    let rules: Vec<(&str, u64)> = made.violations.iter().map(|found| (found.rule.as_str(), found.rows)).collect();
+    let expected = [("columns[fare].required", 1), ("columns[fare].min", 1), ("unique[0]", 1), ("max_age", 3)];
+    assert_eq!((made.version, rules), (2, expected.to_vec()));
+
+    let mut unknown = request.clone();
+    unknown.schema.as_mut().expect("declared").columns[0].name = "fair".into();
+    let refused = sandbox.datasets.clone().register_version(unknown).await.expect_err("no column");
+    assert_eq!(blamed(&refused), "schema");
+    let mut twice = request.clone();
+    let schema = twice.schema.as_mut().expect("declared");
+    schema.columns.push(schema.columns[0].clone());
+    let refused = sandbox.datasets.clone().register_version(twice).await.expect_err("twice");
+    assert!(blamed(&refused).starts_with("schema.columns[fare]"), "{refused}");
+    let untimed = RegisterVersionRequest { time_column: String::new(), ..request };
+    let refused = sandbox.datasets.clone().register_version(untimed).await.expect_err("no time");
+    assert_eq!(blamed(&refused), "schema.max_age");
+}
+
+async fn rows_are_shown_without_sensitive_values(sandbox: Sandbox) {
+    let made = sandbox.dataset(trips(&sandbox, TRIPS).await).await;
+    let driver = made.profile.iter().find(|column| column.name == "driver").expect("profiled");
+    assert_eq!((driver.distinct, driver.top.len()), (2, 0));
+    let preview = PreviewVersionRequest { name: "trips".into(), version: None, offset: 1, limit: 0 };
+    let rows = sandbox.datasets.clone().preview_version(preview.clone()).await.expect("read").into_inner();
+    assert_eq!((rows.version, rows.columns.join(",").as_str(), rows.rows.len()), (1, "at,fare,driver", 2));
+    let cells: Vec<Option<Value>> = rows.rows[0].cells.iter().map(|cell| cell.value.clone()).collect();
+    let second = prost_types::Timestamp { seconds: 1_357_084_800, nanos: 0 };
+    assert_eq!(cells, [Some(Value::Time(second)), Some(Value::Number(7.0)), None]);
+    let far = PreviewVersionRequest { offset: u64::MAX, ..preview.clone() };
+    assert!(sandbox.datasets.clone().preview_version(far).await.expect("read").into_inner().rows.is_empty());
+    let many = PreviewVersionRequest { limit: 1_001, ..preview };
+    assert_eq!(blamed(&sandbox.datasets.clone().preview_version(many).await.expect_err("too many")), "limit");
+}
+
+async fn versions_are_compared(sandbox: Sandbox) {
+    sandbox.dataset(trips(&sandbox, TRIPS).await).await;
+    let compare = CompareVersionsRequest { name: "trips".into(), ..Default::default() };
+    let first = sandbox.datasets.clone().compare_versions(compare.clone()).await.expect_err("the first");
+    assert_eq!(first.code(), Code::NotFound);
+    let more = format!("{TRIPS}2013-01-04,900,cid\n");
+    sandbox.dataset(trips(&sandbox, &more).await).await;
+    let compared = sandbox.datasets.clone().compare_versions(compare.clone()).await.expect("compared").into_inner();
+    let (base, version) = (compared.base.expect("a base"), compared.version.expect("a version"));
+    assert_eq!(((base.version, base.rows), (version.version, version.rows)), ((1, 3), (2, 4)));
+    let changes: Vec<(&str, String)> =
+        compared.changes.iter().map(|change| (change.column.as_str(), change.differences.join(" "))).collect();
+    let expected = [("at", "distinct max mean std top"), ("fare", "distinct max mean std top"), ("driver", "distinct")];
+    assert_eq!(changes, expected.map(|(column, differences)| (column, differences.to_owned())));
+    let same = CompareVersionsRequest { version: Some(2), base_version: Some(2), ..compare };
+    let compared = sandbox.datasets.clone().compare_versions(same).await.expect("compared").into_inner();
+    assert!(compared.changes.is_empty());
+}
+
+async fn datasets_are_deleted_and_restored_unless_they_are_used(sandbox: Sandbox) {
+    let first = sandbox.dataset(sandbox.csv("trips", "a,b\n1,2\n").await).await;
+    let second = sandbox.dataset(sandbox.csv("trips", "a,b\n1,3\n").await).await;
+    sandbox.dataset(sandbox.csv("other", "a,b\n1,4\n").await).await;
+    let mut datasets = sandbox.datasets.clone();
+    let delete = |version| DeleteDatasetRequest { name: "trips".into(), version, why: "obsolete".into() };
+
+    let run = sandbox.run("flights", vec![first.content_digest.clone()]).await;
+    let held = datasets.delete_dataset(delete(Some(1))).await.expect_err("in progress");
+    assert_eq!((held.code(), reason(&held, "users").0.as_str()), (Code::FailedPrecondition, "DATASET_IN_USE"));
+    assert!(held.message().contains(&run.id), "{held}");
+    let killed = ReportRunRequest { id: run.id, report: RunReport::Killed.into(), ..Default::default() };
+    sandbox.runs.clone().report_run(killed).await.expect("ended");
+
+    let content: Digest = second.content_digest.parse().expect("a digest");
+    let model = sandbox.bundle(&bundle("", vec![content], 7)).await;
+    sandbox.register("churn", &model).await.expect("registered");
+    for version in [Some(2), None] {
+        let held = datasets.delete_dataset(delete(version)).await.expect_err("a model was made of it");
+        assert!(reason(&held, "users").1.contains("model-version/churn/1"), "{held}");
+    }
+    let deleted = datasets.delete_dataset(delete(Some(1))).await.expect("deleted").into_inner();
+    assert_eq!(deleted.versions, [1]);
+    assert!(datasets.delete_dataset(delete(Some(1))).await.expect("again").into_inner().versions.is_empty());
+    let list = ListVersionsRequest { name: "trips".into(), ..Default::default() };
+    let listed = datasets.list_versions(list.clone()).await.expect("there").into_inner().versions;
+    assert_eq!(listed.iter().map(|version| version.version).collect::<Vec<_>>(), [2]);
+    let get = |version| GetVersionRequest { name: "trips".into(), version };
+    assert!(datasets.get_version(get(Some(1))).await.expect("kept").into_inner().deleted_at.is_some());
+
+    let model = DeleteModelRequest { model: "churn".into(), version: None, why: String::new() };
+    sandbox.models.clone().delete_model(model).await.expect("deleted");
+    assert_eq!(datasets.delete_dataset(delete(None)).await.expect("deleted").into_inner().versions, [2]);
+    assert_eq!(datasets.get_version(get(None)).await.expect_err("none is left").code(), Code::NotFound);
+    let names = datasets.list_datasets(ListDatasetsRequest::default()).await.expect("there").into_inner().datasets;
+    assert_eq!(names.iter().map(|version| version.name.as_str()).collect::<Vec<_>>(), ["other"]);
+
+    let restore = RestoreDatasetRequest { name: "trips".into(), version: Some(1), why: "needed".into() };
+    assert_eq!(datasets.restore_dataset(restore.clone()).await.expect("restored").into_inner().versions, [1]);
+    let latest = datasets.list_datasets(ListDatasetsRequest::default()).await.expect("there").into_inner().datasets;
+    let latest: Vec<(&str, u32)> = latest.iter().map(|version| (version.name.as_str(), version.version)).collect();
+    assert_eq!(latest, [("other", 1), ("trips", 1)]);
+    let all = RestoreDatasetRequest { version: None, ..restore };
+    assert_eq!(datasets.restore_dataset(all).await.expect("restored").into_inner().versions, [2]);
+    // Numbers of deleted versions are not used again.
+    datasets.delete_dataset(delete(Some(2))).await.expect("deleted");
+    assert_eq!(sandbox.dataset(sandbox.csv("trips", "a,b\n1,5\n").await).await.version, 3);
+    let unknown = DeleteDatasetRequest { name: "nothing".into(), version: None, why: String::new() };
+    assert_eq!(datasets.delete_dataset(unknown).await.expect_err("unknown").code(), Code::NotFound);
 }
 
 async fn a_source_that_is_named_often_is_copied_once(sandbox: Sandbox) {

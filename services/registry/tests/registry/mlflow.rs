@@ -9,7 +9,7 @@ use rekindle_proto::registry::{GetRunRequest, ListModelsRequest, ListRunsRequest
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::{on_both, runs::report, sandbox::Sandbox};
+use crate::{on_both, on_s3, runs::report, sandbox::Sandbox};
 
 on_both!(
     what_is_logged_is_found_by_both_interfaces,
@@ -21,6 +21,7 @@ on_both!(
     a_deleted_model_is_made_again_with_further_numbers,
     the_files_of_a_version_do_not_depend_on_names
 );
+on_s3!(files_are_stored_and_listed_by_folder, models_of_any_title_have_versions_that_keep_their_files);
 
 async fn raw(router: &Router, method: Method, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
     let request = Request::builder().method(method).uri(path).body(body.into()).expect("a request");
@@ -124,6 +125,16 @@ async fn points_that_are_no_numbers_are_kept_apart(sandbox: Sandbox) {
     assert_eq!(values(&history), [json!("NaN"), json!(0.5), json!("NaN"), json!(f64::MIN)]);
     let token = text(&history["next_page_token"]);
     let rest = get(&sandbox, &format!("metrics/get-history?run_id={id}&metric_key=loss&page_token={token}")).await;
+    let sampled = |query: &str| format!("metrics/get-history-bulk-interval?run_ids={id}&metric_key=loss{query}");
+    let sample = get(&sandbox, &sampled("&max_results=4")).await;
+    let sample = sample["metrics"].as_array().expect("points");
+    assert!(sample.len() <= 4 && sample.iter().all(|point| point["run_id"] == id.as_str()), "{sample:?}");
+    let steps: Vec<_> = sample.iter().map(|point| point["step"].as_i64().expect("a step")).collect();
+    assert!(steps.is_sorted(), "{steps:?}");
+    let none = get(&sandbox, &sampled("&start_step=1000000&end_step=2000000")).await;
+    assert_eq!(none["metrics"], json!([]));
+    let none = get(&sandbox, &format!("metrics/get-history-bulk-interval?run_ids={id}&metric_key=nothing")).await;
+    assert_eq!(none["metrics"], json!([]));
     assert_eq!(values(&rest), [json!("NaN")]);
     let read = get(&sandbox, &format!("runs/get?run_id={id}")).await["run"]["data"]["metrics"].take();
     assert_eq!(read.as_array().map(Vec::len), Some(1), "{read}");
@@ -207,6 +218,7 @@ async fn what_no_client_sends_is_refused_in_the_form_of_mlflow(sandbox: Sandbox)
         ("experiments/search", json!({ "filter": "colour = 'x'" }), "INVALID_PARAMETER_VALUE"),
         ("experiments/search", json!({ "page_token": "x" }), "INVALID_PARAMETER_VALUE"),
         ("metrics/get-history?run_id=1&metric_key=a", Value::Null, "RESOURCE_DOES_NOT_EXIST"),
+        ("metrics/get-history-bulk-interval?metric_key=a", Value::Null, "INVALID_PARAMETER_VALUE"),
         ("traces/search", json!({}), "ENDPOINT_NOT_FOUND"),
         ("registered-models/create", json!({ "name": "a\nb" }), "INVALID_PARAMETER_VALUE"),
         ("registered-models/create", json!({ "name": "churn", "tags": many(1001) }), "INVALID_PARAMETER_VALUE"),

@@ -17,7 +17,7 @@ use rekindle_testkit::eventually;
 use tonic::Code;
 
 use crate::{
-    on_both,
+    on_both, on_s3,
     sandbox::{Sandbox, blamed, bundle, by, key, reason, run_id},
 };
 
@@ -31,6 +31,7 @@ on_both!(
     every_change_is_in_the_audit_trail,
     a_lineage_is_walked_in_both_directions,
 );
+on_s3!(a_verified_bundle_becomes_a_version);
 
 async fn a_verified_bundle_becomes_a_version(sandbox: Sandbox) {
     let run = run_id();

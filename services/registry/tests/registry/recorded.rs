@@ -124,6 +124,9 @@ fn first_dataset() -> DatasetVersion {
         description: "the first week".to_owned(),
         profile: Vec::new(),
         created_at: time("2026-11-28T02:24:44.733108Z"),
+        schema: None,
+        violations: Vec::new(),
+        deleted_at: None,
     }
 }
 

@@ -1,13 +1,15 @@
+use rekindle_domain::event::EventKind;
 use rekindle_proto::registry::{
-    CreateRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest, LogMetricsRequest, LogParamsRequest,
-    Metric, ReportRunRequest, Run, RunReport, RunStatus, SetRunTagsRequest,
+    CreateRunRequest, DeleteModelRequest, DeleteRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest,
+    LogMetricsRequest, LogParamsRequest, Metric, ReportRunRequest, RestoreRunRequest, Run, RunReport, RunStatus,
+    SetRunTagsRequest,
 };
 use rekindle_testkit::eventually;
 use tonic::{Code, Status};
 
 use crate::{
     on_both,
-    sandbox::{Sandbox, blamed, key, reason, run_id},
+    sandbox::{Sandbox, blamed, bundle, key, reason, run_id},
 };
 
 on_both!(
@@ -22,8 +24,94 @@ on_both!(
     params_are_written_once_and_tags_as_often_as_needed,
     a_run_may_be_part_of_another_and_choose_its_lease,
     a_sample_of_a_metric_keeps_the_extremes,
-    the_history_has_the_last_point_of_each_step_however_they_are_logged
+    the_history_has_the_last_point_of_each_step_however_they_are_logged,
+    runs_are_deleted_and_restored_unless_they_are_used,
+    runs_give_open_lineage_events
 );
+
+async fn runs_give_open_lineage_events(sandbox: Sandbox) {
+    let dataset = sandbox.dataset(sandbox.csv("trips", "a,b\n1,x\n2,y\n").await).await;
+    let parent = sandbox.run("search", vec![]).await;
+    let request = CreateRunRequest {
+        idempotency_key: key(),
+        experiment: "flights".into(),
+        params: [("depth".to_owned(), "3".to_owned())].into(),
+        dataset_digests: vec![dataset.content_digest.clone()],
+        parent_id: parent.id.clone(),
+        code_revision: "abc".into(),
+        ..Default::default()
+    };
+    let run = sandbox.runs.clone().create_run(request).await.expect("created").into_inner();
+    report(&sandbox, &run.id, RunReport::Running).await.expect("running");
+    let model = sandbox.bundle(&bundle(&run.id, vec![], 5)).await;
+    sandbox.register("churn", &model).await.expect("registered");
+    report(&sandbox, &run.id, RunReport::Finished).await.expect("finished");
+    report(&sandbox, &parent.id, RunReport::Running).await.expect("running");
+    report(&sandbox, &parent.id, RunReport::Failed).await.expect("failed");
+
+    let events = sandbox.first_events(4, |kind| kind == EventKind::OPEN_LINEAGE_EMITTED).await;
+    let types: Vec<(&str, &str)> = events
+        .iter()
+        .map(|event| {
+            (event.data["eventType"].as_str().unwrap_or(""), event.data["run"]["runId"].as_str().unwrap_or(""))
+        })
+        .collect();
+    let (run_id, parent_id) = (run.id.as_str(), parent.id.as_str());
+    assert_eq!(types, [("START", run_id), ("COMPLETE", run_id), ("START", parent_id), ("FAIL", parent_id)]);
+    let [started, ended, _, failed] = &events[..] else { panic!("four") };
+    assert!(started.subject().ends_with(&run.id) && started.data["outputs"] == serde_json::json!([]));
+    let data = &ended.data;
+    assert_eq!(data["schemaURL"], "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent");
+    assert_eq!((&data["job"]["namespace"], &data["job"]["name"]), (&"rekindle:default".into(), &"flights".into()));
+    assert_eq!(data["run"]["facets"]["parent"]["run"]["runId"], parent_id);
+    assert_eq!(data["run"]["facets"]["rekindle_run"]["params"]["depth"], "3");
+    let [input] = &data["inputs"].as_array().expect("inputs")[..] else { panic!("{data}") };
+    assert_eq!((&input["name"], &input["facets"]["version"]["datasetVersion"]), (&"trips".into(), &"1".into()));
+    assert_eq!(input["facets"]["schema"]["fields"][1], serde_json::json!({ "name": "b", "type": "Utf8" }));
+    assert_eq!(input["inputFacets"]["inputStatistics"]["rowCount"], 2);
+    let [output] = &data["outputs"].as_array().expect("outputs")[..] else { panic!("{data}") };
+    assert_eq!(
+        (&output["name"], &output["facets"]["version"]["datasetVersion"]),
+        (&"models/churn".into(), &"1".into())
+    );
+    assert_eq!(failed.data["run"]["facets"]["errorMessage"]["message"], "why");
+    for facet in [&data["run"]["facets"]["parent"], &input["facets"]["schema"], &data["job"]["facets"]["jobType"]] {
+        let (producer, schema) = (facet["_producer"].as_str(), facet["_schemaURL"].as_str());
+        assert!(producer.is_some_and(|it| it.starts_with("urn:rekindle:")), "{facet}");
+        assert!(schema.is_some_and(|it| it.starts_with("https://openlineage.io/spec/facets/")), "{facet}");
+    }
+}
+
+async fn runs_are_deleted_and_restored_unless_they_are_used(sandbox: Sandbox) {
+    let created = sandbox.run("flights", vec![]).await;
+    let mut runs = sandbox.runs.clone();
+    let delete = DeleteRunRequest { id: created.id.clone(), why: "a mistake".into() };
+    let held = runs.delete_run(delete.clone()).await.expect_err("in progress");
+    assert_eq!((held.code(), reason(&held, "run").0.as_str()), (Code::FailedPrecondition, "RUN_IN_USE"));
+    report(&sandbox, &created.id, RunReport::Running).await.expect("running");
+    report(&sandbox, &created.id, RunReport::Finished).await.expect("finished");
+    let id: rekindle_domain::RunId = created.id.parse().expect("an id");
+    let model = sandbox.bundle(&bundle(&id.to_string(), vec![], 5)).await;
+    sandbox.register("churn", &model).await.expect("registered");
+    let held = runs.delete_run(delete.clone()).await.expect_err("it made a version");
+    assert!(reason(&held, "users").1.contains("model-version/churn/1"), "{held}");
+    let model = DeleteModelRequest { model: "churn".into(), version: Some(1), why: String::new() };
+    sandbox.models.clone().delete_model(model).await.expect("deleted");
+    let deleted = runs.delete_run(delete.clone()).await.expect("deleted").into_inner();
+    assert!(deleted.deleted_at.is_some());
+    assert_eq!(runs.delete_run(delete).await.expect("again").into_inner(), deleted);
+    assert!(runs.list_runs(ListRunsRequest::default()).await.expect("a page").into_inner().runs.is_empty());
+    let restore = RestoreRunRequest { id: created.id.clone(), why: "needed".into() };
+    assert!(runs.restore_run(restore).await.expect("restored").into_inner().deleted_at.is_none());
+    assert_eq!(runs.list_runs(ListRunsRequest::default()).await.expect("a page").into_inner().runs.len(), 1);
+    let events = sandbox.events(6).await;
+    let changed: Vec<&serde_json::Value> = events
+        .iter()
+        .filter(|event| event.kind.ce_type() == "dev.rekindle.registry.run.changed.v1")
+        .map(|event| &event.data["deleted"])
+        .collect();
+    assert_eq!(changed, [&serde_json::json!(true), &serde_json::json!(false)]);
+}
 
 pub(crate) async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
     let outputs = [("bundle".to_owned(), "sha256:…".to_owned())].into();

@@ -15,7 +15,7 @@ use rekindle_bundle::{
 };
 use rekindle_bus::{Bus, cloudevent};
 use rekindle_client::{Audit, Connection, audit::Service};
-use rekindle_domain::{Architecture, ColumnKind, Digest, Recipe, RunId, Task};
+use rekindle_domain::{Architecture, ColumnKind, Digest, Recipe, RunId, Task, event::EventKind};
 use rekindle_proto::registry::{
     self as wire, CreateRunRequest, FileFormat, RegisterModelVersionRequest, RegisterVersionRequest, Source,
     UploadPurpose, UploadRequest, artifacts_client::ArtifactsClient, datasets_client::DatasetsClient,
@@ -29,7 +29,7 @@ use rekindle_runtime::{
     supervise::Tasks,
 };
 use rekindle_statistics::profile::ColumnProfile;
-use rekindle_testkit::{NatsServer, Postgres};
+use rekindle_testkit::{NatsServer, Postgres, s3::S3};
 use tonic::{
     Request, Status,
     transport::{Channel, Endpoint},
@@ -55,6 +55,12 @@ pub(crate) struct Sandbox {
     _shutdown: ShutdownOnDrop,
     _nats: NatsServer,
     _postgres: Option<Postgres>,
+    _s3: Option<S3>,
+}
+
+fn in_folder(folder: &tempfile::TempDir) -> rekindle_artifacts::Config {
+    let url = format!("file://{}/artifacts", folder.path().display());
+    rekindle_artifacts::Config { url, ..Default::default() }
 }
 
 struct ShutdownOnDrop(Shutdown);
@@ -69,21 +75,36 @@ impl Sandbox {
     pub(crate) async fn on_sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}/registry.db", folder.path().display());
-        Self::start(url, folder, None).await
+        let artifacts = in_folder(&folder);
+        Self::start(url, folder, artifacts, None, None).await
+    }
+
+    /// On SQLite, with blobs on S3.
+    pub(crate) async fn on_s3() -> Self {
+        let (s3, folder) = (S3::start().await, tempfile::tempdir().expect("a folder"));
+        let url = format!("sqlite://{}/registry.db", folder.path().display());
+        let bucket = s3.fresh_bucket();
+        Self::start(url, folder, bucket, None, Some(s3)).await
     }
 
     pub(crate) async fn on_postgres() -> Self {
         let postgres = Postgres::start().await;
         let url = postgres.fresh_database().await;
-        Self::start(url, tempfile::tempdir().expect("a folder"), Some(postgres)).await
+        let folder = tempfile::tempdir().expect("a folder");
+        let artifacts = in_folder(&folder);
+        Self::start(url, folder, artifacts, Some(postgres), None).await
     }
 
-    async fn start(database: String, folder: tempfile::TempDir, postgres: Option<Postgres>) -> Self {
+    async fn start(
+        database: String,
+        folder: tempfile::TempDir,
+        artifacts: rekindle_artifacts::Config,
+        postgres: Option<Postgres>,
+        s3: Option<S3>,
+    ) -> Self {
         let nats = NatsServer::start().await;
         let bus = Bus::connect(&rekindle_bus::Config::at(nats.url())).await.expect("the bus is up");
-        let url = format!("file://{}/artifacts", folder.path().display());
-        let config = rekindle_artifacts::Config { url, ..Default::default() };
-        let artifacts = Artifacts::open(&config).await.expect("the folder is ours");
+        let artifacts = Artifacts::open(&artifacts).await.expect("the store is ours");
         let (address, mlflow, shutdown) = serve(settings(&database, "1h"), &bus, &artifacts).await;
         let channel = channel(&address);
         let connection = Connection::open(&address, Duration::from_secs(30)).expect("an address");
@@ -101,6 +122,7 @@ impl Sandbox {
             _shutdown: shutdown,
             _nats: nats,
             _postgres: postgres,
+            _s3: s3,
         }
     }
 
@@ -137,9 +159,18 @@ impl Sandbox {
     async fn upload_for(&self, bytes: &[u8], purpose: UploadPurpose) -> String {
         let message = |chunk| UploadRequest { chunk: Bytes::copy_from_slice(chunk), purpose: purpose.into() };
         let messages: Vec<_> = bytes.chunks(100_000).map(message).collect();
-        let stored = self.blobs.clone().upload(futures::stream::iter(messages)).await.expect("stored").into_inner();
-        assert_eq!(stored.size, bytes.len() as u64);
-        stored.digest
+        loop {
+            match self.blobs.clone().upload(futures::stream::iter(messages.clone())).await {
+                Ok(stored) => {
+                    let stored = stored.into_inner();
+                    assert_eq!(stored.size, bytes.len() as u64);
+                    return stored.digest;
+                }
+                // A collection has deleted an old blob of the same bytes meanwhile.
+                Err(error) if reason(&error, "digest").0 == "BLOB_NOT_FOUND" => {}
+                Err(error) => panic!("not stored: {error}"),
+            }
+        }
     }
 
     /// A request to register one CSV text, uploaded as a dataset source.
@@ -202,17 +233,27 @@ impl Sandbox {
         self.models.clone().register_model_version(request).await.map(tonic::Response::into_inner)
     }
 
-    /// The first `count` events of the registry on the bus.
+    /// The first `count` events of the registry on the bus, without those of OpenLineage.
     pub(crate) async fn events(&self, count: usize) -> Vec<cloudevent::CloudEvent> {
+        self.first_events(count, |kind| kind != EventKind::OPEN_LINEAGE_EMITTED).await
+    }
+
+    /// The first `count` events on the bus of the kinds that are to be kept.
+    pub(crate) async fn first_events(
+        &self,
+        count: usize,
+        keep: impl Fn(EventKind) -> bool,
+    ) -> Vec<cloudevent::CloudEvent> {
         use async_nats::jetstream::consumer::{DeliverPolicy, pull};
         let stream = self.bus.jetstream().get_stream("REKINDLE_EVENTS").await.expect("the stream is there");
         let config = pull::Config { deliver_policy: DeliverPolicy::All, ..Default::default() };
         let consumer = stream.create_consumer(config).await.expect("a consumer");
         let messages = consumer.messages().await.expect("messages");
-        let events = messages.take(count).map(|message| {
+        let events = messages.map(|message| {
             let message = message.expect("a message");
             cloudevent::from_message(&message.message).expect("a CloudEvent")
         });
+        let events = events.filter(|event| std::future::ready(keep(event.kind))).take(count);
         tokio::time::timeout(Duration::from_secs(30), events.collect()).await.expect("received in time")
     }
 }

@@ -15,6 +15,7 @@ use super::{
     output::{self, Fields, Format, main_numbers, number, short, when, words},
     page::Limit,
     parse,
+    reason::Reason,
 };
 
 /// Commands for runs.
@@ -58,6 +59,20 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         delete: Vec<String>,
     },
+    /// Delete a run, unless it is in progress or made a model version; nothing of it is lost, and it can be restored
+    Delete {
+        /// Run id, or its first digits
+        id: IdPrefix,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Restore a deleted run
+    Restore {
+        /// Run id
+        id: IdPrefix,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// Compare runs side by side: all metrics, the best value of each with an asterisk, and the params that differ
     #[command(after_help = "Example:\n  rekindle runs compare 0199a7c2 0199b1d4")]
     Compare {
@@ -74,8 +89,19 @@ Examples:
   rekindle runs list --filter \"status = 'FAILED' AND created_at >= '2026-03-01T00:00:00Z'\" --sort created_at";
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
-    let (registry, format) = (global.platform()?.registry(), global.format());
+    let (platform, format) = (global.platform()?, global.format());
+    let registry = platform.registry();
     match command {
+        Command::Delete { id, reason } => {
+            let id = registry.find_run(&id).await?.id;
+            let run = platform.called_by(reason.by).registry().delete_run(id, &reason.why).await?;
+            format.one(&run, run::to_json, fields);
+        }
+        Command::Restore { id, reason } => {
+            let id = registry.find_run(&id).await?.id;
+            let run = platform.called_by(reason.by).registry().restore_run(id, &reason.why).await?;
+            format.one(&run, run::to_json, fields);
+        }
         Command::List { experiment, filter, sort, limit } => {
             let search = RunSearch { experiment, filter, order_by: sort.iter().map(|field| order(field)).collect() };
             let runs = limit.fetch(async |page| registry.runs(&search, page).await).await?;
@@ -131,6 +157,7 @@ pub(crate) fn fields(run: &Run) -> Fields {
         ("created", when(run.created_at)),
         ("started", when(run.started_at)),
         ("ended", when(run.ended_at)),
+        ("deleted", when(run.deleted_at)),
         ("code", run.code_revision.clone()),
         ("seed", run.seed.to_string()),
         ("datasets", datasets.collect::<Vec<_>>().join("\n")),

@@ -185,6 +185,9 @@ mod tests {
             description: String::new(),
             profile: summarise(table),
             created_at: chrono::DateTime::UNIX_EPOCH,
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use serde_json::Value;
+
 use crate::{rows, world::World};
 
 /// `dataset register`, `list`, `show`.
@@ -24,6 +26,58 @@ pub(crate) fn datasets(world: &World) {
     let shown = world.json(&["dataset", "show", "trips"]);
     assert_eq!(shown["columns"][3]["kind"], "COLUMN_KIND_CATEGORICAL");
     assert_eq!((&shown["time_column"], &shown["description"]), (&"time".into(), &"first day".into()));
+    declared_datasets(world);
+}
+
+/// `dataset register --schema`, `schema`, `head`, `diff`, `delete` and `restore`.
+fn declared_datasets(world: &World) {
+    world.write("cabs.csv", "at,fare,driver,zone\n2025-01-01,5.5,ann,north\n2025-01-02,7,bob,south\n");
+    world.write(
+        "cabs.yaml",
+        "columns:\n  fare: {role: target, unit: USD, min: 0, required: true}\n  driver: {role: entity_key, sensitive: true}\n  \
+         zone: {allowed: [north, south]}\nunique: [[driver, at]]\n",
+    );
+    let register = ["dataset", "register", "cabs", "cabs.csv", "--time", "at"];
+    let made = world.json(&[&register[..], &["--schema", "cabs.yaml"]].concat());
+    assert_eq!((made["schema"]["columns"].as_array().map(Vec::len), &made["version"]), (Some(3), &1.into()), "{made}");
+    let file = world.text(&["dataset", "schema", "cabs"]);
+    assert!(file.contains("\"fare\": {role: target, unit: \"USD\", required: true, min: 0}"), "{file}");
+    assert_eq!(world.json(&["dataset", "schema", "cabs"]), made["schema"]);
+    assert!(world.text(&["dataset", "show", "cabs"]).contains("target, in USD"));
+
+    // The schema of the latest version applies.
+    world.write(
+        "cabs.csv",
+        "at,fare,driver,zone\n2025-01-01,-5,ann,west\n2025-01-02,7,bob,south\n2025-01-03,9,ann,north\n",
+    );
+    let refused = world.error(1, &register);
+    for named in ["fare", "row 1 (-5)", "zone", "row 1 (west)"] {
+        assert!(refused.contains(named), "{refused}");
+    }
+    let accepted = world.run(&[&register[..], &["--accept-violations"]].concat());
+    assert!(accepted.code == 0 && accepted.err.contains("note: columns[fare].min: 1 row"), "{accepted:?}");
+    let plain = world.json(&[&register[..], &["--no-schema"]].concat());
+    assert_eq!((&plain["version"], &plain["schema"]), (&3.into(), &Value::Null), "{plain}");
+    world.write("bad.yaml", "columns: {fare: {requird: true}}");
+    assert!(world.error(1, &[&register[..], &["--schema", "bad.yaml"]].concat()).contains("requird"));
+
+    let head = world.text(&["dataset", "head", "cabs", "--version", "2", "-n", "1"]);
+    assert!(head.lines().count() == 2 && head.contains("west") && !head.contains("ann"), "{head}");
+    let rows = world.json(&["dataset", "head", "cabs", "--version", "2", "--skip", "2"]);
+    assert_eq!(rows["rows"].as_array().map(Vec::len), Some(1), "{rows}");
+    let diff = world.text(&["dataset", "diff", "cabs", "--version", "2"]);
+    assert!(diff.contains("2 → 3 (+1)") && diff.contains("min 5.5000 → -5.0000"), "{diff}");
+    let diff = world.json(&["dataset", "diff", "cabs", "--base-name", "trips"]);
+    assert!(
+        diff["changes"].as_array().is_some_and(|all| all.iter().any(|one| one["differences"][0] == "added")),
+        "{diff}"
+    );
+
+    assert!(world.text(&["dataset", "delete", "cabs", "--version", "3", "--why", "no schema"]).contains("version 3"));
+    assert_eq!(world.json(&["dataset", "show", "cabs"])["version"], 2);
+    assert_eq!(world.json(&["dataset", "restore", "cabs"])["restored"], serde_json::json!([3]));
+    assert!(world.text(&["dataset", "restore", "cabs"]).contains("no version"));
+    assert_eq!(world.json(&["dataset", "delete", "cabs"])["deleted"], serde_json::json!([1, 2, 3]));
 }
 
 /// `dataset register` of files that are written otherwise, and of several files whose columns differ.
@@ -128,11 +182,27 @@ pub(crate) fn runs(world: &World) -> [String; 2] {
     assert!(world.error(1, &["runs", "list", "--filter", "weight > 3"]).contains("unknown attribute"));
     let sample = world.json(&["runs", "show", &ids[1], "--history", metric, "--points", "4"]);
     assert!(sample.as_array().is_some_and(|points| (1..=4).contains(&points.len())), "{sample}");
+    let used = world.error(1, &["runs", "delete", &ids[1], "--why", "obsolete"]);
+    assert!(used.contains("it made model-version/tips/"), "{used}");
+    runs_without_a_model(world);
     let compared = world.text(&["runs", "compare", &ids[0][..18], &ids[1]]);
     assert!(compared.lines().any(|line| line.trim_start().starts_with("recipe.seed")), "{compared}");
     let compared = world.json(&["runs", "compare", &ids[0], &ids[1]]);
     assert_eq!((&compared[0]["id"], &compared[1]["id"]), (&ids[0].as_str().into(), &ids[1].as_str().into()));
     ids
+}
+
+/// `runs delete` and `restore` of a training that registered no model.
+fn runs_without_a_model(world: &World) {
+    let train = ["train", "trips", "--target", "tip", "--ignore", "id", "--experiment", "trial"];
+    let run = world.json(&[&train[..], &["--architecture", "linear", "--epochs", "1", "--wait"]].concat());
+    let id = run["id"].as_str().expect("an id").to_owned();
+    let deleted = world.json(&["runs", "delete", &id, "--why", "obsolete"]);
+    assert!(deleted["deleted_at"].is_string(), "{deleted}");
+    assert_eq!(world.json(&["runs", "list", "--experiment", "trial"]), serde_json::json!([]));
+    assert!(world.text(&["runs", "restore", &id]).contains("trial"));
+    assert!(world.json(&["runs", "restore", &id])["deleted_at"].is_null());
+    assert_eq!(world.json(&["runs", "list", "--experiment", "trial"])[0]["id"], id.as_str());
 }
 
 /// `models list`, `show`, `versions`, `history`, `approve`, `reject`, and `promote`.

@@ -12,6 +12,7 @@ pub(crate) fn exit_codes(world: &World) {
         &["policy", "show", "nothing"],
         &["predict", "nothing"],
         &["reports", "nothing"],
+        &["report", "nothing"],
         &["failures", "nothing"],
         &["workflows", "list", "--model", "nothing"],
         &["train", "nothing", "--target", "x"],

@@ -60,7 +60,7 @@ fn failures(world: &World, bench: &[&str], rest: &[&str]) {
     assert!(missing.contains("row 0: the model requires the input"), "{missing}");
 }
 
-/// `advise`: every rate meets a minute, and none meets a nanosecond.
+/// `advise`: rates without a refusal meet a minute, and none meets a nanosecond.
 pub(crate) fn advice(world: &World) {
     let advise = ["advise", "tips", "--step", "100ms", "--rows", "1,4", "--p99"];
     let text = world.text(&[&advise[..], &["1m"]].concat());
@@ -69,7 +69,9 @@ pub(crate) fn advice(world: &World) {
     let recommended = &advice["recommendation"];
     assert_eq!((&recommended["replicas"], &recommended["rows_per_request"]), (&json!(1), &json!(1)), "{advice}");
     let steps = advice["steps"].as_array().expect("steps");
-    assert!(steps.iter().all(|step| step["failed"] == 0 && step["meets"] == true), "{advice}");
+    // One after the other, no request is too many. At a rate, a busy machine may have to refuse some.
+    assert!(steps[0]["loop"] == "closed" && steps[0]["failed"] == 0 && steps[0]["meets"] == true, "{advice}");
+    assert!(steps.iter().all(|step| step["meets"] == false || step["failed"] == 0), "{advice}");
     let none = world.run(&[&advise[..], &["1ns"]].concat());
     assert!(none.code == 3 && none.out.contains("No rate that was measured had a p99 of at most 1ns"), "{none:?}");
 }

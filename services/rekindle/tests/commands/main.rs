@@ -36,6 +36,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::failures(&world).await;
     onnx::imports(&world);
     workflows::workflows(&world).await;
+    monitoring::report(&world);
     monitoring::resets(&world);
     monitoring::events(&world);
     errors::exit_codes(&world);

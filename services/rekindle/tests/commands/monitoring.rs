@@ -78,6 +78,25 @@ pub(crate) async fn reports(world: &World) {
     assert!(text.contains("drifted") && text.contains("fare (psi"), "{text}");
 }
 
+/// `report`, whose figures are those of the lists.
+pub(crate) fn report(world: &World) {
+    let report = world.json(&["report", "tips", "--html", "report.html"]);
+    let workflows = world.json(&["workflows", "list", "--model", "tips"]);
+    assert_eq!(report["workflows"].as_u64(), workflows.as_array().map(|all| all.len() as u64), "{report}");
+    assert!(
+        report["drifted"].as_u64() > Some(0) && report["drifted"].as_u64() <= report["windows"].as_u64(),
+        "{report}"
+    );
+    let champion = world.json(&["models", "show", "tips", "champion"]);
+    assert_eq!((&report["champion"], &report["html"]), (&champion["version"], &"report.html".into()));
+    let page = world.read("report.html");
+    assert!(page.contains("Drift per feature over time") && page.contains(">fare<") && !page.contains("<script"));
+    let text = world.text(&["report", "tips", "--from", "2020-01-01", "--until", "2020-01-02"]);
+    assert!(text.contains("no window was closed") && text.contains("windows drifted:"), "{text}");
+    let backwards = ["report", "tips", "--from", "2020-01-02", "--until", "2020-01-01"];
+    assert!(world.error(1, &backwards).contains("--until"));
+}
+
 /// `failures`.
 pub(crate) async fn failures(world: &World) {
     let long_ago = ["predict", "tips", "time=2020-01-02T00:00:00Z", "fare=25.5", "company=north", "--traffic", "live"];

@@ -73,6 +73,11 @@ impl World {
         std::fs::write(self.folder.path().join(name), content).expect("a file");
     }
 
+    /// A file that a command has written.
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).expect("it was written")
+    }
+
     /// Runs a command.
     pub(crate) fn run(&self, arguments: &[&str]) -> Printed {
         self.commands.borrow_mut().push(arguments.iter().map(|argument| (*argument).to_owned()).collect());

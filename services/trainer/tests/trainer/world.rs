@@ -117,6 +117,8 @@ impl World {
             until: None,
             reading: Default::default(),
             columns: Default::default(),
+            schema: None,
+            accept_violations: false,
         };
         self.registry.register_dataset(&registration, Uuid::now_v7().to_string()).await.expect("registered")
     }

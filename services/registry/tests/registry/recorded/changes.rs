@@ -109,6 +109,8 @@ pub(super) async fn recorded_keys_have_the_recorded_result(restored: Restored) {
         until: None,
         reading: Default::default(),
         columns: Default::default(),
+        schema: None,
+        accept_violations: false,
     };
     let reused_too = [
         registry.create_run(&NewRun { seed: 12, ..new }, FIRST_RUN).await.expect_err("another request"),

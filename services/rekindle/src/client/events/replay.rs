@@ -36,8 +36,7 @@ pub(super) async fn run(global: &Global) -> Result<bool> {
     let deadline = Instant::now() + SETTLE;
     let (events, replayed, present) = loop {
         let present = of_registry(&registry).await?;
-        let (events, mut replayed) = of_events(global).await?;
-        forget_deleted_runs(&registry, &mut replayed, &present).await?;
+        let (events, replayed) = of_events(global).await?;
         if replayed == present || Instant::now() > deadline {
             break (events, replayed, present);
         }
@@ -133,25 +132,11 @@ async fn of_events(global: &Global) -> Result<(u64, View)> {
     Ok((waiting, replay.view(&global.namespace)))
 }
 
-/// Runs that are deleted are in no list, and their deletion is no event.
-async fn forget_deleted_runs(registry: &Registry, replayed: &mut View, present: &View) -> Result<()> {
-    let missing: Vec<String> =
-        replayed.keys().filter(|key| key.starts_with("run/") && !present.contains_key(*key)).cloned().collect();
-    for key in missing {
-        if let Ok(id) = key["run/".len()..].parse()
-            && registry.run(id).await?.deleted_at.is_some()
-        {
-            replayed.remove(&key);
-        }
-    }
-    Ok(())
-}
-
 /// The events that were applied so far.
 #[derive(Default)]
 struct Replay {
     view: View,
-    /// Names that are deleted: of a model and all that begins with it, or of a version.
+    /// Names that are deleted: of a model with all that is of it, of a version, or of a run.
     deleted: std::collections::BTreeSet<String>,
     /// The experiments of runs.
     experiments: BTreeMap<String, String>,
@@ -172,6 +157,17 @@ impl Replay {
             ("dataset-version", "registered") => {
                 let content = json!({ "content": text("content_digest"), "rows": number("rows") });
                 self.view.insert(format!("dataset-version/{}/{}", text("name"), number("version")), content);
+            }
+            ("dataset-version", "changed") => {
+                self.mark(format!("dataset-version/{}/{}", text("name"), number("version")), data["deleted"] == true);
+            }
+            ("run", "changed") => {
+                let key = format!("run/{}", text("run_id"));
+                self.mark(key.clone(), data["deleted"] == true);
+                // A run that waits for a worker has no entry.
+                if text("status") == "RUN_STATUS_SCHEDULED" {
+                    self.view.remove(&key);
+                }
             }
             ("run", verb) => {
                 let status = if verb == "started" { RunStatus::Running.name().to_owned() } else { text("status") };

@@ -73,6 +73,9 @@ mod tests {
             description: String::new(),
             profile: Vec::new(),
             created_at: time(1000),
+            schema: None,
+            violations: Vec::new(),
+            deleted_at: None,
         }
     }
 
