@@ -35,17 +35,18 @@ pub(crate) fn outcomes(world: &World, prediction: &str) {
 
 /// `lineage`, of a prediction, a version and a bundle.
 pub(crate) async fn lineage(world: &World, prediction: &str) {
-    let text = eventually("the prediction and its outcome are captured", async || {
-        let printed = world.run(&["lineage", prediction, "--replay"]);
-        let is_complete = printed.code == 0 && printed.out.contains("outcome:");
-        if is_complete { Ok(printed.out) } else { Err(format!("{printed:?}")) }
+    let json = eventually("the prediction and its last outcome are captured", async || {
+        let printed = world.run(&["lineage", prediction, "--replay", "--json"]);
+        let json = if printed.code == 0 { serde_json::from_str(&printed.out).expect("JSON") } else { Value::Null };
+        let is_complete = json["prediction"]["outcome"]["class"] == "0";
+        if is_complete { Ok(json) } else { Err(format!("{printed:?}")) }
     })
     .await;
-    assert!(text.contains("trips version 1") && text.contains("probability: replayed"), "{text}");
-    assert_eq!(text.matches("identical bits").count(), 2, "probability and label: {text}");
-    let json = world.json(&["lineage", prediction, "--replay"]);
     assert!(json["replay"].as_array().is_some_and(|all| all.iter().all(|one| one["same_bits"] == true)), "{json}");
-    assert_eq!(json["prediction"]["outcome"]["class"], "0", "the last outcome is the valid one");
+    let text = world.text(&["lineage", prediction, "--replay"]);
+    assert!(text.contains("trips version 1") && text.contains("probability: replayed"), "{text}");
+    assert!(text.contains("outcome:"), "{text}");
+    assert_eq!(text.matches("identical bits").count(), 2, "probability and label: {text}");
 
     let version = world.json(&["lineage", "tips@champion"]);
     let bundle = version["bundle_digest"].as_str().expect("a digest");
