@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rekindle_domain::{Architecture, Digest, Recipe, Task, recipe::FlatRecipe};
+use rekindle_statistics::paired::{self, BATCHES};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Backend, Error, Signature, onnx::Onnx};
@@ -77,16 +78,30 @@ pub struct ReferenceLoss {
     pub loss_std: f64,
     /// The number of validation rows.
     pub rows: u64,
+    /// Sample standard deviation of the means of [`BATCHES`] batches of rows in order of time; `None` if the rows have no time, or are
+    /// fewer than [`LEAST_ROWS_IN_BATCHES`](Self::LEAST_ROWS_IN_BATCHES).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_std: Option<f64>,
 }
 
 impl ReferenceLoss {
+    /// The fewest rows whose batch means are compared: five in a batch.
+    pub const LEAST_ROWS_IN_BATCHES: usize = 5 * BATCHES;
+
+    /// The expected loss by the losses of rows in order of time.
+    pub fn in_order(losses: &[f64]) -> Self {
+        let means = Some(losses).filter(|losses| losses.len() >= Self::LEAST_ROWS_IN_BATCHES);
+        let means = means.and_then(|losses| paired::batch_means(losses).ok());
+        Self { batch_std: means.map(|means| Self::of(&means).loss_std), ..Self::of(losses) }
+    }
+
     /// The expected loss by the losses of rows; of no rows, 0.
     pub fn of(losses: &[f64]) -> Self {
         let rows = losses.len() as f64;
         let loss_mean = losses.iter().sum::<f64>() / rows.max(1.0);
         let squares = losses.iter().map(|loss| (loss - loss_mean).powi(2)).sum::<f64>();
         let loss_std = (squares / (rows - 1.0).max(1.0)).sqrt();
-        Self { loss_mean, loss_std, rows: losses.len() as u64 }
+        Self { loss_mean, loss_std, rows: losses.len() as u64, batch_std: None }
     }
 }
 

@@ -153,7 +153,8 @@ mod tests {
 
     fn scorer(name: &str, profile: ColumnProfile) -> OutlierScorer {
         let features = vec![FeatureProfile { name: name.to_owned(), profile }];
-        OutlierScorer::new(&Reference { features, prediction: ColumnProfile::of_numbers([]) }).expect("rows")
+        OutlierScorer::new(&Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None })
+            .expect("rows")
     }
 
     fn scores(scorer: &OutlierScorer, name: &str, column: ArrayRef) -> Vec<f64> {
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_reference_without_rows_scores_nothing() {
         let features = vec![FeatureProfile { name: "x".to_owned(), profile: ColumnProfile::of_numbers([]) }];
-        let reference = Reference { features, prediction: ColumnProfile::of_numbers([]) };
+        let reference = Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None };
         assert!(OutlierScorer::new(&reference).is_none());
     }
 

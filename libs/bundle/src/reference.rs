@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Task};
-use rekindle_statistics::profile::{Categorical, ColumnProfile, flag_name};
+use rekindle_statistics::{
+    blocks::{Blocks, Calendar, Counter},
+    profile::{Categorical, ColumnProfile, flag_name},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
     column::{self, Cells},
     manifest::PROFILE,
 };
+
+/// The name of the prediction among the columns of [`Reference::blocks`].
+pub const PREDICTION: &str = rekindle_domain::report::PREDICTION;
 
 /// 2024-01-01T00:00:00Z, in milliseconds since 1970 UTC.
 const EXAMPLE_TIME: i64 = 1_704_067_200_000;
@@ -27,6 +33,9 @@ pub struct Reference {
     pub features: Vec<FeatureProfile>,
     /// The profile of the prediction: the probability of the positive class, the predicted class, or the predicted number.
     pub prediction: ColumnProfile,
+    /// The same rows per block of time, the prediction as [`PREDICTION`]; `None` if the rows have no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
 }
 
 /// The profile of one feature.
@@ -40,18 +49,32 @@ pub struct FeatureProfile {
 }
 
 impl Reference {
-    /// The profiles of rows and of their predictions.
+    /// The profiles of rows and of their predictions. `times` are those of the rows, in milliseconds since 1970 UTC.
     ///
     /// # Errors
     /// An input of the signature is not among the columns.
-    pub fn of(task: Task, signature: &Signature, rows: &RecordBatch, prediction: &Prediction) -> Result<Self, Error> {
-        let profiled = signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp);
-        let features = profiled.map(|input| {
+    pub fn of(
+        task: Task,
+        signature: &Signature,
+        rows: &RecordBatch,
+        prediction: &Prediction,
+        times: Option<&[i64]>,
+    ) -> Result<Self, Error> {
+        let calendar = times.and_then(calendar);
+        let (mut features, mut columns) = (Vec::new(), Vec::new());
+        for input in signature.inputs.iter().filter(|input| input.kind != ColumnKind::Timestamp) {
             let cells = column::find(rows, &input.name, 0).and_then(Cells::of);
             let cells = cells.ok_or_else(|| Error::InputMissing(input.name.clone()))?;
-            Ok(FeatureProfile { name: input.name.clone(), profile: of_cells(&cells) })
-        });
-        Ok(Self { features: features.collect::<Result<_, Error>>()?, prediction: of_prediction(task, prediction) })
+            let profile = of_cells(&cells);
+            let counter = calendar.and_then(|calendar| Counter::new(&input.name, &profile, &calendar));
+            columns.extend(counter.map(|counter| (counter, Values::Cells(cells))));
+            features.push(FeatureProfile { name: input.name.clone(), profile });
+        }
+        let profile = of_prediction(task, prediction);
+        let counter = calendar.and_then(|calendar| Counter::new(PREDICTION, &profile, &calendar));
+        columns.extend(counter.map(|counter| (counter, Values::Prediction(task, prediction))));
+        let blocks = calendar.zip(times).map(|(calendar, times)| in_blocks(calendar, times, columns)).transpose()?;
+        Ok(Self { features, prediction: profile, blocks })
     }
 
     /// The profiles of no rows: no drift from them can be measured.
@@ -69,7 +92,7 @@ impl Reference {
             Task::Multiclass => ColumnProfile::of_texts([]),
             Task::Binary | Task::Regression => ColumnProfile::of_numbers([]),
         };
-        Self { features: features.collect(), prediction }
+        Self { features: features.collect(), prediction, blocks: None }
     }
 
     /// The profile of a feature; `None` if it has none.
@@ -118,6 +141,47 @@ impl Reference {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(PROFILE, error))
     }
+}
+
+/// Blocks over the times of rows; `None` without rows.
+fn calendar(times: &[i64]) -> Option<Calendar> {
+    let (first, last) = (times.iter().min()?, times.iter().max()?);
+    Some(Calendar::over((*first, *last), times.len() as u64))
+}
+
+/// The values of a column, row by row.
+enum Values<'a> {
+    Cells(Cells<'a>),
+    Prediction(Task, &'a Prediction),
+}
+
+impl Values<'_> {
+    fn count(&self, row: usize, block: usize, counter: &mut Counter) {
+        match self {
+            Self::Cells(cells @ (Cells::Int(_) | Cells::Float(_))) => counter.add_number(block, cells.number(row)),
+            Self::Cells(cells @ (Cells::Text(_) | Cells::Timestamp(_))) => counter.add_text(block, cells.text(row)),
+            Self::Cells(cells @ Cells::Bool(_)) => counter.add_flag(block, cells.boolean(row)),
+            Self::Prediction(Task::Multiclass, prediction) => {
+                let label = prediction.labels().and_then(|labels| labels.get(row));
+                counter.add_text(block, label.map(|label| &**label));
+            }
+            Self::Prediction(Task::Binary | Task::Regression, prediction) => {
+                counter.add_number(block, prediction.scores().1.get(row).map(|&score| f64::from(score)));
+            }
+        }
+    }
+}
+
+fn in_blocks(calendar: Calendar, times: &[i64], columns: Vec<(Counter, Values<'_>)>) -> Result<Blocks, Error> {
+    let counted = columns.into_iter().map(|(mut counter, values)| {
+        for (row, &time) in times.iter().enumerate() {
+            if let Some(block) = calendar.block_of(time) {
+                values.count(row, block, &mut counter);
+            }
+        }
+        counter.finish()
+    });
+    Blocks::new(calendar, counted.collect()).map_err(|error| Error::invalid(PROFILE, error))
 }
 
 fn most_frequent(values: &Categorical) -> Option<String> {

@@ -45,7 +45,7 @@ fn manifest() -> Manifest {
         },
         blobs: BTreeMap::new(),
         metrics: BTreeMap::from([("log_loss".to_owned(), 0.5)]),
-        reference: ReferenceLoss { loss_mean: 0.5, loss_std: 0.1, rows: 100 },
+        reference: ReferenceLoss { loss_mean: 0.5, loss_std: 0.1, rows: 100, batch_std: None },
         provenance: Provenance {
             run_id: "run".into(),
             dataset_digests: vec![Digest::of(b"rows")],
@@ -84,6 +84,7 @@ fn bundle() -> Bundle {
     let reference = Reference {
         features: vec![FeatureProfile { name: "x".into(), profile: profile.clone() }],
         prediction: profile,
+        blocks: None,
     };
     let manifest = manifest();
     let summary = TrainingSummary { training_rows: 85, validation_rows: 15, epochs: 7, best_epoch: 4 };

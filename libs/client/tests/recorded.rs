@@ -47,6 +47,7 @@ fn every_kind_of_event_is_recorded() {
     let recorded: BTreeSet<String> = events().into_iter().map(|(kind, _)| kind.ce_type()).collect();
     let later = [
         EventKind::NEW_CLASS_DETECTED,
+        EventKind::DATA_FAULT_DETECTED,
         EventKind::DATASET_VERSION_CHANGED,
         EventKind::RUN_CHANGED,
         EventKind::OPEN_LINEAGE_EMITTED,

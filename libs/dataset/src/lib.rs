@@ -5,7 +5,7 @@
 //! convert to these, so that no later stage depends on the file format.
 //!
 //! - [`Scan`]: the one reader of CSV and of Parquet, batch by batch, for files of any size; [`Profiler`]: the profile of a scan, which
-//!   drift is computed from;
+//!   drift is computed from; [`BlockProfiler`]: its counts per block of time;
 //! - [`read_csv`], [`read_parquet`], [`write_parquet`]: whole files as tables. Bad input is an [`Error`] that names line or row,
 //!   column and remedy;
 //! - [`ingest()`]: from files of any size to one sorted, verified and described Parquet file;
@@ -25,6 +25,7 @@
 //! table always gives the same Parquet bytes and the same digest; an instant is in the years 1 to 9999, and no number of a registered
 //! dataset is infinite.
 
+mod block_profiler;
 mod cast;
 mod content;
 mod csv;
@@ -43,6 +44,7 @@ mod summary;
 mod table;
 mod write;
 
+pub use block_profiler::BlockProfiler;
 pub use content::content_digest;
 pub use csv::Spelling;
 pub use error::Error;

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::{Trigger, report::WindowHeader};
+use crate::{
+    Trigger,
+    report::{DriftCause, WindowHeader},
+};
 
 /// On whose behalf something happens; carried through calls into the events that they cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +57,17 @@ pub struct FeatureCause {
     pub psi: f64,
     /// Share of the total effect of the drifted columns.
     pub cause_share: f64,
+    /// What has happened, if it is known.
+    pub cause: Option<DriftCause>,
+    /// Explanation.
+    pub reason: String,
+}
+
+impl Alert {
+    /// Whether a drifted column is probably a fault of the data: a model that is trained on such rows learns the fault.
+    pub fn has_data_fault(&self) -> bool {
+        self.causes.iter().any(|column| column.cause == Some(DriftCause::DataFault))
+    }
 }
 
 /// What happened to which kind of thing, and which service publishes it.
@@ -115,6 +129,8 @@ kinds! {
     WINDOW_REPORTED = "monitor" "window" "reported";
     /// Inputs or predictions drifted from the reference.
     DRIFT_DETECTED = "monitor" "drift" "detected";
+    /// Columns drifted in a way that is probably a fault of the data.
+    DATA_FAULT_DETECTED = "monitor" "data-fault" "detected";
     /// Model quality degraded.
     DEGRADATION_DETECTED = "monitor" "degradation" "detected";
     /// Outcomes have classes that the training data did not have.

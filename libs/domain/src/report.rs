@@ -1,6 +1,6 @@
 //! Monitoring reports: what one model version answered in one window, compared with its reference.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,48 @@ pub struct ColumnDrift {
     pub missing_reference: f64,
     /// Share of missing values in the window.
     pub missing_current: f64,
+    /// Of a drifted column, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<DriftCause>,
+    /// The comparison with the differences between the blocks of the reference; `None` if the rows were compared as random samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<BlockTest>,
+}
+
+/// A window beside the blocks of time that the reference data consist of: rows of one block share their time, so that blocks differ by more
+/// than random samples of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BlockTest {
+    /// The length of a block.
+    #[serde(with = "humantime_serde")]
+    pub length: Duration,
+    /// Complete blocks of the reference.
+    pub blocks: u64,
+    /// The number of independent blocks that they are worth.
+    pub effective_blocks: f64,
+    /// The estimated correlation of neighbouring blocks, in [0, 1].
+    pub autocorrelation: f64,
+    /// The effect of the window: population stability index minus its expectation under no change, over bins that all blocks have in common.
+    pub effect: f64,
+    /// The largest effect of a block of the reference beside the other blocks.
+    pub largest_effect: f64,
+    /// The probability that a further block of the reference is as far away.
+    pub p_value: f64,
+    /// Consecutive windows up to this one that are each further from the reference than all of its blocks.
+    pub windows_beyond: u32,
+}
+
+/// What has happened to a drifted column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DriftCause {
+    /// Probably a fault of the data: another unit, swapped columns, or more values that are missing, not finite or of another type. It is
+    /// an alert, and never starts a training.
+    DataFault,
+    /// Beyond anything in the reference.
+    BeyondReference,
+    /// The column changes slowly within the reference: a season or a trend that the reference does not cover.
+    UnseenSeason,
 }
 
 /// Drift of the inputs and the prediction of a window.
@@ -139,8 +181,12 @@ pub struct Quality {
     /// loss.
     #[serde(default)]
     pub new_classes: BTreeMap<String, u64>,
-    /// `log_loss`, `auc`, `accuracy`, `brier`, or `mae`, `rmse`, `r2`.
+    /// `log_loss`, `auc`, `accuracy`, `brier`, `calibration_error`, `precision`, `recall`, `f1`, of more than two classes `f1_macro` and
+    /// `f1.<class>`; or `mae`, `rmse`, `r2`, `bias`.
     pub metrics: BTreeMap<String, f64>,
+    /// Confidence intervals of the metrics that have one, at 95 %. Neighbouring rows may depend on each other.
+    #[serde(default)]
+    pub intervals: BTreeMap<String, Interval>,
     /// The same of the validation rows.
     pub reference_metrics: BTreeMap<String, f64>,
     /// Mean loss.
@@ -149,6 +195,15 @@ pub struct Quality {
     pub reference_loss: f64,
     /// Lower confidence bound of the increase.
     pub rise_lower_bound: f64,
+}
+
+/// A two-sided confidence interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The lower end.
+    pub lower: f64,
+    /// The upper end.
+    pub upper: f64,
 }
 
 #[cfg(test)]
@@ -166,6 +221,8 @@ mod tests {
             cause_share,
             missing_reference: 0.0,
             missing_current: 0.0,
+            cause: None,
+            blocks: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rekindle_statistics::{
     convention::{Convention, Scores},
-    drift::{ColumnDrift, Settings, Sides, Suspicion, Verdict},
+    drift::{BlockTest, ColumnDrift, Settings, Sides, Suspicion, Verdict},
     profile::ColumnKind,
     two_sample::Test,
 };
@@ -46,6 +46,7 @@ struct Column<'a> {
     p_value: f64,
     out_of_range_share: Option<f64>,
     non_finite: Sides,
+    blocks: Option<BlockTest>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +104,7 @@ impl<'a> Column<'a> {
             p_value: column.p_value,
             out_of_range_share: column.out_of_range_share,
             non_finite: column.non_finite,
+            blocks: column.blocks,
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_statistics::{
+    blocks::Variations,
     cause,
     convention::{Convention, Scores},
     drift::{self, ColumnDrift, Settings, Suspicion, Verdict},
@@ -53,14 +54,27 @@ impl DriftReport {
     ///
     /// # Errors
     /// [`Error::Comparison`]: the settings are out of range.
-    pub fn compare(mut reference: DataSource, mut current: DataSource, options: Options) -> Result<Self, Error> {
+    pub fn compare(reference: DataSource, current: DataSource, options: Options) -> Result<Self, Error> {
+        Self::compare_in_blocks(reference, current, &Variations::new(), options)
+    }
+
+    /// As [`compare`](Self::compare), beside the differences between the blocks of the reference, for the columns of which they are given.
+    ///
+    /// # Errors
+    /// [`Error::Comparison`]: the settings are out of range.
+    pub fn compare_in_blocks(
+        mut reference: DataSource,
+        mut current: DataSource,
+        variations: &Variations,
+        options: Options,
+    ) -> Result<Self, Error> {
         let conventional = statistics::by_convention(options.convention, &reference.profile, &current.profile);
         if conventional.is_some() {
             // Larger profiles would make the verdict depend on the convention.
             reference.profile = statistics::of_default_size(reference.profile);
             current.profile = statistics::of_default_size(current.profile);
         }
-        let comparison = drift::compare(&reference.profile, &current.profile, &options.settings)?;
+        let comparison = drift::compare_in_blocks(&reference.profile, &current.profile, variations, &options.settings)?;
         let mut report = Self::from_comparison(comparison, reference, current, options.settings)?;
         if let Some((statistics, notes)) = conventional {
             report.options.convention = options.convention;

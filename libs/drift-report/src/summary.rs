@@ -23,6 +23,7 @@ pub(crate) fn of(report: &DriftReport) -> Vec<String> {
         let names = named(report.comparison.new_columns.iter().map(String::as_str));
         sentences.push(format!("New columns, not in the reference data: {names}."));
     }
+    sentences.extend(blocks(report));
     sentences.push(definitions(report));
     sentences
 }
@@ -92,6 +93,24 @@ fn skipped(source: &DataSource) -> Option<String> {
     let columns: Vec<String> = source.unsupported().map(in_words).collect();
     (!columns.is_empty())
         .then(|| format!("Skipped in {}: {}.", printable(&source.name), named(columns.iter().map(String::as_str))))
+}
+
+/// The blocks that the rows were compared with, if they were.
+fn blocks(report: &DriftReport) -> Option<String> {
+    let columns = &report.comparison.columns;
+    let tests = || columns.iter().filter_map(|column| column.blocks);
+    let first = tests().next()?;
+    let of_rows = columns.iter().filter(|column| column.blocks.is_none()).map(|column| column.name.as_str());
+    let of_rows: Vec<&str> = of_rows.collect();
+    let others = match of_rows.is_empty() {
+        true => String::new(),
+        false => format!(" Compared as random samples of rows: {}.", named(of_rows)),
+    };
+    Some(format!(
+        "Beside the differences between {} of {} of the reference data: a column has drifted only if it differs by more.{others}",
+        counted(first.blocks, "block"),
+        first.length_in_words()
+    ))
 }
 
 fn definitions(report: &DriftReport) -> String {

@@ -21,6 +21,7 @@ mod categorical;
 mod column;
 mod exact;
 mod histogram;
+mod in_blocks;
 mod numeric;
 mod power;
 mod psi;
@@ -35,13 +36,16 @@ pub use bins::{Bin, BinKind};
 pub use column::{ColumnDrift, Sides, compare_column};
 pub use exact::rare_event;
 pub use histogram::histogram;
+pub use in_blocks::{BlockCause, BlockTest, Blockwise, compare_column_in_blocks};
+pub(crate) use numeric::interval_limits;
 pub use power::noncentrality;
 pub use psi::{expected_psi, psi};
 pub use reason::Suspicion;
 pub use rows_needed::{RowsNeeded, rows_needed};
 pub use significance::MIN_EXPECTED;
+pub use swapped::point_out_swapped;
 
-use crate::{Error, error::check_share, profile::Profile};
+use crate::{Error, blocks::Variations, error::check_share, profile::Profile};
 
 /// Probability that a shift of the smallest detectable size is not significant, and that one of the size of the margin is called stable.
 pub const MISS_CHANCE: f64 = 0.2;
@@ -124,19 +128,40 @@ pub struct Report {
     pub level: f64,
 }
 
-/// Compares two tables, column by column. Columns are matched by name.
+/// Compares two tables, column by column, as random samples of rows. Columns are matched by name.
 ///
 /// # Errors
 /// Settings out of range.
 pub fn compare(reference: &Profile, current: &Profile, settings: &Settings) -> Result<Report, Error> {
+    compare_in_blocks(reference, current, &Variations::new(), settings)
+}
+
+/// As [`compare`], and a column has drifted only if the difference is more than the blocks of the reference show among themselves. Columns
+/// without a variation are compared as random samples of rows.
+///
+/// # Errors
+/// Settings out of range.
+pub fn compare_in_blocks(
+    reference: &Profile,
+    current: &Profile,
+    variations: &Variations,
+    settings: &Settings,
+) -> Result<Report, Error> {
     settings.check()?;
     let level = settings.level(reference.columns.len());
-    let against = |column: &crate::profile::Column| match current.column(&column.name) {
-        Some(profile) => compare_column(&column.name, &column.profile, profile, level, settings.margin),
-        None => column::absent(&column.name, &column.profile, current.rows, level, settings.margin),
+    let against = |column: &crate::profile::Column| {
+        let (name, reference) = (&column.name, &column.profile);
+        let compared = |window| {
+            let blocks = variations.get(name).map(|variation| Blockwise { variation, beyond_before: 0 });
+            compare_column_in_blocks(name, reference, window, blocks, level, settings.margin)
+        };
+        match current.column(name) {
+            Some(profile) => compared(profile),
+            None => column::absent(compared(&reference.none_of(current.rows))),
+        }
     };
     let mut columns: Vec<ColumnDrift> = reference.columns.iter().map(against).collect();
-    swapped::point_out(&mut columns, reference, current, level, settings.margin);
+    point_out_swapped(&mut columns, |name| reference.column(name), |name| current.column(name), level, settings.margin);
     crate::cause::share_out(&mut columns, |_| 1.0);
     let new = current.columns.iter().filter(|column| reference.column(&column.name).is_none());
     Ok(Report {

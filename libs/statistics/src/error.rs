@@ -73,6 +73,9 @@ pub enum Error {
         /// All rows.
         rows: u64,
     },
+    /// Counts per block that are not valid.
+    #[error("the counts per block are not valid: {0}")]
+    Blocks(String),
     /// Observed and expected counts with different sums.
     #[error("{what}: the observed counts sum to {observed}, the expected ones to {expected}; expected equal sums")]
     Totals {

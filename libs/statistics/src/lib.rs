@@ -5,6 +5,7 @@
 //! argument), and no function needs a model or a table. Each family has a module of pure functions, whose documentation names the
 //! convention, the source of the formula and the edge cases:
 //!
+//! - [`blocks`]: how much the periods of the reference data differ from each other;
 //! - [`drift`]: compares a window with a reference: drifted, stable or inconclusive, with a reason; [`cause`]: attributes the shift to
 //!   columns;
 //! - [`profile`]: summaries of the columns of a table, small enough for a model bundle, built on the mergeable sketches of [`sketch`];
@@ -24,6 +25,7 @@
 //! - the result does not depend on the order of the rows, except for the last bits of a sum. The exceptions, where the order
 //!   matters, are [`stream`] and [`paired::improvement_in_order`].
 
+pub mod blocks;
 pub mod cause;
 pub mod convention;
 pub mod dependence;

@@ -55,9 +55,9 @@ fn interval(mean: f64, moments: &Moments, values: usize, confidence: f64) -> Imp
     Improvement { mean, lower: (mean - half).max(f64::MIN), upper: (mean + half).min(f64::MAX) }
 }
 
-/// Number of batches of [`improvement_in_order`]: within the 10 to 30 that Schmeiser (1982, "Batch size effects in the analysis of
+/// Number of batches of [`batch_means`]: within the 10 to 30 that Schmeiser (1982, "Batch size effects in the analysis of
 /// simulation output") recommends.
-const BATCHES: usize = 20;
+pub const BATCHES: usize = 20;
 
 /// As [`improvement`], for rows in the order of their events, where neighbours may share a cause (a storm, a
 /// holiday): the interval is that of the means of 20 consecutive batches (non-overlapping batch means), which are nearly
@@ -70,11 +70,23 @@ pub fn improvement_in_order(champion: &[f64], challenger: &[f64], confidence: f6
     const WHAT: &str = "paired improvement in order";
     let differences = differences(WHAT, BATCHES, champion, challenger)?;
     check_share("confidence", confidence)?;
-    let rows = differences.len();
-    let batch = |n: usize| moments(WHAT, &differences[n * rows / BATCHES..(n + 1) * rows / BATCHES]);
-    let means = (0..BATCHES).map(|n| Ok(batch(n)?.mean())).collect::<Result<Vec<f64>, Error>>()?;
+    let means = batch_means(&differences)?;
     let mean = moments(WHAT, &differences)?.mean();
     Ok(interval(mean, &moments(WHAT, &means)?, BATCHES, confidence))
+}
+
+/// The means of [`BATCHES`] consecutive batches of values in the order of their events. They are nearly independent even if neighbouring
+/// values are not.
+///
+/// # Errors
+/// Fewer values than batches; a value that is not finite.
+pub fn batch_means(values: &[f64]) -> Result<Vec<f64>, Error> {
+    const WHAT: &str = "batch means";
+    check_rows(WHAT, BATCHES, values.len())?;
+    check_finite(WHAT, values)?;
+    let rows = values.len();
+    let batch = |n: usize| moments(WHAT, &values[n * rows / BATCHES..(n + 1) * rows / BATCHES]);
+    (0..BATCHES).map(|n| Ok(batch(n)?.mean())).collect()
 }
 
 /// The moments of finite values, at least one.

@@ -16,8 +16,8 @@ use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use categorical::NAME_BYTES;
 pub use categorical::{CATEGORIES, Categorical};
+pub(crate) use categorical::{NAME_BYTES, hash_of};
 pub use moments::Moments;
 pub(crate) use numeric::Bucket;
 pub use numeric::{BUCKETS, Numeric};
@@ -29,7 +29,7 @@ use crate::{Error, two_sample::proportions::MOST_ROWS};
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The largest number of rows of a valid profile: half of the limit of the exact test of a rare event, which sums both sides.
-const MAX_ROWS: u64 = MOST_ROWS / 2;
+pub(crate) const MAX_ROWS: u64 = MOST_ROWS / 2;
 
 /// Numbers that are counted at once: the required resolution is found sooner than one by one.
 const CHUNK: usize = 2 * BUCKETS;

@@ -5,12 +5,16 @@
 //! of constant labels) is `None`.
 
 mod binary;
+mod classes;
+mod interval;
 mod multiclass;
 mod regression;
 
 pub use binary::{accuracy, auc, brier, log_loss, log_loss_rows};
-pub use multiclass::{multiclass_accuracy, multiclass_log_loss, multiclass_log_loss_rows};
-pub use regression::{mae, r2, rmse};
+pub use classes::{ClassScores, calibration_error, per_class};
+pub use interval::jackknife;
+pub use multiclass::{most_probable, multiclass_accuracy, multiclass_log_loss, multiclass_log_loss_rows};
+pub use regression::{bias, mae, r2, rmse};
 
 /// Probabilities are clipped at this distance from 0 and 1 before the logarithm, so that one confident mistake costs at most 34.5 nats
 /// and never infinity.

@@ -1,8 +1,8 @@
 //! Degradation: the mean loss of a window compared with the mean loss at validation.
 //!
-//! Rows are assumed to be independent draws, from one distribution in the window and from another in the reference. With dependent
-//! rows (of one storm, one customer, one day) the effective number of rows is smaller, so that the bound is too high and false alarms
-//! are more frequent.
+//! Values are assumed to be independent draws, from one distribution in the window and from another in the reference. Of rows that depend
+//! on their neighbours (of one storm, one customer, one day), compare the [batch means](crate::paired::batch_means) of both sides: the
+//! bound for rows is too high, and false alarms are more frequent.
 
 use serde::{Deserialize, Serialize};
 

@@ -72,6 +72,11 @@ impl Prepared {
         })
     }
 
+    /// The times of the rows, in milliseconds since 1970 UTC; `None` without a time column.
+    pub(crate) fn times(&self, input: &TrainInput<'_>) -> Result<Option<&[i64]>, Error> {
+        times(&self.table, input.time_column)
+    }
+
     /// The first `rows` rows as training rows.
     pub(crate) fn fold(&self, rows: usize) -> Result<Fold, Error> {
         let feature = |input: &Input| {
@@ -172,7 +177,11 @@ fn describe(name: &str, kind: ColumnKind, cells: &Cells<'_>) -> Input {
 }
 
 fn trained_until(table: &Table, time_column: Option<&str>) -> Result<Option<i64>, Error> {
+    let times = times(table, time_column)?;
+    Ok(times.and_then(|times| times.iter().max()).map(|last| last.saturating_add(1)))
+}
+
+fn times<'a>(table: &'a Table, time_column: Option<&str>) -> Result<Option<&'a [i64]>, Error> {
     let Some(time) = time_column else { return Ok(None) };
-    let times = table.times(time).map_err(|error| Error::column(time, error.to_string()))?;
-    Ok(times.iter().max().map(|last| last.saturating_add(1)))
+    table.times(time).map(Some).map_err(|error| Error::column(time, error.to_string()))
 }

@@ -52,7 +52,9 @@ pub(crate) fn seal(
         epochs: validated.epochs,
         best_epoch: validated.best_epoch,
     };
-    let reference = Reference::of(prepared.goal.task, &prepared.signature, &prepared.table.batch, &served.prediction)?;
+    let times = prepared.times(input)?;
+    let reference =
+        Reference::of(prepared.goal.task, &prepared.signature, &prepared.table.batch, &served.prediction, times)?;
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
@@ -86,7 +88,10 @@ fn manifest(
         signature: prepared.signature.clone(),
         blobs: BTreeMap::new(),
         metrics,
-        reference: ReferenceLoss::of(&losses),
+        reference: match input.time_column {
+            Some(_) => ReferenceLoss::in_order(&losses),
+            None => ReferenceLoss::of(&losses),
+        },
         provenance: Provenance {
             run_id: origin.run_id.clone(),
             dataset_digests: origin.dataset_digests.clone(),

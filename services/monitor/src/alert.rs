@@ -11,11 +11,12 @@ use rekindle_store::{audit::Change, outbox::NewEvent};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A window was closed: the report and, if it has drifted, the alert.
+/// A window was closed: the report and, if it has drifted, the alerts.
 pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<Change> {
     let mut facts = vec![event::window_reported(report)];
     if report.drift.verdict == Verdict::Drifted {
         facts.push(event::drift_detected(report));
+        facts.extend(event::data_fault_detected(report));
     }
     facts.into_iter().map(|fact| new(report, fact, now)).collect()
 }

@@ -1,16 +1,19 @@
 //! Drift of a window's inputs and predictions from the reference profile in the bundle of the version that answered.
 
+use std::time::Duration;
+
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::Int64Type,
 };
 use rekindle_domain::{
     Task, WatchSettings,
-    report::{ColumnDrift, Drift, PREDICTION, Verdict},
+    report::{BlockTest, ColumnDrift, Drift, DriftCause, PREDICTION, Verdict},
 };
 use rekindle_statistics::{
+    blocks::Variations,
     cause,
-    drift::{self, ColumnDrift as Found},
+    drift::{self, BlockCause, Blockwise, ColumnDrift as Found, Sides},
     profile::ColumnProfile,
 };
 
@@ -22,8 +25,15 @@ use crate::{
     report::finite,
 };
 
-/// Compares every feature that has a reference profile, and the prediction.
-pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &WatchSettings) -> Result<Drift, Error> {
+/// Compares every feature that has a reference profile, and the prediction. `before` is the drift of the window before, of the same version.
+///
+/// A reference with blocks of time decides by the differences between its blocks, of about the length of a window.
+pub(crate) fn compare(
+    reference: &Reference,
+    batch: &RecordBatch,
+    settings: &WatchSettings,
+    before: Option<&Drift>,
+) -> Result<Drift, Error> {
     let profiles = &reference.profiles;
     let budget = drift::Settings {
         margin: settings.drift_margin,
@@ -31,9 +41,14 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Wat
         looks: WatchSettings::WINDOWS,
     };
     let level = budget.level(profiles.features.len() + 1);
-    let compared =
-        |name: &str, reference, window: &_| drift::compare_column(name, reference, window, level, budget.margin);
+    let window = i64::try_from(settings.window.as_millis()).unwrap_or(i64::MAX);
+    let variations = profiles.blocks.as_ref().map_or_else(Variations::new, |blocks| blocks.variations(window));
+    let compared = |name: &str, reference, window: &_| {
+        let blocks = variations.get(name).map(|variation| Blockwise { variation, beyond_before: beyond(before, name) });
+        drift::compare_column_in_blocks(name, reference, window, blocks, level, budget.margin)
+    };
     let (mut found, mut unlogged) = (Vec::with_capacity(profiles.features.len() + 1), Vec::new());
+    let mut windows: Vec<(&str, ColumnProfile)> = Vec::new();
     for feature in &profiles.features {
         let Ok(values) = columns::column(batch, &format!("{INPUT}{}", feature.name)) else {
             unlogged.push(not_logged(&feature.name));
@@ -41,16 +56,42 @@ pub(crate) fn compare(reference: &Reference, batch: &RecordBatch, settings: &Wat
         };
         let window = profile(&feature.profile, values, &feature.name)?;
         found.push(compared(&feature.name, &feature.profile, &window));
+        // Only drifted columns are looked at again.
+        if found.last().is_some_and(|found| found.verdict == drift::Verdict::Drifted) {
+            windows.push((feature.name.as_str(), window));
+        }
     }
+    drift::point_out_swapped(
+        &mut found,
+        |name| profiles.feature(name),
+        |name| windows.iter().find(|(feature, _)| *feature == name).map(|(_, window)| window),
+        level,
+        budget.margin,
+    );
     found.push(compared(PREDICTION, &profiles.prediction, &profile_predictions(reference, batch)?));
     cause::share_out(&mut found, |_| 1.0);
     let over_columns = drift::Verdict::over(found.iter().map(|found| found.verdict));
     let too_few = too_few(batch.num_rows() as u64, settings.min_rows);
     let verdict = if too_few.is_some() { Verdict::Inconclusive } else { verdict(over_columns) };
-    let mut features: Vec<ColumnDrift> = found.into_iter().map(|found| column(found, too_few.as_deref())).collect();
+    let rows = Sides { reference: profiles.prediction.rows(), current: batch.num_rows() as u64 };
+    let mut features: Vec<ColumnDrift> =
+        found.into_iter().map(|found| column(found, rows, too_few.as_deref())).collect();
+    if too_few.is_some() {
+        // A window without a verdict neither continues nor ends a run of windows.
+        for column in &mut features {
+            let windows_beyond = beyond(before, &column.name);
+            column.blocks.iter_mut().for_each(|blocks| blocks.windows_beyond = windows_beyond);
+        }
+    }
     let prediction = features.pop();
     features.extend(unlogged);
     Ok(Drift { verdict, features, prediction })
+}
+
+/// The number of windows up to the one before in which a column was further from the reference than all of its blocks.
+fn beyond(before: Option<&Drift>, name: &str) -> u32 {
+    let column = before.and_then(|before| before.columns().find(|column| column.name == name));
+    column.and_then(|column| column.blocks).map_or(0, |blocks| blocks.windows_beyond)
 }
 
 /// Why every column of a window with fewer rows than the watch requires is inconclusive; `None` if it has enough.
@@ -66,8 +107,9 @@ fn verdict(verdict: drift::Verdict) -> Verdict {
     }
 }
 
-fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
+fn column(found: Found, rows: Sides<u64>, too_few: Option<&str>) -> ColumnDrift {
     ColumnDrift {
+        cause: cause_of(&found, rows).filter(|_| too_few.is_none()),
         name: found.name,
         verdict: if too_few.is_some() { Verdict::Inconclusive } else { verdict(found.verdict) },
         reason: too_few.map_or(found.reason, str::to_owned),
@@ -77,6 +119,30 @@ fn column(found: Found, too_few: Option<&str>) -> ColumnDrift {
         cause_share: found.cause_share,
         missing_reference: found.missing.reference,
         missing_current: found.missing.current,
+        blocks: found.blocks.map(|test| block_test(&test)),
+    }
+}
+
+fn cause_of(found: &Found, rows: Sides<u64>) -> Option<DriftCause> {
+    if found.is_data_fault(rows) {
+        return Some(DriftCause::DataFault);
+    }
+    found.blocks.and_then(|blocks| blocks.cause).map(|cause| match cause {
+        BlockCause::BeyondReference => DriftCause::BeyondReference,
+        BlockCause::UnseenSeason => DriftCause::UnseenSeason,
+    })
+}
+
+fn block_test(test: &drift::BlockTest) -> BlockTest {
+    BlockTest {
+        length: Duration::from_millis(test.block_length.unsigned_abs()),
+        blocks: test.blocks,
+        effective_blocks: finite(test.effective_blocks, 0.0),
+        autocorrelation: finite(test.autocorrelation, 0.0),
+        effect: finite(test.effect, 0.0),
+        largest_effect: finite(test.largest_effect, 0.0),
+        p_value: finite(test.p_value, 1.0),
+        windows_beyond: test.windows_beyond,
     }
 }
 
@@ -92,6 +158,8 @@ fn not_logged(name: &str) -> ColumnDrift {
         cause_share: 0.0,
         missing_reference: 0.0,
         missing_current: 0.0,
+        cause: None,
+        blocks: None,
     }
 }
 
@@ -134,9 +202,13 @@ fn profile(reference: &ColumnProfile, values: &dyn Array, name: &str) -> Result<
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray};
+    use arrow::{
+        array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray},
+        datatypes::Float64Type,
+    };
     use rekindle_bundle::{Datatype, Input, Signature, reference::FeatureProfile};
     use rekindle_domain::ColumnKind;
+    use rekindle_statistics::blocks::{Blocks, Calendar, Counter};
 
     use super::*;
     use crate::{quality::tests::manifest, report::inconclusive_reason};
@@ -151,6 +223,7 @@ mod tests {
         let profiles = rekindle_bundle::Reference {
             features: vec![feature("flag", flag), feature("second", second.0)],
             prediction: ColumnProfile::of_numbers(even(REFERENCE_ROWS).map(Some)),
+            blocks: None,
         };
         let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
         let rows = u32::try_from(flags.len()).expect("few");
@@ -159,7 +232,7 @@ mod tests {
             (format!("{INPUT}second"), second.1),
             (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
         ]);
-        compare(&reference, &batch.expect("columns of one length"), settings).expect("columns of the profiles")
+        compare(&reference, &batch.expect("columns of one length"), settings, None).expect("columns of the profiles")
     }
 
     fn texts(kinds: u32, rows: u32) -> Vec<String> {
@@ -215,7 +288,7 @@ mod tests {
             (format!("{INPUT}third"), Arc::new(Float64Array::from(vec![1.0; rows]))),
             (format!("{OUTPUT}probability"), Arc::new(Float32Array::from(vec![0.5; rows]))),
         ]);
-        let drift = compare(&reference, &batch.expect("columns of one length"), &WatchSettings::default());
+        let drift = compare(&reference, &batch.expect("columns of one length"), &WatchSettings::default(), None);
         let drift = drift.expect("an inconclusive comparison is no failure");
         assert_eq!(drift.verdict, Verdict::Inconclusive);
         let columns: Vec<_> = drift.features.iter().chain(&drift.prediction).collect();
@@ -264,6 +337,7 @@ mod tests {
         let profiles = rekindle_bundle::Reference {
             features: vec![feature("name", kinds(50, rows).0), feature("flag", flag)],
             prediction: ColumnProfile::of_numbers(even(reference_rows).map(Some)),
+            blocks: None,
         };
         let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
         let flags: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
@@ -272,10 +346,126 @@ mod tests {
             (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
         ]);
         let settings = WatchSettings::default();
-        let drift = compare(&reference, &batch.expect("columns of one length"), &settings).expect("compared");
+        let drift = compare(&reference, &batch.expect("columns of one length"), &settings, None).expect("compared");
         assert_eq!(drift.verdict, Verdict::Stable, "{drift:?}");
         let name = drift.features.iter().find(|column| column.name == "name").expect("listed");
         assert_eq!((name.verdict, name.reason.as_str()), (Verdict::Inconclusive, "its values are not logged"));
+    }
+
+    /// Two numbers per row, `height` about 180 and `depth` about 40, and a name.
+    fn measured(rows: u32, unit: f64, swap: bool, missing: bool, name: &str) -> RecordBatch {
+        let value = |middle: f64, row: u32| (middle + f64::from(row * 7919 % 101).powi(2) / 1_000.0) * unit;
+        let column =
+            |middle: f64| (0..rows).map(|row| (!missing).then(|| value(middle, row))).collect::<Float64Array>();
+        let (height, depth) = if swap { (column(40.0), column(180.0)) } else { (column(180.0), column(40.0)) };
+        let names = (0..rows).map(|row| if row % 2 == 0 { name } else { "south" }).collect::<Vec<_>>();
+        let columns = [
+            (format!("{INPUT}height"), Arc::new(height) as ArrayRef),
+            (format!("{INPUT}depth"), Arc::new(depth)),
+            (format!("{INPUT}name"), Arc::new(StringArray::from(names))),
+            (format!("{OUTPUT}probability"), Arc::new((0..rows).map(|_| 0.5).collect::<Float32Array>())),
+        ];
+        RecordBatch::try_from_iter(columns).expect("columns of one length")
+    }
+
+    fn of_measured() -> Reference {
+        let rows = measured(REFERENCE_ROWS, 1.0, false, false, "north");
+        let numbers = |name: &str| {
+            let array = rows.column_by_name(name).expect("a column").as_primitive::<Float64Type>();
+            ColumnProfile::of_numbers(array.iter())
+        };
+        let names = rows.column_by_name("in.name").expect("a column").as_string::<i32>();
+        let features = [
+            ("height", numbers("in.height")),
+            ("depth", numbers("in.depth")),
+            ("name", ColumnProfile::of_texts(names.iter())),
+        ];
+        let feature = |(name, profile): (&str, ColumnProfile)| FeatureProfile { name: name.to_owned(), profile };
+        let profiles = rekindle_bundle::Reference {
+            features: features.map(feature).into(),
+            prediction: ColumnProfile::of_numbers((0..REFERENCE_ROWS).map(|_| Some(0.5))),
+            blocks: None,
+        };
+        Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles }
+    }
+
+    #[test]
+    fn faults_of_the_data_are_told_from_drift() {
+        let reference = of_measured();
+        let causes = |batch: RecordBatch| -> Vec<(String, Option<DriftCause>)> {
+            let drift = compare(&reference, &batch, &WatchSettings::default(), None).expect("compared");
+            drift.causes().into_iter().map(|column| (column.name.clone(), column.cause)).collect()
+        };
+        let faulty = |names: &[&str]| -> Vec<(String, Option<DriftCause>)> {
+            names.iter().map(|name| ((*name).to_owned(), Some(DriftCause::DataFault))).collect()
+        };
+        assert_eq!(causes(measured(2_000, 1.0, false, false, "north")), []);
+        assert_eq!(
+            causes(measured(2_000, 1000.0, false, false, "north")),
+            faulty(&["depth", "height"]),
+            "another unit"
+        );
+        assert_eq!(causes(measured(2_000, 1.0, true, false, "north")), faulty(&["depth", "height"]), "swapped");
+        assert_eq!(causes(measured(2_000, 1.0, false, true, "north")), faulty(&["depth", "height"]), "missing");
+        // A new category is no fault: it may be a new customer.
+        assert_eq!(causes(measured(2_000, 1.0, false, false, "west")), [("name".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_window_is_compared_with_the_blocks_of_the_reference_and_runs_of_windows_are_counted() {
+        const DAY: i64 = 86_400_000;
+        let numbers = |level: f64| (0..240).map(move |row| level + f64::from(row * 7919 % 101) / 101.0);
+        // Sixty-four days whose levels change slowly.
+        let days: Vec<f64> = (0..64).map(|day| f64::from(day) / 16.0).collect();
+        let profile = ColumnProfile::of_numbers(days.iter().flat_map(|&day| numbers(day)).map(Some));
+        let calendar = Calendar::over((0, 64 * DAY - 1), 64 * 240);
+        let counted = ["x", PREDICTION].map(|name| {
+            let mut counter = Counter::new(name, &profile, &calendar).expect("numbers");
+            for (day, &level) in (0..).zip(&days) {
+                for (row, number) in (0..).zip(numbers(level)) {
+                    let block = calendar.block_of(day * DAY + row * DAY / 240).expect("a time of the rows");
+                    counter.add_number(block, Some(number));
+                }
+            }
+            counter.finish()
+        });
+        let profiles = rekindle_bundle::Reference {
+            features: vec![FeatureProfile { name: "x".to_owned(), profile: profile.clone() }],
+            prediction: profile,
+            blocks: Some(Blocks::new(calendar, counted.into()).expect("two columns")),
+        };
+        let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
+        let compared = |level: f64, least: u64, before: Option<&Drift>| {
+            let batch = RecordBatch::try_from_iter([
+                (format!("{INPUT}x"), Arc::new(numbers(level).collect::<Float64Array>()) as ArrayRef),
+                (format!("{OUTPUT}probability"), Arc::new((0..240).map(|_| 0.5).collect::<Float32Array>())),
+            ]);
+            let settings = WatchSettings { min_rows: least, ..WatchSettings::default() };
+            compare(&reference, &batch.expect("columns of one length"), &settings, before).expect("compared")
+        };
+        let within = compared(1.0, 2, None);
+        assert_eq!((within.features[0].verdict, beyond(Some(&within), "x")), (Verdict::Stable, 0), "{within:?}");
+        let test = within.features[0].blocks.expect("blocks");
+        assert_eq!((test.length, test.blocks), (Duration::from_secs(86_400), 64));
+
+        // A trend goes on: beyond every block, and reported once that has lasted.
+        let mut before = None;
+        let mut verdicts = Vec::new();
+        for window in 0..6 {
+            let drift = compared(5.0 + f64::from(window) / 16.0, 2, before.as_ref());
+            verdicts.push((drift.features[0].verdict, drift.features[0].cause));
+            before = Some(drift);
+        }
+        let drifted: Vec<usize> = (0..6).filter(|&window| verdicts[window].0 == Verdict::Drifted).collect();
+        let first = *drifted.first().expect("the trend is reported");
+        assert!(first > 0 && drifted.len() <= 2, "{verdicts:?}");
+        assert_eq!(verdicts[first].1, Some(DriftCause::UnseenSeason));
+        assert!(verdicts.iter().all(|(verdict, _)| *verdict != Verdict::Stable), "{verdicts:?}");
+
+        // A window with too few rows for a verdict keeps the run, and one within the blocks ends it.
+        let few = compared(5.5, 1_000, before.as_ref());
+        assert_eq!(beyond(Some(&few), "x"), 6);
+        assert_eq!(beyond(Some(&compared(1.0, 2, before.as_ref())), "x"), 0);
     }
 
     #[test]
@@ -283,7 +473,8 @@ mod tests {
         let reference = ColumnProfile::of_numbers((0..1000).map(|number| Some(f64::from(number))));
         let window = ColumnProfile::of_numbers((0..100).map(|_| Some(-1.0)));
         let found = || drift::compare_column("x", &reference, &window, 1e-3, 0.1);
-        let (large, small) = (column(found(), None), column(found(), too_few(100, 200).as_deref()));
+        let rows = Sides { reference: 1000, current: 100 };
+        let (large, small) = (column(found(), rows, None), column(found(), rows, too_few(100, 200).as_deref()));
         assert_eq!((large.verdict, small.verdict), (Verdict::Drifted, Verdict::Inconclusive));
         assert!(large.reason.contains("are below 0"), "{}", large.reason);
         assert_eq!(small.reason, "the window has 100 rows, min_rows is 200");

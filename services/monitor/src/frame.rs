@@ -2,8 +2,8 @@
 //! columns are decoded, and of the outcomes only those of the rows read are kept.
 
 use arrow::{
-    array::{BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
+    array::{BooleanArray, RecordBatch, UInt32Array},
+    compute::{concat_batches, filter_record_batch, take_record_batch},
 };
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
@@ -52,6 +52,13 @@ pub(crate) struct Frame {
     ids: Option<(u128, u128)>,
     next_event: Option<i64>,
     rows: u64,
+}
+
+/// Rows in order of event time.
+pub(crate) struct Ordered<'a> {
+    pub(crate) batch: RecordBatch,
+    /// The label of each row.
+    pub(crate) labels: Vec<Option<&'a Label>>,
 }
 
 impl Frame {
@@ -138,6 +145,17 @@ impl Frame {
         };
         let batches = self.batches.iter().map(project).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(concat_batches(&batches[0].schema(), &batches)?))
+    }
+
+    /// The rows as one batch in order of event time, with their labels; `None` if there are none. Rows of one time keep the order of the log.
+    pub(crate) fn in_order(&self) -> Result<Option<Ordered<'_>>, Error> {
+        let Some(batch) = self.batch()? else { return Ok(None) };
+        let times = event_times(&batch)?.values();
+        let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
+        order.sort_by_key(|&row| times[row as usize]);
+        let labels: Vec<Option<&Label>> = self.labels().collect();
+        let labels = order.iter().map(|&row| labels[row as usize]).collect();
+        Ok(Some(Ordered { batch: take_record_batch(&batch, &UInt32Array::from(order))?, labels }))
     }
 
     /// Number of rows in the span. Rows outside of the sample are included, as often as they were logged.

@@ -1,22 +1,26 @@
 //! The quality of a window's predictions against their labels.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::Float32Type,
 };
-use rekindle_bundle::{Manifest, prediction::PROBABILITY_MARGIN, target::Targets};
+use rekindle_bundle::{Manifest, manifest::ReferenceLoss, prediction::PROBABILITY_MARGIN, target::Targets};
 use rekindle_domain::{
     Task, WatchSettings,
     outcome::Label,
     report::{MAX_NEW_CLASSES, Quality, Verdict},
 };
 use rekindle_statistics::{
+    paired::{BATCHES, batch_means},
     quality,
     rise::{Reference, rise},
 };
 
+use self::metrics::{Measured, without};
 use crate::{
     Error,
     chunk::columns::{self, OUTPUT},
@@ -29,14 +33,14 @@ const MAX_SQUARED_ERROR: f64 = 1e100;
 /// Losses and metrics of the rows with a valid label.
 struct Scored {
     losses: Vec<f64>,
-    metrics: BTreeMap<String, f64>,
+    measured: Measured,
     /// Labels that are no number for a regression, or a fraction that is no class.
     invalid: u64,
     /// Rows of each new class.
     new_classes: BTreeMap<String, u64>,
 }
 
-/// Evaluates the predictions in `batch` against `labels`, one per row.
+/// Evaluates the predictions in `batch`, in order of event time, against `labels`, one per row.
 ///
 /// Degraded means that the mean loss rose by more than the margin, relative to the reference, at the confidence level
 /// 1 - (the window's share of the false-alarm budget). With fewer than `min_rows` valid labels the verdict is inconclusive.
@@ -51,26 +55,30 @@ pub(crate) fn evaluate<'a>(
         Task::Multiclass => multiclass(manifest, batch, labels)?,
         Task::Regression => regression(batch, labels)?,
     };
-    let reference = Reference {
-        mean: manifest.reference.loss_mean,
-        std: manifest.reference.loss_std,
-        rows: manifest.reference.rows,
-    };
+    let of_rows = &manifest.reference;
+    let reference = Reference { mean: of_rows.loss_mean, std: of_rows.loss_std, rows: of_rows.rows };
     let labelled = scored.losses.len() as u64;
     let mut quality = Quality {
         verdict: Verdict::Inconclusive,
         labelled_rows: labelled,
         invalid_outcomes: scored.invalid,
         new_classes: scored.new_classes,
-        metrics: scored.metrics,
+        metrics: scored.measured.metrics,
+        intervals: scored.measured.intervals,
         reference_metrics: manifest.metrics.clone(),
         loss: mean(&scored.losses),
         reference_loss: finite(reference.mean, 0.0),
         rise_lower_bound: 0.0,
     };
     if labelled >= settings.min_rows && labelled >= 2 && reference.rows >= 2 {
-        let found =
-            rise(&scored.losses, &reference, 1.0 - settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS))?;
+        let confidence = 1.0 - settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS);
+        let found = match of_rows.batch_std.filter(|_| scored.losses.len() >= ReferenceLoss::LEAST_ROWS_IN_BATCHES) {
+            // Neighbouring rows depend on each other, on both sides.
+            Some(std) => {
+                rise(&batch_means(&scored.losses)?, &Reference { std, rows: BATCHES as u64, ..reference }, confidence)?
+            }
+            None => rise(&scored.losses, &reference, confidence)?,
+        };
         let degraded = found.lower_bound > settings.degradation_margin * reference.mean.abs();
         quality.verdict = if degraded { Verdict::Drifted } else { Verdict::Stable };
         quality.rise_lower_bound = finite(found.lower_bound, 0.0);
@@ -128,6 +136,8 @@ struct Classes {
     known: Vec<(usize, usize)>,
     /// Rows of each class that the model does not know.
     new: BTreeMap<String, u64>,
+    /// Row indices of these classes.
+    new_rows: Vec<usize>,
     /// Labels that are a fraction, and no class.
     invalid: u64,
 }
@@ -143,27 +153,35 @@ impl Classes {
         for ((index, label), class) in labelled.into_iter().zip(classes) {
             match (class, as_target(label).class()) {
                 (Some(class), _) => found.known.push((index, class)),
-                (None, Some(new)) => *found.new.entry(new.into_owned()).or_default() += 1,
+                (None, Some(new)) => {
+                    *found.new.entry(new.into_owned()).or_default() += 1;
+                    found.new_rows.push(index);
+                }
                 (None, None) => found.invalid += 1,
             }
         }
         Ok(found)
     }
 
-    /// The score of all labels, from the losses and metrics of the known classes. A row of a new class has the maximum loss, as in the
-    /// evaluation of a challenger, and is inaccurate.
-    fn scored(self, mut losses: Vec<f64>, mut metrics: BTreeMap<String, f64>) -> Scored {
-        let (known, new) = (losses.len(), self.new.values().sum::<u64>());
-        losses.extend((0..new).map(|_| -PROBABILITY_MARGIN.ln()));
-        if new > 0 {
-            metrics.insert("log_loss".to_owned(), mean(&losses));
-            let accuracy = metrics.entry("accuracy".to_owned()).or_default();
+    /// The score of all labels, from the losses of `rows`, whose classes are known, and their metrics. A row of a new class has the maximum
+    /// loss, as in the evaluation of a challenger, and is inaccurate.
+    fn scored(self, rows: Vec<usize>, losses: Vec<f64>, mut measured: Measured) -> Scored {
+        let known = losses.len();
+        let of_new = self.new_rows.iter().map(|&row| (row, -PROBABILITY_MARGIN.ln()));
+        let mut by_row: Vec<(usize, f64)> = rows.into_iter().zip(losses).chain(of_new).collect();
+        by_row.sort_unstable_by_key(|(row, _)| *row);
+        let losses: Vec<f64> = by_row.into_iter().map(|(_, loss)| loss).collect();
+        if !self.new.is_empty() {
+            measured.metrics.insert("log_loss".to_owned(), mean(&losses));
+            let accuracy = measured.metrics.entry("accuracy".to_owned()).or_default();
             *accuracy *= known as f64 / losses.len() as f64;
+            // The intervals are those of the known classes.
+            measured.intervals.retain(|name, _| !["log_loss", "accuracy"].contains(&name.as_str()));
         }
         let mut by_rows: Vec<(String, u64)> = self.new.into_iter().collect();
         by_rows.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         let new_classes = by_rows.into_iter().take(MAX_NEW_CLASSES).collect();
-        Scored { losses, metrics, invalid: self.invalid, new_classes }
+        Scored { losses, measured, invalid: self.invalid, new_classes }
     }
 }
 
@@ -174,23 +192,22 @@ fn binary<'a>(
 ) -> Result<Scored, Error> {
     let classes = Classes::of(manifest, labels)?;
     let outputs = scalar(batch, "probability")?;
-    let (mut probabilities, mut positive) = (Vec::new(), Vec::new());
+    let (mut rows, mut probabilities, mut positive) = (Vec::new(), Vec::new(), Vec::new());
     for &(index, class) in &classes.known {
         if let Some(probability) = outputs[index].filter(is_probability) {
+            rows.push(index);
             probabilities.push(probability);
             positive.push(class == 1);
         }
     }
-    let mut metrics = BTreeMap::new();
     if probabilities.is_empty() {
-        return Ok(classes.scored(Vec::new(), metrics));
+        return Ok(classes.scored(Vec::new(), Vec::new(), Measured::default()));
     }
     let losses = quality::log_loss_rows(&probabilities, &positive)?;
-    metrics.insert("log_loss".to_owned(), mean(&losses));
-    metrics.insert("accuracy".to_owned(), quality::accuracy(&probabilities, &positive)?);
-    metrics.insert("brier".to_owned(), quality::brier(&probabilities, &positive)?);
-    metrics.extend(quality::auc(&probabilities, &positive)?.map(|auc| ("auc".to_owned(), auc)));
-    Ok(classes.scored(losses, metrics))
+    let measured = Measured::of(losses.len(), |left_out| {
+        metrics::binary(&without(&probabilities, 1, &left_out), &without(&positive, 1, &left_out))
+    })?;
+    Ok(classes.scored(rows, losses, measured))
 }
 
 fn multiclass<'a>(
@@ -206,22 +223,25 @@ fn multiclass<'a>(
     if usize::try_from(lists.value_length()).ok() != Some(width) {
         return Err(wrong());
     }
-    let (mut probabilities, mut actual) = (Vec::new(), Vec::new());
+    let (mut rows, mut probabilities, mut actual) = (Vec::new(), Vec::new(), Vec::new());
     for &(index, class) in classes.known.iter().filter(|&&(index, _)| lists.is_valid(index)) {
         let row = values.values()[index * width..(index + 1) * width].iter().copied().map(f64::from);
         if row.clone().all(|probability| is_probability(&probability)) {
+            rows.push(index);
             probabilities.extend(row);
             actual.push(class);
         }
     }
-    let mut metrics = BTreeMap::new();
     if actual.is_empty() {
-        return Ok(classes.scored(Vec::new(), metrics));
+        return Ok(classes.scored(Vec::new(), Vec::new(), Measured::default()));
     }
     let losses = quality::multiclass_log_loss_rows(&probabilities, width, &actual)?;
-    metrics.insert("log_loss".to_owned(), mean(&losses));
-    metrics.insert("accuracy".to_owned(), quality::multiclass_accuracy(&probabilities, width, &actual)?);
-    Ok(classes.scored(losses, metrics))
+    let names = manifest.classes.as_deref().unwrap_or_default();
+    let measured = Measured::of(losses.len(), |left_out| {
+        let probabilities = without(&probabilities, width, &left_out);
+        metrics::multiclass(&probabilities, names, &without(&actual, 1, &left_out))
+    })?;
+    Ok(classes.scored(rows, losses, measured))
 }
 
 fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Scored, Error> {
@@ -245,15 +265,14 @@ fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a L
             _ => invalid += 1,
         }
     }
-    let mut metrics = BTreeMap::new();
     let new_classes = BTreeMap::new();
     if numbers.is_empty() {
-        return Ok(Scored { losses: Vec::new(), metrics, invalid, new_classes });
+        return Ok(Scored { losses: Vec::new(), measured: Measured::default(), invalid, new_classes });
     }
-    metrics.insert("mae".to_owned(), finite(quality::mae(&predictions, &numbers)?, 0.0));
-    metrics.insert("rmse".to_owned(), finite(quality::rmse(&predictions, &numbers)?, 0.0));
-    metrics.extend(quality::r2(&predictions, &numbers)?.map(|r2| ("r2".to_owned(), finite(r2, 0.0))));
-    Ok(Scored { losses, metrics, invalid, new_classes })
+    let measured = Measured::of(losses.len(), |left_out| {
+        metrics::regression(&without(&predictions, 1, &left_out), &without(&numbers, 1, &left_out))
+    })?;
+    Ok(Scored { losses, measured, invalid, new_classes })
 }
 
 #[cfg(test)]
@@ -285,7 +304,7 @@ pub(crate) mod tests {
             signature: Signature { inputs: Vec::new(), outputs: Vec::new(), time_input: None },
             blobs: BTreeMap::new(),
             metrics: BTreeMap::from([("reference".to_owned(), 1.0)]),
-            reference: ReferenceLoss { loss_mean, loss_std: 0.1, rows: 1000 },
+            reference: ReferenceLoss { loss_mean, loss_std: 0.1, rows: 1000, batch_std: None },
             provenance: Provenance {
                 run_id: String::new(),
                 dataset_digests: Vec::new(),

@@ -69,6 +69,8 @@ mod tests {
             cause_share: 0.0,
             missing_reference: 0.0,
             missing_current: 0.0,
+            cause: None,
+            blocks: None,
         }
     }
 

@@ -35,6 +35,8 @@ struct Alert {
     model: ModelName,
     model_version: u32,
     cause: Cause,
+    /// A column of the window is probably faulty.
+    has_data_fault: bool,
 }
 
 /// Why an alert starts nothing.
@@ -54,6 +56,8 @@ enum Ignored {
     Active,
     /// The last training is too recent, in event time.
     CoolingDown,
+    /// A column of the window is probably faulty: a model that is trained on its rows learns the fault.
+    DataFault,
 }
 
 impl Ignored {
@@ -66,6 +70,7 @@ impl Ignored {
             Self::OtherVersion => "other_version",
             Self::Active => "active",
             Self::CoolingDown => "cooling_down",
+            Self::DataFault => "data_fault",
         }
     }
 }
@@ -89,6 +94,9 @@ fn decide<'a>(alert: &Alert, situation: &Situation<'a>) -> Result<&'a Policy, Ig
     }
     if !policy.triggers.contains(&alert.cause.trigger) {
         return Err(Ignored::Disabled);
+    }
+    if alert.has_data_fault {
+        return Err(Ignored::DataFault);
     }
     if situation.active {
         return Err(Ignored::Active);
@@ -196,8 +204,9 @@ const fn settles(state: WorkflowState) -> bool {
 
 fn read(event: &CloudEvent) -> Result<Alert, Error> {
     let alert = wire::event::alert(event.kind, &event.data)?;
-    let event::Alert { trigger, window, causes, .. } =
-        alert.ok_or_else(|| Error::invalid("type", format!("is {}: expected an alert", event.kind)))?;
+    let alert = alert.ok_or_else(|| Error::invalid("type", format!("is {}: expected an alert", event.kind)))?;
+    let has_data_fault = alert.has_data_fault();
+    let event::Alert { trigger, window, causes, .. } = alert;
     let id: WorkflowId =
         event.context.correlation_id.parse().map_err(|error| Error::invalid("correlationid", error))?;
     let cause = Cause {
@@ -209,7 +218,7 @@ fn read(event: &CloudEvent) -> Result<Alert, Error> {
         window_until: Some(window.until),
         window_closed_at: Some(window.closed_at),
     };
-    Ok(Alert { model: window.model, model_version: window.version.version, cause })
+    Ok(Alert { model: window.model, model_version: window.version.version, cause, has_data_fault })
 }
 
 /// E.g. `drift in the window until 2013-06-03T00:00:00Z: dep_delay 61%, carrier 20%`.

@@ -3,6 +3,7 @@
 //! Files are streamed, so memory does not depend on their size. Verdicts come from `rekindle_statistics`, reports from
 //! `rekindle_drift_report`; this module has the arguments, the files, the progress bar and the exit codes.
 
+mod blocks;
 mod importance;
 mod notes;
 mod output_file;
@@ -26,7 +27,7 @@ use rekindle_statistics::{
     drift::{Settings, Verdict},
 };
 
-use self::{importance::Importance, output_file::OutputFile, selection::Selection, source::Reader};
+use self::{blocks::BlockArgs, importance::Importance, output_file::OutputFile, selection::Selection, source::Reader};
 use crate::{
     client::{exit, output},
     reading::ReadArgs,
@@ -75,6 +76,8 @@ pub(crate) struct Args {
     reading: ReadArgs,
     #[command(flatten)]
     verdict: VerdictArgs,
+    #[command(flatten)]
+    blocks: BlockArgs,
     /// Feature importances for attributing the shift to columns: NAME=WEIGHT,.. or a file (a JSON object of numbers, or CSV
     /// with the columns name and weight); a column without an entry has importance 0
     #[arg(long, value_name = "FILE|NAME=WEIGHT,..")]
@@ -93,7 +96,8 @@ pub(crate) struct Args {
 
 const AFTER_HELP: &str = "\
 Drifted: the difference is significant, given the false-alarm rate, and above the margin. \
-Stable: it is not, and the rows are enough to detect a shift above the margin. Inconclusive: neither.";
+Stable: it is not, and the rows are enough to detect a shift above the margin. Inconclusive: neither. \
+With --time, a difference is drift only if it is also more than the periods of the reference differ from each other.";
 
 #[derive(Debug, clap::Args)]
 struct VerdictArgs {
@@ -161,14 +165,15 @@ fn drift(args: &Args, format: output::Format) -> Result<ExitCode> {
 
 fn compare(args: &Args) -> Result<DriftReport> {
     let convention = Convention::from(args.convention);
-    let second_pass = args.prediction.is_some().then_some(args.reference.as_path());
-    let bar = progress(args.quiet, [args.reference.as_path(), &args.current].into_iter().chain(second_pass));
+    let passes = [true, args.prediction.is_some(), args.blocks.is_given()].into_iter().filter(|is_read| *is_read);
+    let bar = progress(args.quiet, passes.map(|_| args.reference.as_path()).chain([args.current.as_path()]));
     let reading = args.reading.options(None)?;
     let reader = Reader { buckets: profile_buckets(convention), reading: &reading, bar: &bar };
     let (reference, current) = read(args, reader)?;
     let mut kinds = source::kinds(&reference.profile);
     let options = Options { settings: args.verdict.settings(), convention };
-    let mut report = DriftReport::compare(reference, current, options)?;
+    let variations = args.blocks.variations(reader, &args.reference, &reference, &current.profile)?;
+    let mut report = DriftReport::compare_in_blocks(reference, current, &variations, options)?;
     if let Some(target) = &args.target {
         report.set_target(target).context("--target")?;
     }
@@ -179,7 +184,7 @@ fn compare(args: &Args) -> Result<DriftReport> {
         let own = kinds.get(prediction).copied().filter(|kind| *kind == ColumnKind::Boolean);
         kinds.insert(prediction.clone(), own.unwrap_or(ColumnKind::Numeric));
         let mut scan = PredictionScan::new(&report, prediction);
-        reader.visit(&args.reference, kinds, |batch| scan.add(&batch.rows).context("--prediction"))?;
+        reader.visit(&args.reference, kinds, |_, batch| scan.add(&batch.rows).context("--prediction"))?;
         let shifts = scan.finish().with_context(|| format!("--prediction: {}", args.reference.display()))?;
         report.attribute_by_prediction(shifts);
     }

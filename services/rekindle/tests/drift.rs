@@ -408,6 +408,51 @@ fn errors_name_the_file_the_field_and_the_remedy() {
     assert!(output.status.success(), "a name that begins like the Parquet signature: {output:?}");
 }
 
+/// Hourly rows, by week, whose temperature and shop depend on the week.
+fn hourly(weeks: std::ops::Range<u32>) -> String {
+    let mut csv = "at,temperature,shop\n".to_owned();
+    for hour in weeks.start * 168..weeks.end * 168 {
+        let (week, noise) = (hour / 168, f64::from(hour * 7919 % 101) / 50.0);
+        let time = chrono::DateTime::from_timestamp(1_357_171_200 + i64::from(hour) * 3600, 0).unwrap();
+        let temperature = f64::from(week * 5 % 13) + noise;
+        let shop = ["north", "south"][(hour % 24 / (8 + week % 3)).min(1) as usize];
+        writeln!(csv, "{},{temperature:.3},{shop}", time.format("%Y-%m-%dT%H:%M:%SZ")).unwrap();
+    }
+    csv
+}
+
+#[test]
+fn with_a_time_a_difference_is_drift_if_it_is_more_than_the_periods_of_the_reference_have() {
+    let folder = two(&hourly(0..52), &hourly(57..58));
+    let by_rows = folder.drift(&BOTH);
+    assert_eq!((&by_rows["verdict"], &column(&by_rows, "temperature")["blocks"]), (&"drifted".into(), &Value::Null));
+    let by_time = folder.drift(&["reference.csv", "current.csv", "--time", "at"]);
+    let temperature = column(&by_time, "temperature");
+    assert_eq!(temperature["verdict"], "stable", "{temperature}");
+    assert_ne!(by_time["verdict"], "drifted", "{by_time}");
+    assert_eq!(temperature["effect"], column(&by_rows, "temperature")["effect"], "both figures are there");
+    let blocks = &temperature["blocks"];
+    assert!(blocks["blocks"].as_u64().unwrap() >= 50 && blocks["largest_effect"].as_f64() > Some(0.5), "{blocks}");
+    let table = folder.done(&["drift", "reference.csv", "current.csv", "--time", "at", "--block", "14d"]);
+    assert!(table.contains("Beside the differences between") && table.contains("blocks of 14 days"), "{table}");
+    folder.done(&["drift", "reference.csv", "current.csv", "--time", "at", "--html", "page.html"]);
+    assert!(folder.read("page.html").contains("beside the blocks"));
+
+    folder.write("current.csv", hourly(57..58).replace("north", "").as_bytes());
+    let lost = folder.drift(&["reference.csv", "current.csv", "--time", "at"]);
+    assert_eq!(column(&lost, "shop")["verdict"], "drifted", "{}", column(&lost, "shop"));
+
+    folder.write("untimed.csv", b"temperature,shop\n1,north\n2,south\n");
+    let untimed = folder.refused(&["drift", "reference.csv", "untimed.csv", "--time", "at"], 1);
+    assert!(untimed.contains("--block is required"), "{untimed}");
+    let number = folder.refused(&["drift", "reference.csv", "current.csv", "--time", "temperature"], 1);
+    assert!(number.contains("--time") && number.contains("\"temperature\""), "{number}");
+    folder.done(&["profile", "reference.csv", "-o", "reference.json"]);
+    let profile = folder.refused(&["drift", "reference.json", "current.csv", "--time", "at"], 1);
+    assert!(profile.contains("has no rows"), "{profile}");
+    assert!(folder.refused(&["drift", "reference.csv", "current.csv", "--block", "7d"], 2).contains("--time"));
+}
+
 #[test]
 fn a_closed_pipe_does_not_change_the_exit_code() {
     let folder = two(&flights(2000, 0), &flights(2000, 30));

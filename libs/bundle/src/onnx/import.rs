@@ -7,8 +7,9 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, RecordBatch, UInt64Array},
+    array::{Array, AsArray as _, RecordBatch, UInt64Array},
     compute::{take, take_record_batch},
+    datatypes::TimestampMillisecondType,
     error::ArrowError,
 };
 use bytes::Bytes;
@@ -66,6 +67,14 @@ pub struct Data<'a> {
     pub time_column: Option<&'a str>,
 }
 
+impl Data<'_> {
+    /// The times of the rows, in milliseconds since 1970 UTC, if every row has one.
+    fn times(&self) -> Option<&[i64]> {
+        let times = self.rows.column_by_name(self.time_column?)?.as_primitive_opt::<TimestampMillisecondType>()?;
+        (times.null_count() == 0).then(|| times.values().as_ref())
+    }
+}
+
 /// Makes a bundle of a file. ONNX Runtime runs the model on the rows of `data`, if there are any: the reference profile and the expected
 /// loss (where the rows have the target) are theirs. Without data the profile is empty.
 ///
@@ -86,7 +95,8 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
             measure(&mut manifest, &loaded, &prediction, data.rows)?;
             importances = self::importances(&loaded, data.rows)?;
         }
-        let reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction)?;
+        let times = data.times();
+        let reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction, times)?;
         let model = blobs.remove(MODEL).unwrap_or_default();
         bundle = seal(manifest, model, &reference, &file, &importances)?;
     }

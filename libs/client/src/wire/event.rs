@@ -7,7 +7,7 @@ use rekindle_domain::{
     deployment_status::DeploymentPhase,
     event::{Alert, EventKind, Fact, FeatureCause},
     model_version::{ModelVersion, RegisteredModel},
-    report::{ColumnDrift, Quality, WindowReport},
+    report::{ColumnDrift, DriftCause, Quality, WindowReport},
     run::Run,
     validation::Violations,
 };
@@ -24,7 +24,10 @@ use super::{
     deployment::phase_to_wire,
     field::nested,
     model_version::approval_to_wire,
-    report::{header_from_wire, header_to_wire, verdict_to_wire},
+    report::{
+        cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, header_from_wire,
+        header_to_wire, verdict_to_wire,
+    },
     run::status_to_wire,
     workflow::{state_to_wire, trigger_to_wire},
 };
@@ -216,6 +219,14 @@ pub fn drift_detected(report: &WindowReport) -> Fact<Value> {
     fact(EventKind::DRIFT_DETECTED, &report.window.model, &message)
 }
 
+/// Columns of a window are probably faulty; `None` if none is.
+pub fn data_fault_detected(report: &WindowReport) -> Option<Fact<Value>> {
+    let mut features = causes_to_wire(report);
+    features.retain(|column| drift_cause_from_wire(column.cause) == Some(DriftCause::DataFault));
+    let message = wire::DataFaultDetected { window: Some(header_to_wire(&report.window)), features };
+    (!message.features.is_empty()).then(|| fact(EventKind::DATA_FAULT_DETECTED, &report.window.model, &message))
+}
+
 /// Degradation was detected in a window.
 pub fn degradation_detected(report: &WindowReport, quality: &Quality) -> Fact<Value> {
     let message = wire::DegradationDetected {
@@ -347,10 +358,18 @@ fn causes_to_wire(report: &WindowReport) -> Vec<wire::FeatureCause> {
         name: column.name.clone(),
         psi: column.psi,
         cause_share: column.cause_share,
+        cause: drift_cause_to_wire(column.cause).into(),
+        reason: column.reason.clone(),
     };
     report.drift.causes().into_iter().map(cause).collect()
 }
 
 fn cause_from_wire(given: wire::FeatureCause) -> FeatureCause {
-    FeatureCause { name: given.name, psi: given.psi, cause_share: given.cause_share }
+    FeatureCause {
+        name: given.name,
+        psi: given.psi,
+        cause_share: given.cause_share,
+        cause: drift_cause_from_wire(given.cause),
+        reason: given.reason,
+    }
 }

@@ -2,7 +2,7 @@
 
 use rekindle_domain::{
     VersionRef,
-    report::{ColumnDrift, Drift, Quality, Verdict, WindowHeader, WindowReport},
+    report::{BlockTest, ColumnDrift, Drift, DriftCause, Interval, Quality, Verdict, WindowHeader, WindowReport},
     validation::Violations,
 };
 use rekindle_proto::{json, monitor as wire};
@@ -108,6 +108,54 @@ fn column_to_wire(column: &ColumnDrift) -> wire::FeatureDrift {
         missing_reference: column.missing_reference,
         missing_current: column.missing_current,
         reason: column.reason.clone(),
+        blocks: column.blocks.as_ref().map(blocks_to_wire),
+        cause: cause_to_wire(column.cause).into(),
+    }
+}
+
+fn blocks_to_wire(test: &BlockTest) -> wire::BlockTest {
+    wire::BlockTest {
+        length: Some(time::span_to_wire(test.length)),
+        blocks: test.blocks,
+        effective_blocks: test.effective_blocks,
+        autocorrelation: test.autocorrelation,
+        effect: test.effect,
+        largest_effect: test.largest_effect,
+        p_value: test.p_value,
+        windows_beyond: test.windows_beyond,
+    }
+}
+
+/// A cause as its enumeration.
+pub fn cause_to_wire(cause: Option<DriftCause>) -> wire::DriftCause {
+    match cause {
+        None => wire::DriftCause::Unspecified,
+        Some(DriftCause::BeyondReference) => wire::DriftCause::BeyondReference,
+        Some(DriftCause::UnseenSeason) => wire::DriftCause::UnseenSeason,
+        Some(DriftCause::DataFault) => wire::DriftCause::DataFault,
+    }
+}
+
+/// The cause of an enumeration; one of a later release is unknown.
+pub fn cause_from_wire(given: i32) -> Option<DriftCause> {
+    match wire::DriftCause::try_from(given).unwrap_or_default() {
+        wire::DriftCause::Unspecified => None,
+        wire::DriftCause::BeyondReference => Some(DriftCause::BeyondReference),
+        wire::DriftCause::UnseenSeason => Some(DriftCause::UnseenSeason),
+        wire::DriftCause::DataFault => Some(DriftCause::DataFault),
+    }
+}
+
+fn blocks_from_wire(given: wire::BlockTest) -> BlockTest {
+    BlockTest {
+        length: given.length.and_then(time::span_from_wire).unwrap_or_default(),
+        blocks: given.blocks,
+        effective_blocks: given.effective_blocks,
+        autocorrelation: given.autocorrelation,
+        effect: given.effect,
+        largest_effect: given.largest_effect,
+        p_value: given.p_value,
+        windows_beyond: given.windows_beyond,
     }
 }
 
@@ -122,7 +170,17 @@ fn column_from_wire(given: wire::FeatureDrift) -> Result<ColumnDrift, Violations
         cause_share: given.cause_share,
         missing_reference: given.missing_reference,
         missing_current: given.missing_current,
+        blocks: given.blocks.map(blocks_from_wire),
+        cause: cause_from_wire(given.cause),
     })
+}
+
+fn interval_to_wire(interval: Interval) -> wire::Interval {
+    wire::Interval { lower: interval.lower, upper: interval.upper }
+}
+
+fn interval_from_wire(given: wire::Interval) -> Interval {
+    Interval { lower: given.lower, upper: given.upper }
 }
 
 fn quality_to_wire(quality: &Quality) -> wire::Quality {
@@ -136,6 +194,11 @@ fn quality_to_wire(quality: &Quality) -> wire::Quality {
         rise_lower_bound: quality.rise_lower_bound,
         invalid_outcomes: quality.invalid_outcomes,
         new_classes: quality.new_classes.clone().into_iter().collect(),
+        intervals: quality
+            .intervals
+            .iter()
+            .map(|(name, interval)| (name.clone(), interval_to_wire(*interval)))
+            .collect(),
     }
 }
 
@@ -145,6 +208,7 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
         labelled_rows: given.labelled_rows,
         invalid_outcomes: given.invalid_outcomes,
         new_classes: given.new_classes.into_iter().collect(),
+        intervals: given.intervals.into_iter().map(|(name, interval)| (name, interval_from_wire(interval))).collect(),
         metrics: given.metrics.into_iter().collect(),
         reference_metrics: given.reference_metrics.into_iter().collect(),
         loss: given.loss,
@@ -155,7 +219,7 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use chrono::DateTime;
     use rekindle_domain::{Digest, report::PREDICTION};
@@ -173,6 +237,17 @@ mod tests {
             cause_share: 0.5,
             missing_reference: 0.0,
             missing_current: 0.1,
+            blocks: (verdict == Verdict::Drifted).then_some(BlockTest {
+                length: Duration::from_secs(7 * 86_400),
+                blocks: 17,
+                effective_blocks: 9.5,
+                autocorrelation: 0.4,
+                effect: 0.3,
+                largest_effect: 0.2,
+                p_value: 1e-5,
+                windows_beyond: 4,
+            }),
+            cause: (verdict == Verdict::Drifted).then_some(DriftCause::UnseenSeason),
         }
     }
 
@@ -195,6 +270,7 @@ mod tests {
             invalid_outcomes: 2,
             new_classes: Default::default(),
             metrics: BTreeMap::from([("auc".into(), 0.6)]),
+            intervals: BTreeMap::from([("auc".into(), Interval { lower: 0.55, upper: 0.65 })]),
             reference_metrics: BTreeMap::from([("auc".into(), 0.7)]),
             loss: 0.6,
             reference_loss: 0.5,

@@ -2,7 +2,7 @@
 
 use rekindle_statistics::{
     convention::Scores,
-    drift::{ColumnDrift, Sides, Verdict},
+    drift::{BlockTest, ColumnDrift, Sides, Verdict},
     profile::{ColumnKind, ColumnProfile, Numeric},
 };
 
@@ -176,6 +176,16 @@ fn evidence(column: &ColumnDrift, scores: &Scores, report: &DriftReport) -> Vec<
             format!("stable requires at most {margin}"),
         ),
         line("p-value", Some(chance(column.p_value)), format!("significant below {}", chance(report.comparison.level))),
+        line(
+            "Effect beside the blocks of the reference",
+            column.blocks.map(|test| number(test.effect)),
+            column.blocks.map(|test| beside_blocks(&test)).unwrap_or_default(),
+        ),
+        line(
+            "p-value beside the blocks",
+            column.blocks.map(|test| chance(test.p_value)),
+            format!("significant below {}", chance(report.comparison.level / 2.0)),
+        ),
         line("Share of the shift", Some(share(column, report)), counted_out(column, report)),
         plain("PSI", scores.psi),
         plain("Jensen-Shannon", scores.jensen_shannon),
@@ -184,6 +194,17 @@ fn evidence(column: &ColumnDrift, scores: &Scores, report: &DriftReport) -> Vec<
         tested("Chi-square", scores.chi_square),
     ];
     lines.into_iter().flatten().collect()
+}
+
+/// E.g. `17 blocks of 7 days have up to 4.4; they are worth 9.5 independent ones`.
+fn beside_blocks(test: &BlockTest) -> String {
+    format!(
+        "{} blocks of {} have up to {}; they are worth {} independent ones",
+        test.blocks,
+        test.length_in_words(),
+        number(test.largest_effect),
+        number(test.effective_blocks)
+    )
 }
 
 fn counted_out(column: &ColumnDrift, report: &DriftReport) -> String {

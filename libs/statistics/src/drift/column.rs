@@ -3,7 +3,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     MISS_CHANCE, Verdict,
     bins::{Bin, BinKind},
-    categorical, numeric,
+    categorical,
+    in_blocks::BlockTest,
+    numeric,
     power::{chance_of_so_little, detectable_effect},
     reason::{self, Suspicion},
     significance::{MIN_EXPECTED, MIN_REFERENCE, TESTS, evidence},
@@ -87,6 +89,8 @@ pub struct ColumnDrift {
     pub cause_share: f64,
     /// The bins that are compared.
     pub bins: Vec<Bin>,
+    /// The comparison with the variation between the blocks of the reference; absent if the rows were compared as random samples.
+    pub blocks: Option<BlockTest>,
 }
 
 impl ColumnDrift {
@@ -100,6 +104,17 @@ impl ColumnDrift {
     pub fn is_comparable(&self) -> bool {
         self.new_values_share.is_none_or(|share| share <= MAX_NEW_VALUES)
             && self.blind_share.is_none_or(|share| share <= MAX_BLIND_SHARE)
+    }
+
+    /// Whether the drift looks like a fault of the data rather than a change of what they describe: another unit, swapped columns, or more
+    /// values that are missing, not finite or of another type. `rows` are those of both sides.
+    pub fn is_data_fault(&self, rows: Sides<u64>) -> bool {
+        let is_suspected = matches!(self.suspicion, Some(Suspicion::UnitChange { .. } | Suspicion::Swapped { .. }));
+        let share = |count: u64, rows: u64| count as f64 / rows.max(1) as f64;
+        let is_more = |bin: &Bin| share(bin.current, rows.current) > share(bin.reference, rows.reference);
+        let is_without_value =
+            |bin: &&Bin| matches!(bin.kind, BinKind::Missing | BinKind::NonFinite | BinKind::OtherKind) && is_more(bin);
+        self.verdict == Verdict::Drifted && (is_suspected || self.moved_most(rows).filter(is_without_value).is_some())
     }
 
     /// The bin with the largest contribution to the index, in tables with `rows` rows. The bin of present values counts only if it is the
@@ -147,6 +162,7 @@ pub fn compare_column(
         new_values_share: found.new_values_share,
         cause_share: 0.0,
         bins: found.bins,
+        blocks: None,
     };
     let is_surely_within = || chance_of_so_little(evidence.psi, margin, evidence.bins, rows) <= MISS_CHANCE;
     column.verdict = verdict(&column, level, margin, is_surely_within);
@@ -155,9 +171,8 @@ pub fn compare_column(
     column
 }
 
-/// The comparison for a column that the window does not have: all its values are missing.
-pub(super) fn absent(name: &str, reference: &ColumnProfile, rows: u64, level: f64, margin: f64) -> ColumnDrift {
-    let mut column = compare_column(name, reference, &reference.none_of(rows), level, margin);
+/// The comparison of a column that the window does not have, from that of a column with missing values alone.
+pub(super) fn absent(mut column: ColumnDrift) -> ColumnDrift {
     if column.verdict == Verdict::Drifted {
         column.reason = "the column is absent".to_owned();
     }

@@ -44,6 +44,16 @@ pub(super) fn bins(buckets: &[Both], reference: &Numeric, current: &Numeric, lea
     bins
 }
 
+/// The largest number of each interval of the bins of one column, ascending.
+pub(crate) fn interval_limits(numbers: &Numeric) -> Vec<f64> {
+    let buckets: Vec<Both> = numbers
+        .buckets()
+        .into_iter()
+        .map(|bucket| Bucket { low: bucket.low, high: bucket.high, rows: (bucket.rows, 0) })
+        .collect();
+    intervals(&buckets, numbers.finite() as f64, 0.0).iter().map(|bin| limits(bin).1).collect()
+}
+
 fn intervals(buckets: &[Both], rows: f64, least_share: f64) -> Vec<Bin> {
     let enough = rows * f64::max(1.0 / BINS, least_share);
     let atom = rows * f64::max(ATOM_SHARE, least_share);

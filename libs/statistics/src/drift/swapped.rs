@@ -1,18 +1,25 @@
 //! Detection of swapped columns.
 
 use super::{ColumnDrift, Suspicion, Verdict, compare_column};
-use crate::profile::Profile;
+use crate::profile::ColumnProfile;
 
 /// Drifted columns whose pairs are tested. It bounds the number of pairs.
 const MAX_TRIED: usize = 40;
 
 /// Adds a suspicion to the two columns of each pair of which either has the distribution that the other has in the reference.
-pub(super) fn point_out(columns: &mut [ColumnDrift], reference: &Profile, current: &Profile, level: f64, margin: f64) {
+/// `reference` and `current` give the profiles by name.
+pub fn point_out_swapped<'a>(
+    columns: &mut [ColumnDrift],
+    reference: impl Fn(&str) -> Option<&'a ColumnProfile>,
+    current: impl Fn(&str) -> Option<&'a ColumnProfile>,
+    level: f64,
+    margin: f64,
+) {
     let drifted = columns.iter().filter(|column| column.verdict == Verdict::Drifted);
     let tried: Vec<(String, f64)> =
         drifted.map(|column| (column.name.clone(), column.effect)).take(MAX_TRIED).collect();
     // In few rows many distributions look alike: a difference as large as the shift must be detectable.
-    let looks_like = |(now, shift): &(String, f64), then: &str| match (reference.column(then), current.column(now)) {
+    let looks_like = |(now, shift): &(String, f64), then: &str| match (reference(then), current(now)) {
         (Some(then), Some(now)) => {
             let found = compare_column("", then, now, level, margin);
             found.verdict != Verdict::Drifted

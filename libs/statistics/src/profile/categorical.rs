@@ -9,6 +9,11 @@ use crate::sketch::{Distinct, Frequent, PrefixCounts, aligned};
 /// The largest number of distinct values of a categorical column that are counted by value.
 pub const CATEGORIES: usize = 4096;
 
+/// The hash by which values are counted.
+pub(crate) fn hash_of(text: &str) -> u64 {
+    XxHash3_64::oneshot(text.as_bytes())
+}
+
 /// Bytes of a value that are kept as its name. Longer values are still distinguished by all of their bytes.
 pub(crate) const NAME_BYTES: usize = 256;
 
@@ -74,7 +79,7 @@ impl Categorical {
             return;
         };
         if rows > 0 {
-            let hash = XxHash3_64::oneshot(text.as_bytes());
+            let hash = hash_of(text);
             match &mut self.values {
                 Values::Few(few) => few.entry(hash).or_insert_with(|| Value::of(text)).rows += rows,
                 Values::Many(many) => many.add(hash, &Value { rows, ..Value::of(text) }),
@@ -171,6 +176,19 @@ impl Categorical {
                 top
             }
         }
+    }
+
+    /// The rows of each value by its hash; `None` if there are too many values.
+    pub(crate) fn by_hash(&self) -> Option<impl Iterator<Item = (u64, u64)>> {
+        match &self.values {
+            Values::Few(few) => Some(few.iter().map(|(&hash, value)| (hash, value.rows))),
+            Values::Many(_) => None,
+        }
+    }
+
+    /// Whether a value is among the values that are counted one by one.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        matches!(&self.values, Values::Few(few) if few.contains_key(&hash))
     }
 
     /// The text lengths in characters, if there are too many distinct texts for a comparison by value.
@@ -308,7 +326,7 @@ impl From<Categorical> for Stored {
 }
 
 fn stored_value((hash, value): (u64, Value)) -> StoredValue {
-    let cut = XxHash3_64::oneshot(value.name.as_bytes()) != hash;
+    let cut = hash_of(&value.name) != hash;
     (value.name, value.rows, cut.then(|| (format!("{hash:016x}"), value.length)))
 }
 
@@ -343,7 +361,7 @@ fn few(values: Vec<StoredValue>) -> Result<BTreeMap<u64, Value>, &'static str> {
 
 fn value((name, rows, cut): StoredValue) -> Result<(u64, Value), &'static str> {
     let whole = Value { rows, ..Value::of(&name) };
-    let Some((hash, length)) = cut else { return Ok((XxHash3_64::oneshot(name.as_bytes()), whole)) };
+    let Some((hash, length)) = cut else { return Ok((hash_of(&name), whole)) };
     let hash = u64::from_str_radix(&hash, 16).map_err(|_| "the hash of a value is not a hexadecimal number")?;
     Ok((hash, Value { length, ..whole }))
 }

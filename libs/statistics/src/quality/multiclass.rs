@@ -35,7 +35,8 @@ pub fn multiclass_accuracy(probabilities: &[f64], classes: usize, labels: &[usiz
     Ok(right.count() as f64 / labels.len() as f64)
 }
 
-fn most_probable(row: &[f64]) -> usize {
+/// The most probable class of a row; of equal probabilities the first.
+pub fn most_probable(row: &[f64]) -> usize {
     row.iter().enumerate().fold(0, |best, (class, &p)| if p > row[best] { class } else { best })
 }
 

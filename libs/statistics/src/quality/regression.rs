@@ -13,6 +13,16 @@ pub fn mae(predictions: &[f64], labels: &[f64]) -> Result<f64, Error> {
     Ok(errors.iter().map(|error| error.abs() / rows).sum())
 }
 
+/// Mean error `mean(p - y)`, in the unit of the target: positive if the predictions are too large. 0 is perfect.
+///
+/// # Errors
+/// As [`mae`].
+pub fn bias(predictions: &[f64], labels: &[f64]) -> Result<f64, Error> {
+    let errors = errors("bias", predictions, labels)?;
+    let rows = errors.len() as f64;
+    Ok(errors.iter().map(|error| error / rows).sum())
+}
+
 /// Root of the mean squared error `sqrt(mean((p - y)^2))`, in the unit of the target (divisor n). 0 is perfect; at least
 /// [`mae`], and larger the more the errors vary.
 ///

@@ -42,7 +42,8 @@ fn config(toml: &str) -> ModelGuardrails {
 
 fn guardrails(toml: &str) -> Result<Guardrails, String> {
     let known = rows(&[Some(1.0), Some(2.0)], &[Some(1), Some(2)], &[Some("AA"), Some("UA")]);
-    let reference = Reference::of(Task::Binary, &signature(), &known, &prediction(&[0.5, 0.5])).expect("a reference");
+    let reference =
+        Reference::of(Task::Binary, &signature(), &known, &prediction(&[0.5, 0.5]), None).expect("a reference");
     Guardrails::new(&"flights".parse().expect("a name"), &config(toml), &signature(), &reference)
 }
 

@@ -85,7 +85,10 @@ impl Evaluation {
         let log_began = self.log_began(model, since).await?;
         let mut versions = Vec::new();
         for ((version, bundle), chunks) in by_version {
-            let (rows, next) = self.read_version(VersionRef { version, bundle }, &chunks, window, settings).await?;
+            let version = VersionRef { version, bundle };
+            let before = store::reports::before(&self.db, model, version, since, window.from).await?;
+            let before = before.map(|report| report.content.drift);
+            let (rows, next) = self.read_version(version, &chunks, window, settings, before).await?;
             next_event = [next_event, next].into_iter().flatten().min();
             versions.extend(rows);
         }
@@ -117,13 +120,15 @@ impl Evaluation {
         Ok(chunks::next_beginning(&self.db, model, since, window.until).await?)
     }
 
-    /// The rows of one version, if any, and the earliest event time after the window among the rows of its chunks.
+    /// The rows of one version, if any, and the earliest event time after the window among the rows of its chunks. `before` is the drift of
+    /// the version in its window before.
     async fn read_version(
         &self,
         version: VersionRef,
         chunks: &[Chunk],
         window: Window,
         settings: &WatchSettings,
+        before: Option<Drift>,
     ) -> Result<(Option<VersionRows>, Option<i64>), Error> {
         let span = span(&window, chunks);
         let frame = match Frame::scan(&self.artifacts, chunks, self.filter(chunks, window, is_value)).await {
@@ -141,7 +146,7 @@ impl Evaluation {
         if rows == 0 {
             return Ok((None, next_event));
         }
-        let comparison = match self.compare(version, frame, settings).await {
+        let comparison = match self.compare(version, frame, settings, before).await {
             Ok(drift) => Comparison::Compared(drift),
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => Comparison::Incomparable(chain(&error)),
@@ -149,10 +154,16 @@ impl Evaluation {
         Ok((Some(VersionRows { version, rows, ids, span, comparison }), next_event))
     }
 
-    async fn compare(&self, version: VersionRef, frame: Frame, settings: &WatchSettings) -> Result<Drift, Error> {
+    async fn compare(
+        &self,
+        version: VersionRef,
+        frame: Frame,
+        settings: &WatchSettings,
+        before: Option<Drift>,
+    ) -> Result<Drift, Error> {
         let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
         let compared = tokio::task::spawn_blocking(move || match frame.batch()? {
-            Some(batch) => drift::compare(&reference, &batch, &settings),
+            Some(batch) => drift::compare(&reference, &batch, &settings, before.as_ref()),
             None => Ok(inconclusive()),
         });
         compared.await?

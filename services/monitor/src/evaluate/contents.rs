@@ -105,6 +105,7 @@ fn partially_covered(drift: Drift, span: Span) -> (Drift, String) {
     let Drift { mut features, mut prediction, .. } = drift;
     for column in features.iter_mut().chain(&mut prediction) {
         (column.verdict, column.reason) = (Verdict::Inconclusive, why.clone());
+        (column.cause, column.blocks) = (None, None);
     }
     (Drift { verdict: Verdict::Inconclusive, features, prediction }, format!("inconclusive: {why}"))
 }

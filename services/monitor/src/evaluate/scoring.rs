@@ -139,8 +139,8 @@ impl Evaluation {
             return Ok(None);
         }
         let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
-        let measured = tokio::task::spawn_blocking(move || match frame.batch()? {
-            Some(batch) => quality::evaluate(&reference.manifest, &batch, frame.labels(), &settings),
+        let measured = tokio::task::spawn_blocking(move || match frame.in_order()? {
+            Some(rows) => quality::evaluate(&reference.manifest, &rows.batch, rows.labels.into_iter(), &settings),
             None => Ok(inconclusive()),
         });
         measured.await?.map(Some)
@@ -203,6 +203,7 @@ fn inconclusive() -> Quality {
         labelled_rows: 0,
         invalid_outcomes: 0,
         new_classes: BTreeMap::new(),
+        intervals: BTreeMap::new(),
         metrics: BTreeMap::new(),
         reference_metrics: BTreeMap::new(),
         loss: 0.0,

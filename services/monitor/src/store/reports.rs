@@ -141,6 +141,23 @@ pub(crate) async fn without_quality(
     rows.await?.into_iter().map(read).collect()
 }
 
+/// The report of a version on its last window that ends at `from` or before, among those since the position `since` of the log.
+pub(crate) async fn before(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    version: VersionRef,
+    since: i64,
+    from: i64,
+) -> Result<Option<Report>, DbErr> {
+    let query = report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::ModelVersion.eq(i64::from(version.version)))
+        .filter(report::Column::BundleDigest.eq(version.bundle.to_string()))
+        .filter(report::Column::Since.eq(since))
+        .filter(report::Column::UntilMs.lte(from));
+    query.order_by_desc(report::Column::UntilMs).limit(1).one(db).await?.map(read).transpose()
+}
+
 /// A model's reports, newest window first, from after `after`.
 pub(crate) async fn list(
     db: &impl ConnectionTrait,

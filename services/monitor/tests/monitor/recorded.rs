@@ -158,6 +158,8 @@ fn drift() -> Drift {
         cause_share: 0.110_096_083_974_428_67,
         missing_reference: 0.0,
         missing_current: 0.0,
+        cause: None,
+        blocks: None,
     };
     let distance = ColumnDrift {
         name: "distance".to_owned(),
@@ -200,6 +202,7 @@ fn quality() -> Quality {
         labelled_rows: 150,
         invalid_outcomes: 0,
         new_classes: Default::default(),
+        intervals: BTreeMap::new(),
         metrics: numbers(&[
             ("accuracy", 0.433_333_333_333_333_35),
             ("auc", 0.249_235_748_966_013_3),

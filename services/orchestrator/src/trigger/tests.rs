@@ -22,6 +22,7 @@ fn alert(trigger: Trigger, hour: i64) -> Alert {
     Alert {
         model: "flight-delay".parse().expect("name"),
         model_version: 3,
+        has_data_fault: false,
         cause: Cause {
             id: WorkflowId::new(Uuid::nil()),
             first: None,
@@ -40,6 +41,7 @@ fn an_alert_about_the_deployed_version_starts_a_workflow_if_the_policy_has_the_t
     let situation = Situation { policy: Some(&policy), stable: Some(3), ..Situation::default() };
     let drift = alert(Trigger::Drift, 0);
     assert_eq!(decide(&drift, &situation), Ok(&policy));
+    assert_eq!(decide(&Alert { has_data_fault: true, ..drift.clone() }, &situation), Err(Ignored::DataFault));
     assert_eq!(decide(&alert(Trigger::Degradation, 0), &situation), Err(Ignored::Disabled));
     assert_eq!(decide(&drift, &Situation { policy: None, ..situation }), Err(Ignored::NoPolicy));
     let mut stored = policy.clone();
@@ -61,7 +63,13 @@ fn the_cooldown_counts_event_time_between_windows() {
 
 #[test]
 fn the_cause_names_the_window_and_the_drifted_features() {
-    let feature = |name: &str, cause_share| FeatureCause { name: name.into(), psi: 1.0, cause_share };
+    let feature = |name: &str, cause_share| FeatureCause {
+        name: name.into(),
+        psi: 1.0,
+        cause_share,
+        cause: None,
+        reason: String::new(),
+    };
     let text = explanation(Trigger::Drift, at(0), &[feature("dep_delay", 0.61), feature("carrier", 0.2)]);
     assert_eq!(text, "drift in the window until 2023-11-14T22:13:20Z: dep_delay 61%, carrier 20%");
     assert_eq!(explanation(Trigger::Degradation, at(0), &[]), "degradation in the window until 2023-11-14T22:13:20Z");

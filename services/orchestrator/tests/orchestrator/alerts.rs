@@ -62,6 +62,7 @@ async fn degradation(world: &World, until: TimeDelta, version: u32, correlation:
         labelled_rows: 1_000,
         invalid_outcomes: 0,
         new_classes: Default::default(),
+        intervals: Default::default(),
         metrics: Default::default(),
         reference_metrics: Default::default(),
         loss: 0.9,

@@ -328,7 +328,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
         },
         blobs: BTreeMap::new(),
         metrics: BTreeMap::from([("log_loss".to_owned(), 0.5)]),
-        reference: ReferenceLoss { loss_mean: 0.5, loss_std: 0.1, rows: 100 },
+        reference: ReferenceLoss { loss_mean: 0.5, loss_std: 0.1, rows: 100, batch_std: None },
         provenance: Provenance {
             run_id: run_id.to_owned(),
             dataset_digests,
@@ -350,7 +350,7 @@ fn blobs(seed: u64) -> BTreeMap<String, Bytes> {
     let pipeline = Pipeline { features: vec![Feature { name: "distance".into(), encoding }] };
     let profile = || ColumnProfile::of_numbers([Some(0.25), Some(0.75)]);
     let feature = FeatureProfile { name: "distance".into(), profile: profile() };
-    let reference = Reference { features: vec![feature], prediction: profile() };
+    let reference = Reference { features: vec![feature], prediction: profile(), blocks: None };
     BTreeMap::from([
         (WEIGHTS.to_owned(), network.to_bytes().expect("weights")),
         (PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline")),

@@ -5,12 +5,12 @@ use rekindle_client::wire;
 use rekindle_domain::{
     ModelName,
     model_version::VersionSelector,
-    report::{Drift, Verdict, WindowReport},
+    report::{Drift, Quality, Verdict, WindowReport},
 };
 
 use super::{
     Global, capture,
-    output::{self, Format, number, numbers, when, words},
+    output::{self, Format, number, when, words},
     page::Limit,
 };
 
@@ -78,8 +78,20 @@ fn line(report: &WindowReport) -> Vec<String> {
         causes(&report.drift),
         quality.map(|quality| verdict(quality.verdict)).unwrap_or_default(),
         quality.map(|quality| quality.labelled_rows.to_string()).unwrap_or_default(),
-        quality.map(|quality| numbers(&quality.metrics)).unwrap_or_default(),
+        quality.map(metrics).unwrap_or_default(),
     ]
+}
+
+/// The metrics of all rows, with their intervals, e.g. `log_loss 0.493 (0.481 to 0.505)`. Those of each class are in the JSON.
+fn metrics(quality: &Quality) -> String {
+    const SHOWN: [&str; 7] = ["log_loss", "auc", "accuracy", "brier", "mae", "rmse", "r2"];
+    let shown = SHOWN.into_iter().filter_map(|name| {
+        let value = number(*quality.metrics.get(name)?);
+        let interval = quality.intervals.get(name);
+        let interval = interval.map(|found| format!(" ({} to {})", number(found.lower), number(found.upper)));
+        Some(format!("{name} {value}{}", interval.unwrap_or_default()))
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// The three drifted columns with the largest shares of the shift.
@@ -107,6 +119,8 @@ mod tests {
             cause_share,
             missing_reference: 0.0,
             missing_current: 0.0,
+            cause: None,
+            blocks: None,
         };
         let drift = Drift {
             verdict: Verdict::Drifted,

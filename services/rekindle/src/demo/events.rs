@@ -8,6 +8,7 @@ use rekindle_client::wire;
 use rekindle_domain::{
     Trigger,
     event::{Alert, EventKind, FeatureCause},
+    report::DriftCause,
 };
 use serde_json::Value;
 use tokio::task::AbortHandle;
@@ -85,7 +86,14 @@ fn alert(alert: &Alert) -> String {
 /// The three largest causes, and the number of the others.
 fn causes(causes: &[FeatureCause]) -> String {
     const SHOWN: usize = 3;
-    let shown = causes.iter().take(SHOWN).map(|cause| format!("{} (PSI {:.2})", cause.name, cause.psi));
+    let words = |cause| match cause {
+        None => "",
+        Some(DriftCause::BeyondReference) => ", beyond the reference",
+        Some(DriftCause::UnseenSeason) => ", season or trend not in the reference",
+        Some(DriftCause::DataFault) => ", probably a data fault",
+    };
+    let shown = |column: &FeatureCause| format!("{} (PSI {:.2}{})", column.name, column.psi, words(column.cause));
+    let shown = causes.iter().take(SHOWN).map(shown);
     let mut shown: Vec<String> = shown.collect();
     if causes.len() > SHOWN {
         shown.push(format!("and {} more", causes.len() - SHOWN));
@@ -115,8 +123,16 @@ mod tests {
 
     #[test]
     fn only_the_largest_causes_are_listed() {
-        let cause = |name: &str| FeatureCause { name: name.into(), psi: 0.5, cause_share: 0.2 };
-        let all = ["a", "b", "c", "d", "e"].map(cause);
-        assert_eq!(causes(&all), "a (PSI 0.50), b (PSI 0.50), c (PSI 0.50), and 2 more");
+        let column = |(name, cause): (&str, _)| FeatureCause {
+            name: name.into(),
+            psi: 0.5,
+            cause_share: 0.2,
+            cause,
+            reason: String::new(),
+        };
+        let (season, fault) = (Some(DriftCause::UnseenSeason), Some(DriftCause::DataFault));
+        let all = [("a", season), ("b", fault), ("c", None), ("d", None), ("e", None)].map(column);
+        let expected = "a (PSI 0.50, season or trend not in the reference), b (PSI 0.50, probably a data fault), c (PSI 0.50), and 2 more";
+        assert_eq!(causes(&all), expected);
     }
 }

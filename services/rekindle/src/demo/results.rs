@@ -30,7 +30,7 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(250);
 /// Time after the last row within which the platform must have processed the replay.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until every prediction and outcome is captured, and no workflow is in progress.
 pub(crate) async fn settle(plan: &Plan, platform: &Platform, replay: &Replay) -> Result<()> {

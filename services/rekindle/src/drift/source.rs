@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::ProgressBar;
-use rekindle_dataset::{Profiler, Progress, Scan, ScanBatch, ScanOptions, check_formats};
+use rekindle_dataset::{Profiler, Progress, Scan, ScanBatch, ScanColumn, ScanOptions, check_formats};
 use rekindle_domain::{ColumnKind, dataset::ReadOptions};
 use rekindle_drift_report::{DataSource, SkipReason, SkippedColumn};
 use rekindle_statistics::profile::{ColumnProfile, Profile};
@@ -101,7 +101,7 @@ impl Reader<'_> {
         scan.map_err(|error| reading::failed(path, error))
     }
 
-    /// Calls `visitor` with every batch of the columns in `kinds`.
+    /// Calls `visitor` with the columns in `kinds` and every batch of them.
     ///
     /// # Errors
     /// The file is a profile, which has no rows; it cannot be read; or `visitor` fails.
@@ -109,10 +109,12 @@ impl Reader<'_> {
         self,
         path: &Path,
         kinds: BTreeMap<String, ColumnKind>,
-        visitor: impl FnMut(&ScanBatch) -> Result<()>,
+        mut visitor: impl FnMut(&[ScanColumn], &ScanBatch) -> Result<()>,
     ) -> Result<()> {
         ensure!(!is_profile(path)?, "{} is a profile, which has no rows; use the data file", path.display());
-        self.each(path, self.open(path, Some(kinds))?, visitor)
+        let scan = self.open(path, Some(kinds))?;
+        let columns = scan.columns().to_vec();
+        self.each(path, scan, |batch| visitor(&columns, batch))
     }
 
     fn profile(self, path: &Path, scan: Scan, notes: &mut Vec<String>) -> Result<Profile> {

@@ -29,6 +29,8 @@ fn column(name: String, verdict: Verdict, psi: f64, reason: &str) -> ColumnDrift
         cause_share: 0.0,
         missing_reference: 0.0,
         missing_current: 0.0,
+        cause: None,
+        blocks: None,
     }
 }
 
@@ -52,6 +54,7 @@ pub(crate) fn window(week: i64, verdict: Verdict, psi: f64, reason: &str) -> Win
             labelled_rows: 4000,
             invalid_outcomes: 0,
             new_classes: BTreeMap::new(),
+            intervals: BTreeMap::new(),
             metrics: BTreeMap::from([("log_loss".to_owned(), 0.5)]),
             reference_metrics: BTreeMap::from([("log_loss".to_owned(), 0.48)]),
             loss: 0.5,

@@ -4,6 +4,8 @@
 //! the folder `REKINDLE_SHARED_DATA`, or from `shared/data` beside the checkout. Without its file such a test prints that it was skipped, and
 //! fails if the environment variable `CI` is `true`, because CI must have the files.
 
+mod blocks;
+
 use std::{
     fs,
     path::{Path, PathBuf},
