@@ -84,19 +84,6 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// The stored form: JSON.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("blocks have string keys and finite numbers alone")
-    }
-
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// Bytes that are not blocks, blocks of another format, or inconsistent ones.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(bytes).map_err(|error| Error::Blocks(error.to_string()))
-    }
-
     /// The division of time.
     pub fn calendar(&self) -> &Calendar {
         &self.calendar
@@ -171,11 +158,6 @@ struct Groups {
 }
 
 impl BlockColumn {
-    /// The name of the column.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     fn rows(&self) -> Vec<u64> {
         self.counts
             .chunks(self.bins.len())

@@ -46,3 +46,49 @@ fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> Change {
     };
     Change { event, actor: Principal::service("monitor").to_string(), before: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use rekindle_domain::{
+        event::EventKind,
+        report::{ColumnDrift, DriftCause},
+    };
+
+    use super::*;
+    use crate::{evaluate::contents::tests::report, window::Window};
+
+    #[test]
+    fn a_data_fault_is_an_event_beside_the_drift_and_names_the_faulty_columns_alone() {
+        let column = |name: &str, cause| ColumnDrift {
+            name: name.to_owned(),
+            verdict: Verdict::Drifted,
+            reason: format!("{name} has changed"),
+            psi: 1.0,
+            p_value: 0.0,
+            minimum_detectable_psi: 0.1,
+            cause_share: 0.5,
+            missing_reference: 0.0,
+            missing_current: 0.0,
+            cause,
+            blocks: None,
+        };
+        let kinds_and_data = |features: Vec<ColumnDrift>| {
+            let mut report = report(Window { from: 100, until: 200 }, 40).content;
+            (report.drift.verdict, report.drift.features) = (Verdict::Drifted, features);
+            let changes = of_closed(&report, DateTime::UNIX_EPOCH).into_iter().map(|change| change.event);
+            changes.map(|event| (event.kind, event.data)).collect::<Vec<_>>()
+        };
+        let season = || column("temp", Some(DriftCause::UnseenSeason));
+        let kinds = |events: &[(EventKind, Value)]| events.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+        let drifted = kinds_and_data(vec![season()]);
+        assert_eq!(kinds(&drifted), [EventKind::WINDOW_REPORTED, EventKind::DRIFT_DETECTED]);
+        let faulty = kinds_and_data(vec![season(), column("depth", Some(DriftCause::DataFault))]);
+        let expected = [EventKind::WINDOW_REPORTED, EventKind::DRIFT_DETECTED, EventKind::DATA_FAULT_DETECTED];
+        assert_eq!(kinds(&faulty), expected);
+        let features = faulty[2].1["features"].as_array().expect("columns");
+        assert_eq!(features.len(), 1, "{features:?}");
+        assert_eq!((&features[0]["name"], &features[0]["reason"]), (&"depth".into(), &"depth has changed".into()));
+        let alert = event::alert(EventKind::DRIFT_DETECTED, &faulty[1].1).expect("it reads").expect("an alert");
+        assert!(alert.has_data_fault());
+    }
+}

@@ -56,7 +56,7 @@ pub(crate) fn compare(
         };
         let window = profile(&feature.profile, values, &feature.name)?;
         found.push(compared(&feature.name, &feature.profile, &window));
-        // Only drifted columns are looked at again.
+        // Only drifted columns are compared again.
         if found.last().is_some_and(|found| found.verdict == drift::Verdict::Drifted) {
             windows.push((feature.name.as_str(), window));
         }
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_data_are_told_from_drift() {
+    fn faults_of_the_data_are_distinguished_from_drift() {
         let reference = of_measured();
         let causes = |batch: RecordBatch| -> Vec<(String, Option<DriftCause>)> {
             let drift = compare(&reference, &batch, &WatchSettings::default(), None).expect("compared");

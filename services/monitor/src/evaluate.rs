@@ -14,7 +14,7 @@
 //! A model is evaluated by the instance that holds its lease; the lease's epoch is checked in the transaction that writes its reports.
 
 mod closing;
-mod contents;
+pub(crate) mod contents;
 pub(crate) mod due;
 mod matching;
 mod plan;

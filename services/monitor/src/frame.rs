@@ -188,9 +188,10 @@ impl Frame {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
 
     use super::*;
+    use crate::outcome::Position;
 
     #[test]
     fn rows_with_and_without_a_redacted_input_have_their_common_columns() {
@@ -204,6 +205,24 @@ mod tests {
         let names: Vec<_> = mixed.schema().fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!((names, mixed.num_rows()), (vec!["in.a".to_owned(), "in.c".to_owned()], 4));
         assert!(frame(Vec::new()).batch().expect("empty").is_none());
+    }
+
+    #[test]
+    fn rows_are_ordered_by_event_time_with_their_labels() {
+        let mut frame = Frame::default();
+        let filter = ScanFilter { from: None, until: None, key: None, sample: Sample { of: 1 }, columns: |_| true };
+        let times = [30_i64, 10, 20];
+        for (prediction, &time) in (1_u128..).zip(&times) {
+            assert!(frame.add_row(Key { prediction, row: 0 }, time, &filter));
+            let label = Label::Number(time as f64);
+            frame.join.add_outcome(Key { prediction, row: 0 }, Position { at: 0, sequence: 0, line: 1 }, || label);
+        }
+        let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
+        frame.batches = vec![RecordBatch::try_from_iter([(EVENT_TIME, column)]).expect("one column")];
+        let rows = frame.in_order().expect("a time column").expect("rows");
+        assert_eq!(event_times(&rows.batch).expect("times").values().to_vec(), [10, 20, 30]);
+        let labels: Vec<_> = rows.labels.into_iter().flatten().cloned().collect();
+        assert_eq!(labels, [10.0, 20.0, 30.0].map(Label::Number));
     }
 
     #[test]

@@ -379,6 +379,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_few_bad_hours_are_no_degradation_where_neighbouring_rows_depend_on_each_other() {
+        let of_rows = manifest(Task::Regression, None, 1.0);
+        let mut in_order = of_rows.clone();
+        in_order.reference.batch_std = Some(0.1);
+        // One stretch of forty rows has a squared error of 9, every other row one of 1: a mean of 1.8.
+        let outputs: Vec<f32> = (0..400).map(|row| if (100..140).contains(&row) { 3.0 } else { 1.0 }).collect();
+        let labels: Vec<_> = (0..400).map(|_| Some(Label::Number(0.0))).collect();
+        let verdict = |manifest: &Manifest, outputs: &[f32]| {
+            evaluated(manifest, &numbers("prediction", outputs), &labels, 200).verdict
+        };
+        assert_eq!(verdict(&of_rows, &outputs), Verdict::Drifted, "as independent rows");
+        assert_eq!(verdict(&in_order, &outputs), Verdict::Stable, "as batches");
+        assert_eq!(verdict(&in_order, &[1.5; 400]), Verdict::Drifted, "all batches are worse");
+        // The same errors in turns are no event of one time.
+        let spread: Vec<f32> = (0..400).map(|row| if row % 10 == 0 { 3.0 } else { 1.0 }).collect();
+        assert_eq!(verdict(&in_order, &spread), Verdict::Drifted);
+    }
+
+    #[test]
     fn a_mismatch_in_the_number_of_classes_is_an_error() {
         let manifest = manifest(Task::Multiclass, Some(&["a", "b"]), 0.5);
         let labels = [label("a")];

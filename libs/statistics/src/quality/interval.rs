@@ -6,29 +6,29 @@ use crate::paired::{BATCHES, student_tail};
 
 /// Two-sided confidence intervals of metrics of `rows` rows in the order of their events, by the jackknife over [`BATCHES`] consecutive
 /// batches (Quenouille 1956, "Notes on bias in estimation"; Kunsch 1989, "The jackknife and the bootstrap for general stationary
-/// observations"): neighbouring rows that depend on each other are left out together. `metrics` gives the metrics without the rows of a
-/// range, which is empty for all rows. A metric that is undefined without one of the batches has no interval.
+/// observations"): neighbouring rows that depend on each other are left out together. `all` are the metrics of all rows, `without` gives
+/// them without the rows of a range. A metric that is undefined without one of the batches has no interval.
 pub fn jackknife(
+    all: &BTreeMap<String, f64>,
     rows: usize,
     confidence: f64,
-    metrics: impl Fn(Range<usize>) -> BTreeMap<String, f64>,
+    without: impl Fn(Range<usize>) -> BTreeMap<String, f64>,
 ) -> BTreeMap<String, (f64, f64)> {
     if rows < 2 * BATCHES {
         return BTreeMap::new();
     }
-    let all = metrics(0..0);
     let without: Vec<_> =
-        (0..BATCHES).map(|batch| metrics(batch * rows / BATCHES..(batch + 1) * rows / BATCHES)).collect();
+        (0..BATCHES).map(|batch| without(batch * rows / BATCHES..(batch + 1) * rows / BATCHES)).collect();
     let (batches, tail) = (BATCHES as f64, student_tail((1.0 - confidence) / 2.0, BATCHES as f64 - 1.0));
-    let interval = |(name, value): (String, f64)| {
-        let left: Vec<f64> = without.iter().filter_map(|metrics| metrics.get(&name).copied()).collect();
+    let interval = |(name, value): (&String, &f64)| {
+        let left: Vec<f64> = without.iter().filter_map(|metrics| metrics.get(name).copied()).collect();
         let mean = left.iter().sum::<f64>() / batches;
         let squares: f64 = left.iter().map(|one| (one - mean).powi(2)).sum();
         let half = tail * ((batches - 1.0) / batches * squares).sqrt();
         let is_defined = left.len() == BATCHES && half.is_finite();
-        is_defined.then_some((name, (value - half, value + half)))
+        is_defined.then(|| (name.clone(), (value - half, value + half)))
     };
-    all.into_iter().filter_map(interval).collect()
+    all.iter().filter_map(interval).collect()
 }
 
 #[cfg(test)]
@@ -53,9 +53,8 @@ mod tests {
                 let value = random.random::<f64>() - 0.5;
                 values.extend(std::iter::repeat_n(value, run));
             }
-            let found = jackknife(values.len(), 0.95, |left_out| {
-                BTreeMap::from([("mean".to_owned(), mean_without(&values, left_out))])
-            });
+            let mean = |left_out| BTreeMap::from([("mean".to_owned(), mean_without(&values, left_out))]);
+            let found = jackknife(&mean(0..0), values.len(), 0.95, mean);
             let (lower, upper) = found["mean"];
             lower <= 0.0 && 0.0 <= upper
         });
@@ -75,17 +74,15 @@ mod tests {
         // Positive rows in the last batch alone.
         let labels: Vec<bool> = (0..200).map(|row| row >= 195).collect();
         let scores: Vec<f64> = (0..200).map(f64::from).collect();
-        let found = jackknife(200, 0.95, |left_out| {
-            let without = |range: Range<usize>| {
-                let kept = |row: &usize| !range.contains(row);
-                let rows: Vec<usize> = (0..200).filter(kept).collect();
-                let of = |row: &usize| (scores[*row], labels[*row]);
-                rows.iter().map(of).unzip::<f64, bool, Vec<f64>, Vec<bool>>()
-            };
-            let (scores, labels) = without(left_out);
+        let measured = |left_out: Range<usize>| {
+            let kept: Vec<usize> = (0..200).filter(|row| !left_out.contains(row)).collect();
+            let (scores, labels): (Vec<f64>, Vec<bool>) = kept.iter().map(|&row| (scores[row], labels[row])).unzip();
             auc(&scores, &labels).expect("valid").map(|auc| ("auc".to_owned(), auc)).into_iter().collect()
-        });
+        };
+        let all: BTreeMap<String, f64> = measured(0..0);
+        assert_eq!(all.len(), 1);
+        let found = jackknife(&all, 200, 0.95, measured);
         assert!(found.is_empty());
-        assert!(jackknife(30, 0.95, |_| BTreeMap::from([("x".to_owned(), 1.0)])).is_empty(), "too few rows");
+        assert!(jackknife(&all, 30, 0.95, |_| all.clone()).is_empty(), "too few rows");
     }
 }

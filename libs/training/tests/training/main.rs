@@ -7,7 +7,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use arrow::array::{Float64Array, Int64Array};
 use bytes::Bytes;
-use rekindle_bundle::{Label, Targets, manifest::PIPELINE};
+use rekindle_bundle::{Label, Targets, manifest::PIPELINE, reference::PREDICTION};
 use rekindle_dataset::Table;
 use rekindle_domain::{Digest, Recipe, Task, recipe::Optimizer};
 use rekindle_training::{Epoch, Error, TrainInput, train};
@@ -94,6 +94,26 @@ fn early_stopping_keeps_the_best_epoch() {
     assert!(epochs.len() < 200, "stopped early");
     assert!(epochs[epochs.len() - 3..].iter().all(|epoch| !epoch.best));
     assert_eq!(bundle.manifest.provenance.trained_until, Some(399 * HOUR_MS + 1));
+}
+
+#[test]
+fn the_reference_has_blocks_and_the_loss_has_batches_if_the_rows_have_a_time() {
+    let (table, recipe) = (rows(2_000, 1).table(), recipe("late"));
+    let sealed = |time_column| {
+        let input = TrainInput { table: &table, time_column, recipe: &recipe };
+        let bundle = train(&input, &origin(), |_| ControlFlow::Continue(())).expect("trains");
+        (bundle.reference().expect("a profile"), bundle.manifest.reference.batch_std)
+    };
+    let (timed, batch_std) = sealed(Some("at"));
+    let variations = timed.blocks.expect("blocks").variations(24 * HOUR_MS);
+    let mut expected: Vec<&str> = timed.features.iter().map(|feature| feature.name.as_str()).collect();
+    expected.push(PREDICTION);
+    expected.sort_unstable();
+    assert_eq!(variations.keys().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert!(variations.values().all(|variation| variation.blocks >= 50), "{variations:?}");
+    assert!(batch_std.is_some_and(|std| std > 0.0), "{batch_std:?}");
+    let (untimed, batch_std) = sealed(None);
+    assert!(untimed.blocks.is_none() && batch_std.is_none());
 }
 
 #[test]

@@ -116,7 +116,7 @@ pub(super) fn inconclusive() -> Drift {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use rekindle_domain::Digest;
 
     use super::*;
@@ -144,7 +144,7 @@ pub(super) mod tests {
         reported(versions).into_iter().map(|report| report.content).collect()
     }
 
-    pub(in crate::evaluate) fn report(window: Window, rows: u64) -> Report {
+    pub(crate) fn report(window: Window, rows: u64) -> Report {
         let compared = self::rows(Comparison::Compared(drift(Verdict::Stable)), ALL);
         let report = reported(vec![compared]).pop().expect("one version");
         let header = WindowHeader { rows, ..report.content.window };

@@ -34,7 +34,7 @@ impl Measured {
         let metrics = without(0..0)?;
         let intervals = match rows <= INTERVAL_ROWS {
             // A metric that fails without a batch has no interval.
-            true => jackknife(rows, CONFIDENCE, |left_out| without(left_out).unwrap_or_default()),
+            true => jackknife(&metrics, rows, CONFIDENCE, |left_out| without(left_out).unwrap_or_default()),
             false => BTreeMap::new(),
         };
         let interval = |(name, (lower, upper))| (name, Interval { lower, upper });

@@ -173,3 +173,41 @@ pub(crate) async fn list(
     let rows = query.order_by_desc(report::Column::UntilMs).order_by_desc(report::Column::Id).limit(limit).all(db);
     rows.await?.into_iter().map(read).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rekindle_domain::Digest;
+
+    use super::*;
+    use crate::{evaluate::contents::tests::report, ownership::tests::database};
+
+    #[tokio::test]
+    async fn the_report_before_is_the_last_earlier_one_of_the_version_since_the_reset() {
+        let db = database().await;
+        let (since, reset) = (0, 7);
+        let stored = async |id: u128, until: i64, version: u32, since: i64| {
+            let mut report = report(Window { from: until - 100, until }, 40);
+            report.since = since;
+            report.content.window.report = ReportId::new(Uuid::from_u128(id));
+            report.content.window.version.version = version;
+            insert(&db, &report).await.expect("inserts");
+            report
+        };
+        let first = stored(1, 100, 1, since).await;
+        let second = stored(2, 200, 1, since).await;
+        stored(3, 300, 2, since).await;
+        stored(4, 400, 1, reset).await;
+        let header = &first.content.window;
+        let before = async |version: VersionRef, since: i64, from: i64| {
+            let found = before(&db, &header.model, version, since, from).await.expect("readable");
+            found.map(|report| (report.content.window.report, report.window))
+        };
+        let of = |report: &Report| Some((report.content.window.report, report.window));
+        assert_eq!(before(header.version, since, 500).await, of(&second));
+        assert_eq!(before(header.version, since, 199).await, of(&first));
+        assert_eq!(before(header.version, since, 99).await, None);
+        assert_eq!(before(header.version, reset, 399).await, None, "a reset restarts the windows");
+        let other = VersionRef { bundle: Digest::of(b"another bundle"), ..header.version };
+        assert_eq!(before(other, since, 500).await, None);
+    }
+}

@@ -4,7 +4,6 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use rekindle_dataset::BlockProfiler;
-use rekindle_domain::ColumnKind;
 use rekindle_drift_report::DataSource;
 use rekindle_statistics::{
     blocks::Variations,
@@ -46,9 +45,7 @@ impl BlockArgs {
         };
         let window = self.window(time, current)?;
         let mut profiler = None;
-        let kinds = source::kinds(&reference.profile);
-        debug_assert_eq!(kinds.get(time), Some(&ColumnKind::Timestamp));
-        reader.visit(path, kinds, |columns, batch| {
+        reader.visit(path, source::kinds(&reference.profile), |columns, batch| {
             if profiler.is_none() {
                 profiler = BlockProfiler::new(columns, &reference.profile, time);
             }
