@@ -153,8 +153,13 @@ mod tests {
 
     fn scorer(name: &str, profile: ColumnProfile) -> OutlierScorer {
         let features = vec![FeatureProfile { name: name.to_owned(), profile }];
-        OutlierScorer::new(&Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None })
-            .expect("rows")
+        OutlierScorer::new(&Reference {
+            features,
+            prediction: ColumnProfile::of_numbers([]),
+            blocks: None,
+            repeated: None,
+        })
+        .expect("rows")
     }
 
     fn scores(scorer: &OutlierScorer, name: &str, column: ArrayRef) -> Vec<f64> {
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn a_reference_without_rows_scores_nothing() {
         let features = vec![FeatureProfile { name: "x".to_owned(), profile: ColumnProfile::of_numbers([]) }];
-        let reference = Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None };
+        let reference = Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None, repeated: None };
         assert!(OutlierScorer::new(&reference).is_none());
     }
 

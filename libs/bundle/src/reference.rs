@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Task};
 use rekindle_statistics::{
@@ -15,6 +15,7 @@ use crate::{
     Error, Input, Prediction, Signature,
     column::{self, Cells},
     manifest::PROFILE,
+    repeated::repeated_rows,
 };
 
 /// The name of the prediction among the columns of [`Reference::blocks`].
@@ -36,6 +37,9 @@ pub struct Reference {
     /// The same rows per block of time, the prediction as [`PREDICTION`]; `None` if the rows have no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Blocks>,
+    /// Rows with the inputs and the time of an earlier row; `None` if the rows have no time, or if it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<u64>,
 }
 
 /// The profile of one feature.
@@ -74,7 +78,11 @@ impl Reference {
         let counter = calendar.and_then(|calendar| Counter::new(PREDICTION, &profile, &calendar));
         columns.extend(counter.map(|counter| (counter, Values::Prediction(task, prediction))));
         let blocks = calendar.zip(times).map(|(calendar, times)| in_blocks(calendar, times, columns)).transpose()?;
-        Ok(Self { features, prediction: profile, blocks })
+        let columns: Vec<ArrayRef> =
+            features.iter().filter_map(|feature| rows.column_by_name(&feature.name)).cloned().collect();
+        let repeated = times.map(|times| repeated_rows(&columns, times)).transpose();
+        let repeated = repeated.map_err(|error| Error::invalid(PROFILE, error))?;
+        Ok(Self { features, prediction: profile, blocks, repeated })
     }
 
     /// The profiles of no rows: no drift from them can be measured.
@@ -92,7 +100,12 @@ impl Reference {
             Task::Multiclass => ColumnProfile::of_texts([]),
             Task::Binary | Task::Regression => ColumnProfile::of_numbers([]),
         };
-        Self { features: features.collect(), prediction, blocks: None }
+        Self { features: features.collect(), prediction, blocks: None, repeated: None }
+    }
+
+    /// The share of repeated rows, in [0, 1]; `None` if it is not known.
+    pub fn repeated_share(&self) -> Option<f64> {
+        Some(self.repeated? as f64 / (self.prediction.rows() as f64).max(1.0))
     }
 
     /// The profile of a feature; `None` if it has none.

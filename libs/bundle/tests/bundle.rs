@@ -85,6 +85,7 @@ fn bundle() -> Bundle {
         features: vec![FeatureProfile { name: "x".into(), profile: profile.clone() }],
         prediction: profile,
         blocks: None,
+        repeated: None,
     };
     let manifest = manifest();
     let summary = TrainingSummary { training_rows: 85, validation_rows: 15, epochs: 7, best_epoch: 4 };

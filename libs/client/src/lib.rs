@@ -10,6 +10,7 @@
 //!   idempotency key, an expected revision, or an id of their own;
 //! - no caller of this crate names a wire message.
 
+pub mod alerts;
 pub mod audit;
 mod connection;
 mod error;
@@ -23,6 +24,7 @@ pub mod trainer;
 pub mod wire;
 
 pub use self::{
+    alerts::Alerts,
     audit::Audit,
     connection::{Connection, InvalidAddress, Tls},
     error::Error,

@@ -2,6 +2,7 @@
 //!
 //! `from_wire` may fail, and reports every field that is not valid by its path within the message; `to_wire` cannot fail.
 
+pub mod alert;
 pub mod alias;
 pub mod audit;
 pub mod blob;

@@ -48,6 +48,9 @@ fn every_kind_of_event_is_recorded() {
     let later = [
         EventKind::NEW_CLASS_DETECTED,
         EventKind::DATA_FAULT_DETECTED,
+        EventKind::ALERT_OPENED,
+        EventKind::ALERT_ACKNOWLEDGED,
+        EventKind::ALERT_RESOLVED,
         EventKind::DATASET_VERSION_CHANGED,
         EventKind::RUN_CHANGED,
         EventKind::OPEN_LINEAGE_EMITTED,
@@ -70,7 +73,7 @@ fn every_kind_of_event_is_recorded() {
 fn alerts_of_the_former_shape_are_refused_and_not_misread() {
     for kind in [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED] {
         let (_, data) = events().into_iter().find(|(found, _)| *found == kind).expect("recorded");
-        let refused = wire::event::alert(kind, &data).expect_err("its window is not a header").to_string();
+        let refused = wire::event::detection(kind, &data).expect_err("its window is not a header").to_string();
         assert!(refused.contains("bundle_digest"), "{refused}");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::{
     Trigger,
-    report::{DriftCause, WindowHeader},
+    report::{DriftCause, RepeatedRows, WindowHeader},
 };
 
 /// On whose behalf something happens; carried through calls into the events that they cause.
@@ -35,20 +35,22 @@ pub struct Fact<D> {
     pub data: D,
 }
 
-/// An alert of the monitor, as read from its event.
+/// Drift or degradation that the monitor has detected, as read from its event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Alert {
+pub struct Detection {
     /// [`Trigger::Drift`] or [`Trigger::Degradation`].
     pub trigger: Trigger,
     /// The window.
     pub window: WindowHeader,
     /// The drifted columns, largest share first.
     pub causes: Vec<FeatureCause>,
+    /// Rows that repeat an earlier one.
+    pub repeated: Option<RepeatedRows>,
     /// Of degradation: mean loss of the window and of the validation rows.
     pub losses: Option<(f64, f64)>,
 }
 
-/// A drifted column of an alert.
+/// A drifted column of a detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureCause {
     /// The feature, or `(prediction)`.
@@ -63,10 +65,12 @@ pub struct FeatureCause {
     pub reason: String,
 }
 
-impl Alert {
-    /// Whether a drifted column is probably a fault of the data: a model that is trained on such rows learns the fault.
+impl Detection {
+    /// Whether a drifted column is probably a fault of the data, or too many rows are repeated: a model that is trained on such rows learns
+    /// the fault.
     pub fn has_data_fault(&self) -> bool {
-        self.causes.iter().any(|column| column.cause == Some(DriftCause::DataFault))
+        let is_repeated = self.repeated.as_ref().is_some_and(RepeatedRows::is_fault);
+        is_repeated || self.causes.iter().any(|column| column.cause == Some(DriftCause::DataFault))
     }
 }
 
@@ -135,6 +139,12 @@ kinds! {
     DEGRADATION_DETECTED = "monitor" "degradation" "detected";
     /// Outcomes have classes that the training data did not have.
     NEW_CLASS_DETECTED = "monitor" "new-class" "detected";
+    /// An alert opened.
+    ALERT_OPENED = "monitor" "alert" "opened";
+    /// Somebody has taken an alert over.
+    ALERT_ACKNOWLEDGED = "monitor" "alert" "acknowledged";
+    /// An alert was closed.
+    ALERT_RESOLVED = "monitor" "alert" "resolved";
     /// A policy was set.
     POLICY_SET = "orchestrator" "policy" "set";
     /// A workflow moved to another state.

@@ -75,3 +75,13 @@ id!(
     ReportId,
     "report"
 );
+id!(
+    /// An alert.
+    AlertId,
+    "alert"
+);
+id!(
+    /// A silence.
+    SilenceId,
+    "silence"
+);

@@ -34,10 +34,14 @@
 //! | report | what one version answered in one window, compared with its reference | `monitor.v1.WindowReport` | [`report::WindowReport`] |
 //! | slice | a declared part of the rows, by the value of a column | `slices` | [`evaluation::SliceEvaluation`] |
 //! | chunk | a Parquet file of the prediction log or of outcomes | `chunks` | |
-//! | alert | an event of drift or degradation | `events.v1.DriftDetected` | [`event::Alert`] |
+//! | detection | an event of drift or degradation | `events.v1.DriftDetected` | [`event::Detection`] |
+//! | alert | what a person should look at; it is open until it is resolved | `monitor.v1.Alert` | [`alert::Alert`] |
+//! | silence | a time in which alerts of a model are not notified | `monitor.v1.Silence` | [`alert::Silence`] |
+//! | receiver | where alerts are sent: a webhook or an Alertmanager | `monitor.alerts.receivers` | |
 //! | principal | who calls | metadata `rekindle-principal` | [`Principal`] |
 //! | namespace | the tenant of a name | metadata `rekindle-namespace` | [`Namespace`] |
 
+pub mod alert;
 pub mod alias;
 pub mod audit;
 pub mod blob;
@@ -74,11 +78,12 @@ pub mod validation;
 pub mod watch;
 pub mod workflow;
 
+pub use alert::Alert;
 pub use alias::Alias;
 pub use column::ColumnKind;
 pub use digest::Digest;
 pub use gate::Gate;
-pub use id::{PredictionId, ReportId, RunId, WorkflowId};
+pub use id::{AlertId, PredictionId, ReportId, RunId, SilenceId, WorkflowId};
 pub use id_prefix::IdPrefix;
 pub use name::{AliasName, DatasetName, ExperimentName, ModelName, Qualified, ReplicaId};
 pub use namespace::Namespace;
@@ -88,5 +93,5 @@ pub use recipe::{Architecture, Recipe, Task};
 pub use replica::{ReplicaState, ServedModel, ServedVersion, ShadowComparison};
 pub use routes::{Assignment, Routes, VersionRef};
 pub use traffic::Traffic;
-pub use watch::{Watch, WatchSettings};
+pub use watch::{ColumnRule, Watch, WatchSettings};
 pub use workflow::{Trigger, WorkflowEvent, WorkflowState};

@@ -10,6 +10,9 @@ use crate::{ModelName, ReportId, VersionRef, WorkflowId};
 /// The name of the prediction among the features.
 pub const PREDICTION: &str = "(prediction)";
 
+/// How the reason of a column begins that a person has muted.
+pub const MUTED: &str = "muted";
+
 /// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -148,12 +151,48 @@ pub struct Drift {
     pub features: Vec<ColumnDrift>,
     /// The prediction.
     pub prediction: Option<ColumnDrift>,
+    /// Rows that repeat an earlier one; `None` if the reference data do not say how many are usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<RepeatedRows>,
+}
+
+/// Rows of a window that have the inputs and the event time of an earlier row of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RepeatedRows {
+    /// How many.
+    pub rows: u64,
+    /// Their share of the window, in [0, 1].
+    pub share: f64,
+    /// The share in the reference data.
+    pub reference_share: f64,
+}
+
+impl RepeatedRows {
+    /// The fewest repeated rows that are a fault.
+    const LEAST_ROWS: u64 = 20;
+    /// The least difference of the shares that is a fault.
+    const LEAST_DIFFERENCE: f64 = 0.05;
+
+    /// Whether rows were probably sent more than once.
+    pub fn is_fault(&self) -> bool {
+        self.rows >= Self::LEAST_ROWS && self.share - self.reference_share >= Self::LEAST_DIFFERENCE
+    }
 }
 
 impl Drift {
+    /// A comparison without a repeated row.
+    pub const fn of(verdict: Verdict, features: Vec<ColumnDrift>, prediction: Option<ColumnDrift>) -> Self {
+        Self { verdict, features, prediction, repeated: None }
+    }
+
     /// Every column, the prediction last.
     pub fn columns(&self) -> impl Iterator<Item = &ColumnDrift> {
         self.features.iter().chain(&self.prediction)
+    }
+
+    /// The columns that decide about the window: those that nobody has muted.
+    pub fn deciding(&self) -> impl Iterator<Item = &ColumnDrift> {
+        self.columns().filter(|column| column.verdict != Verdict::Inconclusive || !column.reason.starts_with(MUTED))
     }
 
     /// The drifted columns, the prediction among them, largest share first.
@@ -234,9 +273,16 @@ mod tests {
             column("c", Verdict::Drifted, 0.3),
         ];
         let prediction = Some(column(PREDICTION, Verdict::Drifted, 0.2));
-        let drift = Drift { verdict: Verdict::Drifted, features, prediction };
+        let drift = Drift::of(Verdict::Drifted, features, prediction);
         let names: Vec<&str> = drift.causes().iter().map(|cause| cause.name.as_str()).collect();
         assert_eq!(names, ["c", PREDICTION, "a"]);
+    }
+
+    #[test]
+    fn repeated_rows_are_a_fault_if_they_are_many_and_more_than_usual() {
+        let is_fault = |rows, share, reference_share| RepeatedRows { rows, share, reference_share }.is_fault();
+        assert!(is_fault(100, 0.1, 0.0) && is_fault(20, 0.07, 0.01));
+        assert!(!is_fault(19, 0.5, 0.0) && !is_fault(1000, 0.1, 0.08));
     }
 
     #[test]

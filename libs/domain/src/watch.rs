@@ -1,11 +1,12 @@
 //! Monitoring settings of a model: windows, waits, margins and the false-alarm budget.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ModelName,
+    alert::AlertRules,
     validation::{Checks, Violations},
 };
 
@@ -34,6 +35,33 @@ pub struct WatchSettings {
     /// Probability of any false drift alarm in [`WatchSettings::WINDOWS`] windows without a change, over all columns, in (0, 0.5]. The
     /// same budget again holds for false degradation alarms.
     pub false_alarm_rate: f64,
+    /// How columns are compared that are not compared as the others, by name; the prediction is `(prediction)`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnRule>,
+    /// When alerts of a kind open and resolve.
+    #[serde(skip_serializing_if = "AlertRules::is_default")]
+    pub alerts: AlertRules,
+    /// The longest time without a captured row; afterwards an alert opens. `None`: never.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub feed_timeout: Option<Duration>,
+}
+
+/// How a column is compared.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnRule {
+    /// Whether the column decides nothing: it is compared and shown, and no window is drifted because of it.
+    #[serde(default)]
+    pub muted: bool,
+    /// Smallest population stability index of the column that counts as drift; `None`: that of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_margin: Option<f64>,
+    /// Who set the rule.
+    #[serde(default)]
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// The monitoring settings of one model.
@@ -61,6 +89,9 @@ impl Default for WatchSettings {
             drift_margin: 0.2,
             degradation_margin: 0.1,
             false_alarm_rate: 0.05,
+            columns: BTreeMap::new(),
+            alerts: AlertRules::default(),
+            feed_timeout: None,
         }
     }
 }
@@ -70,6 +101,12 @@ impl WatchSettings {
     pub const WINDOWS: u32 = 30;
     /// The shortest window.
     pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+    /// The most columns with a rule.
+    pub const MOST_COLUMN_RULES: usize = 1000;
+    /// The longest text of a rule, in characters.
+    pub const LONGEST_TEXT: usize = 1000;
+    /// The shortest feed timeout.
+    pub const SHORTEST_FEED_TIMEOUT: Duration = Duration::from_secs(1);
     /// The longest of all spans: ten years.
     pub const LONGEST_SPAN: Duration = Duration::from_secs(3653 * 24 * 3600);
     /// The least that `min_rows` may be.
@@ -91,6 +128,13 @@ impl WatchSettings {
         share("degradation_margin", self.degradation_margin, Self::GREATEST_MARGIN, "above 0 and at most 100");
         let (rate, most) = (self.false_alarm_rate, Self::GREATEST_FALSE_ALARM_RATE);
         share("false_alarm_rate", rate, most, "above 0 and at most 0.5");
+        let rules = self.columns.len();
+        checks.require(rules <= Self::MOST_COLUMN_RULES, "columns", rules, "at most 1000");
+        for (name, rule) in &self.columns {
+            checks.require(!name.is_empty(), "columns", "\"\"", "the name of a column");
+            checks.nested(&format!("columns.{name}"), rule.validate());
+        }
+        checks.nested("alerts", self.alerts.validate());
         checks.finish()
     }
 
@@ -103,15 +147,35 @@ impl WatchSettings {
         span("window", self.window, Self::SHORTEST_WINDOW, "between 1 second and 10 years");
         span("lateness", self.lateness, Duration::ZERO, "at most 10 years");
         span("label_wait", self.label_wait, Duration::ZERO, "at most 10 years");
+        let timeout = self.feed_timeout.unwrap_or(Self::SHORTEST_FEED_TIMEOUT);
+        span("feed_timeout", timeout, Self::SHORTEST_FEED_TIMEOUT, "between 1 second and 10 years");
         let (offset, window) = (self.window_offset, self.window);
         let is_shorter = offset.as_millis() < window.as_millis();
         checks.require(is_shorter, "window_offset", format!("{offset:?}"), "less than the window");
     }
 }
 
+impl ColumnRule {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        let margin = self.drift_margin.unwrap_or(WatchSettings::GREATEST_MARGIN);
+        let bounded = margin > 0.0 && margin <= WatchSettings::GREATEST_MARGIN;
+        checks.require(bounded, "drift_margin", margin, "above 0 and at most 100");
+        for (field, text) in [("by", &self.by), ("why", &self.why)] {
+            let characters = text.chars().count();
+            let most = WatchSettings::LONGEST_TEXT;
+            checks.require(characters <= most, field, format!("{characters} characters"), "at most 1000");
+        }
+        let is_given = !self.why.trim().is_empty();
+        checks.require(is_given, "why", "empty", "the reason of the rule");
+        checks.finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::{AlertKind, AlertRule};
 
     #[test]
     fn the_defaults_are_valid_and_survive_json() {
@@ -126,6 +190,10 @@ mod tests {
     #[test]
     fn each_bound_is_named() {
         let base = WatchSettings::default();
+        let rule = AlertRule { of: 31, ..AlertRule::default_of(AlertKind::Drift) };
+        let alerts = AlertRules([(AlertKind::Drift, rule)].into());
+        let rule_of = |why: &str| ColumnRule { why: why.to_owned(), ..ColumnRule::default() };
+        let with_rule = |rule| WatchSettings { columns: [("a".to_owned(), rule)].into(), ..base.clone() };
         for (field, bad) in [
             ("window", WatchSettings { window: Duration::ZERO, ..base.clone() }),
             ("window", WatchSettings { window: 3654 * DAY, ..base.clone() }),
@@ -137,7 +205,12 @@ mod tests {
             ("drift_margin", WatchSettings { drift_margin: 0.0, ..base.clone() }),
             ("drift_margin", WatchSettings { drift_margin: f64::INFINITY, ..base.clone() }),
             ("degradation_margin", WatchSettings { degradation_margin: f64::NAN, ..base.clone() }),
-            ("false_alarm_rate", WatchSettings { false_alarm_rate: 0.6, ..base }),
+            ("false_alarm_rate", WatchSettings { false_alarm_rate: 0.6, ..base.clone() }),
+            ("feed_timeout", WatchSettings { feed_timeout: Some(Duration::from_millis(999)), ..base.clone() }),
+            ("alerts.DRIFT.of", WatchSettings { alerts, ..base.clone() }),
+            ("columns.a.why", with_rule(ColumnRule { muted: true, ..ColumnRule::default() })),
+            ("columns.a.drift_margin", with_rule(ColumnRule { drift_margin: Some(0.0), ..rule_of("x") })),
+            ("columns.a.by", with_rule(ColumnRule { by: "x".repeat(1001), ..rule_of("x") })),
         ] {
             let violations = bad.validate().expect_err(field);
             assert!(violations.iter().any(|violation| violation.field == field), "{violations}");

@@ -8,11 +8,14 @@
 pub mod columns;
 pub mod outcomes;
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, compute::concat_batches};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use parquet::{
-    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    arrow::{
+        ArrowWriter, ProjectionMask,
+        arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection},
+    },
     basic::{Compression, ZstdLevel},
     file::properties::WriterProperties,
     schema::types::ColumnPath,
@@ -157,9 +160,34 @@ pub fn read(
     Ok(reader.map(|batch| batch.map_err(Error::from)))
 }
 
+/// Decodes the rows at some positions of a file, in ascending order, with every column.
+pub fn read_rows(bytes: Bytes, positions: &[usize]) -> Result<RecordBatch, Error> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let total = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
+    let ranges = positions.iter().map(|&position| position..position + 1);
+    let selection = RowSelection::from_consecutive_ranges(ranges, total);
+    let schema = builder.schema().clone();
+    let reader = builder.with_row_selection(selection).with_batch_size(READ_ROWS).build()?;
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_read_by_their_positions() {
+        let numbers: Vec<i64> = (0..30_000).collect();
+        let column: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from(numbers));
+        let bytes = encode(&RecordBatch::try_from_iter([("n", column)]).expect("one column")).expect("a file");
+        let read = |positions: &[usize]| {
+            let batch = read_rows(bytes.clone(), positions).expect("readable");
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0)).values().to_vec()
+        };
+        assert_eq!(read(&[0, 1, 2, 9_000, 29_999]), [0, 1, 2, 9_000, 29_999]);
+        assert_eq!(read(&[]), Vec::<i64>::new());
+    }
 
     #[test]
     fn object_keys_sort_by_model_and_day() {

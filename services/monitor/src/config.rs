@@ -10,6 +10,8 @@ use rekindle_domain::{
 use rekindle_runtime::config::duration_or_none;
 use serde::Deserialize;
 
+use crate::alert;
+
 /// The commented defaults of the section `[monitor]`, with every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub retention: Option<Duration>,
     /// Bundles whose reference data is cached.
     pub references: usize,
+    /// Alerts and their receivers.
+    pub alerts: alert::config::Config,
 }
 
 impl Config {
@@ -81,6 +85,7 @@ impl Config {
         let keeps = self.retention.is_none_or(|retention| !retention.is_zero());
         checks.require(keeps, "retention", "0s", "greater than 0s, or \"none\"");
         checks.at_least("references", self.references, 1);
+        checks.nested("alerts", self.alerts.validate());
         checks.finish()
     }
 }
@@ -123,6 +128,7 @@ mod tests {
             remember: zero,
             retention: Some(zero),
             references: 0,
+            alerts: alert::config::Config { every: zero, retry_for: Duration::MAX, ..defaults.alerts },
         };
         let violations = config.validate().expect_err("every bound is violated");
         let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
@@ -143,6 +149,8 @@ mod tests {
                 "remember",
                 "retention",
                 "references",
+                "alerts.every",
+                "alerts.retry_for",
             ]
         );
         assert!(

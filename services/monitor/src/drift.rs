@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{Array, ArrayRef, AsArray, RecordBatch},
     datatypes::Int64Type,
 };
+use rekindle_bundle::repeated_rows;
 use rekindle_domain::{
-    Task, WatchSettings,
-    report::{BlockTest, ColumnDrift, Drift, DriftCause, PREDICTION, Verdict},
+    ColumnRule, Task, WatchSettings,
+    report::{BlockTest, ColumnDrift, Drift, DriftCause, MUTED, PREDICTION, RepeatedRows, Verdict},
 };
 use rekindle_statistics::{
     blocks::Variations,
@@ -19,7 +20,7 @@ use rekindle_statistics::{
 
 use crate::{
     Error,
-    chunk::columns::{self, INPUT, OUTPUT},
+    chunk::columns::{self, INPUT, OUTPUT, event_times},
     quality::scalar,
     reference::Reference,
     report::finite,
@@ -40,12 +41,15 @@ pub(crate) fn compare(
         false_alarms: settings.false_alarm_rate,
         looks: WatchSettings::WINDOWS,
     };
-    let level = budget.level(profiles.features.len() + 1);
+    let is_muted = |name: &str| settings.columns.get(name).is_some_and(|rule| rule.muted);
+    let margin = |name: &str| settings.columns.get(name).and_then(|rule| rule.drift_margin).unwrap_or(budget.margin);
+    let names = profiles.features.iter().map(|feature| feature.name.as_str()).chain([PREDICTION]);
+    let level = budget.level(names.filter(|name| !is_muted(name)).count().max(1));
     let window = i64::try_from(settings.window.as_millis()).unwrap_or(i64::MAX);
     let variations = profiles.blocks.as_ref().map_or_else(Variations::new, |blocks| blocks.variations(window));
     let compared = |name: &str, reference, window: &_| {
         let blocks = variations.get(name).map(|variation| Blockwise { variation, beyond_before: beyond(before, name) });
-        drift::compare_column_in_blocks(name, reference, window, blocks, level, budget.margin)
+        drift::compare_column_in_blocks(name, reference, window, blocks, level, margin(name))
     };
     let (mut found, mut unlogged) = (Vec::with_capacity(profiles.features.len() + 1), Vec::new());
     let mut windows: Vec<(&str, ColumnProfile)> = Vec::new();
@@ -69,6 +73,7 @@ pub(crate) fn compare(
         budget.margin,
     );
     found.push(compared(PREDICTION, &profiles.prediction, &profile_predictions(reference, batch)?));
+    let (muted, mut found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| is_muted(&found.name));
     cause::share_out(&mut found, |_| 1.0);
     let over_columns = drift::Verdict::over(found.iter().map(|found| found.verdict));
     let too_few = too_few(batch.num_rows() as u64, settings.min_rows);
@@ -76,6 +81,10 @@ pub(crate) fn compare(
     let rows = Sides { reference: profiles.prediction.rows(), current: batch.num_rows() as u64 };
     let mut features: Vec<ColumnDrift> =
         found.into_iter().map(|found| column(found, rows, too_few.as_deref())).collect();
+    for muted in muted {
+        let rule = settings.columns.get(&muted.name).cloned().unwrap_or_default();
+        features.push(decide_nothing(column(muted, rows, too_few.as_deref()), &rule));
+    }
     if too_few.is_some() {
         // A window without a verdict neither continues nor ends a run of windows.
         for column in &mut features {
@@ -83,9 +92,23 @@ pub(crate) fn compare(
             column.blocks.iter_mut().for_each(|blocks| blocks.windows_beyond = windows_beyond);
         }
     }
-    let prediction = features.pop();
+    let prediction = features.iter().position(|column| column.name == PREDICTION).map(|index| features.remove(index));
+    let repeated = if unlogged.is_empty() { repeated(reference, batch)? } else { None };
     features.extend(unlogged);
-    Ok(Drift { verdict, features, prediction })
+    Ok(Drift { verdict, features, prediction, repeated })
+}
+
+/// The rows that repeat an earlier one; `None` if the reference data do not say how many are usual.
+fn repeated(reference: &Reference, batch: &RecordBatch) -> Result<Option<RepeatedRows>, Error> {
+    // Without event times of their own, rows that arrive together have one.
+    let has_times = reference.manifest.signature.time_input.is_some();
+    let Some(reference_share) = reference.profiles.repeated_share().filter(|_| has_times) else { return Ok(None) };
+    let features = reference.profiles.features.iter();
+    let columns: Vec<ArrayRef> =
+        features.filter_map(|feature| batch.column_by_name(&format!("{INPUT}{}", feature.name))).cloned().collect();
+    let rows = repeated_rows(&columns, event_times(batch)?.values())?;
+    let share = rows as f64 / (batch.num_rows() as f64).max(1.0);
+    Ok(Some(RepeatedRows { rows, share, reference_share }))
 }
 
 /// The number of windows up to the one before in which a column was further from the reference than all of its blocks.
@@ -144,6 +167,18 @@ fn block_test(test: &drift::BlockTest) -> BlockTest {
         p_value: finite(test.p_value, 1.0),
         windows_beyond: test.windows_beyond,
     }
+}
+
+/// A column whose drift a person has muted: its numbers are shown.
+fn decide_nothing(column: ColumnDrift, rule: &ColumnRule) -> ColumnDrift {
+    let by = if rule.by.is_empty() { String::new() } else { format!(" by {}", rule.by) };
+    let otherwise = match column.verdict {
+        Verdict::Drifted if column.reason.is_empty() => "; it has drifted".to_owned(),
+        Verdict::Drifted => format!("; it has drifted: {}", column.reason),
+        Verdict::Stable | Verdict::Inconclusive => String::new(),
+    };
+    let reason = format!("{MUTED}{by}: {}{otherwise}", rule.why);
+    ColumnDrift { verdict: Verdict::Inconclusive, reason, cause_share: 0.0, cause: None, ..column }
 }
 
 /// A feature whose values the log does not have, because they are redacted. It decides nothing about the window.
@@ -224,6 +259,7 @@ mod tests {
             features: vec![feature("flag", flag), feature("second", second.0)],
             prediction: ColumnProfile::of_numbers(even(REFERENCE_ROWS).map(Some)),
             blocks: None,
+            repeated: None,
         };
         let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
         let rows = u32::try_from(flags.len()).expect("few");
@@ -268,6 +304,27 @@ mod tests {
         let alone = with(columns * budget);
         let names: Vec<&str> = alone.causes().iter().map(|cause| cause.name.as_str()).collect();
         assert_eq!((alone.verdict, names), (Verdict::Drifted, vec!["flag"]), "{alone:?}");
+    }
+
+    #[test]
+    fn a_muted_column_is_shown_and_decides_nothing_and_a_column_can_have_its_own_margin() {
+        let flags: Vec<bool> = (0..2_000).map(|row| row % 10 != 0).collect();
+        let with = |rule: ColumnRule| {
+            let columns = [("flag".to_owned(), rule)].into();
+            compared(kinds(2, 2_000), &flags, &WatchSettings { columns, ..WatchSettings::default() })
+        };
+        let why = "the sensor was replaced".to_owned();
+        let rule = ColumnRule { muted: false, drift_margin: None, by: "ann".to_owned(), why };
+        let drifted = with(rule.clone());
+        assert_eq!((drifted.verdict, drifted.causes().len()), (Verdict::Drifted, 1), "{drifted:?}");
+        let muted = with(ColumnRule { muted: true, ..rule.clone() });
+        assert_eq!(muted.verdict, Verdict::Stable, "{muted:?}");
+        let flag = muted.features.iter().find(|column| column.name == "flag").expect("it is shown");
+        assert_eq!((flag.verdict, flag.cause_share, flag.psi), (Verdict::Inconclusive, 0.0, drifted.features[0].psi));
+        assert!(flag.reason.starts_with("muted by ann: the sensor was replaced; it has drifted"), "{}", flag.reason);
+        assert_eq!(muted.prediction.as_ref().map(|column| column.name.as_str()), Some(PREDICTION));
+        let own = with(ColumnRule { drift_margin: Some(2.0), ..rule });
+        assert_eq!(own.verdict, Verdict::Stable, "{own:?}");
     }
 
     #[test]
@@ -338,6 +395,7 @@ mod tests {
             features: vec![feature("name", kinds(50, rows).0), feature("flag", flag)],
             prediction: ColumnProfile::of_numbers(even(reference_rows).map(Some)),
             blocks: None,
+            repeated: None,
         };
         let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
         let flags: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
@@ -385,6 +443,7 @@ mod tests {
             features: features.map(feature).into(),
             prediction: ColumnProfile::of_numbers((0..REFERENCE_ROWS).map(|_| Some(0.5))),
             blocks: None,
+            repeated: None,
         };
         Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles }
     }
@@ -433,6 +492,7 @@ mod tests {
             features: vec![FeatureProfile { name: "x".to_owned(), profile: profile.clone() }],
             prediction: profile,
             blocks: Some(Blocks::new(calendar, counted.into()).expect("two columns")),
+            repeated: None,
         };
         let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
         let compared = |level: f64, least: u64, before: Option<&Drift>| {

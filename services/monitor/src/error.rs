@@ -69,6 +69,17 @@ pub enum Error {
     /// Encoding the manifest of an export.
     #[error("cannot encode the manifest of an export")]
     Manifest(#[from] serde_json::Error),
+    /// A client of a receiver cannot be built.
+    #[error("cannot set up a receiver of alerts")]
+    Receiver(#[from] reqwest::Error),
+    /// A receiver has not accepted alerts.
+    #[error("receiver {receiver} has not accepted the alerts: {error}")]
+    Refused {
+        /// The receiver.
+        receiver: String,
+        /// Why, in words.
+        error: String,
+    },
     /// A panic in a worker thread.
     #[error("task aborted")]
     Worker(#[from] tokio::task::JoinError),
@@ -89,6 +100,7 @@ impl Fault for Error {
             | Self::Bus(_)
             | Self::Duplicates(_)
             | Self::LostRace { .. }
+            | Self::Refused { .. }
             | Self::Worker(_) => true,
             Self::Configuration(_)
             | Self::Bundle(_)
@@ -99,6 +111,7 @@ impl Fault for Error {
             | Self::Arrow(_)
             | Self::Column { .. }
             | Self::Panicked(_)
+            | Self::Receiver(_)
             | Self::Manifest(_) => false,
         }
     }

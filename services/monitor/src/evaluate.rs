@@ -192,7 +192,6 @@ impl Evaluation {
         ScanFilter {
             from: Some(window.from),
             until: Some(window.until),
-            key: None,
             sample: Sample::of_rows(rows, self.window_rows),
             columns,
         }

@@ -26,8 +26,6 @@ pub(crate) struct ScanFilter {
     pub(crate) from: Option<i64>,
     /// First event time after the span; `None` is open.
     pub(crate) until: Option<i64>,
-    /// Only this row.
-    pub(crate) key: Option<Key>,
     /// Which share of the rows.
     pub(crate) sample: Sample,
     /// Which columns besides the key and the event time.
@@ -78,16 +76,7 @@ impl Frame {
 
     /// Joins the labels of the rows from outcome chunks.
     pub(crate) async fn with_labels(mut self, artifacts: &Artifacts, chunks: &[Chunk]) -> Result<Self, Error> {
-        for chunk in chunks {
-            let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
-            self = tokio::task::spawn_blocking(move || {
-                for batch in chunk::read(bytes, |_| true)? {
-                    outcomes::visit(&batch?, |key, position, label| self.join.add_outcome(key, position, label))?;
-                }
-                Ok::<_, Error>(self)
-            })
-            .await??;
-        }
+        self.join = with_outcomes(self.join, artifacts, chunks).await?;
         Ok(self)
     }
 
@@ -111,7 +100,7 @@ impl Frame {
         if filter.until.is_some_and(|until| time >= until) {
             self.next_event = Some(self.next_event.map_or(time, |next| next.min(time)));
         }
-        if !filter.selects_time(time) || filter.key.is_some_and(|only| only != key) {
+        if !filter.selects_time(time) {
             return false;
         }
         if !filter.sample.selects(key) {
@@ -184,6 +173,21 @@ impl Frame {
     }
 }
 
+/// Adds the outcomes of chunks to a join.
+pub(crate) async fn with_outcomes(mut join: Join, artifacts: &Artifacts, chunks: &[Chunk]) -> Result<Join, Error> {
+    for chunk in chunks {
+        let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
+        join = tokio::task::spawn_blocking(move || {
+            for batch in chunk::read(bytes, |_| true)? {
+                outcomes::visit(&batch?, |key, position, label| join.add_outcome(key, position, label))?;
+            }
+            Ok::<_, Error>(join)
+        })
+        .await??;
+    }
+    Ok(join)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn rows_are_ordered_by_event_time_with_their_labels() {
         let mut frame = Frame::default();
-        let filter = ScanFilter { from: None, until: None, key: None, sample: Sample { of: 1 }, columns: |_| true };
+        let filter = ScanFilter { from: None, until: None, sample: Sample { of: 1 }, columns: |_| true };
         let times = [30_i64, 10, 20];
         for (prediction, &time) in (1_u128..).zip(&times) {
             assert!(frame.add_row(Key { prediction, row: 0 }, time, &filter));
@@ -229,7 +233,7 @@ mod tests {
     fn a_row_logged_twice_counts_once_if_its_key_is_kept() {
         let counted = |of: u64| {
             let sample = Sample { of };
-            let filter = ScanFilter { from: None, until: None, key: None, sample, columns: |_| true };
+            let filter = ScanFilter { from: None, until: None, sample, columns: |_| true };
             let (mut frame, key) = (Frame::default(), Key { prediction: 1, row: 0 });
             let kept = [(); 2].map(|()| frame.add_row(key, 0, &filter));
             (sample.selects(key), kept, frame.rows())

@@ -2,7 +2,7 @@
 //!
 //! It captures both streams from the bus into Parquet chunks, divides the log into windows of event time, compares each window with the
 //! reference data of the model version and, once the labels are known, measures the quality of the predictions. Drift and degradation
-//! are events. It exports labelled rows for retraining. It decides nothing about retraining, trains nothing, and is never on the path of a
+//! are events; what a person should look at is an alert, which webhooks and Alertmanagers receive. It exports labelled rows for retraining. It decides nothing about retraining, trains nothing, and is never on the path of a
 //! prediction request.
 //!
 //! Invariants:
@@ -10,8 +10,10 @@
 //!   second effect;
 //! - there is no state outside of chunks, index and reports: after a crash at any point, the monitor continues and reports the same;
 //! - a report is a function of the log: which rows count follows from the order of chunks, not from the time of evaluation;
-//! - each window of each version and slice is reported once, with at most one drift alert and one degradation alert, which share a
+//! - each window of each version and slice is reported once, with at most one event of drift and one of degradation, which share a
 //!   correlation id, in the transaction that inserts the report;
+//! - at most one alert of each kind is open per model; it opens, goes on and is resolved in the transaction of the report that decides it;
+//! - a webhook receives a message about each opening and each resolution until it accepts it, under one id;
 //! - a window whose label wait is over is measured with every outcome that the bus held by then;
 //! - captured data is deleted by age only if a retention is set, and only once no window needs it;
 //! - of every outcome it is known whether it is matched, pending, or refused and why;
@@ -44,6 +46,7 @@ mod ownership;
 mod quality;
 mod reference;
 pub mod report;
+mod report_events;
 mod retention;
 mod rpc;
 pub mod store;
@@ -67,6 +70,7 @@ pub use config::{Config, DEFAULTS};
 pub use error::Error;
 
 use crate::{
+    alert::{Receivers, task::Alerting},
     capture::{Capture, outcomes::OutcomeMessage, predictions::PredictionMessage},
     evaluate::{Evaluation, due::Due},
     reference::References,
@@ -85,6 +89,7 @@ struct Inner {
     leases: Leases,
     /// For exports, which may need many; evaluation has its own.
     export_references: References,
+    receivers: Arc<Receivers>,
     /// Notified when windows may have become due.
     captured: Arc<Notify>,
     health: DatabaseHealth,
@@ -101,8 +106,10 @@ impl App {
         let leases = Leases::new(db.clone(), config.instance.clone(), config.lease);
         leases.claim(ownership::CAPTURE);
         let export_references = References::new(artifacts.clone(), config.references);
+        let receivers = Arc::new(Receivers::new(&config.alerts.receivers)?);
         let (captured, health) = (Arc::default(), DatabaseHealth::new());
-        Ok(Self(Arc::new(Inner { config, db, bus, artifacts, leases, export_references, captured, health })))
+        let inner = Inner { config, db, bus, artifacts, leases, export_references, receivers, captured, health };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Adds the gRPC services.
@@ -124,6 +131,7 @@ impl App {
         let ages = Ages { remember: inner.config.remember, join_keys: inner.config.join_key_retention };
         let retention = retention::run(inner.db.clone(), ages, shutdown.intake().clone());
         tasks.spawn("monitor retention", retention);
+        tasks.spawn("monitor alerts", self.alerting().run(shutdown.intake().clone()));
         tasks.spawn("monitor captured data", self.captured_data().run(shutdown.intake().clone()));
         let source = format!("/rekindle/monitor/{}", inner.config.instance);
         let relay =
@@ -150,6 +158,17 @@ impl App {
             fetch_messages: inner.config.fetch_messages,
             event_horizon: TimeDelta::from_std(inner.config.event_horizon).unwrap_or(TimeDelta::MAX),
             captured: inner.captured.clone(),
+        }
+    }
+
+    fn alerting(&self) -> Alerting {
+        let inner = &self.0;
+        Alerting {
+            db: inner.db.clone(),
+            leases: inner.leases.clone(),
+            receivers: inner.receivers.clone(),
+            every: inner.config.alerts.every,
+            retry_for: inner.config.alerts.retry_for,
         }
     }
 

@@ -1,15 +1,21 @@
 //! Logged rows: one by its prediction id, or a model's latest, page by page.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    ops::Range,
+    str::FromStr,
+};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{Float32Type, Float64Type, Int64Type, TimestampMicrosecondType},
 };
+use bytes::Bytes;
 use chrono::DateTime;
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::{
-    ModelName, PredictionId, VersionRef, event_time,
+    Digest, ModelName, PredictionId, VersionRef, event_time,
     outcome::Label,
     prediction_log::{LoggedPrediction, Value},
 };
@@ -19,11 +25,13 @@ use sea_orm::DatabaseConnection;
 use crate::{
     Error,
     chunk::{
-        Chunk, Kind,
-        columns::{self, ANSWERED_AT, ENTITY_KEY, GUARDRAILS, INPUT, Keys, OUTPUT, REPLICA, REQUEST_ID},
+        self, Chunk, Kind,
+        columns::{
+            self, ANSWERED_AT, ENTITY_KEY, GUARDRAILS, INPUT, Keys, OUTPUT, PREDICTION_ID, REPLICA, REQUEST_ID, ROW,
+        },
     },
-    frame::{Frame, ScanFilter},
-    join::Sample,
+    frame,
+    join::Join,
     outcome::Key,
     store::chunks,
 };
@@ -71,8 +79,9 @@ pub(crate) async fn get(
 ) -> Result<LoggedPrediction, Error> {
     let key = Key { prediction: id.uuid().as_u128(), row };
     for chunk in chunks::holding(db, key.prediction).await? {
-        let scanned = Scanned::of(db, artifacts, &chunk, Some(key)).await?;
-        if let Some(scanned) = scanned.filter(|scanned| scanned.rows() > 0) {
+        let Some(listed) = Listed::of(artifacts, chunk).await? else { continue };
+        if let Some(index) = listed.rows.iter().position(|(other, _)| *other == key) {
+            let scanned = listed.read(db, artifacts, index..index + 1).await?;
             return scanned.row(0);
         }
     }
@@ -93,20 +102,81 @@ pub(crate) async fn latest(
         let newest = chunks::newest_first(db, model, from, CHUNKS).await?;
         let Some(&(oldest, _)) = newest.last() else { return Ok(found) };
         for (position, chunk) in newest {
-            let Some(scanned) = Scanned::of(db, artifacts, &chunk, None).await? else { continue };
+            let Some(listed) = Listed::of(artifacts, chunk).await? else { continue };
             let end = match before {
-                Some(before) if before.chunk == position => before.index.min(scanned.rows()),
-                _ => scanned.rows(),
+                Some(before) if before.chunk == position => before.index.min(listed.rows.len()),
+                _ => listed.rows.len(),
             };
             let start = end.saturating_sub(limit - found.len());
-            let rows =
-                (start..end).rev().map(|index| Ok((LogPosition { chunk: position, index }, scanned.row(index)?)));
+            let scanned = listed.read(db, artifacts, start..end).await?;
+            let rows = (start..end).rev();
+            let rows = rows.map(|index| Ok((LogPosition { chunk: position, index }, scanned.row(index - start)?)));
             found.extend(rows.collect::<Result<Vec<_>, Error>>()?);
             if found.len() == limit {
                 return Ok(found);
             }
         }
         from = Some(oldest - 1);
+    }
+}
+
+/// The keys of a chunk, of which some thousand are cheaper to read than the rows.
+struct Listed {
+    chunk: Chunk,
+    bundle: Digest,
+    bytes: Bytes,
+    /// Each row once, with its position in the file.
+    rows: Vec<(Key, usize)>,
+}
+
+impl Listed {
+    /// `None` of a chunk of outcomes.
+    async fn of(artifacts: &Artifacts, chunk: Chunk) -> Result<Option<Self>, Error> {
+        let Some(bundle) = chunk.bundle else { return Ok(None) };
+        let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
+        tokio::task::spawn_blocking(move || {
+            let (mut rows, mut seen, mut position) = (Vec::new(), HashSet::new(), 0);
+            for batch in chunk::read(bytes.clone(), |name| [PREDICTION_ID, ROW].contains(&name))? {
+                let batch = batch?;
+                let keys = Keys::of(&batch)?;
+                for key in (0..keys.rows()).map(|index| keys.key(index)) {
+                    if seen.insert(key) {
+                        rows.push((key, position));
+                    }
+                    position += 1;
+                }
+            }
+            Ok(Some(Self { chunk, bundle, bytes, rows }))
+        })
+        .await?
+    }
+
+    /// Some of the rows, in the order of the file, with their labels.
+    async fn read(
+        &self,
+        db: &DatabaseConnection,
+        artifacts: &Artifacts,
+        range: Range<usize>,
+    ) -> Result<Scanned, Error> {
+        let rows = &self.rows[range];
+        let (bytes, positions) = (self.bytes.clone(), rows.iter().map(|(_, position)| *position).collect::<Vec<_>>());
+        let batch = tokio::task::spawn_blocking(move || chunk::read_rows(bytes, &positions)).await??;
+        let mut join = Join::default();
+        for (key, _) in rows {
+            join.add_row(*key);
+        }
+        let ids = || rows.iter().map(|(key, _)| key.prediction);
+        if let Some(ids) = ids().min().zip(ids().max()) {
+            let outcomes = chunks::outcomes_of(db, &self.chunk.model, ids).await?;
+            join = frame::with_outcomes(join, artifacts, &outcomes).await?;
+        }
+        Ok(Scanned {
+            model: self.chunk.model.clone(),
+            version: VersionRef { version: self.chunk.model_version, bundle: self.bundle },
+            is_test: self.chunk.kind == Kind::Test,
+            batch,
+            labels: join.labels().map(|label| label.cloned()).collect(),
+        })
     }
 }
 
@@ -120,30 +190,6 @@ struct Scanned {
 }
 
 impl Scanned {
-    /// Reads the row `key` of a chunk, or all; `None` without rows.
-    async fn of(
-        db: &DatabaseConnection,
-        artifacts: &Artifacts,
-        chunk: &Chunk,
-        key: Option<Key>,
-    ) -> Result<Option<Self>, Error> {
-        let Some(bundle) = chunk.bundle else { return Ok(None) };
-        let filter = ScanFilter { from: None, until: None, key, sample: Sample { of: 1 }, columns: |_| true };
-        let frame = Frame::scan(artifacts, std::slice::from_ref(chunk), filter).await?;
-        let Some(ids) = frame.ids() else { return Ok(None) };
-        let outcomes = chunks::outcomes_of(db, &chunk.model, ids).await?;
-        let frame = frame.with_labels(artifacts, &outcomes).await?;
-        let Some(batch) = frame.batch()? else { return Ok(None) };
-        let labels = frame.labels().map(|label| label.cloned()).collect();
-        let version = VersionRef { version: chunk.model_version, bundle };
-        let is_test = chunk.kind == Kind::Test;
-        Ok(Some(Self { model: chunk.model.clone(), version, is_test, batch, labels }))
-    }
-
-    fn rows(&self) -> usize {
-        self.batch.num_rows()
-    }
-
     fn row(&self, index: usize) -> Result<LoggedPrediction, Error> {
         let batch = &self.batch;
         let wrong = || Error::Column { column: ANSWERED_AT.to_owned(), expected: "timestamp in microseconds" };

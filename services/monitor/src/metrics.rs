@@ -18,6 +18,8 @@ pub(crate) const FLUSH_FAILURES: &str = "rekindle_monitor_flush_failures_total";
 pub(crate) const WINDOWS: &str = "rekindle_monitor_windows_total";
 pub(crate) const QUALITY_REPORTS: &str = "rekindle_monitor_quality_reports_total";
 pub(crate) const DELETED_ROWS: &str = "rekindle_monitor_deleted_rows_total";
+pub(crate) const ALERTS: &str = "rekindle_monitor_alerts_total";
+pub(crate) const NOTIFICATIONS: &str = "rekindle_monitor_notifications_total";
 pub(crate) const EVALUATION_FAILURES: &str = "rekindle_monitor_evaluation_failures_total";
 
 /// Registers the help text of every metric.
@@ -35,12 +37,27 @@ pub(crate) fn describe() {
     describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");
     describe_counter!(QUALITY_REPORTS, "Windows whose quality was measured, by model and verdict.");
     describe_counter!(DELETED_ROWS, "Captured rows and outcomes that retention has deleted, by model and kind.");
+    describe_counter!(ALERTS, "Alerts that opened, by model and kind.");
+    describe_counter!(
+        NOTIFICATIONS,
+        "Attempts to send a notification to a webhook, by receiver and result: delivered, refused (sent again later), failed (given up)."
+    );
     describe_counter!(EVALUATION_FAILURES, "Failed steps of evaluation by model.");
 }
 
 /// Adds to a counter of a model.
 pub(crate) fn add(name: &'static str, model: &ModelName, count: u64) {
     counter!(name, "model" => model.to_string()).increment(count);
+}
+
+/// Counts an alert that opened.
+pub(crate) fn alert(model: &ModelName, kind: &'static str) {
+    counter!(ALERTS, "model" => model.to_string(), "kind" => kind).increment(1);
+}
+
+/// Counts an attempt to send a notification.
+pub(crate) fn notification(receiver: &str, result: &'static str) {
+    counter!(NOTIFICATIONS, "receiver" => receiver.to_owned(), "result" => result).increment(1);
 }
 
 /// Counts what retention has deleted.

@@ -1,10 +1,13 @@
-//! Which instance does what: one captures, and one evaluates each model. Each is the holder of a lease.
+//! Which instance does what: one captures, one evaluates each model, and one sends alerts. Each is the holder of a lease.
 
 use rekindle_domain::ModelName;
 use rekindle_store::{Fence, Leases};
 
 /// The lease of the instance that captures.
 pub(crate) const CAPTURE: &str = "capture";
+
+/// The lease of the instance that raises alerts about the arrival of rows, and sends notifications.
+pub(crate) const ALERTS: &str = "alerts";
 
 /// The lease of the instance that evaluates a model.
 pub(crate) fn evaluation(model: &ModelName) -> String {

@@ -28,8 +28,8 @@ pub(crate) fn inconclusive_reason(drift: &Drift, rows: u64) -> Option<String> {
     if drift.verdict != Verdict::Inconclusive {
         return None;
     }
-    let columns = drift.columns().count();
-    let inconclusive = drift.columns().filter(|column| column.verdict == Verdict::Inconclusive);
+    let columns = drift.deciding().count();
+    let inconclusive = drift.deciding().filter(|column| column.verdict == Verdict::Inconclusive);
     let inconclusive: Vec<&str> = inconclusive.map(|column| column.name.as_str()).collect();
     if inconclusive.len() == columns {
         return Some(common_reason(drift).map_or_else(|| format!("{rows} rows are too few"), str::to_owned));
@@ -42,7 +42,7 @@ pub(crate) fn inconclusive_reason(drift: &Drift, rows: u64) -> Option<String> {
 
 /// The reason that all columns have in common.
 fn common_reason(drift: &Drift) -> Option<&str> {
-    let mut reasons = drift.columns().map(|column| column.reason.as_str());
+    let mut reasons = drift.deciding().map(|column| column.reason.as_str());
     let first = reasons.next().filter(|reason| !reason.is_empty())?;
     reasons.all(|reason| reason == first).then_some(first)
 }
@@ -80,10 +80,12 @@ mod tests {
 
     #[test]
     fn the_inconclusive_reason_counts_and_names_the_columns() {
-        let drift = |verdicts: &[Verdict]| Drift {
-            verdict: Verdict::Inconclusive,
-            features: verdicts.iter().zip(["a", "b", "c", "d", "e"]).map(|(v, name)| column(name, *v)).collect(),
-            prediction: None,
+        let drift = |verdicts: &[Verdict]| {
+            Drift::of(
+                Verdict::Inconclusive,
+                verdicts.iter().zip(["a", "b", "c", "d", "e"]).map(|(v, name)| column(name, *v)).collect(),
+                None,
+            )
         };
         use Verdict::{Inconclusive, Stable};
         assert_eq!(reason(&drift(&[])).as_deref(), Some("7 rows are too few"));
@@ -97,9 +99,11 @@ mod tests {
     #[test]
     fn a_reason_common_to_all_columns_is_the_reason_of_the_window() {
         let inconclusive = |reason: &str| ColumnDrift { reason: reason.into(), ..column("a", Verdict::Inconclusive) };
-        let of = |features| Drift { verdict: Verdict::Inconclusive, features, prediction: None };
+        let of = |features| Drift::of(Verdict::Inconclusive, features, None);
         assert_eq!(reason(&of(vec![inconclusive("x"), inconclusive("x")])).as_deref(), Some("x"));
         assert_eq!(reason(&of(vec![inconclusive("x"), inconclusive("y")])).as_deref(), Some("7 rows are too few"));
+        let muted = vec![inconclusive("x"), inconclusive("muted by ann: a sensor")];
+        assert_eq!(reason(&of(muted)).as_deref(), Some("x"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Deletes the incarnations of replicas and the join keys of outcomes and, if a retention is set, captured data by age. The relay deletes the
+//! Deletes the incarnations of replicas, the join keys of outcomes, ended silences and notifications and, if a retention is set, captured data by age. The relay deletes the
 //! ids of captured messages.
 
 pub(crate) mod captured;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
-    store::{incarnations, join_keys},
+    store::{incarnations, join_keys, notifications, silences},
 };
 
 /// Time between two runs.
@@ -21,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long rows are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ages {
-    /// Incarnations, since they were last seen.
+    /// Incarnations, since they were last seen; silences and notifications, since they ended.
     pub(crate) remember: Duration,
     /// Join keys, since they were captured.
     pub(crate) join_keys: Duration,
@@ -49,6 +49,14 @@ pub(crate) async fn run(db: DatabaseConnection, ages: Ages, stop: CancellationTo
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "old incarnations were not deleted, retrying later")
                 }
+            }
+            let forgotten =
+                async { Ok(notifications::forget(&db, before).await? + silences::forget(&db, before).await?) };
+            if let Err(error) = forgotten.await as Result<u64, sea_orm::DbErr> {
+                tracing::warn!(
+                    error = chain(&error),
+                    "old notifications and silences were not deleted, retrying later"
+                );
             }
         }
         tokio::select! {

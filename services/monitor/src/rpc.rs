@@ -1,5 +1,6 @@
 //! The gRPC service: decode, call, encode. The only module that names wire messages.
 
+mod alerts;
 mod audit;
 mod outcomes;
 
@@ -7,12 +8,14 @@ use futures::TryFutureExt as _;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName, PredictionId, Watch,
+    alert::Note,
     audit::Entry,
     event_time,
     prediction_log::{CaptureStatus, OutcomeCounts},
 };
 use rekindle_proto::monitor::{
     self as proto,
+    alerts_server::AlertsServer,
     audit_server::AuditServer,
     monitor_server::{Monitor, MonitorServer},
 };
@@ -26,7 +29,7 @@ use rekindle_store::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    App, Error, export,
+    App, Error, alert, export,
     failures::{self, FailurePosition},
     known,
     lookup::{self, LogPosition},
@@ -40,6 +43,7 @@ pub(crate) fn register(app: &App, routes: &mut RoutesBuilder) {
     let limit = routes.max_request_bytes();
     routes
         .add_service(MonitorServer::new(app.clone()).max_decoding_message_size(limit))
+        .add_service(AlertsServer::new(app.clone()).max_decoding_message_size(limit))
         .add_service(AuditServer::new(app.clone()).max_decoding_message_size(limit));
 }
 
@@ -91,6 +95,8 @@ impl App {
         in_transaction(&self.0.db, async move |txn| {
             let position = chunks::latest_position(txn).await?;
             append(txn, call.entry("watch.reset", format!("watch/{reset}"))).await?;
+            let why = "the windows were restarted".to_owned();
+            alert::restart(txn, &reset, &Note { by: call.principal.to_string(), why, at: call.now }).await?;
             Ok::<_, Error>(logs::reset(txn, &reset, position).await?)
         })
         .await?;

@@ -1,6 +1,7 @@
 //! The monitor's database: the index of chunks, the state of each model's log, reports, watches, checks of
-//! outcomes, and join keys. The only sea-orm code.
+//! outcomes, join keys, alerts and their notifications, and silences. The only sea-orm code.
 
+pub(crate) mod alerts;
 pub(crate) mod chunks;
 pub(crate) mod deletions;
 pub(crate) mod entities;
@@ -8,10 +9,12 @@ pub(crate) mod incarnations;
 pub(crate) mod join_keys;
 pub(crate) mod logs;
 pub mod migrations;
+pub(crate) mod notifications;
 pub(crate) mod outcome_checks;
 pub(crate) mod pending_outcomes;
 pub(crate) mod record;
 pub(crate) mod reports;
+pub(crate) mod silences;
 pub(crate) mod watches;
 
 pub use migrations::Migrator;

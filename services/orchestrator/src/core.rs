@@ -69,7 +69,8 @@ impl Core {
             if let Some(entry) = &entry {
                 audit::append(txn, entry.clone()).await?;
             }
-            workflow::change(txn, &read, after.clone(), now).await
+            // It holds several copies of the workflow.
+            Box::pin(workflow::change(txn, &read, after.clone(), now)).await
         })
         .await?;
         if after.state != before.state {

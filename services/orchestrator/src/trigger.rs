@@ -203,10 +203,10 @@ const fn settles(state: WorkflowState) -> bool {
 }
 
 fn read(event: &CloudEvent) -> Result<Alert, Error> {
-    let alert = wire::event::alert(event.kind, &event.data)?;
+    let alert = wire::event::detection(event.kind, &event.data)?;
     let alert = alert.ok_or_else(|| Error::invalid("type", format!("is {}: expected an alert", event.kind)))?;
     let has_data_fault = alert.has_data_fault();
-    let event::Alert { trigger, window, causes, .. } = alert;
+    let event::Detection { trigger, window, causes, .. } = alert;
     let id: WorkflowId =
         event.context.correlation_id.parse().map_err(|error| Error::invalid("correlationid", error))?;
     let cause = Cause {

@@ -1,6 +1,7 @@
 //! The client commands, one module per noun: from arguments to calls to output. The services decide; the commands add no rules of their
 //! own.
 
+pub(crate) mod alerts;
 mod audit;
 mod blobs;
 mod capture;
@@ -164,6 +165,9 @@ pub(crate) enum Command {
     Reports(reports::Args),
     /// Summarize a model: its quality and drift over time, workflows, versions and aliases
     Report(report::Args),
+    /// List, acknowledge, resolve and silence alerts, and test receivers
+    #[command(subcommand)]
+    Alerts(alerts::Command),
     /// List prediction requests that have no answer, by reason
     Failures(failed_requests::Args),
     /// Restart the monitoring windows of a model
@@ -218,6 +222,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
         Command::Events(args) => events::run(args, global).await,
         Command::Reports(args) => reports::run(args, global).await.map(|()| true),
         Command::Report(args) => report::run(args, global).await.map(|()| true),
+        Command::Alerts(command) => alerts::run(command, global).await,
         Command::Failures(args) => failed_requests::run(args, global).await.map(|()| true),
         Command::Watch(command) => watch::run(command, global).await.map(|()| true),
         Command::Replicas => deploy::replicas(global).await.map(|()| true),

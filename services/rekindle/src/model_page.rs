@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 use askama::Template;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    Alias,
+    Alert, Alias,
+    alert::AlertState,
     model_version::ModelVersion,
     report::{Verdict, WindowReport},
     workflow::{WorkflowState, WorkflowStatus},
@@ -31,6 +32,8 @@ pub(crate) struct Material<'a> {
     /// Of all rows, not of slices.
     pub reports: &'a [WindowReport],
     /// Oldest first.
+    pub alerts: &'a [Alert],
+    /// Oldest first.
     pub workflows: &'a [WorkflowStatus],
     /// By number.
     pub versions: &'a [ModelVersion],
@@ -45,9 +48,23 @@ pub(crate) struct Sections {
     pub(crate) drift: HeatMap,
     /// The length of the windows, e.g. ` of 7 days`; empty if there are several.
     pub(crate) window: String,
+    pub(crate) alerts: Vec<AlertRow>,
     pub(crate) workflows: Vec<WorkflowRow>,
     pub(crate) versions: Vec<VersionRow>,
     pub(crate) moves: Vec<MoveRow>,
+}
+
+pub(crate) struct AlertRow {
+    pub(crate) opened: String,
+    pub(crate) kind: String,
+    pub(crate) severity: String,
+    pub(crate) state: String,
+    /// Beside the state, so that nothing is in the colour alone.
+    pub(crate) sign: &'static str,
+    /// The class of its colour.
+    pub(crate) class: &'static str,
+    pub(crate) summary: String,
+    pub(crate) advice: String,
 }
 
 pub(crate) struct WorkflowRow {
@@ -89,6 +106,7 @@ impl Sections {
             quality,
             drift: heat_map::of(material.reports),
             window: window_length(material.reports),
+            alerts: material.alerts.iter().map(alert_row).collect(),
             workflows: material.workflows.iter().map(workflow_row).collect(),
             versions: material.versions.iter().map(version_row).collect(),
             moves: material.moves.iter().map(move_row).collect(),
@@ -122,6 +140,8 @@ pub(crate) struct Figures {
     pub labelled: usize,
     /// Those whose quality has degraded.
     pub degraded: usize,
+    /// Alerts that are not resolved.
+    pub open_alerts: usize,
     pub workflows: usize,
     /// Workflows that deployed another version.
     pub succeeded: usize,
@@ -149,6 +169,7 @@ impl Figures {
             drifted: windows.values().filter(|report| report.drift.verdict == Verdict::Drifted).count(),
             labelled: qualities.len(),
             degraded: qualities.iter().filter(|quality| quality.verdict == Verdict::Drifted).count(),
+            open_alerts: material.alerts.iter().filter(|alert| alert.state() != AlertState::Resolved).count(),
             workflows: material.workflows.len(),
             succeeded: material.workflows.iter().filter(|w| w.state == WorkflowState::Succeeded).count(),
             champion: material.versions.iter().find(champion).map(|version| version.version),
@@ -205,6 +226,25 @@ fn window_length(reports: &[WindowReport]) -> String {
         .filter(|_| is_common)
         .map(|length: Duration| format!(" of {}", words(length)))
         .unwrap_or_default()
+}
+
+fn alert_row(alert: &Alert) -> AlertRow {
+    let (sign, class) = match alert.state() {
+        AlertState::Open => ("●", "bad"),
+        AlertState::Acknowledged => ("…", "soft"),
+        AlertState::Resolved => ("✓", "good"),
+    };
+    let name = |name: &str| name.to_lowercase().replace('_', " ");
+    AlertRow {
+        opened: alert.opened_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+        kind: name(alert.kind.name()),
+        severity: name(alert.severity.name()),
+        state: name(alert.state().name()),
+        sign,
+        class,
+        summary: alert.message.summary.clone(),
+        advice: alert.message.advice.clone(),
+    }
 }
 
 fn workflow_row(workflow: &WorkflowStatus) -> WorkflowRow {

@@ -1,13 +1,14 @@
-//! Events: the data of CloudEvents as proto3 JSON, and the alerts that are read back from them.
+//! Events: the data of CloudEvents as proto3 JSON, and the detections that are read back from them.
 
 use rekindle_domain::{
-    Alias, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
+    Alert, Alias, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
+    alert::AlertState,
     alias::AliasProtection,
     dataset::DatasetVersion,
     deployment_status::DeploymentPhase,
-    event::{Alert, EventKind, Fact, FeatureCause},
+    event::{Detection, EventKind, Fact, FeatureCause},
     model_version::{ModelVersion, RegisteredModel},
-    report::{ColumnDrift, DriftCause, Quality, WindowReport},
+    report::{ColumnDrift, DriftCause, Quality, RepeatedRows, WindowReport},
     run::Run,
     validation::Violations,
 };
@@ -20,13 +21,14 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
+    alert::to_wire as alert_to_wire,
     alias::protection_to_wire,
     deployment::phase_to_wire,
     field::nested,
     model_version::approval_to_wire,
     report::{
         cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, header_from_wire,
-        header_to_wire, verdict_to_wire,
+        header_to_wire, repeated_from_wire, repeated_to_wire, verdict_to_wire,
     },
     run::status_to_wire,
     workflow::{state_to_wire, trigger_to_wire},
@@ -214,17 +216,22 @@ pub fn window_reported(report: &WindowReport) -> Fact<Value> {
 
 /// Drift was detected in a window.
 pub fn drift_detected(report: &WindowReport) -> Fact<Value> {
-    let message =
-        wire::DriftDetected { window: Some(header_to_wire(&report.window)), features: causes_to_wire(report) };
+    let message = wire::DriftDetected {
+        window: Some(header_to_wire(&report.window)),
+        features: causes_to_wire(report),
+        repeated: report.drift.repeated.map(repeated_to_wire),
+    };
     fact(EventKind::DRIFT_DETECTED, &report.window.model, &message)
 }
 
-/// Columns of a window are probably faulty; `None` if none is.
+/// Columns of a window are probably faulty, or too many rows are repeated; `None` if none is.
 pub fn data_fault_detected(report: &WindowReport) -> Option<Fact<Value>> {
     let mut features = causes_to_wire(report);
     features.retain(|column| drift_cause_from_wire(column.cause) == Some(DriftCause::DataFault));
-    let message = wire::DataFaultDetected { window: Some(header_to_wire(&report.window)), features };
-    (!message.features.is_empty()).then(|| fact(EventKind::DATA_FAULT_DETECTED, &report.window.model, &message))
+    let repeated = report.drift.repeated.filter(RepeatedRows::is_fault).map(repeated_to_wire);
+    let message = wire::DataFaultDetected { window: Some(header_to_wire(&report.window)), features, repeated };
+    (!message.features.is_empty() || repeated.is_some())
+        .then(|| fact(EventKind::DATA_FAULT_DETECTED, &report.window.model, &message))
 }
 
 /// Degradation was detected in a window.
@@ -236,6 +243,7 @@ pub fn degradation_detected(report: &WindowReport, quality: &Quality) -> Fact<Va
         reference_loss: quality.reference_loss,
         metrics: quality.metrics.clone().into_iter().collect(),
         features: causes_to_wire(report),
+        repeated: report.drift.repeated.map(repeated_to_wire),
     };
     fact(EventKind::DEGRADATION_DETECTED, &report.window.model, &message)
 }
@@ -250,20 +258,44 @@ pub fn new_class_detected(report: &WindowReport, quality: &Quality) -> Fact<Valu
     fact(EventKind::NEW_CLASS_DETECTED, &report.window.model, &message)
 }
 
-/// The alert that an event of `kind` holds; `None` for any other kind of event.
-pub fn alert(kind: EventKind, data: &Value) -> Result<Option<Alert>, Violations> {
+/// An alert opened, was acknowledged, or was resolved, as its state says.
+pub fn alert_changed(alert: &Alert) -> Fact<Value> {
+    let message = Some(alert_to_wire(alert));
+    match alert.state() {
+        AlertState::Open => fact(EventKind::ALERT_OPENED, &alert.model, &wire::AlertOpened { alert: message }),
+        AlertState::Acknowledged => {
+            fact(EventKind::ALERT_ACKNOWLEDGED, &alert.model, &wire::AlertAcknowledged { alert: message })
+        }
+        AlertState::Resolved => fact(EventKind::ALERT_RESOLVED, &alert.model, &wire::AlertResolved { alert: message }),
+    }
+}
+
+/// The detection that an event of `kind` holds; `None` for any other kind of event.
+pub fn detection(kind: EventKind, data: &Value) -> Result<Option<Detection>, Violations> {
     if kind == EventKind::DRIFT_DETECTED {
         let message: wire::DriftDetected = read(data)?;
         let window = nested("window", message.window, header_from_wire)?;
         let causes = message.features.into_iter().map(cause_from_wire).collect();
-        return Ok(Some(Alert { trigger: Trigger::Drift, window, causes, losses: None }));
+        return Ok(Some(Detection {
+            trigger: Trigger::Drift,
+            window,
+            causes,
+            repeated: message.repeated.map(repeated_from_wire),
+            losses: None,
+        }));
     }
     if kind == EventKind::DEGRADATION_DETECTED {
         let message: wire::DegradationDetected = read(data)?;
         let window = nested("window", message.window, header_from_wire)?;
         let causes = message.features.into_iter().map(cause_from_wire).collect();
         let losses = Some((message.loss, message.reference_loss));
-        return Ok(Some(Alert { trigger: Trigger::Degradation, window, causes, losses }));
+        return Ok(Some(Detection {
+            trigger: Trigger::Degradation,
+            window,
+            causes,
+            repeated: message.repeated.map(repeated_from_wire),
+            losses,
+        }));
     }
     Ok(None)
 }

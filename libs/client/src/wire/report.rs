@@ -2,7 +2,9 @@
 
 use rekindle_domain::{
     VersionRef,
-    report::{BlockTest, ColumnDrift, Drift, DriftCause, Interval, Quality, Verdict, WindowHeader, WindowReport},
+    report::{
+        BlockTest, ColumnDrift, Drift, DriftCause, Interval, Quality, RepeatedRows, Verdict, WindowHeader, WindowReport,
+    },
     validation::Violations,
 };
 use rekindle_proto::{json, monitor as wire};
@@ -24,7 +26,20 @@ pub fn to_wire(report: &WindowReport) -> wire::WindowReport {
         quality_at: report.quality_at.map(time::to_wire),
         correlation_id: report.correlation_id.map(|id| id.to_string()).unwrap_or_default(),
         reason: report.reason.clone(),
+        repeated: report.drift.repeated.map(repeated_to_wire),
     }
+}
+
+/// Repeated rows as a message.
+pub fn repeated_to_wire(repeated: RepeatedRows) -> wire::RepeatedRows {
+    let RepeatedRows { rows, share, reference_share } = repeated;
+    wire::RepeatedRows { rows, share, reference_share }
+}
+
+/// The repeated rows that a message holds.
+pub fn repeated_from_wire(given: wire::RepeatedRows) -> RepeatedRows {
+    let wire::RepeatedRows { rows, share, reference_share } = given;
+    RepeatedRows { rows, share, reference_share }
 }
 
 /// The report in proto3 JSON.
@@ -38,6 +53,7 @@ pub fn from_wire(given: wire::WindowReport) -> Result<WindowReport, Violations> 
         verdict: verdict_from_wire("drift", given.drift)?,
         features: each("features", given.features, column_from_wire)?,
         prediction: nested_optional("prediction", given.prediction, column_from_wire)?,
+        repeated: given.repeated.map(repeated_from_wire),
     };
     Ok(WindowReport {
         window: nested("window", given.window, header_from_wire)?,
@@ -282,6 +298,7 @@ mod tests {
                 verdict: Verdict::Drifted,
                 features: vec![column("a", Verdict::Drifted), column("b", Verdict::Stable)],
                 prediction: Some(column(PREDICTION, Verdict::Inconclusive)),
+                repeated: Some(RepeatedRows { rows: 20, share: 0.1, reference_share: 0.01 }),
             },
             quality: Some(quality),
             quality_at: Some(DateTime::UNIX_EPOCH),

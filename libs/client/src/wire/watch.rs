@@ -1,13 +1,20 @@
 //! Monitoring settings.
 
+use std::collections::BTreeMap;
+
 use rekindle_domain::{
-    ModelName, Watch, WatchSettings,
+    ColumnRule, ModelName, Watch, WatchSettings,
+    alert::AlertRules,
     validation::{Checks, Violations},
 };
 use rekindle_proto::{json, monitor as wire};
 use serde_json::Value;
 
-use super::{field::span_or, time::span_to_wire};
+use super::{
+    alert::{rule_from_wire, rule_to_wire},
+    field::{each, optional_span, span_or},
+    time::span_to_wire,
+};
 
 /// The settings of a model as a message.
 pub fn to_wire(watch: &Watch) -> wire::Watch {
@@ -31,6 +38,9 @@ pub fn settings_to_wire(model: &ModelName, settings: &WatchSettings) -> wire::Wa
         drift_margin: Some(settings.drift_margin),
         degradation_margin: Some(settings.degradation_margin),
         false_alarm_rate: Some(settings.false_alarm_rate),
+        alert_rules: settings.alerts.0.iter().map(|(kind, rule)| rule_to_wire(*kind, rule)).collect(),
+        feed_timeout: settings.feed_timeout.map(span_to_wire),
+        column_rules: settings.columns.iter().map(|(column, rule)| column_rule_to_wire(column, rule)).collect(),
         revision: 0,
     }
 }
@@ -67,6 +77,8 @@ pub fn settings_from_wire(given: wire::Watch) -> Result<WatchSettings, Violation
 /// Stored settings. Their bounds were those of the release that stored them, so they are not checked again.
 pub fn recorded(given: wire::Watch) -> Result<WatchSettings, Violations> {
     let base = WatchSettings::default();
+    let rules = each("alert_rules", given.alert_rules, rule_from_wire)?;
+    let columns = given.column_rules.into_iter().map(column_rule_from_wire).collect::<Vec<_>>();
     Ok(WatchSettings {
         window: span_or("window", given.window, base.window)?,
         window_offset: span_or("window_offset", given.window_offset, base.window_offset)?,
@@ -76,22 +88,67 @@ pub fn recorded(given: wire::Watch) -> Result<WatchSettings, Violations> {
         drift_margin: given.drift_margin.unwrap_or(base.drift_margin),
         degradation_margin: given.degradation_margin.unwrap_or(base.degradation_margin),
         false_alarm_rate: given.false_alarm_rate.unwrap_or(base.false_alarm_rate),
+        alerts: AlertRules(unique("alert_rules", rules)?),
+        feed_timeout: optional_span("feed_timeout", given.feed_timeout)?,
+        columns: unique("column_rules", columns)?,
     })
+}
+
+/// Rules by what they are about, at most one each.
+fn unique<K: Ord + std::fmt::Debug, V>(field: &str, rules: Vec<(K, V)>) -> Result<BTreeMap<K, V>, Violations> {
+    let mut unique = BTreeMap::new();
+    for (key, rule) in rules {
+        if unique.contains_key(&key) {
+            return Err(Violations::of(field, format!("has two rules of {key:?}: expected one")));
+        }
+        unique.insert(key, rule);
+    }
+    Ok(unique)
+}
+
+fn column_rule_to_wire(column: &str, rule: &ColumnRule) -> wire::ColumnRule {
+    let ColumnRule { muted, drift_margin, by, why } = rule.clone();
+    wire::ColumnRule { column: column.to_owned(), muted, drift_margin, by, why }
+}
+
+fn column_rule_from_wire(given: wire::ColumnRule) -> (String, ColumnRule) {
+    let wire::ColumnRule { column, muted, drift_margin, by, why } = given;
+    (column, ColumnRule { muted, drift_margin, by, why })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use rekindle_domain::alert::{AlertKind, AlertRule};
+
     use super::*;
 
     #[test]
     fn settings_survive_and_unset_fields_take_defaults() {
-        let settings =
-            WatchSettings { window: Duration::from_secs(7 * 86_400), min_rows: 7, ..WatchSettings::default() };
+        let rule = AlertRule { windows: 2, of: 3, disabled: true, ..AlertRule::default_of(AlertKind::Drift) };
+        let muted = ColumnRule { muted: true, drift_margin: Some(0.5), by: "ann".into(), why: "a sensor".into() };
+        let settings = WatchSettings {
+            window: Duration::from_secs(7 * 86_400),
+            min_rows: 7,
+            alerts: AlertRules([(AlertKind::Drift, rule)].into()),
+            feed_timeout: Some(Duration::from_secs(600)),
+            columns: [("depth".to_owned(), muted)].into(),
+            ..WatchSettings::default()
+        };
         let watch = Watch { model: "m".parse().expect("a name"), settings, revision: 3 };
         assert_eq!(from_wire(to_wire(&watch)), Ok(watch));
         assert_eq!(settings_from_wire(wire::Watch::default()), Ok(WatchSettings::default()));
+    }
+
+    #[test]
+    fn two_rules_of_one_column_or_kind_are_refused() {
+        let column = wire::ColumnRule { column: "a".to_owned(), why: "x".to_owned(), ..Default::default() };
+        let given = wire::Watch { column_rules: vec![column.clone(), column], ..Default::default() };
+        assert!(settings_from_wire(given).expect_err("two of a").to_string().contains("column_rules"));
+        let rule = wire::AlertRule { kind: wire::AlertKind::Drift.into(), ..Default::default() };
+        let given = wire::Watch { alert_rules: vec![rule, rule], ..Default::default() };
+        assert!(settings_from_wire(given).expect_err("two of DRIFT").to_string().contains("alert_rules"));
     }
 
     #[test]

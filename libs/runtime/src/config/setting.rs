@@ -42,10 +42,17 @@ pub(super) fn from_file(path: &Path) -> Result<Vec<Setting>, Error> {
     let config = Config::builder()
         .add_source(File::from_str(&text, FileFormat::Toml))
         .build()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(without_source(&error.to_string())))?;
     let mut settings = Vec::new();
     collect_leaves(String::new(), config.cache, &path.display().to_string(), &mut settings);
     Ok(settings)
+}
+
+/// The message of a syntax error without the lines of the file that it quotes, which may hold secrets.
+fn without_source(message: &str) -> String {
+    let is_quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let lines = message.lines().filter(|line| !is_quoted(line)).map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(": ")
 }
 
 fn collect_leaves(key: String, value: Value, origin: &str, into: &mut Vec<Setting>) {
@@ -93,5 +100,19 @@ impl config::Source for Whole {
             table.insert(self.0.clone(), self.1.clone());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syntax_error_names_the_position_and_quotes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rekindle.toml");
+        std::fs::write(&path, "[a]\nsecret = hunter2\n").expect("written");
+        let Err(Error::Configuration { problems }) = from_file(&path).map(|_| ()) else { panic!("it is not valid") };
+        assert!(problems[0].contains("line 2") && !problems[0].contains("hunter2"), "{problems:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use ::metrics::counter;
 use rekindle_domain::{
     ModelName, VersionRef, WatchSettings,
+    alert::AlertRules,
     report::{Drift, WindowReport},
 };
 use rekindle_service::{Fault as _, chain};
@@ -27,6 +28,7 @@ use crate::{
     frame::Frame,
     metrics,
     report::Report,
+    report_events,
     store::{
         self, chunks, deletions,
         logs::{self, Log},
@@ -43,6 +45,8 @@ struct Closed {
     until: i64,
     /// One per version that answered in the window.
     reports: Vec<Report>,
+    /// When alerts open and resolve.
+    rules: AlertRules,
 }
 
 impl Evaluation {
@@ -62,7 +66,8 @@ impl Evaluation {
         let contents = self.read_window(model, settings, log.reset_at, window).await?;
         let until = plan::reported_until(&timing, &window, !contents.versions.is_empty(), contents.next_event);
         let reports = reports(model, window, contents, now(), Uuid::now_v7);
-        let closed = Closed { model: model.clone(), before: log, until, reports };
+        let rules = settings.alerts.clone();
+        let closed = Closed { model: model.clone(), before: log, until, reports, rules };
         commit(&self.db, fence, closed).await?;
         Ok(Step::Worked)
     }
@@ -147,7 +152,7 @@ impl Evaluation {
             return Ok((None, next_event));
         }
         let comparison = match self.compare(version, frame, settings, before).await {
-            Ok(drift) => Comparison::Compared(drift),
+            Ok(drift) => Comparison::Compared(Box::new(drift)),
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => Comparison::Incomparable(chain(&error)),
         };
@@ -163,7 +168,12 @@ impl Evaluation {
     ) -> Result<Drift, Error> {
         let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
         let compared = tokio::task::spawn_blocking(move || match frame.batch()? {
-            Some(batch) => drift::compare(&reference, &batch, &settings, before.as_ref()),
+            Some(batch) => {
+                let drift = drift::compare(&reference, &batch, &settings, before.as_ref())?;
+                // Of two rows that are the same, a sample may hold one.
+                let is_sample = batch.num_rows() as u64 != frame.rows();
+                Ok(Drift { repeated: drift.repeated.filter(|_| !is_sample), ..drift })
+            }
             None => Ok(inconclusive()),
         });
         compared.await?
@@ -175,15 +185,18 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, closed: Closed) -> Resul
     let (fence, reports) = (fence.clone(), closed.reports.clone());
     in_transaction(db, async move |txn| {
         fence.check(txn).await?;
-        let Closed { model, before, until, reports } = &closed;
+        let Closed { model, before, until, reports, rules } = &closed;
         if !logs::move_reported_until(txn, model, before, *until).await? {
             return Err(Error::LostRace { what: "the reported windows", model: model.clone() });
         }
         for report in reports {
             store::reports::insert(txn, report).await?;
-            for change in alert::of_closed(&report.content, report.content.window.closed_at) {
+            for change in report_events::of_closed(&report.content, report.content.window.closed_at) {
                 audit::record(txn, change).await?;
             }
+        }
+        if let Some(report) = reports.first() {
+            alert::observe(txn, model, rules, report.since, report.content.window.closed_at).await?;
         }
         Ok(())
     })
@@ -228,7 +241,7 @@ mod tests {
         let model = reports[0].content.window.model.clone();
         let before = Log::default();
         logs::apply(db, &model, &before, &LogDelta::default(), &EventClock::default()).await.expect("inserts");
-        Closed { model, before, until: WINDOW.until, reports }
+        Closed { model, before, until: WINDOW.until, reports, rules: AlertRules::default() }
     }
 
     async fn stored(db: &DatabaseConnection, model: &ModelName) -> (Vec<Report>, u64) {
@@ -244,7 +257,8 @@ mod tests {
         let (_leases, fence) = holding(&db, &ownership::evaluation(&model)).await;
         commit(&db, &fence, closed).await.expect("commits");
         assert_eq!(stored(&db, &model).await, (reports.clone(), 2));
-        let repeated = Closed { model: model.clone(), before: Log::default(), until: WINDOW.until, reports };
+        let rules = AlertRules::default();
+        let repeated = Closed { model: model.clone(), before: Log::default(), until: WINDOW.until, reports, rules };
         let refused = commit(&db, &fence, repeated).await.expect_err("the window is reported");
         assert!(matches!(refused, Error::LostRace { .. }), "{refused:?}");
     }

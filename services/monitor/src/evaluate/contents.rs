@@ -39,7 +39,7 @@ pub(super) struct VersionRows {
 /// Rows against reference data.
 pub(super) enum Comparison {
     /// The drift of every column.
-    Compared(Drift),
+    Compared(Box<Drift>),
     /// The bundle has no usable reference data; the reason.
     Incomparable(String),
     /// The chunks are missing or corrupt; the reason.
@@ -89,12 +89,12 @@ fn conclude(comparison: Comparison, rows: u64, version: VersionRef, partial: Opt
         }
         (Comparison::Compared(drift), None) => {
             let reason = inconclusive_reason(&drift, rows).unwrap_or_default();
-            (drift, reason)
+            (*drift, reason)
         }
         (Comparison::Incomparable(why), None) => {
             (inconclusive(), format!("cannot be compared with the reference data of bundle {}: {why}", version.bundle))
         }
-        (Comparison::Compared(drift), Some(span)) => partially_covered(drift, span),
+        (Comparison::Compared(drift), Some(span)) => partially_covered(*drift, span),
         (Comparison::Incomparable(_), Some(span)) => partially_covered(inconclusive(), span),
     }
 }
@@ -102,17 +102,17 @@ fn conclude(comparison: Comparison, rows: u64, version: VersionRef, partial: Opt
 fn partially_covered(drift: Drift, span: Span) -> (Drift, String) {
     let time = |millis| DateTime::from_timestamp_millis(millis).map(|time| time.to_rfc3339()).unwrap_or_default();
     let why = format!("the version answered only from {} to {}", time(span.first), time(span.last));
-    let Drift { mut features, mut prediction, .. } = drift;
+    let Drift { mut features, mut prediction, repeated, .. } = drift;
     for column in features.iter_mut().chain(&mut prediction) {
         (column.verdict, column.reason) = (Verdict::Inconclusive, why.clone());
         (column.cause, column.blocks) = (None, None);
     }
-    (Drift { verdict: Verdict::Inconclusive, features, prediction }, format!("inconclusive: {why}"))
+    (Drift { verdict: Verdict::Inconclusive, features, prediction, repeated }, format!("inconclusive: {why}"))
 }
 
 /// The drift of a window that has no columns to compare.
 pub(super) fn inconclusive() -> Drift {
-    Drift { verdict: Verdict::Inconclusive, features: Vec::new(), prediction: None }
+    Drift::of(Verdict::Inconclusive, Vec::new(), None)
 }
 
 #[cfg(test)]
@@ -129,8 +129,9 @@ pub(crate) mod tests {
         VersionRows { version, rows: 40, ids: (1, 2), span: Some(span), comparison }
     }
 
-    fn drift(verdict: Verdict) -> Drift {
-        Drift { verdict, ..inconclusive() }
+    /// A comparison without columns.
+    fn compared(verdict: Verdict) -> Comparison {
+        Comparison::Compared(Box::new(Drift { verdict, ..inconclusive() }))
     }
 
     fn reported(versions: Vec<VersionRows>) -> Vec<Report> {
@@ -145,16 +146,15 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn report(window: Window, rows: u64) -> Report {
-        let compared = self::rows(Comparison::Compared(drift(Verdict::Stable)), ALL);
-        let report = reported(vec![compared]).pop().expect("one version");
+        let stable = self::rows(compared(Verdict::Stable), ALL);
+        let report = reported(vec![stable]).pop().expect("one version");
         let header = WindowHeader { rows, ..report.content.window };
         Report { content: WindowReport { window: header, ..report.content }, window, ..report }
     }
 
     #[test]
     fn only_a_drifted_window_has_a_correlation_id() {
-        let compared =
-            [Verdict::Stable, Verdict::Drifted].map(|verdict| rows(Comparison::Compared(drift(verdict)), ALL));
+        let compared = [Verdict::Stable, Verdict::Drifted].map(|verdict| rows(compared(verdict), ALL));
         let reports = contents(compared.into());
         let ids = reports.iter().map(|report| (report.window.report.uuid().as_u128(), report.correlation_id));
         assert_eq!(ids.collect::<Vec<_>>(), [(1, None), (2, Some(WorkflowId::new(Uuid::from_u128(3))))]);
@@ -169,7 +169,7 @@ pub(crate) mod tests {
     #[test]
     fn a_version_that_covers_a_part_of_the_window_is_inconclusive() {
         let partial = Span { first: 150, last: 199 };
-        let reports = contents(vec![rows(Comparison::Compared(drift(Verdict::Drifted)), partial)]);
+        let reports = contents(vec![rows(compared(Verdict::Drifted), partial)]);
         assert_eq!((reports[0].drift.verdict, reports[0].correlation_id), (Verdict::Inconclusive, None));
         assert!(reports[0].reason.starts_with("inconclusive: the version answered only from 1970"), "{reports:?}");
     }
@@ -190,6 +190,6 @@ pub(crate) mod tests {
 
     /// The reports of a window with one version, which has drifted.
     pub(in crate::evaluate) fn drifted() -> Vec<Report> {
-        reported(vec![rows(Comparison::Compared(drift(Verdict::Drifted)), ALL)])
+        reported(vec![rows(compared(Verdict::Drifted), ALL)])
     }
 }

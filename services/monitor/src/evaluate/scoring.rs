@@ -6,6 +6,7 @@ use ::metrics::counter;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ModelName, WatchSettings, WorkflowId,
+    alert::AlertRules,
     report::{Quality, Verdict, WindowReport},
 };
 use rekindle_service::{Fault as _, chain};
@@ -24,6 +25,7 @@ use crate::{
     frame::Frame,
     metrics, quality,
     report::Report,
+    report_events,
     store::{self, chunks, logs},
     window::Timing,
 };
@@ -36,6 +38,13 @@ struct Scored {
     report: WindowReport,
     quality: Quality,
     at: DateTime<Utc>,
+}
+
+/// What the alerts of a report depend on.
+struct Alerting {
+    rules: AlertRules,
+    /// The position of the log after which the windows were read.
+    since: i64,
 }
 
 impl Evaluation {
@@ -109,8 +118,9 @@ impl Evaluation {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => Err(chain(&error)),
         };
+        let alerting = Alerting { rules: settings.alerts.clone(), since: report.since };
         let scored = scored(report.content, measured, now(), Uuid::now_v7);
-        commit(&self.db, fence, scored).await
+        commit(&self.db, fence, scored, alerting).await
     }
 
     /// `None` if more outcomes are waited for.
@@ -148,7 +158,7 @@ impl Evaluation {
 }
 
 /// Commits the quality of a report with its events, under the model's lease.
-async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored) -> Result<(), Error> {
+async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored, alerting: Alerting) -> Result<(), Error> {
     let (fence, report, quality) = (fence.clone(), scored.report.clone(), scored.quality.clone());
     in_transaction(db, async move |txn| {
         fence.check(txn).await?;
@@ -156,10 +166,11 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored) -> Resul
         if !store::reports::complete(txn, report, quality, *at).await? {
             return Err(Error::LostRace { what: "the quality of a window", model: report.window.model.clone() });
         }
-        for change in alert::of_quality(report, quality, *at) {
+        for change in report_events::of_quality(report, quality, *at) {
             audit::record(txn, change).await?;
         }
-        Ok(())
+        let Alerting { rules, since } = &alerting;
+        alert::observe(txn, &report.window.model, rules, *since, *at).await
     })
     .await?;
     count(&report, &quality);

@@ -272,6 +272,19 @@ pub(crate) async fn newest_first(
     rows.into_iter().map(|row| Ok((row.position, read(row)?))).collect()
 }
 
+/// When the latest rows of a model were captured, without test rows.
+pub(crate) async fn last_captured(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+) -> Result<Option<DateTime<Utc>>, DbErr> {
+    let query = chunk::Entity::find()
+        .filter(chunk::Column::Model.eq(model.as_str()))
+        .filter(chunk::Column::Kind.eq(Kind::Prediction.as_str()))
+        .select_only()
+        .column_as(chunk::Column::CreatedAt.max(), "created_at");
+    Ok(query.into_tuple::<Option<DateTime<Utc>>>().one(db).await?.flatten())
+}
+
 /// Number of chunks of a model, of both kinds.
 pub(crate) async fn count(db: &impl ConnectionTrait, model: &ModelName) -> Result<u64, DbErr> {
     chunk::Entity::find().filter(chunk::Column::Model.eq(model.as_str())).count(db).await

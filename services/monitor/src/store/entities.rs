@@ -68,6 +68,9 @@ pub(crate) mod log {
         pub reported_until: Option<i64>,
         /// Position of the latest chunk at the last reset; 0 without one. Chunks up to it enter no further window.
         pub reset_at: i64,
+        /// `late` and `predictions` when late rows were last looked for. Owned by the instance that raises alerts.
+        pub late_seen: i64,
+        pub predictions_seen: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -154,6 +157,8 @@ pub(crate) mod report {
         pub quality_at: Option<ChronoDateTimeUtc>,
         pub correlation_id: Option<Uuid>,
         pub reason: String,
+        /// By kind of alert, whether the report has the finding; kinds without a verdict are not among them.
+        pub findings: Option<Json>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -263,6 +268,102 @@ pub(crate) mod watch {
         pub model: String,
         pub settings: Json,
         pub revision: i64,
+        /// That of the settings, to find the watches that have one.
+        pub feed_timeout_ms: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod alert {
+    use sea_orm::entity::prelude::*;
+
+    /// An alert. Evaluation, under the model's lease, opens, extends and resolves those of windows, and the instance that raises alerts the
+    /// others; callers acknowledge and resolve.
+    ///
+    /// ```text
+    /// (insert) -> is_open true --(extended, acknowledged)--> is_open true --(resolved)--> is_open false
+    /// is_pending true --(notified of the opening)--> is_announced true, is_pending false --(resolved)--> is_pending true --(of the end)--> false
+    /// ```
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "alerts")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub model: String,
+        pub kind: String,
+        pub is_open: bool,
+        /// That of its reports: windows that were restarted can open alerts again.
+        pub since: i64,
+        /// The end of the last window with the finding, in milliseconds.
+        pub until_ms: i64,
+        pub updated_at: ChronoDateTimeUtc,
+        /// Whether receivers were notified of the opening.
+        pub is_announced: bool,
+        /// Whether receivers are to be notified of the opening or of the end.
+        pub is_pending: bool,
+        pub content: Json,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod notification {
+    use sea_orm::entity::prelude::*;
+
+    /// A message to a webhook. Owned by the instance that raises alerts; deleted by age.
+    ///
+    /// ```text
+    /// next_attempt_at set --(accepted)--> delivered_at set, next_attempt_at NULL
+    ///                     --(refused)--> next_attempt_at later
+    ///                     --(refused for too long)--> failed_at set, next_attempt_at NULL
+    /// ```
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "notifications")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub alert_id: Uuid,
+        pub receiver: String,
+        /// `OPEN` or `RESOLVED`.
+        pub state: String,
+        pub body: String,
+        pub created_at: ChronoDateTimeUtc,
+        pub attempts: i32,
+        pub next_attempt_at: Option<ChronoDateTimeUtc>,
+        pub delivered_at: Option<ChronoDateTimeUtc>,
+        pub failed_at: Option<ChronoDateTimeUtc>,
+        pub error: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(crate) mod silence {
+    use sea_orm::entity::prelude::*;
+
+    /// A time in which alerts are not notified. It can only be shortened.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "silences")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub model: String,
+        /// NULL is every kind.
+        pub kind: Option<String>,
+        pub created_at: ChronoDateTimeUtc,
+        pub until: ChronoDateTimeUtc,
+        pub by: String,
+        pub why: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

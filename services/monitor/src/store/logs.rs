@@ -6,7 +6,7 @@ use rekindle_domain::ModelName;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
-    sea_query::{Expr, ExprTrait as _, OnConflict, SimpleExpr},
+    sea_query::{Alias, Expr, ExprTrait as _, OnConflict, SimpleExpr},
 };
 use serde_json::json;
 
@@ -209,6 +209,8 @@ async fn create(txn: &impl ConnectionTrait, model: &ModelName) -> Result<(), DbE
         ahead: Set(json!([])),
         reported_until: Set(None),
         reset_at: Set(0),
+        late_seen: Set(0),
+        predictions_seen: Set(0),
     };
     log::Entity::insert(fresh)
         .on_conflict(OnConflict::column(log::Column::Model).do_nothing().to_owned())
@@ -236,6 +238,63 @@ pub(crate) async fn move_reported_until(
         .exec(txn)
         .await?;
     Ok(moved.rows_affected == 1)
+}
+
+/// A log that late rows or rows ahead may have come to since it was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrivals {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// Rows captured since.
+    pub(crate) rows: u64,
+    /// Those of them whose window had closed before they arrived.
+    pub(crate) late: u64,
+    /// The event clock.
+    pub(crate) clock: EventClock,
+}
+
+/// The logs with late rows since they were last looked at, or with rows ahead of the clock.
+pub(crate) async fn arrivals(db: &impl ConnectionTrait) -> Result<Vec<Arrivals>, DbErr> {
+    use log::Column;
+    let is_late = Expr::col(Column::Late).ne(Expr::col(Column::LateSeen));
+    let is_ahead = Expr::col(Column::Ahead).cast_as(Alias::new("TEXT")).ne("[]");
+    let rows = log::Entity::find().filter(is_late.or(is_ahead)).all(db).await?;
+    let read = |row: log::Model| {
+        let ahead = serde_json::from_value(row.ahead).map_err(|error| unreadable("logs.ahead", error))?;
+        Ok(Arrivals {
+            model: row.model.parse().map_err(|error| unreadable("logs.model", error))?,
+            rows: counted(row.predictions.saturating_sub(row.predictions_seen)),
+            late: counted(row.late.saturating_sub(row.late_seen)),
+            clock: EventClock::new(row.latest_event, ahead),
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Rows on time after which the rows before them are forgotten, so that late rows are compared with the latest rows.
+pub(crate) const FORGOTTEN_AFTER: i64 = 2000;
+
+/// The models whose latest [`FORGOTTEN_AFTER`] rows or more were on time.
+pub(crate) async fn on_time(db: &impl ConnectionTrait) -> Result<Vec<ModelName>, DbErr> {
+    use log::Column;
+    let unseen = Expr::col(Column::Predictions).sub(Expr::col(Column::PredictionsSeen));
+    let query = log::Entity::find()
+        .filter(Expr::col(Column::Late).eq(Expr::col(Column::LateSeen)))
+        .filter(unseen.gte(FORGOTTEN_AFTER));
+    let names: Vec<String> = query.select_only().column(Column::Model).into_tuple().all(db).await?;
+    names.into_iter().map(|name| name.parse().map_err(|error| unreadable("logs.model", error))).collect()
+}
+
+/// Counts late rows from now on, among the rows after those captured now.
+pub(crate) async fn see(txn: &impl ConnectionTrait, models: &[ModelName]) -> Result<(), DbErr> {
+    use log::Column;
+    log::Entity::update_many()
+        .filter(Column::Model.is_in(models.iter().map(ModelName::as_str)))
+        .col_expr(Column::LateSeen, Expr::col(Column::Late))
+        .col_expr(Column::PredictionsSeen, Expr::col(Column::Predictions))
+        .exec(txn)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

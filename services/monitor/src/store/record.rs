@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rekindle_domain::{
-    WatchSettings,
+    Alert, WatchSettings,
     report::{Drift, Quality},
 };
 use sea_orm::DbErr;
@@ -36,6 +36,11 @@ impl Record for Drift {
 impl Record for Quality {
     const COLUMN: &'static str = "reports.quality";
     const SCHEMA: u64 = 2;
+}
+
+impl Record for Alert {
+    const COLUMN: &'static str = "alerts.content";
+    const SCHEMA: u64 = 1;
 }
 
 /// In the first shape spans were milliseconds.
@@ -111,6 +116,7 @@ impl From<FirstSettings> for WatchSettings {
             drift_margin: first.drift_margin,
             degradation_margin: first.degradation_margin,
             false_alarm_rate: first.false_alarm_rate,
+            ..Self::default()
         }
     }
 }

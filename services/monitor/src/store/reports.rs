@@ -14,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{counted, entities::report, record, stored, unreadable};
-use crate::{report::Report, window::Window};
+use crate::{alert::finding::Findings, report::Report, window::Window};
 
 /// The position of a report in a list by window: the window's end in milliseconds, and the report's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +99,14 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Resul
         quality_at: Set(None),
         correlation_id: Set(content.correlation_id.map(WorkflowId::uuid)),
         reason: Set(content.reason.clone()),
+        findings: Set(Some(json(&Findings::of_drift(&content.drift))?)),
     };
     report::Entity::insert(row).exec_without_returning(txn).await?;
     Ok(())
+}
+
+fn json(findings: &Findings) -> Result<serde_json::Value, DbErr> {
+    serde_json::to_value(findings).map_err(|error| unreadable("reports.findings", error))
 }
 
 /// Stores the quality of a report that has none yet; `false` if it has.
@@ -111,6 +116,7 @@ pub(crate) async fn complete(
     quality: &Quality,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
+    let findings = Findings::of_drift(&report.drift).with(Findings::of_quality(quality));
     let completed = report::Entity::update_many()
         .filter(report::Column::Id.eq(report.window.report.uuid()))
         .filter(report::Column::QualityAt.is_null())
@@ -118,6 +124,7 @@ pub(crate) async fn complete(
         .col_expr(report::Column::QualityAt, Expr::value(now))
         .col_expr(report::Column::Reason, Expr::value(report.reason.clone()))
         .col_expr(report::Column::CorrelationId, Expr::value(report.correlation_id.map(WorkflowId::uuid)))
+        .col_expr(report::Column::Findings, Expr::value(json(&findings)?))
         .exec(txn)
         .await?;
     Ok(completed.rows_affected == 1)
@@ -139,6 +146,79 @@ pub(crate) async fn without_quality(
     }
     let rows = query.order_by_asc(report::Column::UntilMs).order_by_asc(report::Column::Id).limit(limit).all(db);
     rows.await?.into_iter().map(read).collect()
+}
+
+/// Whose findings are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// Those of inputs and predictions, which every report has.
+    Drift,
+    /// Those of outcomes: of the reports whose quality is measured, which may lie far behind the latest ones.
+    Quality,
+}
+
+/// What was found in the latest windows of a model since the position `since` of the log, over all versions, the latest window first. Each
+/// with its end in milliseconds.
+pub(crate) async fn findings(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    since: i64,
+    of: Of,
+    windows: u64,
+) -> Result<Vec<(i64, Findings)>, DbErr> {
+    let reports = || {
+        let of_model = report::Entity::find().filter(report::Column::Model.eq(model.as_str()));
+        let of_model = match of {
+            Of::Drift => of_model,
+            Of::Quality => of_model.filter(report::Column::QualityAt.is_not_null()),
+        };
+        of_model.filter(report::Column::Since.eq(since)).select_only().column(report::Column::UntilMs)
+    };
+    let ends = reports().distinct().order_by_desc(report::Column::UntilMs).limit(windows);
+    let ends: Vec<i64> = ends.into_tuple().all(db).await?;
+    let Some(&first) = ends.last() else { return Ok(Vec::new()) };
+    let query = reports().column(report::Column::Findings).filter(report::Column::UntilMs.gte(first));
+    let rows: Vec<(i64, Option<serde_json::Value>)> =
+        query.order_by_desc(report::Column::UntilMs).into_tuple().all(db).await?;
+    let mut found: Vec<(i64, Findings)> = Vec::new();
+    for (until, json) in rows {
+        // Reports of earlier releases have none.
+        let Some(json) = json else { continue };
+        let of_report = serde_json::from_value(json).map_err(|error| unreadable("reports.findings", error))?;
+        match found.last_mut().filter(|(last, _)| *last == until) {
+            Some((_, of_window)) => *of_window = std::mem::take(of_window).with(of_report),
+            None => found.push((until, of_report)),
+        }
+    }
+    Ok(found)
+}
+
+/// The reports of a window of a model since the position `since` of the log.
+pub(crate) async fn of_window(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    since: i64,
+    until: i64,
+) -> Result<Vec<Report>, DbErr> {
+    let query = report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::Since.eq(since))
+        .filter(report::Column::UntilMs.eq(until));
+    query.order_by_desc(report::Column::ModelVersion).all(db).await?.into_iter().map(read).collect()
+}
+
+/// Whether a window of a model was closed after a time.
+pub(crate) async fn closed_after(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    time: DateTime<Utc>,
+) -> Result<bool, DbErr> {
+    let query = report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::ClosedAt.gt(time))
+        .select_only()
+        .column(report::Column::Id);
+    Ok(query.limit(1).into_tuple::<Uuid>().one(db).await?.is_some())
 }
 
 /// The report of a version on its last window that ends at `from` or before, among those since the position `since` of the log.

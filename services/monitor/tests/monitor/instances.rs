@@ -24,14 +24,14 @@ fn assert_reported_once(reports: &[WindowReport]) {
     assert_eq!(verdicts(shifted), (1500, Verdict::Drifted, Some(Verdict::Drifted)), "{shifted:?}");
 }
 
-/// Four reports of windows, one of drift and one of degradation.
+/// Four reports of windows, one of drift and one of degradation, each with its alert.
 async fn assert_events_once(world: &World) {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-    for event in world.events(6).await {
+    for event in world.events(8).await {
         *kinds.entry(header(&event, "ce-type").to_owned()).or_default() += 1;
     }
     let counts: Vec<usize> = kinds.values().copied().collect();
-    assert_eq!(counts, [1, 1, 4], "{kinds:?}");
+    assert_eq!(counts, [2, 1, 1, 4], "{kinds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,9 +80,9 @@ async fn a_former_holder_writes_nothing_and_loses_nothing() {
     let [first_half, second_half] = [&reference[..750], &reference[750..]];
     world.predictions(&replica.log(first_half, 0)).await;
     world.captured(750, 0).await;
-    eventually("the first instance to hold the lease of the model", async || {
+    eventually("the first instance to hold the leases of capture, the model and alerts", async || {
         match count(&database, "leases WHERE holder LIKE '1/%'").await {
-            2 => Ok(()),
+            3 => Ok(()),
             held => Err(format!("{held} leases")),
         }
     })

@@ -1,12 +1,14 @@
 //! The monitor as a whole, with a real broker, on both databases: published predictions and outcomes become reports, events and labelled
 //! rows.
 
+mod alerts;
 mod bounds;
 mod instances;
 mod join_keys;
 mod outcomes;
 mod poison;
 mod raw;
+mod receiver;
 mod recorded;
 mod resets;
 mod retention;
@@ -68,12 +70,13 @@ async fn drift_and_degradation_are_reported_once_and_share_an_id(world: World) {
     assert_eq!(quality.verdict, Verdict::Drifted, "{quality:?}");
     assert!(quality.rise_lower_bound > 0.0 && quality.loss > quality.reference_loss);
 
-    let events = world.events(6).await;
+    let events = world.events(8).await;
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for event in &events {
         *kinds.entry(header(event, "ce-type")).or_default() += 1;
     }
     let expected = [
+        ("dev.rekindle.monitor.alert.opened.v1", 2),
         ("dev.rekindle.monitor.degradation.detected.v1", 1),
         ("dev.rekindle.monitor.drift.detected.v1", 1),
         ("dev.rekindle.monitor.window.reported.v1", 4),
@@ -86,7 +89,7 @@ async fn drift_and_degradation_are_reported_once_and_share_an_id(world: World) {
     }
     let drift = events.iter().find(|event| header(event, "ce-type").contains("drift")).expect("counted above");
     let data: serde_json::Value = serde_json::from_slice(&drift.payload).expect("json");
-    let alert = event::alert(EventKind::DRIFT_DETECTED, &data).expect("its message").expect("an alert");
+    let alert = event::detection(EventKind::DRIFT_DETECTED, &data).expect("its message").expect("an alert");
     assert_eq!(alert.window, shifted.window);
     let causes: Vec<&str> = alert.causes.iter().map(|cause| cause.name.as_str()).collect();
     assert!(causes.contains(&"distance") && !causes.contains(&"carrier"), "{causes:?}");
@@ -228,7 +231,7 @@ async fn a_monitor_that_is_killed_repeatedly_reports_the_same() {
     assert_eq!(comparable(killed.reported(2, 2).await), expected);
     let status = killed.captured(3300, 3000).await;
     assert_eq!(status.lost, messages.len() as u64);
-    assert_eq!(killed.events(6).await.len(), 6);
+    assert_eq!(killed.events(8).await.len(), 8);
 }
 
 /// The reason of a report, and the verdict and reason of each of its columns.

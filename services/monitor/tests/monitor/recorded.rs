@@ -65,6 +65,7 @@ fn settings() -> WatchSettings {
         drift_margin: 0.5,
         degradation_margin: 0.3,
         false_alarm_rate: 0.1,
+        ..WatchSettings::default()
     }
 }
 
@@ -192,7 +193,7 @@ fn drift() -> Drift {
         cause_share: 0.365_929_213_758_040_66,
         ..origin.clone()
     };
-    Drift { verdict: Verdict::Drifted, features: vec![origin, distance, dep_delay], prediction: Some(prediction) }
+    Drift::of(Verdict::Drifted, vec![origin, distance, dep_delay], Some(prediction))
 }
 
 fn quality() -> Quality {

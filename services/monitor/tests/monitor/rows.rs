@@ -31,6 +31,8 @@ pub(crate) const START: i64 = 1_704_067_200_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) id: Uuid,
+    /// Its row within the request.
+    pub(crate) row: u32,
     pub(crate) time: i64,
     /// How far the event time lies ahead of the answer, in milliseconds.
     pub(crate) ahead: i64,
@@ -52,7 +54,7 @@ impl Row {
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
-        Outcome::new(self.prediction(), 0, self.label())
+        Outcome::new(self.prediction(), self.row, self.label())
     }
 }
 
@@ -95,6 +97,7 @@ pub(crate) fn rows(seed: u64, count: usize, from: i64, until: i64, distribution:
         let chance = 1.0 / (1.0 + (-slope * bell).exp());
         Row {
             id: Uuid::now_v7(),
+            row: 0,
             time: from + (until - from) * i64::try_from(index).expect("small") / i64::try_from(count).expect("small"),
             ahead: 0,
             distance,
@@ -179,11 +182,15 @@ impl Replica {
         (header.message_id(), bytes)
     }
 
-    fn inputs(&self, rows: &[Row]) -> Vec<(String, ArrayRef)> {
+    /// The inputs. A distance that is not a number is missing, with another in its place where the model answers: it accepts none without.
+    fn inputs(&self, rows: &[Row], in_place: Option<f64>) -> Vec<(String, ArrayRef)> {
         let column = |name: &str| -> ArrayRef {
             match name {
                 "at" => Arc::new(rows.iter().map(|row| Some(row.time)).collect::<Int64Array>()),
-                "distance" => Arc::new(rows.iter().map(|row| Some(row.distance)).collect::<Float64Array>()),
+                "distance" => Arc::new({
+                    let value = |row: &Row| Some(row.distance).filter(|distance| !distance.is_nan()).or(in_place);
+                    rows.iter().map(value).collect::<Float64Array>()
+                }),
                 _ => Arc::new(rows.iter().map(|row| Some(row.carrier)).collect::<StringArray>()),
             }
         };
@@ -192,9 +199,9 @@ impl Replica {
     }
 
     fn batch(&self, rows: &[Row]) -> RecordBatch {
-        let inputs = self.inputs(rows);
-        let answered =
-            self.model.predict(&RecordBatch::try_from_iter(inputs.clone()).expect("columns")).expect("answers");
+        let inputs = self.inputs(rows, None);
+        let asked = RecordBatch::try_from_iter(self.inputs(rows, Some(100.0))).expect("columns");
+        let answered = self.model.predict(&asked).expect("answers");
         let outputs: Vec<(String, ArrayRef)> = (self.model.signature().outputs.iter().zip(answered.outputs))
             .map(|(output, values)| {
                 let values: ArrayRef = match values {
@@ -216,7 +223,7 @@ impl Replica {
         let answered: TimestampMicrosecondArray = rows.iter().map(|row| Some((row.time - row.ahead) * 1000)).collect();
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(FixedSizeBinaryArray::try_from_iter(rows.iter().map(|row| *row.id.as_bytes())).expect("16 bytes")),
-            Arc::new(rows.iter().map(|_| Some(0)).collect::<UInt32Array>()),
+            Arc::new(rows.iter().map(|row| Some(row.row)).collect::<UInt32Array>()),
             Arc::new(times.with_timezone("UTC")),
             Arc::new(answered.with_timezone("UTC")),
         ];

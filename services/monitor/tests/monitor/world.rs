@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::Bundle;
 use rekindle_bus::{Bus, streams};
-use rekindle_client::{Connection, Monitor, PageRequest};
+use rekindle_client::{Alerts, Connection, Monitor, PageRequest};
 use rekindle_domain::{ModelName, Namespace, WatchSettings, prediction_log::CaptureStatus, report::WindowReport};
 use rekindle_monitor::{App, Config, DEFAULTS};
 use rekindle_runtime::{config::Layers, grpc, health::Health, shutdown::Shutdown, supervise::Tasks};
@@ -166,6 +166,16 @@ impl World {
     /// Sets the first watch of a model.
     pub(crate) async fn set_watch(&self, model: &ModelName, settings: WatchSettings) {
         assert_eq!(self.client.set_watch(model, &settings, 0).await.expect("set").revision, 1);
+    }
+
+    /// A client of the alerts of the first instance.
+    pub(crate) fn alerts(&self) -> Alerts {
+        Alerts::new(self.first.connection.clone())
+    }
+
+    /// The same, as a principal.
+    pub(crate) fn alerts_as(&self, principal: &str) -> Alerts {
+        Alerts::new(self.first.connection.clone().with_principal(principal.parse().expect("a name")))
     }
 
     /// A client in a namespace.

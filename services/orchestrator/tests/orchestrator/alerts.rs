@@ -44,7 +44,7 @@ fn report(until: TimeDelta, version: u32) -> WindowReport {
         rows: 1_000,
         closed_at: until,
     };
-    let drift = Drift { verdict: Verdict::Drifted, features: Vec::new(), prediction: None };
+    let drift = Drift::of(Verdict::Drifted, Vec::new(), None);
     WindowReport { window, drift, quality: None, quality_at: None, correlation_id: None, reason: String::new() }
 }
 

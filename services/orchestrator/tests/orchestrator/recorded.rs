@@ -104,6 +104,7 @@ fn late() -> Policy {
             drift_margin: 0.5,
             degradation_margin: 0.3,
             false_alarm_rate: 0.1,
+            ..WatchSettings::default()
         }),
         min_new_rows: 60,
     }

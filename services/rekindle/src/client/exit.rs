@@ -44,6 +44,9 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         "run" => Some("`rekindle runs list` lists the runs"),
         "workflow" => Some("`rekindle workflows list` lists the workflows"),
         "policy of" => Some("`rekindle policy set` sets one"),
+        "deployed model" => Some("`rekindle deployments list` lists the deployed models"),
+        "alert" => Some("`rekindle alerts list --all` lists the alerts"),
+        "silence" => Some("`rekindle alerts silences` lists the silences"),
         "deployment of" => Some("`rekindle deploy` makes one"),
         _ => None,
     }

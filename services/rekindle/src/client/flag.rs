@@ -3,7 +3,8 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 33] = [
+const FLAGS: [(&str, &str); 35] = [
+    ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
     ("until", "--until"),
@@ -27,6 +28,7 @@ const FLAGS: [(&str, &str); 33] = [
     ("watch.min_rows", "--min-rows"),
     ("watch.drift_margin", "--drift-margin"),
     ("watch.degradation_margin", "--degradation-margin"),
+    ("watch.feed_timeout", "--feed-timeout"),
     ("gate.margin", "--gate-margin"),
     ("gate.confidence", "--gate-confidence"),
     ("gate.slices", "--slices"),

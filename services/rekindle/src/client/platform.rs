@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rekindle_client::{Audit, Connection, Inference, Monitor, Orchestrator, Registry, Trainer, audit::Service};
+use rekindle_client::{Alerts, Audit, Connection, Inference, Monitor, Orchestrator, Registry, Trainer, audit::Service};
 use rekindle_domain::{Namespace, Principal, ReplicaState};
 use tokio::time::{Instant, sleep};
 
@@ -61,6 +61,10 @@ impl Platform {
 
     pub(crate) fn monitor(&self) -> Monitor {
         Monitor::new(self.control.clone())
+    }
+
+    pub(crate) fn alerts(&self) -> Alerts {
+        Alerts::new(self.control.clone())
     }
 
     pub(crate) fn orchestrator(&self) -> Orchestrator {

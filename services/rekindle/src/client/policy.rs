@@ -1,6 +1,8 @@
 //! `rekindle policy`.
 
+mod alert_rule;
 mod champion;
+mod column_rule;
 mod dataset;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -30,6 +32,8 @@ that the champion was trained with, and other settings have their defaults.
 Examples:
   rekindle policy set flight-delay --window 7d --label-wait 1d
   rekindle policy set flight-delay --cooldown 14d --require-approval true
+  rekindle policy set flight-delay --column temperature=mute --why 'the sensor was replaced'
+  rekindle policy set flight-delay --alert drift=2/3,critical --feed-timeout 2h
   rekindle policy set flight-delay --file policy.json")]
     Set(Box<Set>),
     /// Show the retraining policy of a model
@@ -80,6 +84,29 @@ pub(crate) struct Set {
     /// Minimum relative increase of the loss that counts as degradation
     #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     degradation_margin: Option<f64>,
+    /// How a column is compared: COL=mute, so that no window is drifted because of it, COL=PSI for a margin of its own, or COL=default;
+    /// repeatable
+    #[arg(long = "column", value_name = "COL=RULE", value_parser = column_rule::parse)]
+    columns: Vec<column_rule::Change>,
+    /// Author of the rules of columns
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    by: String,
+    /// Reason for the rules of columns
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "columns")]
+    why: String,
+    /// When alerts of a kind open, e.g. drift=2/3,critical,resolve=2 or new-class=off; repeatable
+    #[arg(long = "alert", value_name = "KIND=RULE", value_parser = alert_rule::parse)]
+    alerts: Vec<alert_rule::Change>,
+    /// Maximum time without a captured row before an alert opens, or none
+    #[arg(long, value_name = "D", value_parser = alert_rule::span_or_none)]
+    feed_timeout: Option<alert_rule::SpanOrNone>,
     /// Minimum relative decrease of the loss, from champion to challenger, that passes the gate
     #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     gate_margin: Option<f64>,
@@ -247,6 +274,11 @@ impl Set {
         replace(&mut settings.min_rows, self.min_rows);
         replace(&mut settings.drift_margin, self.drift_margin);
         replace(&mut settings.degradation_margin, self.degradation_margin);
+        self.columns.iter().for_each(|change| change.apply(&mut settings.columns, &self.by, &self.why));
+        self.alerts.iter().for_each(|change| change.apply(&mut settings.alerts));
+        if let Some(alert_rule::SpanOrNone(timeout)) = self.feed_timeout {
+            settings.feed_timeout = timeout;
+        }
         if policy.watch.is_some() || settings != WatchSettings::default() {
             policy.watch = Some(settings);
         }
@@ -305,7 +337,14 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
             ("label wait", span(watch.label_wait)),
             ("drift margin", format!("psi {}", watch.drift_margin)),
             ("degradation margin", watch.degradation_margin.to_string()),
+            ("feed timeout", watch.feed_timeout.map(span).unwrap_or_default()),
         ]);
+        let rules = watch.columns.iter();
+        fields.extend(rules.map(|(name, rule)| ("column", column_rule::text(name, rule))));
+        let rules = watch.alerts.0.iter();
+        fields.extend(
+            rules.map(|(kind, rule)| ("alert", format!("{}={}", kind.name().to_lowercase(), alert_rule::text(rule)))),
+        );
     }
     fields.extend([
         ("gate", format!("margin {margin}, confidence {confidence}, at least {min_rows} rows")),

@@ -9,7 +9,7 @@ use rekindle_domain::{Alias, ModelName};
 use serde_json::json;
 
 use super::{
-    Global,
+    Global, alerts,
     output::{self, Format, optional, when},
     page::Limit,
     parse,
@@ -19,7 +19,7 @@ use crate::model_page::{self, Figures, Material, format::number, story};
 /// The arguments of `rekindle report`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The span selects windows by the event time at which they begin, and workflows and moves of aliases by the time at which they happened. The
+The span selects windows by the event time at which they begin, and alerts, workflows and moves of aliases by the time at which they happened. The
 page is one file that fetches nothing.
 
 Examples:
@@ -48,7 +48,7 @@ impl Args {
     /// The span as a sentence.
     fn span(&self) -> String {
         match (self.from, self.until) {
-            (None, None) => "All windows, workflows and moves of aliases.".to_owned(),
+            (None, None) => "All windows, alerts, workflows and moves of aliases.".to_owned(),
             (Some(from), None) => format!("From {} on, UTC.", when(from)),
             (None, Some(until)) => format!("Until {}, UTC.", when(until)),
             (Some(from), Some(until)) => format!("From {} until {}, UTC.", when(from), when(until)),
@@ -71,11 +71,14 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
     let mut workflows = Limit::NONE.fetch(async |page| orchestrator.workflows(Some(&args.model), page).await).await?;
     workflows.retain(|workflow| args.contains(workflow.queued_at));
     workflows.reverse();
+    let mut alerts = alerts::oldest_first(&platform, &args.model).await?;
+    alerts.retain(|alert| args.contains(alert.opened_at));
     let mut moves = moves(&registry, &args.model).await?;
     moves.retain(|moved| args.contains(moved.moved_at));
     let material = Material {
         model: if model.title.is_empty() { args.model.as_str() } else { &model.title },
         reports: &reports,
+        alerts: &alerts,
         workflows: &workflows,
         versions: &versions,
         moves: &moves,
@@ -102,6 +105,7 @@ fn print(args: &Args, material: &Material<'_>, figures: &Figures, format: Format
         ("windows drifted", format!("{} of {}", figures.drifted, figures.windows)),
         ("windows degraded", format!("{} of {} with outcomes", figures.degraded, figures.labelled)),
         (figures.metric, figures.score.map(|score| number(Some(score))).unwrap_or_default()),
+        ("open alerts", figures.open_alerts.to_string()),
         ("retrainings", format!("{} of {} deployed a better model", figures.succeeded, figures.workflows)),
         ("page", args.html.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
     ]);

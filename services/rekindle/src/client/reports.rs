@@ -122,16 +122,13 @@ mod tests {
             cause: None,
             blocks: None,
         };
-        let drift = Drift {
-            verdict: Verdict::Drifted,
-            features: vec![
-                column("many-bins", Verdict::Drifted, 0.9, 0.2),
-                column("z", Verdict::Drifted, 0.5, 0.25),
-                column("stable", Verdict::Stable, 0.1, 0.0),
-                column("a", Verdict::Drifted, 0.5, 0.25),
-            ],
-            prediction: Some(column(PREDICTION, Verdict::Drifted, 0.6, 0.3)),
-        };
+        let features = vec![
+            column("many-bins", Verdict::Drifted, 0.9, 0.2),
+            column("z", Verdict::Drifted, 0.5, 0.25),
+            column("stable", Verdict::Stable, 0.1, 0.0),
+            column("a", Verdict::Drifted, 0.5, 0.25),
+        ];
+        let drift = Drift::of(Verdict::Drifted, features, Some(column(PREDICTION, Verdict::Drifted, 0.6, 0.3)));
         assert_eq!(causes(&drift), "(prediction) (psi 0.6000), a (psi 0.5000), z (psi 0.5000)");
     }
 }

@@ -72,6 +72,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         }
         for deployment in &served.deployments {
             print_last(&platform, &deployment.model).await?;
+            print_alerts(&platform, &deployment.model).await?;
             capture::print_notes(&platform.monitor(), &deployment.model).await?;
         }
     }
@@ -89,6 +90,17 @@ async fn print_last(platform: &Platform, model: &ModelName) -> Result<()> {
             output::emit("");
         }
         output::emit(&format!("{model}: {line}"));
+    }
+    Ok(())
+}
+
+/// Prints the open alerts of a model.
+async fn print_alerts(platform: &Platform, model: &ModelName) -> Result<()> {
+    for alert in Limit::NONE.fetch(async |page| platform.alerts().list(Some(model), false, page).await).await? {
+        let (kind, severity, state) = (alert.kind.name(), alert.severity.name(), alert.state().name());
+        let (kind, what) = (words(kind), format!("{}, {}", words(severity), words(state)));
+        let (id, summary) = (alert.id, &alert.message.summary);
+        output::emit(&format!("{model}: alert {kind} ({what}): {summary} `rekindle alerts show {id}`"));
     }
     Ok(())
 }

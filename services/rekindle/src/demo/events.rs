@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use rekindle_client::wire;
 use rekindle_domain::{
     Trigger,
-    event::{Alert, EventKind, FeatureCause},
+    event::{Detection, EventKind, FeatureCause},
     report::DriftCause,
 };
 use serde_json::Value;
@@ -46,7 +46,9 @@ pub(crate) async fn subscribe(nats: &str, timeline: Arc<Timeline>) -> Result<Sub
 fn line(kind: EventKind, data: &Value) -> Option<String> {
     let text = |key: &str| data[key].as_str().unwrap_or_default();
     Some(match kind {
-        EventKind::DRIFT_DETECTED | EventKind::DEGRADATION_DETECTED => alert(&wire::event::alert(kind, data).ok()??),
+        EventKind::DRIFT_DETECTED | EventKind::DEGRADATION_DETECTED => {
+            alert(&wire::event::detection(kind, data).ok()??)
+        }
         EventKind::NEW_CLASS_DETECTED => {
             let classes: Vec<&String> = data["new_classes"].as_object()?.keys().collect();
             format!(
@@ -73,7 +75,7 @@ fn line(kind: EventKind, data: &Value) -> Option<String> {
     })
 }
 
-fn alert(alert: &Alert) -> String {
+fn alert(alert: &Detection) -> String {
     let from = alert.window.from.format("%Y-%m-%d");
     match (alert.trigger, alert.losses) {
         (Trigger::Degradation, Some((loss, reference))) => {

@@ -95,10 +95,12 @@ pub(crate) async fn write(
     let mut versions = Limit::NONE.fetch(async |page| registry.model_versions(&plan.model, page).await).await?;
     versions.sort_by_key(|version| version.version);
     let moves = crate::client::report::moves(&registry, &plan.model).await?;
+    let alerts = crate::client::alerts::oldest_first(platform, &plan.model).await?;
     let material = report::Material {
         page: model_page::Material {
             model: plan.model.as_str(),
             reports: &reports,
+            alerts: &alerts,
             workflows: &workflows,
             versions: &versions,
             moves: &moves,

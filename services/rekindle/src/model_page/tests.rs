@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use rekindle_domain::{
     Digest, Trigger, VersionRef,
+    alert::{AlertKind, Message, Note, Severity},
     model_version::{Approval, Review, VersionStatus},
     report::{ColumnDrift, Drift, Quality as Scored, WindowHeader},
 };
@@ -48,7 +49,7 @@ pub(crate) fn window(week: i64, verdict: Verdict, psi: f64, reason: &str) -> Win
             rows: 5000,
             closed_at: at(week + 1),
         },
-        drift: Drift { verdict, features: features.collect(), prediction: None },
+        drift: Drift::of(verdict, features.collect(), None),
         quality: Some(Scored {
             verdict,
             labelled_rows: 4000,
@@ -147,11 +148,34 @@ fn moved(revision: u64) -> Alias {
     }
 }
 
+fn alert(kind: AlertKind, resolved_by: Option<&str>) -> Alert {
+    let note = |by: &str| Note { by: by.to_owned(), why: LONG.to_owned(), at: at(13) };
+    Alert {
+        id: "01a2207d-ec53-74c9-bb67-22f1dd8e0b04".parse().expect("an id"),
+        model: "flights-2013".parse().expect("a name"),
+        kind,
+        severity: Severity::Warning,
+        message: Message { summary: LONG.repeat(2), advice: LONG.repeat(3), ..Message::default() },
+        version: Some(1),
+        from: at(10),
+        until: at(12),
+        windows: 2,
+        rows: 100,
+        report: None,
+        correlation_id: None,
+        opened_at: at(12),
+        updated_at: at(12),
+        acknowledged: None,
+        resolved: resolved_by.map(note),
+    }
+}
+
 /// Calls `use_it` with what the page of a model with `count` windows shows.
 pub(crate) fn with_windows<T>(count: i64, use_it: impl FnOnce(Material<'_>) -> T) -> T {
     use_it(Material {
         model: "flights-2013",
         reports: &windows(count),
+        alerts: &[alert(AlertKind::Drift, None), alert(AlertKind::Degradation, Some("ann"))],
         workflows: &[workflow(WorkflowState::Succeeded, 2), workflow(WorkflowState::Rejected, 3)],
         versions: &(1..4).map(version).collect::<Vec<_>>(),
         moves: &[moved(1), moved(2)],
@@ -187,6 +211,8 @@ fn the_page_fetches_nothing_and_shows_every_section() {
     }
     for shown in [
         "12 of 40",
+        "degradation",
+        "✓</span> resolved",
         "Quality per window",
         "below 0.1",
         "✓",
@@ -201,8 +227,9 @@ fn the_page_fetches_nothing_and_shows_every_section() {
 
 #[test]
 fn a_page_of_nothing_says_so() {
-    let page =
-        example(|material| rendered(Material { reports: &[], workflows: &[], versions: &[], moves: &[], ..material }));
+    let page = example(|material| {
+        rendered(Material { reports: &[], alerts: &[], workflows: &[], versions: &[], moves: &[], ..material })
+    });
     for shown in ["no monitoring reports", "Too few windows", "No retraining", "No version", "No alias"] {
         assert!(page.contains(shown), "{shown}");
     }

@@ -31,7 +31,7 @@ fn values(toml: &str) -> Value {
 fn documented(value: &Value) -> BTreeSet<String> {
     fn collect(path: &str, value: &Value, keys: &mut BTreeSet<String>) {
         match value {
-            Value::Object(table) => {
+            Value::Object(table) if !table.is_empty() => {
                 for (key, value) in table {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                     collect(&path, value, keys);
@@ -224,6 +224,8 @@ const OUT_OF_BOUNDS: &[(&str, &str)] = &[
     ("monitor.evaluate_every", "0s"),
     ("monitor.remember", "0s"),
     ("monitor.references", "0"),
+    ("monitor.alerts.every", "0s"),
+    ("monitor.alerts.retry_for", "31days"),
     ("orchestrator.instance", ""),
     ("orchestrator.tick", "0s"),
     ("orchestrator.poll", "0s"),

@@ -14,6 +14,8 @@ pub(crate) fn exit_codes(world: &World) {
         &["reports", "nothing"],
         &["report", "nothing"],
         &["failures", "nothing"],
+        &["alerts", "show", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],
+        &["alerts", "silence", "nothing", "--for", "1h", "--why", "x"],
         &["workflows", "list", "--model", "nothing"],
         &["train", "nothing", "--target", "x"],
         &["runs", "show", "0199a7c2-6f0e-7b7e-9d0e-3f1a2b3c4d5e"],

@@ -3,6 +3,7 @@
 mod rows;
 mod world;
 
+mod alerts;
 mod data;
 mod errors;
 mod load;
@@ -17,7 +18,10 @@ use world::World;
 /// One platform and one story: each part uses what the parts before it have made.
 #[tokio::test]
 async fn every_client_command_runs_with_and_without_json() {
-    let world = World::start(tempfile::tempdir().expect("a folder"), &["up"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = alerts::Receiver::start();
+    std::fs::write(folder.path().join("rekindle.toml"), receiver.settings()).expect("a file");
+    let world = World::start(folder, &["up", "--config", "rekindle.toml"]).await;
     serving::the_platform_becomes_ready(&world);
     data::datasets(&world);
     data::files_as_people_write_them(&world);
@@ -34,6 +38,7 @@ async fn every_client_command_runs_with_and_without_json() {
     monitoring::lineage(&world, &prediction).await;
     monitoring::reports(&world).await;
     monitoring::failures(&world).await;
+    alerts::alerts(&world, &receiver).await;
     onnx::imports(&world);
     workflows::workflows(&world).await;
     monitoring::report(&world);

@@ -47,12 +47,36 @@ pub(crate) fn policies(world: &World) {
     for flag in ["--gate-confidence: is 0.5", "--gate-margin: is 1", "--holdout: is 2"] {
         assert!(invalid.contains(flag), "every violation is reported: {invalid}");
     }
+    monitoring_rules(world);
     assert!(world.text(&["policy", "show", "tips"]).contains("approval required: "));
     let shown = world.json(&["policy", "show", "tips"]);
-    assert_eq!(shown, changed, "the refused change had no effect");
+    // The revision counts the changes that were taken back.
+    let mut expected = changed.clone();
+    expected["revision"] = shown["revision"].clone();
+    assert_eq!(shown, expected, "refused changes had no effect");
     world.write("policy.json", shown.to_string());
     let copied = world.json(&["policy", "set", "tips", "--file", "policy.json", "--cooldown", "2days"]);
     assert_eq!((&copied["cooldown"], &copied["recipe"]), (&"172800s".into(), &shown["recipe"]));
+}
+
+/// Rules of columns and alerts, and the feed timeout.
+fn monitoring_rules(world: &World) {
+    let set = |arguments: &[&'static str]| [&["policy", "set", "tips"][..], arguments].concat();
+    let column = ["--column", "company=0.5", "--why", "few rows a day", "--by", "ann"];
+    let alert = ["--alert", "drift=2/3,info", "--feed-timeout", "2h"];
+    let ruled = world.text(&set(&[&column[..], &alert].concat()));
+    for part in ["company: margin psi 0.5 by ann: few rows a day", "drift=2/3,info,resolve=2", "feed timeout:"] {
+        assert!(ruled.contains(part), "{part}: {ruled}");
+    }
+    let unknown = world.error(2, &set(&["--column", "no=mute", "--why", "x"]));
+    assert!(unknown.contains("--column: \"no\" is not a column of trips/"), "{unknown}");
+    let without = world.error(2, &set(&["--column", "fare=mute"]));
+    assert!(without.contains("watch.columns.fare.why: is empty"), "{without}");
+    let wrong = world.error(2, &set(&["--alert", "drift=3/2"]));
+    assert!(wrong.contains("watch.alerts.DRIFT.windows: is 3: expected 1 to `of`"), "{wrong}");
+    let taken_back = ["--column", "company=default", "--alert", "drift=default", "--feed-timeout", "none"];
+    let taken_back = world.json(&set(&taken_back));
+    assert_eq!(taken_back["watch"]["column_rules"].as_array().map(Vec::len), Some(0), "{taken_back}");
 }
 
 /// `deploy`, `rollback`, `replicas`, and `status` with a deployment.

@@ -4,6 +4,7 @@ use humantime::format_duration;
 use rekindle_domain::{
     Policy,
     dataset::DatasetVersion,
+    report::PREDICTION,
     validation::{Checks, Violations},
 };
 
@@ -13,7 +14,9 @@ pub(super) fn check_columns(policy: &Policy, dataset: &DatasetVersion) -> Result
     let mut checks = Checks::new();
     let ignored = policy.recipe.ignore.iter().map(|name| ("--ignore", name));
     let slices = policy.gate.slices.iter().map(|name| ("--slices", name));
-    for (flag, name) in std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices) {
+    let rules = policy.watch.iter().flat_map(|watch| watch.columns.keys()).filter(|name| *name != PREDICTION);
+    let rules = rules.map(|name| ("--column", name));
+    for (flag, name) in std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices).chain(rules) {
         if !names.contains(&name.as_str()) {
             let (reference, names) = (dataset.reference(), names.join(", "));
             checks.violation(flag, format!("{name:?} is not a column of {reference}: expected one of {names}"));

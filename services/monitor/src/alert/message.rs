@@ -1,0 +1,305 @@
+//! What alerts say: what happened, why, what rekindle does about it, and what a person can do. Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use humantime_serde::re::humantime::format_duration;
+use rekindle_domain::{
+    ModelName,
+    alert::{AlertKind, Message},
+    prediction_log::RowsAhead,
+    report::{ColumnDrift, Drift, DriftCause, Quality, Verdict, WindowReport},
+};
+
+/// Causes that a message names at most.
+const MOST_CAUSES: usize = 10;
+
+/// The message of an alert about a window.
+pub(super) fn of_report(kind: AlertKind, report: &WindowReport) -> Message {
+    let window = &report.window;
+    let span = format!("from {} to {}", time(window.from), time(window.until));
+    let of = format!("version {} of {}", window.version.version, window.model);
+    let quality = report.quality.as_ref();
+    match kind {
+        AlertKind::DataFault => data_fault(&report.drift, &of, &span),
+        AlertKind::DuplicateRows => duplicate_rows(&report.drift, &of, &span),
+        AlertKind::Degradation => degradation(report, quality, &of, &span),
+        AlertKind::NewClass => new_class(quality, &of, &span),
+        AlertKind::Drift | AlertKind::LateRows | AlertKind::RowsAhead | AlertKind::FeedStopped => {
+            drift(&report.drift, &of, &span)
+        }
+    }
+}
+
+fn drift(drift: &Drift, of: &str, span: &str) -> Message {
+    let drifted: Vec<&ColumnDrift> =
+        drift.causes().into_iter().filter(|column| column.cause != Some(DriftCause::DataFault)).collect();
+    let all_are_seasons = drifted.iter().all(|column| column.cause == Some(DriftCause::UnseenSeason));
+    let advice = if all_are_seasons && !drifted.is_empty() {
+        "Check whether the season recurs. If so, train on data that cover it; if not, let the retraining proceed."
+    } else {
+        "Check whether the change is real and whether it lasts. If so, retrain the model on rows that have it; wait for the quality of the \
+         window before you roll back."
+    };
+    let has_fault = drift.causes().iter().any(|column| column.cause == Some(DriftCause::DataFault));
+    let response = if has_fault {
+        "No retraining starts on the rows of this window, since other columns of it are probably faulty."
+    } else {
+        "A retraining policy with the trigger DRIFT starts a workflow, unless the model is in its cooldown."
+    };
+    Message {
+        summary: format!(
+            "{} of {} columns of {of} drifted from the reference data {span}.",
+            drifted.len(),
+            drift.columns().count()
+        ),
+        causes: causes(&drifted),
+        response: response.to_owned(),
+        advice: advice.to_owned(),
+    }
+}
+
+fn data_fault(drift: &Drift, of: &str, span: &str) -> Message {
+    let faulty: Vec<&ColumnDrift> =
+        drift.causes().into_iter().filter(|column| column.cause == Some(DriftCause::DataFault)).collect();
+    let names: Vec<&str> = faulty.iter().take(MOST_CAUSES).map(|column| column.name.as_str()).collect();
+    Message {
+        summary: format!("{} of {of} probably received faulty values {span}.", names.join(", ")),
+        causes: causes(&faulty),
+        response: "No retraining starts on the rows of this window. The model goes on answering.".to_owned(),
+        advice: "Check the source of the columns: the unit, the order of the columns, and whether a join or a sensor has failed. Rows \
+                 that were answered with faulty values may need to be predicted again."
+            .to_owned(),
+    }
+}
+
+fn duplicate_rows(drift: &Drift, of: &str, span: &str) -> Message {
+    let causes = drift.repeated.iter().map(|repeated| {
+        format!(
+            "{} rows, {:.1} % of the window, have the inputs and the event time of an earlier row; in the reference data it is {:.1} %.",
+            repeated.rows,
+            100.0 * repeated.share,
+            100.0 * repeated.reference_share
+        )
+    });
+    Message {
+        summary: format!("Rows were sent to {of} more than once {span}."),
+        causes: causes.collect(),
+        response: "The rows count as often as they were sent, in drift, quality and exports. No retraining starts on the rows of this window."
+            .to_owned(),
+        advice: "Check whether a client repeats requests that were answered, or a file was replayed twice. If a whole span was sent \
+                 twice, run `rekindle watch reset MODEL` before you send it again."
+            .to_owned(),
+    }
+}
+
+fn degradation(report: &WindowReport, quality: Option<&Quality>, of: &str, span: &str) -> Message {
+    let loss = quality.map(|quality| {
+        let rise = 100.0 * (quality.loss / quality.reference_loss - 1.0);
+        let rise = if rise.is_finite() { format!(", {rise:.0} % more") } else { String::new() };
+        format!(
+            "The mean loss of {} is {}; of the validation rows, it was {}{rise}.",
+            counted(quality.labelled_rows, "labelled row"),
+            number(quality.loss),
+            number(quality.reference_loss)
+        )
+    });
+    let drifted = report.drift.causes();
+    let advice = if report.drift.verdict == Verdict::Drifted {
+        "The columns below drifted in the same window. Retrain the model on rows that have the change, or roll back if the version is new."
+    } else {
+        "No column drifted with it, so the relation between inputs and outcomes has probably changed. Retrain the model on recent rows, or \
+         roll back if the version is new."
+    };
+    Message {
+        summary: format!("The quality of {of} degraded {span}."),
+        causes: loss.into_iter().chain(causes(&drifted)).collect(),
+        response:
+            "A retraining policy with the trigger DEGRADATION starts a workflow, unless the model is in its cooldown."
+                .to_owned(),
+        advice: advice.to_owned(),
+    }
+}
+
+fn new_class(quality: Option<&Quality>, of: &str, span: &str) -> Message {
+    let classes = quality.map(|quality| {
+        let mut classes: Vec<(&String, &u64)> = quality.new_classes.iter().collect();
+        classes.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+        classes
+    });
+    let classes = classes.unwrap_or_default();
+    let names: Vec<&str> = classes.iter().take(MOST_CAUSES).map(|(class, _)| class.as_str()).collect();
+    Message {
+        summary: format!("Outcomes of {of} have classes that the training data did not have {span}: {}.", names.join(", ")),
+        causes: classes.iter().take(MOST_CAUSES).map(|(class, rows)| format!("{class}: {}.", counted(**rows, "labelled row"))).collect(),
+        response: "The rows count with the maximum loss. A retraining learns the new classes once the exported rows have them.".to_owned(),
+        advice: "Check whether the classes are spelled as in the training data. If they are new, retrain the model.".to_owned(),
+    }
+}
+
+/// The message of late rows.
+pub(super) fn late_rows(model: &ModelName, late: u64, rows: u64) -> Message {
+    Message {
+        summary: format!("{late} of the last {rows} rows of {model} arrived after their window was closed."),
+        causes: vec!["Their event times lie behind the watermark, which follows the event times of the other rows.".to_owned()],
+        response: "The rows are logged, and no report counts them.".to_owned(),
+        advice: "Check the clocks of the clients. If the rows are right and only slow, set a greater --lateness with `rekindle policy set`. \
+                 If earlier rows had event times in the future, run `rekindle watch reset MODEL`."
+            .to_owned(),
+    }
+}
+
+/// The message of rows ahead of the clock.
+pub(super) fn rows_ahead(model: &ModelName, ahead: &RowsAhead, latest: DateTime<Utc>) -> Message {
+    let RowsAhead { rows, requests, from } = ahead;
+    Message {
+        summary: format!("At least {rows} rows of {model} have event times more than a window ahead of the others."),
+        causes: vec![format!(
+            "{} event times from {} on; the other rows reach {}.",
+            if *requests == 1 { "1 request has".to_owned() } else { format!("{requests} requests have") },
+            time(*from),
+            time(latest)
+        )],
+        response: "The rows wait: windows are closed by them only if further requests agree.".to_owned(),
+        advice:
+            "Check the clocks of the clients and the unit of the event times, which are milliseconds since 1970 UTC."
+                .to_owned(),
+    }
+}
+
+/// The message of a feed that has stopped.
+pub(super) fn feed_stopped(model: &ModelName, last: DateTime<Utc>, timeout: TimeDelta) -> Message {
+    let timeout = format_duration(timeout.to_std().unwrap_or(Duration::MAX)).to_string();
+    Message {
+        summary: format!("No row of {model} has been captured since {}.", time(last)),
+        causes: vec![format!("The feed timeout of the model is {timeout}.")],
+        response: "Windows without rows are not reported.".to_owned(),
+        advice: "Check whether the clients still send requests, whether they are refused (`rekindle failures MODEL`), and whether the \
+                 replicas are ready (`rekindle status`)."
+            .to_owned(),
+    }
+}
+
+/// The message of a test notification.
+pub(super) fn test(receiver: &str) -> Message {
+    Message {
+        summary: format!("This is a test of the receiver {receiver}."),
+        causes: vec!["Somebody has called TestReceiver.".to_owned()],
+        response: "Alerts of this receiver arrive like this one.".to_owned(),
+        advice: "Nothing needs to be done.".to_owned(),
+    }
+}
+
+fn causes(columns: &[&ColumnDrift]) -> Vec<String> {
+    let described = columns.iter().take(MOST_CAUSES).map(|column| {
+        let reason = if column.reason.is_empty() { String::new() } else { format!(": {}", column.reason) };
+        format!(
+            "{} (PSI {}, {:.0} % of the shift){reason}",
+            column.name,
+            number(column.psi),
+            100.0 * column.cause_share
+        )
+    });
+    let more = columns.len().saturating_sub(MOST_CAUSES);
+    described.chain((more > 0).then(|| format!("and {}", counted(more as u64, "more column")))).collect()
+}
+
+/// A number of things, e.g. `1 row` or `20 rows`.
+fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// With about three digits.
+fn number(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".to_owned(),
+        size if (0.001..1000.0).contains(&size) => {
+            let decimals = if size >= 100.0 {
+                0
+            } else if size >= 10.0 {
+                1
+            } else if size >= 1.0 {
+                2
+            } else {
+                3
+            };
+            format!("{number:.decimals$}")
+        }
+        _ => format!("{number:.2e}"),
+    }
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rekindle_domain::report::RepeatedRows;
+
+    use super::*;
+    use crate::{alert::finding::tests::column, evaluate::contents::tests::report, window::Window};
+
+    fn reported(columns: Vec<ColumnDrift>) -> WindowReport {
+        let mut report = report(Window { from: 0, until: 3_600_000 }, 40).content;
+        report.window.until = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
+        report.drift = Drift::of(Verdict::Drifted, columns, None);
+        report
+    }
+
+    #[test]
+    fn each_kind_names_its_own_columns() {
+        let season = column("temp", Verdict::Drifted, Some(DriftCause::UnseenSeason));
+        let fault = column("depth", Verdict::Drifted, Some(DriftCause::DataFault));
+        let report = reported(vec![season, fault]);
+        let drift = of_report(AlertKind::Drift, &report);
+        assert!(drift.summary.starts_with("1 of 2 columns of version 1 of flights drifted"), "{}", drift.summary);
+        assert!(drift.summary.contains("from 1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z"), "{}", drift.summary);
+        assert_eq!(drift.causes, ["temp (PSI 0.500, 50 % of the shift): temp has changed"]);
+        assert!(drift.advice.contains("season"), "{}", drift.advice);
+        let fault = of_report(AlertKind::DataFault, &report);
+        assert!(fault.summary.starts_with("depth of version 1 of flights"), "{}", fault.summary);
+        assert!(fault.response.starts_with("No retraining"), "{}", fault.response);
+    }
+
+    #[test]
+    fn long_lists_of_columns_are_cut_and_counted() {
+        let columns = (0..13).map(|n| column(&format!("c{n:02}"), Verdict::Drifted, None)).collect();
+        let causes = of_report(AlertKind::Drift, &reported(columns)).causes;
+        assert_eq!((causes.len(), causes[10].as_str()), (11, "and 3 more columns"));
+    }
+
+    #[test]
+    fn the_loss_and_the_new_classes_are_in_the_causes() {
+        let quality = Quality {
+            verdict: Verdict::Drifted,
+            labelled_rows: 100,
+            invalid_outcomes: 0,
+            new_classes: BTreeMap::from([("cat".to_owned(), 2), ("dog".to_owned(), 30)]),
+            metrics: BTreeMap::new(),
+            intervals: BTreeMap::new(),
+            reference_metrics: BTreeMap::new(),
+            loss: 0.6,
+            reference_loss: 0.4,
+            rise_lower_bound: 0.1,
+        };
+        let report = WindowReport { quality: Some(quality), ..reported(Vec::new()) };
+        let degraded = of_report(AlertKind::Degradation, &report);
+        let loss = "The mean loss of 100 labelled rows is 0.600; of the validation rows, it was 0.400, 50 % more.";
+        assert_eq!(degraded.causes, [loss]);
+        let new = of_report(AlertKind::NewClass, &report);
+        assert!(new.summary.ends_with(": dog, cat."), "{}", new.summary);
+        assert_eq!(new.causes, ["dog: 30 labelled rows.", "cat: 2 labelled rows."]);
+    }
+
+    #[test]
+    fn repeated_rows_are_stated_with_the_usual_share() {
+        let mut report = reported(Vec::new());
+        report.drift.repeated = Some(RepeatedRows { rows: 50, share: 0.5, reference_share: 0.01 });
+        let message = of_report(AlertKind::DuplicateRows, &report);
+        assert!(message.causes[0].starts_with("50 rows, 50.0 % of the window"), "{:?}", message.causes);
+        assert!(message.causes[0].ends_with("it is 1.0 %."), "{:?}", message.causes);
+    }
+}
