@@ -14,6 +14,9 @@ use rekindle_domain::{
 /// Causes that a message names at most.
 const MOST_CAUSES: usize = 10;
 
+/// Columns that a summary names at most.
+const NAMED: usize = 3;
+
 /// The message of an alert about a window.
 pub(super) fn of_report(kind: AlertKind, report: &WindowReport) -> Message {
     let window = &report.window;
@@ -49,7 +52,8 @@ fn drift(drift: &Drift, of: &str, span: &str) -> Message {
     };
     Message {
         summary: format!(
-            "{} of {} columns of {of} drifted from the reference data {span}.",
+            "{} of {of} drifted from the reference data {span}: {} of {} columns.",
+            names(&drifted),
             drifted.len(),
             drift.columns().count()
         ),
@@ -62,9 +66,8 @@ fn drift(drift: &Drift, of: &str, span: &str) -> Message {
 fn data_fault(drift: &Drift, of: &str, span: &str) -> Message {
     let faulty: Vec<&ColumnDrift> =
         drift.causes().into_iter().filter(|column| column.cause == Some(DriftCause::DataFault)).collect();
-    let names: Vec<&str> = faulty.iter().take(MOST_CAUSES).map(|column| column.name.as_str()).collect();
     Message {
-        summary: format!("{} of {of} probably received faulty values {span}.", names.join(", ")),
+        summary: format!("{} of {of} probably received faulty values {span}.", names(&faulty)),
         causes: causes(&faulty),
         response: "No retraining starts on the rows of this window. The model goes on answering.".to_owned(),
         advice: "Check the source of the columns: the unit, the order of the columns, and whether a join or a sensor has failed. Rows \
@@ -190,6 +193,13 @@ pub(super) fn test(receiver: &str) -> Message {
     }
 }
 
+/// The first columns by name, e.g. `a, b, c and 2 more`.
+fn names(columns: &[&ColumnDrift]) -> String {
+    let named: Vec<&str> = columns.iter().take(NAMED).map(|column| column.name.as_str()).collect();
+    let more = columns.len() - named.len();
+    if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
+}
+
 fn causes(columns: &[&ColumnDrift]) -> Vec<String> {
     let described = columns.iter().take(MOST_CAUSES).map(|column| {
         let reason = if column.reason.is_empty() { String::new() } else { format!(": {}", column.reason) };
@@ -255,7 +265,7 @@ mod tests {
         let fault = column("depth", Verdict::Drifted, Some(DriftCause::DataFault));
         let report = reported(vec![season, fault]);
         let drift = of_report(AlertKind::Drift, &report);
-        assert!(drift.summary.starts_with("1 of 2 columns of version 1 of flights drifted"), "{}", drift.summary);
+        assert!(drift.summary.starts_with("temp of version 1 of flights drifted"), "{}", drift.summary);
         assert!(drift.summary.contains("from 1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z"), "{}", drift.summary);
         assert_eq!(drift.causes, ["temp (PSI 0.500, 50 % of the shift): temp has changed"]);
         assert!(drift.advice.contains("season"), "{}", drift.advice);
@@ -267,8 +277,10 @@ mod tests {
     #[test]
     fn long_lists_of_columns_are_cut_and_counted() {
         let columns = (0..13).map(|n| column(&format!("c{n:02}"), Verdict::Drifted, None)).collect();
-        let causes = of_report(AlertKind::Drift, &reported(columns)).causes;
-        assert_eq!((causes.len(), causes[10].as_str()), (11, "and 3 more columns"));
+        let message = of_report(AlertKind::Drift, &reported(columns));
+        assert_eq!((message.causes.len(), message.causes[10].as_str()), (11, "and 3 more columns"));
+        assert!(message.summary.starts_with("c00, c01, c02 and 10 more of version 1"), "{}", message.summary);
+        assert!(message.summary.ends_with(": 13 of 13 columns."), "{}", message.summary);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(crate) async fn alerts(world: &World, receiver: &Receiver) {
     let drift = of_kind("ALERT_KIND_DRIFT").unwrap_or_else(|| panic!("{alerts}"));
     let id = drift["id"].as_str().expect("an id");
     let list = world.text(&["alerts", "list", "--all"]);
-    assert!(list.contains(id) && list.contains("columns of version 1 of tips drifted"), "{list}");
+    assert!(list.contains(id) && list.contains(" of version 1 of tips drifted"), "{list}");
     world.text(&["alerts", "list"]);
 
     eventually("the notification", async || match receiver.received("alert.opened") {
