@@ -25,7 +25,7 @@ pub(super) fn of_report(kind: AlertKind, report: &WindowReport) -> Message {
     let quality = report.quality.as_ref();
     match kind {
         AlertKind::DataFault => data_fault(&report.drift, &of, &span),
-        AlertKind::DuplicateRows => duplicate_rows(&report.drift, &of, &span),
+        AlertKind::DuplicateRows => duplicate_rows(&report.drift, &window.model, &of, &span),
         AlertKind::Degradation => degradation(report, quality, &of, &span),
         AlertKind::NewClass => new_class(quality, &of, &span),
         AlertKind::Drift | AlertKind::LateRows | AlertKind::RowsAhead | AlertKind::FeedStopped => {
@@ -76,7 +76,7 @@ fn data_fault(drift: &Drift, of: &str, span: &str) -> Message {
     }
 }
 
-fn duplicate_rows(drift: &Drift, of: &str, span: &str) -> Message {
+fn duplicate_rows(drift: &Drift, model: &ModelName, of: &str, span: &str) -> Message {
     let causes = drift.repeated.iter().map(|repeated| {
         format!(
             "{} rows, {:.1} % of the window, have the inputs and the event time of an earlier row; in the reference data it is {:.1} %.",
@@ -90,9 +90,8 @@ fn duplicate_rows(drift: &Drift, of: &str, span: &str) -> Message {
         causes: causes.collect(),
         response: "The rows count as often as they were sent, in drift, quality and exports. No retraining starts on the rows of this window."
             .to_owned(),
-        advice: "Check whether a client repeats requests that were answered, or a file was replayed twice. If a whole span was sent \
-                 twice, run `rekindle watch reset MODEL` before you send it again."
-            .to_owned(),
+        advice: format!("Check whether a client repeats requests that were answered, or a file was replayed twice. If a whole span was sent \
+                 twice, run `rekindle watch reset {model}` before you send it again."),
     }
 }
 
@@ -144,11 +143,14 @@ fn new_class(quality: Option<&Quality>, of: &str, span: &str) -> Message {
 pub(super) fn late_rows(model: &ModelName, late: u64, rows: u64) -> Message {
     Message {
         summary: format!("{late} of the last {rows} rows of {model} arrived after their window was closed."),
-        causes: vec!["Their event times lie behind the watermark, which follows the event times of the other rows.".to_owned()],
+        causes: vec![
+            "Their event times lie behind the watermark, which follows the event times of the other rows.".to_owned(),
+        ],
         response: "The rows are logged, and no report counts them.".to_owned(),
-        advice: "Check the clocks of the clients. If the rows are right and only slow, set a greater --lateness with `rekindle policy set`. \
-                 If earlier rows had event times in the future, run `rekindle watch reset MODEL`."
-            .to_owned(),
+        advice: format!(
+            "Check the clocks of the clients. If the rows are right and only slow, set a greater --lateness with `rekindle policy set`. \
+                 If earlier rows had event times in the future, run `rekindle watch reset {model}`."
+        ),
     }
 }
 
@@ -177,9 +179,10 @@ pub(super) fn feed_stopped(model: &ModelName, last: DateTime<Utc>, timeout: Time
         summary: format!("No row of {model} has been captured since {}.", time(last)),
         causes: vec![format!("The feed timeout of the model is {timeout}.")],
         response: "Windows without rows are not reported.".to_owned(),
-        advice: "Check whether the clients still send requests, whether they are refused (`rekindle failures MODEL`), and whether the \
+        advice: format!(
+            "Check whether the clients still send requests, whether they are refused (`rekindle failures {model}`), and whether the \
                  replicas are ready (`rekindle status`)."
-            .to_owned(),
+        ),
     }
 }
 
