@@ -1,7 +1,5 @@
 //! Rows that repeat an earlier one: the same values at the same time.
 
-use std::collections::HashSet;
-
 use arrow::{
     array::ArrayRef,
     error::ArrowError,
@@ -20,7 +18,7 @@ const AT_ONCE: usize = 8192;
 pub fn repeated_rows(columns: &[ArrayRef], times: &[i64]) -> Result<u64, ArrowError> {
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
     let converter = RowConverter::new(fields.collect())?;
-    let (mut seen, mut repeated) = (HashSet::with_capacity(times.len()), 0);
+    let mut hashes = Vec::with_capacity(times.len());
     let mut bytes = Vec::new();
     for first in (0..times.len()).step_by(AT_ONCE) {
         let length = AT_ONCE.min(times.len() - first);
@@ -30,10 +28,11 @@ pub fn repeated_rows(columns: &[ArrayRef], times: &[i64]) -> Result<u64, ArrowEr
             bytes.clear();
             bytes.extend_from_slice(&time.to_le_bytes());
             bytes.extend_from_slice(row.as_ref());
-            repeated += u64::from(!seen.insert(XxHash3_64::oneshot(&bytes)));
+            hashes.push(XxHash3_64::oneshot(&bytes));
         }
     }
-    Ok(repeated)
+    hashes.sort_unstable();
+    Ok(hashes.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Alerts: what a person should look at. At most one alert of each kind is open per model; further windows with the same finding extend it.
+//! Alerts: conditions that require attention. At most one alert of each kind is open per model; further windows with the same finding extend it.
 //!
 //! ```text
 //! OPEN --(acknowledge)--> ACKNOWLEDGED
@@ -44,17 +44,17 @@ pub enum AlertKind {
 pub enum Severity {
     /// For information.
     Info,
-    /// To look at within days.
+    /// Requires attention within days.
     Warning,
-    /// To look at now.
+    /// Requires attention now.
     Critical,
 }
 
-/// Whether somebody has to look at an alert.
+/// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AlertState {
-    /// Nobody has.
+    /// It requires attention.
     Open,
     /// Somebody has taken it over.
     Acknowledged,
@@ -212,7 +212,7 @@ pub struct Message {
     pub advice: String,
 }
 
-/// Something that a person should look at.
+/// A condition that requires attention.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// The alert.
@@ -251,7 +251,7 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Whether somebody has to look at it.
+    /// Its state.
     pub fn state(&self) -> AlertState {
         match (&self.resolved, &self.acknowledged) {
             (Some(_), _) => AlertState::Resolved,

@@ -35,7 +35,7 @@
 //! | slice | a declared part of the rows, by the value of a column | `slices` | [`evaluation::SliceEvaluation`] |
 //! | chunk | a Parquet file of the prediction log or of outcomes | `chunks` | |
 //! | detection | an event of drift or degradation | `events.v1.DriftDetected` | [`event::Detection`] |
-//! | alert | what a person should look at; it is open until it is resolved | `monitor.v1.Alert` | [`alert::Alert`] |
+//! | alert | a condition that requires attention; it is open until it is resolved | `monitor.v1.Alert` | [`alert::Alert`] |
 //! | silence | a time in which alerts of a model are not notified | `monitor.v1.Silence` | [`alert::Silence`] |
 //! | receiver | where alerts are sent: a webhook or an Alertmanager | `monitor.alerts.receivers` | |
 //! | principal | who calls | metadata `rekindle-principal` | [`Principal`] |

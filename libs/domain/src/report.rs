@@ -180,7 +180,7 @@ impl RepeatedRows {
 }
 
 impl Drift {
-    /// A comparison without a repeated row.
+    /// A comparison whose repeated rows are not known.
     pub const fn of(verdict: Verdict, features: Vec<ColumnDrift>, prediction: Option<ColumnDrift>) -> Self {
         Self { verdict, features, prediction, repeated: None }
     }

@@ -25,11 +25,10 @@ use rekindle_client::wire::event;
 use rekindle_domain::{
     Alert, AlertId, ModelName, Principal,
     alert::{AlertKind, AlertRule, AlertRules, AlertState, Message, Note},
-    event::EventContext,
     event_time,
 };
 use rekindle_service::Call;
-use rekindle_store::{audit, audit::Change, outbox::NewEvent};
+use rekindle_store::audit::{self, Change};
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
@@ -41,6 +40,7 @@ pub(crate) use self::{notify::test, send::Receivers};
 use crate::{
     Error, metrics,
     report::Report,
+    report_events::change,
     store::{
         alerts, logs,
         reports::{self, Of},
@@ -53,40 +53,41 @@ const OF_QUALITY: [AlertKind; 2] = [AlertKind::Degradation, AlertKind::NewClass]
 /// Windows whose findings are read: enough for [`AlertRule::MOST_WINDOWS`] with a verdict, unless most have none.
 const READ: u64 = 4 * AlertRule::MOST_WINDOWS as u64;
 
-/// Opens, extends and resolves the alerts of a model by the findings of its latest windows, those since the position `since` of the log. In
-/// the transaction that stores the latest of them. Windows before a restart decide nothing.
+/// Opens, extends and resolves the alerts of a model by the findings `of` its latest windows, those since the position `since` of the log.
+/// In the transaction that stores the latest of them. Windows before a restart decide nothing.
 pub(crate) async fn observe(
     txn: &DatabaseTransaction,
     model: &ModelName,
     rules: &AlertRules,
+    of: Of,
     since: i64,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     if logs::get(txn, model).await?.reset_at != since {
         return Ok(());
     }
-    let open = alerts::open_of(txn, model).await?;
-    for (of, kinds) in [(Of::Drift, &OF_DRIFT[..]), (Of::Quality, &OF_QUALITY)] {
-        let windows = reports::findings(txn, model, since, of, READ).await?;
-        for &kind in kinds {
-            let present = open.iter().find(|alert| alert.kind == kind);
-            let observed: Vec<Observed> = observed(&windows, kind).collect();
-            let seen = Seen { model, rules, since, now };
-            seen.apply(txn, kind, &observed, present).await?;
-        }
+    let kinds = match of {
+        Of::Drift => &OF_DRIFT[..],
+        Of::Quality => &OF_QUALITY,
+    };
+    let (open, windows) = (alerts::open_of(txn, model).await?, reports::findings(txn, model, since, of, READ).await?);
+    let decided = Decided { model, rules, since, now };
+    for &kind in kinds {
+        let observed: Vec<Observed> = observed(&windows, kind).collect();
+        decided.apply(txn, kind, &observed, open.iter().find(|alert| alert.kind == kind)).await?;
     }
     Ok(())
 }
 
-/// The windows of a model, for which alerts are decided.
-struct Seen<'a> {
+/// The model whose alerts are decided, and by what.
+struct Decided<'a> {
     model: &'a ModelName,
     rules: &'a AlertRules,
     since: i64,
     now: DateTime<Utc>,
 }
 
-impl Seen<'_> {
+impl Decided<'_> {
     async fn apply(
         &self,
         txn: &DatabaseTransaction,
@@ -225,7 +226,7 @@ struct Finding {
 /// Opens an alert, about windows since the position `since` of the log, or 0.
 async fn open_alert(txn: &DatabaseTransaction, alert: Alert, since: i64, now: DateTime<Utc>) -> Result<(), Error> {
     alerts::insert(txn, &alert, since).await?;
-    audit::record(txn, change(&alert, Principal::service("monitor").to_string(), now)).await?;
+    audit::record(txn, changed(&alert, Principal::service("monitor").to_string(), now)).await?;
     let (model, kind, severity, summary) =
         (&alert.model, alert.kind.name(), alert.severity.name(), &alert.message.summary);
     tracing::warn!(%model, kind, severity, summary, "alert opened");
@@ -241,7 +242,7 @@ async fn resolve(txn: &DatabaseTransaction, alert: Alert, why: String, now: Date
 
 async fn store_resolved(txn: &DatabaseTransaction, alert: Alert, actor: String) -> Result<(), Error> {
     store(txn, &alert).await?;
-    audit::record(txn, change(&alert, actor, alert.updated_at)).await?;
+    audit::record(txn, changed(&alert, actor, alert.updated_at)).await?;
     tracing::info!(model = %alert.model, kind = alert.kind.name(), "alert resolved");
     Ok(())
 }
@@ -263,17 +264,19 @@ async fn store(txn: &DatabaseTransaction, alert: &Alert) -> Result<(), Error> {
 }
 
 /// The event of an alert that changed its state.
-fn change(alert: &Alert, actor: String, now: DateTime<Utc>) -> Change {
-    let fact = event::alert_changed(alert);
-    let correlation_id = alert.correlation_id.map(|id| id.to_string()).unwrap_or_default();
-    let event = NewEvent {
-        id: Uuid::now_v7(),
-        kind: fact.kind,
-        name: fact.name,
-        data: fact.data,
-        context: EventContext::correlated(correlation_id),
-        partition_key: alert.model.to_string(),
-        time: now,
-    };
-    Change { event, actor, before: None }
+fn changed(alert: &Alert, actor: String, now: DateTime<Utc>) -> Change {
+    change(event::alert_changed(alert), &alert.model, alert.correlation_id, actor, now)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An alert that opened in 1970.
+    pub(crate) fn open_alert() -> Alert {
+        let now = DateTime::UNIX_EPOCH;
+        let finding = Finding { message: Message::default(), rows: 0, evidence: now };
+        let (kind, model) = (AlertKind::FeedStopped, "flights".parse().expect("a name"));
+        of_arrivals(kind, &AlertRule::default_of(kind), &model, finding, now)
+    }
 }

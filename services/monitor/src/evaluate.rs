@@ -19,7 +19,7 @@ pub(crate) mod due;
 mod matching;
 mod plan;
 mod resolving;
-mod scoring;
+pub(crate) mod scoring;
 mod turns;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -2,7 +2,7 @@
 //!
 //! It captures both streams from the bus into Parquet chunks, divides the log into windows of event time, compares each window with the
 //! reference data of the model version and, once the labels are known, measures the quality of the predictions. Drift and degradation
-//! are events; what a person should look at is an alert, which webhooks and Alertmanagers receive. It exports labelled rows for retraining. It decides nothing about retraining, trains nothing, and is never on the path of a
+//! are events; a condition that requires attention is an alert, which webhooks and Alertmanagers receive. It exports labelled rows for retraining. It decides nothing about retraining, trains nothing, and is never on the path of a
 //! prediction request.
 //!
 //! Invariants:

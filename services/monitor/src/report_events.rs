@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rekindle_client::wire::event;
 use rekindle_domain::{
-    Principal,
+    ModelName, Principal, WorkflowId,
     event::{EventContext, Fact},
     report::{Quality, Verdict, WindowReport},
 };
@@ -34,17 +34,28 @@ pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime
 }
 
 fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> Change {
-    let correlation_id = report.correlation_id.map(|id| id.to_string()).unwrap_or_default();
+    let actor = Principal::service("monitor").to_string();
+    change(fact, &report.window.model, report.correlation_id, actor, now)
+}
+
+/// A change of something of a model, with an event of its own.
+pub(crate) fn change(
+    fact: Fact<Value>,
+    model: &ModelName,
+    correlation_id: Option<WorkflowId>,
+    actor: String,
+    now: DateTime<Utc>,
+) -> Change {
     let event = NewEvent {
         id: Uuid::now_v7(),
         kind: fact.kind,
         name: fact.name,
         data: fact.data,
-        context: EventContext::correlated(correlation_id),
-        partition_key: report.window.model.to_string(),
+        context: EventContext::correlated(correlation_id.map(|id| id.to_string()).unwrap_or_default()),
+        partition_key: model.to_string(),
         time: now,
     };
-    Change { event, actor: Principal::service("monitor").to_string(), before: None }
+    Change { event, actor, before: None }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use self::{
     format::{grouped, number, seconds, words},
     heat_map::HeatMap,
 };
+use crate::client::output;
 pub(crate) use quality::{Point, Quality, verdict};
 
 /// What is known about a model over a span of time.
@@ -234,12 +235,11 @@ fn alert_row(alert: &Alert) -> AlertRow {
         AlertState::Acknowledged => ("…", "soft"),
         AlertState::Resolved => ("✓", "good"),
     };
-    let name = |name: &str| name.to_lowercase().replace('_', " ");
     AlertRow {
         opened: alert.opened_at.format("%Y-%m-%d %H:%M:%S").to_string(),
-        kind: name(alert.kind.name()),
-        severity: name(alert.severity.name()),
-        state: name(alert.state().name()),
+        kind: output::words(alert.kind.name()),
+        severity: output::words(alert.severity.name()),
+        state: output::words(alert.state().name()),
         sign,
         class,
         summary: alert.message.summary.clone(),

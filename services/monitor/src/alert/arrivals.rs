@@ -77,7 +77,7 @@ async fn steps(db: &DatabaseConnection, now: DateTime<Utc>) -> Result<Vec<Step>,
     }
     for (model, timeout) in &timeouts {
         let Some(last) = chunks::last_captured(db, model).await? else { continue };
-        if is_over(last, *timeout, now) && find(&open, model, AlertKind::FeedStopped).is_none() {
+        if has_passed(last, *timeout, now) && find(&open, model, AlertKind::FeedStopped).is_none() {
             let message = message::feed_stopped(model, last, *timeout);
             let finding = Finding { message, rows: 0, evidence: last };
             steps.extend(opening(db, AlertKind::FeedStopped, model, finding).await?);
@@ -133,7 +133,7 @@ async fn ended(
                 return Ok(Some("the feed timeout was removed".to_owned()));
             };
             let last = chunks::last_captured(db, &alert.model).await?;
-            last.is_some_and(|last| !is_over(last, *timeout, now))
+            last.is_some_and(|last| !has_passed(last, *timeout, now))
         }
     };
     let why = match alert.kind {
@@ -145,7 +145,7 @@ async fn ended(
 }
 
 /// Whether more time than the timeout has passed since the last row.
-fn is_over(last: DateTime<Utc>, timeout: TimeDelta, now: DateTime<Utc>) -> bool {
+fn has_passed(last: DateTime<Utc>, timeout: TimeDelta, now: DateTime<Utc>) -> bool {
     now.signed_duration_since(last) > timeout
 }
 

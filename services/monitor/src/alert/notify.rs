@@ -1,4 +1,4 @@
-//! Notifications: which alerts receivers are told of, and sending until they accept.
+//! Notifications: which alerts receivers are notified of, and delivery until they accept.
 
 use std::{collections::HashSet, time::Duration};
 

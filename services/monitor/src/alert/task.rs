@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
+use futures::FutureExt as _;
 use rekindle_service::chain;
 use rekindle_store::{Fence, Leases, in_transaction};
 use sea_orm::DatabaseConnection;
@@ -15,13 +16,15 @@ use super::{
     notify,
     send::{Receivers, Sender},
 };
-use crate::{Error, ownership, store::notifications};
+use crate::{
+    Error, ownership,
+    store::{alerts, notifications},
+};
 
 /// Time between two messages to an Alertmanager.
 const REPEAT_EVERY: Duration = Duration::from_secs(60);
 
-/// What the tasks share.
-#[derive(Clone)]
+/// What the turns share.
 pub(crate) struct Alerting {
     pub(crate) db: DatabaseConnection,
     pub(crate) leases: Leases,
@@ -34,12 +37,12 @@ impl Alerting {
     /// Runs until `stop`. Each receiver has its own turns, so that one that is slow delays no other.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         self.leases.claim(ownership::ALERTS);
-        let mut turns = vec![Box::pin(self.raise(&stop)) as std::pin::Pin<Box<dyn Future<Output = ()> + Send>>];
+        let mut turns = vec![self.raise(&stop).boxed()];
         for sender in self.receivers.of(Format::Webhook) {
-            turns.push(Box::pin(self.deliver(sender, &stop)));
+            turns.push(self.deliver(sender, &stop).boxed());
         }
         for sender in self.receivers.of(Format::Alertmanager) {
-            turns.push(Box::pin(self.repeat(sender, &stop)));
+            turns.push(self.repeat(sender, &stop).boxed());
         }
         futures::future::join_all(turns).await;
         Ok(())
@@ -94,7 +97,7 @@ impl Alerting {
                 continue;
             }
             let repeated = async {
-                let state = crate::store::alerts::last_update(&self.db).await?;
+                let state = alerts::last_update(&self.db).await?;
                 let is_due = sent_at.is_none_or(|at| at.elapsed() >= REPEAT_EVERY) || sent_state != Some(state);
                 if is_due {
                     notify::repeat(&self.db, sender, Utc::now()).await?;

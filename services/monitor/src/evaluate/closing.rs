@@ -32,6 +32,7 @@ use crate::{
     store::{
         self, chunks, deletions,
         logs::{self, Log},
+        reports::Of,
     },
     window::{Span, Timing, Window},
 };
@@ -196,7 +197,7 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, closed: Closed) -> Resul
             }
         }
         if let Some(report) = reports.first() {
-            alert::observe(txn, model, rules, report.since, report.content.window.closed_at).await?;
+            alert::observe(txn, model, rules, Of::Drift, report.since, report.content.window.closed_at).await?;
         }
         Ok(())
     })

@@ -26,7 +26,7 @@ use crate::{
     metrics, quality,
     report::Report,
     report_events,
-    store::{self, chunks, logs},
+    store::{self, chunks, logs, reports::Of},
     window::Timing,
 };
 
@@ -170,7 +170,7 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored, alerting
             audit::record(txn, change).await?;
         }
         let Alerting { rules, since } = &alerting;
-        alert::observe(txn, &report.window.model, rules, *since, *at).await
+        alert::observe(txn, &report.window.model, rules, Of::Quality, *since, *at).await
     })
     .await?;
     count(&report, &quality);
@@ -208,7 +208,7 @@ fn count(report: &WindowReport, quality: &Quality) {
     metrics::add(metrics::INVALID_OUTCOMES, model, invalid);
 }
 
-fn inconclusive() -> Quality {
+pub(crate) fn inconclusive() -> Quality {
     Quality {
         verdict: Verdict::Inconclusive,
         labelled_rows: 0,

@@ -41,7 +41,7 @@ impl App {
         Ok(found.remove(0))
     }
 
-    /// Changes an alert by what `change` makes of it, under its lock, and returns it.
+    /// Changes an alert by what `change` makes of it, in one transaction, and returns it.
     async fn change_alert(
         &self,
         call: Call,

@@ -68,7 +68,7 @@ pub(crate) mod log {
         pub reported_until: Option<i64>,
         /// Position of the latest chunk at the last reset; 0 without one. Chunks up to it enter no further window.
         pub reset_at: i64,
-        /// `late` and `predictions` when late rows were last looked for. Owned by the instance that raises alerts.
+        /// `late` and `predictions` when late rows were last counted. Owned by the instance that raises alerts.
         pub late_seen: i64,
         pub predictions_seen: i64,
     }

@@ -240,7 +240,7 @@ pub(crate) async fn move_reported_until(
     Ok(moved.rows_affected == 1)
 }
 
-/// A log that late rows or rows ahead may have come to since it was last looked at.
+/// A log with late rows since they were last counted, or with rows ahead of the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arrivals {
     /// The model.
@@ -253,7 +253,7 @@ pub(crate) struct Arrivals {
     pub(crate) clock: EventClock,
 }
 
-/// The logs with late rows since they were last looked at, or with rows ahead of the clock.
+/// The logs with late rows since they were last counted, or with rows ahead of the clock.
 pub(crate) async fn arrivals(db: &impl ConnectionTrait) -> Result<Vec<Arrivals>, DbErr> {
     use log::Column;
     let is_late = Expr::col(Column::Late).ne(Expr::col(Column::LateSeen));

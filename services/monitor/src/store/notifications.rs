@@ -126,3 +126,45 @@ pub(crate) async fn forget(db: &impl ConnectionTrait, before: DateTime<Utc>) -> 
     let query = Entity::delete_many().filter(ended).filter(Column::AlertId.in_subquery(resolved));
     Ok(query.exec(db).await?.rows_affected)
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use rekindle_domain::alert::{AlertState, Note};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{alert::tests::open_alert, ownership::tests::database, store::alerts};
+
+    #[tokio::test]
+    async fn the_notification_of_an_opening_is_kept_until_that_of_the_end_is_created() {
+        let db = database().await;
+        let (then, alert) = (DateTime::UNIX_EPOCH, open_alert());
+        alerts::insert(&db, &alert, 0).await.expect("inserts");
+        let notification = Notification {
+            id: Uuid::from_u128(1),
+            receiver: "ops".to_owned(),
+            state: AlertState::Open,
+            created_at: then,
+            attempts: 0,
+            delivered_at: None,
+            failed_at: None,
+            next_attempt_at: Some(then),
+            error: String::new(),
+        };
+        let pending = Pending { notification, alert: alert.id, body: String::new() };
+        insert(&db, &pending).await.expect("inserts");
+        let delivered = Notification { delivered_at: Some(then), next_attempt_at: None, ..pending.notification };
+        update(&db, &delivered).await.expect("updates");
+        assert!(alerts::set_notified(&db, &alert).await.expect("updates"));
+        let later = then + TimeDelta::days(30);
+        assert_eq!(forget(&db, later).await.expect("deletes"), 0, "the receiver is to be notified of the end");
+        assert_eq!(receivers_of(&db, alert.id).await.expect("readable"), ["ops"]);
+
+        let resolved = alert.resolved(Note { by: "ann".to_owned(), why: String::new(), at: later });
+        alerts::update(&db, &resolved).await.expect("updates");
+        assert_eq!(forget(&db, later).await.expect("deletes"), 0, "nobody is notified of the end yet");
+        assert!(alerts::set_notified(&db, &resolved).await.expect("updates"));
+        assert_eq!(forget(&db, later).await.expect("deletes"), 1);
+    }
+}

@@ -256,10 +256,13 @@ pub(crate) async fn list(
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::Digest;
+    use rekindle_domain::{Digest, alert::AlertKind, report::Verdict};
 
     use super::*;
-    use crate::{evaluate::contents::tests::report, ownership::tests::database};
+    use crate::{
+        evaluate::{contents::tests::report, scoring::inconclusive as no_quality},
+        ownership::tests::database,
+    };
 
     #[tokio::test]
     async fn the_report_before_is_the_last_earlier_one_of_the_version_since_the_reset() {
@@ -289,5 +292,27 @@ mod tests {
         assert_eq!(before(header.version, reset, 399).await, None, "a reset restarts the windows");
         let other = VersionRef { bundle: Digest::of(b"another bundle"), ..header.version };
         assert_eq!(before(other, since, 500).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_findings_of_outcomes_are_those_of_measured_windows_however_far_back() {
+        let db = database().await;
+        let (windows, measured) = (200, 3);
+        for n in 1..=windows {
+            let mut report = report(Window { from: (n - 1) * 100, until: n * 100 }, 40);
+            report.content.window.report = ReportId::new(Uuid::from_u128(n.unsigned_abs().into()));
+            insert(&db, &report).await.expect("inserts");
+            if n <= measured {
+                let quality = Quality { verdict: Verdict::Drifted, ..no_quality() };
+                assert!(complete(&db, &report.content, &quality, Utc::now()).await.expect("completes"));
+            }
+        }
+        let model = "flights".parse().expect("a name");
+        let ends = async |of: Of| {
+            let found = findings(&db, &model, 0, of, 2).await.expect("readable");
+            found.into_iter().map(|(until, found)| (until, found.of(AlertKind::Degradation))).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(Of::Drift).await, [(20_000, None), (19_900, None)]);
+        assert_eq!(ends(Of::Quality).await, [(300, Some(true)), (200, Some(true))]);
     }
 }

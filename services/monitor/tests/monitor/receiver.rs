@@ -1,4 +1,4 @@
-//! A receiver of alerts that answers as it is told.
+//! A receiver of alerts with scripted answers.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
 //! Alerts, notifications and silences; the findings of reports, by which alerts open and resolve; when a feed has stopped; and which late rows
-//! were looked at.
+//! were counted.
 
 #![expect(elided_lifetimes_in_paths, reason = "async_trait expects methods as the trait declares them")]
 
