@@ -63,9 +63,9 @@ bench-disturbances: build ## Measures the p99 latency of a replica while version
 	scripts/install-tools.sh nats onnx
 	scripts/bench-disturbances.py $(PROGRAM)
 
-calibrate: tools ## Simulates the false-alarm rate and the detection delay of the drift verdict (about an hour on two cores), and compares each block of real data with the others.
+calibrate: tools ## Simulates the false-alarm rate and the detection delay of the drift verdict (about an hour on two cores), compares each block of real data with the others, and estimates the loss of each window from its predictions.
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate
-	$(CARGO) nextest run --release --locked --workspace --no-capture -E 'binary(known_drifts)'
+	$(CARGO) nextest run --release --locked --workspace --no-capture -E 'binary(known_drifts) | binary(estimated_performance)'
 
 fuzz: ## Fuzzes the readers of profiles, files and prediction requests for five minutes each; needs a nightly compiler and cargo-fuzz.
 	for target in libs/dataset/fuzz/profile libs/dataset/fuzz/files services/inference/fuzz/grpc services/inference/fuzz/rest; do \

@@ -35,6 +35,7 @@ mod repeated;
 pub mod score;
 pub mod signature;
 pub mod target;
+pub mod validation;
 
 pub use backend::Backend;
 pub use bundle::{Bundle, MAX_BUNDLE_BYTES};
@@ -48,3 +49,4 @@ pub use reference::Reference;
 pub use repeated::repeated_rows;
 pub use signature::{Datatype, Input, Output, Signature};
 pub use target::{Label, Targets};
+pub use validation::{Validation, ValidationRows};

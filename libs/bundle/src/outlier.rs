@@ -158,6 +158,7 @@ mod tests {
             prediction: ColumnProfile::of_numbers([]),
             blocks: None,
             repeated: None,
+            validation: None,
         })
         .expect("rows")
     }
@@ -212,7 +213,13 @@ mod tests {
     #[test]
     fn a_reference_without_rows_scores_nothing() {
         let features = vec![FeatureProfile { name: "x".to_owned(), profile: ColumnProfile::of_numbers([]) }];
-        let reference = Reference { features, prediction: ColumnProfile::of_numbers([]), blocks: None, repeated: None };
+        let reference = Reference {
+            features,
+            prediction: ColumnProfile::of_numbers([]),
+            blocks: None,
+            repeated: None,
+            validation: None,
+        };
         assert!(OutlierScorer::new(&reference).is_none());
     }
 

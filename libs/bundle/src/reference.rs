@@ -16,6 +16,7 @@ use crate::{
     column::{self, Cells},
     manifest::PROFILE,
     repeated::repeated_rows,
+    validation::{Validation, ValidationRows},
 };
 
 /// The name of the prediction among the columns of [`Reference::blocks`].
@@ -40,6 +41,9 @@ pub struct Reference {
     /// Rows with the inputs and the time of an earlier row; `None` if the rows have no time, or if it was not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<u64>,
+    /// What the validation rows say; `None` of an imported model whose rows have no target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
 }
 
 /// The profile of one feature.
@@ -82,7 +86,16 @@ impl Reference {
             features.iter().filter_map(|feature| rows.column_by_name(&feature.name)).cloned().collect();
         let repeated = times.map(|times| repeated_rows(&columns, times)).transpose();
         let repeated = repeated.map_err(|error| Error::invalid(PROFILE, error))?;
-        Ok(Self { features, prediction: profile, blocks, repeated })
+        Ok(Self { features, prediction: profile, blocks, repeated, validation: None })
+    }
+
+    /// The same with what the validation rows say.
+    ///
+    /// # Errors
+    /// As [`Validation::of`].
+    pub fn validated(self, rows: &ValidationRows<'_>) -> Result<Self, Error> {
+        let validation = Some(Validation::of(rows, &self.features)?);
+        Ok(Self { validation, ..self })
     }
 
     /// The profiles of no rows: no drift from them can be measured.
@@ -100,7 +113,7 @@ impl Reference {
             Task::Multiclass => ColumnProfile::of_texts([]),
             Task::Binary | Task::Regression => ColumnProfile::of_numbers([]),
         };
-        Self { features: features.collect(), prediction, blocks: None, repeated: None }
+        Self { features: features.collect(), prediction, blocks: None, repeated: None, validation: None }
     }
 
     /// The share of repeated rows, in [0, 1]; `None` if it is not known.

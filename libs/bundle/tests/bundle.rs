@@ -86,6 +86,7 @@ fn bundle() -> Bundle {
         prediction: profile,
         blocks: None,
         repeated: None,
+        validation: None,
     };
     let manifest = manifest();
     let summary = TrainingSummary { training_rows: 85, validation_rows: 15, epochs: 7, best_epoch: 4 };

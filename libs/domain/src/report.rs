@@ -65,6 +65,8 @@ pub struct WindowReport {
     pub window: WindowHeader,
     /// Drift of the inputs and the prediction.
     pub drift: Drift,
+    /// The metrics, estimated from the predictions; `None` if the bundle or the rows do not allow an estimate.
+    pub estimate: Option<Estimate>,
     /// Model quality; `None` until the outcomes have arrived or the wait is over.
     pub quality: Option<Quality>,
     /// When the quality was computed.
@@ -73,6 +75,10 @@ pub struct WindowReport {
     pub correlation_id: Option<WorkflowId>,
     /// Why it is inconclusive, and other caveats; empty if there are none.
     pub reason: String,
+    /// The revision, from 1. Outcomes that arrive, or are corrected, after the quality was measured make further ones.
+    pub revision: u32,
+    /// What the revision changed; empty of the first.
+    pub changes: String,
 }
 
 /// One column of a window compared with the reference profile. Every number is finite.
@@ -92,7 +98,8 @@ pub struct ColumnDrift {
     /// The smallest index that this window could have detected.
     pub minimum_detectable_psi: f64,
     /// Share of the total effect of the drifted columns, in [0, 1]; 0 if it did not drift. The effect is the index minus its expectation
-    /// under no change.
+    /// under no change, times the importance of the feature for the model if that of any drifted feature is known: then a feature without one,
+    /// and the prediction, have no share.
     pub cause_share: f64,
     /// Share of missing values in the reference.
     pub missing_reference: f64,
@@ -104,6 +111,27 @@ pub struct ColumnDrift {
     /// The comparison with the differences between the blocks of the reference; `None` if the rows were compared as random samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<BlockTest>,
+    /// What the shift of the column means to the model; `None` if the bundle does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impact: Option<Impact>,
+    /// Start of the first of consecutive windows in which the column was drifted, or further from the reference than all of its blocks. A
+    /// window without a verdict neither continues nor ends them. `None` outside of such a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What the shift of a column means to the model, by the validation rows. The changes are those of the mean over the window if this column
+/// alone had shifted; of columns that depend on each other, they do not add up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Impact {
+    /// Permutation importance: the mean increase of the loss when the values of the feature are permuted; `None` if it was not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<f64>,
+    /// Change of the mean score: the probability of the positive class, the probability of the predicted one of several classes, or the
+    /// predicted number.
+    pub score_change: f64,
+    /// Change of the mean loss: log loss in nats, or squared error in the target's units squared.
+    pub loss_change: f64,
 }
 
 /// A window beside the blocks of time that the reference data consist of: rows of one block share their time, so that blocks differ by more
@@ -212,6 +240,9 @@ pub const MAX_NEW_CLASSES: usize = 20;
 pub struct Quality {
     /// [`Verdict::Drifted`] means degraded.
     pub verdict: Verdict,
+    /// Rows of the window that were read: of a large window, a sample. 0 in reports recorded before it was kept.
+    #[serde(default)]
+    pub rows: u64,
     /// Rows with a valid label, of a new class included.
     pub labelled_rows: u64,
     /// Labels that are no number for a regression, or a fraction that is no class.
@@ -234,9 +265,81 @@ pub struct Quality {
     pub reference_loss: f64,
     /// Lower confidence bound of the increase.
     pub rise_lower_bound: f64,
+    /// Why the labelled rows are not a random sample of the window, so that the metrics may not be those of all rows; empty if nothing shows it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selection: String,
 }
 
-/// A two-sided confidence interval.
+impl Quality {
+    /// Of no labelled rows.
+    pub const fn inconclusive() -> Self {
+        Self {
+            verdict: Verdict::Inconclusive,
+            rows: 0,
+            labelled_rows: 0,
+            invalid_outcomes: 0,
+            new_classes: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            intervals: BTreeMap::new(),
+            reference_metrics: BTreeMap::new(),
+            loss: 0.0,
+            reference_loss: 0.0,
+            rise_lower_bound: 0.0,
+            selection: String::new(),
+        }
+    }
+}
+
+/// Metrics of a window, estimated from its predictions alone, before any outcome is known. They are valid as long as outcomes of rows with
+/// the same score are distributed as in the validation rows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Estimate {
+    /// `log_loss`, `accuracy`, of two classes `auc` and `brier`; or `mae`, `rmse`.
+    pub metrics: BTreeMap<String, EstimatedMetric>,
+    /// Why the estimate is withdrawn; empty if it stands.
+    #[serde(default)]
+    pub withdrawn: String,
+    /// How earlier estimates of the version compare with the metrics that were measured later.
+    #[serde(skip)]
+    pub record: EstimateRecord,
+}
+
+/// An estimated metric.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EstimatedMetric {
+    /// The estimate.
+    pub value: f64,
+    /// Its prediction interval, at 95 %.
+    pub interval: Interval,
+}
+
+/// Earlier estimates beside the metrics that were measured later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EstimateRecord {
+    /// The last measured windows of the version, at most 8.
+    pub measured: u32,
+    /// Those of them whose loss was outside of its interval.
+    pub missed: u32,
+}
+
+impl Estimate {
+    /// The metric that the record is about: that of the loss.
+    pub fn loss(&self) -> Option<(&str, &EstimatedMetric)> {
+        ["log_loss", "rmse"].iter().find_map(|name| Some((*name, self.metrics.get(*name)?)))
+    }
+
+    /// Whether the measured loss was outside of the interval; `None` if it cannot show it: the estimate of the window is withdrawn, fewer than
+    /// half of the rows are labelled, or the labelled rows are not a random sample of the window.
+    pub fn is_missed(&self, quality: &Quality) -> Option<bool> {
+        let (name, EstimatedMetric { interval, .. }) = self.loss()?;
+        let measured = *quality.metrics.get(name)?;
+        let is_labelled = quality.rows > 0 && quality.labelled_rows.saturating_mul(2) >= quality.rows;
+        let is_outside = measured < interval.lower || measured > interval.upper;
+        (self.withdrawn.is_empty() && quality.selection.is_empty() && is_labelled).then_some(is_outside)
+    }
+}
+
+/// A two-sided interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
@@ -262,6 +365,8 @@ mod tests {
             missing_current: 0.0,
             cause: None,
             blocks: None,
+            impact: None,
+            since: None,
         }
     }
 
@@ -283,6 +388,27 @@ mod tests {
         let is_fault = |rows, share, reference_share| RepeatedRows { rows, share, reference_share }.is_fault();
         assert!(is_fault(100, 0.1, 0.0) && is_fault(20, 0.07, 0.01));
         assert!(!is_fault(19, 0.5, 0.0) && !is_fault(1000, 0.1, 0.08));
+    }
+
+    #[test]
+    fn an_estimate_is_missed_if_the_loss_of_enough_labelled_rows_is_outside() {
+        let interval = Interval { lower: 0.4, upper: 0.6 };
+        let metrics = [("log_loss".to_owned(), EstimatedMetric { value: 0.5, interval })];
+        let estimate = Estimate { metrics: metrics.into(), ..Estimate::default() };
+        let quality = |log_loss: f64, labelled_rows| Quality {
+            rows: 100,
+            labelled_rows,
+            metrics: [("log_loss".to_owned(), log_loss)].into(),
+            ..Quality::inconclusive()
+        };
+        let missed = |log_loss, labelled| estimate.is_missed(&quality(log_loss, labelled));
+        assert_eq!([missed(0.39, 100), missed(0.5, 50), missed(0.61, 50)], [Some(true), Some(false), Some(true)]);
+        assert_eq!(missed(0.39, 49), None);
+        let selected = Quality { selection: "their scores differ".to_owned(), ..quality(0.39, 100) };
+        assert_eq!(estimate.is_missed(&selected), None);
+        let withdrawn = Estimate { withdrawn: "a data fault".to_owned(), ..estimate.clone() };
+        assert_eq!(withdrawn.is_missed(&quality(0.39, 100)), None);
+        assert_eq!(Estimate::default().is_missed(&quality(0.39, 100)), None);
     }
 
     #[test]

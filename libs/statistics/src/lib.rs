@@ -7,7 +7,7 @@
 //!
 //! - [`blocks`]: how much the periods of the reference data differ from each other;
 //! - [`drift`]: compares a window with a reference: drifted, stable or inconclusive, with a reason; [`cause`]: attributes the shift to
-//!   columns;
+//!   columns, and [`effect`] says what the shift of one column does to predictions and loss;
 //! - [`profile`]: summaries of the columns of a table, small enough for a model bundle, built on the mergeable sketches of [`sketch`];
 //! - [`dependence`]: whether one column is a function of another;
 //! - [`two_sample`]: single two-sample statistics; [`convention`]: the same with the bins and normalisation of other tools;
@@ -15,6 +15,7 @@
 //! - [`stream`]: change detectors that take one value at a time, and sequential tests that are valid after every row;
 //! - [`quality`]: log loss, AUC, accuracy, Brier score, MAE, RMSE, R2;
 //! - [`paired`]: the mean improvement of one model over another on the same rows;
+//! - [`performance`]: the metrics of a window as expected from its predictions alone;
 //! - [`rise`]: whether the mean loss of a window is above a reference.
 //!
 //! Conventions shared by all families:
@@ -23,16 +24,18 @@
 //! - a p-value treats both samples as random, unless its documentation says otherwise: the reference is a sample too;
 //! - a comparison can be inconclusive. It then states the smallest detectable effect;
 //! - the result does not depend on the order of the rows, except for the last bits of a sum. The exceptions, where the order
-//!   matters, are [`stream`] and [`paired::improvement_in_order`].
+//!   matters, are [`stream`], [`performance`] and [`paired::improvement_in_order`].
 
 pub mod blocks;
 pub mod cause;
 pub mod convention;
 pub mod dependence;
 pub mod drift;
+pub mod effect;
 mod error;
 pub mod multiple;
 pub mod paired;
+pub mod performance;
 pub mod profile;
 pub mod quality;
 pub mod rise;

@@ -14,6 +14,7 @@ pub mod onnx_runtime;
 pub mod poison;
 pub mod postgres;
 pub mod s3;
+pub mod shared_data;
 
 mod process;
 mod wait;
@@ -28,4 +29,5 @@ pub use poison::Poison;
 pub use postgres::Postgres;
 pub use process::{has_unread_request, reserve_port};
 pub use s3::S3;
+pub use shared_data::{flights, shared_data};
 pub use wait::eventually;

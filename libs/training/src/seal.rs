@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rekindle_bundle::{
-    Backend, Bundle, Manifest, Prediction, Provenance, Reference,
+    Backend, Bundle, Manifest, Prediction, Provenance, Reference, ValidationRows,
     card::{self, TrainingSummary},
     importance::Importance,
     manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
@@ -53,8 +53,15 @@ pub(crate) fn seal(
         best_epoch: validated.best_epoch,
     };
     let times = prepared.times(input)?;
-    let reference =
-        Reference::of(prepared.goal.task, &prepared.signature, &prepared.table.batch, &served.prediction, times)?;
+    let task = prepared.goal.task;
+    let reference = Reference::of(task, &prepared.signature, &prepared.table.batch, &served.prediction, times)?;
+    let reference = reference.validated(&ValidationRows {
+        task,
+        rows: &prepared.table.batch.slice(prepared.split, summary.validation_rows),
+        prediction: &validated.prediction,
+        targets: &prepared.targets.slice(prepared.split..prepared.table.rows()),
+        importances: &validated.importances,
+    })?;
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),

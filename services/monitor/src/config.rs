@@ -42,6 +42,9 @@ pub struct Config {
     /// How long outcomes wait for their predictions.
     #[serde(with = "humantime_serde")]
     pub outcome_wait: Duration,
+    /// How long outcomes of measured windows wait before the windows are measured again.
+    #[serde(with = "humantime_serde")]
+    pub revise_after: Duration,
     /// How long the request ids and entity keys of logged rows are kept, so that outcomes can name the rows by them.
     #[serde(with = "humantime_serde")]
     pub join_key_retention: Duration,
@@ -122,6 +125,7 @@ mod tests {
             export_rows: 0,
             labelled_share: 7.0,
             outcome_wait: zero,
+            revise_after: zero,
             join_key_retention: zero,
             event_horizon: zero,
             evaluate_every: zero,

@@ -1,7 +1,7 @@
 //! Evaluation: closes windows, compares them with the reference data, measures their quality once the labels are known, and checks outcomes
 //! against the predictions.
 //!
-//! A reconciler in steps. One step closes one window of one model, measures the quality of one report, or checks one chunk of outcomes:
+//! A reconciler in steps. One step closes one window of one model, measures the quality of one report, for the first time or again, or checks one chunk of outcomes:
 //!
 //! ```text
 //! plan (what is due) -> read (rows of the window) -> compare (with the reference data) -> report (a value) -> commit (fenced)
@@ -19,6 +19,7 @@ pub(crate) mod due;
 mod matching;
 mod plan;
 mod resolving;
+pub(crate) mod revising;
 pub(crate) mod scoring;
 mod turns;
 
@@ -69,6 +70,8 @@ pub(crate) struct Evaluation {
     pub(crate) labelled_share: f64,
     /// How long outcomes wait for their predictions.
     pub(crate) outcome_wait: TimeDelta,
+    /// How long outcomes of measured windows wait before the windows are measured again.
+    pub(crate) revise_after: TimeDelta,
     /// By model; what is missing is recomputed.
     pub(crate) memory: HashMap<ModelName, Memory>,
     pub(crate) due: Due,
@@ -82,6 +85,7 @@ pub(crate) struct Memory {
     outcomes: OutcomeWatermark,
     /// What was there when the outcomes by join key were resolved last.
     resolved: Option<resolving::Seen>,
+    revised: revising::Revised,
     /// The report up to which the current pass over reports without a quality has come.
     scanned: Option<reports::Cursor>,
 }
@@ -170,7 +174,8 @@ impl Evaluation {
         }
     }
 
-    /// Closes the next window of a model or, if none is due, measures the quality of the next report or, if none is due, checks outcomes.
+    /// Closes the next window of a model or, if none is due, measures the quality of the next report or, if none is due, measures one again
+    /// or, if none has further outcomes, checks outcomes.
     async fn step(&mut self, model: &ModelName, fence: &Fence) -> Result<Step, Error> {
         let settings = watches::get(&self.db, model).await?.settings;
         let log = logs::get(&self.db, model).await?;
@@ -180,7 +185,10 @@ impl Evaluation {
         if let Step::Worked = self.close_next(model, &settings, log, fence).await? {
             return Ok(Step::Worked);
         }
-        if let Step::Worked = self.score_next(model, &settings, fence).await? {
+        if let Step::Worked = Box::pin(self.score_next(model, &settings, fence)).await? {
+            return Ok(Step::Worked);
+        }
+        if let Step::Worked = Box::pin(self.revise_next(model, &settings, fence)).await? {
             return Ok(Step::Worked);
         }
         self.match_next(model, fence).await

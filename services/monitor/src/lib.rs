@@ -29,6 +29,7 @@ pub mod chunk;
 mod config;
 mod drift;
 mod error;
+mod estimate;
 mod evaluate;
 mod event_clock;
 pub mod export;
@@ -196,6 +197,7 @@ impl App {
             window_rows: inner.config.window_rows,
             labelled_share: inner.config.labelled_share,
             outcome_wait: TimeDelta::from_std(inner.config.outcome_wait).unwrap_or(TimeDelta::MAX),
+            revise_after: evaluate::revising::delay(inner.config.revise_after),
             memory: HashMap::new(),
             due: Due::default(),
         }

@@ -17,6 +17,7 @@ pub(crate) const INVALID_OUTCOMES: &str = "rekindle_monitor_invalid_outcomes_tot
 pub(crate) const FLUSH_FAILURES: &str = "rekindle_monitor_flush_failures_total";
 pub(crate) const WINDOWS: &str = "rekindle_monitor_windows_total";
 pub(crate) const QUALITY_REPORTS: &str = "rekindle_monitor_quality_reports_total";
+pub(crate) const REVISIONS: &str = "rekindle_monitor_revisions_total";
 pub(crate) const DELETED_ROWS: &str = "rekindle_monitor_deleted_rows_total";
 pub(crate) const ALERTS: &str = "rekindle_monitor_alerts_total";
 pub(crate) const NOTIFICATIONS: &str = "rekindle_monitor_notifications_total";
@@ -36,6 +37,7 @@ pub(crate) fn describe() {
     describe_counter!(FLUSH_FAILURES, "Failed attempts to make messages durable, by consumer.");
     describe_counter!(WINDOWS, "Closed windows by model and drift verdict.");
     describe_counter!(QUALITY_REPORTS, "Windows whose quality was measured, by model and verdict.");
+    describe_counter!(REVISIONS, "Revisions of qualities by later or corrected outcomes, by model.");
     describe_counter!(DELETED_ROWS, "Captured rows and outcomes that retention has deleted, by model and kind.");
     describe_counter!(ALERTS, "Alerts that opened, by model and kind.");
     describe_counter!(

@@ -1,6 +1,7 @@
 //! The quality of a window's predictions against their labels.
 
 mod metrics;
+mod selection;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use self::metrics::{Measured, without};
 use crate::{
     Error,
     chunk::columns::{self, OUTPUT},
+    estimate,
     report::finite,
 };
 
@@ -50,6 +52,10 @@ pub(crate) fn evaluate<'a>(
     labels: impl Iterator<Item = Option<&'a Label>>,
     settings: &WatchSettings,
 ) -> Result<Quality, Error> {
+    let labels: Vec<Option<&Label>> = labels.collect();
+    let is_labelled: Vec<bool> = labels.iter().map(Option::is_some).collect();
+    let selection = selection::statement(&estimate::scores(manifest.task, batch)?, &is_labelled, settings);
+    let labels = labels.into_iter();
     let scored = match manifest.task {
         Task::Binary => binary(manifest, batch, labels)?,
         Task::Multiclass => multiclass(manifest, batch, labels)?,
@@ -60,6 +66,7 @@ pub(crate) fn evaluate<'a>(
     let labelled = scored.losses.len() as u64;
     let mut quality = Quality {
         verdict: Verdict::Inconclusive,
+        rows: batch.num_rows() as u64,
         labelled_rows: labelled,
         invalid_outcomes: scored.invalid,
         new_classes: scored.new_classes,
@@ -69,6 +76,7 @@ pub(crate) fn evaluate<'a>(
         loss: mean(&scored.losses),
         reference_loss: finite(reference.mean, 0.0),
         rise_lower_bound: 0.0,
+        selection: selection.unwrap_or_default(),
     };
     if labelled >= settings.min_rows && labelled >= 2 && reference.rows >= 2 {
         let confidence = 1.0 - settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS);

@@ -1,6 +1,9 @@
 //! Reports as evaluation makes and stores them: one per model, version, window and slice.
 
-use rekindle_domain::report::{Drift, Verdict, WindowReport};
+use std::collections::BTreeSet;
+
+use rekindle_domain::report::{Drift, Quality, Verdict, WindowReport};
+use serde::{Deserialize, Serialize};
 
 use crate::window::Window;
 
@@ -21,6 +24,26 @@ pub struct Report {
     pub ids: (u128, u128),
     /// The position of the log after which its chunks were read.
     pub since: i64,
+    /// What the events of its quality have announced.
+    pub announced: Announced,
+}
+
+/// What the events of a window's quality have announced. Each is announced once, whatever later revisions find.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Degradation.
+    pub degradation: bool,
+    /// New classes.
+    pub classes: BTreeSet<String>,
+}
+
+impl Announced {
+    /// The same with what a quality has.
+    pub fn with(mut self, quality: &Quality) -> Self {
+        self.degradation |= quality.verdict == Verdict::Drifted;
+        self.classes.extend(quality.new_classes.keys().cloned());
+        self
+    }
 }
 
 /// Why the drift of a window of `rows` rows is inconclusive; `None` if it is not.
@@ -71,6 +94,8 @@ mod tests {
             missing_current: 0.0,
             cause: None,
             blocks: None,
+            impact: None,
+            since: None,
         }
     }
 

@@ -11,6 +11,8 @@ use rekindle_store::{audit::Change, outbox::NewEvent};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::report::{Announced, Report};
+
 /// A window was closed: the report and, if it has drifted or its data are faulty, what was detected.
 pub(crate) fn of_closed(report: &WindowReport, now: DateTime<Utc>) -> Vec<Change> {
     let mut facts = vec![event::window_reported(report)];
@@ -31,6 +33,22 @@ pub(crate) fn of_quality(report: &WindowReport, quality: &Quality, now: DateTime
         facts.push(event::new_class_detected(report, quality));
     }
     facts.into_iter().map(|fact| new(report, fact, now)).collect()
+}
+
+/// The quality of a window was measured again: the report and, unless they were announced before, degradation and new classes. Returns what is
+/// announced then, too.
+pub(crate) fn of_revision(report: &Report, now: DateTime<Utc>) -> (Vec<Change>, Announced) {
+    let Report { content, announced, .. } = report;
+    let mut facts = vec![event::window_reported(content)];
+    let Some(quality) = &content.quality else { return (Vec::new(), announced.clone()) };
+    let after = announced.clone().with(quality);
+    if after.degradation && !announced.degradation {
+        facts.push(event::degradation_detected(content, quality));
+    }
+    if after.classes != announced.classes {
+        facts.push(event::new_class_detected(content, quality));
+    }
+    (facts.into_iter().map(|fact| new(content, fact, now)).collect(), after)
 }
 
 fn new(report: &WindowReport, fact: Fact<Value>, now: DateTime<Utc>) -> Change {
@@ -89,5 +107,29 @@ mod tests {
         assert_eq!((&features[0]["name"], &features[0]["reason"]), (&"depth".into(), &"depth has changed".into()));
         let alert = event::detection(EventKind::DRIFT_DETECTED, &faulty[1].1).expect("it reads").expect("an alert");
         assert!(alert.has_data_fault());
+    }
+
+    #[test]
+    fn a_revision_announces_what_no_revision_before_did() {
+        let quality = |verdict, classes: &[&str]| Quality {
+            verdict,
+            new_classes: classes.iter().map(|&class| (class.to_owned(), 1)).collect(),
+            ..Quality::inconclusive()
+        };
+        let mut announced = Announced::default().with(&quality(Verdict::Stable, &[]));
+        let mut kinds = |after: Quality| -> Vec<EventKind> {
+            let mut report = report(Window { from: 100, until: 200 }, 40);
+            (report.content.quality, report.announced) = (Some(after), announced.clone());
+            let (changes, after) = of_revision(&report, DateTime::UNIX_EPOCH);
+            announced = after;
+            changes.into_iter().map(|change| change.event.kind).collect()
+        };
+        assert_eq!(kinds(quality(Verdict::Stable, &[])), [EventKind::WINDOW_REPORTED]);
+        let all = [EventKind::WINDOW_REPORTED, EventKind::DEGRADATION_DETECTED, EventKind::NEW_CLASS_DETECTED];
+        assert_eq!(kinds(quality(Verdict::Drifted, &["cat"])), all);
+        assert_eq!(kinds(quality(Verdict::Stable, &["cat"])), [EventKind::WINDOW_REPORTED]);
+        assert_eq!(kinds(quality(Verdict::Drifted, &["cat"])), [EventKind::WINDOW_REPORTED], "announced once");
+        let dog = quality(Verdict::Drifted, &["cat", "dog"]);
+        assert_eq!(kinds(dog), [EventKind::WINDOW_REPORTED, EventKind::NEW_CLASS_DETECTED]);
     }
 }

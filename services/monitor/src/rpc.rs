@@ -4,7 +4,6 @@ mod alerts;
 mod audit;
 mod outcomes;
 
-use futures::TryFutureExt as _;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName, PredictionId, Watch,
@@ -29,7 +28,7 @@ use rekindle_store::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    App, Error, alert, export,
+    App, Error, alert, estimate, export,
     failures::{self, FailurePosition},
     known,
     lookup::{self, LogPosition},
@@ -180,7 +179,7 @@ impl Monitor for App {
         let position = |after: &str| after.parse::<reports::Cursor>().ok();
         let (page, after) = paged(request.page_size, &request.page_token, position)?;
         let (db, model) = (&self.0.db, &model);
-        let fetch = |after, limit| reports::list(db, model, after, limit).map_err(Error::from);
+        let fetch = async |after, limit| estimate::judged_reports(db, model, after, limit).await.map_err(Error::from);
         let to_wire = |report: &Report| wire::report::to_wire(&report.content);
         let (reports, next_page_token) = page.fill(after, fetch, reports::cursor, to_wire).await?;
         Ok(Response::new(proto::ListReportsResponse { reports, next_page_token }))

@@ -221,11 +221,13 @@ fn read(event: &CloudEvent) -> Result<Alert, Error> {
     Ok(Alert { model: window.model, model_version: window.version.version, cause, has_data_fault })
 }
 
-/// E.g. `drift in the window until 2013-06-03T00:00:00Z: dep_delay 61%, carrier 20%`.
+/// E.g. `drift in the window until 2013-06-03T00:00:00Z: dep_delay 61%, carrier 20%`. Columns without a share in the shift, which do not
+/// matter to the model, are left out.
 fn explanation(trigger: Trigger, until: DateTime<Utc>, features: &[FeatureCause]) -> String {
     const NAMED: usize = 5;
     let named: Vec<String> = features
         .iter()
+        .filter(|feature| feature.cause_share > 0.0)
         .take(NAMED)
         .map(|feature| format!("{} {:.0}%", feature.name, 100.0 * feature.cause_share))
         .collect();

@@ -22,7 +22,7 @@ use super::{
     file::{Element, File, Outlet},
 };
 use crate::{
-    Backend, Bundle, Datatype, Error, Input, Manifest, Model, Output, Prediction, Provenance, Reference, Signature,
+    Backend, Bundle, Datatype, Error, Input, Manifest, Model, Output, Provenance, Reference, Signature, ValidationRows,
     card,
     column::Cells,
     importance::{self, Importance, PERMUTATIONS},
@@ -68,6 +68,15 @@ pub struct Data<'a> {
 }
 
 impl Data<'_> {
+    /// The rows in order of time; `None` if they are, or have no times.
+    fn in_time_order(&self) -> Result<Option<RecordBatch>, Error> {
+        let Some(times) = self.times().filter(|times| !times.is_sorted()) else { return Ok(None) };
+        let mut order: Vec<usize> = (0..times.len()).collect();
+        order.sort_by_key(|&row| times[row]);
+        let order = UInt64Array::from_iter_values(order.into_iter().map(|row| row as u64));
+        take_record_batch(self.rows, &order).map(Some).map_err(|error| Error::invalid("dataset", error))
+    }
+
     /// The times of the rows, in milliseconds since 1970 UTC, if every row has one.
     fn times(&self) -> Option<&[i64]> {
         let times = self.rows.column_by_name(self.time_column?)?.as_primitive_opt::<TimestampMillisecondType>()?;
@@ -87,16 +96,30 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
     let empty = Reference::empty(manifest.task, &manifest.signature);
     let mut bundle = seal(manifest, model, &empty, &file, &[])?;
     if let Some(data) = data {
+        let ordered = data.in_time_order()?;
+        let data = Data { rows: ordered.as_ref().unwrap_or(data.rows), ..data };
         let loaded = Model::from_bundle(&bundle)?;
         let prediction = loaded.score(data.rows)?;
         let Bundle { mut manifest, mut blobs } = bundle;
-        let mut importances = Vec::new();
+        let (mut importances, times) = (Vec::new(), data.times());
+        let mut reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction, times)?;
         if data.rows.column_by_name(&manifest.target).is_some() {
-            measure(&mut manifest, &loaded, &prediction, data.rows)?;
+            let targets = targets(&manifest, &loaded, data.rows)?;
+            let losses = score::losses(manifest.task, &prediction, &targets)?;
+            manifest.metrics = score::metrics(manifest.task, &prediction, &targets)?;
+            manifest.reference = match times {
+                Some(_) => ReferenceLoss::in_order(&losses),
+                None => ReferenceLoss::of(&losses),
+            };
             importances = self::importances(&loaded, data.rows)?;
+            reference = reference.validated(&ValidationRows {
+                task: manifest.task,
+                rows: data.rows,
+                prediction: &prediction,
+                targets: &targets,
+                importances: &importances,
+            })?;
         }
-        let times = data.times();
-        let reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction, times)?;
         let model = blobs.remove(MODEL).unwrap_or_default();
         bundle = seal(manifest, model, &reference, &file, &importances)?;
     }
@@ -118,8 +141,8 @@ fn seal(
     Ok(Bundle::seal(manifest, blobs))
 }
 
-/// The metrics of the model on the rows, and its expected loss.
-fn measure(manifest: &mut Manifest, model: &Model, prediction: &Prediction, rows: &RecordBatch) -> Result<(), Error> {
+/// The targets of the rows, at least one of which the model knows.
+fn targets(manifest: &Manifest, model: &Model, rows: &RecordBatch) -> Result<Targets, Error> {
     let targets = model.targets(rows)?;
     if let Targets::Classes(labels) = &targets
         && labels.iter().all(Option::is_none)
@@ -131,9 +154,7 @@ fn measure(manifest: &mut Manifest, model: &Model, prediction: &Prediction, rows
         );
         return Err(Error::import("classes", problem));
     }
-    manifest.metrics = score::metrics(manifest.task, prediction, &targets)?;
-    manifest.reference = ReferenceLoss::of(&score::losses(manifest.task, prediction, &targets)?);
-    Ok(())
+    Ok(targets)
 }
 
 /// The importance of each input for the model, on the rows; none if a slow model would take longer than [`IMPORTANCE_TIME`] for it.

@@ -27,10 +27,11 @@ use super::{
     field::nested,
     model_version::approval_to_wire,
     report::{
-        cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, header_from_wire,
-        header_to_wire, repeated_from_wire, repeated_to_wire, verdict_to_wire,
+        cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, estimate_to_wire,
+        header_from_wire, header_to_wire, impact_to_wire, repeated_from_wire, repeated_to_wire, verdict_to_wire,
     },
     run::status_to_wire,
+    time,
     workflow::{state_to_wire, trigger_to_wire},
 };
 
@@ -210,6 +211,9 @@ pub fn window_reported(report: &WindowReport) -> Fact<Value> {
         drift: verdict_to_wire(report.drift.verdict).into(),
         quality: quality.map(|quality| verdict_to_wire(quality.verdict).into()).unwrap_or_default(),
         metrics: quality.map(|quality| quality.metrics.clone().into_iter().collect()).unwrap_or_default(),
+        estimate: report.estimate.as_ref().map(estimate_to_wire),
+        revision: report.revision,
+        changes: report.changes.clone(),
     };
     fact(EventKind::WINDOW_REPORTED, &report.window.model, &message)
 }
@@ -392,6 +396,8 @@ fn causes_to_wire(report: &WindowReport) -> Vec<wire::FeatureCause> {
         cause_share: column.cause_share,
         cause: drift_cause_to_wire(column.cause).into(),
         reason: column.reason.clone(),
+        impact: column.impact.as_ref().map(impact_to_wire),
+        since: column.since.map(time::to_wire),
     };
     report.drift.causes().into_iter().map(cause).collect()
 }

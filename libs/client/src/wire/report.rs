@@ -3,7 +3,8 @@
 use rekindle_domain::{
     VersionRef,
     report::{
-        BlockTest, ColumnDrift, Drift, DriftCause, Interval, Quality, RepeatedRows, Verdict, WindowHeader, WindowReport,
+        BlockTest, ColumnDrift, Drift, DriftCause, Estimate, EstimateRecord, EstimatedMetric, Impact, Interval,
+        Quality, RepeatedRows, Verdict, WindowHeader, WindowReport,
     },
     validation::Violations,
 };
@@ -27,7 +28,48 @@ pub fn to_wire(report: &WindowReport) -> wire::WindowReport {
         correlation_id: report.correlation_id.map(|id| id.to_string()).unwrap_or_default(),
         reason: report.reason.clone(),
         repeated: report.drift.repeated.map(repeated_to_wire),
+        estimate: report.estimate.as_ref().map(estimate_to_wire),
+        revision: report.revision,
+        changes: report.changes.clone(),
     }
+}
+
+/// An estimate as a message.
+pub fn estimate_to_wire(estimate: &Estimate) -> wire::Estimate {
+    let metric = |metric: &EstimatedMetric| wire::EstimatedMetric {
+        value: metric.value,
+        interval: Some(interval_to_wire(metric.interval)),
+    };
+    wire::Estimate {
+        metrics: estimate.metrics.iter().map(|(name, estimated)| (name.clone(), metric(estimated))).collect(),
+        withdrawn: estimate.withdrawn.clone(),
+        measured_windows: estimate.record.measured,
+        missed_windows: estimate.record.missed,
+    }
+}
+
+/// The estimate that a message holds.
+pub fn estimate_from_wire(given: wire::Estimate) -> Estimate {
+    let metric = |metric: wire::EstimatedMetric| EstimatedMetric {
+        value: metric.value,
+        interval: interval_from_wire(metric.interval.unwrap_or_default()),
+    };
+    Estimate {
+        metrics: given.metrics.into_iter().map(|(name, estimated)| (name, metric(estimated))).collect(),
+        withdrawn: given.withdrawn,
+        record: EstimateRecord { measured: given.measured_windows, missed: given.missed_windows },
+    }
+}
+
+/// The impact of a column as a message.
+pub fn impact_to_wire(impact: &Impact) -> wire::Impact {
+    let Impact { importance, score_change, loss_change } = *impact;
+    wire::Impact { importance, score_change, loss_change }
+}
+
+fn impact_from_wire(given: wire::Impact) -> Impact {
+    let wire::Impact { importance, score_change, loss_change } = given;
+    Impact { importance, score_change, loss_change }
 }
 
 /// Repeated rows as a message.
@@ -58,10 +100,13 @@ pub fn from_wire(given: wire::WindowReport) -> Result<WindowReport, Violations> 
     Ok(WindowReport {
         window: nested("window", given.window, header_from_wire)?,
         drift,
+        estimate: given.estimate.map(estimate_from_wire),
         quality: nested_optional("quality", given.quality, quality_from_wire)?,
         quality_at: optional_time("quality_at", given.quality_at)?,
         correlation_id: parse_optional("correlation_id", &given.correlation_id)?,
         reason: given.reason,
+        revision: given.revision.max(1),
+        changes: given.changes,
     })
 }
 
@@ -126,6 +171,8 @@ fn column_to_wire(column: &ColumnDrift) -> wire::FeatureDrift {
         reason: column.reason.clone(),
         blocks: column.blocks.as_ref().map(blocks_to_wire),
         cause: cause_to_wire(column.cause).into(),
+        impact: column.impact.as_ref().map(impact_to_wire),
+        since: column.since.map(time::to_wire),
     }
 }
 
@@ -188,6 +235,8 @@ fn column_from_wire(given: wire::FeatureDrift) -> Result<ColumnDrift, Violations
         missing_current: given.missing_current,
         blocks: given.blocks.map(blocks_from_wire),
         cause: cause_from_wire(given.cause),
+        impact: given.impact.map(impact_from_wire),
+        since: optional_time("since", given.since)?,
     })
 }
 
@@ -203,6 +252,7 @@ fn quality_to_wire(quality: &Quality) -> wire::Quality {
     wire::Quality {
         verdict: verdict_to_wire(quality.verdict).into(),
         labelled_rows: quality.labelled_rows,
+        rows: quality.rows,
         metrics: quality.metrics.clone().into_iter().collect(),
         reference_metrics: quality.reference_metrics.clone().into_iter().collect(),
         loss: quality.loss,
@@ -210,6 +260,7 @@ fn quality_to_wire(quality: &Quality) -> wire::Quality {
         rise_lower_bound: quality.rise_lower_bound,
         invalid_outcomes: quality.invalid_outcomes,
         new_classes: quality.new_classes.clone().into_iter().collect(),
+        selection: quality.selection.clone(),
         intervals: quality
             .intervals
             .iter()
@@ -222,8 +273,10 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
     Ok(Quality {
         verdict: verdict_from_wire("verdict", given.verdict)?,
         labelled_rows: given.labelled_rows,
+        rows: given.rows,
         invalid_outcomes: given.invalid_outcomes,
         new_classes: given.new_classes.into_iter().collect(),
+        selection: given.selection,
         intervals: given.intervals.into_iter().map(|(name, interval)| (name, interval_from_wire(interval))).collect(),
         metrics: given.metrics.into_iter().collect(),
         reference_metrics: given.reference_metrics.into_iter().collect(),
@@ -264,6 +317,12 @@ mod tests {
                 windows_beyond: 4,
             }),
             cause: (verdict == Verdict::Drifted).then_some(DriftCause::UnseenSeason),
+            impact: (verdict == Verdict::Drifted).then_some(Impact {
+                importance: Some(0.1),
+                score_change: -0.2,
+                loss_change: 0.3,
+            }),
+            since: (verdict == Verdict::Drifted).then_some(DateTime::UNIX_EPOCH),
         }
     }
 
@@ -283,6 +342,7 @@ mod tests {
         let quality = Quality {
             verdict: Verdict::Drifted,
             labelled_rows: 100,
+            rows: 200,
             invalid_outcomes: 2,
             new_classes: Default::default(),
             metrics: BTreeMap::from([("auc".into(), 0.6)]),
@@ -291,6 +351,13 @@ mod tests {
             loss: 0.6,
             reference_loss: 0.5,
             rise_lower_bound: 0.05,
+            selection: "their scores differ".into(),
+        };
+        let interval = Interval { lower: 0.4, upper: 0.8 };
+        let estimate = Estimate {
+            metrics: BTreeMap::from([("log_loss".into(), EstimatedMetric { value: 0.6, interval })]),
+            withdrawn: "2 of the last 8 measured windows".into(),
+            record: EstimateRecord { measured: 8, missed: 2 },
         };
         let report = WindowReport {
             window,
@@ -300,15 +367,18 @@ mod tests {
                 prediction: Some(column(PREDICTION, Verdict::Inconclusive)),
                 repeated: Some(RepeatedRows { rows: 20, share: 0.1, reference_share: 0.01 }),
             },
+            estimate: Some(estimate),
             quality: Some(quality),
             quality_at: Some(DateTime::UNIX_EPOCH),
             correlation_id: Some(id.parse().expect("an id")),
             reason: "2 outcomes are not a class of the model".into(),
+            revision: 2,
+            changes: "outcomes were corrected".into(),
         };
         let json = to_json(&report);
         assert_eq!((&json["window"]["rows"], &json["drift"]), (&"200".into(), &"VERDICT_DRIFTED".into()));
         assert_eq!(from_wire(to_wire(&report)), Ok(report.clone()));
-        let without = WindowReport { quality: None, quality_at: None, correlation_id: None, ..report };
+        let without = WindowReport { estimate: None, quality: None, quality_at: None, correlation_id: None, ..report };
         assert_eq!(from_wire(to_wire(&without)), Ok(without));
     }
 }

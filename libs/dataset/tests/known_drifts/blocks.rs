@@ -14,7 +14,9 @@ use rekindle_statistics::{
     profile::ColumnProfile,
 };
 
-use super::{column, flights, most_with, shared};
+use rekindle_testkit::shared_data;
+
+use super::{column, flights, most_with};
 
 const DAY: i64 = 86_400_000;
 
@@ -165,8 +167,8 @@ fn no_week_of_flights_drifts_from_the_others() {
 
 #[test]
 fn no_block_of_bike_rentals_drifts_from_the_others_or_skipped() {
-    let Some(bytes) = shared("bike_hourly.parquet") else { return };
-    let table = read_parquet(bytes).expect("Parquet");
+    let Some(bytes) = shared_data("bike_hourly.parquet") else { return };
+    let table = read_parquet(bytes.into()).expect("Parquet");
     for days in [7, 28] {
         InBlocks::of("bike", &table, days, &["cnt", "casual", "registered"]).hold_the_budget();
     }
@@ -174,8 +176,8 @@ fn no_block_of_bike_rentals_drifts_from_the_others_or_skipped() {
 
 #[test]
 fn no_month_of_taxi_trips_drifts_from_the_others_or_skipped() {
-    let Some(bytes) = shared("chicago_taxi_tips.parquet") else { return };
-    let table = read_parquet(bytes).expect("Parquet");
+    let Some(bytes) = shared_data("chicago_taxi_tips.parquet") else { return };
+    let table = read_parquet(bytes.into()).expect("Parquet");
     InBlocks::of("taxi", &table, 30, &["trip_id", "tips", "big_tip"]).hold_the_budget();
 }
 

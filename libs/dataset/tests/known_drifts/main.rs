@@ -1,15 +1,8 @@
 //! Known drifts of real files are detected, and none is in the same files with their rows shuffled.
 //!
-//! The flights are part of the repository. The licences of the other files do not allow copying: the tests named `or_skipped` read them from
-//! the folder `REKINDLE_SHARED_DATA`, or from `shared/data` beside the checkout. Without its file such a test prints that it was skipped, and
-//! fails if the environment variable `CI` is `true`, because CI must have the files.
+//! The flights are part of the repository; the tests named `or_skipped` need files outside of it.
 
 mod blocks;
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int64Array, UInt32Array},
@@ -24,66 +17,13 @@ use rekindle_statistics::{
     drift::{Report, Settings, Verdict, compare},
     profile::{Column, ColumnProfile, Profile, Timestamp},
 };
+use rekindle_testkit::shared_data;
 
 /// The first row of the reference and of each window, and one past the last.
 type Bounds = Vec<usize>;
 
-const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
-
 fn flights() -> Table {
-    let path = PathBuf::from(MANIFEST).join("../../deploy/demo/flights_2013.parquet");
-    read_parquet(fs::read(path).expect("the flights are in the repository").into()).expect("they are Parquet")
-}
-
-/// What the environment requires of files outside of the repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shared {
-    Required,
-    Optional,
-}
-
-impl Shared {
-    fn of_ci(variable: Option<&str>) -> Self {
-        if variable == Some("true") { Self::Required } else { Self::Optional }
-    }
-}
-
-/// A file outside of the repository; `None` if it may be absent, and is.
-fn find(folder: &Path, name: &str, shared: Shared) -> Result<Option<bytes::Bytes>, String> {
-    match fs::read(folder.join(name)) {
-        Ok(bytes) => Ok(Some(bytes.into())),
-        Err(error) if shared == Shared::Required => {
-            let folder = folder.display();
-            Err(format!("{name} in {folder}: {error}; CI must have it: set REKINDLE_SHARED_DATA to its folder"))
-        }
-        Err(_) => Ok(None),
-    }
-}
-
-/// A file outside of the repository. Says so if the test is skipped without it.
-fn shared(name: &str) -> Option<bytes::Bytes> {
-    let beside = || PathBuf::from(MANIFEST).join("../../../shared/data");
-    let folder = std::env::var_os("REKINDLE_SHARED_DATA").map_or_else(beside, PathBuf::from);
-    let found = find(&folder, name, Shared::of_ci(std::env::var("CI").ok().as_deref()));
-    let bytes = found.unwrap_or_else(|missing| panic!("{missing}"));
-    if bytes.is_none() {
-        println!("SKIPPED: {name} is not in {}", folder.display());
-    }
-    bytes
-}
-
-#[test]
-fn a_missing_file_skips_a_test_but_fails_it_in_ci() {
-    assert_eq!(
-        [None, Some("false"), Some("true")].map(Shared::of_ci),
-        [Shared::Optional, Shared::Optional, Shared::Required]
-    );
-    let absent = Path::new(MANIFEST).join("absent");
-    assert_eq!(find(&absent, "file.parquet", Shared::Optional), Ok(None));
-    let failed = find(&absent, "file.parquet", Shared::Required).expect_err("it is required");
-    assert!(failed.contains("file.parquet") && failed.contains("REKINDLE_SHARED_DATA"), "{failed}");
-    let present = find(Path::new(MANIFEST), "Cargo.toml", Shared::Required).expect("it is in the repository");
-    assert!(present.is_some());
+    read_parquet(rekindle_testkit::flights().into()).expect("they are Parquet")
 }
 
 fn profile(table: &Table, from: usize, until: usize) -> Profile {
@@ -241,8 +181,8 @@ fn day_after(table: &Table, row: usize) -> i64 {
 /// A growing share of trips is paid by card, and of tips is large.
 #[test]
 fn chicago_taxi_tips_or_skipped() {
-    let Some(bytes) = shared("chicago_taxi_tips.parquet") else { return };
-    let table = read_parquet(bytes).expect("Parquet");
+    let Some(bytes) = shared_data("chicago_taxi_tips.parquet") else { return };
+    let table = read_parquet(bytes.into()).expect("Parquet");
     let ends = [(2014, 4), (2014, 10), (2015, 4), (2015, 10), (2016, 4), (2017, 1)];
     let bounds = months(&table, (2013, 1), &ends);
     finds(
@@ -257,8 +197,8 @@ fn chicago_taxi_tips_or_skipped() {
 /// Seasons, and growth from year to year that no input explains.
 #[test]
 fn bike_hourly_or_skipped() {
-    let Some(bytes) = shared("bike_hourly.parquet") else { return };
-    let table = read_parquet(bytes).expect("Parquet");
+    let Some(bytes) = shared_data("bike_hourly.parquet") else { return };
+    let table = read_parquet(bytes.into()).expect("Parquet");
     let ends: Vec<(i32, u32)> =
         (9..=12).map(|m| (2011, m)).chain((1..=12).map(|m| (2012, m))).chain([(2013, 1)]).collect();
     let bounds = months(&table, (2011, 1), &ends);
@@ -273,8 +213,8 @@ fn bike_hourly_or_skipped() {
 /// More ink from image 5,000 on: other writers.
 #[test]
 fn mnist_10k_or_skipped() {
-    let Some(bytes) = shared("mnist_10k.parquet") else { return };
-    let table = ink(bytes);
+    let Some(bytes) = shared_data("mnist_10k.parquet") else { return };
+    let table = ink(bytes.into());
     let bounds: Bounds = [0].into_iter().chain((4_000..=10_000).step_by(500)).collect();
     finds("mnist", &table, &bounds, &[Known { calm_before: true, ..known("ink", 3, 2) }]);
     finds_nothing_when_shuffled("mnist", &table, &bounds, 40);
@@ -298,7 +238,7 @@ fn ink(bytes: bytes::Bytes) -> Table {
 /// Without order in time and without drift.
 #[test]
 fn digits_8x8_or_skipped() {
-    let Some(bytes) = shared("digits_8x8.parquet") else { return };
-    let table = read_parquet(bytes).expect("Parquet");
+    let Some(bytes) = shared_data("digits_8x8.parquet") else { return };
+    let table = read_parquet(bytes.into()).expect("Parquet");
     finds_nothing_when_shuffled("digits", &table, &vec![0, 1_000, 1_400, 1_797], 40);
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     drift::interval_limits,
-    profile::{Categorical, ColumnProfile, Numeric},
+    profile::{Categorical, ColumnProfile, Numeric, flag_name, hash_of},
 };
 
 /// Values with a bin of their own, besides a bin for all others.
@@ -60,15 +60,33 @@ impl FixedBins {
     }
 
     /// The number of bins.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Numbers { highs, .. } => highs.len() + BESIDE_NUMBERS,
             Self::Values { hashes } => hashes.len() + BESIDE_VALUES,
         }
     }
 
-    /// The bin of a number.
-    pub(super) fn of_number(&self, number: Option<f64>) -> usize {
+    /// Bins of numbers within the range of the reference, which are the first ones; 0 of values.
+    pub(crate) fn intervals(&self) -> usize {
+        match self {
+            Self::Numbers { highs, .. } => highs.len(),
+            Self::Values { .. } => 0,
+        }
+    }
+
+    /// The bin of numbers below those of the reference; `None` of values.
+    pub(crate) fn below(&self) -> Option<usize> {
+        matches!(self, Self::Numbers { .. }).then(|| self.intervals())
+    }
+
+    /// The bin of numbers above those of the reference; `None` of values.
+    pub(crate) fn above(&self) -> Option<usize> {
+        self.below().map(|below| below + 1)
+    }
+
+    /// The bin of a number; `None` is a missing value.
+    pub fn of_number(&self, number: Option<f64>) -> usize {
         let Self::Numbers { low, highs } = self else { return self.unreadable() };
         let intervals = highs.len();
         match number {
@@ -81,6 +99,16 @@ impl FixedBins {
                 bin => bin,
             },
         }
+    }
+
+    /// The bin of a text of the reference; `None` is a missing value.
+    pub fn of_text(&self, text: Option<&str>) -> usize {
+        self.of_hash(text.map(hash_of))
+    }
+
+    /// The bin of a flag; `None` is a missing value.
+    pub fn of_flag(&self, flag: Option<bool>) -> usize {
+        self.of_text(flag.map(flag_name))
     }
 
     /// The bin of a value of the reference, by its hash.
@@ -97,7 +125,7 @@ impl FixedBins {
     }
 
     /// The rows of a window in each bin; `None` if its values are too many to be counted by value.
-    pub(super) fn count(&self, reference: &ColumnProfile, window: &ColumnProfile) -> Option<Vec<u64>> {
+    pub(crate) fn count(&self, reference: &ColumnProfile, window: &ColumnProfile) -> Option<Vec<u64>> {
         use ColumnProfile::{Boolean, Categorical, Numeric};
         let mut counts = vec![0; self.len()];
         match (self, reference, window) {

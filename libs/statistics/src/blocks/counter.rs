@@ -1,7 +1,7 @@
 //! Counting the rows of one column per block.
 
 use super::{BlockColumn, Calendar, FixedBins};
-use crate::profile::{ColumnProfile, flag_name, hash_of};
+use crate::profile::ColumnProfile;
 
 /// Counts the rows of one column per block and bin.
 #[derive(Debug, Clone)]
@@ -25,12 +25,12 @@ impl Counter {
 
     /// Counts a row of a categorical column; `None` is a missing value.
     pub fn add_text(&mut self, block: usize, text: Option<&str>) {
-        self.count(block, self.column.bins.of_hash(text.map(hash_of)));
+        self.count(block, self.column.bins.of_text(text));
     }
 
     /// Counts a row of a boolean column; `None` is a missing value.
     pub fn add_flag(&mut self, block: usize, flag: Option<bool>) {
-        self.add_text(block, flag.map(flag_name));
+        self.count(block, self.column.bins.of_flag(flag));
     }
 
     /// Counts a row with a value that is not of the kind of the column.

@@ -83,6 +83,8 @@ pub(crate) mod tests {
             missing_current: 0.0,
             cause,
             blocks: None,
+            impact: None,
+            since: None,
         }
     }
 

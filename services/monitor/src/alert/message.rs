@@ -8,7 +8,7 @@ use rekindle_domain::{
     ModelName,
     alert::{AlertKind, Message},
     prediction_log::RowsAhead,
-    report::{ColumnDrift, Drift, DriftCause, Quality, Verdict, WindowReport},
+    report::{ColumnDrift, Drift, DriftCause, Estimate, EstimatedMetric, Impact, Quality, Verdict, WindowReport},
 };
 
 /// Causes that a message names at most.
@@ -106,6 +106,9 @@ fn degradation(report: &WindowReport, quality: Option<&Quality>, of: &str, span:
             number(quality.reference_loss)
         )
     });
+    let expected = report.estimate.as_ref().zip(quality).and_then(|(estimate, quality)| expected(estimate, quality));
+    let selection = quality.map(|quality| &quality.selection).filter(|selection| !selection.is_empty());
+    let selection = selection.map(|selection| format!("Note that {selection}."));
     let drifted = report.drift.causes();
     let advice = if report.drift.verdict == Verdict::Drifted {
         "The columns below drifted in the same window. Retrain the model on rows that have the change, or roll back if the version is new."
@@ -115,12 +118,31 @@ fn degradation(report: &WindowReport, quality: Option<&Quality>, of: &str, span:
     };
     Message {
         summary: format!("The quality of {of} degraded {span}."),
-        causes: loss.into_iter().chain(causes(&drifted)).collect(),
+        causes: loss.into_iter().chain(expected).chain(selection).chain(causes(&drifted)).collect(),
         response:
             "A retraining policy with the trigger DEGRADATION starts a workflow, unless the model is in its cooldown."
                 .to_owned(),
         advice: advice.to_owned(),
     }
+}
+
+/// The loss that is estimated from the predictions beside the measured one: whether the rows of the window are harder to predict, or the
+/// relation between inputs and outcomes has changed. `None` if the outcomes cannot show it.
+fn expected(estimate: &Estimate, quality: &Quality) -> Option<String> {
+    estimate.is_missed(quality)?;
+    let (name, EstimatedMetric { value, interval }) = estimate.loss()?;
+    let measured = *quality.metrics.get(name)?;
+    let meaning = if measured > interval.upper {
+        "This suggests concept drift: the relation between inputs and outcomes has changed."
+    } else if measured < interval.lower {
+        "The estimate is too high, and says nothing about the cause."
+    } else {
+        "The rows are harder to predict; nothing suggests that the relation between inputs and outcomes has changed."
+    };
+    let [value, lower, upper, measured] = [*value, interval.lower, interval.upper, measured].map(number);
+    Some(format!(
+        "Estimated {name} from the predictions: {value} ({lower} to {upper}); measured: {measured}. {meaning}"
+    ))
 }
 
 fn new_class(quality: Option<&Quality>, of: &str, span: &str) -> Message {
@@ -206,11 +228,20 @@ fn names(columns: &[&ColumnDrift]) -> String {
 fn causes(columns: &[&ColumnDrift]) -> Vec<String> {
     let described = columns.iter().take(MOST_CAUSES).map(|column| {
         let reason = if column.reason.is_empty() { String::new() } else { format!(": {}", column.reason) };
+        let since = column.since.map(|since| format!(", since {}", time(since))).unwrap_or_default();
+        let impact = column.impact.map(|Impact { score_change, loss_change, .. }| {
+            format!(
+                "; alone, it changes the mean loss by {} and the mean score by {}",
+                signed(loss_change),
+                signed(score_change)
+            )
+        });
         format!(
-            "{} (PSI {}, {:.0} % of the shift){reason}",
+            "{} (PSI {}, {:.0} % of the shift{since}){reason}{}",
             column.name,
             number(column.psi),
-            100.0 * column.cause_share
+            100.0 * column.cause_share,
+            impact.unwrap_or_default()
         )
     });
     let more = columns.len().saturating_sub(MOST_CAUSES);
@@ -242,6 +273,10 @@ fn number(number: f64) -> String {
     }
 }
 
+fn signed(change: f64) -> String {
+    if change > 0.0 { format!("+{}", number(change)) } else { number(change) }
+}
+
 fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
@@ -250,7 +285,7 @@ fn time(time: DateTime<Utc>) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use rekindle_domain::report::RepeatedRows;
+    use rekindle_domain::report::{Interval, RepeatedRows};
 
     use super::*;
     use crate::{alert::finding::tests::column, evaluate::contents::tests::report, window::Window};
@@ -272,6 +307,17 @@ mod tests {
         assert!(drift.summary.contains("from 1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z"), "{}", drift.summary);
         assert_eq!(drift.causes, ["temp (PSI 0.500, 50 % of the shift): temp has changed"]);
         assert!(drift.advice.contains("season"), "{}", drift.advice);
+        let mut known = report.clone();
+        let temp = &mut known.drift.features[0];
+        temp.since = Some(DateTime::UNIX_EPOCH);
+        temp.impact = Some(Impact { importance: Some(0.1), score_change: -0.02, loss_change: 0.012 });
+        assert_eq!(
+            of_report(AlertKind::Drift, &known).causes,
+            [
+                "temp (PSI 0.500, 50 % of the shift, since 1970-01-01T00:00:00Z): temp has changed; alone, it changes the mean loss by \
+              +0.012 and the mean score by -0.020"
+            ]
+        );
         let fault = of_report(AlertKind::DataFault, &report);
         assert!(fault.summary.starts_with("depth of version 1 of flights"), "{}", fault.summary);
         assert!(fault.response.starts_with("No retraining"), "{}", fault.response);
@@ -291,19 +337,36 @@ mod tests {
         let quality = Quality {
             verdict: Verdict::Drifted,
             labelled_rows: 100,
-            invalid_outcomes: 0,
             new_classes: BTreeMap::from([("cat".to_owned(), 2), ("dog".to_owned(), 30)]),
-            metrics: BTreeMap::new(),
-            intervals: BTreeMap::new(),
-            reference_metrics: BTreeMap::new(),
             loss: 0.6,
             reference_loss: 0.4,
             rise_lower_bound: 0.1,
+            ..Quality::inconclusive()
         };
         let report = WindowReport { quality: Some(quality), ..reported(Vec::new()) };
         let degraded = of_report(AlertKind::Degradation, &report);
         let loss = "The mean loss of 100 labelled rows is 0.600; of the validation rows, it was 0.400, 50 % more.";
         assert_eq!(degraded.causes, [loss]);
+        let with = |log_loss: f64| {
+            let mut known = report.clone();
+            let interval = Interval { lower: 0.45, upper: 0.55 };
+            let metrics = [("log_loss".to_owned(), EstimatedMetric { value: 0.5, interval })];
+            known.estimate = Some(Estimate { metrics: metrics.into(), ..Estimate::default() });
+            let quality = known.quality.as_mut().expect("a quality");
+            quality.metrics.insert("log_loss".to_owned(), log_loss);
+            quality.rows = 150;
+            known
+        };
+        let causes = |report: &WindowReport| of_report(AlertKind::Degradation, report).causes;
+        let expected = "Estimated log_loss from the predictions: 0.500 (0.450 to 0.550); measured: 0.600. This suggests concept drift";
+        assert!(causes(&with(0.6))[1].starts_with(expected), "{:?}", causes(&with(0.6)));
+        assert!(causes(&with(0.52))[1].contains("harder to predict"), "{:?}", causes(&with(0.52)));
+        assert!(causes(&with(0.4))[1].contains("too high"), "{:?}", causes(&with(0.4)));
+        let mut selected = with(0.6);
+        let quality = selected.quality.as_mut().expect("a quality");
+        quality.selection = "the rows with an outcome are not a random sample of the window".to_owned();
+        let noted = "Note that the rows with an outcome are not a random sample of the window.";
+        assert_eq!(causes(&selected), [loss, noted], "outcomes of chosen rows show nothing");
         let new = of_report(AlertKind::NewClass, &report);
         assert!(new.summary.ends_with(": dog, cat."), "{}", new.summary);
         assert_eq!(new.causes, ["dog: 30 labelled rows.", "cat: 2 labelled rows."]);

@@ -6,7 +6,7 @@ use ::metrics::counter;
 use rekindle_domain::{
     ModelName, VersionRef, WatchSettings,
     alert::AlertRules,
-    report::{Drift, WindowReport},
+    report::{Drift, Estimate, WindowReport},
 };
 use rekindle_service::{Fault as _, chain};
 use rekindle_store::{Fence, audit, in_transaction};
@@ -24,7 +24,7 @@ use crate::{
         Chunk,
         columns::{INPUT, OUTPUT},
     },
-    drift,
+    drift, estimate,
     frame::Frame,
     metrics,
     report::Report,
@@ -145,19 +145,19 @@ impl Evaluation {
                 let ids = ids.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
                 let rows = chunks.iter().map(|chunk| chunk.rows).sum();
                 let comparison = Comparison::Unreadable(chain(&error));
-                return Ok((Some(VersionRows { version, rows, ids, span, comparison }), None));
+                return Ok((Some(VersionRows { version, rows, ids, span, comparison, before, estimate: None }), None));
             }
         };
         let (rows, ids, next_event) = (frame.rows(), frame.ids().unwrap_or_default(), frame.next_event());
         if rows == 0 {
             return Ok((None, next_event));
         }
-        let comparison = match self.compare(version, frame, settings, before).await {
-            Ok(drift) => Comparison::Compared(Box::new(drift)),
+        let (comparison, estimate) = match self.compare(version, frame, settings, before.clone()).await {
+            Ok((drift, estimate)) => (Comparison::Compared(Box::new(drift)), estimate),
             Err(error) if error.is_transient() => return Err(error),
-            Err(error) => Comparison::Incomparable(chain(&error)),
+            Err(error) => (Comparison::Incomparable(chain(&error)), None),
         };
-        Ok((Some(VersionRows { version, rows, ids, span, comparison }), next_event))
+        Ok((Some(VersionRows { version, rows, ids, span, comparison, before, estimate }), next_event))
     }
 
     async fn compare(
@@ -166,16 +166,18 @@ impl Evaluation {
         frame: Frame,
         settings: &WatchSettings,
         before: Option<Drift>,
-    ) -> Result<Drift, Error> {
+    ) -> Result<(Drift, Option<Estimate>), Error> {
         let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
         let compared = tokio::task::spawn_blocking(move || match frame.batch()? {
             Some(batch) => {
-                let drift = drift::compare(&reference, &batch, &settings, before.as_ref())?;
+                let mut drift = drift::compare(&reference, &batch, &settings, before.as_ref())?;
                 // Of two rows that are the same, a sample may hold one.
                 let is_sample = batch.num_rows() as u64 != frame.rows();
-                Ok(Drift { repeated: drift.repeated.filter(|_| !is_sample), ..drift })
+                drift.repeated = drift.repeated.filter(|_| !is_sample);
+                let estimate = estimate::of_window(&reference, &batch, &drift, settings.min_rows)?;
+                Ok((drift, estimate))
             }
-            None => Ok(inconclusive()),
+            None => Ok((inconclusive(), None)),
         });
         compared.await?
     }
@@ -192,7 +194,8 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, closed: Closed) -> Resul
         }
         for report in reports {
             store::reports::insert(txn, report).await?;
-            for change in report_events::of_closed(&report.content, report.content.window.closed_at) {
+            let judged = estimate::judged(txn, report.clone()).await?;
+            for change in report_events::of_closed(&judged.content, judged.content.window.closed_at) {
                 audit::record(txn, change).await?;
             }
         }

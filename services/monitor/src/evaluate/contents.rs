@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ModelName, ReportId, VersionRef, WorkflowId, event_time,
-    report::{Drift, Verdict, WindowHeader, WindowReport},
+    report::{Drift, Estimate, Verdict, WindowHeader, WindowReport},
 };
 use uuid::Uuid;
 
 use crate::{
-    report::{Report, inconclusive_reason},
+    drift::note_onset,
+    report::{Announced, Report, inconclusive_reason},
     window::{Span, Window},
 };
 
@@ -34,6 +35,10 @@ pub(super) struct VersionRows {
     /// The span of the rows in the window.
     pub(super) span: Option<Span>,
     pub(super) comparison: Comparison,
+    /// The drift of the version in its window before.
+    pub(super) before: Option<Drift>,
+    /// The metrics, estimated from the predictions.
+    pub(super) estimate: Option<Estimate>,
 }
 
 /// Rows against reference data.
@@ -61,7 +66,8 @@ pub(super) fn reports(
     };
     let mut report = |of: VersionRows| {
         let partial = of.span.filter(|_| !is_covered(of.span));
-        let (drift, reason) = conclude(of.comparison, of.rows, of.version, partial);
+        let (mut drift, reason) = conclude(of.comparison, of.rows, of.version, partial);
+        note_onset(&mut drift, of.before.as_ref(), event_time::clamped(window.from));
         let header = WindowHeader {
             report: ReportId::new(new_id()),
             model: model.clone(),
@@ -73,8 +79,18 @@ pub(super) fn reports(
             closed_at: now,
         };
         let correlation_id = (drift.verdict == Verdict::Drifted).then(|| WorkflowId::new(new_id()));
-        let content = WindowReport { window: header, drift, quality: None, quality_at: None, correlation_id, reason };
-        Report { content, window, ids: of.ids, since }
+        let content = WindowReport {
+            window: header,
+            drift,
+            estimate: of.estimate,
+            quality: None,
+            quality_at: None,
+            correlation_id,
+            reason,
+            revision: 1,
+            changes: String::new(),
+        };
+        Report { content, window, ids: of.ids, since, announced: Announced::default() }
     };
     versions.into_iter().map(&mut report).collect()
 }
@@ -126,7 +142,7 @@ pub(crate) mod tests {
 
     fn rows(comparison: Comparison, span: Span) -> VersionRows {
         let version = VersionRef { version: 1, bundle: Digest::of(b"bundle") };
-        VersionRows { version, rows: 40, ids: (1, 2), span: Some(span), comparison }
+        VersionRows { version, rows: 40, ids: (1, 2), span: Some(span), comparison, before: None, estimate: None }
     }
 
     /// A comparison without columns.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use rekindle_bus::streams::Progress;
 use rekindle_domain::ModelName;
 use tokio::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::{
 /// Time after which every model gets a turn, whatever is known of it.
 const RESYNC: Duration = Duration::from_secs(300);
 
-/// What the steps of a model depend on, but for checks of outcomes. While it is the same as when a step found nothing due, nothing is.
+/// What the steps of a model depend on, but for checks of outcomes and outcomes that wait to be counted. While it is the same as when a step found nothing due, nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     log: Version,
@@ -37,6 +38,8 @@ pub(crate) struct Due {
     /// Before the last step that found nothing due.
     idle: HashMap<ModelName, Seen>,
     resync_at: Option<Instant>,
+    /// When a model is due whose outcomes wait to be counted.
+    later: HashMap<ModelName, DateTime<Utc>>,
 }
 
 impl Due {
@@ -50,6 +53,17 @@ impl Due {
     /// Forgets a model, which another instance evaluates.
     pub(super) fn forget(&mut self, model: &ModelName) {
         self.idle.remove(model);
+        self.later.remove(model);
+    }
+
+    /// Notes that no outcomes of a model wait to be counted.
+    pub(super) fn wait_no_longer(&mut self, model: &ModelName) {
+        self.later.remove(model);
+    }
+
+    /// Notes that something of a model is due at a time.
+    pub(super) fn recheck_at(&mut self, model: &ModelName, at: DateTime<Utc>) {
+        self.later.insert(model.clone(), at);
     }
 
     fn has_changed(&self, model: &ModelName) -> bool {
@@ -65,6 +79,8 @@ impl Evaluation {
         let unmeasured = reports::unmeasured(&self.db).await?;
         let at = now();
         let mut to_check: HashSet<ModelName> = outcome_checks::due_models(&self.db, at).await?.into_iter().collect();
+        let is_due = |(model, due_at): (&ModelName, &DateTime<Utc>)| (*due_at <= at).then(|| model.clone());
+        to_check.extend(self.due.later.iter().filter_map(is_due));
         if let Some(before) = at.checked_sub_signed(self.outcome_wait) {
             to_check.extend(pending_outcomes::overdue_models(&self.db, before).await?);
         }
@@ -158,6 +174,7 @@ mod tests {
                 window_rows: 1,
                 labelled_share: 1.0,
                 outcome_wait: TimeDelta::hours(1),
+                revise_after: TimeDelta::hours(1),
                 memory: HashMap::new(),
                 due: Due::default(),
             };

@@ -17,7 +17,7 @@ use crate::{
     store::{
         chunks,
         join_keys::{self, Named},
-        outcome_checks,
+        logs, outcome_checks,
         pending_outcomes::{self, Stored},
     },
 };
@@ -121,6 +121,7 @@ impl Evaluation {
         in_transaction(&self.db, async move |txn| {
             fence.check(txn).await?;
             if let Some(chunk) = &written {
+                logs::lock(txn, &owned).await?;
                 chunks::insert(txn, chunk, None, at).await?;
                 outcome_checks::insert(txn, chunk.id, &owned, chunk.rows, at).await?;
             }

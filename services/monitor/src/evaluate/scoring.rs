@@ -1,7 +1,5 @@
 //! Measuring the quality of reported windows, once their labels are known or no longer waited for.
 
-use std::collections::BTreeMap;
-
 use ::metrics::counter;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
@@ -30,6 +28,9 @@ use crate::{
     window::Timing,
 };
 
+/// How the reason of a report begins whose quality cannot be measured.
+pub(super) const UNMEASURED: &str = "the quality cannot be measured";
+
 /// Reports without a quality that one step considers.
 const PAGE: u64 = 16;
 
@@ -38,6 +39,8 @@ struct Scored {
     report: WindowReport,
     quality: Quality,
     at: DateTime<Utc>,
+    /// The position of the log up to which it counts outcomes.
+    position: i64,
 }
 
 /// What the alerts of a report depend on.
@@ -64,6 +67,8 @@ impl Evaluation {
         // After the outcome watermark: outcomes that were captured below it are joined, however they name their rows.
         self.resolve(model, fence).await?;
         let (is_last, timing) = ((page.len() as u64) < PAGE, Timing::of(settings));
+        // Before the outcomes of a report are listed: a later one is counted by a revision.
+        let position = if page.is_empty() { 0 } else { chunks::latest_outcomes(&self.db, model).await? };
         for report in page {
             let memory = self.memory.entry(model.clone()).or_default();
             // Before the attempt: a window that cannot be read now must not delay the others.
@@ -75,7 +80,7 @@ impl Evaluation {
             match plan::labels(&timing, self.labelled_share, &report, outcomes_until, reported) {
                 Labels::Pending => {}
                 labels => {
-                    self.score(fence, report, &outcomes, labels, settings).await?;
+                    self.score(fence, report, (&outcomes, position), labels, settings).await?;
                     return Ok(Step::Worked);
                 }
             }
@@ -108,7 +113,7 @@ impl Evaluation {
         &self,
         fence: &Fence,
         report: Report,
-        outcomes: &[Chunk],
+        (outcomes, position): (&[Chunk], i64),
         labels: Labels,
         settings: &WatchSettings,
     ) -> Result<(), Error> {
@@ -119,12 +124,12 @@ impl Evaluation {
             Err(error) => Err(chain(&error)),
         };
         let alerting = Alerting { rules: settings.alerts.clone(), since: report.since };
-        let scored = scored(report.content, measured, now(), Uuid::now_v7);
+        let scored = Scored { position, ..scored(report.content, measured, now(), Uuid::now_v7) };
         commit(&self.db, fence, scored, alerting).await
     }
 
     /// `None` if more outcomes are waited for.
-    async fn measure(
+    pub(super) async fn measure(
         &self,
         report: &Report,
         outcomes: &[Chunk],
@@ -151,7 +156,7 @@ impl Evaluation {
         let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
         let measured = tokio::task::spawn_blocking(move || match frame.in_order()? {
             Some(rows) => quality::evaluate(&reference.manifest, &rows.batch, rows.labels.into_iter(), &settings),
-            None => Ok(inconclusive()),
+            None => Ok(Quality::inconclusive()),
         });
         measured.await?.map(Some)
     }
@@ -162,8 +167,8 @@ async fn commit(db: &DatabaseConnection, fence: &Fence, scored: Scored, alerting
     let (fence, report, quality) = (fence.clone(), scored.report.clone(), scored.quality.clone());
     in_transaction(db, async move |txn| {
         fence.check(txn).await?;
-        let Scored { report, quality, at } = &scored;
-        if !store::reports::complete(txn, report, quality, *at).await? {
+        let Scored { report, quality, at, position } = &scored;
+        if !store::reports::complete(txn, report, quality, *position, *at).await? {
             return Err(Error::LostRace { what: "the quality of a window", model: report.window.model.clone() });
         }
         for change in report_events::of_quality(report, quality, *at) {
@@ -186,8 +191,8 @@ fn scored(
 ) -> Scored {
     let quality = measured.unwrap_or_else(|why| {
         let separator = if report.reason.is_empty() { "" } else { "; " };
-        report.reason = format!("{}{separator}the quality cannot be measured: {why}", report.reason);
-        inconclusive()
+        report.reason = format!("{}{separator}{UNMEASURED}: {why}", report.reason);
+        Quality::inconclusive()
     });
     if quality.verdict == Verdict::Drifted {
         // Drift and degradation of one window share a correlation id.
@@ -195,7 +200,7 @@ fn scored(
     }
     report.quality = Some(quality.clone());
     report.quality_at = Some(at);
-    Scored { report, quality, at }
+    Scored { report, quality, at, position: 0 }
 }
 
 fn count(report: &WindowReport, quality: &Quality) {
@@ -206,21 +211,6 @@ fn count(report: &WindowReport, quality: &Quality) {
     tracing::info!(%model, version, %until, labelled, invalid, verdict, reason, "quality measured");
     counter!(metrics::QUALITY_REPORTS, "model" => model.to_string(), "verdict" => verdict).increment(1);
     metrics::add(metrics::INVALID_OUTCOMES, model, invalid);
-}
-
-pub(crate) fn inconclusive() -> Quality {
-    Quality {
-        verdict: Verdict::Inconclusive,
-        labelled_rows: 0,
-        invalid_outcomes: 0,
-        new_classes: BTreeMap::new(),
-        intervals: BTreeMap::new(),
-        metrics: BTreeMap::new(),
-        reference_metrics: BTreeMap::new(),
-        loss: 0.0,
-        reference_loss: 0.0,
-        rise_lower_bound: 0.0,
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +227,7 @@ mod tests {
 
     #[test]
     fn degradation_shares_the_correlation_id_of_drift() {
-        let quality = |verdict| Ok(Quality { verdict, ..inconclusive() });
+        let quality = |verdict| Ok(Quality { verdict, ..Quality::inconclusive() });
         let drifted = Some(WorkflowId::new(Uuid::from_u128(3)));
         assert_eq!(with(drifted, quality(Verdict::Drifted)).correlation_id, drifted);
         assert_eq!(with(None, quality(Verdict::Drifted)).correlation_id, Some(NEW));

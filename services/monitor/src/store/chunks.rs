@@ -182,6 +182,20 @@ pub(crate) async fn across(
         .await
 }
 
+/// The outcome chunks of a model.
+pub(crate) fn outcomes(model: &ModelName) -> sea_orm::Select<chunk::Entity> {
+    chunk::Entity::find()
+        .filter(chunk::Column::Kind.eq(Kind::Outcome.as_str()))
+        .filter(chunk::Column::Model.eq(model.as_str()))
+}
+
+/// Position of the latest outcome chunk of a model; 0 if there is none.
+pub(crate) async fn latest_outcomes(db: &impl ConnectionTrait, model: &ModelName) -> Result<i64, DbErr> {
+    let query = outcomes(model).select_only().column_as(chunk::Column::Position.max(), "latest");
+    let latest: Option<Option<i64>> = query.into_tuple().one(db).await?;
+    Ok(latest.flatten().unwrap_or_default())
+}
+
 /// Outcome chunks of a model that may hold outcomes of prediction ids in `ids`, in order of commit.
 pub(crate) async fn outcomes_of(
     db: &impl ConnectionTrait,
@@ -189,9 +203,7 @@ pub(crate) async fn outcomes_of(
     ids: (u128, u128),
 ) -> Result<Vec<Chunk>, DbErr> {
     read_all(
-        chunk::Entity::find()
-            .filter(chunk::Column::Kind.eq(Kind::Outcome.as_str()))
-            .filter(chunk::Column::Model.eq(model.as_str()))
+        outcomes(model)
             .filter(chunk::Column::IdMax.gte(Uuid::from_u128(ids.0)))
             .filter(chunk::Column::IdMin.lte(Uuid::from_u128(ids.1)))
             .order_by_asc(chunk::Column::Position)

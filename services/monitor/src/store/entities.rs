@@ -150,6 +150,10 @@ pub(crate) mod report {
         pub since: i64,
         pub rows: i64,
         pub drift: Json,
+        /// The metrics as expected from the predictions.
+        pub estimate: Option<Json>,
+        /// Whether the measured loss was outside of the interval of the estimate; set with the quality.
+        pub estimate_missed: Option<bool>,
         pub quality: Option<Json>,
         pub id_min: Uuid,
         pub id_max: Uuid,
@@ -157,6 +161,14 @@ pub(crate) mod report {
         pub quality_at: Option<ChronoDateTimeUtc>,
         pub correlation_id: Option<Uuid>,
         pub reason: String,
+        /// From 1; each further one has another quality.
+        pub revision: i32,
+        /// What the revision changed; empty of the first.
+        pub changes: String,
+        /// Of the last chunk of outcomes that the quality counts.
+        pub outcomes_position: i64,
+        /// What the events of its quality have announced.
+        pub announced: Option<Json>,
         /// By kind of alert, whether the report has the finding; kinds without a verdict are not among them.
         pub findings: Option<Json>,
     }

@@ -171,6 +171,17 @@ pub(crate) async fn apply(
     Ok(change.exec(txn).await?.rows_affected == 1)
 }
 
+/// Locks a log until the end of the transaction, so that the chunks of a model have positions in the order of their commit: capture changes
+/// the log in each of its transactions.
+pub(crate) async fn lock(txn: &impl ConnectionTrait, model: &ModelName) -> Result<(), DbErr> {
+    create(txn, model).await?;
+    let unchanged = log::Entity::update_many()
+        .filter(log::Column::Model.eq(model.as_str()))
+        .col_expr(log::Column::Model, Expr::value(model.as_str()));
+    unchanged.exec(txn).await?;
+    Ok(())
+}
+
 /// A counter after a change, at most [`MAX_COUNT`]: SQLite turns a sum beyond the range of a column into a floating-point number.
 fn plus(column: log::Column, change: i64) -> SimpleExpr {
     let change = Ord::min(change, MAX_COUNT);

@@ -11,6 +11,7 @@ mod m20261128_000600_join_keys;
 mod m20261128_000700_deletions;
 mod m20261128_000800_unsampled;
 mod m20261129_000900_alerts;
+mod m20261129_001000_estimates;
 
 /// The shared tables and the monitor's own.
 pub struct Migrator;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m20261128_000700_deletions::Migration));
         all.push(Box::new(m20261128_000800_unsampled::Migration));
         all.push(Box::new(m20261129_000900_alerts::Migration));
+        all.push(Box::new(m20261129_001000_estimates::Migration));
         all
     }
 }

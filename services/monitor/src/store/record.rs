@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rekindle_domain::{
     Alert, WatchSettings,
-    report::{Drift, Quality},
+    report::{Drift, Estimate, Quality},
 };
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -36,6 +36,11 @@ impl Record for Drift {
 impl Record for Quality {
     const COLUMN: &'static str = "reports.quality";
     const SCHEMA: u64 = 2;
+}
+
+impl Record for Estimate {
+    const COLUMN: &'static str = "reports.estimate";
+    const SCHEMA: u64 = 1;
 }
 
 impl Record for Alert {

@@ -8,13 +8,24 @@ use rekindle_domain::{
     report::{Quality, WindowHeader, WindowReport},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    UpdateMany,
+    sea_query::{Expr, ExprTrait as _, Query},
 };
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::{counted, entities::report, record, stored, unreadable};
-use crate::{alert::finding::Findings, report::Report, window::Window};
+use super::{
+    chunks, counted,
+    entities::{chunk, report},
+    record, stored, unreadable,
+};
+use crate::{
+    alert::finding::Findings,
+    report::{Announced, Report},
+    window::Window,
+};
 
 /// The position of a report in a list by window: the window's end in milliseconds, and the report's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +72,17 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
     let content = WindowReport {
         window: header,
         drift: record::decode(row.drift)?,
+        estimate: row.estimate.map(record::decode).transpose()?,
         quality: row.quality.map(record::decode).transpose()?,
         quality_at: row.quality_at,
         correlation_id: row.correlation_id.map(WorkflowId::new),
         reason: row.reason,
+        revision: u32::try_from(row.revision).map_err(|error| unreadable("reports.revision", error))?,
+        changes: row.changes,
     };
-    Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since })
+    let announced = row.announced.map(serde_json::from_value).transpose();
+    let announced = announced.map_err(|error| unreadable("reports.announced", error))?.unwrap_or_default();
+    Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since, announced })
 }
 
 /// The models with a report whose quality is not measured.
@@ -79,7 +95,7 @@ pub(crate) async fn unmeasured(db: &impl ConnectionTrait) -> Result<HashSet<Stri
 /// Inserts the report of a closed window. Until the windows are restarted, the database refuses a second one of the same model, version,
 /// window and slice.
 pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Result<(), DbErr> {
-    let Report { content, window, ids, since } = report;
+    let Report { content, window, ids, since, .. } = report;
     let header = &content.window;
     let row = report::ActiveModel {
         id: Set(header.report.uuid()),
@@ -92,6 +108,8 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Resul
         since: Set(*since),
         rows: Set(stored(header.rows)),
         drift: Set(record::encode(&content.drift)?),
+        estimate: Set(content.estimate.as_ref().map(record::encode).transpose()?),
+        estimate_missed: Set(None),
         quality: Set(None),
         id_min: Set(Uuid::from_u128(ids.0)),
         id_max: Set(Uuid::from_u128(ids.1)),
@@ -99,35 +117,171 @@ pub(crate) async fn insert(txn: &impl ConnectionTrait, report: &Report) -> Resul
         quality_at: Set(None),
         correlation_id: Set(content.correlation_id.map(WorkflowId::uuid)),
         reason: Set(content.reason.clone()),
-        findings: Set(Some(json(&Findings::of_drift(&content.drift))?)),
+        revision: Set(1),
+        changes: Set(String::new()),
+        outcomes_position: Set(0),
+        announced: Set(None),
+        findings: Set(Some(json("reports.findings", &Findings::of_drift(&content.drift))?)),
     };
     report::Entity::insert(row).exec_without_returning(txn).await?;
     Ok(())
 }
 
-fn json(findings: &Findings) -> Result<serde_json::Value, DbErr> {
-    serde_json::to_value(findings).map_err(|error| unreadable("reports.findings", error))
+fn json(column: &'static str, value: &impl Serialize) -> Result<serde_json::Value, DbErr> {
+    serde_json::to_value(value).map_err(|error| unreadable(column, error))
 }
 
-/// Stores the quality of a report that has none yet; `false` if it has.
+/// Stores the quality of a report that has none yet, which counts the outcomes up to a position of the log; `false` if it has one.
 pub(crate) async fn complete(
     txn: &impl ConnectionTrait,
     report: &WindowReport,
     quality: &Quality,
+    position: i64,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
-    let findings = Findings::of_drift(&report.drift).with(Findings::of_quality(quality));
-    let completed = report::Entity::update_many()
-        .filter(report::Column::Id.eq(report.window.report.uuid()))
+    let announced = Announced::default().with(quality);
+    let unmeasured = report::Entity::update_many()
         .filter(report::Column::QualityAt.is_null())
+        .col_expr(report::Column::Announced, Expr::value(json("reports.announced", &announced)?));
+    set_quality(txn, unmeasured, report, (quality, now), position).await
+}
+
+/// Stores the next revision of a report, which counts the outcomes up to a position of the log; `false` if there is one.
+pub(crate) async fn revise(
+    txn: &impl ConnectionTrait,
+    report: &WindowReport,
+    announced: &Announced,
+    position: i64,
+) -> Result<bool, DbErr> {
+    let (Some(quality), Some(at)) = (&report.quality, report.quality_at) else { return Ok(false) };
+    let update = report::Entity::update_many()
+        .filter(report::Column::Revision.eq(report.revision.saturating_sub(1)))
+        .col_expr(report::Column::Revision, Expr::value(report.revision))
+        .col_expr(report::Column::Announced, Expr::value(json("reports.announced", announced)?))
+        .col_expr(report::Column::Changes, Expr::value(report.changes.clone()));
+    set_quality(txn, update, report, (quality, at), position).await
+}
+
+/// Notes that the quality of a report counts the outcomes up to a position of the log.
+pub(crate) async fn count_until(txn: &impl ConnectionTrait, report: &WindowReport, position: i64) -> Result<(), DbErr> {
+    let update = report::Entity::update_many().filter(report::Column::Id.eq(report.window.report.uuid()));
+    update.col_expr(report::Column::OutcomesPosition, Expr::value(position)).exec(txn).await?;
+    Ok(())
+}
+
+async fn set_quality(
+    txn: &impl ConnectionTrait,
+    update: UpdateMany<report::Entity>,
+    report: &WindowReport,
+    (quality, at): (&Quality, DateTime<Utc>),
+    position: i64,
+) -> Result<bool, DbErr> {
+    let findings = Findings::of_drift(&report.drift).with(Findings::of_quality(quality));
+    let missed = report.estimate.as_ref().and_then(|estimate| estimate.is_missed(quality));
+    let completed = update
+        .filter(report::Column::Id.eq(report.window.report.uuid()))
+        .col_expr(report::Column::OutcomesPosition, Expr::value(position))
         .col_expr(report::Column::Quality, Expr::value(record::encode(quality)?))
-        .col_expr(report::Column::QualityAt, Expr::value(now))
+        .col_expr(report::Column::EstimateMissed, Expr::value(missed))
+        .col_expr(report::Column::QualityAt, Expr::value(at))
         .col_expr(report::Column::Reason, Expr::value(report.reason.clone()))
         .col_expr(report::Column::CorrelationId, Expr::value(report.correlation_id.map(WorkflowId::uuid)))
-        .col_expr(report::Column::Findings, Expr::value(json(&findings)?))
+        .col_expr(report::Column::Findings, Expr::value(json("reports.findings", &findings)?))
         .exec(txn)
         .await?;
     Ok(completed.rows_affected == 1)
+}
+
+/// The measured reports of a model.
+fn measured(model: &ModelName) -> Select<report::Entity> {
+    report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::QualityAt.is_not_null())
+}
+
+/// The position of the log up to which every measured quality counts its outcomes; `None` if none is measured.
+pub(crate) async fn counted_until(db: &impl ConnectionTrait, model: &ModelName) -> Result<Option<i64>, DbErr> {
+    let query = measured(model).select_only().column_as(report::Column::OutcomesPosition.min(), "earliest");
+    let earliest: Option<Option<i64>> = query.into_tuple().one(db).await?;
+    Ok(earliest.flatten())
+}
+
+/// A chunk of outcomes that a measured report does not count.
+pub(crate) struct Uncounted {
+    pub(crate) captured_at: DateTime<Utc>,
+    pub(crate) position: i64,
+    ids: (Uuid, Uuid),
+}
+
+/// The earliest chunk of outcomes after a position that a measured report may have outcomes in and does not count.
+pub(crate) async fn uncounted(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    after: i64,
+) -> Result<Option<Uncounted>, DbErr> {
+    let of_report = |column: report::Column| Expr::col((report::Entity, column));
+    let of_chunk = |column: chunk::Column| Expr::col((chunk::Entity, column));
+    let not_counting = Query::select()
+        .expr(Expr::value(1))
+        .from(report::Entity)
+        .and_where(of_report(report::Column::Model).eq(model.as_str()))
+        .and_where(of_report(report::Column::QualityAt).is_not_null())
+        .and_where(of_report(report::Column::OutcomesPosition).lt(of_chunk(chunk::Column::Position)))
+        .and_where(of_report(report::Column::IdMin).lte(of_chunk(chunk::Column::IdMax)))
+        .and_where(of_report(report::Column::IdMax).gte(of_chunk(chunk::Column::IdMin)))
+        .to_owned();
+    let query = chunks::outcomes(model)
+        .filter(chunk::Column::Position.gt(after))
+        .filter(Expr::exists(not_counting))
+        .order_by_asc(chunk::Column::Position);
+    let found = query.limit(1).one(db).await?;
+    Ok(found.map(|chunk| Uncounted {
+        captured_at: chunk.created_at,
+        position: chunk.position,
+        ids: (chunk.id_min, chunk.id_max),
+    }))
+}
+
+/// The earliest measured report of a model that may have outcomes in a chunk and does not count it, but for some reports.
+pub(crate) async fn not_counting(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    chunk: &Uncounted,
+    but: &HashSet<Uuid>,
+) -> Result<Option<Report>, DbErr> {
+    let query = measured(model)
+        .filter(report::Column::OutcomesPosition.lt(chunk.position))
+        .filter(report::Column::Id.is_not_in(but.iter().copied()))
+        .filter(report::Column::IdMin.lte(chunk.ids.1))
+        .filter(report::Column::IdMax.gte(chunk.ids.0));
+    query.order_by_asc(report::Column::UntilMs).limit(1).one(db).await?.map(read).transpose()
+}
+
+/// Whether the estimates of a version were missed, since the position `since` of the log: of its last windows that end at `until` or before and
+/// are measured, the latest first. Each with its end in milliseconds.
+pub(crate) async fn missed(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    (version, since): (VersionRef, i64),
+    until: i64,
+    windows: u64,
+) -> Result<Vec<(i64, bool)>, DbErr> {
+    let query = of_version(model, version, since)
+        .filter(report::Column::UntilMs.lte(until))
+        .filter(report::Column::EstimateMissed.is_not_null())
+        .select_only()
+        .column(report::Column::UntilMs)
+        .column(report::Column::EstimateMissed);
+    query.order_by_desc(report::Column::UntilMs).limit(windows).into_tuple().all(db).await
+}
+
+/// The reports of a version of a model since the position `since` of the log.
+fn of_version(model: &ModelName, version: VersionRef, since: i64) -> Select<report::Entity> {
+    report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::ModelVersion.eq(i64::from(version.version)))
+        .filter(report::Column::BundleDigest.eq(version.bundle.to_string()))
+        .filter(report::Column::Since.eq(since))
 }
 
 /// Reports of a model without a quality, oldest window first, from after `after`.
@@ -221,7 +375,11 @@ pub(crate) async fn closed_after(
     Ok(query.limit(1).into_tuple::<Uuid>().one(db).await?.is_some())
 }
 
-/// The report of a version on its last window that ends at `from` or before, among those since the position `since` of the log.
+/// Reports without a comparison that [`before`] passes over.
+const PASSED_OVER: u64 = 8;
+
+/// The report of a version on its last window that ends at `from` or before, among those since the position `since` of the log. Windows that
+/// could not be compared are passed over, but for many in a row.
 pub(crate) async fn before(
     db: &impl ConnectionTrait,
     model: &ModelName,
@@ -229,13 +387,10 @@ pub(crate) async fn before(
     since: i64,
     from: i64,
 ) -> Result<Option<Report>, DbErr> {
-    let query = report::Entity::find()
-        .filter(report::Column::Model.eq(model.as_str()))
-        .filter(report::Column::ModelVersion.eq(i64::from(version.version)))
-        .filter(report::Column::BundleDigest.eq(version.bundle.to_string()))
-        .filter(report::Column::Since.eq(since))
-        .filter(report::Column::UntilMs.lte(from));
-    query.order_by_desc(report::Column::UntilMs).limit(1).one(db).await?.map(read).transpose()
+    let query = of_version(model, version, since).filter(report::Column::UntilMs.lte(from));
+    let rows = query.order_by_desc(report::Column::UntilMs).limit(PASSED_OVER).all(db).await?;
+    let reports = rows.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(reports.into_iter().find(|report| report.content.drift.columns().next().is_some()))
 }
 
 /// A model's reports, newest window first, from after `after`.
@@ -256,37 +411,45 @@ pub(crate) async fn list(
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::{Digest, alert::AlertKind, report::Verdict};
+    use rekindle_domain::{
+        Digest,
+        alert::AlertKind,
+        report::{ColumnDrift, Verdict},
+    };
 
     use super::*;
-    use crate::{
-        evaluate::{contents::tests::report, scoring::inconclusive as no_quality},
-        ownership::tests::database,
-    };
+    use crate::{alert::finding::tests::column, evaluate::contents::tests::report, ownership::tests::database};
 
     #[tokio::test]
     async fn the_report_before_is_the_last_earlier_one_of_the_version_since_the_reset() {
         let db = database().await;
         let (since, reset) = (0, 7);
-        let stored = async |id: u128, until: i64, version: u32, since: i64| {
+        let compared = [column("a", Verdict::Stable, None)];
+        let stored = async |id: u128, until: i64, version: u32, since: i64, columns: &[ColumnDrift]| {
             let mut report = report(Window { from: until - 100, until }, 40);
             report.since = since;
             report.content.window.report = ReportId::new(Uuid::from_u128(id));
             report.content.window.version.version = version;
+            report.content.drift.features = columns.to_vec();
             insert(&db, &report).await.expect("inserts");
             report
         };
-        let first = stored(1, 100, 1, since).await;
-        let second = stored(2, 200, 1, since).await;
-        stored(3, 300, 2, since).await;
-        stored(4, 400, 1, reset).await;
+        let first = stored(1, 100, 1, since, &compared).await;
+        let second = stored(2, 200, 1, since, &compared).await;
+        stored(5, 250, 1, since, &[]).await;
+        stored(3, 300, 2, since, &compared).await;
+        stored(4, 400, 1, reset, &compared).await;
         let header = &first.content.window;
         let before = async |version: VersionRef, since: i64, from: i64| {
             let found = before(&db, &header.model, version, since, from).await.expect("readable");
             found.map(|report| (report.content.window.report, report.window))
         };
         let of = |report: &Report| Some((report.content.window.report, report.window));
-        assert_eq!(before(header.version, since, 500).await, of(&second));
+        assert_eq!(
+            before(header.version, since, 500).await,
+            of(&second),
+            "a window without a comparison is passed over"
+        );
         assert_eq!(before(header.version, since, 199).await, of(&first));
         assert_eq!(before(header.version, since, 99).await, None);
         assert_eq!(before(header.version, reset, 399).await, None, "a reset restarts the windows");
@@ -303,8 +466,8 @@ mod tests {
             report.content.window.report = ReportId::new(Uuid::from_u128(n.unsigned_abs().into()));
             insert(&db, &report).await.expect("inserts");
             if n <= measured {
-                let quality = Quality { verdict: Verdict::Drifted, ..no_quality() };
-                assert!(complete(&db, &report.content, &quality, Utc::now()).await.expect("completes"));
+                let quality = Quality { verdict: Verdict::Drifted, ..Quality::inconclusive() };
+                assert!(complete(&db, &report.content, &quality, 0, Utc::now()).await.expect("completes"));
             }
         }
         let model = "flights".parse().expect("a name");

@@ -12,6 +12,7 @@ mod receiver;
 mod recorded;
 mod resets;
 mod retention;
+mod revisions;
 mod rows;
 mod turns;
 mod unknown;
@@ -193,11 +194,13 @@ async fn alerts_exports_and_lookups_on_postgres() {
     drift_and_degradation_are_reported_once_and_share_an_id(World::on_postgres().await).await;
 }
 
-/// Reports without the ids and times that differ between two runs.
+/// Reports without the ids, times and revisions that differ between two runs.
 fn comparable(reports: Vec<WindowReport>) -> Vec<WindowReport> {
     let strip = |report: WindowReport| WindowReport {
         window: WindowHeader { report: ReportId::new(uuid::Uuid::nil()), closed_at: timestamp(0), ..report.window },
         quality_at: None,
+        revision: 1,
+        changes: String::new(),
         correlation_id: report.correlation_id.map(|_| rekindle_domain::WorkflowId::new(uuid::Uuid::nil())),
         ..report
     };

@@ -141,10 +141,13 @@ fn drifted() -> WindowReport {
             closed_at: time("2026-11-28T02:24:48.638400Z"),
         },
         drift: drift(),
+        estimate: None,
         quality: Some(quality()),
         quality_at: Some(time("2026-11-28T02:24:48.648841Z")),
         correlation_id: Some("01a21ff8-2ffe-713c-a6b2-27404d673c0a".parse().expect("an id")),
         reason: String::new(),
+        revision: 1,
+        changes: String::new(),
     }
 }
 
@@ -161,6 +164,8 @@ fn drift() -> Drift {
         missing_current: 0.0,
         cause: None,
         blocks: None,
+        impact: None,
+        since: None,
     };
     let distance = ColumnDrift {
         name: "distance".to_owned(),
@@ -200,10 +205,8 @@ fn quality() -> Quality {
     let numbers = |pairs: &[(&str, f64)]| pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     Quality {
         verdict: Verdict::Drifted,
+        rows: 0,
         labelled_rows: 150,
-        invalid_outcomes: 0,
-        new_classes: Default::default(),
-        intervals: BTreeMap::new(),
         metrics: numbers(&[
             ("accuracy", 0.433_333_333_333_333_35),
             ("auc", 0.249_235_748_966_013_3),
@@ -221,6 +224,7 @@ fn quality() -> Quality {
         loss: 2.495_138_095_960_012,
         reference_loss: 0.460_257_487_435_045_7,
         rise_lower_bound: 1.461_880_984_942_376_4,
+        ..Quality::inconclusive()
     }
 }
 

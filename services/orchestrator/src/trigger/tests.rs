@@ -70,7 +70,11 @@ fn the_cause_names_the_window_and_the_drifted_features() {
         cause: None,
         reason: String::new(),
     };
-    let text = explanation(Trigger::Drift, at(0), &[feature("dep_delay", 0.61), feature("carrier", 0.2)]);
+    let text = explanation(
+        Trigger::Drift,
+        at(0),
+        &[feature("dep_delay", 0.61), feature("carrier", 0.2), feature("hour", 0.0)],
+    );
     assert_eq!(text, "drift in the window until 2023-11-14T22:13:20Z: dep_delay 61%, carrier 20%");
     assert_eq!(explanation(Trigger::Degradation, at(0), &[]), "degradation in the window until 2023-11-14T22:13:20Z");
 }

@@ -45,7 +45,17 @@ fn report(until: TimeDelta, version: u32) -> WindowReport {
         closed_at: until,
     };
     let drift = Drift::of(Verdict::Drifted, Vec::new(), None);
-    WindowReport { window, drift, quality: None, quality_at: None, correlation_id: None, reason: String::new() }
+    WindowReport {
+        window,
+        drift,
+        estimate: None,
+        quality: None,
+        quality_at: None,
+        correlation_id: None,
+        reason: String::new(),
+        revision: 1,
+        changes: String::new(),
+    }
 }
 
 /// Publishes drift of a window; returns the id of the workflow that it starts.
@@ -60,14 +70,10 @@ async fn degradation(world: &World, until: TimeDelta, version: u32, correlation:
     let quality = Quality {
         verdict: Verdict::Drifted,
         labelled_rows: 1_000,
-        invalid_outcomes: 0,
-        new_classes: Default::default(),
-        intervals: Default::default(),
-        metrics: Default::default(),
-        reference_metrics: Default::default(),
         loss: 0.9,
         reference_loss: 0.4,
         rise_lower_bound: 0.3,
+        ..Quality::inconclusive()
     };
     publish(world, wire::event::degradation_detected(&report(until, version), &quality), correlation).await
 }

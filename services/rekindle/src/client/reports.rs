@@ -5,7 +5,7 @@ use rekindle_client::wire;
 use rekindle_domain::{
     ModelName,
     model_version::VersionSelector,
-    report::{Drift, Quality, Verdict, WindowReport},
+    report::{Drift, Estimate, EstimatedMetric, Quality, Verdict, WindowReport},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 Drift compares the inputs and predictions of a window with the training data of the version. Quality compares the loss of the window
 with that on the validation data, once outcomes are reported. A verdict is inconclusive if a change that matters could have gone
 undetected: too few rows, a version that answered during part of the window only, or rows that could not be read. The reason is below the
-table.")]
+table. An estimate is the loss, estimated from the predictions alone, with its 95 % interval; it is withdrawn if too many earlier ones were wrong.")]
 pub(crate) struct Args {
     /// Model name
     model: ModelName,
@@ -37,7 +37,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
         platform.registry().model_version(&args.model, &VersionSelector::Latest).await?;
         eprintln!("note: no window of {} has ended yet", args.model);
     }
-    let header = ["from", "until", "version", "rows", "drift", "top causes", "quality", "labelled", "metrics"];
+    let header =
+        ["from", "until", "version", "rows", "drift", "top causes", "estimate", "quality", "labelled", "metrics"];
     global.format().list(&reports, wire::report::to_json, &header, line);
     if global.format() == Format::Table {
         reports.iter().filter_map(reason).for_each(|reason| output::emit(&reason));
@@ -53,7 +54,17 @@ pub(crate) fn reason(report: &WindowReport) -> Option<String> {
         format!("outcomes of classes that the training data did not have: {}", classes.collect::<Vec<_>>().join(", "))
     });
     let given = Some(report.reason.clone()).filter(|reason| !reason.is_empty());
-    let reasons: Vec<String> = given.into_iter().chain(unlabelled(report)).chain(new).collect();
+    let revision = (report.revision > 1).then(|| format!("revision {}: {}", report.revision, report.changes));
+    let selection = report.quality.as_ref().map(|quality| quality.selection.clone());
+    let selection = selection.filter(|selection| !selection.is_empty());
+    let reasons: Vec<String> = given
+        .into_iter()
+        .chain(unlabelled(report))
+        .chain(withdrawn(report))
+        .chain(revision)
+        .chain(selection)
+        .chain(new)
+        .collect();
     let window = when(report.window.from);
     (!reasons.is_empty())
         .then(|| format!("{window}, version {}: {}", report.window.version.version, reasons.join("; ")))
@@ -63,7 +74,30 @@ pub(crate) fn reason(report: &WindowReport) -> Option<String> {
 fn unlabelled(report: &WindowReport) -> Option<String> {
     let quality = report.quality.as_ref().filter(|quality| quality.verdict == Verdict::Inconclusive)?;
     let (labelled, rows) = (quality.labelled_rows, report.window.rows);
-    Some(format!("the quality is inconclusive: {labelled} of {rows} rows have an outcome"))
+    Some(if labelled < rows {
+        format!("the quality is inconclusive: {labelled} of {rows} rows have an outcome")
+    } else {
+        format!("the quality is inconclusive: {labelled} rows with an outcome are too few")
+    })
+}
+
+/// Why the estimate of a window without a quality is withdrawn.
+fn withdrawn(report: &WindowReport) -> Option<String> {
+    let estimate = report.estimate.as_ref().filter(|_| report.quality.is_none())?;
+    let why = Some(&estimate.withdrawn).filter(|why| !why.is_empty())?;
+    Some(format!("the estimate is withdrawn: {why}"))
+}
+
+/// The estimated loss with its interval, e.g. `log_loss 0.493 (0.441 to 0.545)`.
+fn estimated(estimate: &Estimate) -> String {
+    match estimate.loss() {
+        Some(_) if !estimate.withdrawn.is_empty() => "withdrawn".to_owned(),
+        Some((name, EstimatedMetric { value, interval })) => {
+            let [value, lower, upper] = [*value, interval.lower, interval.upper].map(number);
+            format!("{name} {value} ({lower} to {upper})")
+        }
+        None => String::new(),
+    }
 }
 
 fn line(report: &WindowReport) -> Vec<String> {
@@ -76,6 +110,7 @@ fn line(report: &WindowReport) -> Vec<String> {
         window.rows.to_string(),
         verdict(report.drift.verdict),
         causes(&report.drift),
+        report.estimate.as_ref().map(estimated).unwrap_or_default(),
         quality.map(|quality| verdict(quality.verdict)).unwrap_or_default(),
         quality.map(|quality| quality.labelled_rows.to_string()).unwrap_or_default(),
         quality.map(metrics).unwrap_or_default(),
@@ -94,16 +129,22 @@ fn metrics(quality: &Quality) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// The three drifted columns with the largest shares of the shift.
+/// The three drifted columns with the largest shares of the shift, and the change of the mean loss that each explains, e.g.
+/// `temp (psi 0.53, loss +0.021)`.
 fn causes(drift: &Drift) -> String {
-    let shown =
-        drift.causes().into_iter().take(3).map(|column| format!("{} (psi {})", column.name, number(column.psi)));
+    let shown = drift.causes().into_iter().take(3).map(|column| {
+        let loss = column.impact.map(|impact| {
+            let sign = if impact.loss_change < 0.0 { "" } else { "+" };
+            format!(", loss {sign}{}", number(impact.loss_change))
+        });
+        format!("{} (psi {}{})", column.name, number(column.psi), loss.unwrap_or_default())
+    });
     shown.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::report::{ColumnDrift, PREDICTION};
+    use rekindle_domain::report::{ColumnDrift, Impact, Interval, PREDICTION};
 
     use super::*;
 
@@ -121,6 +162,8 @@ mod tests {
             missing_current: 0.0,
             cause: None,
             blocks: None,
+            impact: None,
+            since: None,
         };
         let features = vec![
             column("many-bins", Verdict::Drifted, 0.9, 0.2),
@@ -128,7 +171,24 @@ mod tests {
             column("stable", Verdict::Stable, 0.1, 0.0),
             column("a", Verdict::Drifted, 0.5, 0.25),
         ];
-        let drift = Drift::of(Verdict::Drifted, features, Some(column(PREDICTION, Verdict::Drifted, 0.6, 0.3)));
-        assert_eq!(causes(&drift), "(prediction) (psi 0.6000), a (psi 0.5000), z (psi 0.5000)");
+        let mut drift = Drift::of(Verdict::Drifted, features, Some(column(PREDICTION, Verdict::Drifted, 0.6, 0.3)));
+        for (feature, loss_change) in [(1, -0.25), (3, 0.125)] {
+            drift.features[feature].impact = Some(Impact { importance: None, score_change: 0.0, loss_change });
+        }
+        assert_eq!(
+            causes(&drift),
+            "(prediction) (psi 0.6000), a (psi 0.5000, loss +0.1250), z (psi 0.5000, loss -0.2500)"
+        );
+    }
+
+    #[test]
+    fn an_estimate_shows_the_loss_with_its_interval_or_that_it_is_withdrawn() {
+        let interval = Interval { lower: 0.45, upper: 0.55 };
+        let metric = EstimatedMetric { value: 0.5, interval };
+        let metrics = [("accuracy".to_owned(), metric), ("log_loss".to_owned(), metric)];
+        let estimate = Estimate { metrics: metrics.into(), ..Estimate::default() };
+        assert_eq!(estimated(&estimate), "log_loss 0.5000 (0.4500 to 0.5500)");
+        assert_eq!(estimated(&Estimate { withdrawn: "why".into(), ..estimate }), "withdrawn");
+        assert_eq!(estimated(&Estimate::default()), "");
     }
 }

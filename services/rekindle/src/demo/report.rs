@@ -102,6 +102,7 @@ fn quality(material: &Material<'_>) -> Quality {
             rows: window.rows as u64,
             baseline: window.unchanged.headline(),
             live: window.live.headline(),
+            estimated: None,
             versions: versions.join(", "),
             verdict: monitored.map(verdict).unwrap_or_default(),
         }

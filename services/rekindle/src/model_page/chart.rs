@@ -22,6 +22,8 @@ pub(crate) enum Stroke {
     Solid,
     /// With squares.
     Dashed,
+    /// With triangles.
+    Dotted,
 }
 
 /// An event, drawn as a vertical line.
@@ -122,6 +124,10 @@ fn draw_line(chart: &mut Chart<'_, '_>, line: &Line) -> DrawResult {
             let square = |point| EmptyElement::at(point) + Rectangle::new([(-3, -3), (3, 3)], filled);
             chart.draw_series(marked.into_iter().map(square))?;
         }
+        Stroke::Dotted => {
+            chart.draw_series(DashedLineSeries::new(points.iter().copied(), 2, 4, style))?;
+            chart.draw_series(marked.into_iter().map(|point| TriangleMarker::new(point, 4, filled)))?;
+        }
     }
     Ok(())
 }
@@ -145,6 +151,8 @@ mod tests {
         }
         assert_eq!(svg.matches("<circle").count(), 2);
         assert!(!svg.contains("NaN"));
+        let dotted = lines("log loss", &[line(Stroke::Dotted, [0.5, 0.6, 0.7])], &[]).expect("enough points");
+        assert_eq!(dotted.matches("<polygon").count(), 3, "{dotted}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ fn column(name: String, verdict: Verdict, psi: f64, reason: &str) -> ColumnDrift
         missing_current: 0.0,
         cause: None,
         blocks: None,
+        impact: None,
+        since: None,
     }
 }
 
@@ -50,21 +52,21 @@ pub(crate) fn window(week: i64, verdict: Verdict, psi: f64, reason: &str) -> Win
             closed_at: at(week + 1),
         },
         drift: Drift::of(verdict, features.collect(), None),
+        estimate: None,
         quality: Some(Scored {
             verdict,
             labelled_rows: 4000,
-            invalid_outcomes: 0,
-            new_classes: BTreeMap::new(),
-            intervals: BTreeMap::new(),
             metrics: BTreeMap::from([("log_loss".to_owned(), 0.5)]),
             reference_metrics: BTreeMap::from([("log_loss".to_owned(), 0.48)]),
             loss: 0.5,
             reference_loss: 0.48,
-            rise_lower_bound: 0.0,
+            ..Scored::inconclusive()
         }),
         quality_at: None,
         correlation_id: None,
         reason: reason.into(),
+        revision: 1,
+        changes: String::new(),
     }
 }
 
