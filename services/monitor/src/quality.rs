@@ -54,7 +54,7 @@ pub(crate) fn evaluate<'a>(
 ) -> Result<Quality, Error> {
     let labels: Vec<Option<&Label>> = labels.collect();
     let is_labelled: Vec<bool> = labels.iter().map(Option::is_some).collect();
-    let selection = selection::statement(&estimate::scores(manifest.task, batch)?, &is_labelled, settings);
+    let selection = selection::statement(|| estimate::scores(manifest.task, batch), &is_labelled, settings)?;
     let labels = labels.into_iter();
     let scored = match manifest.task {
         Task::Binary => binary(manifest, batch, labels)?,

@@ -14,6 +14,7 @@ pub(crate) mod outcome_checks;
 pub(crate) mod pending_outcomes;
 pub(crate) mod record;
 pub(crate) mod reports;
+pub(crate) mod revisions;
 pub(crate) mod silences;
 pub(crate) mod watches;
 

@@ -49,20 +49,25 @@ impl Evaluation {
         fence: &Fence,
     ) -> Result<Step, Error> {
         let latest = chunks::latest_outcomes(&self.db, model).await?;
-        let until = self.memory.entry(model.clone()).or_default().revised.until;
-        if until == Some(latest) {
-            self.due.wait_no_longer(model);
-            return Ok(Step::Idle);
-        }
-        let after = match until {
-            Some(until) => until,
-            None => store::reports::counted_until(&self.db, model).await?.unwrap_or(latest),
-        };
-        let chunk = store::reports::uncounted(&self.db, model, after).await?;
         let revised = &mut self.memory.entry(model.clone()).or_default().revised;
+        let after = match revised.until {
+            Some(until) => until,
+            None => store::revisions::counted_until(&self.db, model).await?.unwrap_or(latest),
+        };
+        let chunk = if after == latest {
+            None
+        } else {
+            store::revisions::uncounted(&self.db, model, after, &revised.failed).await?
+        };
         let Some(chunk) = chunk else {
-            *revised = Revised { until: Some(latest), failed: HashSet::new() };
-            self.due.wait_no_longer(model);
+            if revised.failed.is_empty() {
+                revised.until = Some(latest);
+                self.due.wait_no_longer(model);
+            } else {
+                // All that are left have failed: a new pass tries them again.
+                *revised = Revised::default();
+                self.due.recheck_at(model, now() + RETRY);
+            }
             return Ok(Step::Idle);
         };
         revised.until = Some(chunk.position - 1);
@@ -71,13 +76,8 @@ impl Evaluation {
             self.due.recheck_at(model, at);
             return Ok(Step::Idle);
         }
-        let found = store::reports::not_counting(&self.db, model, &chunk, &revised.failed).await?;
-        let Some(report) = found else {
-            // All that are left have failed.
-            self.memory.entry(model.clone()).or_default().revised.failed.clear();
-            self.due.recheck_at(model, now() + RETRY);
-            return Ok(Step::Idle);
-        };
+        let found = store::revisions::not_counting(&self.db, model, &chunk, &revised.failed).await?;
+        let Some(report) = found else { return Ok(Step::Worked) };
         let id = report.content.window.report.uuid();
         match self.revise(fence, report, settings).await {
             Err(error) if error.is_lost_lease() => Err(error),
@@ -111,7 +111,7 @@ impl Evaluation {
         in_transaction(&self.db, async move |txn| {
             fence.check(txn).await?;
             let Some(report) = &revised else {
-                return Ok(store::reports::count_until(txn, &counted, position).await?);
+                return Ok(store::revisions::count_until(txn, &counted, position).await?);
             };
             let content = &report.content;
             let model = &content.window.model;
@@ -136,8 +136,8 @@ impl Evaluation {
     }
 }
 
-/// The next revision of a report; `None` if its outcomes have not changed, or if rows of the window or outcomes have been deleted since. Pure: the time
-/// and the id are inputs.
+/// The next revision of a report; `None` if its outcomes have not changed, or if rows of the window or outcomes have been deleted since. Pure:
+/// the time and the id are inputs.
 fn revision(report: &Report, quality: Quality, at: DateTime<Utc>, new_id: impl FnOnce() -> Uuid) -> Option<Report> {
     let before = report.content.quality.as_ref()?;
     let is_deleted = quality.rows < before.rows || outcomes(&quality) < outcomes(before);

@@ -6,16 +6,22 @@ use rekindle_statistics::{
     profile::ColumnProfile,
 };
 
+use crate::Error;
+
 /// Why the labelled rows are not a random sample of a window; `None` if nothing shows it, or if fewer than `min_rows` rows are labelled or not.
 ///
 /// The scores of the labelled rows are compared with those of the others, and so are their positions in the order of event time, each with
 /// one half of the window's share of the false-alarm budget. As for drift, a difference has to exceed the margin.
-pub(super) fn statement(scores: &[Option<f64>], is_labelled: &[bool], settings: &WatchSettings) -> Option<String> {
+pub(super) fn statement(
+    scores: impl FnOnce() -> Result<Vec<Option<f64>>, Error>,
+    is_labelled: &[bool],
+    settings: &WatchSettings,
+) -> Result<Option<String>, Error> {
     const COMPARISONS: f64 = 2.0;
     let labelled = is_labelled.iter().filter(|labelled| **labelled).count() as u64;
     let others = is_labelled.len() as u64 - labelled;
     if labelled.min(others) < settings.min_rows.max(2) {
-        return None;
+        return Ok(None);
     }
     let level = settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS) / COMPARISONS;
     let positions: Vec<Option<f64>> = (0..is_labelled.len()).map(|row| Some(row as f64)).collect();
@@ -29,10 +35,10 @@ pub(super) fn statement(scores: &[Option<f64>], is_labelled: &[bool], settings: 
             .then(|| format!("their {what} differ from those of the other rows (PSI {:.2})", found.psi))
     };
     let differences: Vec<String> =
-        differ("scores", scores).into_iter().chain(differ("event times", &positions)).collect();
-    (!differences.is_empty()).then(|| {
+        differ("scores", &scores()?).into_iter().chain(differ("event times", &positions)).collect();
+    Ok((!differences.is_empty()).then(|| {
         format!("the rows with an outcome are not a random sample of the window: {}", differences.join(", and "))
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -46,7 +52,7 @@ mod tests {
         let scores: Vec<f64> = (0..ROWS).map(|row| (row * 7919 % ROWS) as f64 / ROWS as f64).collect();
         let labelled: Vec<bool> = scores.iter().enumerate().map(|(row, score)| is_labelled(row, *score)).collect();
         let scores: Vec<Option<f64>> = scores.into_iter().map(Some).collect();
-        statement(&scores, &labelled, &WatchSettings::default())
+        statement(|| Ok(scores), &labelled, &WatchSettings::default()).expect("numbers")
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub(crate) mod report {
         pub changes: String,
         /// Of the last chunk of outcomes that the quality counts.
         pub outcomes_position: i64,
-        /// What the events of its quality have announced.
+        /// What the events of its quality have announced; null until a revision: all that the quality has.
         pub announced: Option<Json>,
         /// By kind of alert, whether the report has the finding; kinds without a verdict are not among them.
         pub findings: Option<Json>,

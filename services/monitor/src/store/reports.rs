@@ -8,19 +8,13 @@ use rekindle_domain::{
     report::{Quality, WindowHeader, WindowReport},
 };
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    UpdateMany,
-    sea_query::{Expr, ExprTrait as _, Query},
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select, UpdateMany, sea_query::Expr,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    chunks, counted,
-    entities::{chunk, report},
-    record, stored, unreadable,
-};
+use super::{counted, entities::report, record, stored, unreadable};
 use crate::{
     alert::finding::Findings,
     report::{Announced, Report},
@@ -54,7 +48,7 @@ pub(crate) fn cursor(report: &Report) -> Cursor {
     Cursor { until: report.window.until, id: report.content.window.report.uuid() }
 }
 
-fn read(row: report::Model) -> Result<Report, DbErr> {
+pub(super) fn read(row: report::Model) -> Result<Report, DbErr> {
     let window = Window { from: row.from_ms, until: row.until_ms };
     let header = WindowHeader {
         report: ReportId::new(row.id),
@@ -80,8 +74,12 @@ fn read(row: report::Model) -> Result<Report, DbErr> {
         revision: u32::try_from(row.revision).map_err(|error| unreadable("reports.revision", error))?,
         changes: row.changes,
     };
-    let announced = row.announced.map(serde_json::from_value).transpose();
-    let announced = announced.map_err(|error| unreadable("reports.announced", error))?.unwrap_or_default();
+    let announced = match (row.announced, &content.quality) {
+        (Some(json), _) => serde_json::from_value(json).map_err(|error| unreadable("reports.announced", error))?,
+        // The first quality announces all that it has.
+        (None, Some(quality)) => Announced::default().with(quality),
+        (None, None) => Announced::default(),
+    };
     Ok(Report { content, window, ids: (row.id_min.as_u128(), row.id_max.as_u128()), since: row.since, announced })
 }
 
@@ -139,10 +137,7 @@ pub(crate) async fn complete(
     position: i64,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
-    let announced = Announced::default().with(quality);
-    let unmeasured = report::Entity::update_many()
-        .filter(report::Column::QualityAt.is_null())
-        .col_expr(report::Column::Announced, Expr::value(json("reports.announced", &announced)?));
+    let unmeasured = report::Entity::update_many().filter(report::Column::QualityAt.is_null());
     set_quality(txn, unmeasured, report, (quality, now), position).await
 }
 
@@ -160,13 +155,6 @@ pub(crate) async fn revise(
         .col_expr(report::Column::Announced, Expr::value(json("reports.announced", announced)?))
         .col_expr(report::Column::Changes, Expr::value(report.changes.clone()));
     set_quality(txn, update, report, (quality, at), position).await
-}
-
-/// Notes that the quality of a report counts the outcomes up to a position of the log.
-pub(crate) async fn count_until(txn: &impl ConnectionTrait, report: &WindowReport, position: i64) -> Result<(), DbErr> {
-    let update = report::Entity::update_many().filter(report::Column::Id.eq(report.window.report.uuid()));
-    update.col_expr(report::Column::OutcomesPosition, Expr::value(position)).exec(txn).await?;
-    Ok(())
 }
 
 async fn set_quality(
@@ -190,71 +178,6 @@ async fn set_quality(
         .exec(txn)
         .await?;
     Ok(completed.rows_affected == 1)
-}
-
-/// The measured reports of a model.
-fn measured(model: &ModelName) -> Select<report::Entity> {
-    report::Entity::find()
-        .filter(report::Column::Model.eq(model.as_str()))
-        .filter(report::Column::QualityAt.is_not_null())
-}
-
-/// The position of the log up to which every measured quality counts its outcomes; `None` if none is measured.
-pub(crate) async fn counted_until(db: &impl ConnectionTrait, model: &ModelName) -> Result<Option<i64>, DbErr> {
-    let query = measured(model).select_only().column_as(report::Column::OutcomesPosition.min(), "earliest");
-    let earliest: Option<Option<i64>> = query.into_tuple().one(db).await?;
-    Ok(earliest.flatten())
-}
-
-/// A chunk of outcomes that a measured report does not count.
-pub(crate) struct Uncounted {
-    pub(crate) captured_at: DateTime<Utc>,
-    pub(crate) position: i64,
-    ids: (Uuid, Uuid),
-}
-
-/// The earliest chunk of outcomes after a position that a measured report may have outcomes in and does not count.
-pub(crate) async fn uncounted(
-    db: &impl ConnectionTrait,
-    model: &ModelName,
-    after: i64,
-) -> Result<Option<Uncounted>, DbErr> {
-    let of_report = |column: report::Column| Expr::col((report::Entity, column));
-    let of_chunk = |column: chunk::Column| Expr::col((chunk::Entity, column));
-    let not_counting = Query::select()
-        .expr(Expr::value(1))
-        .from(report::Entity)
-        .and_where(of_report(report::Column::Model).eq(model.as_str()))
-        .and_where(of_report(report::Column::QualityAt).is_not_null())
-        .and_where(of_report(report::Column::OutcomesPosition).lt(of_chunk(chunk::Column::Position)))
-        .and_where(of_report(report::Column::IdMin).lte(of_chunk(chunk::Column::IdMax)))
-        .and_where(of_report(report::Column::IdMax).gte(of_chunk(chunk::Column::IdMin)))
-        .to_owned();
-    let query = chunks::outcomes(model)
-        .filter(chunk::Column::Position.gt(after))
-        .filter(Expr::exists(not_counting))
-        .order_by_asc(chunk::Column::Position);
-    let found = query.limit(1).one(db).await?;
-    Ok(found.map(|chunk| Uncounted {
-        captured_at: chunk.created_at,
-        position: chunk.position,
-        ids: (chunk.id_min, chunk.id_max),
-    }))
-}
-
-/// The earliest measured report of a model that may have outcomes in a chunk and does not count it, but for some reports.
-pub(crate) async fn not_counting(
-    db: &impl ConnectionTrait,
-    model: &ModelName,
-    chunk: &Uncounted,
-    but: &HashSet<Uuid>,
-) -> Result<Option<Report>, DbErr> {
-    let query = measured(model)
-        .filter(report::Column::OutcomesPosition.lt(chunk.position))
-        .filter(report::Column::Id.is_not_in(but.iter().copied()))
-        .filter(report::Column::IdMin.lte(chunk.ids.1))
-        .filter(report::Column::IdMax.gte(chunk.ids.0));
-    query.order_by_asc(report::Column::UntilMs).limit(1).one(db).await?.map(read).transpose()
 }
 
 /// Whether the estimates of a version were missed, since the position `since` of the log: of its last windows that end at `until` or before and
@@ -477,5 +400,19 @@ mod tests {
         };
         assert_eq!(ends(Of::Drift).await, [(20_000, None), (19_900, None)]);
         assert_eq!(ends(Of::Quality).await, [(300, Some(true)), (200, Some(true))]);
+    }
+
+    #[tokio::test]
+    async fn the_first_quality_has_announced_all_that_it_has() {
+        let db = database().await;
+        let report = report(Window { from: 0, until: 100 }, 40);
+        insert(&db, &report).await.expect("inserts");
+        let model = &report.content.window.model;
+        let announced = async || list(&db, model, None, 1).await.expect("readable").remove(0).announced;
+        assert_eq!(announced().await, Announced::default());
+        let classes = [("cat".to_owned(), 1)].into();
+        let quality = Quality { verdict: Verdict::Drifted, new_classes: classes, ..Quality::inconclusive() };
+        assert!(complete(&db, &report.content, &quality, 0, Utc::now()).await.expect("completes"));
+        assert_eq!(announced().await, Announced { degradation: true, classes: ["cat".to_owned()].into() });
     }
 }

@@ -5,6 +5,7 @@ mod alerts;
 mod bounds;
 mod instances;
 mod join_keys;
+mod notifications;
 mod outcomes;
 mod poison;
 mod raw;
