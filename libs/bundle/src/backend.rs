@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{CARD, MODEL, PIPELINE, PROFILE, WEIGHTS};
+use crate::manifest::{CARD, LOSS_SAMPLE, MODEL, PIPELINE, PROFILE, WEIGHTS};
 
 /// What computes the outputs of a model.
 ///
@@ -20,6 +20,9 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The roles of the blobs that a bundle of any backend may have.
+    pub const OPTIONAL_ROLES: &'static [&'static str] = &[LOSS_SAMPLE];
+
     /// Whether this is the backend of a manifest without the key.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -33,7 +36,7 @@ impl Backend {
         }
     }
 
-    /// The roles of the blobs that a bundle of this backend has, no more and no less.
+    /// The roles of the blobs that a bundle of this backend has; besides them, it may have those of [`Self::OPTIONAL_ROLES`], and no others.
     pub const fn roles(self) -> &'static [&'static str] {
         match self {
             Self::Network => &[WEIGHTS, PIPELINE, PROFILE, CARD],

@@ -11,8 +11,8 @@ use rekindle_domain::{ColumnKind, Digest};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Backend, Error, Manifest, Model, Output, Reference,
-    manifest::{BlobRef, CARD, MANIFEST, MODEL, PIPELINE, PROFILE, WEIGHTS},
+    Backend, Error, LossSample, Manifest, Model, Output, Reference,
+    manifest::{BlobRef, CARD, LOSS_SAMPLE, MANIFEST, MODEL, PIPELINE, PROFILE, WEIGHTS},
     onnx,
 };
 
@@ -28,6 +28,7 @@ fn max_bytes(role: &str) -> u64 {
     match role {
         PIPELINE | PROFILE => 64 << 20,
         CARD => 1 << 20,
+        LOSS_SAMPLE => LossSample::MOST_BYTES as u64,
         MODEL => onnx::MAX_FILE_BYTES,
         _ => MAX_BUNDLE_BYTES,
     }
@@ -103,6 +104,7 @@ impl Bundle {
         let (model, reference) = (Model::from_bundle(self)?, self.reference()?);
         check_signature(&self.manifest)?;
         check_reference(&self.manifest, &reference)?;
+        self.loss_sample()?;
         let typed = model.predict_default();
         typed
             .map(drop)
@@ -133,6 +135,11 @@ impl Bundle {
     /// The reference profile of features and predictions.
     pub fn reference(&self) -> Result<Reference, Error> {
         Reference::from_bytes(self.blob(PROFILE)?)
+    }
+
+    /// The sample of the validation rows, if the bundle has one.
+    pub fn loss_sample(&self) -> Result<Option<LossSample>, Error> {
+        self.blobs.get(LOSS_SAMPLE).map(|bytes| LossSample::from_bytes(bytes)).transpose()
     }
 
     /// The model card, in Markdown.
@@ -173,7 +180,8 @@ async fn digest_of(bytes: &[u8]) -> Digest {
 
 fn check_blobs(manifest: &Manifest) -> Result<(), Error> {
     let roles = manifest.backend.roles();
-    if let Some(unknown) = manifest.blobs.keys().find(|role| !roles.contains(&role.as_str())) {
+    let is_known = |role: &str| roles.contains(&role) || Backend::OPTIONAL_ROLES.contains(&role);
+    if let Some(unknown) = manifest.blobs.keys().find(|role| !is_known(role)) {
         return Err(Error::invalid(MANIFEST, format!("unknown blob {unknown:?}, expected {}", roles.join(", "))));
     }
     if let Some(absent) = roles.iter().find(|&&role| !manifest.blobs.contains_key(role)) {

@@ -9,6 +9,8 @@ use arrow::{
     datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType},
 };
 
+use rekindle_statistics::blocks::FixedBins;
+
 /// A column of one of the canonical types.
 #[derive(Debug, Clone, Copy)]
 pub enum Cells<'a> {
@@ -94,6 +96,15 @@ impl<'a> Cells<'a> {
         match self {
             Self::Bool(array) if array.is_valid(row) => Some(array.value(row)),
             _ => None,
+        }
+    }
+
+    /// The row's bin among those of the reference.
+    pub fn bin(&self, bins: &FixedBins, row: usize) -> usize {
+        match self {
+            Self::Int(_) | Self::Float(_) => bins.of_number(self.number(row)),
+            Self::Text(_) | Self::Timestamp(_) => bins.of_text(self.text(row)),
+            Self::Bool(_) => bins.of_flag(self.boolean(row)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rekindle_domain::{Architecture, Digest, Recipe, Task, recipe::FlatRecipe};
-use rekindle_statistics::paired::{self, BATCHES};
+use rekindle_statistics::paired;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Backend, Error, Signature, onnx::Onnx};
@@ -20,6 +20,8 @@ pub const MODEL: &str = "model";
 pub const PIPELINE: &str = "pipeline";
 /// Role of the reference profile: JSON of [`crate::Reference`].
 pub const PROFILE: &str = "profile";
+/// Role of the sample of validation rows with their losses: JSON of [`crate::LossSample`]. Optional.
+pub const LOSS_SAMPLE: &str = "loss_sample";
 /// Role of the model card: Markdown.
 pub const CARD: &str = "card";
 /// The manifest itself, as a part that errors name.
@@ -78,15 +80,15 @@ pub struct ReferenceLoss {
     pub loss_std: f64,
     /// The number of validation rows.
     pub rows: u64,
-    /// Sample standard deviation of the means of [`BATCHES`] batches of rows in order of time; `None` if the rows have no time, or are
-    /// fewer than [`LEAST_ROWS_IN_BATCHES`](Self::LEAST_ROWS_IN_BATCHES).
+    /// Sample standard deviation of the means of [`BATCHES`](paired::BATCHES) batches of rows in order of time; `None` if the rows have no time,
+    /// or are fewer than [`LEAST_ROWS_IN_BATCHES`](Self::LEAST_ROWS_IN_BATCHES).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_std: Option<f64>,
 }
 
 impl ReferenceLoss {
-    /// The fewest rows whose batch means are compared: five in a batch.
-    pub const LEAST_ROWS_IN_BATCHES: usize = 5 * BATCHES;
+    /// The fewest rows whose batch means are compared.
+    pub const LEAST_ROWS_IN_BATCHES: usize = paired::LEAST_ROWS_IN_BATCHES;
 
     /// The expected loss by the losses of rows in order of time.
     pub fn in_order(losses: &[f64]) -> Self {

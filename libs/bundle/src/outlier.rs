@@ -158,6 +158,7 @@ mod tests {
             prediction: ColumnProfile::of_numbers([]),
             blocks: None,
             repeated: None,
+            correlations: None,
             validation: None,
         })
         .expect("rows")
@@ -218,6 +219,7 @@ mod tests {
             prediction: ColumnProfile::of_numbers([]),
             blocks: None,
             repeated: None,
+            correlations: None,
             validation: None,
         };
         assert!(OutlierScorer::new(&reference).is_none());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rekindle_domain::{ColumnKind, Task};
 use rekindle_statistics::{
     blocks::{Blocks, Calendar, Counter},
+    correlation::Correlations,
     profile::{Categorical, ColumnProfile, flag_name},
 };
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Input, Prediction, Signature,
     column::{self, Cells},
+    dependence,
     manifest::PROFILE,
     repeated::repeated_rows,
     validation::{Validation, ValidationRows},
@@ -41,6 +43,9 @@ pub struct Reference {
     /// Rows with the inputs and the time of an earlier row; `None` if the rows have no time, or if it was not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<u64>,
+    /// The correlations of the features in the same rows; `None` of too few rows or features, or if they were not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlations: Option<Correlations>,
     /// What the validation rows say; `None` of an imported model whose rows have no target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
@@ -82,11 +87,12 @@ impl Reference {
         let counter = calendar.and_then(|calendar| Counter::new(PREDICTION, &profile, &calendar));
         columns.extend(counter.map(|counter| (counter, Values::Prediction(task, prediction))));
         let blocks = calendar.zip(times).map(|(calendar, times)| in_blocks(calendar, times, columns)).transpose()?;
+        let correlations = correlations(&features, rows, times);
         let columns: Vec<ArrayRef> =
             features.iter().filter_map(|feature| rows.column_by_name(&feature.name)).cloned().collect();
         let repeated = times.map(|times| repeated_rows(&columns, times)).transpose();
         let repeated = repeated.map_err(|error| Error::invalid(PROFILE, error))?;
-        Ok(Self { features, prediction: profile, blocks, repeated, validation: None })
+        Ok(Self { features, prediction: profile, blocks, repeated, correlations, validation: None })
     }
 
     /// The same with what the validation rows say.
@@ -113,7 +119,25 @@ impl Reference {
             Task::Multiclass => ColumnProfile::of_texts([]),
             Task::Binary | Task::Regression => ColumnProfile::of_numbers([]),
         };
-        Self { features: features.collect(), prediction, blocks: None, repeated: None, validation: None }
+        Self {
+            features: features.collect(),
+            prediction,
+            blocks: None,
+            repeated: None,
+            correlations: None,
+            validation: None,
+        }
+    }
+
+    /// The features, the most important ones for the model first, as far as the importance is known.
+    pub fn by_importance(&self) -> Vec<&FeatureProfile> {
+        let importance = |feature: &FeatureProfile| {
+            let validated = self.validation.as_ref().and_then(|validation| validation.feature(&feature.name));
+            validated.and_then(|validated| validated.importance).unwrap_or(0.0)
+        };
+        let mut features: Vec<&FeatureProfile> = self.features.iter().collect();
+        features.sort_by(|a, b| importance(b).total_cmp(&importance(a)));
+        features
     }
 
     /// The share of repeated rows, in [0, 1]; `None` if it is not known.
@@ -167,6 +191,12 @@ impl Reference {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|error| Error::invalid(PROFILE, error))
     }
+}
+
+fn correlations(features: &[FeatureProfile], rows: &RecordBatch, times: Option<&[i64]>) -> Option<Correlations> {
+    let cells = |feature: &FeatureProfile| column::find(rows, &feature.name, 0).and_then(Cells::of);
+    let cells = features.iter().filter_map(|feature| Some((feature, cells(feature)?)));
+    dependence::of_reference(&cells.collect::<Vec<_>>(), rows.num_rows(), times)
 }
 
 /// Blocks over the times of rows; `None` without rows.

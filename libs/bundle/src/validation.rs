@@ -73,7 +73,7 @@ impl Validation {
         let effect = |feature: &FeatureProfile| {
             let cells = column::find(rows, &feature.name, 0).and_then(Cells::of);
             let cells = cells.ok_or_else(|| Error::InputMissing(feature.name.clone()))?;
-            let bin = |bins: &FixedBins, row: usize| bin(&cells, bins, row);
+            let bin = |bins: &FixedBins, row: usize| cells.bin(bins, row);
             let importance = importances.iter().find(|importance| importance.feature == feature.name);
             Ok(FeatureEffect {
                 name: feature.name.clone(),
@@ -103,14 +103,6 @@ pub fn scores(task: Task, prediction: &Prediction) -> Vec<f64> {
 /// The probability of the predicted one of several classes.
 pub fn greatest(probabilities: &[f32]) -> f64 {
     f64::from(probabilities.iter().copied().fold(0.0, f32::max))
-}
-
-fn bin(cells: &Cells<'_>, bins: &FixedBins, row: usize) -> usize {
-    match cells {
-        Cells::Int(_) | Cells::Float(_) => bins.of_number(cells.number(row)),
-        Cells::Text(_) | Cells::Timestamp(_) => bins.of_text(cells.text(row)),
-        Cells::Bool(_) => bins.of_flag(cells.boolean(row)),
-    }
 }
 
 /// The metrics that can be estimated, row by row.

@@ -86,6 +86,7 @@ fn bundle() -> Bundle {
         prediction: profile,
         blocks: None,
         repeated: None,
+        correlations: None,
         validation: None,
     };
     let manifest = manifest();

@@ -26,6 +26,12 @@ pub enum AlertKind {
     DataFault,
     /// The loss rose.
     Degradation,
+    /// The loss rose in a slice of the rows, and not in all rows.
+    SliceDegradation,
+    /// Correlations between features changed from the reference data.
+    DependenceChange,
+    /// A window has far more or fewer rows than earlier ones.
+    VolumeAnomaly,
     /// Outcomes have classes that the training data did not have.
     NewClass,
     /// Rows arrived more than once.
@@ -98,7 +104,9 @@ macro_rules! names {
 }
 
 names!(AlertKind:
-    Drift = "DRIFT", DataFault = "DATA_FAULT", Degradation = "DEGRADATION", NewClass = "NEW_CLASS", DuplicateRows = "DUPLICATE_ROWS",
+    Drift = "DRIFT", DataFault = "DATA_FAULT", Degradation = "DEGRADATION",
+    SliceDegradation = "SLICE_DEGRADATION", DependenceChange = "DEPENDENCE_CHANGE",
+    VolumeAnomaly = "VOLUME_ANOMALY", NewClass = "NEW_CLASS", DuplicateRows = "DUPLICATE_ROWS",
     LateRows = "LATE_ROWS", RowsAhead = "ROWS_AHEAD", FeedStopped = "FEED_STOPPED");
 names!(Severity: Info = "INFO", Warning = "WARNING", Critical = "CRITICAL");
 names!(AlertState: Open = "OPEN", Acknowledged = "ACKNOWLEDGED", Resolved = "RESOLVED");
@@ -107,7 +115,14 @@ impl AlertKind {
     /// Whether alerts of the kind are about the reports of windows, and not about the arrival of rows.
     pub const fn is_about_windows(self) -> bool {
         match self {
-            Self::Drift | Self::DataFault | Self::Degradation | Self::NewClass | Self::DuplicateRows => true,
+            Self::Drift
+            | Self::DataFault
+            | Self::Degradation
+            | Self::SliceDegradation
+            | Self::DependenceChange
+            | Self::VolumeAnomaly
+            | Self::NewClass
+            | Self::DuplicateRows => true,
             Self::LateRows | Self::RowsAhead | Self::FeedStopped => false,
         }
     }
@@ -137,9 +152,13 @@ impl AlertRule {
     /// The rule of a kind for which none is set.
     pub const fn default_of(kind: AlertKind) -> Self {
         let (severity, resolve_after) = match kind {
-            AlertKind::Drift | AlertKind::NewClass | AlertKind::LateRows | AlertKind::RowsAhead => {
-                (Severity::Warning, 2)
-            }
+            AlertKind::Drift
+            | AlertKind::SliceDegradation
+            | AlertKind::DependenceChange
+            | AlertKind::VolumeAnomaly
+            | AlertKind::NewClass
+            | AlertKind::LateRows
+            | AlertKind::RowsAhead => (Severity::Warning, 2),
             AlertKind::Degradation => (Severity::Critical, 2),
             AlertKind::DataFault | AlertKind::DuplicateRows | AlertKind::FeedStopped => (Severity::Critical, 1),
         };

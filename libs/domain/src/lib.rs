@@ -32,7 +32,7 @@
 //! | outcome, label | the ground truth of a predicted row | `monitor.v1.Outcome` | [`outcome::Outcome`] |
 //! | window | a range of event time that is reported on | `monitor.v1.WindowHeader` | [`report::WindowHeader`] |
 //! | report | what one version answered in one window, compared with its reference | `monitor.v1.WindowReport` | [`report::WindowReport`] |
-//! | slice | a declared part of the rows, by the value of a column | `slices` | [`evaluation::SliceEvaluation`] |
+//! | slice | a part of the rows, declared by a condition on the features, or found | `slices` | [`Slice`], [`report::SliceQuality`] |
 //! | chunk | a Parquet file of the prediction log or of outcomes | `chunks` | |
 //! | detection | an event of drift or degradation | `events.v1.DriftDetected` | [`event::Detection`] |
 //! | alert | a condition that requires attention; it is open until it is resolved | `monitor.v1.Alert` | [`alert::Alert`] |
@@ -72,6 +72,7 @@ pub mod rollout;
 pub mod routes;
 pub mod run;
 pub mod schema;
+pub mod slice;
 pub mod text;
 pub mod traffic;
 pub mod validation;
@@ -92,6 +93,7 @@ pub use principal::Principal;
 pub use recipe::{Architecture, Recipe, Task};
 pub use replica::{ReplicaState, ServedModel, ServedVersion, ShadowComparison};
 pub use routes::{Assignment, Routes, VersionRef};
+pub use slice::Slice;
 pub use traffic::Traffic;
 pub use watch::{ColumnRule, Watch, WatchSettings};
 pub use workflow::{Trigger, WorkflowEvent, WorkflowState};

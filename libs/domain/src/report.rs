@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelName, ReportId, VersionRef, WorkflowId};
+use crate::{ModelName, PredictionId, ReportId, VersionRef, WorkflowId};
 
 /// The name of the prediction among the features.
 pub const PREDICTION: &str = "(prediction)";
@@ -118,6 +118,35 @@ pub struct ColumnDrift {
     /// window without a verdict neither continues nor ends them. `None` outside of such a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
+    /// How the column came to drift; `None` outside of such a run, before its first drifted window, and if the window before is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onset: Option<Onset>,
+    /// Rows with values that have become more frequent: the first ones of the bin whose share rose most, at most [`MAX_EXAMPLES`]. None of a
+    /// column that did not drift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<ExampleRow>,
+}
+
+/// How a change began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Onset {
+    /// The index of the window before was less than half of that of the first drifted window.
+    Abrupt,
+    /// It was at least half of it.
+    Gradual,
+}
+
+/// Rows that a drifted column names, at most.
+pub const MAX_EXAMPLES: usize = 3;
+
+/// A row of the prediction log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleRow {
+    /// The prediction.
+    pub prediction: PredictionId,
+    /// The row within the request.
+    pub row: u32,
 }
 
 /// What the shift of a column means to the model, by the validation rows. The changes are those of the mean over the window if this column
@@ -168,6 +197,8 @@ pub enum DriftCause {
     BeyondReference,
     /// The column changes slowly within the reference: a season or a trend that the reference does not cover.
     UnseenSeason,
+    /// Values that the reference does not have, more than any change of the others.
+    NewCategory,
 }
 
 /// Drift of the inputs and the prediction of a window.
@@ -182,6 +213,70 @@ pub struct Drift {
     /// Rows that repeat an earlier one; `None` if the reference data do not say how many are usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<RepeatedRows>,
+    /// The rows of the window beside those of earlier windows; `None` if those are too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+    /// The correlations of the features; `None` without blocks of the reference of about the length of the window, and of too few rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependence: Option<Dependence>,
+}
+
+/// The correlations of the features in a window beside those in blocks of the reference data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Dependence {
+    /// Pairs of features that were compared.
+    pub pairs: u32,
+    /// Those whose correlation changed, the largest change first; at most [`MAX_CHANGED_PAIRS`].
+    pub changed: Vec<PairChange>,
+}
+
+/// Pairs of features that a report names, at most.
+pub const MAX_CHANGED_PAIRS: usize = 20;
+
+/// A pair of features whose correlation changed. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairChange {
+    /// Both features; of a feature that is no number, the value whose correlation changed most, e.g. `carrier = 'AA'`.
+    pub features: [String; 2],
+    /// Their correlation in the window, in [-1, 1]: of numbers by the ranks of their bins.
+    pub correlation: f64,
+    /// The mean correlation in the blocks of the reference.
+    pub reference: f64,
+    /// The correlation to expect of a window: a prediction interval.
+    pub expected: Interval,
+}
+
+/// The rows of a window, over all versions of the model, beside those of earlier windows of the same length. Every number is finite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Rows per hour.
+    pub rows_per_hour: f64,
+    /// Rows per hour to expect: a prediction interval, whose confidence follows from the false-alarm rate.
+    pub expected: Interval,
+    /// Earlier windows that it follows from.
+    pub windows: u32,
+    /// Which of the earlier windows they are.
+    pub season: VolumeSeason,
+}
+
+/// The earlier windows that a volume is compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum VolumeSeason {
+    /// The latest ones.
+    #[default]
+    None,
+    /// Those of the same hours of the day.
+    HourOfDay,
+    /// Those of the same day of the week, and of the same hours if a window is shorter than a day.
+    HourOfWeek,
+}
+
+impl Volume {
+    /// Whether the rows are more or fewer than expected.
+    pub fn is_unusual(&self) -> bool {
+        self.rows_per_hour < self.expected.lower || self.rows_per_hour > self.expected.upper
+    }
 }
 
 /// Rows of a window that have the inputs and the event time of an earlier row of it.
@@ -208,9 +303,9 @@ impl RepeatedRows {
 }
 
 impl Drift {
-    /// A comparison whose repeated rows are not known.
+    /// A comparison whose repeated rows, volume and dependence are not known.
     pub const fn of(verdict: Verdict, features: Vec<ColumnDrift>, prediction: Option<ColumnDrift>) -> Self {
-        Self { verdict, features, prediction, repeated: None }
+        Self { verdict, features, prediction, repeated: None, volume: None, dependence: None }
     }
 
     /// Every column, the prediction last.
@@ -268,6 +363,64 @@ pub struct Quality {
     /// Why the labelled rows are not a random sample of the window, so that the metrics may not be those of all rows; empty if nothing shows it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selection: String,
+    /// The quality on parts of the rows: the declared slices, and those that were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceQuality>,
+    /// Whether further slices were searched: not without a verdict, and not without validation rows in the bundle.
+    #[serde(default)]
+    pub slices_searched: bool,
+    /// About the event time at which the loss rose within a degraded window; `None` if it was as high from its start, or is not degraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onset: Option<DateTime<Utc>>,
+    /// The association of the quality with the rows per hour over the measured windows of the version up to this one; `None` if there is none,
+    /// or if they are too few to say. It follows from reports that may be measured later, so that it is not stored.
+    #[serde(skip)]
+    pub load: Option<LoadAssociation>,
+}
+
+/// A metric that becomes worse over the windows of a version as their rows per hour rise, also beside the course of time. Every number is
+/// finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadAssociation {
+    /// The metric: `accuracy`, or that of the loss.
+    pub metric: String,
+    /// Spearman's rank correlation of the metric with the rows per hour.
+    pub correlation: f64,
+    /// Of no correlation, given the order of the windows, two-sided.
+    pub p_value: f64,
+    /// The windows.
+    pub windows: u32,
+    /// The mean of the metric over the third of the windows with the fewest rows per hour, and over that with the most.
+    pub means: [f64; 2],
+    /// The mean rows per hour of the same windows.
+    pub rows_per_hour: [f64; 2],
+}
+
+/// Model quality on a slice of the labelled rows. Every number is finite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceQuality {
+    /// The condition that is true of its rows, as a [`Slice`](crate::Slice).
+    pub slice: String,
+    /// Whether it was found rather than declared: a slice whose loss rose, and rose more than that of the other rows.
+    #[serde(default)]
+    pub found: bool,
+    /// [`Verdict::Drifted`] means degraded.
+    pub verdict: Verdict,
+    /// Why the verdict is inconclusive; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Rows with a valid label.
+    pub labelled_rows: u64,
+    /// The metrics, as in [`Quality::metrics`].
+    pub metrics: BTreeMap<String, f64>,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean loss of the validation rows of the slice.
+    pub reference_loss: f64,
+    /// Validation rows of the slice, of a sample of the validation rows.
+    pub reference_rows: u64,
+    /// Lower confidence bound of the increase.
+    pub rise_lower_bound: f64,
 }
 
 impl Quality {
@@ -286,7 +439,16 @@ impl Quality {
             reference_loss: 0.0,
             rise_lower_bound: 0.0,
             selection: String::new(),
+            slices: Vec::new(),
+            slices_searched: false,
+            onset: None,
+            load: None,
         }
+    }
+
+    /// The slices whose quality degraded.
+    pub fn degraded_slices(&self) -> impl Iterator<Item = &SliceQuality> {
+        self.slices.iter().filter(|slice| slice.verdict == Verdict::Drifted)
     }
 }
 
@@ -367,6 +529,8 @@ mod tests {
             blocks: None,
             impact: None,
             since: None,
+            onset: None,
+            examples: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ModelName,
+    ModelName, Slice,
     alert::AlertRules,
     validation::{Checks, Violations},
 };
@@ -33,11 +33,14 @@ pub struct WatchSettings {
     /// Smallest relative increase of the loss that counts as degradation.
     pub degradation_margin: f64,
     /// Probability of any false drift alarm in [`WatchSettings::WINDOWS`] windows without a change, over all columns, in (0, 0.5]. The
-    /// same budget again holds for false degradation alarms.
+    /// same budget again holds for false degradation alarms, for those of all slices, for changes of dependence, and for the volume.
     pub false_alarm_rate: f64,
     /// How columns are compared that are not compared as the others, by name; the prediction is `(prediction)`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnRule>,
+    /// Parts of the rows whose quality is measured apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
     /// When alerts of a kind open and resolve.
     #[serde(skip_serializing_if = "AlertRules::is_default")]
     pub alerts: AlertRules,
@@ -90,6 +93,7 @@ impl Default for WatchSettings {
             degradation_margin: 0.1,
             false_alarm_rate: 0.05,
             columns: BTreeMap::new(),
+            slices: Vec::new(),
             alerts: AlertRules::default(),
             feed_timeout: None,
         }
@@ -103,6 +107,8 @@ impl WatchSettings {
     pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
     /// The most columns with a rule.
     pub const MOST_COLUMN_RULES: usize = 1000;
+    /// The most declarations of slices.
+    pub const MOST_SLICES: usize = 20;
     /// The longest text of a rule, in characters.
     pub const LONGEST_TEXT: usize = 1000;
     /// The shortest feed timeout.
@@ -133,6 +139,11 @@ impl WatchSettings {
         for (name, rule) in &self.columns {
             checks.require(!name.is_empty(), "columns", "\"\"", "the name of a column");
             checks.nested(&format!("columns.{name}"), rule.validate());
+        }
+        let slices = self.slices.len();
+        checks.require(slices <= Self::MOST_SLICES, "slices", slices, "at most 20");
+        for (at, slice) in self.slices.iter().enumerate() {
+            checks.require(!self.slices[..at].contains(slice), "slices", slice, "each slice once");
         }
         checks.nested("alerts", self.alerts.validate());
         checks.finish()
@@ -207,6 +218,7 @@ mod tests {
             ("degradation_margin", WatchSettings { degradation_margin: f64::NAN, ..base.clone() }),
             ("false_alarm_rate", WatchSettings { false_alarm_rate: 0.6, ..base.clone() }),
             ("feed_timeout", WatchSettings { feed_timeout: Some(Duration::from_millis(999)), ..base.clone() }),
+            ("slices", WatchSettings { slices: vec![Slice::ByValue("a".to_owned()); 2], ..base.clone() }),
             ("alerts.DRIFT.of", WatchSettings { alerts, ..base.clone() }),
             ("columns.a.why", with_rule(ColumnRule { muted: true, ..ColumnRule::default() })),
             ("columns.a.drift_margin", with_rule(ColumnRule { drift_margin: Some(0.0), ..rule_of("x") })),

@@ -59,6 +59,9 @@ fn interval(mean: f64, moments: &Moments, values: usize, confidence: f64) -> Imp
 /// simulation output") recommends.
 pub const BATCHES: usize = 20;
 
+/// The fewest rows whose batch means are compared: five in a batch.
+pub const LEAST_ROWS_IN_BATCHES: usize = 5 * BATCHES;
+
 /// As [`improvement`], for rows in the order of their events, where neighbours may share a cause (a storm, a
 /// holiday): the interval is that of the means of 20 consecutive batches (non-overlapping batch means), which are nearly
 /// independent even if the rows are not. It is wider than the row-wise interval in proportion to the dependence of neighbouring rows,

@@ -69,24 +69,41 @@ const ROUNDING: f64 = 1e-12;
 /// Fewer than two rows on either side; a loss or reference that is not finite; a negative deviation; means whose
 /// difference is not finite; a confidence outside (0, 1).
 pub fn rise(window: &[f64], reference: &Reference, confidence: f64) -> Result<Rise, Error> {
-    const WHAT: &str = "rise in loss";
-    check_rows(WHAT, 2, window.len())?;
-    reference.check(WHAT)?;
     check_share("confidence", confidence)?;
+    rise_at(window, reference, 1.0 - confidence)
+}
+
+/// As [`rise`], at the confidence `1 - level`: of a small level, that is 1 up to rounding.
+///
+/// # Errors
+/// As [`rise`]; a level outside (0, 1).
+pub fn rise_at(window: &[f64], reference: &Reference, level: f64) -> Result<Rise, Error> {
+    check_rows(WHAT, 2, window.len())?;
     check_finite(WHAT, window)?;
-    let moments = moments(WHAT, window)?;
-    let (rows, reference_rows) = (window.len() as f64, reference.rows as f64);
-    let (mean, std) = (moments.mean(), moments.std(rows - 1.0));
-    let rise = mean - reference.mean;
+    contrast(&[(1.0, Reference::of(window)?), (-1.0, *reference)], level)
+}
+
+/// What the errors name.
+const WHAT: &str = "rise in loss";
+
+/// One-sided comparison of a sum of weighted means with 0, at the confidence `1 - level`; [`rise`] is the case of two. Each mean is that of a sample of its own.
+///
+/// # Errors
+/// As [`rise`].
+pub(crate) fn contrast(means: &[(f64, Reference)], level: f64) -> Result<Rise, Error> {
+    means.iter().try_for_each(|(_, of)| of.check(WHAT))?;
+    check_share("level", level)?;
+    let rise = means.iter().map(|(weight, of)| weight * of.mean).sum::<f64>();
     check_option("rise in mean loss", rise, rise.is_finite(), "a finite number")?;
-    let (scale, rounding) = (std.max(reference.std), ROUNDING * mean.abs().max(reference.mean.abs()));
+    let greatest = |of: fn(&Reference) -> f64| means.iter().map(|(_, mean)| of(mean)).fold(0.0, f64::max);
+    let (scale, rounding) = (greatest(|of| of.std), ROUNDING * greatest(|of| of.mean.abs()));
     if scale <= rounding {
         return Ok(Rise { rise, lower_bound: if rise.abs() <= rounding { 0.0 } else { rise } });
     }
-    let (here, there) = ((std / scale).powi(2) / rows, (reference.std / scale).powi(2) / reference_rows);
-    let variance = here + there;
-    let (a, b) = (here / variance, there / variance);
-    let freedom = 1.0 / (a * a / (rows - 1.0) + b * b / (reference_rows - 1.0));
-    let below = student_tail(1.0 - confidence, freedom) * (variance.sqrt() * scale);
+    let variances = means.iter().map(|(weight, of)| (weight * of.std / scale).powi(2) / of.rows as f64);
+    let variance = variances.clone().sum::<f64>();
+    let freedom = means.iter().zip(variances).map(|((_, of), own)| (own / variance).powi(2) / (of.rows as f64 - 1.0));
+    let freedom = 1.0 / freedom.sum::<f64>();
+    let below = student_tail(level, freedom) * (variance.sqrt() * scale);
     Ok(Rise { rise, lower_bound: (rise - below).clamp(f64::MIN, f64::MAX) })
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rekindle_bundle::{
-    Backend, Bundle, Manifest, Prediction, Provenance, Reference, ValidationRows,
+    Backend, Bundle, LossSample, Manifest, Prediction, Provenance, Reference, Targets, ValidationRows,
     card::{self, TrainingSummary},
     importance::Importance,
-    manifest::{CARD, FORMAT_VERSION, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
+    manifest::{CARD, FORMAT_VERSION, LOSS_SAMPLE, PIPELINE, PROFILE, ReferenceLoss, WEIGHTS},
     network::Network,
     pipeline::Pipeline,
     score,
@@ -45,7 +45,10 @@ pub(crate) fn seal(
     validated: &Validated,
     served: &Served,
 ) -> Result<Bundle, Error> {
-    let manifest = manifest(input, origin, prepared, validated)?;
+    let task = prepared.goal.task;
+    let targets = prepared.targets.slice(prepared.split..prepared.table.rows());
+    let losses = score::losses(task, &validated.prediction, &targets)?;
+    let manifest = manifest(input, origin, prepared, validated, (&targets, &losses))?;
     let summary = TrainingSummary {
         training_rows: prepared.split,
         validation_rows: prepared.table.rows() - prepared.split,
@@ -53,19 +56,22 @@ pub(crate) fn seal(
         best_epoch: validated.best_epoch,
     };
     let times = prepared.times(input)?;
-    let task = prepared.goal.task;
     let reference = Reference::of(task, &prepared.signature, &prepared.table.batch, &served.prediction, times)?;
+    let rows = prepared.table.batch.slice(prepared.split, summary.validation_rows);
     let reference = reference.validated(&ValidationRows {
         task,
-        rows: &prepared.table.batch.slice(prepared.split, summary.validation_rows),
+        rows: &rows,
         prediction: &validated.prediction,
-        targets: &prepared.targets.slice(prepared.split..prepared.table.rows()),
+        targets: &targets,
         importances: &validated.importances,
     })?;
+    let features = reference.by_importance().into_iter().map(|feature| feature.name.as_str());
+    let sample = LossSample::of(&rows, features, &losses)?;
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
         (PROFILE.to_owned(), reference.to_bytes()?),
+        (LOSS_SAMPLE.to_owned(), sample.to_bytes()?),
         (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &validated.importances))),
     ]);
     Ok(Bundle::seal(manifest, blobs))
@@ -77,11 +83,10 @@ fn manifest(
     origin: &Origin,
     prepared: &Prepared,
     validated: &Validated,
+    (targets, losses): (&Targets, &[f64]),
 ) -> Result<Manifest, Error> {
     let task = prepared.goal.task;
-    let labels = prepared.targets.slice(prepared.split..prepared.table.rows());
-    let losses = score::losses(task, &validated.prediction, &labels)?;
-    let mut metrics = score::metrics(task, &validated.prediction, &labels)?;
+    let mut metrics = score::metrics(task, &validated.prediction, targets)?;
     metrics.insert("train_loss".to_owned(), validated.train_loss);
     metrics.insert("best_epoch".to_owned(), f64::from(validated.best_epoch));
     Ok(Manifest {
@@ -96,8 +101,8 @@ fn manifest(
         blobs: BTreeMap::new(),
         metrics,
         reference: match input.time_column {
-            Some(_) => ReferenceLoss::in_order(&losses),
-            None => ReferenceLoss::of(&losses),
+            Some(_) => ReferenceLoss::in_order(losses),
+            None => ReferenceLoss::of(losses),
         },
         provenance: Provenance {
             run_id: origin.run_id.clone(),

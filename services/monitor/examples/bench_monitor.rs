@@ -8,6 +8,7 @@
 //! cargo run --release -p rekindle-monitor --example bench_monitor [-- ROWS]
 //! ```
 
+mod bench;
 #[path = "../tests/monitor/rows.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod rows;
@@ -17,50 +18,16 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt as _, stream};
 use rekindle_client::PageRequest;
 use rekindle_domain::{WatchSettings, prediction_log::ExportRequest};
 
+use bench::{Peak, print, publish};
 use rows::{DAY, Distribution, Message, Replica, START, labels, rows};
 use world::{MODEL, World, bundle, captured, model};
 
 const DAYS: i64 = 10;
 /// Calls whose median is printed.
 const CALLS: usize = 21;
-
-/// Megabytes of a line of the status of this process.
-fn megabytes(name: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a known name");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("kilobytes") * 1024.0 / 1e6
-}
-
-/// The resident memory at its peak during some work, beyond that before it.
-struct Peak(f64);
-
-impl Peak {
-    fn start() -> Self {
-        std::fs::write("/proc/self/clear_refs", "5").expect("the process of this user");
-        Self(megabytes("VmRSS"))
-    }
-
-    fn megabytes(&self) -> f64 {
-        megabytes("VmHWM") - self.0
-    }
-}
-
-async fn publish(world: &World, what: &str, messages: impl IntoIterator<Item = Message>) {
-    let subject = format!("rekindle.{what}.{MODEL}");
-    let sent = messages.into_iter().map(|(id, bytes)| {
-        let subject = subject.clone();
-        async move { world.bus.publish(subject, &id, async_nats::HeaderMap::new(), bytes).await.expect("stored") }
-    });
-    stream::iter(sent).buffer_unordered(64).collect::<Vec<_>>().await;
-}
-
-fn print(what: &str, figures: &str) {
-    println!("{what:<58} {figures}");
-}
 
 #[tokio::main]
 async fn main() {

@@ -38,7 +38,7 @@ use self::{
 };
 pub(crate) use self::{notify::test, send::Receivers};
 use crate::{
-    Error, metrics,
+    Error, load, metrics,
     report::Report,
     report_events::change,
     store::{
@@ -48,8 +48,14 @@ use crate::{
 };
 
 /// The kinds of alerts that are about the inputs and predictions of windows, and those about their outcomes.
-const OF_DRIFT: [AlertKind; 3] = [AlertKind::Drift, AlertKind::DataFault, AlertKind::DuplicateRows];
-const OF_QUALITY: [AlertKind; 2] = [AlertKind::Degradation, AlertKind::NewClass];
+const OF_DRIFT: [AlertKind; 5] = [
+    AlertKind::Drift,
+    AlertKind::DataFault,
+    AlertKind::DependenceChange,
+    AlertKind::VolumeAnomaly,
+    AlertKind::DuplicateRows,
+];
+const OF_QUALITY: [AlertKind; 3] = [AlertKind::Degradation, AlertKind::SliceDegradation, AlertKind::NewClass];
 /// Windows whose findings are read: enough for [`AlertRule::MOST_WINDOWS`] with a verdict, unless most have none.
 const READ: u64 = 4 * AlertRule::MOST_WINDOWS as u64;
 
@@ -144,7 +150,8 @@ impl Decided<'_> {
         until: i64,
         kind: AlertKind,
     ) -> Result<Option<Report>, Error> {
-        let reports = reports::of_window(txn, self.model, self.since, until).await?;
+        let mut reports = reports::of_window(txn, self.model, self.since, until).await?;
+        load::associate(txn, &mut reports).await?;
         Ok(reports.into_iter().find(|report| Findings::of_report(&report.content).of(kind) == Some(true)))
     }
 }

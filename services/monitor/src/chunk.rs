@@ -14,10 +14,14 @@ use chrono::{DateTime, Utc};
 use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
-        arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection},
+        arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector},
     },
     basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
+    file::{
+        metadata::{PageIndexPolicy, ParquetMetaData},
+        page_index::column_index::ColumnIndexMetaData,
+        properties::WriterProperties,
+    },
     schema::types::ColumnPath,
 };
 use rekindle_dataset::prediction_log::PREDICTION_ID;
@@ -25,6 +29,9 @@ use rekindle_domain::{Digest, ModelName};
 use uuid::Uuid;
 
 use crate::Error;
+
+/// Rows of a page of outcomes. They are sorted by row, so that those of a window, or of one row, are in a few pages of each chunk.
+const PAGE_ROWS: usize = 1024;
 
 /// Rows decoded at a time.
 const READ_ROWS: usize = 8192;
@@ -112,7 +119,7 @@ impl Draft {
             }
             Kind::Outcome => None,
         };
-        let bytes = encode(&self.batch)?;
+        let bytes = encode(&self.batch, self.kind)?;
         let chunk = Chunk {
             id,
             kind: self.kind,
@@ -136,12 +143,15 @@ pub fn object_key(kind: Kind, model: &ModelName, now: DateTime<Utc>, id: Uuid) -
 }
 
 /// Encodes rows as a Parquet file.
-pub fn encode(batch: &RecordBatch) -> Result<Bytes, Error> {
-    let properties = WriterProperties::builder()
+pub fn encode(batch: &RecordBatch, kind: Kind) -> Result<Bytes, Error> {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         // Prediction ids are unique: a dictionary would hold every one of them twice.
-        .set_column_dictionary_enabled(ColumnPath::from(PREDICTION_ID), false)
-        .build();
+        .set_column_dictionary_enabled(ColumnPath::from(PREDICTION_ID), false);
+    if kind == Kind::Outcome {
+        properties = properties.set_data_page_row_count_limit(PAGE_ROWS).set_write_batch_size(PAGE_ROWS);
+    }
+    let properties = properties.build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))?;
     writer.write(batch)?;
     Ok(writer.into_inner()?.into())
@@ -158,6 +168,40 @@ pub fn read(
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let reader = builder.with_projection(mask).with_batch_size(READ_ROWS).build()?;
     Ok(reader.map(|batch| batch.map_err(Error::from)))
+}
+
+/// Decodes the pages that may hold rows of prediction ids in the range `ids`, with every column.
+pub fn read_ids(bytes: Bytes, ids: (u128, u128)) -> Result<impl Iterator<Item = Result<RecordBatch, Error>>, Error> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
+    let selection = pages(builder.metadata(), ids);
+    let builder = match selection {
+        Some(selection) => builder.with_row_selection(selection),
+        None => builder,
+    };
+    let reader = builder.with_batch_size(READ_ROWS).build()?;
+    Ok(reader.map(|batch| batch.map_err(Error::from)))
+}
+
+/// The rows of the pages whose ids overlap the range `ids`; `None` of a file without an index of its pages.
+fn pages(metadata: &ParquetMetaData, (first, last): (u128, u128)) -> Option<RowSelection> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let column = columns.iter().position(|column| column.path().string() == PREDICTION_ID)?;
+    let (indexes, offsets) = (metadata.column_index()?, metadata.offset_index()?);
+    let bound = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok()).map(u128::from_be_bytes);
+    let mut selectors = Vec::new();
+    for (group, rows) in metadata.row_groups().iter().enumerate() {
+        let ColumnIndexMetaData::FIXED_LEN_BYTE_ARRAY(index) = indexes.get(group)?.get(column)? else { return None };
+        let pages = offsets.get(group)?.get(column)?.page_locations();
+        let ends = pages.iter().skip(1).map(|page| page.first_row_index).chain([rows.num_rows()]);
+        for (page, (location, end)) in pages.iter().zip(ends).enumerate() {
+            let rows = usize::try_from(end - location.first_row_index).ok()?;
+            let (least, greatest) = (bound(index.min_value(page))?, bound(index.max_value(page))?);
+            let is_outside = greatest < first || least > last;
+            selectors.push(if is_outside { RowSelector::skip(rows) } else { RowSelector::select(rows) });
+        }
+    }
+    Some(selectors.into())
 }
 
 /// Decodes the rows at some positions of a file, in ascending order, with every column.
@@ -180,13 +224,35 @@ mod tests {
     fn rows_are_read_by_their_positions() {
         let numbers: Vec<i64> = (0..30_000).collect();
         let column: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from(numbers));
-        let bytes = encode(&RecordBatch::try_from_iter([("n", column)]).expect("one column")).expect("a file");
+        let batch = RecordBatch::try_from_iter([("n", column)]).expect("one column");
+        let bytes = encode(&batch, Kind::Prediction).expect("a file");
         let read = |positions: &[usize]| {
             let batch = read_rows(bytes.clone(), positions).expect("readable");
             arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0)).values().to_vec()
         };
         assert_eq!(read(&[0, 1, 2, 9_000, 29_999]), [0, 1, 2, 9_000, 29_999]);
         assert_eq!(read(&[]), Vec::<i64>::new());
+    }
+
+    #[test]
+    fn of_some_ids_only_their_pages_are_read() {
+        let ids = |batches: Vec<Result<RecordBatch, Error>>| -> Vec<u128> {
+            let batches = batches.into_iter().map(|batch| batch.expect("readable"));
+            batches
+                .flat_map(|batch| {
+                    let keys = columns::Keys::of(&batch).expect("keys");
+                    (0..keys.rows()).map(|row| keys.key(row).prediction).collect::<Vec<_>>()
+                })
+                .collect()
+        };
+        let outcomes: Vec<_> = (0..10_000_u128).map(|n| outcomes::tests::of_id(n * 7_919 % 10_000 * 10)).collect();
+        let batch = outcomes::batch(&outcomes).expect("one batch");
+        let read = |kind, range| ids(read_ids(encode(&batch, kind).expect("a file"), range).expect("a file").collect());
+        let some = read(Kind::Outcome, (50_005, 50_030));
+        assert!((50_010..=50_030).step_by(10).all(|id| some.contains(&id)), "{some:?}");
+        assert!(some.len() <= 2 * PAGE_ROWS, "{}", some.len());
+        assert_eq!(read(Kind::Outcome, (0, u128::MAX)).len(), 10_000);
+        assert!(read(Kind::Outcome, (100_000, u128::MAX)).is_empty());
     }
 
     #[test]

@@ -1,31 +1,41 @@
 //! Drift of a window's inputs and predictions from the reference profile in the bundle of the version that answered.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
     datatypes::Int64Type,
 };
 use chrono::{DateTime, Utc};
-use rekindle_bundle::{reference::FeatureProfile, repeated_rows};
+use rekindle_bundle::{column::Cells, dependence, reference::FeatureProfile, repeated_rows};
 use rekindle_domain::{
     ColumnRule, Task, WatchSettings,
-    report::{BlockTest, ColumnDrift, Drift, DriftCause, Impact, MUTED, PREDICTION, RepeatedRows, Verdict},
+    report::{
+        BlockTest, ColumnDrift, Dependence, Drift, DriftCause, ExampleRow, Impact, Interval, MAX_CHANGED_PAIRS,
+        MAX_EXAMPLES, MUTED, Onset, PREDICTION, PairChange, RepeatedRows, Verdict,
+    },
+    slice::{Comparison, Condition, Constant, Test},
 };
 use rekindle_statistics::{
-    blocks::Variations,
+    blocks::{FixedBins, Variations},
     cause,
+    correlation::{Changed, Compared, Term},
     drift::{self, BlockCause, Blockwise, ColumnDrift as Found, Sides},
     profile::ColumnProfile,
 };
 
 use crate::{
     Error,
-    chunk::columns::{self, INPUT, OUTPUT, event_times},
+    chunk::columns::{self, INPUT, Keys, OUTPUT, event_times},
+    join::Sample,
+    outcome::Key,
     quality::scalar,
     reference::Reference,
     report::finite,
 };
+
+/// The most rows whose correlations are compared; of more, a sample by their keys.
+const COMPARED_ROWS: u64 = 50_000;
 
 /// Compares every feature that has a reference profile, and the prediction. `before` is the drift of the window before, of the same version.
 ///
@@ -55,6 +65,7 @@ pub(crate) fn compare(
     let (mut found, mut unlogged) = (Vec::with_capacity(profiles.features.len() + 1), Vec::new());
     let mut windows: Vec<(&str, ColumnProfile)> = Vec::new();
     let mut impacts: Vec<(&str, Impact)> = Vec::new();
+    let mut grown_values: Vec<(&str, Grown)> = Vec::new();
     for feature in &profiles.features {
         let Ok(values) = columns::column(batch, &format!("{INPUT}{}", feature.name)) else {
             unlogged.push(not_logged(&feature.name));
@@ -65,6 +76,7 @@ pub(crate) fn compare(
         // Only drifted columns are compared again.
         if found.last().is_some_and(|found| found.verdict == drift::Verdict::Drifted) {
             impacts.extend(impact(profiles, feature, &window).map(|impact| (feature.name.as_str(), impact)));
+            grown_values.extend(grown(feature, &window, values, batch)?.map(|grown| (feature.name.as_str(), grown)));
             windows.push((feature.name.as_str(), window));
         }
     }
@@ -90,6 +102,13 @@ pub(crate) fn compare(
     }
     for column in &mut features {
         column.impact = impacts.iter().find(|(name, _)| *name == column.name).map(|(_, impact)| *impact);
+        let of_column = grown_values.iter().find(|(name, _)| *name == column.name).map(|(_, grown)| grown);
+        if let Some(grown) = of_column.filter(|_| column.verdict == Verdict::Drifted) {
+            column.examples.clone_from(&grown.examples);
+            if grown.is_unseen && column.cause != Some(DriftCause::DataFault) {
+                column.cause = Some(DriftCause::NewCategory);
+            }
+        }
     }
     if too_few.is_some() {
         // A window without a verdict neither continues nor ends a run of windows.
@@ -100,8 +119,93 @@ pub(crate) fn compare(
     }
     let prediction = features.iter().position(|column| column.name == PREDICTION).map(|index| features.remove(index));
     let repeated = if unlogged.is_empty() { repeated(reference, batch)? } else { None };
+    let dependence = if too_few.is_some() { None } else { dependence(profiles, batch, settings, is_muted)? };
     features.extend(unlogged);
-    Ok(Drift { verdict, features, prediction, repeated })
+    Ok(Drift { repeated, dependence, ..Drift::of(verdict, features, prediction) })
+}
+
+/// The values of a drifted feature that have become more frequent.
+struct Grown {
+    /// Whether the reference does not have them.
+    is_unseen: bool,
+    /// Their first rows by event time; none of categories that are written as integers.
+    examples: Vec<ExampleRow>,
+}
+
+fn grown(
+    feature: &FeatureProfile,
+    window: &ColumnProfile,
+    values: &dyn Array,
+    batch: &RecordBatch,
+) -> Result<Option<Grown>, Error> {
+    let Some(bins) = FixedBins::of(&feature.profile) else { return Ok(None) };
+    let Some(bin) = bins.grown(&feature.profile, window) else { return Ok(None) };
+    let is_unseen = bins.unseen() == Some(bin);
+    let known: HashSet<String> = match &feature.profile {
+        ColumnProfile::Categorical(values) if is_unseen => {
+            values.top(usize::MAX).into_iter().map(|(value, _)| value).collect()
+        }
+        _ => HashSet::new(),
+    };
+    let (keys, times) = (Keys::of(batch)?, event_times(batch)?);
+    let cells = Cells::of(values);
+    let is_among = |row: &usize| match &cells {
+        Some(cells) if is_unseen => cells.text(*row).is_some_and(|text| !known.contains(text)),
+        Some(cells) => cells.bin(&bins, *row) == bin,
+        None => false,
+    };
+    // Whatever the order of the log.
+    let mut found: Vec<(i64, Key)> = Vec::new();
+    for row in (0..batch.num_rows()).filter(is_among) {
+        let next = (times.value(row), keys.key(row));
+        let at = found.partition_point(|earlier| *earlier < next);
+        if at < MAX_EXAMPLES {
+            found.insert(at, next);
+            found.truncate(MAX_EXAMPLES);
+        }
+    }
+    let examples = found.into_iter().map(|(_, key)| ExampleRow { prediction: key.prediction_id(), row: key.row });
+    let examples = examples.collect();
+    Ok(Some(Grown { is_unseen, examples }))
+}
+
+/// The correlations of the features that nobody has muted; `None` if the reference data have none in blocks of about the length of a window.
+fn dependence(
+    profiles: &rekindle_bundle::Reference,
+    batch: &RecordBatch,
+    settings: &WatchSettings,
+    is_muted: impl Fn(&str) -> bool,
+) -> Result<Option<Dependence>, Error> {
+    let Some(reference) = &profiles.correlations else { return Ok(None) };
+    let feature = |name: &str| {
+        let cells = batch.column_by_name(&format!("{INPUT}{name}")).and_then(|values| Cells::of(values.as_ref()));
+        cells.filter(|_| !is_muted(name))
+    };
+    let window = i64::try_from(settings.window.as_millis()).unwrap_or(i64::MAX);
+    let level = settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS);
+    let keys = Keys::of(batch)?;
+    let sample = Sample::of_rows(batch.num_rows() as u64, COMPARED_ROWS);
+    let rows: Vec<usize> = (0..batch.num_rows()).filter(|&row| sample.selects(keys.key(row))).collect();
+    let Compared { pairs, changed } = dependence::compare(reference, feature, &rows, (window, level))?;
+    let change = |changed: Changed| PairChange {
+        features: changed.terms.map(term),
+        correlation: finite(changed.correlation, 0.0),
+        reference: finite(changed.reference, 0.0),
+        expected: Interval { lower: finite(changed.expected.0, -1.0), upper: finite(changed.expected.1, 1.0) },
+    };
+    let changed = changed.into_iter().take(MAX_CHANGED_PAIRS).map(change).collect();
+    Ok((pairs > 0).then_some(Dependence { pairs, changed }))
+}
+
+/// A feature, or the condition that it has a value.
+fn term(term: Term) -> String {
+    match term.value {
+        Some(value) => {
+            let test = Test::Compare(Comparison::Equal, Constant::Text(value));
+            Condition::Is { feature: term.column, test }.to_string()
+        }
+        None => term.column,
+    }
 }
 
 /// What the shift of a feature to its values in a window means to the model; `None` if the bundle does not say.
@@ -121,11 +225,13 @@ fn share_out(profiles: &rekindle_bundle::Reference, found: &mut [Found]) {
     }
 }
 
-/// Notes since when columns are away from the reference: drifted, or further than all of its blocks. `before` is the drift of the window
+/// Notes since when columns are away from the reference, drifted or further than all of its blocks, and how they came to drift. `before` is the drift of the window
 /// before, of the same version, and `from` the start of this window.
 pub(crate) fn note_onset(drift: &mut Drift, before: Option<&Drift>, from: DateTime<Utc>) {
     for column in drift.features.iter_mut().chain(&mut drift.prediction) {
         let earlier = before.and_then(|before| before.columns().find(|earlier| earlier.name == column.name));
+        let of_run = earlier.filter(|earlier| earlier.since.is_some()).and_then(|earlier| earlier.onset);
+        let began = earlier.map(|earlier| if earlier.psi < column.psi / 2.0 { Onset::Abrupt } else { Onset::Gradual });
         let earlier = earlier.and_then(|earlier| earlier.since);
         let is_beyond = column.blocks.is_some_and(|blocks| blocks.windows_beyond > 0);
         column.since = match column.verdict {
@@ -134,6 +240,10 @@ pub(crate) fn note_onset(drift: &mut Drift, before: Option<&Drift>, from: DateTi
             // A window without a verdict neither continues nor ends a run of windows.
             Verdict::Inconclusive if column.blocks.is_none() => earlier,
             Verdict::Inconclusive | Verdict::Stable => None,
+        };
+        column.onset = match column.verdict {
+            Verdict::Drifted => of_run.or(began),
+            Verdict::Inconclusive | Verdict::Stable => of_run.filter(|_| column.since.is_some()),
         };
     }
 }
@@ -185,6 +295,8 @@ fn column(found: Found, rows: Sides<u64>, too_few: Option<&str>) -> ColumnDrift 
         blocks: found.blocks.map(|test| block_test(&test)),
         impact: None,
         since: None,
+        onset: None,
+        examples: Vec::new(),
     }
 }
 
@@ -239,6 +351,8 @@ fn not_logged(name: &str) -> ColumnDrift {
         blocks: None,
         impact: None,
         since: None,
+        onset: None,
+        examples: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use crate::{
     Error,
     chunk::columns::{self, OUTPUT},
+    load,
     quality::scalar,
     reference::Reference,
     report::{Report, finite},
@@ -96,7 +97,7 @@ pub(crate) async fn judged(db: &impl ConnectionTrait, report: Report) -> Result<
     Ok(report)
 }
 
-/// A model's reports with the records of their estimates, newest window first, from after `after`.
+/// A model's reports with what follows from other reports, newest window first, from after `after`.
 pub(crate) async fn judged_reports(
     db: &impl ConnectionTrait,
     model: &ModelName,
@@ -105,6 +106,7 @@ pub(crate) async fn judged_reports(
 ) -> Result<Vec<Report>, DbErr> {
     let mut reports = reports::list(db, model, after, limit).await?;
     judge_all(db, &mut reports).await?;
+    load::associate(db, &mut reports).await?;
     Ok(reports)
 }
 
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(mixed.loss().map(|(name, _)| name), Some("log_loss"));
         assert_eq!(of(&[0.2; 9]).expect("probabilities"), None, "too few rows");
         let without = Reference {
-            profiles: rekindle_bundle::Reference { validation: None, ..reference.profiles.clone() },
+            profiles: rekindle_bundle::Reference { correlations: None, validation: None, ..reference.profiles.clone() },
             manifest: reference.manifest.clone(),
         };
         assert_eq!(of_window(&without, &window(&[0.2; 100]), &stable(), 10).expect("probabilities"), None);

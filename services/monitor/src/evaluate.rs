@@ -43,7 +43,7 @@ use self::{due::Due, turns::Turns};
 use crate::{
     Error,
     chunk::Chunk,
-    frame::ScanFilter,
+    frame::{Columns, ScanFilter},
     join::Sample,
     metrics,
     outcome_watermark::OutcomeWatermark,
@@ -195,7 +195,7 @@ impl Evaluation {
     }
 
     /// Selects the rows of a window in chunks, or a sample of them that fits into memory.
-    fn filter(&self, chunks: &[Chunk], window: Window, columns: fn(&str) -> bool) -> ScanFilter {
+    fn filter(&self, chunks: &[Chunk], window: Window, columns: Columns) -> ScanFilter {
         let rows = chunks.iter().map(|chunk| chunk.rows).sum();
         ScanFilter {
             from: Some(window.from),

@@ -125,7 +125,7 @@ async fn read_parts(
         // Former builds accepted event times that no dataset can hold.
         let (from, until) = (span.from.unwrap_or(*RANGE.start()), span.until.unwrap_or(*RANGE.end() + 1));
         let sample = Sample { of: 1 };
-        let filter = ScanFilter { from: Some(from), until: Some(until), sample, columns: is_input };
+        let filter = ScanFilter { from: Some(from), until: Some(until), sample, columns: Box::new(is_input) };
         let frame = Frame::scan(artifacts, &read, filter).await?;
         let Some(ids) = frame.ids() else { continue };
         let outcomes = chunks::outcomes_of(db, &request.model, ids).await?;

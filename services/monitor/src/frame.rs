@@ -6,6 +6,7 @@ use arrow::{
     compute::{concat_batches, filter_record_batch, take_record_batch},
 };
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::outcome::Label;
 
@@ -20,6 +21,9 @@ use crate::{
     outcome::Key,
 };
 
+/// Chunks of outcomes that are fetched while one is decoded.
+const FETCHED_AHEAD: usize = 4;
+
 /// Which rows and columns a scan returns.
 pub(crate) struct ScanFilter {
     /// First event time, in milliseconds; `None` is open.
@@ -29,8 +33,11 @@ pub(crate) struct ScanFilter {
     /// Which share of the rows.
     pub(crate) sample: Sample,
     /// Which columns besides the key and the event time.
-    pub(crate) columns: fn(&str) -> bool,
+    pub(crate) columns: Columns,
 }
+
+/// Which columns a scan returns, by name.
+pub(crate) type Columns = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl ScanFilter {
     fn selects_time(&self, time: i64) -> bool {
@@ -47,7 +54,6 @@ impl ScanFilter {
 pub(crate) struct Frame {
     batches: Vec<RecordBatch>,
     join: Join,
-    ids: Option<(u128, u128)>,
     next_event: Option<i64>,
     rows: u64,
 }
@@ -110,8 +116,6 @@ impl Frame {
         let is_new = self.join.add_row(key);
         if is_new {
             self.rows += 1;
-            let id = key.prediction;
-            self.ids = Some(self.ids.map_or((id, id), |(min, max)| (min.min(id), max.max(id))));
         }
         is_new
     }
@@ -136,12 +140,13 @@ impl Frame {
         Ok(Some(concat_batches(&batches[0].schema(), &batches)?))
     }
 
-    /// The rows as one batch in order of event time, with their labels; `None` if there are none. Rows of one time keep the order of the log.
+    /// The rows as one batch in order of event time, with their labels; `None` if there are none. Rows of one time are in the order of their keys:
+    /// nothing depends on the order of the log.
     pub(crate) fn in_order(&self) -> Result<Option<Ordered<'_>>, Error> {
         let Some(batch) = self.batch()? else { return Ok(None) };
-        let times = event_times(&batch)?.values();
+        let (times, keys) = (event_times(&batch)?.values(), Keys::of(&batch)?);
         let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
-        order.sort_by_key(|&row| times[row as usize]);
+        order.sort_by_cached_key(|&row| (times[row as usize], keys.key(row as usize)));
         let labels: Vec<Option<&Label>> = self.labels().collect();
         let labels = order.iter().map(|&row| labels[row as usize]).collect();
         Ok(Some(Ordered { batch: take_record_batch(&batch, &UInt32Array::from(order))?, labels }))
@@ -154,7 +159,7 @@ impl Frame {
 
     /// The smallest and the greatest prediction id.
     pub(crate) fn ids(&self) -> Option<(u128, u128)> {
-        self.ids
+        self.join.ids()
     }
 
     /// The earliest event time after the span among the rows read.
@@ -173,12 +178,17 @@ impl Frame {
     }
 }
 
-/// Adds the outcomes of chunks to a join.
+/// Adds the outcomes of chunks to a join. Of each chunk, only the pages that may hold outcomes of the rows are decoded.
 pub(crate) async fn with_outcomes(mut join: Join, artifacts: &Artifacts, chunks: &[Chunk]) -> Result<Join, Error> {
-    for chunk in chunks {
-        let bytes = artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
+    let Some(ids) = join.ids() else { return Ok(join) };
+    let fetch = |chunk: &Chunk| {
+        let (key, digest) = (chunk.object_key.clone(), chunk.digest);
+        async move { artifacts.get_object_verified(&key, &digest).await }
+    };
+    let mut fetched = std::pin::pin!(stream::iter(chunks).map(fetch).buffered(FETCHED_AHEAD));
+    while let Some(bytes) = fetched.try_next().await? {
         join = tokio::task::spawn_blocking(move || {
-            for batch in chunk::read(bytes, |_| true)? {
+            for batch in chunk::read_ids(bytes, ids)? {
                 outcomes::visit(&batch?, |key, position, label| join.add_outcome(key, position, label))?;
             }
             Ok::<_, Error>(join)
@@ -192,7 +202,7 @@ pub(crate) async fn with_outcomes(mut join: Join, artifacts: &Artifacts, chunks:
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
+    use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, TimestampMillisecondArray};
 
     use super::*;
     use crate::outcome::Position;
@@ -214,15 +224,22 @@ mod tests {
     #[test]
     fn rows_are_ordered_by_event_time_with_their_labels() {
         let mut frame = Frame::default();
-        let filter = ScanFilter { from: None, until: None, sample: Sample { of: 1 }, columns: |_| true };
+        let filter = ScanFilter { from: None, until: None, sample: Sample { of: 1 }, columns: Box::new(|_| true) };
         let times = [30_i64, 10, 20];
         for (prediction, &time) in (1_u128..).zip(&times) {
             assert!(frame.add_row(Key { prediction, row: 0 }, time, &filter));
             let label = Label::Number(time as f64);
             frame.join.add_outcome(Key { prediction, row: 0 }, Position { at: 0, sequence: 0, line: 1 }, || label);
         }
-        let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
-        frame.batches = vec![RecordBatch::try_from_iter([(EVENT_TIME, column)]).expect("one column")];
+        let columns: [(&str, ArrayRef); 3] = [
+            (EVENT_TIME, Arc::new(TimestampMillisecondArray::from(times.to_vec()))),
+            (
+                PREDICTION_ID,
+                Arc::new(FixedSizeBinaryArray::try_from_iter((1_u128..4).map(u128::to_be_bytes)).expect("ids")),
+            ),
+            (ROW, Arc::new(UInt32Array::from(vec![0; 3]))),
+        ];
+        frame.batches = vec![RecordBatch::try_from_iter(columns).expect("three columns")];
         let rows = frame.in_order().expect("a time column").expect("rows");
         assert_eq!(event_times(&rows.batch).expect("times").values().to_vec(), [10, 20, 30]);
         let labels: Vec<_> = rows.labels.into_iter().flatten().cloned().collect();
@@ -233,7 +250,7 @@ mod tests {
     fn a_row_logged_twice_counts_once_if_its_key_is_kept() {
         let counted = |of: u64| {
             let sample = Sample { of };
-            let filter = ScanFilter { from: None, until: None, sample, columns: |_| true };
+            let filter = ScanFilter { from: None, until: None, sample, columns: Box::new(|_| true) };
             let (mut frame, key) = (Frame::default(), Key { prediction: 1, row: 0 });
             let kept = [(); 2].map(|()| frame.add_row(key, 0, &filter));
             (sample.selects(key), kept, frame.rows())

@@ -14,6 +14,7 @@ use crate::outcome::{Key, Position};
 #[derive(Debug, Default)]
 pub struct Join {
     slots: HashMap<Key, usize>,
+    ids: Option<(u128, u128)>,
     labels: Vec<Option<(Position, Label)>>,
 }
 
@@ -24,8 +25,15 @@ impl Join {
         let is_new = *self.slots.entry(key).or_insert(slot) == slot;
         if is_new {
             self.labels.push(None);
+            let id = key.prediction;
+            self.ids = Some(self.ids.map_or((id, id), |(min, max)| (min.min(id), max.max(id))));
         }
         is_new
+    }
+
+    /// The smallest and the greatest prediction id of the rows.
+    pub fn ids(&self) -> Option<(u128, u128)> {
+        self.ids
     }
 
     /// Adds an outcome; outcomes of rows that were not added are ignored.

@@ -38,6 +38,7 @@ mod frame;
 pub mod join;
 mod join_key;
 mod known;
+mod load;
 pub mod lookup;
 mod matching;
 mod metrics;
@@ -51,6 +52,7 @@ mod report_events;
 mod retention;
 mod rpc;
 pub mod store;
+mod volume;
 pub mod window;
 
 use std::{

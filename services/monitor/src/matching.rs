@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::{Digest, ModelName, outcome::Label};
-use rekindle_service::Fault as _;
+use rekindle_service::{Fault as _, chain};
 use sea_orm::DatabaseConnection;
 
 use crate::{
@@ -84,10 +84,12 @@ async fn label(references: &References, bundle: Digest, label: &Label) -> Result
 
 /// The rows that outcomes are about, and what was found of them.
 struct Search {
-    /// Predictions of which rows are sought, sorted.
+    /// Predictions of which rows are sought, sorted; those that were found since the last page of chunks are among them.
     ids: Vec<u128>,
     /// Rows that are not found yet.
     keys: HashSet<Key>,
+    /// The number of rows of each prediction that are not found yet.
+    left: HashMap<u128, u32>,
     rows: HashMap<Key, Digest>,
     requests: HashMap<u128, Request>,
 }
@@ -104,10 +106,13 @@ struct Request {
 impl Search {
     fn of(outcomes: &[RowLabel]) -> Self {
         let keys: HashSet<Key> = outcomes.iter().map(|outcome| outcome.key).collect();
-        let mut ids: Vec<u128> = keys.iter().map(|key| key.prediction).collect();
+        let mut left: HashMap<u128, u32> = HashMap::new();
+        for key in &keys {
+            *left.entry(key.prediction).or_default() += 1;
+        }
+        let mut ids: Vec<u128> = left.keys().copied().collect();
         ids.sort_unstable();
-        ids.dedup();
-        Self { ids, keys, rows: HashMap::new(), requests: HashMap::new() }
+        Self { ids, keys, left, rows: HashMap::new(), requests: HashMap::new() }
     }
 
     /// The bundle that predicted the row, or why there is none.
@@ -131,6 +136,9 @@ impl Search {
             let Some(&(position, _)) = page.last() else { break };
             after = position;
             for (_, chunk) in page.into_iter().filter(|(_, chunk)| (chunk.model == *model) == is_own) {
+                if self.left.is_empty() {
+                    return Ok(());
+                }
                 if !self.may_hold(&chunk) {
                     continue;
                 }
@@ -138,11 +146,20 @@ impl Search {
                     return Ok(());
                 }
                 self.read(log.artifacts, chunk).await?;
+                if 2 * self.left.len() < self.ids.len() {
+                    self.prune();
+                }
             }
+            self.prune();
         }
         // What the model has, no other model has.
         self.ids.retain(|id| !self.requests.contains_key(id));
         Ok(())
+    }
+
+    /// Forgets the predictions of which every row was found.
+    fn prune(&mut self) {
+        self.ids.retain(|id| self.left.contains_key(id));
     }
 
     fn may_hold(&self, chunk: &Chunk) -> bool {
@@ -160,12 +177,20 @@ impl Search {
             }
         };
         let search = std::mem::replace(self, Self::of(&[]));
-        *self = tokio::task::spawn_blocking(move || search.visited(bytes, &chunk)).await??;
+        *self = tokio::task::spawn_blocking(move || search.visited(bytes, &chunk)).await?;
         Ok(())
     }
 
-    fn visited(mut self, bytes: Bytes, chunk: &Chunk) -> Result<Self, Error> {
-        let Some(bundle) = chunk.bundle else { return Ok(self) };
+    fn visited(mut self, bytes: Bytes, chunk: &Chunk) -> Self {
+        if let Err(error) = self.visit(bytes, chunk) {
+            // Rows that cannot be decoded are as good as not captured.
+            tracing::error!(chunk = %chunk.id, error = chain(&error), "predictions cannot be read");
+        }
+        self
+    }
+
+    fn visit(&mut self, bytes: Bytes, chunk: &Chunk) -> Result<(), Error> {
+        let Some(bundle) = chunk.bundle else { return Ok(()) };
         // The request that each replica logged last.
         let mut logged: HashMap<String, u128> = HashMap::new();
         for batch in chunk::read(bytes, |name| [PREDICTION_ID, ROW, INCARNATION].contains(&name))? {
@@ -185,20 +210,20 @@ impl Search {
                 self.add(key, bundle, &chunk.model);
             }
         }
-        let sought: HashSet<u128> = self.keys.iter().map(|key| key.prediction).collect();
-        self.ids.retain(|id| sought.contains(id));
-        Ok(self)
+        Ok(())
     }
 
     fn add(&mut self, key: Key, bundle: Digest, model: &ModelName) {
-        if self.ids.binary_search(&key.prediction).is_err() {
-            return;
-        }
+        let Some(left) = self.left.get_mut(&key.prediction) else { return };
         let fresh = || Request { model: model.clone(), last: key.row, is_complete: false };
         let request = self.requests.entry(key.prediction).or_insert_with(fresh);
         request.last = request.last.max(key.row);
         if self.keys.remove(&key) {
             self.rows.insert(key, bundle);
+            *left -= 1;
+            if *left == 0 {
+                self.left.remove(&key.prediction);
+            }
         }
     }
 }

@@ -1,89 +1,92 @@
 //! The quality of a window's predictions against their labels.
 
 mod metrics;
+mod onset;
+mod scored;
 mod selection;
+mod slices;
 
-use std::collections::BTreeMap;
-
-use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    datatypes::Float32Type,
-};
-use rekindle_bundle::{Manifest, manifest::ReferenceLoss, prediction::PROBABILITY_MARGIN, target::Targets};
+use arrow::array::{Array, RecordBatch};
+use rekindle_bundle::{LossSample, Manifest, manifest::ReferenceLoss, target::Targets};
 use rekindle_domain::{
-    Task, WatchSettings,
+    WatchSettings, event_time,
     outcome::Label,
-    report::{MAX_NEW_CLASSES, Quality, Verdict},
+    report::{Quality, Verdict},
 };
 use rekindle_statistics::{
     paired::{BATCHES, batch_means},
-    quality,
-    rise::{Reference, rise},
+    rise::{self, rise},
 };
 
-use self::metrics::{Measured, without};
+pub(crate) use self::slices::inputs;
+use self::{metrics::Intervals, scored::Scored};
 use crate::{
     Error,
-    chunk::columns::{self, OUTPUT},
+    chunk::columns::{self, OUTPUT, event_times},
     estimate,
+    reference::Reference,
     report::finite,
 };
 
-/// Labels with a greater squared error are invalid: the variance of such errors exceeds the range of a double.
-const MAX_SQUARED_ERROR: f64 = 1e100;
-
-/// Losses and metrics of the rows with a valid label.
-struct Scored {
-    losses: Vec<f64>,
-    measured: Measured,
-    /// Labels that are no number for a regression, or a fraction that is no class.
-    invalid: u64,
-    /// Rows of each new class.
-    new_classes: BTreeMap<String, u64>,
+/// Evaluates the predictions in `batch`, in order of event time, against `labels`, one per row: of all rows, and of slices, whose loss is
+/// compared with that of a sample of the validation rows.
+pub(crate) fn evaluate(
+    reference: &Reference,
+    sample: Option<&LossSample>,
+    batch: &RecordBatch,
+    labels: &[Option<&Label>],
+    settings: &WatchSettings,
+) -> Result<Quality, Error> {
+    let (mut quality, scored) = of_all_rows(&reference.manifest, batch, labels, settings)?;
+    let rows = slices::Rows { reference, sample, batch, labels, scored: &scored };
+    quality.slices_searched = sample.is_some() && quality.verdict != Verdict::Inconclusive;
+    quality.slices = slices::measure(&rows, quality.slices_searched, settings)?;
+    if quality.verdict == Verdict::Drifted {
+        let row = onset::of(&scored.losses)?.and_then(|at| scored.rows.get(at));
+        let times = event_times(batch)?.values();
+        quality.onset = row.and_then(|&row| times.get(row)).map(|&time| event_time::clamped(time));
+    }
+    Ok(quality)
 }
 
-/// Evaluates the predictions in `batch`, in order of event time, against `labels`, one per row.
+/// The quality of all rows, and their scores.
 ///
 /// Degraded means that the mean loss rose by more than the margin, relative to the reference, at the confidence level
 /// 1 - (the window's share of the false-alarm budget). With fewer than `min_rows` valid labels the verdict is inconclusive.
-pub(crate) fn evaluate<'a>(
+fn of_all_rows(
     manifest: &Manifest,
     batch: &RecordBatch,
-    labels: impl Iterator<Item = Option<&'a Label>>,
+    labels: &[Option<&Label>],
     settings: &WatchSettings,
-) -> Result<Quality, Error> {
-    let labels: Vec<Option<&Label>> = labels.collect();
+) -> Result<(Quality, Scored), Error> {
     let is_labelled: Vec<bool> = labels.iter().map(Option::is_some).collect();
     let selection = selection::statement(|| estimate::scores(manifest.task, batch), &is_labelled, settings)?;
-    let labels = labels.into_iter();
-    let scored = match manifest.task {
-        Task::Binary => binary(manifest, batch, labels)?,
-        Task::Multiclass => multiclass(manifest, batch, labels)?,
-        Task::Regression => regression(batch, labels)?,
-    };
+    let scored = Scored::of(manifest, batch, labels.iter().copied(), Intervals::Computed)?;
     let of_rows = &manifest.reference;
-    let reference = Reference { mean: of_rows.loss_mean, std: of_rows.loss_std, rows: of_rows.rows };
+    let reference = rise::Reference { mean: of_rows.loss_mean, std: of_rows.loss_std, rows: of_rows.rows };
     let labelled = scored.losses.len() as u64;
     let mut quality = Quality {
         verdict: Verdict::Inconclusive,
         rows: batch.num_rows() as u64,
         labelled_rows: labelled,
         invalid_outcomes: scored.invalid,
-        new_classes: scored.new_classes,
-        metrics: scored.measured.metrics,
-        intervals: scored.measured.intervals,
+        new_classes: scored.new_classes.clone(),
+        metrics: scored.measured.metrics.clone(),
+        intervals: scored.measured.intervals.clone(),
         reference_metrics: manifest.metrics.clone(),
         loss: mean(&scored.losses),
         reference_loss: finite(reference.mean, 0.0),
         rise_lower_bound: 0.0,
         selection: selection.unwrap_or_default(),
+        ..Quality::inconclusive()
     };
     if labelled >= settings.min_rows && labelled >= 2 && reference.rows >= 2 {
         let confidence = 1.0 - settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS);
         let found = match of_rows.batch_std.filter(|_| scored.losses.len() >= ReferenceLoss::LEAST_ROWS_IN_BATCHES) {
             // Neighbouring rows depend on each other, on both sides.
             Some(std) => {
-                rise(&batch_means(&scored.losses)?, &Reference { std, rows: BATCHES as u64, ..reference }, confidence)?
+                let reference = rise::Reference { std, rows: BATCHES as u64, ..reference };
+                rise(&batch_means(&scored.losses)?, &reference, confidence)?
             }
             None => rise(&scored.losses, &reference, confidence)?,
         };
@@ -91,7 +94,7 @@ pub(crate) fn evaluate<'a>(
         quality.verdict = if degraded { Verdict::Drifted } else { Verdict::Stable };
         quality.rise_lower_bound = finite(found.lower_bound, 0.0);
     }
-    Ok(quality)
+    Ok((quality, scored))
 }
 
 fn mean(losses: &[f64]) -> f64 {
@@ -106,11 +109,6 @@ fn output<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, Error
 pub(crate) fn scalar(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, Error> {
     columns::numbers(output(batch, name)?)
         .ok_or_else(|| Error::Column { column: format!("{OUTPUT}{name}"), expected: "numbers" })
-}
-
-/// Outputs that are no probability, such as NaN, are ignored like missing ones.
-fn is_probability(output: &f64) -> bool {
-    (0.0..=1.0).contains(output)
 }
 
 /// Why a label is no value of the target; `None` if it is one, or a new class.
@@ -137,155 +135,9 @@ pub(crate) fn as_target(label: &Label) -> rekindle_bundle::Label<'_> {
     }
 }
 
-/// The labels of classes.
-#[derive(Default)]
-struct Classes {
-    /// Row indices and classes of the labels that are a class of the model.
-    known: Vec<(usize, usize)>,
-    /// Rows of each class that the model does not know.
-    new: BTreeMap<String, u64>,
-    /// Row indices of these classes.
-    new_rows: Vec<usize>,
-    /// Labels that are a fraction, and no class.
-    invalid: u64,
-}
-
-impl Classes {
-    fn of<'a>(manifest: &Manifest, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Self, Error> {
-        let labelled: Vec<(usize, &Label)> =
-            labels.enumerate().filter_map(|(index, label)| label.map(|label| (index, label))).collect();
-        let names = manifest.classes.as_deref().unwrap_or_default();
-        let targets = Targets::from_labels(labelled.iter().map(|(_, label)| as_target(label)), Some(names))?;
-        let mut found = Self::default();
-        let Targets::Classes(classes) = targets else { return Ok(found) };
-        for ((index, label), class) in labelled.into_iter().zip(classes) {
-            match (class, as_target(label).class()) {
-                (Some(class), _) => found.known.push((index, class)),
-                (None, Some(new)) => {
-                    *found.new.entry(new.into_owned()).or_default() += 1;
-                    found.new_rows.push(index);
-                }
-                (None, None) => found.invalid += 1,
-            }
-        }
-        Ok(found)
-    }
-
-    /// The score of all labels, from the losses of `rows`, whose classes are known, and their metrics. A row of a new class has the maximum
-    /// loss, as in the evaluation of a challenger, and is inaccurate.
-    fn scored(self, rows: Vec<usize>, losses: Vec<f64>, mut measured: Measured) -> Scored {
-        let known = losses.len();
-        let of_new = self.new_rows.iter().map(|&row| (row, -PROBABILITY_MARGIN.ln()));
-        let mut by_row: Vec<(usize, f64)> = rows.into_iter().zip(losses).chain(of_new).collect();
-        by_row.sort_unstable_by_key(|(row, _)| *row);
-        let losses: Vec<f64> = by_row.into_iter().map(|(_, loss)| loss).collect();
-        if !self.new.is_empty() {
-            measured.metrics.insert("log_loss".to_owned(), mean(&losses));
-            let accuracy = measured.metrics.entry("accuracy".to_owned()).or_default();
-            *accuracy *= known as f64 / losses.len() as f64;
-            // The intervals are those of the known classes.
-            measured.intervals.retain(|name, _| !["log_loss", "accuracy"].contains(&name.as_str()));
-        }
-        let mut by_rows: Vec<(String, u64)> = self.new.into_iter().collect();
-        by_rows.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
-        let new_classes = by_rows.into_iter().take(MAX_NEW_CLASSES).collect();
-        Scored { losses, measured, invalid: self.invalid, new_classes }
-    }
-}
-
-fn binary<'a>(
-    manifest: &Manifest,
-    batch: &RecordBatch,
-    labels: impl Iterator<Item = Option<&'a Label>>,
-) -> Result<Scored, Error> {
-    let classes = Classes::of(manifest, labels)?;
-    let outputs = scalar(batch, "probability")?;
-    let (mut rows, mut probabilities, mut positive) = (Vec::new(), Vec::new(), Vec::new());
-    for &(index, class) in &classes.known {
-        if let Some(probability) = outputs[index].filter(is_probability) {
-            rows.push(index);
-            probabilities.push(probability);
-            positive.push(class == 1);
-        }
-    }
-    if probabilities.is_empty() {
-        return Ok(classes.scored(Vec::new(), Vec::new(), Measured::default()));
-    }
-    let losses = quality::log_loss_rows(&probabilities, &positive)?;
-    let measured = Measured::of(losses.len(), |left_out| {
-        metrics::binary(&without(&probabilities, 1, &left_out), &without(&positive, 1, &left_out))
-    })?;
-    Ok(classes.scored(rows, losses, measured))
-}
-
-fn multiclass<'a>(
-    manifest: &Manifest,
-    batch: &RecordBatch,
-    labels: impl Iterator<Item = Option<&'a Label>>,
-) -> Result<Scored, Error> {
-    let width = manifest.classes.as_ref().map_or(0, Vec::len);
-    let classes = Classes::of(manifest, labels)?;
-    let wrong = || Error::Column { column: format!("{OUTPUT}probabilities"), expected: "one number per class" };
-    let lists = output(batch, "probabilities")?.as_fixed_size_list_opt().ok_or_else(wrong)?;
-    let values = lists.values().as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
-    if usize::try_from(lists.value_length()).ok() != Some(width) {
-        return Err(wrong());
-    }
-    let (mut rows, mut probabilities, mut actual) = (Vec::new(), Vec::new(), Vec::new());
-    for &(index, class) in classes.known.iter().filter(|&&(index, _)| lists.is_valid(index)) {
-        let row = values.values()[index * width..(index + 1) * width].iter().copied().map(f64::from);
-        if row.clone().all(|probability| is_probability(&probability)) {
-            rows.push(index);
-            probabilities.extend(row);
-            actual.push(class);
-        }
-    }
-    if actual.is_empty() {
-        return Ok(classes.scored(Vec::new(), Vec::new(), Measured::default()));
-    }
-    let losses = quality::multiclass_log_loss_rows(&probabilities, width, &actual)?;
-    let names = manifest.classes.as_deref().unwrap_or_default();
-    let measured = Measured::of(losses.len(), |left_out| {
-        let probabilities = without(&probabilities, width, &left_out);
-        metrics::multiclass(&probabilities, names, &without(&actual, 1, &left_out))
-    })?;
-    Ok(classes.scored(rows, losses, measured))
-}
-
-fn regression<'a>(batch: &RecordBatch, labels: impl Iterator<Item = Option<&'a Label>>) -> Result<Scored, Error> {
-    let outputs = scalar(batch, "prediction")?;
-    let (mut predictions, mut numbers, mut losses, mut invalid) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for (output, label) in outputs.into_iter().zip(labels) {
-        let Some(label) = label else { continue };
-        let number = match Targets::from_labels([as_target(label)], None) {
-            Ok(Targets::Numbers(numbers)) => numbers.first().copied(),
-            _ => None,
-        };
-        let output = output.filter(|output| output.is_finite());
-        let loss = number.map(|number| output.map_or(0.0, |output| (output - number).powi(2)));
-        match (number, output, loss.filter(|&loss| loss <= MAX_SQUARED_ERROR)) {
-            (Some(number), Some(output), Some(loss)) => {
-                predictions.push(output);
-                numbers.push(number);
-                losses.push(loss);
-            }
-            (_, None, Some(_)) => {}
-            _ => invalid += 1,
-        }
-    }
-    let new_classes = BTreeMap::new();
-    if numbers.is_empty() {
-        return Ok(Scored { losses: Vec::new(), measured: Measured::default(), invalid, new_classes });
-    }
-    let measured = Measured::of(losses.len(), |left_out| {
-        metrics::regression(&without(&predictions, 1, &left_out), &without(&numbers, 1, &left_out))
-    })?;
-    Ok(Scored { losses, measured, invalid, new_classes })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use arrow::{
         array::{ArrayRef, FixedSizeListArray, Float32Array},
@@ -294,8 +146,9 @@ pub(crate) mod tests {
     use rekindle_bundle::{
         Signature,
         manifest::{Provenance, ReferenceLoss},
+        prediction::PROBABILITY_MARGIN,
     };
-    use rekindle_domain::{Architecture, Recipe};
+    use rekindle_domain::{Architecture, Recipe, Task};
 
     use super::*;
 
@@ -348,7 +201,8 @@ pub(crate) mod tests {
 
     fn evaluated(manifest: &Manifest, batch: &RecordBatch, labels: &[Option<Label>], min_rows: u64) -> Quality {
         let settings = WatchSettings { min_rows, ..WatchSettings::default() };
-        evaluate(manifest, batch, labels.iter().map(Option::as_ref), &settings).expect("columns of the task")
+        let labels: Vec<Option<&Label>> = labels.iter().map(Option::as_ref).collect();
+        of_all_rows(manifest, batch, &labels, &settings).expect("columns of the task").0
     }
 
     fn near(found: f64, expected: f64) {
@@ -408,14 +262,9 @@ pub(crate) mod tests {
     #[test]
     fn a_mismatch_in_the_number_of_classes_is_an_error() {
         let manifest = manifest(Task::Multiclass, Some(&["a", "b"]), 0.5);
-        let labels = [label("a")];
-        let evaluated = evaluate(
-            &manifest,
-            &probabilities(&[[1.0, 0.0, 0.0]]),
-            labels.iter().map(Option::as_ref),
-            &WatchSettings::default(),
-        );
-        assert!(matches!(evaluated, Err(Error::Column { .. })));
+        let (label, batch) = (label("a"), probabilities(&[[1.0, 0.0, 0.0]]));
+        let evaluated = of_all_rows(&manifest, &batch, &[label.as_ref()], &WatchSettings::default());
+        assert!(matches!(evaluated.map(|(quality, _)| quality), Err(Error::Column { .. })));
     }
 
     #[test]
@@ -457,10 +306,10 @@ pub(crate) mod tests {
         let outputs: Vec<f32> = (0..100).flat_map(|_| [0.26f32.sqrt(), 2.26f32.sqrt()]).collect();
         let verdict = |false_alarm_rate| {
             let settings = WatchSettings { min_rows: 2, false_alarm_rate, ..WatchSettings::default() };
-            let outputs = numbers("prediction", &outputs);
-            evaluate(&manifest, &outputs, labels.iter().map(Option::as_ref), &settings)
-                .expect("one number per row")
-                .verdict
+            let labels: Vec<Option<&Label>> = labels.iter().map(Option::as_ref).collect();
+            let (quality, _) = of_all_rows(&manifest, &numbers("prediction", &outputs), &labels, &settings)
+                .expect("one number per row");
+            quality.verdict
         };
         assert_eq!((verdict(0.05), verdict(0.5)), (Verdict::Stable, Verdict::Drifted));
     }

@@ -5,8 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use rekindle_artifacts::Artifacts;
-use rekindle_bundle::{Error as ModelError, Manifest, manifest::PROFILE};
+use rekindle_bundle::{
+    Error as ModelError, Manifest,
+    manifest::{LOSS_SAMPLE, PROFILE},
+};
 use rekindle_domain::Digest;
 
 use crate::Error;
@@ -49,6 +53,12 @@ impl References {
         cached.push_front((*bundle, reference.clone()));
         cached.truncate(self.limit);
         Ok(reference)
+    }
+
+    /// The stored form of the sample of the validation rows; `None` if the bundle has none. It is not cached: it is needed once for each window.
+    pub(crate) async fn loss_sample(&self, reference: &Reference) -> Result<Option<Bytes>, Error> {
+        let Some(blob) = reference.manifest.blobs.get(LOSS_SAMPLE) else { return Ok(None) };
+        Ok(Some(self.artifacts.get(&blob.digest).await?))
     }
 
     fn cached(&self, bundle: &Digest) -> Option<Arc<Reference>> {

@@ -96,6 +96,8 @@ mod tests {
             blocks: None,
             impact: None,
             since: None,
+            onset: None,
+            examples: Vec::new(),
         }
     }
 

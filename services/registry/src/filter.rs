@@ -5,6 +5,7 @@
 use std::{cmp::Ordering, fmt};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+pub(crate) use rekindle_domain::slice::Comparison;
 use rekindle_domain::{RunId, event_time};
 use sqlparser::{
     ast::{BinaryOperator, Expr, Ident, InTarget, UnaryOperator, Value as Literal},
@@ -79,16 +80,6 @@ pub(crate) enum Test {
         ignore_case: bool,
     },
     Missing,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
 }
 
 /// A constant of the type of its field.
@@ -441,19 +432,6 @@ pub(crate) fn matches<A: Attribute>(filter: &Filter<A>, of: &impl Fn(&Field<A>) 
             }
             (Some(_), Test::Like { .. }) => false,
         },
-    }
-}
-
-impl Comparison {
-    fn holds(self, order: Ordering) -> bool {
-        match self {
-            Self::Equal => order.is_eq(),
-            Self::NotEqual => order.is_ne(),
-            Self::Less => order.is_lt(),
-            Self::LessOrEqual => order.is_le(),
-            Self::Greater => order.is_gt(),
-            Self::GreaterOrEqual => order.is_ge(),
-        }
     }
 }
 

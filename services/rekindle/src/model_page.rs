@@ -5,6 +5,7 @@ mod chart;
 pub(crate) mod format;
 mod heat_map;
 mod quality;
+mod slices;
 pub(crate) mod story;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,6 +23,7 @@ use rekindle_domain::{
 use self::{
     format::{grouped, number, seconds, words},
     heat_map::HeatMap,
+    slices::SliceRow,
 };
 use crate::client::output;
 pub(crate) use quality::{Point, Quality, verdict};
@@ -46,6 +48,7 @@ pub(crate) struct Material<'a> {
 pub(crate) struct Sections {
     pub(crate) model: String,
     pub(crate) quality: Quality,
+    pub(crate) slices: Vec<SliceRow>,
     pub(crate) drift: HeatMap,
     /// The length of the windows, e.g. ` of 7 days`; empty if there are several.
     pub(crate) window: String,
@@ -105,6 +108,7 @@ impl Sections {
         Self {
             model: material.model.to_owned(),
             quality,
+            slices: slices::of(material.reports),
             drift: heat_map::of(material.reports),
             window: window_length(material.reports),
             alerts: material.alerts.iter().map(alert_row).collect(),

@@ -22,11 +22,11 @@ use super::{
     file::{Element, File, Outlet},
 };
 use crate::{
-    Backend, Bundle, Datatype, Error, Input, Manifest, Model, Output, Provenance, Reference, Signature, ValidationRows,
-    card,
+    Backend, Bundle, Datatype, Error, Input, LossSample, Manifest, Model, Output, Provenance, Reference, Signature,
+    ValidationRows, card,
     column::Cells,
     importance::{self, Importance, PERMUTATIONS},
-    manifest::{CARD, FORMAT_VERSION, MODEL, PROFILE, ReferenceLoss},
+    manifest::{CARD, FORMAT_VERSION, LOSS_SAMPLE, MODEL, PROFILE, ReferenceLoss},
     score,
     target::Targets,
 };
@@ -94,14 +94,14 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
     let file = File::parse(&model)?;
     let manifest = manifest(&file, options, data.as_ref())?;
     let empty = Reference::empty(manifest.task, &manifest.signature);
-    let mut bundle = seal(manifest, model, &empty, &file, &[])?;
+    let mut bundle = seal(manifest, model, (&empty, None), &file, &[])?;
     if let Some(data) = data {
         let ordered = data.in_time_order()?;
         let data = Data { rows: ordered.as_ref().unwrap_or(data.rows), ..data };
         let loaded = Model::from_bundle(&bundle)?;
         let prediction = loaded.score(data.rows)?;
         let Bundle { mut manifest, mut blobs } = bundle;
-        let (mut importances, times) = (Vec::new(), data.times());
+        let (mut importances, mut sample, times) = (Vec::new(), None, data.times());
         let mut reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction, times)?;
         if data.rows.column_by_name(&manifest.target).is_some() {
             let targets = targets(&manifest, &loaded, data.rows)?;
@@ -119,9 +119,11 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
                 targets: &targets,
                 importances: &importances,
             })?;
+            let features = reference.by_importance().into_iter().map(|feature| feature.name.as_str());
+            sample = Some(LossSample::of(data.rows, features, &losses)?);
         }
         let model = blobs.remove(MODEL).unwrap_or_default();
-        bundle = seal(manifest, model, &reference, &file, &importances)?;
+        bundle = seal(manifest, model, (&reference, sample.as_ref()), &file, &importances)?;
     }
     Ok(bundle)
 }
@@ -129,15 +131,18 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
 fn seal(
     manifest: Manifest,
     model: Bytes,
-    reference: &Reference,
+    (reference, sample): (&Reference, Option<&LossSample>),
     file: &File,
     importances: &[Importance],
 ) -> Result<Bundle, Error> {
-    let blobs = BTreeMap::from([
+    let mut blobs = BTreeMap::from([
         (MODEL.to_owned(), model),
         (PROFILE.to_owned(), reference.to_bytes()?),
         (CARD.to_owned(), Bytes::from(card::render_imported(&manifest, file, importances))),
     ]);
+    if let Some(sample) = sample {
+        blobs.insert(LOSS_SAMPLE.to_owned(), sample.to_bytes()?);
+    }
     Ok(Bundle::seal(manifest, blobs))
 }
 

@@ -101,6 +101,9 @@ pub fn kind_to_wire(kind: AlertKind) -> wire::AlertKind {
         AlertKind::LateRows => wire::AlertKind::LateRows,
         AlertKind::RowsAhead => wire::AlertKind::RowsAhead,
         AlertKind::FeedStopped => wire::AlertKind::FeedStopped,
+        AlertKind::SliceDegradation => wire::AlertKind::SliceDegradation,
+        AlertKind::VolumeAnomaly => wire::AlertKind::VolumeAnomaly,
+        AlertKind::DependenceChange => wire::AlertKind::DependenceChange,
     }
 }
 
@@ -115,11 +118,14 @@ fn kind(given: wire::AlertKind) -> Option<AlertKind> {
         wire::AlertKind::LateRows => Some(AlertKind::LateRows),
         wire::AlertKind::RowsAhead => Some(AlertKind::RowsAhead),
         wire::AlertKind::FeedStopped => Some(AlertKind::FeedStopped),
+        wire::AlertKind::SliceDegradation => Some(AlertKind::SliceDegradation),
+        wire::AlertKind::VolumeAnomaly => Some(AlertKind::VolumeAnomaly),
+        wire::AlertKind::DependenceChange => Some(AlertKind::DependenceChange),
     }
 }
 
 fn kind_from_wire(field: &str, given: i32) -> Result<AlertKind, Violations> {
-    enumeration(field, given, "ALERT_KIND_DRIFT to ALERT_KIND_FEED_STOPPED", kind)
+    enumeration(field, given, "ALERT_KIND_DRIFT to ALERT_KIND_DEPENDENCE_CHANGE", kind)
 }
 
 /// A kind, or `None` for the unspecified one.

@@ -28,7 +28,8 @@ use super::{
     model_version::approval_to_wire,
     report::{
         cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, estimate_to_wire,
-        header_from_wire, header_to_wire, impact_to_wire, repeated_from_wire, repeated_to_wire, verdict_to_wire,
+        examples_to_wire, header_from_wire, header_to_wire, impact_to_wire, onset_to_wire, repeated_from_wire,
+        repeated_to_wire, slice_to_wire, verdict_to_wire, volume_to_wire,
     },
     run::status_to_wire,
     time,
@@ -214,6 +215,8 @@ pub fn window_reported(report: &WindowReport) -> Fact<Value> {
         estimate: report.estimate.as_ref().map(estimate_to_wire),
         revision: report.revision,
         changes: report.changes.clone(),
+        degraded_slices: quality.map(degraded_slices).unwrap_or_default(),
+        volume: report.drift.volume.map(volume_to_wire),
     };
     fact(EventKind::WINDOW_REPORTED, &report.window.model, &message)
 }
@@ -248,8 +251,14 @@ pub fn degradation_detected(report: &WindowReport, quality: &Quality) -> Fact<Va
         metrics: quality.metrics.clone().into_iter().collect(),
         features: causes_to_wire(report),
         repeated: report.drift.repeated.map(repeated_to_wire),
+        slices: degraded_slices(quality),
+        onset: quality.onset.map(time::to_wire),
     };
     fact(EventKind::DEGRADATION_DETECTED, &report.window.model, &message)
+}
+
+fn degraded_slices(quality: &Quality) -> Vec<rekindle_proto::monitor::SliceQuality> {
+    quality.degraded_slices().map(slice_to_wire).collect()
 }
 
 /// Outcomes in a window have classes that the training data did not have.
@@ -398,6 +407,8 @@ fn causes_to_wire(report: &WindowReport) -> Vec<wire::FeatureCause> {
         reason: column.reason.clone(),
         impact: column.impact.as_ref().map(impact_to_wire),
         since: column.since.map(time::to_wire),
+        examples: examples_to_wire(column),
+        onset: onset_to_wire(column.onset).into(),
     };
     report.drift.causes().into_iter().map(cause).collect()
 }

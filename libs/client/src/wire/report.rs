@@ -3,8 +3,9 @@
 use rekindle_domain::{
     VersionRef,
     report::{
-        BlockTest, ColumnDrift, Drift, DriftCause, Estimate, EstimateRecord, EstimatedMetric, Impact, Interval,
-        Quality, RepeatedRows, Verdict, WindowHeader, WindowReport,
+        BlockTest, ColumnDrift, Dependence, Drift, DriftCause, Estimate, EstimateRecord, EstimatedMetric, ExampleRow,
+        Impact, Interval, LoadAssociation, Onset, PairChange, Quality, RepeatedRows, SliceQuality, Verdict, Volume,
+        VolumeSeason, WindowHeader, WindowReport,
     },
     validation::Violations,
 };
@@ -28,6 +29,8 @@ pub fn to_wire(report: &WindowReport) -> wire::WindowReport {
         correlation_id: report.correlation_id.map(|id| id.to_string()).unwrap_or_default(),
         reason: report.reason.clone(),
         repeated: report.drift.repeated.map(repeated_to_wire),
+        volume: report.drift.volume.map(volume_to_wire),
+        dependence: report.drift.dependence.as_ref().map(dependence_to_wire),
         estimate: report.estimate.as_ref().map(estimate_to_wire),
         revision: report.revision,
         changes: report.changes.clone(),
@@ -96,6 +99,8 @@ pub fn from_wire(given: wire::WindowReport) -> Result<WindowReport, Violations> 
         features: each("features", given.features, column_from_wire)?,
         prediction: nested_optional("prediction", given.prediction, column_from_wire)?,
         repeated: given.repeated.map(repeated_from_wire),
+        volume: given.volume.map(volume_from_wire),
+        dependence: given.dependence.map(dependence_from_wire),
     };
     Ok(WindowReport {
         window: nested("window", given.window, header_from_wire)?,
@@ -173,7 +178,37 @@ fn column_to_wire(column: &ColumnDrift) -> wire::FeatureDrift {
         cause: cause_to_wire(column.cause).into(),
         impact: column.impact.as_ref().map(impact_to_wire),
         since: column.since.map(time::to_wire),
+        examples: examples_to_wire(column),
+        onset: onset_to_wire(column.onset).into(),
     }
+}
+
+/// How a change began, as its enumeration.
+pub fn onset_to_wire(onset: Option<Onset>) -> wire::Onset {
+    match onset {
+        None => wire::Onset::Unspecified,
+        Some(Onset::Abrupt) => wire::Onset::Abrupt,
+        Some(Onset::Gradual) => wire::Onset::Gradual,
+    }
+}
+
+fn onset_from_wire(given: i32) -> Option<Onset> {
+    match wire::Onset::try_from(given).unwrap_or_default() {
+        wire::Onset::Unspecified => None,
+        wire::Onset::Abrupt => Some(Onset::Abrupt),
+        wire::Onset::Gradual => Some(Onset::Gradual),
+    }
+}
+
+/// The example rows of a column as messages.
+pub fn examples_to_wire(column: &ColumnDrift) -> Vec<wire::ExampleRow> {
+    let example =
+        |example: &ExampleRow| wire::ExampleRow { prediction_id: example.prediction.to_string(), row: example.row };
+    column.examples.iter().map(example).collect()
+}
+
+fn example_from_wire(given: wire::ExampleRow) -> Result<ExampleRow, Violations> {
+    Ok(ExampleRow { prediction: parse("prediction_id", &given.prediction_id)?, row: given.row })
 }
 
 fn blocks_to_wire(test: &BlockTest) -> wire::BlockTest {
@@ -196,6 +231,7 @@ pub fn cause_to_wire(cause: Option<DriftCause>) -> wire::DriftCause {
         Some(DriftCause::BeyondReference) => wire::DriftCause::BeyondReference,
         Some(DriftCause::UnseenSeason) => wire::DriftCause::UnseenSeason,
         Some(DriftCause::DataFault) => wire::DriftCause::DataFault,
+        Some(DriftCause::NewCategory) => wire::DriftCause::NewCategory,
     }
 }
 
@@ -206,6 +242,7 @@ pub fn cause_from_wire(given: i32) -> Option<DriftCause> {
         wire::DriftCause::BeyondReference => Some(DriftCause::BeyondReference),
         wire::DriftCause::UnseenSeason => Some(DriftCause::UnseenSeason),
         wire::DriftCause::DataFault => Some(DriftCause::DataFault),
+        wire::DriftCause::NewCategory => Some(DriftCause::NewCategory),
     }
 }
 
@@ -236,6 +273,8 @@ fn column_from_wire(given: wire::FeatureDrift) -> Result<ColumnDrift, Violations
         blocks: given.blocks.map(blocks_from_wire),
         cause: cause_from_wire(given.cause),
         impact: given.impact.map(impact_from_wire),
+        examples: each("examples", given.examples, example_from_wire)?,
+        onset: onset_from_wire(given.onset),
         since: optional_time("since", given.since)?,
     })
 }
@@ -261,6 +300,10 @@ fn quality_to_wire(quality: &Quality) -> wire::Quality {
         invalid_outcomes: quality.invalid_outcomes,
         new_classes: quality.new_classes.clone().into_iter().collect(),
         selection: quality.selection.clone(),
+        slices: quality.slices.iter().map(slice_to_wire).collect(),
+        slices_searched: quality.slices_searched,
+        onset: quality.onset.map(time::to_wire),
+        load: quality.load.as_ref().map(load_to_wire),
         intervals: quality
             .intervals
             .iter()
@@ -277,6 +320,10 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
         invalid_outcomes: given.invalid_outcomes,
         new_classes: given.new_classes.into_iter().collect(),
         selection: given.selection,
+        slices: each("slices", given.slices, slice_from_wire)?,
+        slices_searched: given.slices_searched,
+        onset: optional_time("onset", given.onset)?,
+        load: given.load.map(load_from_wire),
         intervals: given.intervals.into_iter().map(|(name, interval)| (name, interval_from_wire(interval))).collect(),
         metrics: given.metrics.into_iter().collect(),
         reference_metrics: given.reference_metrics.into_iter().collect(),
@@ -284,6 +331,117 @@ fn quality_from_wire(given: wire::Quality) -> Result<Quality, Violations> {
         reference_loss: given.reference_loss,
         rise_lower_bound: given.rise_lower_bound,
     })
+}
+
+/// The quality of a slice as a message.
+pub fn slice_to_wire(quality: &SliceQuality) -> wire::SliceQuality {
+    wire::SliceQuality {
+        slice: quality.slice.clone(),
+        found: quality.found,
+        verdict: verdict_to_wire(quality.verdict).into(),
+        reason: quality.reason.clone(),
+        labelled_rows: quality.labelled_rows,
+        metrics: quality.metrics.clone().into_iter().collect(),
+        loss: quality.loss,
+        reference_loss: quality.reference_loss,
+        reference_rows: quality.reference_rows,
+        rise_lower_bound: quality.rise_lower_bound,
+    }
+}
+
+/// The quality of a slice in proto3 JSON, with the header of its window as `window`.
+pub fn slice_to_json(window: &WindowHeader, quality: &SliceQuality) -> Value {
+    let mut value = json::to_value(&slice_to_wire(quality));
+    value["window"] = json::to_value(&header_to_wire(window));
+    value
+}
+
+fn slice_from_wire(given: wire::SliceQuality) -> Result<SliceQuality, Violations> {
+    Ok(SliceQuality {
+        verdict: verdict_from_wire("verdict", given.verdict)?,
+        slice: given.slice,
+        found: given.found,
+        reason: given.reason,
+        labelled_rows: given.labelled_rows,
+        metrics: given.metrics.into_iter().collect(),
+        loss: given.loss,
+        reference_loss: given.reference_loss,
+        reference_rows: given.reference_rows,
+        rise_lower_bound: given.rise_lower_bound,
+    })
+}
+
+fn load_to_wire(load: &LoadAssociation) -> wire::LoadAssociation {
+    let ([low, high], [rows_low, rows_high]) = (load.means, load.rows_per_hour);
+    wire::LoadAssociation {
+        metric: load.metric.clone(),
+        correlation: load.correlation,
+        p_value: load.p_value,
+        windows: load.windows,
+        metric_at_low_load: low,
+        metric_at_high_load: high,
+        rows_per_hour_at_low_load: rows_low,
+        rows_per_hour_at_high_load: rows_high,
+    }
+}
+
+fn load_from_wire(given: wire::LoadAssociation) -> LoadAssociation {
+    LoadAssociation {
+        metric: given.metric,
+        correlation: given.correlation,
+        p_value: given.p_value,
+        windows: given.windows,
+        means: [given.metric_at_low_load, given.metric_at_high_load],
+        rows_per_hour: [given.rows_per_hour_at_low_load, given.rows_per_hour_at_high_load],
+    }
+}
+
+/// A volume as a message.
+pub fn volume_to_wire(volume: Volume) -> wire::Volume {
+    let season = match volume.season {
+        VolumeSeason::None => wire::VolumeSeason::None,
+        VolumeSeason::HourOfDay => wire::VolumeSeason::HourOfDay,
+        VolumeSeason::HourOfWeek => wire::VolumeSeason::HourOfWeek,
+    };
+    wire::Volume {
+        rows_per_hour: volume.rows_per_hour,
+        expected: Some(interval_to_wire(volume.expected)),
+        windows: volume.windows,
+        season: season.into(),
+    }
+}
+
+fn dependence_to_wire(dependence: &Dependence) -> wire::Dependence {
+    let pair = |pair: &PairChange| {
+        let [first, second] = pair.features.clone();
+        let PairChange { correlation, reference, expected, .. } = *pair;
+        wire::PairChange { first, second, correlation, reference, expected: Some(interval_to_wire(expected)) }
+    };
+    wire::Dependence { pairs: dependence.pairs, changed: dependence.changed.iter().map(pair).collect() }
+}
+
+fn dependence_from_wire(given: wire::Dependence) -> Dependence {
+    let pair = |pair: wire::PairChange| PairChange {
+        features: [pair.first, pair.second],
+        correlation: pair.correlation,
+        reference: pair.reference,
+        expected: interval_from_wire(pair.expected.unwrap_or_default()),
+    };
+    Dependence { pairs: given.pairs, changed: given.changed.into_iter().map(pair).collect() }
+}
+
+fn volume_from_wire(given: wire::Volume) -> Volume {
+    let season = match given.season() {
+        wire::VolumeSeason::Unspecified | wire::VolumeSeason::None => VolumeSeason::None,
+        wire::VolumeSeason::HourOfDay => VolumeSeason::HourOfDay,
+        wire::VolumeSeason::HourOfWeek => VolumeSeason::HourOfWeek,
+    };
+    Volume {
+        rows_per_hour: given.rows_per_hour,
+        expected: interval_from_wire(given.expected.unwrap_or_default()),
+        windows: given.windows,
+        season,
+    }
 }
 
 #[cfg(test)]
@@ -294,6 +452,8 @@ mod tests {
     use rekindle_domain::{Digest, report::PREDICTION};
 
     use super::*;
+
+    const ID: &str = "0193b3a0-0000-7000-8000-000000000000";
 
     fn column(name: &str, verdict: Verdict) -> ColumnDrift {
         ColumnDrift {
@@ -323,12 +483,17 @@ mod tests {
                 loss_change: 0.3,
             }),
             since: (verdict == Verdict::Drifted).then_some(DateTime::UNIX_EPOCH),
+            onset: (verdict == Verdict::Drifted).then_some(Onset::Gradual),
+            examples: (verdict == Verdict::Drifted)
+                .then(|| ExampleRow { prediction: ID.parse().expect("an id"), row: 3 })
+                .into_iter()
+                .collect(),
         }
     }
 
     #[test]
     fn reports_survive() {
-        let id = "0193b3a0-0000-7000-8000-000000000000";
+        let id = ID;
         let window = WindowHeader {
             report: id.parse().expect("an id"),
             model: "m".parse().expect("a name"),
@@ -352,6 +517,28 @@ mod tests {
             reference_loss: 0.5,
             rise_lower_bound: 0.05,
             selection: "their scores differ".into(),
+            slices: vec![SliceQuality {
+                slice: "carrier = 'AA'".into(),
+                found: true,
+                verdict: Verdict::Drifted,
+                reason: String::new(),
+                labelled_rows: 40,
+                metrics: BTreeMap::from([("auc".into(), 0.5)]),
+                loss: 0.8,
+                reference_loss: 0.5,
+                reference_rows: 300,
+                rise_lower_bound: 0.1,
+            }],
+            slices_searched: true,
+            onset: Some(DateTime::UNIX_EPOCH),
+            load: Some(LoadAssociation {
+                metric: "accuracy".into(),
+                correlation: -0.9,
+                p_value: 0.001,
+                windows: 12,
+                means: [0.98, 0.85],
+                rows_per_hour: [1e4, 6e4],
+            }),
         };
         let interval = Interval { lower: 0.4, upper: 0.8 };
         let estimate = Estimate {
@@ -366,6 +553,21 @@ mod tests {
                 features: vec![column("a", Verdict::Drifted), column("b", Verdict::Stable)],
                 prediction: Some(column(PREDICTION, Verdict::Inconclusive)),
                 repeated: Some(RepeatedRows { rows: 20, share: 0.1, reference_share: 0.01 }),
+                dependence: Some(Dependence {
+                    pairs: 3,
+                    changed: vec![PairChange {
+                        features: ["a".into(), "b".into()],
+                        correlation: 0.1,
+                        reference: 0.8,
+                        expected: Interval { lower: 0.7, upper: 0.9 },
+                    }],
+                }),
+                volume: Some(Volume {
+                    rows_per_hour: 7.5,
+                    expected: Interval { lower: 9.0, upper: 11.0 },
+                    windows: 8,
+                    season: VolumeSeason::HourOfWeek,
+                }),
             },
             estimate: Some(estimate),
             quality: Some(quality),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekindle_domain::{
-    ColumnRule, ModelName, Watch, WatchSettings,
+    ColumnRule, ModelName, Slice, Watch, WatchSettings,
     alert::AlertRules,
     validation::{Checks, Violations},
 };
@@ -40,6 +40,7 @@ pub fn settings_to_wire(model: &ModelName, settings: &WatchSettings) -> wire::Wa
         false_alarm_rate: Some(settings.false_alarm_rate),
         alert_rules: settings.alerts.0.iter().map(|(kind, rule)| rule_to_wire(*kind, rule)).collect(),
         feed_timeout: settings.feed_timeout.map(span_to_wire),
+        slices: settings.slices.iter().map(Slice::to_string).collect(),
         column_rules: settings.columns.iter().map(|(column, rule)| column_rule_to_wire(column, rule)).collect(),
         revision: 0,
     }
@@ -78,6 +79,13 @@ pub fn settings_from_wire(given: wire::Watch) -> Result<WatchSettings, Violation
 pub fn recorded(given: wire::Watch) -> Result<WatchSettings, Violations> {
     let base = WatchSettings::default();
     let rules = each("alert_rules", given.alert_rules, rule_from_wire)?;
+    // Before each of them is parsed.
+    let (count, most) = (given.slices.len(), WatchSettings::MOST_SLICES);
+    if count > most {
+        return Err(Violations::of("slices", format!("has {count} entries: expected at most {most}")));
+    }
+    let slices =
+        each("slices", given.slices, |slice| slice.parse().map_err(|reason: String| Violations::of("", reason)))?;
     let columns = given.column_rules.into_iter().map(column_rule_from_wire).collect::<Vec<_>>();
     Ok(WatchSettings {
         window: span_or("window", given.window, base.window)?,
@@ -91,6 +99,7 @@ pub fn recorded(given: wire::Watch) -> Result<WatchSettings, Violations> {
         alerts: AlertRules(unique("alert_rules", rules)?),
         feed_timeout: optional_span("feed_timeout", given.feed_timeout)?,
         columns: unique("column_rules", columns)?,
+        slices,
     })
 }
 
@@ -134,6 +143,7 @@ mod tests {
             alerts: AlertRules([(AlertKind::Drift, rule)].into()),
             feed_timeout: Some(Duration::from_secs(600)),
             columns: [("depth".to_owned(), muted)].into(),
+            slices: vec!["carrier".parse().expect("a feature"), "distance > 1000".parse().expect("a condition")],
             ..WatchSettings::default()
         };
         let watch = Watch { model: "m".parse().expect("a name"), settings, revision: 3 };

@@ -21,18 +21,18 @@ use super::{column, flights, most_with};
 const DAY: i64 = 86_400_000;
 
 /// A table in complete blocks of one length.
-struct InBlocks {
-    name: &'static str,
-    length: i64,
-    times: Vec<i64>,
-    names: Vec<String>,
-    arrays: Vec<ArrayRef>,
+pub(super) struct InBlocks {
+    pub(super) name: &'static str,
+    pub(super) length: i64,
+    pub(super) times: Vec<i64>,
+    pub(super) names: Vec<String>,
+    pub(super) arrays: Vec<ArrayRef>,
     /// First row and one past the last, of complete blocks with at least a hundred rows.
-    blocks: Vec<(usize, usize)>,
+    pub(super) blocks: Vec<(usize, usize)>,
 }
 
 impl InBlocks {
-    fn of(name: &'static str, table: &Table, days: i64, ignored: &[&str]) -> Self {
+    pub(super) fn of(name: &'static str, table: &Table, days: i64, ignored: &[&str]) -> Self {
         let length = days * DAY;
         let times = table.times("timestamp").expect("every row has a time").to_vec();
         let ends: Vec<usize> = (1..times.len())
@@ -158,7 +158,7 @@ fn numbers(array: &ArrayRef, change: impl Fn(f64) -> f64) -> ArrayRef {
     Arc::new(numbers.as_primitive::<Float64Type>().iter().map(|value| value.map(&change)).collect::<Float64Array>())
 }
 
-const OF_FLIGHTS: [&str; 4] = ["flight_id", "flight_no", "arr_delay", "late"];
+pub(super) const OF_FLIGHTS: [&str; 4] = ["flight_id", "flight_no", "arr_delay", "late"];
 
 #[test]
 fn no_week_of_flights_drifts_from_the_others() {

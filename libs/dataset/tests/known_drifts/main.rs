@@ -3,6 +3,7 @@
 //! The flights are part of the repository; the tests named `or_skipped` need files outside of it.
 
 mod blocks;
+mod dependence;
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int64Array, UInt32Array},

@@ -75,6 +75,14 @@ impl FixedBins {
         }
     }
 
+    /// The bins of rows without a value that can be read.
+    pub(crate) fn absent(&self) -> std::ops::Range<usize> {
+        match self {
+            Self::Numbers { highs, .. } => highs.len() + 2..self.len(),
+            Self::Values { hashes } => hashes.len() + 2..self.len(),
+        }
+    }
+
     /// The bin of numbers below those of the reference; `None` of values.
     pub(crate) fn below(&self) -> Option<usize> {
         matches!(self, Self::Numbers { .. }).then(|| self.intervals())
@@ -120,8 +128,29 @@ impl FixedBins {
         }
     }
 
+    /// The bin of values that the reference does not have, which only [`Self::grown`] tells apart from its other values; `None` of numbers.
+    pub fn unseen(&self) -> Option<usize> {
+        match self {
+            Self::Numbers { .. } => None,
+            Self::Values { hashes } => Some(hashes.len() + 1),
+        }
+    }
+
     pub(super) fn unreadable(&self) -> usize {
         self.len() - 1
+    }
+
+    /// The bin whose share of the rows of a window exceeds that of the reference most; `None` if none does, or if the values are too many to be
+    /// counted by value.
+    pub fn grown(&self, reference: &ColumnProfile, window: &ColumnProfile) -> Option<usize> {
+        let shares = |profile: &ColumnProfile| {
+            let counts = self.count(reference, profile)?;
+            let rows = counts.iter().sum::<u64>().max(1) as f64;
+            Some(counts.into_iter().map(move |count| count as f64 / rows))
+        };
+        let growth = shares(window)?.zip(shares(reference)?).map(|(after, before)| after - before).enumerate();
+        let (bin, growth) = growth.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+        (growth > 0.0).then_some(bin)
     }
 
     /// The rows of a window in each bin; `None` if its values are too many to be counted by value.

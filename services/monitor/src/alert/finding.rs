@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rekindle_domain::{
     alert::AlertKind,
-    report::{Drift, DriftCause, Quality, RepeatedRows, Verdict, WindowReport},
+    report::{Drift, DriftCause, Quality, RepeatedRows, SliceQuality, Verdict, WindowReport},
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,12 @@ impl Findings {
             found.insert(AlertKind::Drift, drifted().any(|column| !is_fault(column.cause)));
             found.insert(AlertKind::DataFault, has_fault);
         }
+        if let Some(dependence) = &drift.dependence {
+            found.insert(AlertKind::DependenceChange, !dependence.changed.is_empty());
+        }
+        if let Some(volume) = &drift.volume {
+            found.insert(AlertKind::VolumeAnomaly, volume.is_unusual());
+        }
         if let Some(repeated) = &drift.repeated {
             found.insert(AlertKind::DuplicateRows, RepeatedRows::is_fault(repeated));
         }
@@ -56,6 +62,13 @@ impl Findings {
         let mut found = BTreeMap::new();
         if quality.verdict != Verdict::Inconclusive {
             found.insert(AlertKind::Degradation, quality.verdict == Verdict::Drifted);
+        }
+        // Of a degraded window, the slices are causes of the degradation.
+        let is_stable = |slice: &SliceQuality| slice.verdict == Verdict::Stable;
+        let is_found = quality.degraded_slices().next().is_some();
+        let has_verdict = is_found || quality.slices_searched || quality.slices.iter().any(is_stable);
+        if quality.verdict != Verdict::Drifted && has_verdict {
+            found.insert(AlertKind::SliceDegradation, is_found);
         }
         if quality.labelled_rows > 0 {
             found.insert(AlertKind::NewClass, !quality.new_classes.is_empty());
@@ -85,6 +98,23 @@ pub(crate) mod tests {
             blocks: None,
             impact: None,
             since: None,
+            onset: None,
+            examples: Vec::new(),
+        }
+    }
+
+    fn slice() -> SliceQuality {
+        SliceQuality {
+            slice: "a = 1".to_owned(),
+            found: false,
+            verdict: Verdict::Inconclusive,
+            reason: String::new(),
+            labelled_rows: 0,
+            metrics: BTreeMap::new(),
+            loss: 0.0,
+            reference_loss: 0.0,
+            reference_rows: 0,
+            rise_lower_bound: 0.0,
         }
     }
 
@@ -106,6 +136,22 @@ pub(crate) mod tests {
         assert_eq!(found(Inconclusive, some), [Some(false), Some(false), None]);
         assert_eq!(found(Inconclusive, vec![column("a", Inconclusive, None)]), [None, None, None]);
         assert_eq!(found(Inconclusive, Vec::new()), [None, None, None]);
+    }
+
+    #[test]
+    fn slices_have_a_verdict_if_one_was_measured_or_they_were_searched() {
+        let of = |verdict, slices_searched, slices: &[Verdict]| {
+            let slice = |verdict: &Verdict| SliceQuality { verdict: *verdict, ..slice() };
+            let slices = slices.iter().map(slice).collect();
+            let quality = Quality { verdict, slices, slices_searched, ..Quality::inconclusive() };
+            Findings::of_quality(&quality).of(AlertKind::SliceDegradation)
+        };
+        use Verdict::{Drifted, Inconclusive, Stable};
+        assert_eq!(of(Stable, true, &[]), Some(false));
+        assert_eq!(of(Stable, false, &[Inconclusive]), None, "too few rows, as at night, end no alert");
+        assert_eq!(of(Inconclusive, false, &[Inconclusive, Stable]), Some(false));
+        assert_eq!(of(Stable, false, &[Inconclusive, Drifted]), Some(true));
+        assert_eq!(of(Drifted, true, &[Drifted]), None, "a cause of the degradation");
     }
 
     #[test]

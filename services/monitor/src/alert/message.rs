@@ -8,7 +8,10 @@ use rekindle_domain::{
     ModelName,
     alert::{AlertKind, Message},
     prediction_log::RowsAhead,
-    report::{ColumnDrift, Drift, DriftCause, Estimate, EstimatedMetric, Impact, Quality, Verdict, WindowReport},
+    report::{
+        ColumnDrift, Drift, DriftCause, Estimate, EstimatedMetric, ExampleRow, Impact, Interval, LoadAssociation,
+        Onset, PairChange, Quality, SliceQuality, Verdict, VolumeSeason, WindowReport,
+    },
 };
 
 /// Causes that a message names at most.
@@ -27,6 +30,9 @@ pub(super) fn of_report(kind: AlertKind, report: &WindowReport) -> Message {
         AlertKind::DataFault => data_fault(&report.drift, &of, &span),
         AlertKind::DuplicateRows => duplicate_rows(&report.drift, &window.model, &of, &span),
         AlertKind::Degradation => degradation(report, quality, &of, &span),
+        AlertKind::SliceDegradation => slice_degradation(quality, &of, &span),
+        AlertKind::DependenceChange => dependence(&report.drift, &of, &span),
+        AlertKind::VolumeAnomaly => volume(&report.drift, &window.model, &span),
         AlertKind::NewClass => new_class(quality, &of, &span),
         AlertKind::Drift | AlertKind::LateRows | AlertKind::RowsAhead | AlertKind::FeedStopped => {
             drift(&report.drift, &of, &span)
@@ -37,9 +43,17 @@ pub(super) fn of_report(kind: AlertKind, report: &WindowReport) -> Message {
 fn drift(drift: &Drift, of: &str, span: &str) -> Message {
     let drifted: Vec<&ColumnDrift> =
         drift.causes().into_iter().filter(|column| column.cause != Some(DriftCause::DataFault)).collect();
-    let all_are_seasons = drifted.iter().all(|column| column.cause == Some(DriftCause::UnseenSeason));
-    let advice = if all_are_seasons && !drifted.is_empty() {
+    let all_are = |cause| !drifted.is_empty() && drifted.iter().all(|column| column.cause == Some(cause));
+    let all_began = |onset| !drifted.is_empty() && drifted.iter().all(|column| column.onset == Some(onset));
+    let advice = if all_are(DriftCause::UnseenSeason) {
         "Check whether the season recurs. If so, train on data that cover it; if not, let the retraining proceed."
+    } else if all_are(DriftCause::NewCategory) {
+        "Check whether the new values are spelled as in the training data. If they are new, retrain the model on rows that have them."
+    } else if all_began(Onset::Gradual) {
+        "The change was gradual, so it probably goes on. Retrain the model on recent rows, and check whether the policy retrains often enough."
+    } else if all_began(Onset::Abrupt) {
+        "The change was abrupt: check what was released or happened at its start, and whether it lasts. If so, retrain the model on rows that \
+         have it; wait for the quality of the window before you roll back."
     } else {
         "Check whether the change is real and whether it lasts. If so, retrain the model on rows that have it; wait for the quality of the \
          window before you roll back."
@@ -109,6 +123,10 @@ fn degradation(report: &WindowReport, quality: Option<&Quality>, of: &str, span:
     let expected = report.estimate.as_ref().zip(quality).and_then(|(estimate, quality)| expected(estimate, quality));
     let selection = quality.map(|quality| &quality.selection).filter(|selection| !selection.is_empty());
     let selection = selection.map(|selection| format!("Note that {selection}."));
+    let onset =
+        quality.and_then(|quality| quality.onset).map(|onset| format!("The loss rose at about {}.", time(onset)));
+    let slices = quality.into_iter().flat_map(slices);
+    let load = quality.and_then(|quality| quality.load.as_ref()).map(of_load);
     let drifted = report.drift.causes();
     let advice = if report.drift.verdict == Verdict::Drifted {
         "The columns below drifted in the same window. Retrain the model on rows that have the change, or roll back if the version is new."
@@ -118,11 +136,129 @@ fn degradation(report: &WindowReport, quality: Option<&Quality>, of: &str, span:
     };
     Message {
         summary: format!("The quality of {of} degraded {span}."),
-        causes: loss.into_iter().chain(expected).chain(selection).chain(causes(&drifted)).collect(),
+        causes: loss
+            .into_iter()
+            .chain(onset)
+            .chain(expected)
+            .chain(selection)
+            .chain(slices)
+            .chain(load)
+            .chain(causes(&drifted))
+            .collect(),
         response:
             "A retraining policy with the trigger DEGRADATION starts a workflow, unless the model is in its cooldown."
                 .to_owned(),
         advice: advice.to_owned(),
+    }
+}
+
+/// The degraded slices, those with the most rows first.
+fn slices(quality: &Quality) -> Vec<String> {
+    let mut degraded: Vec<&SliceQuality> = quality.degraded_slices().collect();
+    degraded.sort_by_key(|slice| std::cmp::Reverse(slice.labelled_rows));
+    let described = degraded.iter().take(MOST_CAUSES).map(|slice| {
+        format!(
+            "Slice {}: the mean loss of {} is {}; of {} of the slice, it was {}.",
+            slice.slice,
+            counted(slice.labelled_rows, "labelled row"),
+            number(slice.loss),
+            counted(slice.reference_rows, "validation row"),
+            number(slice.reference_loss)
+        )
+    });
+    let more = degraded.len().saturating_sub(MOST_CAUSES);
+    described.chain((more > 0).then(|| format!("and {}", counted(more as u64, "more slice")))).collect()
+}
+
+/// A quality that is associated with the load.
+fn of_load(load: &LoadAssociation) -> String {
+    let LoadAssociation { metric, correlation, p_value, windows, means: [low, high], rows_per_hour: [few, many] } =
+        load;
+    format!(
+        "Over {windows} windows, {metric} becomes worse as the load rises: {} at {} rows per hour and {} at {} (Spearman's correlation {}, p \
+         {}). Check whether the pipeline of the inputs delivers late or default values under load.",
+        number(*low),
+        number(*few),
+        number(*high),
+        number(*many),
+        number(*correlation),
+        number(*p_value)
+    )
+}
+
+fn slice_degradation(quality: Option<&Quality>, of: &str, span: &str) -> Message {
+    let degraded: Vec<&str> = quality
+        .map(|quality| quality.degraded_slices().map(|slice| slice.slice.as_str()).collect())
+        .unwrap_or_default();
+    let named: Vec<&str> = degraded.iter().copied().take(NAMED).collect();
+    let more = degraded.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Message {
+        summary: format!("The quality of {of} degraded in a slice of the rows {span}: {}{more}.", named.join("; ")),
+        causes: quality.map(slices).unwrap_or_default(),
+        response: "No retraining starts, since the quality of all rows has not degraded.".to_owned(),
+        advice: "Check whether the inputs or the outcomes of these rows have another source. If the change is real, retrain the model on recent \
+                 rows of the slice."
+            .to_owned(),
+    }
+}
+
+fn dependence(drift: &Drift, of: &str, span: &str) -> Message {
+    let changed = drift.dependence.as_ref().map(|dependence| dependence.changed.as_slice()).unwrap_or_default();
+    let named: Vec<String> = changed.iter().take(NAMED).map(|pair| pair.features.join(" and ")).collect();
+    let more = changed.len() - named.len();
+    let more = if more > 0 { format!("; and {more} more pairs") } else { String::new() };
+    let cause = |pair: &PairChange| {
+        let Interval { lower, upper } = pair.expected;
+        format!(
+            "{}: the correlation is {}; it was {} in the reference data, and {} to {} was expected.",
+            pair.features.join(" and "),
+            number(pair.correlation),
+            number(pair.reference),
+            number(lower),
+            number(upper)
+        )
+    };
+    Message {
+        summary: format!("Correlations between features of {of} changed from the reference data {span}: {}{more}.", named.join("; ")),
+        causes: changed.iter().take(MOST_CAUSES).map(cause).collect(),
+        response: "No retraining starts because of it. Drift of single columns and degradation have alerts of their own.".to_owned(),
+        advice: "Check whether a join or a pipeline gives rows the values of other rows, or a feature is computed in another way. If the change is \
+                 real, watch the quality, and retrain the model if it degrades."
+            .to_owned(),
+    }
+}
+
+fn volume(drift: &Drift, model: &ModelName, span: &str) -> Message {
+    let found = drift.volume.as_ref();
+    let is_less = found.is_some_and(|volume| volume.rows_per_hour < volume.expected.lower);
+    let cause = found.map(|volume| {
+        let season = match volume.season {
+            VolumeSeason::None => "earlier windows",
+            VolumeSeason::HourOfDay => "earlier windows of the same hours of the day",
+            VolumeSeason::HourOfWeek => "earlier windows of the same time of the week",
+        };
+        let Interval { lower, upper } = volume.expected;
+        format!(
+            "{} rows per hour; {} {season} suggest {} to {}.",
+            number(volume.rows_per_hour),
+            volume.windows,
+            number(lower),
+            number(upper)
+        )
+    });
+    Message {
+        summary: format!("{model} answered far {} rows than usual {span}.", if is_less { "fewer" } else { "more" }),
+        causes: cause.into_iter().collect(),
+        response: "Nothing else: the rows are compared with the reference data as those of any window.".to_owned(),
+        advice: if is_less {
+            format!("Check whether clients have stopped, or are refused (`rekindle failures {model}`).")
+        } else {
+            format!(
+                "Check whether a client repeats requests or a new one was added, and whether the replicas keep up (`rekindle status`). Set \
+                 `--alert volume-anomaly=off` with `rekindle policy set {model}` if the volume says nothing."
+            )
+        },
     }
 }
 
@@ -236,12 +372,17 @@ fn causes(columns: &[&ColumnDrift]) -> Vec<String> {
                 signed(score_change)
             )
         });
+        let example = column
+            .examples
+            .first()
+            .map(|ExampleRow { prediction, row }| format!("; such as row {row} of prediction {prediction}"));
         format!(
-            "{} (PSI {}, {:.0} % of the shift{since}){reason}{}",
+            "{} (PSI {}, {:.0} % of the shift{since}){reason}{}{}",
             column.name,
             number(column.psi),
             100.0 * column.cause_share,
-            impact.unwrap_or_default()
+            impact.unwrap_or_default(),
+            example.unwrap_or_default()
         )
     });
     let more = columns.len().saturating_sub(MOST_CAUSES);
@@ -285,7 +426,7 @@ fn time(time: DateTime<Utc>) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use rekindle_domain::report::{Interval, RepeatedRows};
+    use rekindle_domain::report::RepeatedRows;
 
     use super::*;
     use crate::{alert::finding::tests::column, evaluate::contents::tests::report, window::Window};

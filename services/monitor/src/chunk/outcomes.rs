@@ -49,8 +49,10 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// The rows of an outcome chunk.
+/// The rows of an outcome chunk, sorted by the rows that they are about.
 pub fn batch(outcomes: &[ReportedLabel]) -> Result<RecordBatch, Error> {
+    let mut outcomes: Vec<&ReportedLabel> = outcomes.iter().collect();
+    outcomes.sort_by_key(|reported| reported.row.key);
     let class = |label: &Label| match label {
         Label::Class(class) => Some(class.clone()),
         Label::Number(_) => None,
@@ -108,10 +110,10 @@ pub fn visit(batch: &RecordBatch, mut visit: impl FnMut(Key, Position, &dyn Fn()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
-        chunk::{encode, read},
+        chunk::{Kind, encode, read},
         outcome::RowLabel,
     };
 
@@ -119,9 +121,15 @@ mod tests {
         let labels = [Label::Class("late".into()), Label::Number(2.5)];
         let reported = |(label, line): (Label, u32)| ReportedLabel {
             position: Position { at: i64::from(line) * 7, sequence: 9, line },
-            row: RowLabel { key: Key { prediction: u128::MAX - u128::from(line), row: line }, label },
+            row: RowLabel { key: Key { prediction: u128::MAX - 3 + u128::from(line), row: line }, label },
         };
         labels.into_iter().zip(1..).map(reported).collect()
+    }
+
+    /// An outcome of the first row of a prediction.
+    pub(in crate::chunk) fn of_id(prediction: u128) -> ReportedLabel {
+        let row = RowLabel { key: Key { prediction, row: 0 }, label: Label::Number(1.0) };
+        ReportedLabel { position: Position { at: 0, sequence: 1, line: 1 }, row }
     }
 
     fn visited(batch: &RecordBatch) -> Vec<ReportedLabel> {
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn outcomes_round_trip_through_a_chunk() {
         let outcomes = reported();
-        let bytes = encode(&batch(&outcomes).expect("one batch")).expect("a Parquet file");
+        let bytes = encode(&batch(&outcomes).expect("one batch"), Kind::Outcome).expect("a Parquet file");
         let mut decoded = Vec::new();
         for batch in read(bytes, |_| true).expect("a Parquet file") {
             let batch = batch.expect("readable");

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray},
+    array::{
+        ArrayRef, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array, StringArray,
+        TimestampMillisecondArray, UInt32Array,
+    },
     datatypes::Float64Type,
 };
 use rekindle_bundle::{Datatype, Input, Signature, reference::FeatureProfile};
@@ -9,9 +12,26 @@ use rekindle_domain::ColumnKind;
 use rekindle_statistics::blocks::{Blocks, Calendar, Counter};
 
 use super::*;
-use crate::{quality::tests::manifest, report::inconclusive_reason};
+use crate::{
+    chunk::columns::{EVENT_TIME, PREDICTION_ID, ROW},
+    quality::tests::manifest,
+    report::inconclusive_reason,
+};
 
 const REFERENCE_ROWS: u32 = 10_000;
+
+/// Rows of the log with these columns.
+fn logged(columns: impl IntoIterator<Item = (String, ArrayRef)>) -> RecordBatch {
+    let mut columns: Vec<(String, ArrayRef)> = columns.into_iter().collect();
+    let rows = columns[0].1.len() as u32;
+    let ids = (0..rows).map(|row| u128::from(row).to_be_bytes());
+    let ids = FixedSizeBinaryArray::try_from_iter(ids).expect("16 bytes each");
+    columns.push((PREDICTION_ID.to_owned(), Arc::new(ids)));
+    columns.push((ROW.to_owned(), Arc::new((0..rows).map(|_| 0).collect::<UInt32Array>())));
+    let times = (0..rows).map(|row| Some(i64::from(row)));
+    columns.push((EVENT_TIME.to_owned(), Arc::new(times.collect::<TimestampMillisecondArray>())));
+    RecordBatch::try_from_iter(columns).expect("columns of one length")
+}
 
 /// Compares a window of three columns: a flag that is set in half of the reference rows, `second`, and a uniform prediction.
 fn compared(second: (ColumnProfile, ArrayRef), flags: &[bool], settings: &WatchSettings) -> Drift {
@@ -23,16 +43,17 @@ fn compared(second: (ColumnProfile, ArrayRef), flags: &[bool], settings: &WatchS
         prediction: ColumnProfile::of_numbers(even(REFERENCE_ROWS).map(Some)),
         blocks: None,
         repeated: None,
+        correlations: None,
         validation: None,
     };
     let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
     let rows = u32::try_from(flags.len()).expect("few");
-    let batch = RecordBatch::try_from_iter([
+    let batch = logged([
         (format!("{INPUT}flag"), Arc::new(BooleanArray::from(flags.to_vec())) as ArrayRef),
         (format!("{INPUT}second"), second.1),
         (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
     ]);
-    compare(&reference, &batch.expect("columns of one length"), settings, None).expect("columns of the profiles")
+    compare(&reference, &batch, settings, None).expect("columns of the profiles")
 }
 
 fn texts(kinds: u32, rows: u32) -> Vec<String> {
@@ -103,13 +124,13 @@ fn without_reference_rows_every_column_is_inconclusive_with_the_reason() {
     let profiles = rekindle_bundle::Reference::empty(Task::Binary, &signature);
     let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.0), profiles };
     let rows = 2_000;
-    let batch = RecordBatch::try_from_iter([
+    let batch = logged([
         (format!("{INPUT}flag"), Arc::new(BooleanArray::from(vec![true; rows])) as ArrayRef),
         (format!("{INPUT}second"), kinds(3, 2_000).1),
         (format!("{INPUT}third"), Arc::new(Float64Array::from(vec![1.0; rows]))),
         (format!("{OUTPUT}probability"), Arc::new(Float32Array::from(vec![0.5; rows]))),
     ]);
-    let drift = compare(&reference, &batch.expect("columns of one length"), &WatchSettings::default(), None);
+    let drift = compare(&reference, &batch, &WatchSettings::default(), None);
     let drift = drift.expect("an inconclusive comparison is no failure");
     assert_eq!(drift.verdict, Verdict::Inconclusive);
     let columns: Vec<_> = drift.features.iter().chain(&drift.prediction).collect();
@@ -153,16 +174,17 @@ fn a_feature_that_is_not_logged_decides_nothing_and_says_so() {
         prediction: ColumnProfile::of_numbers(even(reference_rows).map(Some)),
         blocks: None,
         repeated: None,
+        correlations: None,
         validation: None,
     };
     let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
     let flags: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
-    let batch = RecordBatch::try_from_iter([
+    let batch = logged([
         (format!("{INPUT}flag"), Arc::new(BooleanArray::from(flags)) as ArrayRef),
         (format!("{OUTPUT}probability"), Arc::new(even(rows).map(|p| p as f32).collect::<Float32Array>())),
     ]);
     let settings = WatchSettings::default();
-    let drift = compare(&reference, &batch.expect("columns of one length"), &settings, None).expect("compared");
+    let drift = compare(&reference, &batch, &settings, None).expect("compared");
     assert_eq!(drift.verdict, Verdict::Stable, "{drift:?}");
     let name = drift.features.iter().find(|column| column.name == "name").expect("listed");
     assert_eq!((name.verdict, name.reason.as_str()), (Verdict::Inconclusive, "its values are not logged"));
@@ -180,7 +202,7 @@ fn measured(rows: u32, unit: f64, swap: bool, missing: bool, name: &str) -> Reco
         (format!("{INPUT}name"), Arc::new(StringArray::from(names))),
         (format!("{OUTPUT}probability"), Arc::new((0..rows).map(|_| 0.5).collect::<Float32Array>())),
     ];
-    RecordBatch::try_from_iter(columns).expect("columns of one length")
+    logged(columns)
 }
 
 fn of_measured() -> Reference {
@@ -201,6 +223,7 @@ fn of_measured() -> Reference {
         prediction: ColumnProfile::of_numbers((0..REFERENCE_ROWS).map(|_| Some(0.5))),
         blocks: None,
         repeated: None,
+        correlations: None,
         validation: None,
     };
     Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles }
@@ -221,7 +244,8 @@ fn faults_of_the_data_are_distinguished_from_drift() {
     assert_eq!(causes(measured(2_000, 1.0, true, false, "north")), faulty(&["depth", "height"]), "swapped");
     assert_eq!(causes(measured(2_000, 1.0, false, true, "north")), faulty(&["depth", "height"]), "missing");
     // A new category is no fault: it may be a new customer.
-    assert_eq!(causes(measured(2_000, 1.0, false, false, "west")), [("name".to_owned(), None)]);
+    let new = Some(DriftCause::NewCategory);
+    assert_eq!(causes(measured(2_000, 1.0, false, false, "west")), [("name".to_owned(), new)]);
 }
 
 #[test]
@@ -247,16 +271,17 @@ fn a_window_is_compared_with_the_blocks_of_the_reference_and_runs_of_windows_are
         prediction: profile,
         blocks: Some(Blocks::new(calendar, counted.into()).expect("two columns")),
         repeated: None,
+        correlations: None,
         validation: None,
     };
     let reference = Reference { manifest: manifest(Task::Binary, Some(&["no", "yes"]), 0.5), profiles };
     let compared = |level: f64, least: u64, before: Option<&Drift>| {
-        let batch = RecordBatch::try_from_iter([
+        let batch = logged([
             (format!("{INPUT}x"), Arc::new(numbers(level).collect::<Float64Array>()) as ArrayRef),
             (format!("{OUTPUT}probability"), Arc::new((0..240).map(|_| 0.5).collect::<Float32Array>())),
         ]);
         let settings = WatchSettings { min_rows: least, ..WatchSettings::default() };
-        compare(&reference, &batch.expect("columns of one length"), &settings, before).expect("compared")
+        compare(&reference, &batch, &settings, before).expect("compared")
     };
     let within = compared(1.0, 2, None);
     assert_eq!((within.features[0].verdict, beyond(Some(&within), "x")), (Verdict::Stable, 0), "{within:?}");
@@ -316,17 +341,40 @@ fn the_onset_is_the_first_window_of_a_run_that_windows_without_a_verdict_do_not_
         (Verdict::Inconclusive, Some(beyond(0))),
     );
     let windows = [stable, drifted, unknown, drifted, stable, further, drifted, within, drifted];
+    let indices = [0.0, 1.0, 0.9, 1.1, 0.0, 0.4, 0.5, 0.1, 1.0];
     let mut before: Option<Drift> = None;
-    let mut onsets = Vec::new();
-    for (window, (verdict, blocks)) in (0..).zip(windows) {
-        let column = ColumnDrift { verdict, blocks, ..not_logged("x") };
+    let (mut onsets, mut changes) = (Vec::new(), Vec::new());
+    for (window, ((verdict, blocks), psi)) in (0..).zip(windows.into_iter().zip(indices)) {
+        let column = ColumnDrift { verdict, blocks, psi, ..not_logged("x") };
         let mut drift = Drift::of(verdict, vec![column], None);
         note_onset(&mut drift, before.as_ref(), start(window));
         onsets.push(drift.features[0].since.map(|since| (since - DateTime::UNIX_EPOCH).num_days()));
+        changes.push(drift.features[0].onset);
         before = Some(drift);
     }
     let expected = [None, Some(1), Some(1), Some(1), None, Some(5), Some(5), None, Some(8)];
     assert_eq!(onsets, expected);
+    let (abrupt, gradual) = (Some(Onset::Abrupt), Some(Onset::Gradual));
+    assert_eq!(changes, [None, abrupt, abrupt, abrupt, None, None, gradual, None, abrupt]);
+}
+
+#[test]
+fn values_that_the_reference_does_not_have_are_a_cause_with_example_rows() {
+    let rows = 2_000;
+    let window = |new: u32| -> ArrayRef {
+        let text = |row: u32| if row % 10 < new { "new".to_owned() } else { format!("kind {}", row % 3) };
+        Arc::new(StringArray::from((0..rows).map(text).collect::<Vec<String>>()))
+    };
+    let flags: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
+    let of = |new: u32| {
+        let drift = compared((kinds(3, rows).0, window(new)), &flags, &WatchSettings::default());
+        drift.features.into_iter().find(|column| column.name == "second").expect("compared")
+    };
+    let found = of(4);
+    assert_eq!((found.verdict, found.cause), (Verdict::Drifted, Some(DriftCause::NewCategory)), "{found:?}");
+    let examples: Vec<u128> = found.examples.iter().map(|example| example.prediction.uuid().as_u128()).collect();
+    assert_eq!(examples, [0, 1, 2], "the first rows with the new value");
+    assert_eq!((of(0).verdict, of(0).examples.len()), (Verdict::Stable, 0));
 }
 
 #[test]
@@ -360,8 +408,10 @@ fn the_share_of_a_drifted_column_is_weighted_by_its_importance_and_says_what_it_
     assert_eq!((impact.importance, impact.loss_change), (Some(0.3), 0.0));
     // Heights below those of the reference count as its lowest tenth: about 1.8, where the mean is about 1.83.
     assert!(impact.score_change < -0.02, "{impact:?}");
-    let unweighted =
-        Reference { profiles: rekindle_bundle::Reference { validation: None, ..reference.profiles }, ..reference };
+    let unweighted = Reference {
+        profiles: rekindle_bundle::Reference { correlations: None, validation: None, ..reference.profiles },
+        ..reference
+    };
     let drift = compare(&unweighted, &batch, &WatchSettings::default(), None).expect("compared");
     assert!(drift.causes().iter().all(|column| column.cause_share > 0.0 && column.impact.is_none()), "{drift:?}");
 }

@@ -34,6 +34,7 @@ use crate::{
         logs::{self, Log},
         reports::Of,
     },
+    volume::{self, Earlier},
     window::{Span, Timing, Window},
 };
 
@@ -89,6 +90,7 @@ impl Evaluation {
         let all = span(&window, by_version.values().flatten());
         let mut next_event = self.next_event(model, since, &window, by_version.values().flatten()).await?;
         let log_began = self.log_began(model, since).await?;
+        let earlier = self.earlier(model, since, log_began, window).await?;
         let mut versions = Vec::new();
         for ((version, bundle), chunks) in by_version {
             let version = VersionRef { version, bundle };
@@ -98,7 +100,25 @@ impl Evaluation {
             next_event = [next_event, next].into_iter().flatten().min();
             versions.extend(rows);
         }
-        Ok(Contents { versions, all, since, log_began, next_event })
+        let rows = versions.iter().map(|version: &VersionRows| version.rows).sum();
+        // Of rows that cannot be read, those of the whole chunks are counted.
+        let is_read = |version: &VersionRows| !matches!(version.comparison, Comparison::Unreadable(_));
+        let is_covered = log_began.is_none_or(|began| began <= window.from) && versions.iter().all(is_read);
+        let volume = if is_covered { volume::of(window, rows, &earlier, settings) } else { None };
+        Ok(Contents { versions, all, since, log_began, next_event, volume })
+    }
+
+    /// The windows before one, the latest first, but for those that began before the log.
+    async fn earlier(
+        &self,
+        model: &ModelName,
+        since: i64,
+        log_began: Option<i64>,
+        window: Window,
+    ) -> Result<Vec<Earlier>, Error> {
+        let most = i64::try_from(volume::READ).unwrap_or(i64::MAX).saturating_mul(window.until - window.from);
+        let from = log_began.unwrap_or(i64::MIN).max(window.from.saturating_sub(most));
+        Ok(store::reports::volumes(&self.db, model, since, (from, window.from), volume::READ).await?)
     }
 
     /// The first event time of the log after the position `since`. If rows after it were deleted, the log began before any time.
@@ -137,7 +157,7 @@ impl Evaluation {
         before: Option<Drift>,
     ) -> Result<(Option<VersionRows>, Option<i64>), Error> {
         let span = span(&window, chunks);
-        let frame = match Frame::scan(&self.artifacts, chunks, self.filter(chunks, window, is_value)).await {
+        let frame = match Frame::scan(&self.artifacts, chunks, self.filter(chunks, window, Box::new(is_value))).await {
             Ok(frame) => frame,
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
@@ -222,6 +242,7 @@ fn count(report: &Report) {
     counter!(metrics::WINDOWS, "model" => model.to_string(), "drift" => drift).increment(1);
 }
 
+/// Whether a column has the values of a feature or of an output.
 fn is_value(column: &str) -> bool {
     column.starts_with(INPUT) || column.starts_with(OUTPUT)
 }

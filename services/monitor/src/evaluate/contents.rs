@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ModelName, ReportId, VersionRef, WorkflowId, event_time,
-    report::{Drift, Estimate, Verdict, WindowHeader, WindowReport},
+    report::{Drift, Estimate, Verdict, Volume, WindowHeader, WindowReport},
 };
 use uuid::Uuid;
 
@@ -24,6 +24,8 @@ pub(super) struct Contents {
     pub(super) log_began: Option<i64>,
     /// The earliest event time after the window, in milliseconds.
     pub(super) next_event: Option<i64>,
+    /// The rows of every version beside those of earlier windows.
+    pub(super) volume: Option<Volume>,
 }
 
 /// The rows of one version in a window, and how they compare with its reference data.
@@ -59,7 +61,7 @@ pub(super) fn reports(
     now: DateTime<Utc>,
     mut new_id: impl FnMut() -> Uuid,
 ) -> Vec<Report> {
-    let Contents { versions, all, since, log_began, .. } = contents;
+    let Contents { versions, all, since, log_began, volume, .. } = contents;
     let is_covered = |span: Option<Span>| match (span, all, log_began) {
         (Some(own), Some(all), Some(log_began)) => window.is_covered_by(own, all, log_began),
         _ => true,
@@ -67,6 +69,7 @@ pub(super) fn reports(
     let mut report = |of: VersionRows| {
         let partial = of.span.filter(|_| !is_covered(of.span));
         let (mut drift, reason) = conclude(of.comparison, of.rows, of.version, partial);
+        drift.volume = volume;
         note_onset(&mut drift, of.before.as_ref(), event_time::clamped(window.from));
         let header = WindowHeader {
             report: ReportId::new(new_id()),
@@ -123,7 +126,7 @@ fn partially_covered(drift: Drift, span: Span) -> (Drift, String) {
         (column.verdict, column.reason) = (Verdict::Inconclusive, why.clone());
         (column.cause, column.blocks) = (None, None);
     }
-    (Drift { verdict: Verdict::Inconclusive, features, prediction, repeated }, format!("inconclusive: {why}"))
+    (Drift { repeated, ..Drift::of(Verdict::Inconclusive, features, prediction) }, format!("inconclusive: {why}"))
 }
 
 /// The drift of a window that has no columns to compare.
@@ -151,7 +154,8 @@ pub(crate) mod tests {
     }
 
     fn reported(versions: Vec<VersionRows>) -> Vec<Report> {
-        let contents = Contents { versions, all: Some(ALL), since: 0, log_began: Some(0), next_event: None };
+        let contents =
+            Contents { versions, all: Some(ALL), since: 0, log_began: Some(0), next_event: None, volume: None };
         let mut ids = (1..).map(Uuid::from_u128);
         let model = "flights".parse().expect("a valid name");
         reports(&model, WINDOW, contents, DateTime::UNIX_EPOCH, || ids.next().expect("endless"))

@@ -1,6 +1,6 @@
-//! Checking captured outcomes against the predictions, chunk by chunk.
+//! Checking captured outcomes against the predictions.
 //!
-//! A chunk is checked as soon as it is captured, and again, each time after twice its age, while predictions are missing: the truth may be
+//! Several chunks are checked at once. A chunk is checked as soon as it is captured, and again, each time after twice its age, while predictions are missing: the truth may be
 //! reported first. Once the wait is over, outcomes without a prediction are unmatched.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +11,7 @@ use rekindle_store::{Fence, in_transaction};
 use super::{Evaluation, Step, now};
 use crate::{
     Error,
-    chunk::{self, Chunk, outcomes},
+    chunk::{self, outcomes},
     matching::{self, Finding},
     metrics,
     outcome::RowLabel,
@@ -24,32 +24,71 @@ use crate::{
 /// The shortest time between two checks of a chunk.
 const RECHECK: TimeDelta = TimeDelta::seconds(2);
 
+/// Outcomes that are checked at once. Each of them may be about any row, so that the keys of all rows are read for them; one takes about
+/// 400 bytes of memory meanwhile.
+const OUTCOMES: u64 = 200_000;
+
+/// A chunk of outcomes that was checked.
+struct Checked {
+    due: Due,
+    counts: OutcomeCounts,
+    /// The time of the next check; `None` after the last.
+    again_at: Option<DateTime<Utc>>,
+}
+
 impl Evaluation {
-    /// Checks the chunk of outcomes that has been due longest.
+    /// Checks the chunks of outcomes that have been due longest.
     pub(super) async fn match_next(&self, model: &ModelName, fence: &Fence) -> Result<Step, Error> {
         let now = now();
-        let Some(due) = outcome_checks::due(&self.db, model, now).await? else { return Ok(Step::Idle) };
-        let is_last = now - due.captured_at >= self.outcome_wait;
-        let counts = match self.check(model, &due).await {
-            Ok((outcomes, findings)) => counts(&outcomes, &findings, is_last),
-            Err(error) if error.is_transient() => return Err(error),
-            Err(error) => {
-                tracing::error!(%model, chunk = %due.chunk, error = chain(&error), "outcomes cannot be read");
-                let examples = [("unmatched".to_owned(), format!("chunk {}: {}", due.chunk, chain(&error)))].into();
-                OutcomeCounts { unmatched: due.outcomes, examples, ..OutcomeCounts::default() }
-            }
-        };
-        let due_at = if is_last || counts.pending == 0 { None } else { Some(self.next_check(&due, now)) };
-        if due_at.is_none() {
-            count(model, &counts);
+        let due = outcome_checks::due(&self.db, model, now, OUTCOMES).await?;
+        if due.is_empty() {
+            return Ok(Step::Idle);
         }
-        let (fence, chunk) = (fence.clone(), due.chunk);
+        let checked = self.check(model, due, now).await?;
+        for checked in checked.iter().filter(|checked| checked.again_at.is_none()) {
+            count(model, &checked.counts);
+        }
+        let fence = fence.clone();
         in_transaction(&self.db, async move |txn| {
             fence.check(txn).await?;
-            Ok::<_, Error>(outcome_checks::record(txn, chunk, &counts, due_at).await?)
+            for Checked { due, counts, again_at } in &checked {
+                outcome_checks::record(txn, due.chunk, counts, *again_at).await?;
+            }
+            Ok::<_, Error>(())
         })
         .await?;
         Ok(Step::Worked)
+    }
+
+    async fn check(&self, model: &ModelName, due: Vec<Due>, now: DateTime<Utc>) -> Result<Vec<Checked>, Error> {
+        let (mut checked, mut read, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        for due in due {
+            match self.outcomes(&due).await {
+                Ok(found) => {
+                    read.push((due, found.len()));
+                    outcomes.extend(found);
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%model, chunk = %due.chunk, error = chain(&error), "outcomes cannot be read");
+                    let examples = [("unmatched".to_owned(), format!("chunk {}: {}", due.chunk, chain(&error)))].into();
+                    let counts = OutcomeCounts { unmatched: due.outcomes, examples, ..OutcomeCounts::default() };
+                    checked.push(Checked { due, counts, again_at: None });
+                }
+            }
+        }
+        let log = matching::Log { db: &self.db, artifacts: &self.artifacts, references: &self.references };
+        let findings = matching::find(log, model, &outcomes, usize::MAX).await?;
+        let mut from = 0;
+        for (due, rows) in read {
+            let of_chunk = from..from + rows;
+            from += rows;
+            let is_last = now - due.captured_at >= self.outcome_wait;
+            let counts = counts(&outcomes[of_chunk.clone()], &findings[of_chunk], is_last);
+            let again_at = (!is_last && counts.pending > 0).then(|| self.next_check(&due, now));
+            checked.push(Checked { due, counts, again_at });
+        }
+        Ok(checked)
     }
 
     fn next_check(&self, due: &Due, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -57,15 +96,9 @@ impl Evaluation {
         (now + age).min(due.captured_at + self.outcome_wait).max(now + RECHECK)
     }
 
-    async fn check(&self, model: &ModelName, due: &Due) -> Result<(Vec<RowLabel>, Vec<Finding>), Error> {
-        let Some(chunk) = chunks::get(&self.db, due.chunk).await? else { return Ok(Default::default()) };
-        let outcomes = self.outcomes(&chunk).await?;
-        let log = matching::Log { db: &self.db, artifacts: &self.artifacts, references: &self.references };
-        let findings = matching::find(log, model, &outcomes, usize::MAX).await?;
-        Ok((outcomes, findings))
-    }
-
-    async fn outcomes(&self, chunk: &Chunk) -> Result<Vec<RowLabel>, Error> {
+    /// The outcomes of a chunk; none of one that is not in the index.
+    async fn outcomes(&self, due: &Due) -> Result<Vec<RowLabel>, Error> {
+        let Some(chunk) = chunks::get(&self.db, due.chunk).await? else { return Ok(Vec::new()) };
         let bytes = self.artifacts.get_object_verified(&chunk.object_key, &chunk.digest).await?;
         let read = tokio::task::spawn_blocking(move || {
             let mut outcomes = Vec::new();

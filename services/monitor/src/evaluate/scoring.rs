@@ -2,6 +2,7 @@
 
 use ::metrics::counter;
 use chrono::{DateTime, Utc};
+use rekindle_bundle::LossSample;
 use rekindle_domain::{
     ModelName, WatchSettings, WorkflowId,
     alert::AlertRules,
@@ -80,7 +81,7 @@ impl Evaluation {
             match plan::labels(&timing, self.labelled_share, &report, outcomes_until, reported) {
                 Labels::Pending => {}
                 labels => {
-                    self.score(fence, report, (&outcomes, position), labels, settings).await?;
+                    Box::pin(self.score(fence, report, (&outcomes, position), labels, settings)).await?;
                     return Ok(Step::Worked);
                 }
             }
@@ -146,17 +147,22 @@ impl Evaluation {
                 && chunk.model_version == version.version
                 && chunk.ids.0 <= report.ids.1
         });
-        let filter = self.filter(&chunks, report.window, |column| column.starts_with(OUTPUT));
+        let reference = self.references.get(&version.bundle).await?;
+        let sample = self.references.loss_sample(&reference).await?;
+        let inputs = quality::inputs(&reference, sample.is_some(), settings);
+        let is_needed = move |column: &str| column.starts_with(OUTPUT) || inputs.contains(column);
+        let filter = self.filter(&chunks, report.window, Box::new(is_needed));
         let frame = Frame::scan(&self.artifacts, &chunks, filter).await?;
         let frame = frame.with_labels(&self.artifacts, outcomes).await?;
         let (rows, labelled) = frame.labelled();
         if !plan::is_labelled(labels, self.labelled_share, rows, labelled) {
             return Ok(None);
         }
-        let (reference, settings) = (self.references.get(&version.bundle).await?, settings.clone());
-        let measured = tokio::task::spawn_blocking(move || match frame.in_order()? {
-            Some(rows) => quality::evaluate(&reference.manifest, &rows.batch, rows.labels.into_iter(), &settings),
-            None => Ok(Quality::inconclusive()),
+        let settings = settings.clone();
+        let measured = tokio::task::spawn_blocking(move || {
+            let Some(rows) = frame.in_order()? else { return Ok(Quality::inconclusive()) };
+            let sample = sample.map(|bytes| LossSample::from_bytes(&bytes)).transpose()?;
+            quality::evaluate(&reference, sample.as_ref(), &rows.batch, &rows.labels, &settings)
         });
         measured.await?.map(Some)
     }

@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use super::{counted, entities::outcome_check, stored, unreadable};
 
+/// Checks that are made at once, at most.
+const MOST_CHECKS: u64 = 64;
+
 /// Checks whose examples a status shows.
 const EXAMPLES: u64 = 16;
 
@@ -67,21 +70,28 @@ pub(crate) async fn insert_refused(
     record(txn, id, counts, None).await
 }
 
-/// The check of a model that has been due longest.
+/// The checks of a model that have been due longest: at least one, and further ones while they have at most `most` outcomes in all.
 pub(crate) async fn due(
     db: &impl ConnectionTrait,
     model: &ModelName,
     now: DateTime<Utc>,
-) -> Result<Option<Due>, DbErr> {
+    most: u64,
+) -> Result<Vec<Due>, DbErr> {
     let query = outcome_check::Entity::find()
         .filter(outcome_check::Column::Model.eq(model.as_str()))
         .filter(outcome_check::Column::DueAt.lte(now))
-        .order_by_asc(outcome_check::Column::DueAt);
-    Ok(query.one(db).await?.map(|row| Due {
-        chunk: row.chunk_id,
-        outcomes: counted(row.outcomes),
-        captured_at: row.captured_at,
-    }))
+        .order_by_asc(outcome_check::Column::DueAt)
+        .limit(MOST_CHECKS);
+    let (mut due, mut outcomes) = (Vec::new(), 0_u64);
+    for row in query.all(db).await? {
+        let of_row = counted(row.outcomes);
+        outcomes = outcomes.saturating_add(of_row);
+        if !due.is_empty() && outcomes > most {
+            break;
+        }
+        due.push(Due { chunk: row.chunk_id, outcomes: of_row, captured_at: row.captured_at });
+    }
+    Ok(due)
 }
 
 /// The models with a check that is due.

@@ -18,6 +18,7 @@ use super::{counted, entities::report, record, stored, unreadable};
 use crate::{
     alert::finding::Findings,
     report::{Announced, Report},
+    volume::Earlier,
     window::Window,
 };
 
@@ -205,6 +206,61 @@ fn of_version(model: &ModelName, version: VersionRef, since: i64) -> Select<repo
         .filter(report::Column::ModelVersion.eq(i64::from(version.version)))
         .filter(report::Column::BundleDigest.eq(version.bundle.to_string()))
         .filter(report::Column::Since.eq(since))
+}
+
+/// The windows of the measured reports of a version since the position `since` of the log, up to the one that ends at `until`, the latest
+/// first, with their qualities.
+pub(crate) async fn qualities(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    (version, since): (VersionRef, i64),
+    until: i64,
+    windows: u64,
+) -> Result<Vec<(Window, Quality)>, DbErr> {
+    let query = of_version(model, version, since)
+        .filter(report::Column::UntilMs.lte(until))
+        .filter(report::Column::Quality.is_not_null())
+        .select_only()
+        .columns([report::Column::FromMs, report::Column::UntilMs, report::Column::Quality]);
+    let rows: Vec<(i64, i64, serde_json::Value)> =
+        query.order_by_desc(report::Column::UntilMs).limit(windows).into_tuple().all(db).await?;
+    rows.into_iter().map(|(from, until, json)| Ok((Window { from, until }, record::decode(json)?))).collect()
+}
+
+/// The windows of a model since the position `since` of the log that lie within `[from, until)`, the latest first, with the rows of all
+/// versions.
+pub(crate) async fn volumes(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    since: i64,
+    (from, until): (i64, i64),
+    windows: u64,
+) -> Result<Vec<Earlier>, DbErr> {
+    let query = report::Entity::find()
+        .filter(report::Column::Model.eq(model.as_str()))
+        .filter(report::Column::Since.eq(since))
+        .filter(report::Column::FromMs.gte(from))
+        .filter(report::Column::UntilMs.lte(until))
+        .select_only()
+        .columns([report::Column::FromMs, report::Column::UntilMs, report::Column::Rows]);
+    // A window has one row for each version that answered in it: a few at most.
+    const VERSIONS: u64 = 4;
+    let rows: Vec<(i64, i64, i64)> = query
+        .order_by_desc(report::Column::UntilMs)
+        .order_by_desc(report::Column::FromMs)
+        .limit(VERSIONS.saturating_mul(windows))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut volumes: Vec<Earlier> = Vec::new();
+    for (from, until, rows) in rows {
+        let window = Window { from, until };
+        match volumes.last_mut().filter(|last| last.window == window) {
+            Some(last) => last.rows = last.rows.saturating_add(counted(rows)),
+            None => volumes.push(Earlier { window, rows: counted(rows) }),
+        }
+    }
+    Ok(volumes)
 }
 
 /// Reports of a model without a quality, oldest window first, from after `after`.

@@ -6,6 +6,7 @@ use rekindle_client::PageRequest;
 use rekindle_domain::{
     Alert, IdPrefix, WatchSettings,
     alert::{AlertKind, AlertRule, AlertRules, AlertState, Notification, Severity},
+    prediction_log,
 };
 use rekindle_testkit::eventually;
 use serde_json::Value;
@@ -71,6 +72,19 @@ async fn an_alert_opens_once_goes_on_and_is_resolved(world: World) {
     assert_eq!((alert.windows, alert.version, alert.severity), (3, Some(3), Severity::Warning), "{alert:?}");
     assert_eq!((alert.from, alert.until), (timestamp(START + DAY), timestamp(START + 4 * DAY)));
     assert!(alert.message.causes[0].starts_with("distance (PSI "), "{:?}", alert.message);
+    assert!(alert.message.causes[0].contains("; such as row 0 of prediction "), "{:?}", alert.message);
+    let reports = world.reports().await;
+    let drifted = reports.iter().find(|report| report.window.from == timestamp(START + DAY)).expect("reported");
+    let examples = &drifted.drift.features[0].examples;
+    assert_eq!(examples.len(), 3, "{:?}", drifted.drift);
+    for example in examples {
+        let logged = world.client.prediction(example.prediction, example.row).await.expect("logged");
+        let distance = match logged.inputs["distance"] {
+            prediction_log::Value::Number(distance) => distance,
+            ref other => panic!("{other:?}"),
+        };
+        assert!(distance > 130.0 && drifted.window.from <= logged.event_time.expect("a time"), "{logged:?}");
+    }
     let report = world.reports().await.into_iter().find(|report| Some(report.window.report) == alert.report);
     assert_eq!(report.map(|report| report.window.until), Some(alert.until));
     assert_eq!(world.all_alerts().await, std::slice::from_ref(&alert));

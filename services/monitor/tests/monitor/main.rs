@@ -3,6 +3,7 @@
 
 mod alerts;
 mod bounds;
+mod findings;
 mod instances;
 mod join_keys;
 mod notifications;

@@ -166,6 +166,8 @@ fn drift() -> Drift {
         blocks: None,
         impact: None,
         since: None,
+        onset: None,
+        examples: Vec::new(),
     };
     let distance = ColumnDrift {
         name: "distance".to_owned(),

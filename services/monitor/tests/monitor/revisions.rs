@@ -84,14 +84,14 @@ async fn later_outcomes_revise_a_quality(world: World, at_once: World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_outcomes_on_sqlite() {
-    later_outcomes_revise_a_quality(World::on_sqlite_with(&[("revise_after", "1s")]).await, World::on_sqlite().await)
-        .await;
+    let world = World::on_sqlite_with(&[("revise_after", "1s")]).await;
+    Box::pin(later_outcomes_revise_a_quality(world, World::on_sqlite().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_outcomes_on_postgres() {
-    later_outcomes_revise_a_quality(World::on_postgres_with(&[("revise_after", "0s")]).await, World::on_sqlite().await)
-        .await;
+    let world = World::on_postgres_with(&[("revise_after", "0s")]).await;
+    Box::pin(later_outcomes_revise_a_quality(world, World::on_sqlite().await)).await;
 }
 
 /// Items in an order that follows from the seed.
@@ -135,7 +135,7 @@ async fn in_disorder(days: &[Vec<Row>; 3], replicas: usize, seed: u64) -> Vec<Wi
             report(&world, &outcomes).await;
         }
     }
-    world.reported(2, 0).await;
+    world.windows(2).await;
     report(&world, &later).await;
     report(&world, &later).await;
     let reports = eventually("every row to have its outcome", async || {

@@ -219,6 +219,15 @@ impl World {
         reported(&self.client, &model(), count, measured).await
     }
 
+    /// The reports, newest window first, once there are `count`, whether measured or not.
+    pub(crate) async fn windows(&self, count: usize) -> Vec<WindowReport> {
+        eventually("the windows to be reported, measured or not", async || {
+            let reports = self.reports().await;
+            if reports.len() == count { Ok(reports) } else { Err(format!("{} reports", reports.len())) }
+        })
+        .await
+    }
+
     /// All messages of a stream: subject, headers, payload. Waits for at least `count`.
     pub(crate) async fn stream(&self, stream: &str, count: u64) -> Vec<async_nats::Message> {
         let stream = self.bus.jetstream().get_stream(stream).await.expect("the stream");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nix::sys::resource::{Resource, setrlimit};
 use rekindle_bundle::{
     Backend, Bundle, Error as BundleError, Manifest,
-    manifest::{CARD, MODEL, PROFILE},
+    manifest::MODEL,
     onnx::{self, Data},
 };
 
@@ -64,7 +64,8 @@ fn carry_out(folder: &Path, task: Task) -> Result<(), Failure> {
     match task {
         Task::Validate => {
             let manifest = Manifest::from_bytes(&read(MANIFEST)?)?;
-            let roles = Backend::Onnx.roles().iter();
+            let optional = Backend::OPTIONAL_ROLES.iter().filter(|role| manifest.blobs.contains_key(**role));
+            let roles = Backend::Onnx.roles().iter().chain(optional);
             let blobs =
                 roles.map(|&role| Ok((role.to_owned(), read(role)?))).collect::<io::Result<BTreeMap<_, _>>>()?;
             Ok(Bundle { manifest, blobs }.validate()?)
@@ -89,8 +90,8 @@ fn carry_out(folder: &Path, task: Task) -> Result<(), Failure> {
             let bundle = onnx::import(read(MODEL)?, &options, data)?;
             bundle.validate()?;
             fs::write(folder.join(MANIFEST), bundle.manifest_bytes()?)?;
-            for role in [PROFILE, CARD] {
-                fs::write(folder.join(role), &bundle.blobs[role])?;
+            for (role, bytes) in bundle.blobs.iter().filter(|(role, _)| *role != MODEL) {
+                fs::write(folder.join(role), bytes)?;
             }
             Ok(())
         }

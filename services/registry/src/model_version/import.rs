@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rekindle_bundle::{
-    manifest::{CARD, MODEL, PROFILE},
+    Manifest,
+    manifest::{CARD, LOSS_SAMPLE, MODEL, PROFILE},
     onnx::{Import, MAX_FILE_BYTES},
 };
 use rekindle_domain::{
@@ -85,10 +86,12 @@ impl Bundles {
         if !external.is_empty() {
             folder.store(MODEL, &self.artifacts).await?;
         }
-        for role in [PROFILE, CARD] {
+        let bytes = folder.read(MANIFEST).await?;
+        let manifest = Manifest::from_bytes(&bytes).map_err(|error| Error::invalid("file_digest", error))?;
+        for role in [PROFILE, CARD, LOSS_SAMPLE].into_iter().filter(|role| manifest.blobs.contains_key(*role)) {
             self.artifacts.put(folder.read(role).await?).await?;
         }
-        Ok(self.artifacts.put(folder.read(MANIFEST).await?).await?)
+        Ok(self.artifacts.put(bytes).await?)
     }
 }
 

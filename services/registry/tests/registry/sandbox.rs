@@ -350,8 +350,14 @@ fn blobs(seed: u64) -> BTreeMap<String, Bytes> {
     let pipeline = Pipeline { features: vec![Feature { name: "distance".into(), encoding }] };
     let profile = || ColumnProfile::of_numbers([Some(0.25), Some(0.75)]);
     let feature = FeatureProfile { name: "distance".into(), profile: profile() };
-    let reference =
-        Reference { features: vec![feature], prediction: profile(), blocks: None, repeated: None, validation: None };
+    let reference = Reference {
+        features: vec![feature],
+        prediction: profile(),
+        blocks: None,
+        repeated: None,
+        correlations: None,
+        validation: None,
+    };
     BTreeMap::from([
         (WEIGHTS.to_owned(), network.to_bytes().expect("weights")),
         (PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline")),

@@ -3,7 +3,7 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 35] = [
+const FLAGS: [(&str, &str); 36] = [
     ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
@@ -27,11 +27,12 @@ const FLAGS: [(&str, &str); 35] = [
     ("watch.label_wait", "--label-wait"),
     ("watch.min_rows", "--min-rows"),
     ("watch.drift_margin", "--drift-margin"),
+    ("watch.slices", "--slice"),
     ("watch.degradation_margin", "--degradation-margin"),
     ("watch.feed_timeout", "--feed-timeout"),
     ("gate.margin", "--gate-margin"),
     ("gate.confidence", "--gate-confidence"),
-    ("gate.slices", "--slices"),
+    ("gate.slices", "--gate-slices"),
     ("holdout_share", "--holdout"),
     ("min_new_rows", "--min-new-rows"),
     ("cooldown", "--cooldown"),

@@ -4,6 +4,7 @@ mod alert_rule;
 mod champion;
 mod column_rule;
 mod dataset;
+mod slice;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -33,6 +34,7 @@ Examples:
   rekindle policy set flight-delay --window 7d --label-wait 1d
   rekindle policy set flight-delay --cooldown 14d --require-approval true
   rekindle policy set flight-delay --column temperature=mute --why 'the sensor was replaced'
+  rekindle policy set flight-delay --slice carrier --slice 'distance > 1000'
   rekindle policy set flight-delay --alert drift=2/3,critical --feed-timeout 2h
   rekindle policy set flight-delay --file policy.json")]
     Set(Box<Set>),
@@ -101,6 +103,10 @@ pub(crate) struct Set {
     /// Reason for the rules of columns
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "columns")]
     why: String,
+    /// Part of the rows whose quality is measured apart: a condition such as "distance > 1000", a feature, for one slice per value, or none;
+    /// repeatable
+    #[arg(long = "slice", value_name = "COND", value_parser = slice::parse)]
+    slices: Vec<slice::Change>,
     /// When alerts of a kind open, e.g. drift=2/3,critical,resolve=2 or new-class=off; repeatable
     #[arg(long = "alert", value_name = "KIND=RULE", value_parser = alert_rule::parse)]
     alerts: Vec<alert_rule::Change>,
@@ -113,9 +119,9 @@ pub(crate) struct Set {
     /// Confidence of the comparison of champion and challenger, above 0.5 and below 1
     #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     gate_confidence: Option<f64>,
-    /// Columns to slice the rows by; the challenger must not be worse on any slice
-    #[arg(long, value_name = "COL,..", value_delimiter = ',')]
-    slices: Vec<String>,
+    /// Columns to slice the rows of the gate by; the challenger must not be worse on any slice
+    #[arg(long, alias = "slices", value_name = "COL,..", value_delimiter = ',')]
+    gate_slices: Vec<String>,
     /// Share of the new rows, the latest ones, held out for the comparison
     #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     holdout: Option<f64>,
@@ -275,6 +281,7 @@ impl Set {
         replace(&mut settings.drift_margin, self.drift_margin);
         replace(&mut settings.degradation_margin, self.degradation_margin);
         self.columns.iter().for_each(|change| change.apply(&mut settings.columns, &self.by, &self.why));
+        slice::apply(&self.slices, &mut settings.slices);
         self.alerts.iter().for_each(|change| change.apply(&mut settings.alerts));
         if let Some(alert_rule::SpanOrNone(timeout)) = self.feed_timeout {
             settings.feed_timeout = timeout;
@@ -287,8 +294,8 @@ impl Set {
     fn change_gate(&self, gate: &mut Gate) {
         replace(&mut gate.margin, self.gate_margin);
         replace(&mut gate.confidence, self.gate_confidence);
-        if !self.slices.is_empty() {
-            gate.slices.clone_from(&self.slices);
+        if !self.gate_slices.is_empty() {
+            gate.slices.clone_from(&self.gate_slices);
         }
     }
 }
@@ -341,6 +348,7 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
         ]);
         let rules = watch.columns.iter();
         fields.extend(rules.map(|(name, rule)| ("column", column_rule::text(name, rule))));
+        fields.extend(watch.slices.iter().map(|slice| ("slice", slice.to_string())));
         let rules = watch.alerts.0.iter();
         fields.extend(
             rules.map(|(kind, rule)| ("alert", format!("{}={}", kind.name().to_lowercase(), alert_rule::text(rule)))),
@@ -348,7 +356,7 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
     }
     fields.extend([
         ("gate", format!("margin {margin}, confidence {confidence}, at least {min_rows} rows")),
-        ("slices", slices.join(", ")),
+        ("slices of the gate", slices.join(", ")),
         ("holdout", policy.holdout_share.to_string()),
         ("minimum new rows", policy.min_new_rows.to_string()),
         ("cooldown", span(policy.cooldown)),

@@ -1,11 +1,13 @@
 //! `rekindle reports`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName,
     model_version::VersionSelector,
-    report::{Drift, Estimate, EstimatedMetric, Quality, Verdict, WindowReport},
+    report::{Drift, Estimate, EstimatedMetric, Interval, Quality, SliceQuality, Verdict, Volume, WindowReport},
 };
 
 use super::{
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     model: ModelName,
     #[command(flatten)]
     limit: Limit,
+    /// List the slices of the windows: those that the policy declares, and those that were found
+    #[arg(long)]
+    slices: bool,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
@@ -37,6 +42,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
         platform.registry().model_version(&args.model, &VersionSelector::Latest).await?;
         eprintln!("note: no window of {} has ended yet", args.model);
     }
+    if args.slices {
+        return list_slices(&reports, global);
+    }
     let header =
         ["from", "until", "version", "rows", "drift", "top causes", "estimate", "quality", "labelled", "metrics"];
     global.format().list(&reports, wire::report::to_json, &header, line);
@@ -44,6 +52,38 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<()> {
         reports.iter().filter_map(reason).for_each(|reason| output::emit(&reason));
     }
     capture::print_notes(&monitor, &args.model).await
+}
+
+/// The slices of reports, one line each.
+fn list_slices(reports: &[WindowReport], global: &Global) -> Result<()> {
+    let slices: Vec<(&WindowReport, &SliceQuality)> = reports
+        .iter()
+        .flat_map(|report| {
+            report.quality.iter().flat_map(move |quality| quality.slices.iter().map(move |slice| (report, slice)))
+        })
+        .collect();
+    if slices.is_empty() {
+        eprintln!("note: no window has slices; `rekindle policy set --slice` declares some");
+    }
+    let to_json = |(report, slice): &(&WindowReport, &SliceQuality)| wire::report::slice_to_json(&report.window, slice);
+    let header =
+        ["from", "version", "slice", "origin", "labelled", "quality", "loss", "validation loss", "metrics", "reason"];
+    global.format().list(&slices, to_json, &header, |(report, slice)| {
+        let loss = |loss: f64, rows: u64| if rows == 0 { String::new() } else { number(loss) };
+        vec![
+            when(report.window.from),
+            report.window.version.version.to_string(),
+            slice.slice.clone(),
+            if slice.found { "found" } else { "declared" }.to_owned(),
+            slice.labelled_rows.to_string(),
+            words(slice.verdict.name()),
+            loss(slice.loss, slice.labelled_rows),
+            loss(slice.reference_loss, slice.reference_rows),
+            shown_metrics(&slice.metrics, |_| None),
+            slice.reason.clone(),
+        ]
+    });
+    Ok(())
 }
 
 /// Why a window is inconclusive, and which of its outcomes the model cannot predict, in one line.
@@ -61,13 +101,47 @@ pub(crate) fn reason(report: &WindowReport) -> Option<String> {
         .into_iter()
         .chain(unlabelled(report))
         .chain(withdrawn(report))
+        .chain(dependence(report))
+        .chain(volume(report))
         .chain(revision)
         .chain(selection)
+        .chain(report.quality.iter().flat_map(change))
         .chain(new)
         .collect();
     let window = when(report.window.from);
     (!reasons.is_empty())
         .then(|| format!("{window}, version {}: {}", report.window.version.version, reasons.join("; ")))
+}
+
+/// The pairs of features whose correlation changed.
+fn dependence(report: &WindowReport) -> Option<String> {
+    let changed = &report.drift.dependence.as_ref()?.changed;
+    let pairs = changed.iter().take(3).map(|pair| {
+        let [reference, current] = [pair.reference, pair.correlation].map(number);
+        format!("{} (correlation {reference} before, {current} now)", pair.features.join(" and "))
+    });
+    let pairs = pairs.collect::<Vec<_>>().join(", ");
+    (!changed.is_empty()).then(|| format!("changed correlations: {pairs}"))
+}
+
+/// The volume of a window with far more or fewer rows than usual.
+fn volume(report: &WindowReport) -> Option<String> {
+    let volume = report.drift.volume.filter(Volume::is_unusual)?;
+    let [rows, lower, upper] = [volume.rows_per_hour, volume.expected.lower, volume.expected.upper].map(number);
+    Some(format!("unusual volume: {rows} rows per hour, {} earlier windows suggest {lower} to {upper}", volume.windows))
+}
+
+/// Where and when the loss rose, and its association with the load.
+fn change(quality: &Quality) -> Vec<String> {
+    let degraded: Vec<&str> = quality.degraded_slices().map(|slice| slice.slice.as_str()).collect();
+    let slices = (!degraded.is_empty()).then(|| format!("degraded slices: {}", degraded.join("; ")));
+    let onset = quality.onset.map(|onset| format!("the loss rose at about {}", when(onset)));
+    let load = quality.load.as_ref().map(|load| {
+        let [low, high] = load.means.map(number);
+        let [few, many] = load.rows_per_hour.map(number);
+        format!("{} becomes worse as the load rises: {low} at {few} rows per hour, {high} at {many}", load.metric)
+    });
+    [onset, slices, load].into_iter().flatten().collect()
 }
 
 /// Why the quality is inconclusive.
@@ -119,11 +193,14 @@ fn line(report: &WindowReport) -> Vec<String> {
 
 /// The metrics of all rows, with their intervals, e.g. `log_loss 0.493 (0.481 to 0.505)`. Those of each class are in the JSON.
 fn metrics(quality: &Quality) -> String {
+    shown_metrics(&quality.metrics, |name| quality.intervals.get(name))
+}
+
+fn shown_metrics<'a>(metrics: &BTreeMap<String, f64>, interval: impl Fn(&str) -> Option<&'a Interval>) -> String {
     const SHOWN: [&str; 7] = ["log_loss", "auc", "accuracy", "brier", "mae", "rmse", "r2"];
     let shown = SHOWN.into_iter().filter_map(|name| {
-        let value = number(*quality.metrics.get(name)?);
-        let interval = quality.intervals.get(name);
-        let interval = interval.map(|found| format!(" ({} to {})", number(found.lower), number(found.upper)));
+        let value = number(*metrics.get(name)?);
+        let interval = interval(name).map(|found| format!(" ({} to {})", number(found.lower), number(found.upper)));
         Some(format!("{name} {value}{}", interval.unwrap_or_default()))
     });
     shown.collect::<Vec<_>>().join(", ")
@@ -144,7 +221,7 @@ fn causes(drift: &Drift) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::report::{ColumnDrift, Impact, Interval, PREDICTION};
+    use rekindle_domain::report::{ColumnDrift, Impact, PREDICTION};
 
     use super::*;
 
@@ -164,6 +241,8 @@ mod tests {
             blocks: None,
             impact: None,
             since: None,
+            onset: None,
+            examples: Vec::new(),
         };
         let features = vec![
             column("many-bins", Verdict::Drifted, 0.9, 0.2),

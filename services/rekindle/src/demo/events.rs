@@ -91,6 +91,7 @@ fn causes(causes: &[FeatureCause]) -> String {
     let words = |cause| match cause {
         None => "",
         Some(DriftCause::BeyondReference) => ", beyond the reference",
+        Some(DriftCause::NewCategory) => ", new values",
         Some(DriftCause::UnseenSeason) => ", season or trend not in the reference",
         Some(DriftCause::DataFault) => ", probably a data fault",
     };

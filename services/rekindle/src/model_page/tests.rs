@@ -7,7 +7,7 @@ use rekindle_domain::{
     Digest, Trigger, VersionRef,
     alert::{AlertKind, Message, Note, Severity},
     model_version::{Approval, Review, VersionStatus},
-    report::{ColumnDrift, Drift, Quality as Scored, WindowHeader},
+    report::{ColumnDrift, Drift, Quality as Scored, SliceQuality, WindowHeader},
 };
 use rekindle_testkit::Browser;
 
@@ -34,6 +34,8 @@ fn column(name: String, verdict: Verdict, psi: f64, reason: &str) -> ColumnDrift
         blocks: None,
         impact: None,
         since: None,
+        onset: None,
+        examples: Vec::new(),
     }
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn window(week: i64, verdict: Verdict, psi: f64, reason: &str) -> Win
             reference_metrics: BTreeMap::from([("log_loss".to_owned(), 0.48)]),
             loss: 0.5,
             reference_loss: 0.48,
+            slices: vec![slice("carrier = 'AA'", false), slice(&format!("{LONG} > 1 AND {LONG} IS NOT NULL"), true)],
             ..Scored::inconclusive()
         }),
         quality_at: None,
@@ -67,6 +70,21 @@ pub(crate) fn window(week: i64, verdict: Verdict, psi: f64, reason: &str) -> Win
         reason: reason.into(),
         revision: 1,
         changes: String::new(),
+    }
+}
+
+fn slice(name: &str, found: bool) -> SliceQuality {
+    SliceQuality {
+        slice: name.to_owned(),
+        found,
+        verdict: if found { Verdict::Drifted } else { Verdict::Inconclusive },
+        reason: if found { String::new() } else { "7 labelled rows are too few, min_rows is 200".to_owned() },
+        labelled_rows: 400,
+        metrics: BTreeMap::new(),
+        loss: 0.7,
+        reference_loss: 0.5,
+        reference_rows: 300,
+        rise_lower_bound: 0.1,
     }
 }
 

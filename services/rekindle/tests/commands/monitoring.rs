@@ -77,6 +77,12 @@ pub(crate) async fn reports(world: &World) {
     let text = world.text(&["reports", "tips", "--limit", "3"]);
     assert!(text.trim_start().starts_with("FROM") && text.lines().count() == 4, "{text}");
     assert!(text.contains("drifted") && text.contains("fare (psi"), "{text}");
+    let slices = world.json(&["reports", "tips", "--slices"]);
+    let slices = slices.as_array().expect("a list");
+    let is_fare = |slice: &Value| slice["slice"] == "fare > 20" && slice["window"]["model"] == "tips";
+    assert!(slices.iter().any(is_fare), "{slices:?}");
+    let text = world.text(&["reports", "tips", "--slices", "--limit", "1000"]);
+    assert!(text.contains("VALIDATION LOSS") && text.contains("fare > 20") && text.contains("company = '"), "{text}");
 }
 
 /// `report`, whose figures are those of the lists.

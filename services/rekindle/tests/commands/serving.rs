@@ -26,14 +26,19 @@ pub(crate) fn policies(world: &World) {
         "of the champion's run"
     );
     assert_eq!((&short["recipe"]["ignore"][0], &short["revision"]), (&"id".into(), &"1".into()), "{short}");
-    for (flag, value, code) in
-        [("--target", "tipp", 2), ("--ignore", "no", 2), ("--slices", "no", 2), ("--dataset", "no", 4)]
-    {
+    for (flag, value, code) in [
+        ("--target", "tipp", 2),
+        ("--ignore", "no", 2),
+        ("--gate-slices", "no", 2),
+        ("--slice", "no", 2),
+        ("--dataset", "no", 4),
+    ] {
         let refused = world.error(code, &["policy", "set", "tips", flag, value]);
         assert!(refused.contains(flag) && refused.contains(value), "{refused}");
     }
     let first = ["policy", "set", "tips", "--dataset", "trips", "--recipe", "recipe.json", "--on", "none"];
     let timing = ["--window", "6h", "--lateness", "0s", "--label-wait", "1h", "--bake", "0s", "--observe", "0s"];
+    let timing = [&timing[..], &["--slice", "company", "--slice", "fare > 20"]].concat();
     let set = world.run(&[&first[..], &timing].concat());
     assert!(set.out.contains("triggers:") && set.out.contains("none") && set.out.contains("6h"), "{set:?}");
     let difference = "differs from the training of the champion, tips version 1: model mlp instead of linear";
@@ -41,6 +46,7 @@ pub(crate) fn policies(world: &World) {
     let changed = world.json(&["policy", "set", "tips", "--require-approval", "true", "--min-new-rows", "200"]);
     assert_eq!((&changed["revision"], &changed["watch"]["window"]), (&"3".into(), &"21600s".into()), "{changed}");
     assert_eq!(changed["recipe"]["mlp"]["hidden"][0], 16);
+    assert_eq!(changed["watch"]["slices"], serde_json::json!(["company", "fare > 20"]), "{changed}");
 
     let bounds = ["--gate-confidence", "0.5", "--gate-margin", "1", "--holdout", "2"];
     let invalid = world.error(2, &[&["policy", "set", "tips"][..], &bounds].concat());
@@ -72,6 +78,8 @@ fn monitoring_rules(world: &World) {
     assert!(unknown.contains("--column: \"no\" is not a column of trips/"), "{unknown}");
     let without = world.error(2, &set(&["--column", "fare=mute"]));
     assert!(without.contains("watch.columns.fare.why: is empty"), "{without}");
+    let unreadable = world.error(2, &set(&["--slice", "fare >"]));
+    assert!(unreadable.contains("--slice") && unreadable.contains("cannot be parsed"), "{unreadable}");
     let wrong = world.error(2, &set(&["--alert", "drift=3/2"]));
     assert!(wrong.contains("watch.alerts.DRIFT.windows: is 3: expected 1 to `of`"), "{wrong}");
     let taken_back = ["--column", "company=default", "--alert", "drift=default", "--feed-timeout", "none"];

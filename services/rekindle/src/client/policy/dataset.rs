@@ -2,7 +2,7 @@
 
 use humantime::format_duration;
 use rekindle_domain::{
-    Policy,
+    Policy, Slice,
     dataset::DatasetVersion,
     report::PREDICTION,
     validation::{Checks, Violations},
@@ -13,11 +13,14 @@ pub(super) fn check_columns(policy: &Policy, dataset: &DatasetVersion) -> Result
     let names: Vec<&str> = dataset.columns.iter().map(|column| column.name.as_str()).collect();
     let mut checks = Checks::new();
     let ignored = policy.recipe.ignore.iter().map(|name| ("--ignore", name));
-    let slices = policy.gate.slices.iter().map(|name| ("--slices", name));
+    let slices = policy.gate.slices.iter().map(|name| ("--gate-slices", name));
     let rules = policy.watch.iter().flat_map(|watch| watch.columns.keys()).filter(|name| *name != PREDICTION);
     let rules = rules.map(|name| ("--column", name));
-    for (flag, name) in std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices).chain(rules) {
-        if !names.contains(&name.as_str()) {
+    let watched = policy.watch.iter().flat_map(|watch| &watch.slices).flat_map(Slice::features);
+    let watched = watched.map(|name| ("--slice", name));
+    let named = std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices).chain(rules);
+    for (flag, name) in named.map(|(flag, name)| (flag, name.as_str())).chain(watched) {
+        if !names.contains(&name) {
             let (reference, names) = (dataset.reference(), names.join(", "));
             checks.violation(flag, format!("{name:?} is not a column of {reference}: expected one of {names}"));
         }
@@ -87,9 +90,11 @@ mod tests {
         assert_eq!(check_columns(&present(), &dataset(1)), Ok(()));
         let recipe = Recipe { ignore: vec!["id".into(), "no".into()], ..Recipe::for_target("lat") };
         let gate = Gate { slices: vec!["origin".into()], ..Gate::default() };
-        let refused = check_columns(&Policy { recipe, gate, ..present() }, &dataset(1)).expect_err("three");
+        let slices = vec!["id = 1 AND distance > 2".parse().expect("a condition")];
+        let watch = Some(WatchSettings { slices, ..WatchSettings::default() });
+        let refused = check_columns(&Policy { recipe, gate, watch, ..present() }, &dataset(1)).expect_err("four");
         let fields: Vec<_> = refused.iter().map(|violation| violation.field.as_str()).collect();
-        assert_eq!(fields, ["--target", "--ignore", "--slices"]);
+        assert_eq!(fields, ["--target", "--ignore", "--gate-slices", "--slice"]);
         assert!(
             refused.to_string().contains("\"lat\" is not a column of daily/3: expected one of late, id"),
             "{refused}"
