@@ -192,7 +192,7 @@ fn condition(expression: &Expr, comparisons: &mut usize) -> Result<Condition, St
             })
         }
         Expr::BinaryOp { left, op, right } => {
-            let (feature, comparison, constant) = (feature(left)?, comparison(op)?, constant(right)?);
+            let (feature, comparison, constant) = (feature(left)?, op.to_string().parse()?, constant(right)?);
             let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::NotEqual);
             if is_ordered && !matches!(constant, Constant::Number(_)) {
                 return Err(format!("compares {feature} by {op} with no number: expected =, !=, IN or IS NULL"));
@@ -229,18 +229,6 @@ fn feature(expression: &Expr) -> Result<String, String> {
                   quotes"
             .to_owned()),
     }
-}
-
-fn comparison(op: &BinaryOperator) -> Result<Comparison, String> {
-    Ok(match op {
-        BinaryOperator::Eq => Comparison::Equal,
-        BinaryOperator::NotEq => Comparison::NotEqual,
-        BinaryOperator::Lt => Comparison::Less,
-        BinaryOperator::LtEq => Comparison::LessOrEqual,
-        BinaryOperator::Gt => Comparison::Greater,
-        BinaryOperator::GtEq => Comparison::GreaterOrEqual,
-        other => return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN or BETWEEN")),
-    })
 }
 
 fn constant(expression: &Expr) -> Result<Constant, String> {
@@ -317,6 +305,23 @@ impl fmt::Display for Constant {
             Self::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
             Self::Flag(flag) => flag.fmt(f),
         }
+    }
+}
+
+impl FromStr for Comparison {
+    type Err = String;
+
+    /// By its operator in SQL.
+    fn from_str(operator: &str) -> Result<Self, String> {
+        Ok(match operator {
+            "=" => Self::Equal,
+            "<>" | "!=" => Self::NotEqual,
+            "<" => Self::Less,
+            "<=" => Self::LessOrEqual,
+            ">" => Self::Greater,
+            ">=" => Self::GreaterOrEqual,
+            other => return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN or BETWEEN")),
+        })
     }
 }
 

@@ -398,7 +398,7 @@ mod tests {
     const BLOCK: usize = 500;
     const WEEK: i64 = 7 * 24 * HOUR;
 
-    /// Two numbers that depend on each other as strongly as `weight` says, a text that goes with the first, and noise; each week has its own
+    /// Two numbers that depend on each other as strongly as `weight` says, a text that depends on the first, and noise; each week has its own
     /// strength.
     struct Rows {
         numbers: [Vec<f64>; 3],

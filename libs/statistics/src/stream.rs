@@ -1,8 +1,7 @@
 //! Change detection on streams. Detectors take one value at a time, in memory that does not grow with the stream (for
 //! [`Adwin`], with its logarithm).
 //!
-//! The monitor will call them for concept drift on the stream of losses, with [`Adwin`] for the onset of a change and the sequential tests
-//! for its significance; until then only tests do.
+//! The monitor finds the onset of a rise of the loss within a window with [`Adwin`]; the others have no caller yet.
 //!
 //! Every detector is created by `new(Options)`, which rejects invalid options; `Options::default()` has the defaults of river 0.26.1.
 //! `update(value)` takes the next value and returns a [`Signal`]. A rejected value does not change the detector. Means are absent before

@@ -151,7 +151,9 @@ impl Decided<'_> {
         kind: AlertKind,
     ) -> Result<Option<Report>, Error> {
         let mut reports = reports::of_window(txn, self.model, self.since, until).await?;
-        load::associate(txn, &mut reports).await?;
+        if kind == AlertKind::Degradation {
+            load::associate(txn, &mut reports).await?;
+        }
         Ok(reports.into_iter().find(|report| Findings::of_report(&report.content).of(kind) == Some(true)))
     }
 }

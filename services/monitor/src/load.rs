@@ -40,7 +40,7 @@ pub(crate) async fn associate(db: &impl ConnectionTrait, reports: &mut [Report])
             versions.push(version);
         }
     }
-    let (windows, level) = ((reports.len() + MOST_WINDOWS) as u64, level(&WatchSettings::default()));
+    let (windows, level) = ((reports.len() + MOST_WINDOWS) as u64, level());
     for version in versions {
         let of_version = |report: &Report| (report.content.window.version, report.since) == version;
         let Some(latest) = reports.iter().filter(|report| of_version(report)).max_by_key(|report| report.window.until)
@@ -80,9 +80,9 @@ async fn history(
     Ok(measured.collect())
 }
 
-/// The level of the test: a window's share of the default budget.
-fn level(settings: &WatchSettings) -> f64 {
-    settings.false_alarm_rate / f64::from(WatchSettings::WINDOWS)
+/// The level of the test: a window's share of the default budget. It is no setting, since the windows may have been measured with several.
+fn level() -> f64 {
+    WatchSettings::default().false_alarm_rate / f64::from(WatchSettings::WINDOWS)
 }
 
 /// The association of a metric with the load over measured windows, the latest first; `None` if it does not become worse, or of too few windows.
@@ -144,7 +144,7 @@ mod tests {
                 },
             })
             .collect();
-        of_windows(&windows.iter().collect::<Vec<_>>(), level(&WatchSettings::default()))
+        of_windows(&windows.iter().collect::<Vec<_>>(), level())
     }
 
     const FALLING: [(f64, f64); 12] = [

@@ -23,6 +23,13 @@ pub(crate) struct Reference {
     pub(crate) profiles: rekindle_bundle::Reference,
 }
 
+impl Reference {
+    /// Whether the bundle has a sample of the validation rows.
+    pub(crate) fn has_loss_sample(&self) -> bool {
+        self.manifest.blobs.contains_key(LOSS_SAMPLE)
+    }
+}
+
 /// A cache of references. Bundles are immutable, so an entry is never stale.
 pub(crate) struct References {
     artifacts: Artifacts,

@@ -307,17 +307,8 @@ fn must_be_possible<A: Attribute>(field: &Field<A>, values: &[Value]) -> Result<
 }
 
 fn comparison(op: &BinaryOperator) -> Result<Comparison, String> {
-    Ok(match op {
-        BinaryOperator::Eq => Comparison::Equal,
-        BinaryOperator::NotEq => Comparison::NotEqual,
-        BinaryOperator::Lt => Comparison::Less,
-        BinaryOperator::LtEq => Comparison::LessOrEqual,
-        BinaryOperator::Gt => Comparison::Greater,
-        BinaryOperator::GtEq => Comparison::GreaterOrEqual,
-        other => {
-            return Err(format!("has the operator {other}: expected =, !=, <, <=, >, >=, IN, LIKE, ILIKE or BETWEEN"));
-        }
-    })
+    let expected = || format!("has the operator {op}: expected =, !=, <, <=, >, >=, IN, LIKE, ILIKE or BETWEEN");
+    op.to_string().parse().map_err(|_| expected())
 }
 
 fn field_of<A: Attribute>(expression: &Expr) -> Result<Field<A>, String> {

@@ -1,18 +1,22 @@
 //! What alerts say: what happened, why, what rekindle does about it, and what a person can do. Pure.
 
+mod words;
+
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use humantime_serde::re::humantime::format_duration;
 use rekindle_domain::{
     ModelName,
     alert::{AlertKind, Message},
     prediction_log::RowsAhead,
     report::{
-        ColumnDrift, Drift, DriftCause, Estimate, EstimatedMetric, ExampleRow, Impact, Interval, LoadAssociation,
-        Onset, PairChange, Quality, SliceQuality, Verdict, VolumeSeason, WindowReport,
+        ColumnDrift, Drift, DriftCause, Estimate, EstimatedMetric, Interval, LoadAssociation, Onset, PairChange,
+        Quality, SliceQuality, Verdict, VolumeSeason, WindowReport,
     },
 };
+
+use self::words::{causes, counted, names, number, time};
 
 /// Causes that a message names at most.
 const MOST_CAUSES: usize = 10;
@@ -354,79 +358,11 @@ pub(super) fn test(receiver: &str) -> Message {
     }
 }
 
-/// The first columns by name, e.g. `a, b, c and 2 more`.
-fn names(columns: &[&ColumnDrift]) -> String {
-    let named: Vec<&str> = columns.iter().take(NAMED).map(|column| column.name.as_str()).collect();
-    let more = columns.len() - named.len();
-    if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
-}
-
-fn causes(columns: &[&ColumnDrift]) -> Vec<String> {
-    let described = columns.iter().take(MOST_CAUSES).map(|column| {
-        let reason = if column.reason.is_empty() { String::new() } else { format!(": {}", column.reason) };
-        let since = column.since.map(|since| format!(", since {}", time(since))).unwrap_or_default();
-        let impact = column.impact.map(|Impact { score_change, loss_change, .. }| {
-            format!(
-                "; alone, it changes the mean loss by {} and the mean score by {}",
-                signed(loss_change),
-                signed(score_change)
-            )
-        });
-        let example = column
-            .examples
-            .first()
-            .map(|ExampleRow { prediction, row }| format!("; such as row {row} of prediction {prediction}"));
-        format!(
-            "{} (PSI {}, {:.0} % of the shift{since}){reason}{}{}",
-            column.name,
-            number(column.psi),
-            100.0 * column.cause_share,
-            impact.unwrap_or_default(),
-            example.unwrap_or_default()
-        )
-    });
-    let more = columns.len().saturating_sub(MOST_CAUSES);
-    described.chain((more > 0).then(|| format!("and {}", counted(more as u64, "more column")))).collect()
-}
-
-/// A number of things, e.g. `1 row` or `20 rows`.
-fn counted(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// With about three digits.
-fn number(number: f64) -> String {
-    match number.abs() {
-        0.0 => "0".to_owned(),
-        size if (0.001..1000.0).contains(&size) => {
-            let decimals = if size >= 100.0 {
-                0
-            } else if size >= 10.0 {
-                1
-            } else if size >= 1.0 {
-                2
-            } else {
-                3
-            };
-            format!("{number:.decimals$}")
-        }
-        _ => format!("{number:.2e}"),
-    }
-}
-
-fn signed(change: f64) -> String {
-    if change > 0.0 { format!("+{}", number(change)) } else { number(change) }
-}
-
-fn time(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use rekindle_domain::report::RepeatedRows;
+    use rekindle_domain::report::{Impact, RepeatedRows};
 
     use super::*;
     use crate::{alert::finding::tests::column, evaluate::contents::tests::report, window::Window};

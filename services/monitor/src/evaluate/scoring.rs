@@ -148,8 +148,7 @@ impl Evaluation {
                 && chunk.ids.0 <= report.ids.1
         });
         let reference = self.references.get(&version.bundle).await?;
-        let sample = self.references.loss_sample(&reference).await?;
-        let inputs = quality::inputs(&reference, sample.is_some(), settings);
+        let inputs = quality::inputs(&reference, settings);
         let is_needed = move |column: &str| column.starts_with(OUTPUT) || inputs.contains(column);
         let filter = self.filter(&chunks, report.window, Box::new(is_needed));
         let frame = Frame::scan(&self.artifacts, &chunks, filter).await?;
@@ -158,7 +157,7 @@ impl Evaluation {
         if !plan::is_labelled(labels, self.labelled_share, rows, labelled) {
             return Ok(None);
         }
-        let settings = settings.clone();
+        let (sample, settings) = (self.references.loss_sample(&reference).await?, settings.clone());
         let measured = tokio::task::spawn_blocking(move || {
             let Some(rows) = frame.in_order()? else { return Ok(Quality::inconclusive()) };
             let sample = sample.map(|bytes| LossSample::from_bytes(&bytes)).transpose()?;

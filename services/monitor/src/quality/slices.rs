@@ -53,9 +53,13 @@ pub(super) struct Rows<'a> {
 
 /// The columns of the features that the slices of a window are about: those that the settings declare and, if slices are searched, the most
 /// important ones.
-pub(crate) fn inputs(reference: &Reference, is_searched: bool, settings: &WatchSettings) -> HashSet<String> {
+pub(crate) fn inputs(reference: &Reference, settings: &WatchSettings) -> HashSet<String> {
     let declared = settings.slices.iter().flat_map(Slice::features);
-    let searched = reference.profiles.by_importance().into_iter().take(if is_searched { SEARCHED_FEATURES } else { 0 });
+    let searched = reference.profiles.by_importance().into_iter().take(if reference.has_loss_sample() {
+        SEARCHED_FEATURES
+    } else {
+        0
+    });
     let names = declared.chain(searched.map(|feature| feature.name.as_str()));
     names.map(|name| format!("{INPUT}{name}")).collect()
 }
