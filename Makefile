@@ -5,9 +5,10 @@ CARGO ?= cargo
 PROGRAM := target/release/rekindle
 DEMO_OUT := target/demo
 FUZZ_SECONDS ?= 300
+QUALITY_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test soak lint bench bench-peers bench-mlflow bench-disturbances calibrate fuzz tools
+.PHONY: help build demo up test soak lint bench bench-peers bench-mlflow bench-disturbances quality calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +64,10 @@ bench-mlflow: build ## Measures the registry beside MLflow's server, which it in
 bench-disturbances: build ## Measures the p99 latency of a replica while versions are swapped, the bus stands still and a model of 500 MB is loaded (ten minutes).
 	scripts/install-tools.sh nats onnx
 	scripts/bench-disturbances.py $(PROGRAM)
+
+quality: build ## Compares the models of `train` and of `train --auto` with scikit-learn and LightGBM on real data, and replays each set through the loop (an hour on two cores; QUALITY_SECONDS is the budget of --auto).
+	scripts/install-tools.sh nats
+	CARGO="$(CARGO)" scripts/quality.sh $(PROGRAM) $(QUALITY_SECONDS)
 
 calibrate: tools ## Simulates the false-alarm rate and the detection delay of the drift verdict (about an hour on two cores), compares each block of real data with the others, and estimates the loss of each window from its predictions.
 	$(CARGO) run --release --locked --package rekindle-statistics --example calibrate

@@ -125,7 +125,13 @@ pub async fn train_with(clients: &Clients, job_id: &str, recipe: Recipe) -> (Run
         correlation_id: String::new(),
         tags: Default::default(),
         dataset: DatasetRef { name: dataset(), version: None },
-        work: Work::Train(Train { recipe, until: None, register_as: Some(model()), description: String::new() }),
+        work: Work::Train(Train {
+            recipe,
+            search: Default::default(),
+            until: None,
+            register_as: Some(model()),
+            description: String::new(),
+        }),
     };
     clients.trainer().submit(&job).await.expect("queued");
     let registry = clients.registry();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rekindle_client::PageRequest;
 use rekindle_domain::{
-    Digest, RunId, WorkflowState, model_version::VersionSelector, rollout::Strategy, workflow::WorkflowStatus,
+    Digest, RunId, Search, WorkflowState, model_version::VersionSelector, rollout::Strategy, workflow::WorkflowStatus,
 };
 use rekindle_integration_tests::{
     Clients, Cluster, Service, Wiring,
@@ -46,6 +46,8 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
         (Service::Registry, WorkflowState::Training),
         (Service::Trainer, WorkflowState::Training),
         (Service::Orchestrator(0), WorkflowState::Training),
+        (Service::Trainer, WorkflowState::Refitting),
+        (Service::Orchestrator(0), WorkflowState::Refitting),
         (Service::Orchestrator(0), WorkflowState::RollingOut),
         (Service::Inference(0), WorkflowState::RollingOut),
     ];
@@ -68,14 +70,14 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
     each_workflow_has_one_effect(&clients, moments.len() + 1).await;
 }
 
-/// Each workflow has one dataset version and one model version, beside the first of both.
+/// Each workflow has one dataset version, and a model version that passed the gate and its refit, beside the first of both.
 async fn each_workflow_has_one_effect(clients: &Clients, workflows: usize) {
     assert_eq!(scenario::workflows(clients).await.len(), workflows);
     let (registry, page) = (clients.registry(), PageRequest::first(100));
     let datasets = registry.dataset_versions(&scenario::dataset(), page.clone()).await.expect("listed").items;
     assert_eq!(datasets.len(), workflows + 1);
     let models = registry.model_versions(&scenario::model(), page).await.expect("listed").items;
-    assert_eq!(models.len(), workflows + 1);
+    assert_eq!(models.len(), 2 * workflows + 1);
 }
 
 async fn capture_shifted_rows(clients: &Clients) {
@@ -84,6 +86,7 @@ async fn capture_shifted_rows(clients: &Clients) {
     scenario::promote_and_deploy(clients, version.version).await;
     scenario::set_policy(clients, |policy| {
         policy.triggers.clear();
+        policy.search = Search::default();
         policy.recipe = scenario::recipe_of(7, EPOCHS);
         let half_a_second = Duration::from_millis(500);
         policy.rollout = Strategy { bake: half_a_second, observe: half_a_second, ..Strategy::default() };
@@ -99,7 +102,7 @@ async fn start(clients: &Clients, name: &str) -> WorkflowStatus {
     started.expect("started")
 }
 
-/// Waits until the workflow is in `state`; if that is the training, until its first epochs are logged.
+/// Waits until the workflow is in `state`; if that is a training, until its first epochs are logged.
 async fn is_in_the_middle_of(clients: &Clients, workflow: &WorkflowStatus, state: WorkflowState) {
     let orchestrator = clients.orchestrator();
     eventually(&format!("the workflow to be {}", state.name()), async || {
@@ -107,11 +110,12 @@ async fn is_in_the_middle_of(clients: &Clients, workflow: &WorkflowStatus, state
         if !workflow.steps.iter().any(|step| step.state == state) {
             return Err(format!("{}: {}", workflow.state.name(), workflow.reason));
         }
-        if state != WorkflowState::Training {
-            return Ok(());
-        }
-        let run = workflow.train_run.ok_or_else(|| "no run".to_owned())?;
-        has_metrics(clients, run).await
+        let run = match state {
+            WorkflowState::Training => workflow.train_run,
+            WorkflowState::Refitting => workflow.refit_run,
+            _ => return Ok(()),
+        };
+        has_metrics(clients, run.ok_or_else(|| "no run".to_owned())?).await
     })
     .await;
 }

@@ -26,7 +26,9 @@ async fn the_loop_closes(clients: &Clients, job: &str) {
 
     let workflow = scenario::workflow_in(clients, WorkflowState::Succeeded).await;
     assert!(matches!(workflow.trigger, Trigger::Drift | Trigger::Degradation), "{workflow:?}");
-    assert_eq!((workflow.from_version, workflow.to_version), (Some(1), Some(2)));
+    // Version 2 passed the gate, and 3 is its refit on all rows.
+    assert_eq!((workflow.from_version, workflow.to_version), (Some(1), Some(3)), "{:?}", workflow.steps);
+    assert!(workflow.refit_run.is_some());
     assert!(workflow.serving_everywhere_at.is_some() && workflow.window_closed_at.is_some());
     scenario::deployed(clients, scenario::settled(clients).await.stable.version).await;
 

@@ -8,31 +8,59 @@ use crate::{
     Manifest,
     importance::{Importance, MAX_ROWS, PERMUTATIONS},
     onnx::File,
-    pipeline::{CLIP, MIN_VALUE_ROWS},
+    pipeline::{Encoding, Feature, MIN_VALUE_ROWS, Pipeline},
 };
 
 /// What the card says about training beyond the manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSummary {
     /// Rows before the validation rows.
     pub training_rows: usize,
+    /// Rows that the served network is trained on.
+    pub served_rows: usize,
     /// Rows held out for early stopping and for the metrics.
     pub validation_rows: usize,
     /// Epochs until early stopping.
     pub epochs: u32,
     /// The epoch with the lowest validation loss, from 1.
     pub best_epoch: u32,
+    /// What the log odds are divided by; `None` if they are not calibrated.
+    pub temperature: Option<f64>,
+    /// The metrics of predictions that use no feature.
+    pub baselines: Vec<Baseline>,
 }
 
-/// Renders the card. Its content comes from `manifest`, `training` and `importances` alone.
-pub fn render(manifest: &Manifest, training: &TrainingSummary, importances: &[Importance]) -> String {
+/// A metric, on the validation rows, of a prediction that uses no feature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    /// What is predicted for every row.
+    pub name: String,
+    /// The metric.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Renders the card. Its content comes from the arguments alone.
+pub fn render(
+    manifest: &Manifest,
+    training: &TrainingSummary,
+    importances: &[Importance],
+    pipeline: &Pipeline,
+) -> String {
     let mut card = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut card, manifest, training, importances);
+    let _ = write(&mut card, manifest, training, importances, pipeline);
     card
 }
 
-fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary, importances: &[Importance]) -> Result {
+fn write(
+    card: &mut String,
+    manifest: &Manifest,
+    training: &TrainingSummary,
+    importances: &[Importance],
+    pipeline: &Pipeline,
+) -> Result {
     let target = &manifest.target;
     writeln!(card, "# {target}\n")?;
     writeln!(
@@ -46,14 +74,23 @@ fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary, imp
     for (name, value) in &manifest.metrics {
         writeln!(card, "| {name} | {value:.4} |")?;
     }
+    if !training.baselines.is_empty() {
+        writeln!(card, "\nBaselines, which use no feature:\n\n| prediction | metric | value |\n|---|---|---|")?;
+        for Baseline { name, metric, value } in &training.baselines {
+            writeln!(card, "| {name} | {metric} | {value:.4} |")?;
+        }
+    }
+    if let Some(temperature) = training.temperature {
+        writeln!(card, "\nThe probabilities are calibrated on the validation rows: temperature {temperature:.3}.")?;
+    }
     inputs(card, manifest)?;
     features(card, manifest.task, importances)?;
     writeln!(card, "\n## Limitations\n")?;
     writeln!(
         card,
-        "Predictions for rows unlike the training rows are unreliable. Numeric features are clipped to {CLIP} standard \
-         deviations. Category values with fewer than {MIN_VALUE_ROWS} training rows are treated as unknown."
+        "Predictions for rows unlike the training rows are unreliable. Numbers beyond those of the training rows count as the nearest of them. Category values with fewer than {MIN_VALUE_ROWS} training rows are treated as unknown."
     )?;
+    unused(card, pipeline)?;
     let provenance = &manifest.provenance;
     writeln!(card, "\n## Provenance\n")?;
     writeln!(
@@ -61,6 +98,16 @@ fn write(card: &mut String, manifest: &Manifest, training: &TrainingSummary, imp
         "Run `{}`, code revision `{}`, seed {}, {}.",
         provenance.run_id, provenance.code_revision, provenance.seed, provenance.toolchain
     )
+}
+
+/// The features that the model does not use.
+fn unused(card: &mut String, pipeline: &Pipeline) -> Result {
+    let unused = pipeline.features.iter().filter(|feature| matches!(feature.encoding, Encoding::Constant { .. }));
+    for Feature { name, encoding } in unused {
+        let missing = if encoding.width() == 0 { "" } else { ", but for whether it is missing" };
+        writeln!(card, "\n`{name}` had one value or none in all training rows and is not used{missing}.")?;
+    }
+    Ok(())
 }
 
 /// Renders the card of an imported model. Its content comes from `manifest`, `file` and `importances` alone.
@@ -94,14 +141,14 @@ fn write_imported(card: &mut String, manifest: &Manifest, file: &File, importanc
 }
 
 fn training_data(card: &mut String, manifest: &Manifest, training: &TrainingSummary) -> Result {
-    let TrainingSummary { training_rows, validation_rows, epochs, best_epoch } = *training;
+    let TrainingSummary { training_rows, served_rows, validation_rows, epochs, best_epoch, .. } = *training;
     writeln!(card, "## Training data\n")?;
     writeln!(
         card,
         "Trained on {training_rows} rows with early stopping on the following {validation_rows} rows (best epoch: \
          {best_epoch} of {epochs}). The metrics are those of this network on the validation rows. The served network \
-         is trained on all {} rows for {best_epoch} epochs.\n",
-        training_rows + validation_rows
+         is trained on {} {served_rows} rows for {best_epoch} epochs.\n",
+        if served_rows == training_rows + validation_rows { "all" } else { "the latest" }
     )?;
     datasets(card, &manifest.provenance.dataset_digests)
 }
@@ -147,6 +194,10 @@ fn architecture(architecture: Option<&Architecture>) -> String {
     match architecture {
         None => "an imported model".to_owned(),
         Some(Architecture::Linear) => "a linear model".to_owned(),
+        Some(Architecture::TabM { members, bins, hidden, dropout }) => format!(
+            "an ensemble of {members} multi-layer perceptrons that share their hidden layers ({hidden:?}, dropout {dropout}), with entity embeddings \
+             for categorical features and piecewise-linear encodings of numbers in {bins} bins"
+        ),
         Some(Architecture::Mlp { hidden, dropout }) => format!(
             "a multi-layer perceptron (hidden layers {hidden:?}, dropout {dropout}) with entity embeddings for \
              categorical features"

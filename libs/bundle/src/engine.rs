@@ -1,6 +1,7 @@
 //! The loaded form of a backend: from rows to raw outputs.
 
 use arrow::array::RecordBatch;
+use rekindle_domain::{Architecture, recipe::MAX_MEMBERS};
 
 use crate::{
     Backend, Bundle, Error, Explanation, Manifest,
@@ -40,6 +41,7 @@ impl Engine {
                 let outputs = raw_width(bundle.manifest.task, classes);
                 let architecture = bundle.manifest.architecture.as_ref();
                 let architecture = architecture.ok_or_else(|| Error::invalid(MANIFEST, "architecture is missing"))?;
+                check_architecture(architecture)?;
                 let shape = Shape::new(architecture, &pipeline, outputs);
                 let network = Network::from_bytes(bundle.blob(WEIGHTS)?, &shape)?;
                 Ok(Self::Network { encoder: Encoder::new(pipeline), program: Program::new(&network) })
@@ -98,6 +100,17 @@ fn explain_network(
         explanation.scores.push(output);
     }
     Ok(explanation)
+}
+
+/// The sizes of an ensemble, which nothing else of the bundle limits.
+fn check_architecture(architecture: &Architecture) -> Result<(), Error> {
+    match architecture {
+        Architecture::TabM { members, hidden, .. } if !(1..=MAX_MEMBERS).contains(members) || hidden.is_empty() => {
+            let problem = format!("an ensemble has 1 to {MAX_MEMBERS} members and at least one hidden layer");
+            Err(Error::invalid(MANIFEST, problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_features(manifest: &Manifest, pipeline: &Pipeline) -> Result<(), Error> {

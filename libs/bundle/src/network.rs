@@ -49,20 +49,40 @@ pub struct Layer {
 ///
 /// Without hidden layers it is a linear model: embeddings have one column per output and are added to the output. With
 /// hidden layers (ReLU), the input of the first layer is the dense features followed by the embeddings.
+///
+/// With `members` it is an ensemble that shares the hidden layers (TabM-mini: Gorishniy, Kotelnikov and Babenko 2025, "TabM: Advancing tabular deep learning with parameter-efficient
+/// ensembling"): each member multiplies the inputs of the first layer with factors of its own and has an output layer of its own. The output is the mean over the members.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     /// One per categorical feature, with one row per index.
     pub embeddings: Vec<Matrix>,
+    /// The factors of the inputs of the first layer, one row per member of an ensemble.
+    pub members: Option<Matrix>,
     /// Hidden layers, first to last.
     pub hidden: Vec<Layer>,
-    /// The output layer.
+    /// The output layer. The outputs of an ensemble are those of the first member, then those of the second, and so on.
     pub output: Layer,
 }
 
 impl Network {
     /// The number of outputs per row.
     pub fn outputs(&self) -> usize {
-        self.output.bias.len()
+        self.output.bias.len() / self.members.as_ref().map_or(1, |members| members.rows)
+    }
+
+    /// The output layer of each member.
+    fn output_layers(&self) -> Vec<Layer> {
+        let outputs = self.outputs();
+        let (rows, all) = (self.output.weight.rows, self.output.weight.columns);
+        let layer = |start: usize| {
+            let data =
+                (0..rows).flat_map(|row| &self.output.weight.row(row)[start..start + outputs]).copied().collect();
+            Layer {
+                weight: Matrix { rows, columns: outputs, data },
+                bias: self.output.bias[start..start + outputs].to_vec(),
+            }
+        };
+        (0..all).step_by(outputs).map(layer).collect()
     }
 
     /// The outputs of every row, row-major, before sigmoid or softmax.
@@ -84,8 +104,10 @@ const BLOCK: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Program {
     embeddings: Vec<Matrix>,
+    members: Option<Matrix>,
     hidden: Vec<Packed>,
-    output: Packed,
+    /// One per member.
+    output: Vec<Packed>,
     outputs: usize,
 }
 
@@ -106,18 +128,20 @@ impl Program {
     pub(crate) fn new(network: &Network) -> Self {
         Self {
             embeddings: network.embeddings.clone(),
+            members: network.members.clone(),
             hidden: network.hidden.iter().map(Packed::new).collect(),
-            output: Packed::new(&network.output),
+            output: network.output_layers().iter().map(Packed::new).collect(),
             outputs: network.outputs(),
         }
     }
 
     /// The outputs of every row, row-major, before sigmoid or softmax. `write` is called for one block of rows after the other.
     pub(crate) fn forward(&self, rows: usize, mut write: impl FnMut(Block<'_>)) -> Vec<f32> {
-        let (first, categories) = (self.hidden.first().unwrap_or(&self.output), self.embeddings.len());
-        let (stride, height) = (first.inputs(), rows.min(BLOCK));
-        let widest = self.hidden.iter().chain([&self.output]).map(Packed::stride).max().unwrap_or(0);
+        let categories = self.embeddings.len();
+        let (stride, height) = (self.inputs(), rows.min(BLOCK));
+        let widest = self.hidden.iter().chain(&self.output).map(Packed::stride).max().unwrap_or(0);
         let (mut input, mut indices) = (vec![0.0; height * stride], vec![0; height * categories]);
+        let mut scaled = vec![0.0; if self.members.is_some() { input.len() } else { 0 }];
         let (mut result, mut next) = (vec![0.0; height * widest], vec![0.0; height * widest]);
         let mut outputs = Vec::with_capacity(rows * self.outputs);
         for start in (0..rows).step_by(BLOCK) {
@@ -127,24 +151,46 @@ impl Program {
             if !self.hidden.is_empty() {
                 self.embed(height, stride, &mut input, &indices);
             }
-            let mut from_stride = stride;
-            for (at, layer) in self.hidden.iter().enumerate() {
-                let from = if at == 0 { &input } else { &result };
-                layer.apply(from, from_stride, height, &mut next, Activation::Relu);
-                std::mem::swap(&mut result, &mut next);
-                from_stride = layer.stride();
+            let before = outputs.len();
+            for (member, last) in self.output.iter().enumerate() {
+                let input = match &self.members {
+                    Some(factors) => {
+                        multiply(&input[..height * stride], factors.row(member), &mut scaled);
+                        &scaled
+                    }
+                    None => &input,
+                };
+                let mut from_stride = stride;
+                for (at, layer) in self.hidden.iter().enumerate() {
+                    let from = if at == 0 { input } else { &result };
+                    layer.apply(from, from_stride, height, &mut next, Activation::Relu);
+                    std::mem::swap(&mut result, &mut next);
+                    from_stride = layer.stride();
+                }
+                let from = if self.hidden.is_empty() { input } else { &result };
+                last.apply(from, from_stride, height, &mut next, Activation::None);
+                let rows = next.chunks_exact(last.stride()).take(height).map(|row| &row[..self.outputs]);
+                if member == 0 {
+                    rows.for_each(|row| outputs.extend_from_slice(row));
+                } else {
+                    outputs[before..].chunks_exact_mut(self.outputs).zip(rows).for_each(|(sums, row)| add(sums, row));
+                }
             }
-            let from = if self.hidden.is_empty() { &input } else { &result };
-            self.output.apply(from, from_stride, height, &mut next, Activation::None);
-            for (row, output) in next.chunks_exact_mut(self.output.stride()).take(height).enumerate() {
-                let output = &mut output[..self.outputs];
-                if self.hidden.is_empty() {
+            if self.hidden.is_empty() {
+                for (row, output) in outputs[before..].chunks_exact_mut(self.outputs).enumerate() {
                     self.add_embeddings(&indices[row * categories..(row + 1) * categories], output);
                 }
-                outputs.extend_from_slice(output);
+            }
+            if self.members.is_some() {
+                outputs[before..].iter_mut().for_each(|sum| *sum /= self.output.len() as f32);
             }
         }
         outputs
+    }
+
+    /// Inputs of the first layer.
+    fn inputs(&self) -> usize {
+        self.hidden.first().or(self.output.first()).map_or(0, Packed::inputs)
     }
 
     /// Writes the embeddings of the categorical features after the dense features.
@@ -163,8 +209,19 @@ impl Program {
     /// Adds the embeddings of a linear model, which have one column per output.
     fn add_embeddings(&self, indices: &[u32], output: &mut [f32]) {
         for (embedding, &index) in self.embeddings.iter().zip(indices) {
-            output.iter_mut().zip(embedding.row(index as usize)).for_each(|(sum, value)| *sum += value);
+            add(output, embedding.row(index as usize));
         }
+    }
+}
+
+fn add(sums: &mut [f32], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+}
+
+/// Multiplies each row with the factors.
+fn multiply(rows: &[f32], factors: &[f32], products: &mut [f32]) {
+    for (row, products) in rows.chunks_exact(factors.len()).zip(products.chunks_exact_mut(factors.len())) {
+        products.iter_mut().zip(row).zip(factors).for_each(|((product, value), factor)| *product = value * factor);
     }
 }
 
@@ -190,6 +247,7 @@ mod tests {
     fn linear_model_adds_category_weights() {
         let network = Network {
             embeddings: vec![matrix(2, 1, &[10.0, 20.0])],
+            members: None,
             hidden: vec![],
             output: Layer { weight: matrix(2, 1, &[2.0, 3.0]), bias: vec![0.5] },
         };
@@ -200,6 +258,7 @@ mod tests {
     fn hidden_layers_apply_relu() {
         let network = Network {
             embeddings: vec![matrix(1, 1, &[-1.0])],
+            members: None,
             hidden: vec![Layer { weight: matrix(2, 2, &[1.0, 0.0, 0.0, 1.0]), bias: vec![0.0, 0.0] }],
             output: Layer { weight: matrix(2, 1, &[1.0, 100.0]), bias: vec![0.0] },
         };
@@ -210,6 +269,7 @@ mod tests {
     fn overflow_in_a_hidden_layer_reaches_the_output() {
         let network = Network {
             embeddings: vec![],
+            members: None,
             hidden: vec![Layer { weight: matrix(2, 1, &[f32::MAX, f32::MIN]), bias: vec![0.0] }],
             output: Layer { weight: matrix(1, 1, &[1.0]), bias: vec![0.5] },
         };

@@ -6,6 +6,7 @@
 
 mod calendar;
 mod encode;
+mod scaling;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 pub use calendar::Calendar;
 pub(crate) use encode::Slots;
 pub use encode::{Encoded, Encoder};
+pub use scaling::{SMOOTH_CLIP, Scaling};
 
 use crate::{Error, manifest::PIPELINE};
 
-/// Standardized numbers are clipped to this many standard deviations, so that one outlier does not dominate a prediction.
+/// Standardized numbers are clipped to this many standard deviations.
 pub const CLIP: f64 = 8.0;
 /// Training rows that a category value needs for an index of its own.
 pub const MIN_VALUE_ROWS: u64 = 5;
@@ -49,7 +51,19 @@ pub struct Feature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Encoding {
-    /// `(x - mean) / std`, clipped to [`CLIP`]. Missing values are imputed with the median.
+    /// A number, robustly scaled. Missing values are imputed with the median.
+    Scaled {
+        /// How the number is scaled.
+        scaling: Scaling,
+        /// Whether a last number indicates a missing value.
+        indicator: bool,
+    },
+    /// A number or a flag that is the same in all training rows, numbers up to the resolution of single precision. It is not used: no weight could be learned for it.
+    Constant {
+        /// Whether a number indicates a missing value.
+        indicator: bool,
+    },
+    /// `(x - mean) / std`, clipped to [`CLIP`]. Missing values are imputed with the median. Stored by earlier releases.
     Number {
         /// Median of the training rows.
         median: f64,
@@ -82,6 +96,8 @@ impl Encoding {
     /// The number of dense features.
     pub fn width(&self) -> usize {
         match self {
+            Self::Scaled { scaling, indicator } => scaling.width() + usize::from(*indicator),
+            Self::Constant { indicator } => usize::from(*indicator),
             Self::Number { indicator, .. } | Self::Flag { indicator, .. } => 1 + usize::from(*indicator),
             Self::Category { .. } => 0,
             Self::Calendar(calendar) => calendar.width(),
@@ -129,6 +145,8 @@ impl Pipeline {
         let pipeline: Self = serde_json::from_slice(bytes).map_err(|error| Error::invalid(PIPELINE, error))?;
         for Feature { name, encoding } in &pipeline.features {
             let is_valid = match encoding {
+                Encoding::Scaled { scaling, .. } => scaling.is_valid(),
+                Encoding::Constant { .. } => true,
                 Encoding::Number { median, mean, std, .. } => {
                     median.is_finite() && mean.is_finite() && std.is_finite() && *std > 0.0
                 }

@@ -77,6 +77,7 @@ fn bundle() -> Bundle {
     };
     let network = Network {
         embeddings: vec![Matrix { rows: 4, columns: 1, data: vec![0.0, 0.5, -1.0, 1.0] }],
+        members: None,
         hidden: vec![],
         output: Layer { weight: Matrix { rows: 1, columns: 1, data: vec![1.0] }, bias: vec![0.0] },
     };
@@ -90,12 +91,21 @@ fn bundle() -> Bundle {
         validation: None,
     };
     let manifest = manifest();
-    let summary = TrainingSummary { training_rows: 85, validation_rows: 15, epochs: 7, best_epoch: 4 };
+    let (temperature, baselines) = (None, Vec::new());
+    let summary = TrainingSummary {
+        training_rows: 85,
+        served_rows: 100,
+        validation_rows: 15,
+        epochs: 7,
+        best_epoch: 4,
+        temperature,
+        baselines,
+    };
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), network.to_bytes().expect("weights")),
         (PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline")),
         (PROFILE.to_owned(), reference.to_bytes().expect("a profile")),
-        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &[]))),
+        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &[], &pipeline))),
     ]);
     Bundle::seal(manifest, blobs)
 }
@@ -231,6 +241,12 @@ fn parts_that_do_not_fit_each_other_are_refused() {
     let message =
         refusal(|bundle| bundle.manifest.architecture = Some(Architecture::Mlp { hidden: vec![4], dropout: 0.0 }));
     assert!(message.contains("weights of the bundle is invalid"), "{message}");
+    for (members, hidden) in [(0, vec![4]), (usize::MAX, vec![4]), (2, vec![])] {
+        let mut bundle = bundle();
+        bundle.manifest.architecture = Some(Architecture::TabM { members, bins: 0, hidden, dropout: 0.0 });
+        let message = Model::from_bundle(&bundle).expect_err("refused").to_string();
+        assert!(message.contains("an ensemble has 1 to 64 members"), "{message}");
+    }
     let message = refusal(|bundle| drop(bundle.blobs.remove(WEIGHTS)));
     assert!(message.contains("the bundle has no such blob"), "{message}");
 }

@@ -28,6 +28,7 @@ pub mod recipe;
 pub mod replica;
 pub mod report;
 pub mod run;
+pub mod search;
 pub mod tensor;
 pub mod time;
 pub mod watch;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::{DatasetName, Digest, ExperimentName, Gate, ModelName, Namespace, Qualified as _, Recipe, RunId};
+use crate::{DatasetName, Digest, ExperimentName, Gate, ModelName, Namespace, Qualified as _, Recipe, RunId, Search};
 
 /// One unit of work for a trainer.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,8 @@ pub enum Work {
 pub struct Train {
     /// How.
     pub recipe: Recipe,
+    /// What is tried besides; the best recipe makes the model.
+    pub search: Search,
     /// Rows at or after this event time are excluded.
     pub until: Option<DateTime<Utc>>,
     /// Registers the result as the next version of this model.
@@ -65,6 +67,40 @@ pub struct Evaluate {
     pub from: Option<DateTime<Utc>>,
     /// The condition for the challenger.
     pub gate: Gate,
+    /// What must be shown.
+    pub requirement: Requirement,
+}
+
+/// What an evaluation must show with the confidence of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Requirement {
+    /// The challenger is better than the champion, by more than the margin of the gate.
+    #[default]
+    Better,
+    /// The challenger is not worse than the champion by more than [`Requirement::TOLERANCE`] of its loss: for a champion that is known to have degraded.
+    NotWorse,
+    /// The challenger agrees with the champion and is not shown to be worse: for a refit, which was trained on the rows of the evaluation. No row is excluded because
+    /// a model was trained on it.
+    Consistent,
+}
+
+impl Requirement {
+    /// The share of the champion's mean loss by which a challenger may be worse and still counts as not worse.
+    pub const TOLERANCE: f64 = 0.01;
+    /// The mean absolute difference of the probabilities up to which a refit agrees; for numbers, in standard deviations of the champion's predictions.
+    pub const MAX_DISAGREEMENT: f64 = 0.1;
+
+    /// Every requirement.
+    pub const ALL: [Self; 3] = [Self::Better, Self::NotWorse, Self::Consistent];
+
+    /// The name in params, e.g. `not_worse`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::NotWorse => "not_worse",
+            Self::Consistent => "consistent",
+        }
+    }
 }
 
 impl Job {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DatasetName, Gate, ModelName, Recipe, Trigger, WatchSettings,
+    DatasetName, Gate, ModelName, Recipe, Search, Trigger, WatchSettings,
     rollout::Strategy,
     validation::{Checks, Violations},
 };
@@ -23,6 +23,9 @@ pub struct Policy {
     pub dataset: DatasetName,
     /// How the challenger is trained.
     pub recipe: Recipe,
+    /// What is tried besides; the best recipe makes the challenger.
+    #[serde(default = "Search::for_lookbacks")]
+    pub search: Search,
     /// When the challenger is better.
     #[serde(default)]
     pub gate: Gate,
@@ -35,6 +38,9 @@ pub struct Policy {
     /// Event time between the windows of two triggers.
     #[serde(default = "default_cooldown", with = "humantime_serde")]
     pub cooldown: Duration,
+    /// Whether a challenger that passed the gate is trained again on all rows, those of the gate included, before the rollout.
+    #[serde(default = "default_refit")]
+    pub refit: bool,
     /// Whether a person must approve the challenger before the rollout.
     #[serde(default)]
     pub require_approval: bool,
@@ -61,6 +67,9 @@ const fn default_cooldown() -> Duration {
 const fn default_deadline() -> Duration {
     HOUR
 }
+const fn default_refit() -> bool {
+    true
+}
 const fn default_min_new_rows() -> u64 {
     1000
 }
@@ -73,10 +82,12 @@ impl Policy {
             triggers: BTreeSet::new(),
             dataset,
             recipe,
+            search: Search::for_lookbacks(),
             gate: Gate::default(),
             holdout_share: default_holdout_share(),
             rollout: Strategy::default(),
             cooldown: default_cooldown(),
+            refit: default_refit(),
             require_approval: false,
             deadline: default_deadline(),
             watch: None,
@@ -95,6 +106,7 @@ impl Policy {
             "DRIFT or DEGRADATION: a workflow can always be started manually",
         );
         checks.nested("recipe", self.recipe.validate());
+        checks.nested("search", self.search.validate());
         checks.nested("gate", self.gate.validate());
         let share = self.holdout_share;
         checks.require(share > 0.0 && share <= 0.9, "holdout_share", share, "above 0 and at most 0.9");

@@ -2,6 +2,8 @@
 
 mod form;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::form::{Architecture, FlatRecipe};
@@ -31,10 +33,57 @@ pub struct Recipe {
     pub ignore: Vec<String>,
     /// Share of the rows, the latest ones, held out for early stopping, in (0, 0.5].
     pub validation_share: f64,
+    /// Only rows of this time before the latest training row are trained on; `None` for all.
+    #[serde(with = "humantime_serde")]
+    pub lookback: Option<Duration>,
+    /// How much each training row counts.
+    pub weights: RowWeights,
+    /// How probabilities are calibrated.
+    pub calibration: Calibration,
     /// Seed of the initial weights, of dropout and of the order of rows; at most 2^53 - 1.
     pub seed: u64,
     /// The kind of model and its hyperparameters.
     pub model: ModelRecipe,
+}
+
+/// How much each training row counts: the product of the weights that are set. Column and balance weight the validation loss that decides the number of epochs, too; metrics
+/// are of rows that all count the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RowWeights {
+    /// A column of weights, numbers of at least 0; it is not a feature.
+    pub column: Option<String>,
+    /// Whether all classes count the same, however many rows each has.
+    pub balanced: bool,
+    /// The time after which a row counts half as much as the latest training row.
+    #[serde(with = "humantime_serde")]
+    pub half_life: Option<Duration>,
+}
+
+impl RowWeights {
+    /// Whether every row counts the same.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How the probabilities of a classifier are calibrated on the validation rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// Not at all.
+    #[default]
+    None,
+    /// By temperature scaling (Guo, Pleiss, Sun and Weinberger 2017, "On calibration of modern neural networks"): the log odds are divided by the temperature with the lowest
+    /// log loss. If the rates of the classes change after the validation rows, calibrated probabilities can be worse than others.
+    Temperature,
+}
+
+impl Calibration {
+    /// Whether it is [`Self::None`].
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
 }
 
 /// A kind of model with its hyperparameters.
@@ -45,6 +94,9 @@ pub enum ModelRecipe {
     Linear(LinearRecipe),
     /// A multi-layer perceptron.
     Mlp(MlpRecipe),
+    /// An ensemble of multi-layer perceptrons that share their hidden layers.
+    #[serde(rename = "tabm")]
+    TabM(TabMRecipe),
 }
 
 /// Logistic, softmax or linear regression on standardised numbers and one weight (vector) per category.
@@ -67,6 +119,24 @@ pub struct MlpRecipe {
     pub optimizer: Optimizer,
 }
 
+/// An ensemble of multi-layer perceptrons that share their hidden layers, on piecewise-linear encodings of numbers: TabM-mini (Gorishniy,
+/// Kotelnikov and Babenko 2025, "TabM: Advancing tabular deep learning with parameter-efficient ensembling") with the encoding of
+/// Gorishniy, Rubachev and Babenko 2022, "On embeddings for numerical features in tabular deep learning".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TabMRecipe {
+    /// Members of the ensemble.
+    pub members: usize,
+    /// Quantile bins of the encoding of a number; 0 for none.
+    pub bins: usize,
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Share of hidden activations dropped while training, in [0, 1).
+    pub dropout: f64,
+    /// How the weights are fitted.
+    pub optimizer: Optimizer,
+}
+
 /// Minibatch AdamW (Loshchilov and Hutter 2019) with early stopping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -81,8 +151,12 @@ pub struct Optimizer {
     pub learning_rate: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Decay per step of the exponential moving average of the weights, which is the model (Polyak and Juditsky 1992), in [0, 1); 0 for the weights of the last step.
+    pub averaging: f64,
 }
 
+/// Members of an ensemble at most.
+pub const MAX_MEMBERS: usize = 64;
 /// JSON numbers are doubles to most readers.
 const MAX_SEED: u64 = (1 << 53) - 1;
 
@@ -92,7 +166,7 @@ fn default_validation_share() -> f64 {
 
 impl Default for ModelRecipe {
     fn default() -> Self {
-        Self::Mlp(MlpRecipe::default())
+        Self::TabM(TabMRecipe::default())
     }
 }
 
@@ -102,9 +176,15 @@ impl Default for MlpRecipe {
     }
 }
 
+impl Default for TabMRecipe {
+    fn default() -> Self {
+        Self { members: 4, bins: 32, hidden: vec![128, 64], dropout: 0.1, optimizer: Optimizer::default() }
+    }
+}
+
 impl Default for Optimizer {
     fn default() -> Self {
-        Self { max_epochs: 50, patience: 5, batch_size: 256, learning_rate: 1e-3, weight_decay: 1e-4 }
+        Self { max_epochs: 50, patience: 5, batch_size: 256, learning_rate: 1e-3, weight_decay: 1e-4, averaging: 0.99 }
     }
 }
 
@@ -116,6 +196,9 @@ impl Recipe {
             task: None,
             ignore: Vec::new(),
             validation_share: default_validation_share(),
+            lookback: None,
+            weights: RowWeights::default(),
+            calibration: Calibration::default(),
             seed: 0,
             model: ModelRecipe::default(),
         }
@@ -129,10 +212,18 @@ impl Recipe {
         checks.require(!ignored, "ignore", format!("{:?}", self.target), "columns other than the target");
         let share = self.validation_share;
         checks.require(share > 0.0 && share <= 0.5, "validation_share", share, "above 0 and at most 0.5");
+        let lookback = self.lookback.unwrap_or(Duration::MAX);
+        checks.require(!lookback.is_zero(), "lookback", format!("{lookback:?}"), "above 0, or none for all rows");
+        let half_life = self.weights.half_life.unwrap_or(Duration::MAX);
+        checks.require(!half_life.is_zero(), "weights.half_life", format!("{half_life:?}"), "above 0, or none");
+        let weight = self.weights.column.as_deref();
+        let is_other = weight.is_none_or(|weight| weight != self.target && !weight.is_empty());
+        checks.require(is_other, "weights.column", format!("{weight:?}"), "a column other than the target");
         checks.require(self.seed <= MAX_SEED, "seed", self.seed, "at most 2^53 - 1");
         match &self.model {
             ModelRecipe::Linear(linear) => checks.nested("linear", linear.validate()),
             ModelRecipe::Mlp(mlp) => checks.nested("mlp", mlp.validate()),
+            ModelRecipe::TabM(tabm) => checks.nested("tabm", tabm.validate()),
         }
         checks.finish()
     }
@@ -144,6 +235,7 @@ impl ModelRecipe {
         match self {
             Self::Linear(_) => "linear",
             Self::Mlp(_) => "mlp",
+            Self::TabM(_) => "tabm",
         }
     }
 
@@ -152,6 +244,17 @@ impl ModelRecipe {
         match self {
             Self::Linear(_) => Architecture::Linear,
             Self::Mlp(mlp) => Architecture::Mlp { hidden: mlp.hidden.clone(), dropout: mlp.dropout },
+            Self::TabM(TabMRecipe { members, bins, hidden, dropout, .. }) => {
+                Architecture::TabM { members: *members, bins: *bins, hidden: hidden.clone(), dropout: *dropout }
+            }
+        }
+    }
+
+    /// Quantile bins of the encoding of a number; 0 for none.
+    pub const fn bins(&self) -> usize {
+        match self {
+            Self::Linear(_) | Self::Mlp(_) => 0,
+            Self::TabM(tabm) => tabm.bins,
         }
     }
 
@@ -160,6 +263,7 @@ impl ModelRecipe {
         match self {
             Self::Linear(linear) => &linear.optimizer,
             Self::Mlp(mlp) => &mlp.optimizer,
+            Self::TabM(tabm) => &tabm.optimizer,
         }
     }
 
@@ -168,6 +272,7 @@ impl ModelRecipe {
         match self {
             Self::Linear(linear) => &mut linear.optimizer,
             Self::Mlp(mlp) => &mut mlp.optimizer,
+            Self::TabM(tabm) => &mut tabm.optimizer,
         }
     }
 }
@@ -181,13 +286,27 @@ impl LinearRecipe {
 impl MlpRecipe {
     fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
-        let (hidden, dropout) = (&self.hidden, self.dropout);
-        let sized = (1..=8).contains(&hidden.len()) && hidden.iter().all(|width| (1..=4096).contains(width));
-        checks.require(sized, "hidden", format!("{hidden:?}"), "1 to 8 layers of 1 to 4096 units");
-        checks.require((0.0..1.0).contains(&dropout), "dropout", dropout, "at least 0 and below 1");
+        check_layers(&mut checks, &self.hidden, self.dropout);
         checks.nested("optimizer", self.optimizer.validate());
         checks.finish()
     }
+}
+
+impl TabMRecipe {
+    fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.require((1..=MAX_MEMBERS).contains(&self.members), "members", self.members, "1 to 64");
+        checks.require(self.bins <= 256, "bins", self.bins, "at most 256");
+        check_layers(&mut checks, &self.hidden, self.dropout);
+        checks.nested("optimizer", self.optimizer.validate());
+        checks.finish()
+    }
+}
+
+fn check_layers(checks: &mut Checks, hidden: &[usize], dropout: f64) {
+    let sized = (1..=8).contains(&hidden.len()) && hidden.iter().all(|width| (1..=4096).contains(width));
+    checks.require(sized, "hidden", format!("{hidden:?}"), "1 to 8 layers of 1 to 4096 units");
+    checks.require((0.0..1.0).contains(&dropout), "dropout", dropout, "at least 0 and below 1");
 }
 
 impl Optimizer {
@@ -196,6 +315,8 @@ impl Optimizer {
         checks.require((1..=1000).contains(&self.max_epochs), "max_epochs", self.max_epochs, "1 to 1000");
         checks.require(self.patience >= 1, "patience", self.patience, "at least 1");
         checks.require((1..=65_536).contains(&self.batch_size), "batch_size", self.batch_size, "1 to 65536");
+        let averaging = self.averaging;
+        checks.require((0.0..1.0).contains(&averaging), "averaging", averaging, "at least 0 and below 1");
         let (rate, decay) = (self.learning_rate, self.weight_decay);
         checks.require(rate.is_finite() && rate > 0.0, "learning_rate", rate, "a number above 0");
         checks.require(decay.is_finite() && decay >= 0.0, "weight_decay", decay, "a number of at least 0");

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, ModelName, RunId, WorkflowId};
 
 /// ```text
-/// QUEUED --start--> ASSEMBLING --assembled--> TRAINING --trained--> EVALUATING --pass------------------> ROLLING_OUT
-///                       |                                            |  \--pass, ask--> AWAITING_APPROVAL --approve-^
-///                    decline                                      decline                 decline
-///                       v                                            v                       v
-///                    REJECTED                                     REJECTED                REJECTED
+/// QUEUED --start--> ASSEMBLING --assembled--> TRAINING --trained--> EVALUATING --pass, refit--> REFITTING
+///                       |                                            |                          |   \
+///                    decline                                      decline                  refitted  refitted, ask
+///                       v                                            v                          v    v
+///                    REJECTED                                     REJECTED            ROLLING_OUT <--approve-- AWAITING_APPROVAL --decline--> REJECTED
+///
+/// EVALUATING --pass--> ROLLING_OUT and EVALUATING --pass, ask--> AWAITING_APPROVAL without a refit
 ///
 /// ROLLING_OUT --all moved--> OBSERVING --proven--> SUCCEEDED
 ///      \------returned---------/--> ROLLED_BACK
@@ -31,6 +33,8 @@ pub enum WorkflowState {
     Training,
     /// The challenger is being compared with the champion.
     Evaluating,
+    /// The challenger passed the gate and is trained again on all rows.
+    Refitting,
     /// The challenger passed the gate; a person must approve it.
     AwaitingApproval,
     /// The challenger is being rolled out, one replica at a time.
@@ -62,6 +66,12 @@ pub enum WorkflowEvent {
     Pass,
     /// The challenger passed the gate and the policy requires approval.
     PassAndAsk,
+    /// The challenger passed the gate and is to be trained on all rows.
+    PassAndRefit,
+    /// The refit is complete, or the evaluated challenger stays, and the policy requires no approval.
+    Refitted,
+    /// The refit is complete, or the evaluated challenger stays, and the policy requires approval.
+    RefittedAndAsk,
     /// A person approved.
     Approve,
     /// Too little data, or rejected by the gate or a person.
@@ -90,11 +100,12 @@ pub struct WorkflowTransitionRefused {
 
 impl WorkflowState {
     /// Every state: those of a successful workflow in order, then the other terminal ones.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Queued,
         Self::Assembling,
         Self::Training,
         Self::Evaluating,
+        Self::Refitting,
         Self::AwaitingApproval,
         Self::RollingOut,
         Self::Observing,
@@ -114,7 +125,9 @@ impl WorkflowState {
             (S::Assembling, E::Assembled) => Ok(S::Training),
             (S::Training, E::Trained) => Ok(S::Evaluating),
             (S::Evaluating, E::Pass) | (S::AwaitingApproval, E::Approve) => Ok(S::RollingOut),
-            (S::Evaluating, E::PassAndAsk) => Ok(S::AwaitingApproval),
+            (S::Evaluating, E::PassAndRefit) => Ok(S::Refitting),
+            (S::Refitting, E::Refitted) => Ok(S::RollingOut),
+            (S::Evaluating, E::PassAndAsk) | (S::Refitting, E::RefittedAndAsk) => Ok(S::AwaitingApproval),
             (S::Assembling | S::Evaluating | S::AwaitingApproval, E::Decline) => Ok(S::Rejected),
             (S::RollingOut, E::AllMoved) => Ok(S::Observing),
             (S::Observing, E::Proven) => Ok(S::Succeeded),
@@ -142,6 +155,7 @@ impl WorkflowState {
             Self::Assembling => "ASSEMBLING",
             Self::Training => "TRAINING",
             Self::Evaluating => "EVALUATING",
+            Self::Refitting => "REFITTING",
             Self::AwaitingApproval => "AWAITING_APPROVAL",
             Self::RollingOut => "ROLLING_OUT",
             Self::Observing => "OBSERVING",
@@ -186,6 +200,8 @@ pub struct WorkflowStatus {
     pub train_run: Option<RunId>,
     /// The run of the evaluation; `None` until submitted.
     pub evaluate_run: Option<RunId>,
+    /// The run of the refit; `None` until submitted.
+    pub refit_run: Option<RunId>,
     /// The states it has entered, in order.
     pub steps: Vec<WorkflowStep>,
     /// When the window that triggered it closed.
@@ -257,12 +273,15 @@ impl Trigger {
 mod tests {
     use super::*;
 
-    const EVENTS: [WorkflowEvent; 12] = [
+    const EVENTS: [WorkflowEvent; 15] = [
         WorkflowEvent::Start,
         WorkflowEvent::Assembled,
         WorkflowEvent::Trained,
         WorkflowEvent::Pass,
         WorkflowEvent::PassAndAsk,
+        WorkflowEvent::PassAndRefit,
+        WorkflowEvent::Refitted,
+        WorkflowEvent::RefittedAndAsk,
         WorkflowEvent::Approve,
         WorkflowEvent::Decline,
         WorkflowEvent::AllMoved,
@@ -278,6 +297,7 @@ mod tests {
             WorkflowState::Assembling => 'a',
             WorkflowState::Training => 't',
             WorkflowState::Evaluating => 'e',
+            WorkflowState::Refitting => 'f',
             WorkflowState::AwaitingApproval => 'w',
             WorkflowState::RollingOut => 'r',
             WorkflowState::Observing => 'o',
@@ -293,18 +313,19 @@ mod tests {
     fn every_state_and_event() {
         // Rows: ALL in order; columns: EVENTS in order; '.' is refused.
         let expected = [
-            "a.........FC",
-            ".t....R...FC",
-            "..e.......FC",
-            "...rw.R...FC",
-            ".....rR...FC",
-            ".......o.BFC",
-            "........SBFC",
-            "............",
-            "............",
-            "............",
-            "............",
-            "............",
+            "a............FC",
+            ".t.......R...FC",
+            "..e..........FC",
+            "...rwf...R...FC",
+            "......rw.....FC",
+            "........rR...FC",
+            "..........o.BFC",
+            "...........SBFC",
+            "...............",
+            "...............",
+            "...............",
+            "...............",
+            "...............",
         ];
         for (state, row) in WorkflowState::ALL.into_iter().zip(expected) {
             let got: String = EVENTS.iter().map(|&event| state.after(event).map_or('.', letter)).collect();

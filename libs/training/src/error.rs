@@ -37,6 +37,9 @@ pub enum Error {
         /// The epoch, from 1.
         epoch: u32,
     },
+    /// The threads of a training cannot be started.
+    #[error("cannot start the threads of a training: {0}")]
+    Threads(String),
     /// burn failed to compute or return a tensor.
     #[error("failed to read {tensor} from burn")]
     Tensor {
@@ -53,5 +56,9 @@ pub enum Error {
 impl Error {
     pub(crate) fn column(column: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Column { column: column.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn unreadable(tensor: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Tensor { tensor, source: error.into() }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use rekindle_bundle::{
     column::Cells,
-    pipeline::{Calendar, Encoding, MIN_VALUE_ROWS},
+    pipeline::{Calendar, Encoding, MIN_VALUE_ROWS, Scaling},
 };
 use rekindle_domain::ColumnKind;
 
@@ -13,10 +13,16 @@ use crate::Error;
 /// Maximum size of a vocabulary; the most frequent values are kept.
 pub(crate) const MAX_VALUES: usize = 20_000;
 
-/// Fits the encoding of one column on the `training` rows.
-pub(crate) fn fit(name: &str, kind: ColumnKind, cells: &Cells<'_>, training: Range<usize>) -> Result<Encoding, Error> {
+/// Fits the encoding of one column on the `training` rows; that of a number with so many `bins`.
+pub(crate) fn fit(
+    name: &str,
+    kind: ColumnKind,
+    cells: &Cells<'_>,
+    training: Range<usize>,
+    bins: usize,
+) -> Result<Encoding, Error> {
     match (kind, cells) {
-        (ColumnKind::Numeric, Cells::Int(_) | Cells::Float(_)) => Ok(number(cells, training)),
+        (ColumnKind::Numeric, Cells::Int(_) | Cells::Float(_)) => Ok(number(cells, training, bins)),
         (ColumnKind::Boolean, Cells::Bool(_)) => Ok(flag(cells, training)),
         (ColumnKind::Categorical, Cells::Text(_)) => Ok(category(cells, training)),
         (ColumnKind::Timestamp, Cells::Timestamp(_)) => Ok(calendar(cells, training)),
@@ -29,22 +35,15 @@ pub(crate) fn fit(name: &str, kind: ColumnKind, cells: &Cells<'_>, training: Ran
     }
 }
 
-fn number(cells: &Cells<'_>, training: Range<usize>) -> Encoding {
+fn number(cells: &Cells<'_>, training: Range<usize>, bins: usize) -> Encoding {
     let rows = training.len();
     let mut values: Vec<f64> = training.filter_map(|row| cells.number(row)).collect();
     values.sort_unstable_by(f64::total_cmp);
     let indicator = values.len() < rows;
-    let (mean, std) = mean_and_std(&values);
-    Encoding::Number { median: median(&values), mean, std, indicator }
-}
-
-/// The median of sorted values; 0 without values.
-fn median(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[half],
-        _ => f64::midpoint(sorted[half - 1], sorted[half]),
+    match Scaling::of(&values, bins) {
+        Some(scaling) => Encoding::Scaled { scaling, indicator },
+        // Without any value, the indicator is constant, too.
+        None => Encoding::Constant { indicator: indicator && !values.is_empty() },
     }
 }
 
@@ -65,8 +64,11 @@ fn flag(cells: &Cells<'_>, training: Range<usize>) -> Encoding {
     let rows = training.len();
     let values: Vec<bool> = training.filter_map(|row| cells.boolean(row)).collect();
     let positive = values.iter().filter(|&&value| value).count();
-    let share = if values.is_empty() { 0.0 } else { positive as f64 / values.len() as f64 };
-    Encoding::Flag { share, indicator: values.len() < rows }
+    let indicator = values.len() < rows;
+    if positive == 0 || positive == values.len() {
+        return Encoding::Constant { indicator: indicator && !values.is_empty() };
+    }
+    Encoding::Flag { share: positive as f64 / values.len() as f64, indicator }
 }
 
 fn category(cells: &Cells<'_>, training: Range<usize>) -> Encoding {
@@ -108,17 +110,18 @@ mod tests {
     #[test]
     fn only_training_rows_are_used() {
         let array = Float64Array::from(vec![Some(1.0), Some(3.0), None, Some(1e9)]);
-        let encoding = fit("x", ColumnKind::Numeric, &Cells::Float(&array), 0..3).expect("numbers");
-        let Encoding::Number { median, mean, std, indicator } = encoding else { panic!("{encoding:?}") };
-        assert_eq!((median, mean, indicator), (2.0, 2.0, true));
-        assert!((std - 2f64.sqrt()).abs() < 1e-12);
+        let encoding = fit("x", ColumnKind::Numeric, &Cells::Float(&array), 0..3, 0).expect("numbers");
+        let Encoding::Scaled { scaling, indicator } = encoding else { panic!("{encoding:?}") };
+        assert_eq!((scaling.low, scaling.median, scaling.high, indicator), (1.0, 2.0, 3.0, true));
     }
 
     #[test]
-    fn constant_values_have_divisor_one() {
+    fn constant_values_are_not_used() {
         let array = Float64Array::from(vec![0.1; 7]);
-        let encoding = fit("x", ColumnKind::Numeric, &Cells::Float(&array), 0..7).expect("numbers");
-        assert!(matches!(encoding, Encoding::Number { std: 1.0, indicator: false, .. }), "{encoding:?}");
+        let encoding = |array: &Float64Array, rows| fit("x", ColumnKind::Numeric, &Cells::Float(array), 0..rows, 8);
+        assert_eq!(encoding(&array, 7).expect("numbers"), Encoding::Constant { indicator: false });
+        let missing = Float64Array::from(vec![Some(0.1), None]);
+        assert_eq!(encoding(&missing, 2).expect("numbers"), Encoding::Constant { indicator: true });
     }
 
     #[test]
@@ -128,7 +131,7 @@ mod tests {
         texts.extend([Some("rare"), None]);
         let rows = texts.len();
         let array = StringArray::from(texts);
-        let encoding = fit("x", ColumnKind::Categorical, &Cells::Text(&array), 0..rows).expect("texts");
+        let encoding = fit("x", ColumnKind::Categorical, &Cells::Text(&array), 0..rows, 0).expect("texts");
         let expected = Encoding::Category { vocabulary: vec!["a".into(), "b".into()], counts: vec![1, 1, 5, 6] };
         assert_eq!(encoding, expected);
     }

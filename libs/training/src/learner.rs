@@ -1,18 +1,24 @@
-//! Optimization of a network with burn: AdamW on mini-batches, one thread, all random numbers from one seed.
+//! Optimization of a network with burn: AdamW on mini-batches, all random numbers from one seed.
 //!
 //! burn has one random number generator per process, so that concurrent trainings would affect each other. Initial
 //! weights, dropout masks and the order of rows are therefore drawn here and passed to burn as data.
+//!
+//! A batch is divided into shards, whose gradients are computed on several threads and added in the order of the shards. The number of
+//! shards depends on the rows of the batch alone, so that the weights have the same bits whatever the number of threads.
 
 use burn::{
-    module::{Module, Param},
-    nn::{Embedding, Linear},
-    optim::{AdamWConfig, GradientsParams, ModuleOptimizer},
-    tensor::{Device, Int, Tensor, TensorData, activation},
+    module::Module,
+    optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer},
+    tensor::{Device, Tensor, TensorData, activation},
 };
-use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rayon::{
+    ThreadPool, ThreadPoolBuilder,
+    iter::{IntoParallelIterator as _, ParallelIterator as _},
+};
 use rekindle_bundle::{
-    network::{Layer, Matrix, Network, Shape},
+    network::{Network, Shape},
     pipeline::Encoded,
 };
 use rekindle_domain::{
@@ -20,19 +26,21 @@ use rekindle_domain::{
     recipe::{ModelRecipe, Optimizer},
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    weights::{Weights, indices},
+};
 
 /// Epsilon of Adam, as in its paper (Kingma and Ba 2015); burn's default is 1e-5.
 const ADAM_EPSILON: f32 = 1e-8;
-/// Initial embeddings are uniform in [-bound, bound].
-const EMBEDDING_BOUND: f32 = 0.1;
+/// Rows of a shard at least, but for batches of fewer rows.
+const SHARD_ROWS: usize = 128;
+/// Shards of a batch at most.
+const MAX_SHARDS: usize = 8;
 
-/// The weights as a burn module.
-#[derive(Module, Debug)]
-struct Weights {
-    embeddings: Vec<Embedding>,
-    hidden: Vec<Linear>,
-    output: Linear,
+/// Shards of a batch of so many rows.
+pub(crate) fn shards(rows: usize) -> usize {
+    (rows / SHARD_ROWS).clamp(1, MAX_SHARDS)
 }
 
 /// The labels of training rows as the loss needs them.
@@ -42,6 +50,15 @@ pub(crate) enum Labels {
     Numbers(Vec<f32>),
     /// The index of each row's class.
     Classes(Vec<i64>),
+}
+
+/// The rows that a network is trained on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TrainingRows<'a> {
+    pub(crate) rows: &'a Encoded,
+    pub(crate) labels: &'a Labels,
+    /// How much each row counts, 1 on average.
+    pub(crate) weights: Option<&'a [f32]>,
 }
 
 /// A network in training.
@@ -54,29 +71,55 @@ pub(crate) struct Learner {
     weights: Weights,
     optimizer: ModuleOptimizer,
     random: ChaCha8Rng,
+    threads: ThreadPool,
+    averaging: f64,
+    /// The exponential moving average of the weights after each step.
+    average: Option<Weights>,
+    steps: u32,
 }
 
 impl Learner {
     /// Draws the initial weights. `prior` is the initial bias of the outputs.
-    pub(crate) fn new(recipe: &Recipe, task: Task, shape: &Shape, prior: &[f32]) -> Self {
+    pub(crate) fn new(
+        recipe: &Recipe,
+        task: Task,
+        shape: &Shape,
+        prior: &[f32],
+        threads: usize,
+    ) -> Result<Self, Error> {
         let device = Device::flex().autodiff();
         let mut random = ChaCha8Rng::seed_from_u64(recipe.seed);
-        let weights = initial(shape, prior, &mut random, &device);
+        let weights = Weights::initial(shape, prior, &mut random, &device);
         let dropout = match &recipe.model {
             ModelRecipe::Linear(_) => 0.0,
             ModelRecipe::Mlp(mlp) => mlp.dropout,
+            ModelRecipe::TabM(tabm) => tabm.dropout,
         };
-        let Optimizer { batch_size, learning_rate, weight_decay, .. } = *recipe.model.optimizer();
+        let Optimizer { batch_size, learning_rate, weight_decay, averaging, .. } = *recipe.model.optimizer();
         let optimizer = AdamWConfig::new().with_epsilon(ADAM_EPSILON).with_weight_decay(weight_decay as f32).init();
-        Self { task, dropout, batch_size, learning_rate, device, weights, optimizer, random }
+        let threads = ThreadPoolBuilder::new().num_threads(threads.clamp(1, MAX_SHARDS)).build();
+        let threads = threads.map_err(|error| Error::Threads(error.to_string()))?;
+        Ok(Self {
+            task,
+            dropout,
+            batch_size,
+            learning_rate,
+            device,
+            weights,
+            optimizer,
+            random,
+            threads,
+            averaging,
+            average: None,
+            steps: 0,
+        })
     }
 
     /// One pass over the rows in `order`, which is shuffled first. Returns the mean training loss of a row; `None` if `should_stop`
     /// between two steps. An error ends training: the weights of an incomplete step are dropped.
     pub(crate) fn epoch(
         mut self,
-        rows: &Encoded,
-        labels: &Labels,
+        rows: &TrainingRows<'_>,
         order: &mut [usize],
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Option<(Self, f64)>, Error> {
@@ -87,182 +130,173 @@ impl Learner {
                 return Ok(None);
             }
             let loss;
-            (self, loss) = self.step(rows, labels, batch)?;
+            (self, loss) = self.step(rows, batch)?;
+            self.average();
             total += loss * batch.len() as f64;
         }
         Ok(Some((self, total / order.len() as f64)))
     }
 
-    fn step(mut self, rows: &Encoded, labels: &Labels, batch: &[usize]) -> Result<(Self, f64), Error> {
-        let outputs = self.forward(rows, batch);
-        let loss = self.loss(outputs, labels, batch);
-        let value = loss.clone().try_into_scalar::<f32>().map_err(|error| unreadable("the loss", error))?;
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.weights);
-        self.weights = self.optimizer.step(self.learning_rate, self.weights, gradients);
-        Ok((self, f64::from(value)))
+    /// One step of the optimizer. Returns the mean loss of a row of the batch.
+    fn step(mut self, rows: &TrainingRows<'_>, batch: &[usize]) -> Result<(Self, f64), Error> {
+        let shards: Vec<(&[usize], u64)> = batch
+            .chunks(batch.len().div_ceil(shards(batch.len())))
+            .map(|shard| (shard, self.random.random()))
+            .collect();
+        let weights = self.weights.valid();
+        let gradients = |(shard, seed): (&[usize], u64)| {
+            let share = shard.len() as f64 / batch.len() as f64;
+            self.gradients(weights.clone().train(), rows, shard, seed, share)
+        };
+        let found = self.threads.install(|| shards.into_par_iter().map(gradients).collect::<Vec<_>>());
+        let (mut sum, mut loss) = (GradientsAccumulator::new(), 0.0);
+        for shard in found {
+            let (value, gradients) = shard?;
+            loss += value;
+            sum.accumulate(&self.weights, gradients);
+        }
+        self.weights = self.optimizer.step(self.learning_rate, self.weights, sum.grads());
+        Ok((self, loss))
     }
 
-    fn forward(&mut self, rows: &Encoded, batch: &[usize]) -> Tensor<2> {
-        let dense = self.dense(rows, batch);
-        let embedded = self.weights.embeddings.iter().enumerate().map(|(category, embedding)| {
-            let indices = batch.iter().map(|&row| i64::from(rows.row(row).1[category])).collect();
-            embedding.weight.val().select(0, self.indices(indices))
+    /// Adds the current weights to their average. The average of the first steps is of few weights, so that it forgets the initial ones.
+    fn average(&mut self) {
+        if self.averaging == 0.0 {
+            return;
+        }
+        self.steps = self.steps.saturating_add(1);
+        let steps = f64::from(self.steps);
+        let decay = self.averaging.min((1.0 + steps) / (10.0 + steps));
+        let current = self.weights.valid();
+        self.average = Some(match self.average.take() {
+            Some(average) => average.mixed(&current, decay),
+            None => current,
         });
-        if self.weights.hidden.is_empty() {
-            return embedded.fold(self.weights.output.forward(dense), |sum, part| sum + part);
-        }
-        let mut values = Tensor::cat(std::iter::once(dense).chain(embedded).collect(), 1);
-        for layer in &self.weights.hidden {
-            values = activation::relu(layer.forward(values));
-            if self.dropout > 0.0 {
-                let mask = dropout_mask(&mut self.random, self.dropout, values.dims());
-                values = values.clone() * Tensor::from_data(mask, &self.device);
-            }
-        }
-        self.weights.output.forward(values)
     }
 
-    fn dense(&self, rows: &Encoded, batch: &[usize]) -> Tensor<2> {
-        let mut values = Vec::with_capacity(batch.len() * rows.width);
-        batch.iter().for_each(|&row| values.extend_from_slice(rows.row(row).0));
-        Tensor::from_data(TensorData::new(values, [batch.len(), rows.width]), &self.device)
+    /// The gradients of the loss of a shard, and that loss: its `share` of the mean loss of the batch.
+    fn gradients(
+        &self,
+        weights: Weights,
+        rows: &TrainingRows<'_>,
+        shard: &[usize],
+        seed: u64,
+        share: f64,
+    ) -> Result<(f64, GradientsParams), Error> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let outputs = weights.forward(rows.rows, shard, Some((self.dropout, &mut random)), &self.device);
+        let loss = self.loss(outputs, rows, shard) * share;
+        let value = loss.clone().try_into_scalar::<f32>().map_err(|error| Error::unreadable("the loss", error))?;
+        Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), &weights)))
     }
 
-    fn indices(&self, indices: Vec<i64>) -> Tensor<1, Int> {
-        let length = indices.len();
-        Tensor::from_data(TensorData::new(indices, [length]), &self.device)
-    }
-
-    /// Mean log loss in nats, or mean squared error of the standardized target.
-    fn loss(&self, outputs: Tensor<2>, labels: &Labels, batch: &[usize]) -> Tensor<1> {
-        let rows = batch.len();
-        match labels {
+    /// Mean log loss in nats, or mean squared error of the standardized target, over the rows and the members. With weights, each row counts as
+    /// much as its weight.
+    fn loss(&self, outputs: Tensor<2>, rows: &TrainingRows<'_>, batch: &[usize]) -> Tensor<1> {
+        let all = outputs.dims()[0];
+        let repeated = || batch.iter().cycle().take(all);
+        let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [all, 1]), &self.device);
+        let losses = match rows.labels {
             Labels::Classes(classes) => {
-                let labels = self.indices(batch.iter().map(|&row| classes[row]).collect()).reshape([rows, 1]);
-                activation::log_softmax(outputs, 1).gather(1, labels).mean().neg()
+                let labels = indices(repeated().map(|&row| classes[row]).collect(), &self.device).reshape([all, 1]);
+                activation::log_softmax(outputs, 1).gather(1, labels).neg()
             }
             Labels::Numbers(numbers) => {
-                let labels = batch.iter().map(|&row| numbers[row]).collect();
-                let labels = Tensor::<2>::from_data(TensorData::new::<f32, _>(labels, [rows, 1]), &self.device);
+                let labels = column(repeated().map(|&row| numbers[row]).collect());
                 if self.task == Task::Regression {
-                    (outputs - labels).square().mean()
+                    (outputs - labels).square()
                 } else {
                     // (1 - y) z - ln sigmoid(z) is finite for every z.
-                    ((labels.neg() + 1.0) * outputs.clone() - activation::log_sigmoid(outputs)).mean()
+                    (labels.neg() + 1.0) * outputs.clone() - activation::log_sigmoid(outputs)
                 }
             }
+        };
+        match rows.weights {
+            Some(weights) => (losses * column(repeated().map(|&row| weights[row]).collect())).mean(),
+            None => losses.mean(),
         }
     }
 
-    /// The current weights.
+    /// The average of the weights, or the current ones if they are not averaged.
     pub(crate) fn network(&self) -> Result<Network, Error> {
-        let weights = &self.weights;
-        Ok(Network {
-            embeddings: weights.embeddings.iter().map(|e| matrix(e.weight.val())).collect::<Result<_, _>>()?,
-            hidden: weights.hidden.iter().map(layer).collect::<Result<_, _>>()?,
-            output: layer(&weights.output)?,
-        })
+        self.average.as_ref().unwrap_or(&self.weights).network()
     }
-}
-
-fn unreadable(tensor: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Tensor { tensor, source: error.into() }
-}
-
-/// 0 for a dropped activation, and the factor that keeps the mean for the others.
-fn dropout_mask(random: &mut ChaCha8Rng, dropout: f64, [rows, columns]: [usize; 2]) -> TensorData {
-    let mut bytes = vec![0; rows * columns * 2];
-    random.fill_bytes(&mut bytes);
-    let dropped = (dropout * f64::from(u16::MAX)) as u16;
-    let kept = (1.0 / (1.0 - dropout)) as f32;
-    let (draws, _) = bytes.as_chunks::<2>();
-    let mask = draws.iter().map(|draw| if u16::from_le_bytes(*draw) < dropped { 0.0 } else { kept }).collect();
-    TensorData::new::<f32, _>(mask, [rows, columns])
-}
-
-fn initial(shape: &Shape, prior: &[f32], random: &mut ChaCha8Rng, device: &Device) -> Weights {
-    let is_linear = shape.hidden.is_empty();
-    let mut uniform = |rows: usize, columns: usize, bound: f32| {
-        let draw = (0..rows * columns).map(|_| bound * (2.0 * random.random::<f32>() - 1.0)).collect();
-        let draw = Tensor::<2>::from_data(TensorData::new::<f32, _>(draw, [rows, columns]), device);
-        Param::from_tensor(draw)
-    };
-    // A linear model is convex, so zero is a valid start.
-    let embedding_bound = if is_linear { 0.0 } else { EMBEDDING_BOUND };
-    let embeddings = shape.embeddings.iter();
-    let embeddings =
-        embeddings.map(|&(rows, columns)| Embedding { weight: uniform(rows, columns, embedding_bound) }).collect();
-    let mut linear = |(inputs, outputs): (usize, usize), bias: Tensor<1>| {
-        let bound = if is_linear { 0.0 } else { 1.0 / (inputs.max(1) as f32).sqrt() };
-        Linear { weight: uniform(inputs, outputs, bound), bias: Some(Param::from_tensor(bias)) }
-    };
-    let hidden = shape.hidden_layers().map(|sizes| linear(sizes, Tensor::zeros([sizes.1], device))).collect();
-    let output = linear(shape.output_layer(), Tensor::from_data(TensorData::from(prior), device));
-    Weights { embeddings, hidden, output }
-}
-
-fn matrix(tensor: Tensor<2>) -> Result<Matrix, Error> {
-    let [rows, columns] = tensor.dims();
-    let data = tensor.try_into_vec_as::<f32>().map_err(|error| unreadable("a weight", error))?;
-    Ok(Matrix { rows, columns, data })
-}
-
-fn layer(linear: &Linear) -> Result<Layer, Error> {
-    let weight = matrix(linear.weight.val())?;
-    let bias = match &linear.bias {
-        Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(|error| unreadable("a bias", error))?,
-        None => vec![0.0; weight.columns],
-    };
-    Ok(Layer { weight, bias })
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::recipe::{LinearRecipe, MlpRecipe};
+    use rekindle_domain::recipe::{LinearRecipe, MlpRecipe, TabMRecipe};
 
     use super::*;
 
-    /// Rows with one dense number and one index each.
+    /// Rows with two dense numbers and one index each.
     fn rows(count: usize) -> Encoded {
         let dense = (0..2 * count).map(|i| (i as f32 * 0.37).sin()).collect();
         let indices = (0..count).map(|i| (i % 4) as u32).collect();
         Encoded { rows: count, width: 2, categories: 1, dense, indices }
     }
 
-    fn trained(mut model: ModelRecipe, hidden: Vec<usize>, width: usize) -> (Learner, Encoded) {
-        let rows = rows(40);
-        model.optimizer_mut().batch_size = 16;
+    /// A learner after one pass over `rows` in batches of so many rows.
+    fn trained(model: &ModelRecipe, rows: &Encoded, (batch_size, averaging): (usize, f64), threads: usize) -> Learner {
+        let mut model = model.clone();
+        let optimizer = model.optimizer_mut();
+        (optimizer.batch_size, optimizer.averaging) = (batch_size, averaging);
         let recipe = Recipe { model, ..Recipe::for_target("y") };
-        let shape = Shape { dense: 2, embeddings: vec![(4, width)], hidden, outputs: 3 };
-        let learner = Learner::new(&recipe, Task::Multiclass, &shape, &[0.0, 0.1, 0.2]);
-        let labels = Labels::Classes((0..40).map(|i| i % 3).collect());
-        let mut order: Vec<usize> = (0..40).collect();
-        let (learner, _) = learner.epoch(&rows, &labels, &mut order, &|| false).expect("trains").expect("to the end");
-        (learner, rows)
+        let (hidden, members) = match &recipe.model {
+            ModelRecipe::Linear(_) => (vec![], None),
+            ModelRecipe::Mlp(mlp) => (mlp.hidden.clone(), None),
+            ModelRecipe::TabM(tabm) => (tabm.hidden.clone(), Some(tabm.members)),
+        };
+        let width = if hidden.is_empty() { 3 } else { 2 };
+        let shape = Shape { dense: 2, embeddings: vec![(4, width)], members, hidden, outputs: 3 };
+        let learner = Learner::new(&recipe, Task::Multiclass, &shape, &[0.0, 0.1, 0.2], threads).expect("threads");
+        let labels = Labels::Classes((0..).take(rows.rows).map(|i: i64| i % 3).collect());
+        let mut order: Vec<usize> = (0..rows.rows).collect();
+        let (learner, _) = learner
+            .epoch(&TrainingRows { rows, labels: &labels, weights: None }, &mut order, &|| false)
+            .expect("trains")
+            .expect("to the end");
+        learner
+    }
+
+    fn models() -> [ModelRecipe; 3] {
+        [
+            ModelRecipe::Linear(LinearRecipe::default()),
+            ModelRecipe::Mlp(MlpRecipe { hidden: vec![5, 4], ..MlpRecipe::default() }),
+            ModelRecipe::TabM(TabMRecipe { members: 3, hidden: vec![5, 4], ..TabMRecipe::default() }),
+        ]
     }
 
     #[test]
     fn serving_and_training_networks_agree() {
-        let mlp = ModelRecipe::Mlp(MlpRecipe { hidden: vec![5, 4], dropout: 0.0, ..MlpRecipe::default() });
-        let linear = ModelRecipe::Linear(LinearRecipe::default());
-        for (model, hidden, width) in [(mlp, vec![5, 4], 2), (linear, vec![], 3)] {
-            let (mut learner, rows) = trained(model, hidden, width);
+        for model in models() {
+            let rows = rows(40);
+            let learner = trained(&model, &rows, (16, 0.0), 1);
             let serving = learner.network().expect("weights").forward(&rows);
             let batch: Vec<usize> = (0..rows.rows).collect();
-            let training = learner.forward(&rows, &batch).try_into_vec_as::<f32>().expect("floats");
-            assert_eq!(serving.len(), training.len());
-            for (serving, training) in serving.iter().zip(&training) {
-                assert!((serving - training).abs() < 1e-5, "serving {serving}, training {training}");
+            let members = learner.weights.forward(&rows, &batch, None, &learner.device);
+            let members = members.try_into_vec_as::<f32>().expect("floats");
+            let count = members.len() / serving.len();
+            for (at, serving) in serving.iter().enumerate() {
+                let training = members.iter().skip(at).step_by(serving_len(&rows)).sum::<f32>() / count as f32;
+                assert!((serving - training).abs() < 1e-5, "{model:?}: serving {serving}, training {training}");
             }
         }
     }
 
+    /// Outputs of all rows.
+    fn serving_len(rows: &Encoded) -> usize {
+        rows.rows * 3
+    }
+
     #[test]
-    fn dropout_keeps_the_mean() {
-        let mask = dropout_mask(&mut ChaCha8Rng::seed_from_u64(1), 0.25, [1000, 100]);
-        let mask = mask.try_into_vec::<f32>().expect("floats");
-        let dropped = mask.iter().filter(|&&value| value == 0.0).count() as f32 / mask.len() as f32;
-        let mean = mask.iter().sum::<f32>() / mask.len() as f32;
-        assert!((dropped - 0.25).abs() < 0.01 && (mean - 1.0).abs() < 0.01, "{dropped} {mean}");
+    fn the_number_of_threads_does_not_change_a_bit() {
+        for model in models() {
+            let rows = rows(1500);
+            let network = |threads| trained(&model, &rows, (600, 0.99), threads).network().expect("weights");
+            let one = network(1);
+            assert_eq!(network(2), one, "{model:?}");
+            assert_eq!(network(4), one, "{model:?}");
+        }
     }
 }

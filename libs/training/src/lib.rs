@@ -4,23 +4,29 @@
 //! and seals the result as a [`rekindle_bundle::Bundle`]. This is the only crate that depends on burn. Feature pipeline,
 //! network and scores come from [`rekindle_bundle`], so that training and serving compute the same predictions.
 //!
-//! Out of scope: reading files, storing bundles, network access and the clock. Training runs on the caller's thread.
+//! Out of scope: reading files, storing bundles, network access and the clock. Training runs on threads of its own while the caller waits.
 //!
 //! Invariants:
 //! - the same table, recipe and origin give the same bundle digest on the same kind of machine, whatever else the process
 //!   does;
-//! - validation rows affect neither the weights nor the pipeline of the network whose metrics the bundle reports.
+//! - validation rows affect neither the weights, but for a temperature, nor the pipeline of the network whose metrics the bundle reports.
 
+mod baseline;
+mod calibrate;
 mod error;
 mod fit;
 mod goal;
 mod learner;
 mod memory;
 mod prepare;
+mod row_weights;
 mod seal;
+mod search;
 mod session;
 mod train;
+mod weights;
 
 pub use error::Error;
 pub use memory::{RowsSize, TrainingMemory};
+pub use search::{Control, Trial, search};
 pub use train::{Epoch, Origin, TrainInput, train, train_unless_stopped};

@@ -4,11 +4,11 @@ use std::fmt;
 
 use rekindle_bundle::network::Shape;
 use rekindle_domain::{
-    ColumnKind, Recipe,
+    ColumnKind, Recipe, Search,
     recipe::{Architecture, Optimizer},
 };
 
-use crate::fit::MAX_VALUES;
+use crate::{fit::MAX_VALUES, learner::shards, search::largest};
 
 /// What is known of the rows before they are read.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +36,8 @@ pub struct TrainingMemory {
     pub rows: u64,
 }
 
-/// Copies of the weights in single precision: themselves, their gradients, two moments, those of the step in progress, and the network
-/// whose loss is measured.
+/// Copies of the weights in single precision: themselves, their average, two moments, those of the step in progress, the network whose loss is
+/// measured; the gradients of each shard are beside them.
 const COPIES: u64 = 6;
 /// Copies of the values between the layers: before and after the activation, the mask of dropout, what it leaves, and their gradients.
 const BATCH_COPIES: u64 = 8;
@@ -46,6 +46,8 @@ const VALUE: u64 = 8;
 const TEXT: u64 = 16;
 /// Bytes of a number or an index of an encoded row, and of a weight.
 const SINGLE: u64 = 4;
+/// Elements of the encoding of all numbers at most: 1 GiB. Beyond it, numbers have fewer bins than their recipe has.
+const MAX_ENCODED: u64 = 1 << 28;
 /// Dense features of a column at most: those of a time.
 const CALENDAR: u64 = 12;
 
@@ -56,17 +58,31 @@ impl TrainingMemory {
         let layers = || shape.hidden_layers().chain([shape.output_layer()]);
         let embeddings = shape.embeddings.iter().map(|&(rows, columns)| product(&[rows, columns]));
         let weights = layers().map(|(inputs, outputs)| product(&[inputs + 1, outputs]));
-        let parameters = sum(embeddings.chain(weights));
+        let members = shape.members.unwrap_or(1) as u64;
+        let factors = shape.members.map_or(0, |members| product(&[members, shape.inputs()]));
+        let parameters = sum(embeddings.chain(weights).chain([factors]));
         let Optimizer { batch_size, .. } = *recipe.model.optimizer();
-        let widths = sum(layers().map(|(inputs, outputs)| (inputs + outputs) as u64));
+        let widths = sum(layers().map(|(inputs, outputs)| (inputs + outputs) as u64)).saturating_mul(members);
         let batch = widths.saturating_mul((batch_size as u64).min(size.rows)).saturating_mul(SINGLE * BATCH_COPIES);
-        let value = |&(kind, _): &(ColumnKind, _)| if kind == ColumnKind::Categorical { TEXT } else { VALUE };
-        let table: u64 = size.columns.iter().map(value).sum();
+        let table: u64 = size.columns.iter().map(bytes).sum();
         let encoded = SINGLE * (shape.dense + shape.embeddings.len()) as u64;
         // The rows as they are registered and in order of time, encoded once, and scores and losses of each.
         let row = 2 * table + encoded + (SINGLE + VALUE) * size.outputs;
         let rows = size.rows.saturating_mul(row).saturating_add(size.file_bytes);
-        Self { parameters, network: parameters.saturating_mul(SINGLE * COPIES), batch, rows }
+        let copies = COPIES + shards(batch_size) as u64;
+        Self { parameters, network: parameters.saturating_mul(SINGLE * copies), batch, rows }
+    }
+
+    /// Estimates the memory of a search: that of the largest recipe that it tries, and the rows in order of time of the best trial.
+    pub fn estimate_search(recipe: &Recipe, search: &Search, size: &RowsSize) -> Self {
+        let drawn = if search.models { largest(recipe).to_vec() } else { Vec::new() };
+        let estimates = drawn.iter().chain([recipe]).map(|recipe| Self::estimate(recipe, size));
+        let mut most = estimates.max_by_key(Self::total).unwrap_or_else(|| Self::estimate(recipe, size));
+        if search.is_needed() {
+            let table: u64 = size.columns.iter().map(bytes).sum();
+            most.rows = most.rows.saturating_add(size.rows.saturating_mul(table));
+        }
+        most
     }
 
     /// Everything together.
@@ -86,10 +102,24 @@ impl fmt::Display for TrainingMemory {
     }
 }
 
+/// Bytes of a value of a column.
+fn bytes(&(kind, _): &(ColumnKind, Option<u64>)) -> u64 {
+    if kind == ColumnKind::Categorical { TEXT } else { VALUE }
+}
+
+/// Bins of a number in so many rows of so many numbers.
+pub(crate) fn bins(wanted: usize, rows: u64, numbers: usize) -> usize {
+    let most = MAX_ENCODED / rows.max(1).saturating_mul(numbers.max(1) as u64).max(1);
+    wanted.min(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
 /// The sizes of the largest network that the rows can lead to.
 fn shape(recipe: &Recipe, size: &RowsSize) -> Shape {
+    let numbers = size.columns.iter().filter(|(kind, _)| *kind == ColumnKind::Numeric).count();
+    let bins = bins(recipe.model.bins(), size.rows, numbers);
     let dense = |&(kind, _): &(ColumnKind, _)| match kind {
-        ColumnKind::Numeric | ColumnKind::Boolean => 2,
+        ColumnKind::Numeric => 2 + bins,
+        ColumnKind::Boolean => 2,
         ColumnKind::Timestamp => CALENDAR as usize,
         ColumnKind::Categorical => 0,
     };

@@ -1,6 +1,6 @@
 //! Preparation of the rows for training: features, target, split and encoding.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
 use rekindle_bundle::{
@@ -10,9 +10,9 @@ use rekindle_bundle::{
     pipeline::{Encoded, Encoder, Feature, Pipeline},
 };
 use rekindle_dataset::Table;
-use rekindle_domain::{ColumnKind, Recipe};
+use rekindle_domain::{ColumnKind, Recipe, recipe::RowWeights, validation::Violations};
 
-use crate::{Error, TrainInput, fit::fit, goal::Goal};
+use crate::{Error, TrainInput, fit::fit, goal::Goal, memory::bins, row_weights::weights};
 
 /// Minimum number of rows for training and validation together.
 const MIN_ROWS: usize = 50;
@@ -25,17 +25,28 @@ pub(crate) struct Prepared {
     pub(crate) signature: Signature,
     pub(crate) table: Table,
     pub(crate) targets: Targets,
+    /// Bins of the encoding of a number.
+    bins: usize,
+    /// The times of the rows, in milliseconds since 1970 UTC, if the recipe needs them.
+    event_times: Option<Vec<i64>>,
+    /// How long before the latest training row rows are used, in milliseconds.
+    lookback: Option<i64>,
+    weights: RowWeights,
     /// The first validation row.
     pub(crate) split: usize,
     /// Exclusive upper bound of the event times, in milliseconds since 1970 UTC.
     pub(crate) trained_until: Option<i64>,
 }
 
-/// The earliest rows, encoded with a pipeline that is fitted on them alone.
+/// Training rows, encoded with a pipeline that is fitted on them alone.
 pub(crate) struct Fold {
+    /// The first row.
+    pub(crate) first: usize,
     pub(crate) encoder: Encoder,
     pub(crate) rows: Encoded,
     pub(crate) targets: Targets,
+    /// How much each row counts; `None` if all count the same.
+    pub(crate) weights: Option<Vec<f32>>,
 }
 
 impl Prepared {
@@ -52,24 +63,45 @@ impl Prepared {
         let classes = goal.classes.as_deref();
         let targets = Targets::from_column(target, &cells, classes)?;
         let split = split(rows, input.recipe.validation_share);
-        check_training_classes(target, &targets.slice(0..split))?;
+        let event_times = needed_times(&table, input)?;
+        let lookback = input.recipe.lookback.map(|span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let inputs = inputs(&table, input.recipe)?;
         let time_input = input.time_column.filter(|time| inputs.iter().any(|input| input.name == **time));
         let classes = classes.unwrap_or_default();
+        let numbers = inputs.iter().filter(|input| input.kind == ColumnKind::Numeric).count();
         let signature = Signature {
             inputs,
             outputs: Output::of_task(goal.task, classes.len()),
             time_input: time_input.map(str::to_owned),
         };
-        Ok(Self {
+        let prepared = Self {
             classes: classes.iter().map(|class| Arc::from(class.as_str())).collect(),
             trained_until: trained_until(&table, input.time_column)?,
             goal,
             signature,
             targets,
+            bins: bins(input.recipe.model.bins(), rows as u64, numbers),
+            event_times,
+            lookback,
+            weights: input.recipe.weights.clone(),
             split,
             table,
-        })
+        };
+        let training = prepared.training_rows(split);
+        if training.len() < MIN_ROWS / 2 {
+            return Err(Error::TooFewRows { rows: training.len(), needed: MIN_ROWS / 2 });
+        }
+        check_training_classes(target, &prepared.targets.slice(training))?;
+        Ok(prepared)
+    }
+
+    /// The rows before `end` that are trained on.
+    pub(crate) fn training_rows(&self, end: usize) -> Range<usize> {
+        let first = self.event_times.as_ref().zip(self.lookback).and_then(|(times, lookback)| {
+            let earliest = times.get(end.checked_sub(1)?)?.saturating_sub(lookback);
+            Some(times[..end].partition_point(|time| *time < earliest))
+        });
+        first.unwrap_or(0)..end
     }
 
     /// The times of the rows, in milliseconds since 1970 UTC; `None` without a time column.
@@ -77,16 +109,56 @@ impl Prepared {
         times(&self.table, input.time_column)
     }
 
-    /// The first `rows` rows as training rows.
-    pub(crate) fn fold(&self, rows: usize) -> Result<Fold, Error> {
+    /// The training rows among those before `end`.
+    pub(crate) fn fold(&self, end: usize) -> Result<Fold, Error> {
+        let training = self.training_rows(end);
+        let encoder = self.encoder(end)?;
+        let batch = self.table.batch.slice(training.start, training.len());
+        Ok(Fold {
+            first: training.start,
+            rows: encoder.encode(&batch)?,
+            targets: self.targets.slice(training.clone()),
+            weights: self.row_weights(training)?,
+            encoder,
+        })
+    }
+
+    /// How much each validation row counts in the loss that decides the number of epochs; `None` if all count the same. A half-life is left out: the rows are the latest.
+    pub(crate) fn validation_weights(&self) -> Result<Option<Vec<f32>>, Error> {
+        let wanted = RowWeights { half_life: None, ..self.weights.clone() };
+        self.weighted(&wanted, self.split..self.table.rows())
+    }
+
+    fn row_weights(&self, training: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        self.weighted(&self.weights, training)
+    }
+
+    fn weighted(&self, wanted: &RowWeights, rows: Range<usize>) -> Result<Option<Vec<f32>>, Error> {
+        let column = match &wanted.column {
+            Some(name) => Some(target_cells(&self.table.batch, name)?),
+            None => None,
+        };
+        weights(wanted, column.as_ref(), self.event_times.as_deref(), &self.targets, rows)
+    }
+
+    /// The pipeline that is fitted on the training rows among those before `end`.
+    pub(crate) fn encoder(&self, end: usize) -> Result<Encoder, Error> {
+        let training = self.training_rows(end);
         let feature = |input: &Input| {
             let cells = self.cells(&input.name)?;
-            Ok(Feature { name: input.name.clone(), encoding: fit(&input.name, input.kind, &cells, 0..rows)? })
+            Ok(Feature {
+                name: input.name.clone(),
+                encoding: fit(&input.name, input.kind, &cells, training.clone(), self.bins)?,
+            })
         };
         let features = self.signature.inputs.iter().map(feature).collect::<Result<_, Error>>()?;
-        let encoder = Encoder::new(Pipeline { features });
-        let batch = self.table.batch.slice(0, rows);
-        Ok(Fold { rows: encoder.encode(&batch)?, targets: self.targets.slice(0..rows), encoder })
+        let pipeline = Pipeline { features };
+        if pipeline.width() == 0 && pipeline.cardinalities().is_empty() {
+            let names: Vec<&str> = self.signature.inputs.iter().map(|input| input.name.as_str()).collect();
+            let problem = "the training rows have no feature with more than one value: register other columns or rows";
+            return Err(Error::column(names.join(", "), problem));
+        }
+        Ok(Encoder::new(pipeline))
     }
 
     /// The encoded validation rows and their labels.
@@ -104,8 +176,26 @@ impl Prepared {
 
     /// The predictions of a network for encoded rows.
     pub(crate) fn predict(&self, network: &Network, rows: &Encoded) -> Prediction {
-        Prediction::from_raw(self.goal.task, &self.classes, network.forward(rows))
+        self.prediction(network.forward(rows))
     }
+
+    /// The predictions of raw outputs.
+    pub(crate) fn prediction(&self, outputs: Vec<f32>) -> Prediction {
+        Prediction::from_raw(self.goal.task, &self.classes, outputs)
+    }
+}
+
+/// The times of the rows, if the recipe needs them.
+fn needed_times(table: &Table, input: &TrainInput<'_>) -> Result<Option<Vec<i64>>, Error> {
+    let recipe = input.recipe;
+    let field = match (recipe.lookback, recipe.weights.half_life) {
+        (None, None) => return Ok(None),
+        (Some(_), _) => "lookback",
+        (None, Some(_)) => "weights.half_life",
+    };
+    let problem = "requires a time column: register the dataset with one, or train on all rows alike";
+    let times = times(table, input.time_column)?.ok_or_else(|| Error::Recipe(Violations::of(field, problem)))?;
+    Ok(Some(times.to_vec()))
 }
 
 fn in_time_order(input: &TrainInput<'_>) -> Result<Table, Error> {
@@ -124,7 +214,7 @@ fn target_cells<'a>(batch: &'a RecordBatch, target: &str) -> Result<Cells<'a>, E
 }
 
 /// The first validation row. Training and validation have at least one row each.
-fn split(rows: usize, validation_share: f64) -> usize {
+pub(crate) fn split(rows: usize, validation_share: f64) -> usize {
     let held_out = (rows as f64 * validation_share).round() as usize;
     rows - held_out.clamp(1, rows - 1)
 }
@@ -159,7 +249,8 @@ fn inputs(table: &Table, recipe: &Recipe) -> Result<Vec<Input>, Error> {
 
 fn is_feature(recipe: &Recipe, name: &str) -> bool {
     // Ignored columns need not exist: captured rows lack the columns that are known only with the label.
-    *name != recipe.target && !recipe.ignore.iter().any(|ignored| ignored == name)
+    let is_weight = recipe.weights.column.as_deref() == Some(name);
+    *name != recipe.target && !is_weight && !recipe.ignore.iter().any(|ignored| ignored == name)
 }
 
 fn describe(name: &str, kind: ColumnKind, cells: &Cells<'_>) -> Input {

@@ -13,21 +13,27 @@ use rekindle_bundle::{
     score,
 };
 
-use crate::{Error, Origin, TrainInput, prepare::Prepared};
+use crate::{Error, Origin, TrainInput, baseline::baselines, prepare::Prepared};
 
 /// The version of burn, whose arithmetic determines the weights. A test compares it with the lock file.
 const BURN_VERSION: &str = "0.22.1";
 
 /// The result of training with early stopping.
 pub(crate) struct Validated {
-    /// Predictions of the validation rows by the network of the best epoch.
+    /// The network of the best epoch.
+    pub(crate) network: Network,
+    /// Its predictions of the validation rows.
     pub(crate) prediction: Prediction,
+    /// Their losses.
+    pub(crate) losses: Vec<f64>,
+    /// Their losses before the calibration, times the weights of the rows: what recipes are compared by.
+    pub(crate) criterion: Vec<f64>,
+    /// What the log odds were divided by.
+    pub(crate) temperature: f64,
     /// Training loss of the best epoch.
     pub(crate) train_loss: f64,
     pub(crate) epochs: u32,
     pub(crate) best_epoch: u32,
-    /// The importance of each feature for the network of the best epoch, on the validation rows.
-    pub(crate) importances: Vec<Importance>,
 }
 
 /// The network to serve, trained on all rows.
@@ -43,17 +49,25 @@ pub(crate) fn seal(
     origin: &Origin,
     prepared: &Prepared,
     validated: &Validated,
+    importances: &[Importance],
     served: &Served,
 ) -> Result<Bundle, Error> {
     let task = prepared.goal.task;
     let targets = prepared.targets.slice(prepared.split..prepared.table.rows());
-    let losses = score::losses(task, &validated.prediction, &targets)?;
-    let manifest = manifest(input, origin, prepared, validated, (&targets, &losses))?;
+    let losses = &validated.losses;
+    let manifest = manifest(input, origin, prepared, validated, &targets)?;
     let summary = TrainingSummary {
-        training_rows: prepared.split,
+        training_rows: prepared.training_rows(prepared.split).len(),
+        served_rows: prepared.training_rows(prepared.table.rows()).len(),
         validation_rows: prepared.table.rows() - prepared.split,
         epochs: validated.epochs,
         best_epoch: validated.best_epoch,
+        temperature: Some(validated.temperature).filter(|temperature| *temperature != 1.0),
+        baselines: baselines(
+            &prepared.targets.slice(prepared.training_rows(prepared.split)),
+            &targets,
+            input.time_column.is_some(),
+        ),
     };
     let times = prepared.times(input)?;
     let reference = Reference::of(task, &prepared.signature, &prepared.table.batch, &served.prediction, times)?;
@@ -63,16 +77,16 @@ pub(crate) fn seal(
         rows: &rows,
         prediction: &validated.prediction,
         targets: &targets,
-        importances: &validated.importances,
+        importances,
     })?;
     let features = reference.by_importance().into_iter().map(|feature| feature.name.as_str());
-    let sample = LossSample::of(&rows, features, &losses)?;
+    let sample = LossSample::of(&rows, features, losses)?;
     let blobs = BTreeMap::from([
         (WEIGHTS.to_owned(), served.network.to_bytes()?),
         (PIPELINE.to_owned(), served.pipeline.to_bytes()?),
         (PROFILE.to_owned(), reference.to_bytes()?),
         (LOSS_SAMPLE.to_owned(), sample.to_bytes()?),
-        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, &validated.importances))),
+        (CARD.to_owned(), Bytes::from(card::render(&manifest, &summary, importances, &served.pipeline))),
     ]);
     Ok(Bundle::seal(manifest, blobs))
 }
@@ -83,7 +97,7 @@ fn manifest(
     origin: &Origin,
     prepared: &Prepared,
     validated: &Validated,
-    (targets, losses): (&Targets, &[f64]),
+    targets: &Targets,
 ) -> Result<Manifest, Error> {
     let task = prepared.goal.task;
     let mut metrics = score::metrics(task, &validated.prediction, targets)?;
@@ -101,8 +115,8 @@ fn manifest(
         blobs: BTreeMap::new(),
         metrics,
         reference: match input.time_column {
-            Some(_) => ReferenceLoss::in_order(losses),
-            None => ReferenceLoss::of(losses),
+            Some(_) => ReferenceLoss::in_order(&validated.losses),
+            None => ReferenceLoss::of(&validated.losses),
         },
         provenance: Provenance {
             run_id: origin.run_id.clone(),

@@ -1,5 +1,7 @@
 //! A network in training on one fold: initial outputs, scaling of the target, and the network as it would serve.
 
+use std::num::NonZero;
+
 use rekindle_bundle::{
     Targets,
     network::{Network, Shape},
@@ -10,7 +12,7 @@ use crate::{
     Error,
     fit::mean_and_std,
     goal::Goal,
-    learner::{Labels, Learner},
+    learner::{Labels, Learner, TrainingRows},
     prepare::{Fold, Prepared},
 };
 
@@ -25,16 +27,19 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Draws the initial weights.
-    pub(crate) fn new(prepared: &Prepared, recipe: &Recipe, fold: &'a Fold) -> Self {
+    pub(crate) fn new(prepared: &Prepared, recipe: &Recipe, fold: &'a Fold) -> Result<Self, Error> {
         let shape = Shape::new(&recipe.model.architecture(), fold.encoder.pipeline(), prepared.goal.outputs());
-        let Start { labels, prior, scale } = Start::new(&prepared.goal, &fold.targets);
-        let learner = Learner::new(recipe, prepared.goal.task, &shape, &prior);
-        Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale }
+        let Start { labels, prior, scale } = Start::new(&prepared.goal, &fold.targets, fold.weights.as_deref());
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let learner = Learner::new(recipe, prepared.goal.task, &shape, &prior, threads)?;
+        Ok(Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale })
     }
 
     /// One pass over the rows; returns the mean training loss of a row. An error ends the session: [`Error::Stopped`] if `should_stop`.
     pub(crate) fn epoch(mut self, epoch: u32, should_stop: &dyn Fn() -> bool) -> Result<(Self, f64), Error> {
-        let passed = self.learner.epoch(&self.fold.rows, &self.labels, &mut self.order, should_stop)?;
+        let Fold { rows, weights, .. } = self.fold;
+        let rows = TrainingRows { rows, labels: &self.labels, weights: weights.as_deref() };
+        let passed = self.learner.epoch(&rows, &mut self.order, should_stop)?;
         let loss;
         (self.learner, loss) = passed.ok_or(Error::Stopped { epoch: epoch - 1 })?;
         Ok((self, loss))
@@ -68,24 +73,25 @@ struct Start {
 }
 
 impl Start {
-    fn new(goal: &Goal, targets: &Targets) -> Self {
+    fn new(goal: &Goal, targets: &Targets, weights: Option<&[f32]>) -> Self {
         match targets {
             Targets::Numbers(numbers) => {
                 let (mean, std) = mean_and_std(numbers);
                 let labels = numbers.iter().map(|number| ((number - mean) / std) as f32).collect();
                 Self { labels: Labels::Numbers(labels), prior: vec![0.0], scale: Some(Scale { mean, std }) }
             }
-            Targets::Classes(classes) => Self::of_classes(goal, classes),
+            Targets::Classes(classes) => Self::of_classes(goal, classes, weights),
         }
     }
 
-    fn of_classes(goal: &Goal, classes: &[Option<usize>]) -> Self {
+    fn of_classes(goal: &Goal, classes: &[Option<usize>], weights: Option<&[f32]>) -> Self {
         // Every training row has a known class: the classes come from the same table.
         let indices = classes.iter().map(|class| class.unwrap_or(0));
         let count = goal.classes.as_ref().map_or(2, Vec::len);
         // One extra row per class keeps the logarithm finite for a class that only validation rows have.
         let mut rows = vec![1.0_f64; count];
-        indices.clone().for_each(|class| rows[class] += 1.0);
+        let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
+        indices.clone().enumerate().for_each(|(row, class)| rows[class] += weight(row));
         if goal.task == Task::Binary {
             let labels = indices.map(|class| class as f32).collect();
             let log_odds = (rows[1] / rows[0]).ln() as f32;
@@ -144,6 +150,7 @@ mod tests {
     fn rescaling_weights_scales_the_outputs() {
         let mut network = Network {
             embeddings: vec![matrix(1, 1, &[2.0])],
+            members: None,
             hidden: vec![],
             output: Layer { weight: matrix(1, 1, &[1.0]), bias: vec![1.0] },
         };
@@ -156,6 +163,7 @@ mod tests {
     fn untrained_indices_get_the_weighted_mean() {
         let mut network = Network {
             embeddings: vec![matrix(4, 1, &[99.0, 99.0, 1.0, 5.0])],
+            members: None,
             hidden: vec![],
             output: Layer { weight: matrix(0, 1, &[]), bias: vec![0.0] },
         };

@@ -9,15 +9,17 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use rekindle_bundle::{
     Bundle, Targets,
     importance::{self, Importance},
-    network::Network,
-    pipeline::{Encoded, Encoder},
+    pipeline::Encoded,
     score,
 };
 use rekindle_dataset::Table;
-use rekindle_domain::{Digest, Recipe, recipe::Optimizer};
+use rekindle_domain::{
+    Digest, Recipe,
+    recipe::{Calibration, Optimizer},
+};
 
 use crate::{
-    Error,
+    Error, calibrate,
     prepare::{Fold, Prepared},
     seal::{self, Served, Validated},
     session::Session,
@@ -87,11 +89,38 @@ pub fn train_unless_stopped(
     mut observe: impl FnMut(&Epoch) -> ControlFlow<()>,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Bundle, Error> {
+    let validated = validate(input, &mut observe, should_stop)?;
+    complete(input, origin, &validated, should_stop)
+}
+
+/// A recipe whose network was trained with early stopping.
+pub(crate) struct Attempt {
+    pub(crate) prepared: Prepared,
+    pub(crate) validated: Validated,
+}
+
+/// Trains a network with early stopping.
+pub(crate) fn validate(
+    input: &TrainInput<'_>,
+    observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Attempt, Error> {
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
-    let validated = train_with_early_stopping(&prepared, input.recipe, &mut observe, should_stop)?;
-    let served = train_on_all_rows(&prepared, input.recipe, validated.best_epoch, should_stop)?;
-    seal::seal(input, origin, &prepared, &validated, &served)
+    let validated = train_with_early_stopping(&prepared, input.recipe, observe, should_stop)?;
+    Ok(Attempt { prepared, validated })
+}
+
+/// Trains the network to serve and seals it.
+pub(crate) fn complete(
+    input: &TrainInput<'_>,
+    origin: &Origin,
+    Attempt { prepared, validated }: &Attempt,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Bundle, Error> {
+    let importances = importances(prepared, validated, should_stop)?;
+    let served = train_on_all_rows(prepared, input.recipe, validated, should_stop)?;
+    seal::seal(input, origin, prepared, validated, &importances, &served)
 }
 
 fn train_with_early_stopping(
@@ -104,47 +133,71 @@ fn train_with_early_stopping(
     let task = prepared.goal.task;
     let fold = prepared.fold(prepared.split)?;
     let (rows, labels) = prepared.validation(&fold.encoder)?;
-    let mut session = Session::new(prepared, recipe, &fold);
-    let mut best: Option<(f64, Network, Validated)> = None;
+    let weights = prepared.validation_weights()?;
+    let mut session = Session::new(prepared, recipe, &fold)?;
+    let mut best: Option<Validated> = None;
     for epoch in 1..=max_epochs {
         let train_loss;
         (session, train_loss) = session.epoch(epoch, should_stop)?;
         let network = session.network()?;
         let prediction = prepared.predict(&network, &rows);
-        let loss = mean(&score::losses(task, &prediction, &labels)?);
+        let losses = score::losses(task, &prediction, &labels)?;
+        let criterion = weighted(&losses, weights.as_deref());
+        let loss = mean(&criterion);
         if !(train_loss.is_finite() && loss.is_finite()) {
             return Err(Error::Diverged { epoch });
         }
         let metrics = score::metrics(task, &prediction, &labels)?;
-        let improved = best.as_ref().is_none_or(|(lowest, ..)| loss < *lowest);
+        let improved = best.as_ref().is_none_or(|best| loss < mean(&best.criterion));
         if improved {
-            let importances = Vec::new();
-            let validated = Validated { prediction, train_loss, epochs: epoch, best_epoch: epoch, importances };
-            best = Some((loss, network, validated));
+            let temperature = 1.0;
+            best = Some(Validated {
+                network,
+                prediction,
+                losses,
+                criterion,
+                temperature,
+                train_loss,
+                epochs: epoch,
+                best_epoch: epoch,
+            });
         }
         if observe(&Epoch { epoch, of: max_epochs, train_loss, metrics, best: improved }).is_break() {
             return Err(Error::Stopped { epoch });
         }
-        let Some((.., validated)) = &mut best else { continue };
+        let Some(validated) = &mut best else { continue };
         validated.epochs = epoch;
         if epoch - validated.best_epoch >= patience {
             break;
         }
     }
-    let (_, network, mut validated) = best.ok_or(Error::Diverged { epoch: 0 })?;
-    let check = || if should_stop() { Err(Error::Stopped { epoch: validated.epochs }) } else { Ok(()) };
-    validated.importances = importances(prepared, &network, &fold.encoder, (&rows, &labels), check)?;
-    Ok(validated)
+    let best = best.ok_or(Error::Diverged { epoch: 0 })?;
+    if recipe.calibration == Calibration::None { Ok(best) } else { calibrated(prepared, best, &rows, &labels) }
 }
 
-/// The importance of each feature for a network on validation rows, unless `check` fails.
+/// The network of the best epoch with calibrated probabilities.
+fn calibrated(prepared: &Prepared, mut best: Validated, rows: &Encoded, labels: &Targets) -> Result<Validated, Error> {
+    let task = prepared.goal.task;
+    let outputs = best.network.forward(rows);
+    best.temperature = calibrate::temperature(task, &outputs, labels, |outputs| prepared.prediction(outputs))?;
+    if best.temperature != 1.0 {
+        calibrate::apply(&mut best.network, best.temperature);
+        best.prediction = prepared.predict(&best.network, rows);
+        best.losses = score::losses(task, &best.prediction, labels)?;
+    }
+    Ok(best)
+}
+
+/// The importance of each feature for the network of the best epoch, on the validation rows.
 fn importances(
     prepared: &Prepared,
-    network: &Network,
-    encoder: &Encoder,
-    (rows, labels): (&Encoded, &Targets),
-    check: impl Fn() -> Result<(), Error>,
+    validated: &Validated,
+    should_stop: &dyn Fn() -> bool,
 ) -> Result<Vec<Importance>, Error> {
+    let Validated { network, epochs, .. } = validated;
+    let check = || if should_stop() { Err(Error::Stopped { epoch: *epochs }) } else { Ok(()) };
+    let encoder = prepared.encoder(prepared.split)?;
+    let (rows, labels) = prepared.validation(&encoder)?;
     let sampled = importance::sample(rows.rows);
     let (rows, labels) = (rows.take(&sampled), labels.take(&sampled));
     let features: Vec<&str> = encoder.pipeline().features.iter().map(|feature| feature.name.as_str()).collect();
@@ -159,11 +212,11 @@ fn importances(
 fn train_on_all_rows(
     prepared: &Prepared,
     recipe: &Recipe,
-    epochs: u32,
+    &Validated { best_epoch: epochs, temperature, .. }: &Validated,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Served, Error> {
     let fold = prepared.fold(prepared.table.rows())?;
-    let mut session = Session::new(prepared, recipe, &fold);
+    let mut session = Session::new(prepared, recipe, &fold)?;
     for epoch in 1..=epochs {
         let train_loss;
         (session, train_loss) = session.epoch(epoch, should_stop)?;
@@ -171,9 +224,25 @@ fn train_on_all_rows(
             return Err(Error::Diverged { epoch });
         }
     }
-    let network = session.network()?;
-    let Fold { encoder, rows, .. } = fold;
+    let mut network = session.network()?;
+    calibrate::apply(&mut network, temperature);
+    drop(session);
+    let Fold { first, encoder, rows, .. } = fold;
+    let rows = if first > 0 {
+        drop(rows);
+        encoder.encode(&prepared.table.batch)?
+    } else {
+        rows
+    };
     Ok(Served { prediction: prepared.predict(&network, &rows), pipeline: encoder.into_pipeline(), network })
+}
+
+/// Losses times the weights of their rows.
+fn weighted(losses: &[f64], weights: Option<&[f32]>) -> Vec<f64> {
+    match weights {
+        Some(weights) => losses.iter().zip(weights).map(|(loss, weight)| loss * f64::from(*weight)).collect(),
+        None => losses.to_vec(),
+    }
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

@@ -3,6 +3,7 @@
 pub(crate) mod assemble;
 pub(crate) mod evaluate;
 pub(crate) mod progress;
+mod refit;
 pub(crate) mod roll_out;
 pub(crate) mod run_job;
 pub(crate) mod steps;
@@ -142,6 +143,7 @@ impl Workflow {
             dataset_version: dataset.unwrap_or_default(),
             train_run: progress.training.run,
             evaluate_run: progress.evaluation.run,
+            refit_run: progress.refit.training.run,
             steps,
             window_closed_at: self.window_closed_at,
             queued_at: self.queued_at,

@@ -26,10 +26,12 @@ mod policy;
 mod predict;
 mod preview;
 mod reason;
+mod rebuild;
 pub(crate) mod replay;
 pub(crate) mod report;
 mod reports;
 mod runs;
+mod search;
 mod status;
 pub(crate) mod suspects;
 mod tensor;
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     Dataset(dataset::Command),
     /// Train a model from a dataset
     Train(train::Args),
+    /// Train a model version again from its record, and compare the result with what was registered; exit with code 3 if it differs
+    Rebuild(rebuild::Args),
     /// List, show and compare runs
     #[command(subcommand)]
     Runs(runs::Command),
@@ -202,6 +206,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<ExitCode> {
     let is_positive = match command {
         Command::Dataset(command) => dataset::run(command, global).await.map(|()| true),
         Command::Train(args) => train::run(args, global).await,
+        Command::Rebuild(args) => rebuild::run(args, global).await,
         Command::Runs(command) => runs::run(command, global).await.map(|()| true),
         Command::Models(command) => models::run(command, global).await.map(|()| true),
         Command::Audit(command) => audit::run(command, global).await,

@@ -278,6 +278,7 @@ fn sign(state: WorkflowState) -> (&'static str, &'static str) {
         | WorkflowState::Assembling
         | WorkflowState::Training
         | WorkflowState::Evaluating
+        | WorkflowState::Refitting
         | WorkflowState::AwaitingApproval
         | WorkflowState::RollingOut
         | WorkflowState::Observing => ("…", "soft"),

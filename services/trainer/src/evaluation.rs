@@ -1,7 +1,7 @@
 //! The gate: whether the challenger is better than the champion on rows that neither was trained on.
 //!
 //! Both models predict the same rows, and the losses are compared in pairs, so that the difficulty of a row cancels out. Ties go to the
-//! champion: an inconclusive comparison rejects the challenger.
+//! champion: an inconclusive comparison rejects the challenger. [`Requirement`] says what else can be asked of it.
 
 mod slices;
 
@@ -12,8 +12,8 @@ use rekindle_bundle::{Model, Prediction, target::Targets};
 use rekindle_dataset::Table;
 use rekindle_domain::{
     Digest, Gate, Task,
-    evaluation::{Evaluation, SliceEvaluation},
-    job::Evaluate,
+    evaluation::Evaluation,
+    job::{Evaluate, Requirement},
 };
 use rekindle_statistics::paired::{Improvement, improvement_in_order};
 
@@ -33,7 +33,10 @@ pub(crate) struct Comparison<'a> {
 /// Evaluates the challenger. A challenger that is not better, and an inconclusive comparison, are results and not errors.
 pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error> {
     check_comparable(comparison)?;
-    let from = unseen_from(comparison)?;
+    let from = match comparison.work.requirement {
+        Requirement::Better | Requirement::NotWorse => unseen_from(comparison)?,
+        Requirement::Consistent => comparison.work.from,
+    };
     let rows = match (comparison.time_column, from) {
         (Some(column), Some(from)) => comparison.table.slice_time(column, Some(from), None)?,
         _ => comparison.table.clone(),
@@ -61,16 +64,22 @@ pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error>
     let least = comparison.work.gate.min_rows;
     if (rows.rows() as u64) < least {
         evaluation.reason = format!(
-            "inconclusive: {} rows that neither model was trained on, min_rows of the gate is {least}",
-            rows.rows()
+            "inconclusive: {} rows{}, min_rows of the gate is {least}",
+            rows.rows(),
+            if comparison.work.requirement == Requirement::Consistent {
+                ""
+            } else {
+                " that neither model was trained on"
+            }
         );
         return Ok(evaluation);
     }
     compare(comparison, &rows, evaluation)
 }
 
-/// The losses and metrics of one model on the rows.
+/// The scores, losses and metrics of one model on the rows.
 struct Scored {
+    prediction: Prediction,
     losses: Vec<f64>,
     metrics: BTreeMap<String, f64>,
 }
@@ -80,6 +89,7 @@ fn score(model: &Model, rows: &Table, targets: &Targets) -> Result<Scored, Error
     Ok(Scored {
         losses: model.losses(&prediction, targets)?,
         metrics: model.metrics(&prediction, targets)?.into_iter().collect(),
+        prediction,
     })
 }
 
@@ -88,14 +98,31 @@ fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation
     // Each model has its own classes: a class that appeared later is known to the challenger only.
     let champion = score(comparison.champion, rows, &comparison.champion.targets(&rows.batch)?)?;
     let challenger = score(comparison.challenger, rows, &comparison.challenger.targets(&rows.batch)?)?;
+    let requirement = comparison.work.requirement;
+    let margin = match requirement {
+        Requirement::Better => gate.margin,
+        Requirement::NotWorse | Requirement::Consistent => -Requirement::TOLERANCE,
+    };
     let found = paired(&champion.losses, &challenger.losses, gate)?;
     // The margin is deducted from the losses of the champion row by row, so that the bound covers its uncertainty too.
-    let handicapped: Vec<f64> = champion.losses.iter().map(|loss| loss * (1.0 - gate.margin)).collect();
-    let beyond_margin = paired(&handicapped, &challenger.losses, gate)?;
+    let reduced: Vec<f64> = champion.losses.iter().map(|loss| loss * (1.0 - margin)).collect();
+    let beyond_margin = paired(&reduced, &challenger.losses, gate)?;
     let slices = slices::evaluate(rows, &champion.losses, &challenger.losses, gate)?;
     let worse = slices.iter().find(|slice| slice.improvement_upper_bound < 0.0);
-    evaluation.pass = beyond_margin.lower > 0.0 && worse.is_none();
-    evaluation.reason = reason(gate, &found, &beyond_margin, mean(&champion.losses), worse);
+    let disagreement = disagreement(&champion.prediction, &challenger.prediction);
+    let is_shown = match requirement {
+        Requirement::Better | Requirement::NotWorse => beyond_margin.lower > 0.0,
+        // A refit has seen the rows: that it is better there says nothing, that it is worse says that something went wrong.
+        Requirement::Consistent => found.upper >= 0.0 && disagreement <= Requirement::MAX_DISAGREEMENT,
+    };
+    evaluation.pass = is_shown && worse.is_none();
+    let numbers = numbers(gate, &found, mean(&champion.losses));
+    evaluation.reason = match (worse, requirement) {
+        (Some(slice), _) => format!("the challenger is worse where {} is {}: {numbers}", slice.column, slice.value),
+        (None, Requirement::Better) => better(gate, is_shown, &numbers),
+        (None, Requirement::NotWorse) => not_worse(is_shown, &numbers),
+        (None, Requirement::Consistent) => consistent(is_shown, disagreement, &numbers),
+    };
     evaluation.improvement = found.mean;
     evaluation.improvement_lower_bound = found.lower;
     evaluation.champion_metrics = champion.metrics;
@@ -111,13 +138,29 @@ fn paired(champion: &[f64], challenger: &[f64], gate: &Gate) -> Result<Improveme
     improvement_in_order(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
 }
 
-fn reason(
-    gate: &Gate,
-    found: &Improvement,
-    beyond_margin: &Improvement,
-    champion_loss: f64,
-    worse: Option<&SliceEvaluation>,
-) -> String {
+/// The mean total variation distance of the predicted probabilities; of numbers, the mean absolute difference, in standard deviations of the champion's. Classes are compared by position only if
+/// both models have as many.
+fn disagreement(champion: &Prediction, challenger: &Prediction) -> f64 {
+    let ((width, own), (other_width, others)) = (champion.scores(), challenger.scores());
+    if width != other_width || own.is_empty() {
+        return f64::INFINITY;
+    }
+    let differences = own.iter().zip(others).map(|(own, other)| f64::from(own - other).abs());
+    let sum: f64 = differences.sum();
+    if champion.labels().is_some() {
+        // Total variation: half the sum over the classes; one probability stands for two classes.
+        let rows = (own.len() / width) as f64;
+        return if width == 1 { sum / rows } else { sum / (2.0 * rows) };
+    }
+    let mean_difference = sum / own.len() as f64;
+    let values: Vec<f64> = own.iter().copied().map(f64::from).collect();
+    let center = mean(&values);
+    let std = (values.iter().map(|value| (value - center).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+    if mean_difference == 0.0 { 0.0 } else { mean_difference / std }
+}
+
+/// The comparison in numbers.
+fn numbers(gate: &Gate, found: &Improvement, champion_loss: f64) -> String {
     let percent = 100.0 * gate.confidence;
     let bound = if found.lower > 0.0 {
         format!("lower by at least {:.4}", found.lower)
@@ -125,17 +168,33 @@ fn reason(
         format!("higher by at most {:.4}", -found.lower)
     };
     let challenger_loss = champion_loss - found.mean;
-    let numbers = format!(
+    format!(
         "its mean loss is {challenger_loss:.4}, that of the champion {champion_loss:.4}; with {percent} % confidence it is {bound}"
-    );
-    match (worse, beyond_margin.lower > 0.0) {
-        (Some(slice), _) => format!("the challenger is worse where {} is {}: {numbers}", slice.column, slice.value),
-        (None, true) => format!("the challenger is better: {numbers}"),
-        (None, false) if gate.margin > 0.0 => {
+    )
+}
+
+fn better(gate: &Gate, is_shown: bool, numbers: &str) -> String {
+    match is_shown {
+        true => format!("the challenger is better: {numbers}"),
+        false if gate.margin > 0.0 => {
             format!("the challenger is not shown to be better by the margin of {}: {numbers}", gate.margin)
         }
-        (None, false) => format!("the challenger is not shown to be better: {numbers}"),
+        false => format!("the challenger is not shown to be better: {numbers}"),
     }
+}
+
+fn not_worse(is_shown: bool, numbers: &str) -> String {
+    let shown = if is_shown { "is" } else { "is not shown to be" };
+    let percent = 100.0 * Requirement::TOLERANCE;
+    format!("the champion has degraded, and the challenger {shown} at most {percent} % worse: {numbers}")
+}
+
+fn consistent(is_shown: bool, disagreement: f64, numbers: &str) -> String {
+    let most = Requirement::MAX_DISAGREEMENT;
+    let shown = if is_shown { "agrees" } else { "does not agree" };
+    format!(
+        "the refit {shown} with the evaluated model (mean difference {disagreement:.4}, at most {most}, and not worse): {numbers}"
+    )
 }
 
 fn check_comparable(comparison: &Comparison<'_>) -> Result<(), Error> {

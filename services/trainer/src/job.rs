@@ -8,7 +8,9 @@ use rekindle_domain::{
     job::{Job, Work},
 };
 
-use crate::Error;
+use rekindle_training::{Epoch, Trial};
+
+use crate::{Error, watch::Points};
 
 /// Name of the param that holds the number of the dataset version.
 pub(crate) const DATASET_VERSION: &str = "dataset.version";
@@ -25,13 +27,16 @@ pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
     match &job.work {
         Work::Train(train) => {
             put("train_until", train.until.map_or_else(String::new, |until| until.to_rfc3339()));
-            let recipe = serde_json::to_value(&train.recipe).unwrap_or_default();
-            flatten("recipe", &recipe, &mut params);
+            flatten("recipe", &json(&train.recipe), &mut params);
+            if train.search.is_needed() {
+                flatten("search", &json(&train.search), &mut params);
+            }
         }
         Work::Evaluate(evaluate) => {
             put("champion_bundle", evaluate.champion.to_string());
             put("challenger_bundle", evaluate.challenger.to_string());
             put("from", evaluate.from.map_or_else(String::new, |from| from.to_rfc3339()));
+            put("requirement", evaluate.requirement.name().to_owned());
             put("gate.margin", evaluate.gate.margin.to_string());
             put("gate.confidence", evaluate.gate.confidence.to_string());
             put("gate.min_rows", evaluate.gate.min_rows.to_string());
@@ -39,6 +44,29 @@ pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
         }
     }
     params
+}
+
+/// The params of the nested run of a trial.
+pub(crate) fn trial_params(job: &Job, trial: &Trial) -> BTreeMap<String, String> {
+    let mut params = BTreeMap::from([
+        ("work".to_owned(), "trial".to_owned()),
+        ("trial".to_owned(), trial.number.to_string()),
+        ("dataset.name".to_owned(), job.dataset.name.to_string()),
+        (DATASET_VERSION.to_owned(), job.dataset.version.map(|version| version.to_string()).unwrap_or_default()),
+    ]);
+    flatten("recipe", &json(&trial.recipe), &mut params);
+    params
+}
+
+/// The metrics of an epoch.
+pub(crate) fn epoch_points(epoch: &Epoch) -> Points {
+    let mut values = epoch.metrics.clone();
+    values.insert("train_loss".to_owned(), epoch.train_loss);
+    Points { step: i64::from(epoch.epoch), values }
+}
+
+fn json(value: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// The seed of everything that is drawn at random.
@@ -87,7 +115,13 @@ mod tests {
             correlation_id: String::new(),
             tags: BTreeMap::new(),
             dataset: DatasetRef { name: "flights".parse().expect("a name"), version: Some(3) },
-            work: Work::Train(Train { recipe, until: None, register_as: None, description: String::new() }),
+            work: Work::Train(Train {
+                recipe,
+                search: Default::default(),
+                until: None,
+                register_as: None,
+                description: String::new(),
+            }),
         }
     }
 
@@ -96,7 +130,7 @@ mod tests {
         let params = params(&job());
         assert_eq!(params["recipe.target"], "late");
         assert_eq!(params["recipe.seed"], "7");
-        assert_eq!(params["recipe.model.kind"], "mlp");
+        assert_eq!(params["recipe.model.kind"], "tabm");
         assert_eq!(params["recipe.model.optimizer.max_epochs"], "50");
         assert_eq!(params[DATASET_VERSION], "3");
         assert_eq!(seed(&job()), 7);

@@ -9,10 +9,12 @@ use rekindle_domain::{
     event::EventContext,
     job::{DatasetRef, Job},
     run::{Metric, NewRun, Run, RunReport},
+    text,
 };
+use rekindle_training::Trial;
 use tonic::Code;
 
-use crate::{Error, job};
+use crate::{Error, job, watch};
 
 /// The registry, on behalf of one job.
 #[derive(Debug, Clone)]
@@ -46,6 +48,29 @@ impl Registry {
         };
         self.0.create_run(&new, job.id.to_string()).await?;
         Ok(())
+    }
+
+    /// Records a trial as a nested run of that of the job, once.
+    pub(crate) async fn record_trial(&self, job: &Job, trial: &Trial) -> Result<(), Error> {
+        let new = NewRun {
+            parent_id: Some(job.id),
+            // The code revision is that of the run of the job: another trainer may repeat the trial.
+            params: job::trial_params(job, trial),
+            seed: trial.recipe.seed,
+            ..NewRun::new(job.experiment.clone())
+        };
+        let run = self.0.create_run(&new, format!("{}/trial/{}", job.id, trial.number)).await?;
+        if run.status.is_terminal() {
+            return Ok(());
+        }
+        self.report_running(run.id).await?;
+        let metrics: Vec<Metric> =
+            trial.epochs.iter().flat_map(|epoch| watch::metrics(job::epoch_points(epoch))).collect();
+        self.log_metrics(run.id, &metrics).await?;
+        match &trial.result {
+            Ok(_) => self.report_finished(run.id, BTreeMap::new()).await,
+            Err(error) => self.report_failed(run.id, text::reason(error)).await,
+        }
     }
 
     /// Renews the lease of the run; [`Error::Killed`] once a caller has ended it.

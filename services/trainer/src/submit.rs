@@ -126,10 +126,25 @@ fn check_train(train: &Train, dataset: &DatasetVersion, training_bytes: u64) -> 
     if train.until.is_some() && dataset.time_column.is_none() {
         checks.violation("train_until", no_time_column(dataset));
     }
-    let memory = TrainingMemory::estimate(&train.recipe, &size(&train.recipe, dataset));
+    let weights = &train.recipe.weights;
+    for (field, is_set) in [
+        ("recipe.lookback", train.recipe.lookback.is_some()),
+        ("recipe.weights.half_life", weights.half_life.is_some()),
+    ] {
+        if is_set && dataset.time_column.is_none() {
+            checks.violation(field, no_time_column(dataset));
+        }
+    }
+    if let Some(column) = weights.column.as_ref().filter(|column| !has_column(dataset, column)) {
+        checks.violation("recipe.weights.column", not_a_column(column, dataset));
+    }
+    let memory = TrainingMemory::estimate_search(&train.recipe, &train.search, &size(&train.recipe, dataset));
     if memory.total() > training_bytes {
         let limit = format!("the limit trainer.training_bytes is {training_bytes}");
-        checks.violation("recipe", format!("needs {memory}: {limit}; use smaller layers or batches, or fewer rows"));
+        checks.violation(
+            "recipe",
+            format!("needs {memory}: {limit}; use smaller layers or batches, fewer members or bins, or fewer rows"),
+        );
     }
     checks.finish()
 }
@@ -216,7 +231,8 @@ mod tests {
     }
 
     fn train(target: &str) -> Train {
-        Train { recipe: Recipe::for_target(target), until: None, register_as: None, description: String::new() }
+        let (recipe, search) = (Recipe::for_target(target), Default::default());
+        Train { recipe, search, until: None, register_as: None, description: String::new() }
     }
 
     #[test]

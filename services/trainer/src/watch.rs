@@ -2,7 +2,7 @@
 //! the run or this trainer is shutting down.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +11,9 @@ use std::{
 };
 
 use chrono::Utc;
-use rekindle_domain::{RunId, run::Metric};
-use rekindle_service::chain;
+use rekindle_domain::{job::Job, run::Metric};
+use rekindle_service::{Fault as _, chain};
+use rekindle_training::Trial;
 use tokio::{
     sync::{mpsc, oneshot},
     time::MissedTickBehavior,
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, registry::Registry, thread};
 
-/// Sets of points that are queued before the thread blocks.
-const POINTS_WAITING: usize = 256;
+/// Sets of points and trials that are queued before the thread blocks.
+const NOTES_WAITING: usize = 256;
 
 /// Values of metrics at one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,30 +32,46 @@ pub(crate) struct Points {
     pub values: BTreeMap<String, f64>,
 }
 
+/// What the thread reports.
+#[derive(Debug)]
+enum Note {
+    Points(Points),
+    Trial(Box<Trial>),
+}
+
 /// The connection of the thread to its supervisor.
 #[derive(Debug)]
 pub(crate) struct Link {
-    points: mpsc::Sender<Points>,
+    notes: mpsc::Sender<Note>,
     stop: Arc<AtomicBool>,
 }
 
 impl Link {
     /// Queues metrics. Blocks while the queue is full.
     pub(crate) fn log(&self, points: Points) {
+        self.send(Note::Points(points));
+    }
+
+    /// Queues the nested run of a trial. Blocks while the queue is full.
+    pub(crate) fn record(&self, trial: &Trial) {
+        self.send(Note::Trial(Box::new(trial.clone())));
+    }
+
+    fn send(&self, note: Note) {
         // The receiver is gone once the job was dropped; the result is then discarded too.
-        let _ = self.points.blocking_send(points);
+        let _ = self.notes.blocking_send(note);
     }
 
     /// Whether the work should stop.
     pub(crate) fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.points.is_closed()
+        self.stop.load(Ordering::Relaxed) || self.notes.is_closed()
     }
 }
 
-/// The run whose thread is supervised.
+/// The job whose thread is supervised.
 pub(crate) struct Watch<'a> {
     pub registry: &'a Registry,
-    pub run: RunId,
+    pub job: &'a Job,
     pub report_every: Duration,
     pub stopping: &'a CancellationToken,
 }
@@ -65,11 +82,11 @@ impl Watch<'_> {
         &self,
         work: impl FnOnce(&Link) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (sender, points) = mpsc::channel(POINTS_WAITING);
+        let (sender, notes) = mpsc::channel(NOTES_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let link = Link { points: sender, stop: stop.clone() };
-        let done = thread::spawn(format!("job {}", self.run), move || work(&link))?;
-        let mut log = Log { watch: self, points, unsent: Vec::new() };
+        let link = Link { notes: sender, stop: stop.clone() };
+        let done = thread::spawn(format!("job {}", self.job.id), move || work(&link))?;
+        let mut log = Log { watch: self, notes, unsent: Vec::new(), trials: VecDeque::new() };
         let stopped = StopOnDrop(stop);
         let (result, reason) = self.until_done(done, &mut log, &stopped).await?;
         match reason {
@@ -97,19 +114,19 @@ impl Watch<'_> {
                     let result = result.map_err(|_| Error::Thread("it panicked".to_owned()))?;
                     return Ok((result, reason));
                 }
-                Some(points) = log.points.recv() => log.take(points).await,
+                Some(note) = log.notes.recv() => log.take(note).await,
                 () = self.stopping.cancelled(), if reason.is_none() => {
                     stop.now();
                     reason = Some(Error::Stopping);
                 }
                 _ = timer.tick(), if reason.is_none() => {
-                    if let Err(error) = self.registry.report_running(self.run).await {
+                    if let Err(error) = self.registry.report_running(self.job.id).await {
                         if matches!(error, Error::Killed) {
                             stop.now();
                             reason = Some(error);
                         } else {
                             // The lease outlasts several heartbeats.
-                            tracing::warn!(run = %self.run, error = chain(&error), "heartbeat of the run failed");
+                            tracing::warn!(run = %self.job.id, error = chain(&error), "heartbeat of the run failed");
                         }
                     }
                 }
@@ -133,38 +150,55 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Metrics that are not logged yet.
+/// Metrics and trials that are not logged yet.
 struct Log<'a> {
     watch: &'a Watch<'a>,
-    points: mpsc::Receiver<Points>,
+    notes: mpsc::Receiver<Note>,
     /// Points that could not be sent yet; sent with the next ones.
     unsent: Vec<Metric>,
+    /// Trials that could not be recorded yet.
+    trials: VecDeque<Trial>,
 }
 
 impl Log<'_> {
-    async fn take(&mut self, points: Points) {
-        self.add(points);
+    async fn take(&mut self, note: Note) {
+        self.add(note);
         if let Err(error) = self.send().await {
-            tracing::warn!(run = %self.watch.run, error = chain(&error), "logging metrics failed, retrying with the next points");
+            tracing::warn!(run = %self.watch.job.id, error = chain(&error), "logging metrics failed, retrying with the next points");
         }
     }
 
-    fn add(&mut self, points: Points) {
-        self.unsent.extend(metrics(points));
+    fn add(&mut self, note: Note) {
+        match note {
+            Note::Points(points) => self.unsent.extend(metrics(points)),
+            Note::Trial(trial) => self.trials.push_back(*trial),
+        }
     }
 
     async fn send(&mut self) -> Result<(), Error> {
         if !self.unsent.is_empty() {
-            self.watch.registry.log_metrics(self.watch.run, &self.unsent).await?;
+            self.watch.registry.log_metrics(self.watch.job.id, &self.unsent).await?;
             self.unsent.clear();
+        }
+        while let Some(trial) = self.trials.front() {
+            match self.watch.registry.record_trial(self.watch.job, trial).await {
+                Err(error) if error.is_transient() => return Err(error),
+                // The result of the job does not depend on the records of its trials.
+                Err(error) => {
+                    let (run, number) = (self.watch.job.id, trial.number);
+                    tracing::warn!(%run, number, error = chain(&error), "the run of a trial is not recorded");
+                }
+                Ok(()) => {}
+            }
+            self.trials.pop_front();
         }
         Ok(())
     }
 
-    /// Sends the remaining points.
+    /// Sends what remains.
     async fn finish(mut self) -> Result<(), Error> {
-        while let Ok(points) = self.points.try_recv() {
-            self.add(points);
+        while let Ok(note) = self.notes.try_recv() {
+            self.add(note);
         }
         self.send().await
     }

@@ -1,6 +1,10 @@
 //! The work of jobs: from the work queue to the end of the run.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -16,12 +20,13 @@ use rekindle_domain::{
     text,
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_training::{Epoch, Origin, TrainInput, train_unless_stopped};
+use rekindle_training::{Control, Epoch, Origin, TrainInput, Trial, search, train_unless_stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     CODE_REVISION, Error,
     evaluation::{self, Comparison},
+    job::epoch_points,
     registry::Registry,
     watch::{Link, Points, Watch},
 };
@@ -74,7 +79,7 @@ impl Worker {
             return Ok(());
         }
         registry.report_running(job.id).await?;
-        let watch = Watch { registry, run: job.id, report_every: self.report_every, stopping: &self.stopping };
+        let watch = Watch { registry, job, report_every: self.report_every, stopping: &self.stopping };
         let outputs = match &job.work {
             Work::Train(train) => self.train(job, train, &watch).await?,
             Work::Evaluate(evaluate) => self.evaluate(job, evaluate, &watch).await?,
@@ -98,6 +103,10 @@ impl Worker {
         }
         let digest = bundle.digest()?;
         let mut outputs = Outputs::from([("bundle".to_owned(), digest.to_string())]);
+        if let Some(recipe) = &bundle.manifest.provenance.recipe {
+            // A search may have chosen another one than was given.
+            outputs.insert("recipe".to_owned(), serde_json::to_string(recipe).unwrap_or_default());
+        }
         if let Some(model) = &work.register_as {
             let version = watch.registry.register_model(job.id, model, &digest, &work.description).await?;
             outputs.insert("model_version".to_owned(), version.to_string());
@@ -153,13 +162,30 @@ struct Rows {
 fn learn(rows: &Rows, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
     let table = before(read_parquet(rows.parquet.clone())?, rows.time_column.as_deref(), work.until)?;
     let input = TrainInput { table: &table, time_column: rows.time_column.as_deref(), recipe: &work.recipe };
+    let bundle = if work.search.is_needed() { best(&input, work, origin, link) } else { only(&input, origin, link) }?;
+    link.log(best_points(&bundle));
+    Ok(bundle)
+}
+
+/// The model of the recipe of `input`.
+fn only(input: &TrainInput<'_>, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
     let observe = |epoch: &Epoch| {
         link.log(epoch_points(epoch));
         ControlFlow::Continue(())
     };
-    let bundle = train_unless_stopped(&input, origin, observe, &|| link.should_stop())?;
-    link.log(best_points(&bundle));
-    Ok(bundle)
+    Ok(train_unless_stopped(input, origin, observe, &|| link.should_stop())?)
+}
+
+/// The model of the best recipe of a search.
+fn best(input: &TrainInput<'_>, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
+    let started = Instant::now();
+    let observe = |trial: &Trial| {
+        let loss = trial.result.as_ref().map(|loss| ("trial.loss".to_owned(), *loss));
+        link.log(Points { step: trial.number.into(), values: loss.into_iter().collect() });
+        link.record(trial);
+    };
+    let control = Control { should_stop: &|| link.should_stop(), is_over: &|| started.elapsed() >= work.search.budget };
+    Ok(search(input, &work.search, origin, observe, &control)?)
 }
 
 fn before(table: Table, time_column: Option<&str>, until: Option<DateTime<Utc>>) -> Result<Table, Error> {
@@ -167,12 +193,6 @@ fn before(table: Table, time_column: Option<&str>, until: Option<DateTime<Utc>>)
         (Some(column), Some(until)) => Ok(table.slice_time(column, None, Some(until))?),
         _ => Ok(table),
     }
-}
-
-fn epoch_points(epoch: &Epoch) -> Points {
-    let mut values = epoch.metrics.clone();
-    values.insert("train_loss".to_owned(), epoch.train_loss);
-    Points { step: i64::from(epoch.epoch), values }
 }
 
 /// The metrics of the epoch that was kept, apart from the histories that lead past it.

@@ -30,6 +30,10 @@ impl Network {
             let (name, shape) = matrix(embedding_name(index), embedding);
             named.push((name, shape, embedding.data.as_slice()));
         }
+        if let Some(members) = &self.members {
+            let (name, shape) = matrix(MEMBERS.to_owned(), members);
+            named.push((name, shape, members.data.as_slice()));
+        }
         for (name, layer) in self.named_layers() {
             let (weight, shape) = matrix(format!("{name}.weight"), &layer.weight);
             named.push((weight, shape, layer.weight.data.as_slice()));
@@ -49,7 +53,7 @@ impl Network {
     /// The tensors are not exactly those of `shape`, or a value is not finite.
     pub fn from_bytes(bytes: &[u8], shape: &Shape) -> Result<Self, Error> {
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| Error::invalid(WEIGHTS, error))?;
-        let expected = shape.embeddings.len() + 2 * (shape.hidden.len() + 1);
+        let expected = shape.embeddings.len() + usize::from(shape.members.is_some()) + 2 * (shape.hidden.len() + 1);
         if tensors.len() != expected {
             return Err(Error::invalid(WEIGHTS, format!("{} tensors, expected {expected}", tensors.len())));
         }
@@ -60,11 +64,14 @@ impl Network {
         let hidden = shape.hidden_layers().enumerate();
         let hidden =
             hidden.map(|(index, sizes)| read_layer(&tensors, &hidden_name(index), sizes)).collect::<Result<_, _>>()?;
-        Ok(Self { embeddings, hidden, output: read_layer(&tensors, OUTPUT, shape.output_layer())? })
+        let members =
+            shape.members.map(|members| read_matrix(&tensors, MEMBERS, members, shape.inputs())).transpose()?;
+        Ok(Self { embeddings, members, hidden, output: read_layer(&tensors, OUTPUT, shape.output_layer())? })
     }
 }
 
 const OUTPUT: &str = "output";
+const MEMBERS: &str = "members";
 
 fn embedding_name(index: usize) -> String {
     format!("embedding.{index}")
@@ -109,13 +116,14 @@ mod tests {
             |rows, columns| Matrix { rows, columns, data: (0..rows * columns).map(|i| i as f32 * 0.1).collect() };
         Network {
             embeddings: vec![matrix(3, 2), matrix(4, 1)],
+            members: None,
             hidden: vec![Layer { weight: matrix(4, 5), bias: vec![0.25; 5] }],
             output: Layer { weight: matrix(5, 2), bias: vec![1.0, -1.0] },
         }
     }
 
     fn shape() -> Shape {
-        Shape { dense: 1, embeddings: vec![(3, 2), (4, 1)], hidden: vec![5], outputs: 2 }
+        Shape { dense: 1, embeddings: vec![(3, 2), (4, 1)], members: None, hidden: vec![5], outputs: 2 }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Shape {
     pub dense: usize,
     /// Rows and columns of each embedding.
     pub embeddings: Vec<(usize, usize)>,
+    /// Members of an ensemble that shares the hidden layers.
+    pub members: Option<usize>,
     /// Widths of the hidden layers; empty for a linear model.
     pub hidden: Vec<usize>,
     /// Outputs per row, before sigmoid or softmax.
@@ -39,25 +41,30 @@ impl Shape {
         cardinalities: impl Iterator<Item = usize>,
         outputs: usize,
     ) -> Self {
-        let (hidden, embeddings) = match architecture {
-            Architecture::Linear => (Vec::new(), cardinalities.map(|rows| (rows, outputs)).collect()),
-            Architecture::Mlp { hidden, .. } => {
-                (hidden.clone(), cardinalities.map(|rows| (rows, embedding_width(rows))).collect())
-            }
+        let (members, hidden) = match architecture {
+            Architecture::Linear => (None, Vec::new()),
+            Architecture::Mlp { hidden, .. } => (None, hidden.clone()),
+            Architecture::TabM { members, hidden, .. } => (Some(*members), hidden.clone()),
         };
-        Self { dense, embeddings, hidden, outputs }
+        let columns = |rows: usize| if hidden.is_empty() { outputs } else { embedding_width(rows) };
+        let embeddings = cardinalities.map(|rows| (rows, columns(rows))).collect();
+        Self { dense, embeddings, members, hidden, outputs }
+    }
+
+    /// Inputs of the first hidden layer.
+    pub fn inputs(&self) -> usize {
+        self.dense + self.embeddings.iter().map(|&(_, columns)| columns).sum::<usize>()
     }
 
     /// Inputs and outputs of each hidden layer.
     pub fn hidden_layers(&self) -> impl Iterator<Item = (usize, usize)> {
-        let embedded: usize = self.embeddings.iter().map(|&(_, columns)| columns).sum();
-        let inputs = std::iter::once(self.dense + embedded).chain(self.hidden.iter().copied());
+        let inputs = std::iter::once(self.inputs()).chain(self.hidden.iter().copied());
         inputs.zip(self.hidden.iter().copied())
     }
 
-    /// Inputs and outputs of the output layer.
+    /// Inputs and outputs of the output layer, of all members together.
     pub fn output_layer(&self) -> (usize, usize) {
-        (self.hidden.last().copied().unwrap_or(self.dense), self.outputs)
+        (self.hidden.last().copied().unwrap_or(self.dense), self.outputs * self.members.unwrap_or(1))
     }
 }
 
@@ -73,14 +80,15 @@ mod tests {
 
     #[test]
     fn first_hidden_layer_takes_dense_features_and_embeddings() {
-        let shape = Shape { dense: 3, embeddings: vec![(9, 2), (5, 4)], hidden: vec![16, 8], outputs: 2 };
+        let shape =
+            Shape { dense: 3, embeddings: vec![(9, 2), (5, 4)], members: None, hidden: vec![16, 8], outputs: 2 };
         assert_eq!(shape.hidden_layers().collect::<Vec<_>>(), [(9, 16), (16, 8)]);
         assert_eq!(shape.output_layer(), (8, 2));
     }
 
     #[test]
     fn linear_model_has_only_an_output_layer_over_dense_features() {
-        let shape = Shape { dense: 3, embeddings: vec![(9, 1)], hidden: vec![], outputs: 1 };
+        let shape = Shape { dense: 3, embeddings: vec![(9, 1)], members: None, hidden: vec![], outputs: 1 };
         assert_eq!((shape.hidden_layers().count(), shape.output_layer()), (0, (3, 1)));
     }
 }

@@ -156,12 +156,18 @@ impl Encoder {
         features.collect()
     }
 
-    /// The encoding of an average row: numbers and flags at their means, no calendar features, and unseen categories.
+    /// The encoding of an average row: numbers at their medians, flags at their means, no calendar features, and unseen categories.
     pub(crate) fn baseline(&self) -> (Vec<f64>, Vec<u32>) {
         let mut dense = vec![0.0; self.width];
         for (feature, slots) in self.pipeline.features.iter().zip(self.slots()) {
-            if let (Encoding::Flag { share, .. }, Slots::Dense(range)) = (&feature.encoding, slots) {
-                dense[range.start] = *share;
+            match (&feature.encoding, slots) {
+                (Encoding::Flag { share, .. }, Slots::Dense(range)) => dense[range.start] = *share,
+                (Encoding::Scaled { scaling, .. }, Slots::Dense(range)) => {
+                    let mut median = vec![0.0; scaling.width()];
+                    scaling.write(None, &mut median);
+                    dense[range].iter_mut().zip(median).for_each(|(slot, value)| *slot = f64::from(value));
+                }
+                _ => {}
             }
         }
         (dense, vec![UNSEEN; self.lookups.len()])
@@ -191,13 +197,10 @@ impl Columns<'_> {
             }
             let width = encoding.width();
             match (encoding, cells) {
-                (Encoding::Number { indicator: false, .. }, Cells::Float(array)) if array.null_count() == 0 => {
+                (Encoding::Scaled { .. } | Encoding::Number { .. }, Cells::Float(array)) if array.null_count() == 0 => {
                     for (at, &value) in array.values()[rows.clone()].iter().enumerate() {
-                        write_number(
-                            encoding,
-                            Some(value).filter(|value| value.is_finite()),
-                            &mut dense[at * stride + slot..],
-                        );
+                        let (value, start) = (Some(value).filter(|value| value.is_finite()), at * stride + slot);
+                        write_number(encoding, value, &mut dense[start..start + width]);
                     }
                 }
                 _ => {
@@ -218,7 +221,11 @@ fn index(lookup: &HashMap<String, u32>, text: Option<&str>) -> u32 {
 
 fn write(encoding: &Encoding, cells: &Cells<'_>, row: usize, slots: &mut [f32]) {
     match encoding {
-        Encoding::Number { .. } => write_number(encoding, cells.number(row), slots),
+        Encoding::Scaled { .. } | Encoding::Number { .. } => write_number(encoding, cells.number(row), slots),
+        Encoding::Constant { .. } => {
+            let flag = || cells.boolean(row).map(|flag| f64::from(u8::from(flag)));
+            write_number(encoding, cells.number(row).or_else(flag), slots);
+        }
         Encoding::Flag { share, indicator } => {
             let value = cells.boolean(row);
             slots[0] = value.map_or(*share as f32, |flag| f32::from(u8::from(flag)));
@@ -233,11 +240,20 @@ fn write(encoding: &Encoding, cells: &Cells<'_>, row: usize, slots: &mut [f32]) 
 
 #[inline]
 fn write_number(encoding: &Encoding, value: Option<f64>, slots: &mut [f32]) {
-    if let Encoding::Number { median, mean, std, indicator } = encoding {
-        slots[0] = ((value.unwrap_or(*median) - mean) / std).clamp(-CLIP, CLIP) as f32;
-        if *indicator {
-            slots[1] = f32::from(u8::from(value.is_none()));
+    let indicator = match encoding {
+        Encoding::Scaled { scaling, indicator } => {
+            scaling.write(value, slots);
+            *indicator
         }
+        Encoding::Constant { indicator } => *indicator,
+        Encoding::Number { median, mean, std, indicator } => {
+            slots[0] = ((value.unwrap_or(*median) - mean) / std).clamp(-CLIP, CLIP) as f32;
+            *indicator
+        }
+        _ => false,
+    };
+    if let Some(last) = slots.last_mut().filter(|_| indicator) {
+        *last = f32::from(u8::from(value.is_none()));
     }
 }
 
@@ -245,7 +261,12 @@ fn write_number(encoding: &Encoding, value: Option<f64>, slots: &mut [f32]) {
 fn cells_for<'a>(name: &str, encoding: &Encoding, array: &'a dyn Array) -> Result<Cells<'a>, Error> {
     let cells = Cells::of(array);
     let (readable, expected) = match encoding {
-        Encoding::Number { .. } => (matches!(cells, Some(Cells::Int(_) | Cells::Float(_))), "Int64 or Float64"),
+        Encoding::Scaled { .. } | Encoding::Number { .. } => {
+            (matches!(cells, Some(Cells::Int(_) | Cells::Float(_))), "Int64 or Float64")
+        }
+        Encoding::Constant { .. } => {
+            (matches!(cells, Some(Cells::Int(_) | Cells::Float(_) | Cells::Bool(_))), "Int64, Float64 or Boolean")
+        }
         Encoding::Flag { .. } => (matches!(cells, Some(Cells::Bool(_))), "Boolean"),
         Encoding::Category { .. } => (matches!(cells, Some(Cells::Text(_))), "Utf8"),
         Encoding::Calendar(_) => (matches!(cells, Some(Cells::Timestamp(_) | Cells::Int(_))), "Timestamp(ms) or Int64"),

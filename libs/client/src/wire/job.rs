@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use rekindle_domain::{
-    job::{DatasetRef, Evaluate, Job, Train, Work},
+    job::{DatasetRef, Evaluate, Job, Requirement, Train, Work},
     validation::Violations,
 };
 use rekindle_proto::{
@@ -11,8 +11,8 @@ use rekindle_proto::{
 };
 
 use super::{
-    field::{nested, optional_time, parse, parse_optional},
-    gate, recipe, time,
+    field::{enumeration, nested, optional_time, parse, parse_optional},
+    gate, recipe, search, time,
 };
 
 /// A job as a message.
@@ -80,12 +80,14 @@ fn train_to_wire(train: &Train) -> wire::TrainWork {
         register_as: train.register_as.as_ref().map(ToString::to_string).unwrap_or_default(),
         description: train.description.clone(),
         recipe: Some(recipe::to_wire(&train.recipe)),
+        search: train.search.is_needed().then(|| search::to_wire(&train.search)),
     }
 }
 
 fn train_from_wire(given: wire::TrainWork) -> Result<Train, Violations> {
     Ok(Train {
         recipe: nested("train.recipe", given.recipe, recipe::from_wire)?,
+        search: search::from_wire(given.search.unwrap_or_default()).map_err(|error| error.within("train.search"))?,
         until: optional_time("train.train_until", given.train_until)?,
         register_as: parse_optional("train.register_as", &given.register_as)?,
         description: given.description,
@@ -99,7 +101,26 @@ fn evaluate_to_wire(evaluate: &Evaluate) -> wire::EvaluateWork {
         challenger_bundle: evaluate.challenger.to_string(),
         from: evaluate.from.map(time::to_wire),
         gate: Some(gate::to_wire(&evaluate.gate)),
+        requirement: requirement_to_wire(evaluate.requirement).into(),
     }
+}
+
+/// The default is left out, so that the digest of such a job is that of earlier releases.
+fn requirement_to_wire(requirement: Requirement) -> wire::Requirement {
+    match requirement {
+        Requirement::Better => wire::Requirement::Unspecified,
+        Requirement::NotWorse => wire::Requirement::NotWorse,
+        Requirement::Consistent => wire::Requirement::Consistent,
+    }
+}
+
+fn requirement_from_wire(given: i32) -> Result<Requirement, Violations> {
+    let names = "REQUIREMENT_BETTER, REQUIREMENT_NOT_WORSE, REQUIREMENT_CONSISTENT";
+    enumeration("evaluate.requirement", given, names, |requirement| match requirement {
+        wire::Requirement::Unspecified | wire::Requirement::Better => Some(Requirement::Better),
+        wire::Requirement::NotWorse => Some(Requirement::NotWorse),
+        wire::Requirement::Consistent => Some(Requirement::Consistent),
+    })
 }
 
 fn evaluate_from_wire(given: wire::EvaluateWork) -> Result<Evaluate, Violations> {
@@ -108,6 +129,7 @@ fn evaluate_from_wire(given: wire::EvaluateWork) -> Result<Evaluate, Violations>
         challenger: parse("evaluate.challenger_bundle", &given.challenger_bundle)?,
         from: optional_time("evaluate.from", given.from)?,
         gate: gate::from_wire(given.gate.unwrap_or_default()).map_err(|error| error.within("evaluate.gate"))?,
+        requirement: requirement_from_wire(given.requirement)?,
     })
 }
 
@@ -116,13 +138,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use chrono::DateTime;
-    use rekindle_domain::{Digest, Gate, Recipe};
+    use rekindle_domain::{Digest, Gate, Recipe, Search};
 
     use super::*;
 
     fn jobs() -> [Job; 2] {
         let train = Work::Train(Train {
             recipe: Recipe::for_target("late"),
+            search: Search::for_lookbacks(),
             until: Some(DateTime::UNIX_EPOCH),
             register_as: Some("m".parse().expect("a name")),
             description: "nightly".into(),
@@ -132,6 +155,7 @@ mod tests {
             challenger: Digest::of(b"challenger"),
             from: None,
             gate: Gate::default(),
+            requirement: Requirement::NotWorse,
         });
         [train, evaluate].map(|work| Job {
             id: "0193b3a0-0000-7000-8000-000000000000".parse().expect("an id"),

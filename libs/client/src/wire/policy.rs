@@ -10,7 +10,7 @@ use rekindle_domain::{
 use rekindle_proto::{json, orchestrator as wire};
 use serde_json::Value;
 
-use super::{field::span_or, gate, recipe, time::span_to_wire, watch, workflow};
+use super::{field::span_or, gate, recipe, search, time::span_to_wire, watch, workflow};
 
 /// A policy as a message, every default filled in.
 pub fn to_wire(policy: &Policy, revision: u64) -> wire::Policy {
@@ -28,6 +28,8 @@ pub fn to_wire(policy: &Policy, revision: u64) -> wire::Policy {
         watch: policy.watch.as_ref().map(|settings| watch::settings_to_wire(&policy.model, settings)),
         revision,
         min_new_rows: Some(policy.min_new_rows),
+        search: Some(search::to_wire(&policy.search)),
+        refit: Some(policy.refit),
     }
 }
 
@@ -64,6 +66,7 @@ fn convert(given: wire::Policy, checks: &mut Checks) -> Policy {
     let model = checks.parsed::<ModelName, _>("model", given.model.parse());
     let dataset = checks.parsed::<DatasetName, _>("dataset", given.dataset.parse());
     let recipe = checks.taken("recipe", recipe::recorded(given.recipe.unwrap_or_default()));
+    let search = checks.taken("search", given.search.map(search::recorded).transpose()).flatten();
     let rollout = checks.taken("rollout", strategy_from_wire(given.rollout.unwrap_or_default()));
     let watch = given.watch.map(watch::recorded).transpose();
     let watch = checks.taken("watch", watch);
@@ -87,6 +90,8 @@ fn convert(given: wire::Policy, checks: &mut Checks) -> Policy {
         deadline: deadline.unwrap_or(base.deadline),
         watch: watch.unwrap_or_default(),
         min_new_rows: given.min_new_rows.unwrap_or(base.min_new_rows),
+        search: search.unwrap_or(base.search),
+        refit: given.refit.unwrap_or(base.refit),
         ..base
     }
 }

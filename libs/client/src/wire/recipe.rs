@@ -2,10 +2,15 @@
 
 use rekindle_domain::{
     Recipe, Task,
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
+    recipe::{Calibration, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights, TabMRecipe},
     validation::Violations,
 };
 use rekindle_proto::trainer::{self as wire, recipe::Model};
+
+use super::{
+    field::{enumeration, optional_span},
+    time::span_to_wire,
+};
 
 /// The recipe as a message, every default filled in.
 pub fn to_wire(recipe: &Recipe) -> wire::Recipe {
@@ -14,9 +19,16 @@ pub fn to_wire(recipe: &Recipe) -> wire::Recipe {
             Model::Linear(wire::LinearModel { optimizer: Some(optimizer_to_wire(&linear.optimizer)) })
         }
         ModelRecipe::Mlp(mlp) => Model::Mlp(wire::MlpModel {
-            hidden: mlp.hidden.iter().map(|&width| u32::try_from(width).unwrap_or(u32::MAX)).collect(),
+            hidden: mlp.hidden.iter().copied().map(whole).collect(),
             dropout: Some(mlp.dropout),
             optimizer: Some(optimizer_to_wire(&mlp.optimizer)),
+        }),
+        ModelRecipe::TabM(tabm) => Model::Tabm(wire::TabMModel {
+            members: Some(whole(tabm.members)),
+            bins: Some(whole(tabm.bins)),
+            hidden: tabm.hidden.iter().copied().map(whole).collect(),
+            dropout: Some(tabm.dropout),
+            optimizer: Some(optimizer_to_wire(&tabm.optimizer)),
         }),
     };
     wire::Recipe {
@@ -25,6 +37,9 @@ pub fn to_wire(recipe: &Recipe) -> wire::Recipe {
         ignore: recipe.ignore.clone(),
         validation_share: Some(recipe.validation_share),
         seed: Some(recipe.seed),
+        lookback: recipe.lookback.map(span_to_wire),
+        weights: (!recipe.weights.is_none()).then(|| weights_to_wire(&recipe.weights)),
+        calibration: calibration_to_wire(recipe.calibration).into(),
         model: Some(model),
     }
 }
@@ -53,8 +68,41 @@ pub fn recorded(given: wire::Recipe) -> Result<Recipe, Violations> {
         ignore: given.ignore,
         validation_share: given.validation_share.unwrap_or(base.validation_share),
         seed: given.seed.unwrap_or(base.seed),
+        lookback: optional_span("lookback", given.lookback)?,
+        weights: weights_from_wire(given.weights.unwrap_or_default())?,
+        calibration: calibration_from_wire(given.calibration)?,
         model: given.model.map_or(base.model, model_from_wire),
         target: base.target,
+    })
+}
+
+fn weights_to_wire(weights: &RowWeights) -> wire::RowWeights {
+    wire::RowWeights {
+        column: weights.column.clone().unwrap_or_default(),
+        balanced: weights.balanced,
+        half_life: weights.half_life.map(span_to_wire),
+    }
+}
+
+fn weights_from_wire(given: wire::RowWeights) -> Result<RowWeights, Violations> {
+    Ok(RowWeights {
+        column: Some(given.column).filter(|column| !column.is_empty()),
+        balanced: given.balanced,
+        half_life: optional_span("weights.half_life", given.half_life)?,
+    })
+}
+
+fn calibration_to_wire(calibration: Calibration) -> wire::Calibration {
+    match calibration {
+        Calibration::None => wire::Calibration::None,
+        Calibration::Temperature => wire::Calibration::Temperature,
+    }
+}
+
+fn calibration_from_wire(given: i32) -> Result<Calibration, Violations> {
+    enumeration("calibration", given, "CALIBRATION_NONE, CALIBRATION_TEMPERATURE", |calibration| match calibration {
+        wire::Calibration::Unspecified | wire::Calibration::None => Some(Calibration::None),
+        wire::Calibration::Temperature => Some(Calibration::Temperature),
     })
 }
 
@@ -73,23 +121,42 @@ fn model_from_wire(given: Model) -> ModelRecipe {
         }
         Model::Mlp(mlp) => {
             let base = MlpRecipe::default();
-            let hidden = mlp.hidden.iter().map(|&width| width as usize).collect::<Vec<_>>();
             ModelRecipe::Mlp(MlpRecipe {
-                hidden: if hidden.is_empty() { base.hidden } else { hidden },
+                hidden: hidden_from_wire(&mlp.hidden).unwrap_or(base.hidden),
                 dropout: mlp.dropout.unwrap_or(base.dropout),
                 optimizer: optimizer_from_wire(mlp.optimizer.unwrap_or_default()),
             })
         }
+        Model::Tabm(tabm) => {
+            let base = TabMRecipe::default();
+            ModelRecipe::TabM(TabMRecipe {
+                members: tabm.members.map_or(base.members, |members| members as usize),
+                bins: tabm.bins.map_or(base.bins, |bins| bins as usize),
+                hidden: hidden_from_wire(&tabm.hidden).unwrap_or(base.hidden),
+                dropout: tabm.dropout.unwrap_or(base.dropout),
+                optimizer: optimizer_from_wire(tabm.optimizer.unwrap_or_default()),
+            })
+        }
     }
+}
+
+/// `None` if there are none.
+fn hidden_from_wire(widths: &[u32]) -> Option<Vec<usize>> {
+    (!widths.is_empty()).then(|| widths.iter().map(|&width| width as usize).collect())
+}
+
+fn whole(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn optimizer_to_wire(optimizer: &Optimizer) -> wire::Optimizer {
     wire::Optimizer {
         max_epochs: Some(optimizer.max_epochs),
         patience: Some(optimizer.patience),
-        batch_size: Some(u32::try_from(optimizer.batch_size).unwrap_or(u32::MAX)),
+        batch_size: Some(whole(optimizer.batch_size)),
         learning_rate: Some(optimizer.learning_rate),
         weight_decay: Some(optimizer.weight_decay),
+        averaging: Some(optimizer.averaging),
     }
 }
 
@@ -101,6 +168,7 @@ fn optimizer_from_wire(given: wire::Optimizer) -> Optimizer {
         batch_size: given.batch_size.map_or(base.batch_size, |rows| rows as usize),
         learning_rate: given.learning_rate.unwrap_or(base.learning_rate),
         weight_decay: given.weight_decay.unwrap_or(base.weight_decay),
+        averaging: given.averaging.unwrap_or(base.averaging),
     }
 }
 
@@ -113,9 +181,21 @@ mod tests {
         let optimizer = Optimizer { max_epochs: 7, learning_rate: 0.1, ..Optimizer::default() };
         for model in [
             ModelRecipe::Linear(LinearRecipe { optimizer: optimizer.clone() }),
-            ModelRecipe::Mlp(MlpRecipe { hidden: vec![8, 4], dropout: 0.0, optimizer }),
+            ModelRecipe::Mlp(MlpRecipe { hidden: vec![8, 4], dropout: 0.0, optimizer: optimizer.clone() }),
+            ModelRecipe::TabM(TabMRecipe { members: 2, bins: 0, hidden: vec![8, 4], dropout: 0.0, optimizer }),
         ] {
-            let recipe = Recipe { model, task: Some(Task::Binary), seed: 3, ..Recipe::for_target("late") };
+            let lookback = Some(std::time::Duration::from_secs(86_400));
+            let weights = RowWeights { column: Some("weight".into()), balanced: true, half_life: lookback };
+            let calibration = Calibration::Temperature;
+            let recipe = Recipe {
+                model,
+                lookback,
+                weights,
+                calibration,
+                task: Some(Task::Binary),
+                seed: 3,
+                ..Recipe::for_target("late")
+            };
             assert_eq!(from_wire(to_wire(&recipe)), Ok(recipe));
         }
         let target = wire::Recipe { target: "late".into(), ..Default::default() };

@@ -29,6 +29,7 @@ pub fn to_wire(workflow: &WorkflowStatus) -> wire::Workflow {
         dataset_version: workflow.dataset_version.clone(),
         train_run_id: text(workflow.train_run.map(|id| id.to_string())),
         evaluate_run_id: text(workflow.evaluate_run.map(|id| id.to_string())),
+        refit_run_id: text(workflow.refit_run.map(|id| id.to_string())),
         steps: workflow.steps.iter().map(step_to_wire).collect(),
         window_closed_at: workflow.window_closed_at.map(time::to_wire),
         queued_at: Some(time::to_wire(workflow.queued_at)),
@@ -60,6 +61,7 @@ pub fn from_wire(given: wire::Workflow) -> Result<WorkflowStatus, Violations> {
         dataset_version: given.dataset_version,
         train_run: parse_optional("train_run_id", &given.train_run_id)?,
         evaluate_run: parse_optional("evaluate_run_id", &given.evaluate_run_id)?,
+        refit_run: parse_optional("refit_run_id", &given.refit_run_id)?,
         steps: each("steps", given.steps, step_from_wire)?,
         window_closed_at: optional_time("window_closed_at", given.window_closed_at)?,
         queued_at: required_time("queued_at", given.queued_at)?,
@@ -112,6 +114,7 @@ pub fn state_to_wire(state: WorkflowState) -> wire::WorkflowState {
         WorkflowState::Assembling => wire::WorkflowState::Assembling,
         WorkflowState::Training => wire::WorkflowState::Training,
         WorkflowState::Evaluating => wire::WorkflowState::Evaluating,
+        WorkflowState::Refitting => wire::WorkflowState::Refitting,
         WorkflowState::AwaitingApproval => wire::WorkflowState::AwaitingApproval,
         WorkflowState::RollingOut => wire::WorkflowState::RollingOut,
         WorkflowState::Observing => wire::WorkflowState::Observing,
@@ -126,7 +129,7 @@ pub fn state_to_wire(state: WorkflowState) -> wire::WorkflowState {
 /// The state that a field holds.
 pub fn state_from_wire(field: &str, given: i32) -> Result<WorkflowState, Violations> {
     let of = |state: wire::WorkflowState| WorkflowState::ALL.into_iter().find(|&own| state_to_wire(own) == state);
-    enumeration(field, given, "WORKFLOW_STATE_QUEUED to WORKFLOW_STATE_CANCELLED", of)
+    enumeration(field, given, "WORKFLOW_STATE_QUEUED to WORKFLOW_STATE_REFITTING", of)
 }
 
 /// A decision as its enumeration.
@@ -189,6 +192,7 @@ mod tests {
             dataset_version: "d/2".into(),
             train_run: Some(id.parse().expect("an id")),
             evaluate_run: None,
+            refit_run: Some(id.parse().expect("an id")),
             steps: vec![step],
             window_closed_at: Some(DateTime::UNIX_EPOCH),
             queued_at: DateTime::UNIX_EPOCH,

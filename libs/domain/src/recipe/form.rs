@@ -3,9 +3,14 @@
 //! Policies, workflows and bundle manifests that were recorded before hyperparameters moved below `model` hold them beside the target.
 //! Manifests keep that flat form, so that the digest of a bundle does not depend on the program that reads it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, Recipe, Task, default_validation_share};
+use super::{
+    Calibration, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, Recipe, RowWeights, TabMRecipe, Task,
+    default_validation_share,
+};
 
 /// The shape of a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +20,18 @@ pub enum Architecture {
     Linear,
     /// A multi-layer perceptron.
     Mlp {
+        /// Widths of the hidden layers.
+        hidden: Vec<usize>,
+        /// Share of hidden activations dropped while training, in [0, 1).
+        dropout: f64,
+    },
+    /// An ensemble of multi-layer perceptrons that share their hidden layers.
+    #[serde(rename = "tabm")]
+    TabM {
+        /// Members of the ensemble.
+        members: usize,
+        /// Quantile bins of the encoding of a number; 0 for none.
+        bins: usize,
         /// Widths of the hidden layers.
         hidden: Vec<usize>,
         /// Share of hidden activations dropped while training, in [0, 1).
@@ -34,8 +51,22 @@ pub struct FlatRecipe {
     batch_size: usize,
     learning_rate: f64,
     weight_decay: f64,
+    /// 0 in manifests that were recorded before weights were averaged.
+    #[serde(skip_serializing_if = "is_zero")]
+    averaging: f64,
     validation_share: f64,
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    lookback: Option<Duration>,
+    #[serde(skip_serializing_if = "RowWeights::is_none")]
+    weights: RowWeights,
+    #[serde(skip_serializing_if = "Calibration::is_none")]
+    calibration: Calibration,
     seed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Either form; what is left out takes its default.
@@ -48,6 +79,12 @@ pub(super) struct AnyForm {
     ignore: Vec<String>,
     #[serde(default = "default_validation_share")]
     validation_share: f64,
+    #[serde(default, with = "humantime_serde")]
+    lookback: Option<Duration>,
+    #[serde(default)]
+    weights: RowWeights,
+    #[serde(default)]
+    calibration: Calibration,
     #[serde(default)]
     seed: u64,
     model: Option<ModelRecipe>,
@@ -57,28 +94,38 @@ pub(super) struct AnyForm {
     batch_size: Option<usize>,
     learning_rate: Option<f64>,
     weight_decay: Option<f64>,
+    averaging: Option<f64>,
 }
 
 impl From<AnyForm> for Recipe {
     fn from(form: AnyForm) -> Self {
         let base = Optimizer::default();
+        // The flat form always has an architecture when it was recorded, and weights were not averaged until later.
+        let is_recorded = form.architecture.is_some();
         let optimizer = Optimizer {
             max_epochs: form.max_epochs.unwrap_or(base.max_epochs),
             patience: form.patience.unwrap_or(base.patience),
             batch_size: form.batch_size.unwrap_or(base.batch_size),
             learning_rate: form.learning_rate.unwrap_or(base.learning_rate),
             weight_decay: form.weight_decay.unwrap_or(base.weight_decay),
+            averaging: form.averaging.unwrap_or(if is_recorded { 0.0 } else { base.averaging }),
         };
         let flat = match form.architecture {
             Some(Architecture::Linear) => ModelRecipe::Linear(LinearRecipe { optimizer }),
             Some(Architecture::Mlp { hidden, dropout }) => ModelRecipe::Mlp(MlpRecipe { hidden, dropout, optimizer }),
-            None => ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() }),
+            Some(Architecture::TabM { members, bins, hidden, dropout }) => {
+                ModelRecipe::TabM(TabMRecipe { members, bins, hidden, dropout, optimizer })
+            }
+            None => ModelRecipe::TabM(TabMRecipe { optimizer, ..TabMRecipe::default() }),
         };
         Self {
             target: form.target,
             task: form.task,
             ignore: form.ignore,
             validation_share: form.validation_share,
+            lookback: form.lookback,
+            weights: form.weights,
+            calibration: form.calibration,
             seed: form.seed,
             model: form.model.unwrap_or(flat),
         }
@@ -98,7 +145,11 @@ impl From<&Recipe> for FlatRecipe {
             batch_size: optimizer.batch_size,
             learning_rate: optimizer.learning_rate,
             weight_decay: optimizer.weight_decay,
+            averaging: optimizer.averaging,
             validation_share: recipe.validation_share,
+            lookback: recipe.lookback,
+            weights: recipe.weights.clone(),
+            calibration: recipe.calibration,
             seed: recipe.seed,
         }
     }
@@ -112,10 +163,12 @@ mod tests {
     fn the_flat_form_reads_back() {
         let flat = r#"{"target":"late","architecture":{"kind":"linear"},"patience":3}"#;
         let recipe: Recipe = serde_json::from_str(flat).expect("the flat form");
-        let optimizer = Optimizer { patience: 3, ..Optimizer::default() };
+        let optimizer = Optimizer { patience: 3, averaging: 0.0, ..Optimizer::default() };
         assert_eq!(recipe.model, ModelRecipe::Linear(LinearRecipe { optimizer }));
         let written = serde_json::to_string(&FlatRecipe::from(&recipe)).expect("json");
         assert_eq!(serde_json::from_str::<Recipe>(&written).expect("same"), recipe);
+        let short: Recipe = serde_json::from_str(r#"{"target":"late","max_epochs":3}"#).expect("no architecture");
+        assert_eq!(short.model.optimizer(), &Optimizer { max_epochs: 3, ..Optimizer::default() });
         let network = Recipe::for_target("late");
         let written = serde_json::to_string(&FlatRecipe::from(&network)).expect("json");
         assert_eq!(serde_json::from_str::<Recipe>(&written).expect("same"), network);

@@ -2,6 +2,9 @@
 
 mod predict;
 mod rows;
+mod scaling;
+mod search;
+mod weights;
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -9,10 +12,13 @@ use arrow::array::{Float64Array, Int64Array};
 use bytes::Bytes;
 use rekindle_bundle::{Label, Targets, manifest::PIPELINE, reference::PREDICTION};
 use rekindle_dataset::Table;
-use rekindle_domain::{Digest, Recipe, Task, recipe::Optimizer};
+use rekindle_domain::{
+    Digest, Recipe, Task,
+    recipe::{Calibration, Optimizer},
+};
 use rekindle_training::{Epoch, Error, TrainInput, train};
 
-use crate::rows::{HOUR_MS, linear, model, optimizer, origin, recipe, rows, trained, with_optimizer};
+use crate::rows::{HOUR_MS, linear, model, optimizer, origin, recipe, rows, tabm, trained, with_optimizer};
 
 #[test]
 fn each_task_reaches_its_expected_quality() {
@@ -22,7 +28,7 @@ fn each_task_reaches_its_expected_quality() {
         let prediction = model.score(&future.batch).expect("scores");
         model.metrics(&prediction, &model.targets(&future.batch).expect("targets")).expect("metrics")[name]
     };
-    for (kind, recipe) in [("linear", linear as fn(&str) -> Recipe), ("mlp", recipe)] {
+    for (kind, recipe) in [("linear", linear as fn(&str) -> Recipe), ("mlp", recipe), ("tabm", tabm)] {
         assert!(metric(recipe("late"), "auc") > 0.8, "{kind}");
         assert!(metric(recipe("grade"), "accuracy") > 0.8, "{kind}");
         assert!(metric(recipe("amount"), "r2") > 0.9, "{kind}");
@@ -114,6 +120,18 @@ fn the_reference_has_blocks_and_the_loss_has_batches_if_the_rows_have_a_time() {
     assert!(batch_std.is_some_and(|std| std > 0.0), "{batch_std:?}");
     let (untimed, batch_std) = sealed(None);
     assert!(untimed.blocks.is_none() && batch_std.is_none());
+}
+
+#[test]
+fn a_temperature_changes_the_probabilities_and_not_their_order() {
+    let table = rows(600, 1).table();
+    let sealed = |calibration| trained(&table, &Recipe { calibration, ..recipe("late") }).expect("trains");
+    let (plain, calibrated) = (sealed(Calibration::None), sealed(Calibration::Temperature));
+    let (before, after) = (&plain.manifest.metrics, &calibrated.manifest.metrics);
+    assert!(after["log_loss"] < before["log_loss"], "{before:?} {after:?}");
+    assert!((before["auc"] - after["auc"]).abs() < 1e-9);
+    let card = calibrated.card().expect("a card");
+    assert!(card.contains("calibrated on the validation rows: temperature"), "{card}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rekindle_bundle::{Bundle, Model};
 use rekindle_dataset::Table;
 use rekindle_domain::{
     Digest, Recipe,
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
+    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, TabMRecipe},
 };
 use rekindle_training::{Error, Origin, TrainInput, train};
 
@@ -78,6 +78,13 @@ pub(crate) fn with_optimizer(target: &str, optimizer: Optimizer) -> Recipe {
 
 pub(crate) fn linear(target: &str) -> Recipe {
     with_model(target, ModelRecipe::Linear(LinearRecipe { optimizer: optimizer() }))
+}
+
+/// A small ensemble.
+pub(crate) fn tabm(target: &str) -> Recipe {
+    let model =
+        TabMRecipe { members: 2, bins: 8, hidden: vec![16, 8], optimizer: optimizer(), ..TabMRecipe::default() };
+    with_model(target, ModelRecipe::TabM(model))
 }
 
 fn with_model(target: &str, model: ModelRecipe) -> Recipe {

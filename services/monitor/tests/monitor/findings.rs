@@ -59,7 +59,7 @@ async fn a_slice_that_degrades_alone_is_an_alert_until_it_recovers() {
     };
     world.set_watch(&model(), settings).await;
     let mut replica = Replica::new(bundle(), MODEL, 1);
-    let bad = day(1, |index, row| row.carrier == "BB" && index % 10 < 3);
+    let bad = day(1, |index, row| row.carrier == "BB" && index % 10 < 4);
     world.days(&mut replica, &[day(0, |_, _| false), bad], &closing(2)).await;
     let reports = world.reported(2, 2).await;
     let (bad, good) = (&reports[0], &reports[1]);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rekindle_client::wire;
 use rekindle_domain::{
-    Digest, Principal, WorkflowEvent, WorkflowId,
-    job::{Evaluate, Work},
+    Digest, Principal, Trigger, WorkflowEvent, WorkflowId,
+    job::{Evaluate, Requirement, Work},
     model_version::Approval,
     run::Run,
 };
@@ -36,6 +36,11 @@ pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: D
         challenger: challenger.bundle,
         from: Some(capture.holdout_from),
         gate: workflow.policy.gate.clone(),
+        // The loss of the champion has risen already: keeping it is not the safe choice that it is otherwise.
+        requirement: match workflow.trigger {
+            Trigger::Degradation => Requirement::NotWorse,
+            Trigger::Drift | Trigger::Manual => Requirement::Better,
+        },
     });
     let assignment = Assignment { step: "evaluate", job: &progress.evaluation, dataset, work };
     match run_job::advance(&core.config, calls, workflow, assignment, now).await? {
@@ -51,10 +56,13 @@ async fn evaluated(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -
     let evaluation = wire::evaluation::from_json(&core.artifacts.get(&digest).await?)?;
     let progress = Progress { verdict: Some(digest), ..workflow.progress.clone() };
     let number = progress.challenger_version().ok_or_else(|| Error::unrecoverable("no challenger to review"))?;
-    let (event, approval) = match (evaluation.pass, workflow.policy.require_approval) {
-        (true, true) => return Ok(Done::left(WorkflowEvent::PassAndAsk, evaluation.reason, progress)),
-        (true, false) => (WorkflowEvent::Pass, Approval::Approved),
-        (false, _) => (WorkflowEvent::Decline, Approval::Rejected),
+    let policy = &workflow.policy;
+    let (event, approval) = match (evaluation.pass, policy.refit, policy.require_approval) {
+        (true, true, true) => return Ok(Done::left(WorkflowEvent::PassAndRefit, evaluation.reason, progress)),
+        (true, false, true) => return Ok(Done::left(WorkflowEvent::PassAndAsk, evaluation.reason, progress)),
+        (true, true, false) => (WorkflowEvent::PassAndRefit, Approval::Approved),
+        (true, false, false) => (WorkflowEvent::Pass, Approval::Approved),
+        (false, ..) => (WorkflowEvent::Decline, Approval::Rejected),
     };
     let gate = Principal::service("gate");
     let author = Author { principal: &gate, why: &evaluation.reason };

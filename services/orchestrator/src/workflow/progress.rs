@@ -1,7 +1,7 @@
 //! The results of the steps of a workflow, each written before the next step uses it.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{DatasetName, Digest, RunId, VersionRef};
+use rekindle_domain::{DatasetName, Digest, Recipe, RunId, VersionRef};
 use serde::{Deserialize, Serialize};
 
 /// Results so far; those of later steps are empty.
@@ -18,10 +18,26 @@ pub(crate) struct Progress {
     pub evaluation: Job,
     /// The digest of the stored evaluation.
     pub verdict: Option<Digest>,
+    /// The recipe of the challenger, which a search may have chosen.
+    #[serde(default)]
+    pub recipe: Option<Recipe>,
+    /// The refit of the challenger.
+    #[serde(default)]
+    pub refit: Refit,
     /// The decision of a person, if the policy requires approval.
     pub decision: Option<Reviewed>,
     /// When every live replica served the challenger.
     pub serving_everywhere_at: Option<DateTime<Utc>>,
+}
+
+/// The training of the challenger on all rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Refit {
+    pub training: Job,
+    /// The version that it made.
+    pub version: Option<VersionRef>,
+    /// The comparison with the challenger that was evaluated.
+    pub check: Job,
 }
 
 /// The dataset of the champion, and the export of the labelled rows after it.

@@ -27,7 +27,7 @@ pub(super) enum JobStatus {
 
 /// The work of a step.
 pub(super) struct Assignment<'a> {
-    /// `train` or `evaluate`.
+    /// `train`, `evaluate`, `refit` or `check-refit`.
     pub step: &'static str,
     pub job: &'a Job,
     pub dataset: &'a DatasetRef,

@@ -2,11 +2,11 @@
 //! are written before they are used. No decision depends on memory.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Principal, WorkflowEvent, WorkflowState, model_version::Approval};
+use rekindle_domain::{Principal, RunId, WorkflowEvent, WorkflowState, model_version::Approval};
 use rekindle_service::{Fault as _, chain};
 use rekindle_store::Fence;
 
-use super::{Ending, EndingKind, Progress, Workflow, assemble, evaluate, roll_out, train};
+use super::{Ending, EndingKind, Progress, Workflow, assemble, evaluate, refit, roll_out, train};
 use crate::{
     Error,
     clients::{Author, Calls, Lease, principal},
@@ -70,6 +70,7 @@ async fn next_step(core: &Core, fence: &Fence, workflow: &Workflow, now: DateTim
         WorkflowState::Assembling => assemble::step(&calls, workflow).await,
         WorkflowState::Training => train::step(core, Lease { db: &core.db, fence }, &calls, workflow, now).await,
         WorkflowState::Evaluating => evaluate::step(core, &calls, workflow, now).await,
+        WorkflowState::Refitting => refit::step(core, Lease { db: &core.db, fence }, &calls, workflow, now).await,
         WorkflowState::AwaitingApproval => decided(&calls, workflow).await,
         WorkflowState::RollingOut | WorkflowState::Observing => roll_out::step(core, fence, workflow, now).await,
         WorkflowState::Succeeded
@@ -116,13 +117,15 @@ async fn end(
     ending: &Ending,
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
-    let job = match workflow.state {
-        WorkflowState::Training => Some(&workflow.progress.training),
-        WorkflowState::Evaluating => Some(&workflow.progress.evaluation),
-        _ => None,
+    let progress = &workflow.progress;
+    let jobs = match workflow.state {
+        WorkflowState::Training => vec![&progress.training],
+        WorkflowState::Evaluating => vec![&progress.evaluation],
+        WorkflowState::Refitting => vec![&progress.refit.training, &progress.refit.check],
+        _ => Vec::new(),
     };
-    let runs = job.map_or([None; 2], |job| [job.replaces, job.run]);
-    for run in runs.into_iter().flatten() {
+    let runs: Vec<RunId> = jobs.into_iter().flat_map(|job| [job.replaces, job.run]).flatten().collect();
+    for run in runs {
         calls.cancel_job(run, &ending.reason).await?;
     }
     if workflow.state.is_serving_challenger()

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    AliasName, Task, WorkflowEvent,
+    AliasName, Recipe, Task, WorkflowEvent,
     job::{Train, Work},
     model_version::VersionSelector,
+    run::Run,
 };
 
 use super::{
@@ -27,11 +28,10 @@ pub(super) async fn step(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
-    let mut recipe = workflow.policy.recipe.clone();
-    // Outcomes may have brought further classes since the recipe was written.
-    recipe.task = recipe.task.filter(|task| *task != Task::Binary);
+    let recipe = recipe(workflow);
     let work = Work::Train(Train {
         recipe,
+        search: workflow.policy.search.clone(),
         until: Some(capture.holdout_from),
         register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),
@@ -40,20 +40,34 @@ pub(super) async fn step(
     match run_job::advance(&core.config, calls, workflow, assignment, now).await? {
         JobStatus::Running => Ok(Done::Waiting),
         JobStatus::Changed(training) => Ok(Done::kept(Progress { training, ..workflow.progress.clone() })),
-        JobStatus::Finished(run) => {
-            let number = run.outputs.get("model_version").and_then(|text| text.parse().ok());
-            let number = number.ok_or_else(|| Error::unrecoverable("the training run has no output model_version"))?;
-            trained(lease, calls, workflow, number).await
-        }
+        JobStatus::Finished(run) => trained(lease, calls, workflow, &run).await,
     }
 }
 
-async fn trained(lease: Lease<'_>, calls: &Calls, workflow: &Workflow, number: u32) -> Result<Done, Error> {
+/// The number of the version that a training registered.
+pub(super) fn registered_version(run: &Run) -> Result<u32, Error> {
+    let number = run.outputs.get("model_version").and_then(|text| text.parse().ok());
+    number.ok_or_else(|| Error::unrecoverable("the training run has no output model_version"))
+}
+
+/// The recipe of the policy for the assembled rows.
+pub(super) fn recipe(workflow: &Workflow) -> Recipe {
+    let mut recipe = workflow.policy.recipe.clone();
+    // The log has features and outcomes, and no weights.
+    recipe.weights.column = None;
+    // Outcomes may have brought further classes since the recipe was written.
+    recipe.task = recipe.task.filter(|task| *task != Task::Binary);
+    recipe
+}
+
+async fn trained(lease: Lease<'_>, calls: &Calls, workflow: &Workflow, run: &Run) -> Result<Done, Error> {
+    let number = registered_version(run)?;
+    let recipe = run.outputs.get("recipe").and_then(|json| serde_json::from_str(json).ok());
     let version = calls.model_version(&workflow.model, VersionSelector::Number(number)).await?;
     let (author, why) = (principal(), format!("trained by workflow {}", workflow.id));
     let author = Author { principal: &author, why: &why };
     calls.point_alias(lease, &workflow.model, AliasName::challenger(), number, author).await?;
-    let progress = Progress { challenger: Some(version.reference()), ..workflow.progress.clone() };
+    let progress = Progress { challenger: Some(version.reference()), recipe, ..workflow.progress.clone() };
     Ok(Done::left(WorkflowEvent::Trained, format!("version {number} is trained"), progress))
 }
 

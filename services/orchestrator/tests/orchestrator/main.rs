@@ -4,6 +4,7 @@ mod alerts;
 mod endings;
 mod peers;
 mod recorded;
+mod refit;
 mod routes;
 mod world;
 

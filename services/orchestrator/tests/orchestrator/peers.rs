@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use chrono::{DateTime, Utc};
 use rekindle_artifacts::Artifacts;
 use rekindle_client::{PRINCIPAL, wire};
 use rekindle_domain::{
-    Alias, AliasName, Digest, Gate, RunId, Watch,
+    Alias, AliasName, Digest, Gate, Recipe, RunId, Watch,
     alias::AliasMove,
     dataset::DatasetVersion,
     evaluation::Evaluation,
@@ -50,8 +51,14 @@ pub(crate) struct State {
     pub hold: Option<&'static str>,
     /// Runs that fail before one succeeds.
     pub failures: u32,
+    /// Every run of this step fails.
+    pub failing: Option<&'static str>,
     /// Whether challengers pass the gate.
     pub gate: Verdict,
+    /// Whether refits agree with the challenger that was evaluated.
+    pub refit_check: Verdict,
+    /// The jobs that were submitted.
+    pub jobs: Vec<Job>,
     pub new_rows: u64,
     artifacts: Artifacts,
 }
@@ -71,6 +78,9 @@ impl Verdict {
         }
     }
 }
+
+/// The lookback that every search finds.
+pub(crate) const FOUND_LOOKBACK: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Peers(Arc<Mutex<State>>);
@@ -185,7 +195,10 @@ impl Peers {
             submitted_beside_lost: 0,
             hold: None,
             failures: 0,
+            failing: None,
             gate: Verdict::Pass,
+            refit_check: Verdict::Pass,
+            jobs: Vec::new(),
             new_rows: 5_000,
             artifacts,
         };
@@ -235,23 +248,29 @@ impl Peers {
     }
 
     async fn finish(&self, id: RunId) {
-        let (verdict, artifacts) = {
+        let (verdict, check, artifacts) = {
             let state = self.state();
-            (state.gate, state.artifacts.clone())
+            (state.gate, state.refit_check, state.artifacts.clone())
         };
-        let json = Bytes::from(wire::evaluation::to_json(&evaluation(verdict)).to_string());
-        let digest = artifacts.put(json).await.expect("stored");
+        let stored = async |verdict| {
+            let json = Bytes::from(wire::evaluation::to_json(&evaluation(verdict)).to_string());
+            artifacts.put(json).await.expect("stored")
+        };
+        let (digest, check) = (stored(verdict).await, stored(check).await);
         let mut state = self.state();
-        let output = match state.runs[&id].tags["step"].as_str() {
-            "train" => {
+        let outputs = match state.runs[&id].tags["step"].as_str() {
+            "train" | "refit" => {
                 let number = state.versions.keys().max().map_or(1, |last| last + 1);
                 state.versions.insert(number, version(number));
-                ("model_version".to_owned(), number.to_string())
+                let recipe = Recipe { lookback: Some(FOUND_LOOKBACK), ..Recipe::for_target("late") };
+                let recipe = serde_json::to_string(&recipe).expect("json");
+                vec![("model_version".to_owned(), number.to_string()), ("recipe".to_owned(), recipe)]
             }
-            _ => ("evaluation".to_owned(), digest.to_string()),
+            "check-refit" => vec![("evaluation".to_owned(), check.to_string())],
+            _ => vec![("evaluation".to_owned(), digest.to_string())],
         };
         let run = state.runs.get_mut(&id).expect("submitted");
-        run.outputs = BTreeMap::from([output]);
+        run.outputs = outputs.into_iter().collect();
         run.status = RunStatus::Finished;
     }
 }
@@ -288,7 +307,8 @@ impl t::trainer_server::Trainer for Peers {
             let is_resumable = |run: &&Run| run.status == RunStatus::Lost && !state.cancelled.contains(&run.id);
             let resumable = state.runs.values().filter(is_resumable).count();
             state.submitted_beside_lost += resumable;
-            let is_failing = state.failures > 0;
+            state.jobs.push(job.clone());
+            let is_failing = state.failures > 0 || state.failing == Some(job.tags["step"].as_str());
             state.failures = state.failures.saturating_sub(1);
             let status = if is_failing { RunStatus::Failed } else { RunStatus::Running };
             let held = is_failing || state.hold == Some(job.tags["step"].as_str());

@@ -11,9 +11,9 @@ use rekindle_client::{
     orchestrator::{DeployRequest, WorkflowChange},
 };
 use rekindle_domain::{
-    Gate, Policy, Recipe, Task, Trigger, WatchSettings, WorkflowState,
+    Gate, Policy, Recipe, Search, Task, Trigger, WatchSettings, WorkflowState,
     deployment_status::{DeploymentPhase, DeploymentStatus, RolloutOutcome},
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
+    recipe::{Calibration, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights},
     rollout::Strategy,
     workflow::{Decision, WorkflowStatus, WorkflowStep},
 };
@@ -70,8 +70,14 @@ async fn policies_read_back(restored: Restored) {
 
 /// Both triggers, a network, and every field off its default.
 fn late() -> Policy {
-    let optimizer =
-        Optimizer { max_epochs: 25, patience: 6, batch_size: 16, learning_rate: 0.01, weight_decay: 0.0005 };
+    let optimizer = Optimizer {
+        max_epochs: 25,
+        patience: 6,
+        batch_size: 16,
+        learning_rate: 0.01,
+        weight_decay: 0.0005,
+        averaging: 0.0,
+    };
     Policy {
         model: model("late"),
         triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]),
@@ -81,9 +87,13 @@ fn late() -> Policy {
             task: None,
             ignore: vec!["arr_delay".to_owned()],
             validation_share: 0.25,
+            lookback: None,
+            weights: RowWeights::default(),
+            calibration: Calibration::None,
             seed: 12,
             model: ModelRecipe::Mlp(MlpRecipe { hidden: vec![8, 4], dropout: 0.1, optimizer }),
         },
+        search: Search::for_lookbacks(),
         gate: Gate { margin: 0.0, confidence: 0.9, min_rows: 40, slices: vec!["origin".to_owned()] },
         holdout_share: 0.4,
         rollout: Strategy {
@@ -93,6 +103,7 @@ fn late() -> Policy {
             max_error_rate: 0.01,
         },
         cooldown: DAY,
+        refit: true,
         require_approval: true,
         deadline: Duration::from_secs(1800),
         watch: Some(WatchSettings {
@@ -113,7 +124,14 @@ fn late() -> Policy {
 /// No trigger, no watch, and regression without hidden layers.
 fn late_linear() -> Policy {
     let hour = Duration::from_secs(3600);
-    let optimizer = Optimizer { max_epochs: 12, patience: 3, batch_size: 32, learning_rate: 0.02, weight_decay: 0.001 };
+    let optimizer = Optimizer {
+        max_epochs: 12,
+        patience: 3,
+        batch_size: 32,
+        learning_rate: 0.02,
+        weight_decay: 0.001,
+        averaging: 0.0,
+    };
     let recipe = Recipe {
         task: Some(Task::Binary),
         ignore: vec!["arr_delay".to_owned()],
@@ -128,7 +146,8 @@ fn late_linear() -> Policy {
 
 /// One of the triggers.
 fn arrival() -> Policy {
-    let optimizer = Optimizer { max_epochs: 1000, patience: 1000, batch_size: 1, ..Optimizer::default() };
+    let optimizer =
+        Optimizer { max_epochs: 1000, patience: 1000, batch_size: 1, averaging: 0.0, ..Optimizer::default() };
     let recipe = Recipe {
         ignore: vec!["late".to_owned()],
         seed: 14,
@@ -194,6 +213,7 @@ fn succeeded() -> WorkflowStatus {
         dataset_version: "flights/3".to_owned(),
         train_run: Some(parsed("06139719-50f1-8118-a04f-63fa634dc827")),
         evaluate_run: Some(parsed("355ebca9-c081-881c-942f-958a5b6cb78b")),
+        refit_run: None,
         steps: vec![
             step(WorkflowState::Queued, "2026-11-28T02:24:48.641230Z", cause),
             step(WorkflowState::Assembling, "2026-11-28T02:24:48.644778Z", cause),
@@ -233,6 +253,7 @@ fn awaiting_approval() -> WorkflowStatus {
         dataset_version: "flights/7".to_owned(),
         train_run: Some(parsed("67d712ec-fb2b-8ae4-a11d-b446f68dd2f7")),
         evaluate_run: Some(parsed("c8b85506-369c-8844-8ddc-613b5af7c29d")),
+        refit_run: None,
         steps: vec![
             step(WorkflowState::Queued, "2026-11-28T02:24:59.756337Z", cause),
             step(WorkflowState::Assembling, "2026-11-28T02:24:59.764726Z", cause),

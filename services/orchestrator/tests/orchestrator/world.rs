@@ -178,6 +178,15 @@ impl World {
         .await
     }
 
+    /// A job of this step was submitted.
+    pub(crate) async fn submitted(&self, step: &str) {
+        let is_submitted = |job: &rekindle_domain::job::Job| job.tags["step"] == step;
+        eventually("a submitted job", async || {
+            if self.peers.state().jobs.iter().any(is_submitted) { Ok(()) } else { Err(format!("no job of {step}")) }
+        })
+        .await;
+    }
+
     /// The deployment, once its rollout has ended like that with a version that is stable.
     pub(crate) async fn settled(&self, version: u32, outcome: RolloutOutcome) -> DeploymentStatus {
         eventually("the deployment to settle", async || {
@@ -250,6 +259,7 @@ pub(crate) fn policy() -> Policy {
         triggers: BTreeSet::from([Trigger::Drift]),
         rollout: Strategy { bake: moment, observe: moment, ..Strategy::default() },
         watch: Some(WatchSettings::default()),
+        refit: false,
         ..Policy::new(model(), "flights".parse().expect("a name"), Recipe::for_target("late"))
     }
 }

@@ -345,7 +345,12 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
 /// The blobs of a linear model of one number.
 fn blobs(seed: u64) -> BTreeMap<String, Bytes> {
     let weight = Matrix { rows: 1, columns: 1, data: vec![0.5] };
-    let network = Network { embeddings: vec![], hidden: vec![], output: Layer { weight, bias: vec![seed as f32] } };
+    let network = Network {
+        embeddings: vec![],
+        members: None,
+        hidden: vec![],
+        output: Layer { weight, bias: vec![seed as f32] },
+    };
     let encoding = Encoding::Number { median: 0.0, mean: 0.0, std: 1.0, indicator: false };
     let pipeline = Pipeline { features: vec![Feature { name: "distance".into(), encoding }] };
     let profile = || ColumnProfile::of_numbers([Some(0.25), Some(0.75)]);

@@ -3,7 +3,7 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 36] = [
+const FLAGS: [(&str, &str); 44] = [
     ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
@@ -19,6 +19,14 @@ const FLAGS: [(&str, &str); 36] = [
     ("scores", "--scores"),
     ("mlp.optimizer.max_epochs", "--epochs"),
     ("linear.optimizer.max_epochs", "--epochs"),
+    ("tabm.optimizer.max_epochs", "--epochs"),
+    ("lookback", "--lookback"),
+    ("weights.column", "--weight"),
+    ("weights.half_life", "--half-life"),
+    ("trials", "--trials"),
+    ("budget", "--budget"),
+    ("search.trials", "--trials"),
+    ("search.budget", "--budget"),
     ("recipe.target", "--target"),
     ("recipe.ignore", "--ignore"),
     ("dataset", "--dataset"),

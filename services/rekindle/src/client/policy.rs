@@ -20,7 +20,14 @@ use rekindle_domain::{
 use serde_json::{Value, json};
 
 use self::champion::Champion;
-use super::{Global, flag, output::Fields, parse, platform::Platform, train::RecipeArgs};
+use super::{
+    Global, flag,
+    output::Fields,
+    parse,
+    platform::Platform,
+    search::{self, SearchArgs},
+    train::RecipeArgs,
+};
 
 /// Commands for retraining policies.
 #[derive(Debug, Subcommand)]
@@ -68,6 +75,8 @@ pub(crate) struct Set {
     /// Columns to exclude from the features
     #[arg(long, value_name = "COL,..", value_delimiter = ',')]
     ignore: Vec<String>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// Length of a monitoring window, in event time
     #[arg(long, value_name = "D", value_parser = parse::span)]
     window: Option<Duration>,
@@ -131,6 +140,9 @@ pub(crate) struct Set {
     /// Minimum event time between two triggers
     #[arg(long, value_name = "D", value_parser = parse::span)]
     cooldown: Option<Duration>,
+    /// Whether a challenger that passed the gate is trained again on all rows before the rollout
+    #[arg(long, value_name = "BOOL")]
+    refit: Option<bool>,
     /// Whether each rollout requires manual approval
     #[arg(long, value_name = "BOOL")]
     require_approval: Option<bool>,
@@ -216,6 +228,7 @@ impl Set {
             (None, None) => self.first(&recipe, champion)?,
         };
         policy.recipe = recipe.recipe(Some(policy.recipe))?;
+        self.search.change(&mut policy.search)?;
         if let Some(on) = &self.on {
             policy.triggers = triggers(on)?;
         }
@@ -227,6 +240,7 @@ impl Set {
         replace(&mut policy.dataset, self.dataset);
         replace(&mut policy.holdout_share, self.holdout);
         replace(&mut policy.min_new_rows, self.min_new_rows);
+        replace(&mut policy.refit, self.refit);
         replace(&mut policy.require_approval, self.require_approval);
         replace(&mut policy.cooldown, self.cooldown);
         replace(&mut policy.deadline, self.deadline);
@@ -336,6 +350,7 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
         ("target", target.clone()),
         ("ignored columns", ignore.join(", ")),
         ("recipe", format!("{}, at most {} epochs", model.kind(), model.optimizer().max_epochs)),
+        ("search", search::words(&policy.search)),
     ];
     if let Some(watch) = &policy.watch {
         fields.extend([
@@ -360,6 +375,7 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
         ("holdout", policy.holdout_share.to_string()),
         ("minimum new rows", policy.min_new_rows.to_string()),
         ("cooldown", span(policy.cooldown)),
+        ("refit", policy.refit.to_string()),
         ("approval required", policy.require_approval.to_string()),
         ("deadline", span(policy.deadline)),
         ("rollout", format!("bake {}, observe {}", span(bake), span(observe))),

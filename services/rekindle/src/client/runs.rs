@@ -73,6 +73,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         reason: Reason,
     },
+    /// End the run of a job as killed: a trainer that works on it stops before its next step
+    #[command(after_help = "Example:\n  rekindle runs cancel 0199a7c2 --why 'wrong dataset'")]
+    Cancel {
+        /// Run id, or its first digits
+        id: IdPrefix,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// Compare runs side by side: all metrics, the best value of each with an asterisk, and the params that differ
     #[command(after_help = "Example:\n  rekindle runs compare 0199a7c2 0199b1d4")]
     Compare {
@@ -101,6 +109,11 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
             let id = registry.find_run(&id).await?.id;
             let run = platform.called_by(reason.by).registry().restore_run(id, &reason.why).await?;
             format.one(&run, run::to_json, fields);
+        }
+        Command::Cancel { id, reason } => {
+            let id = registry.find_run(&id).await?.id;
+            platform.called_by(reason.by).trainer().cancel(id, &reason.why).await?;
+            format.one(&registry.run(id).await?, run::to_json, fields);
         }
         Command::List { experiment, filter, sort, limit } => {
             let search = RunSearch { experiment, filter, order_by: sort.iter().map(|field| order(field)).collect() };

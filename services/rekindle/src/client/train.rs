@@ -1,21 +1,21 @@
 //! `rekindle train`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use rekindle_client::{Registry, wire};
 use rekindle_domain::{
-    DatasetName, ExperimentName, ModelName, Recipe, RunId, Task,
+    DatasetName, ExperimentName, ModelName, Recipe, RunId, Search, Task,
     dataset::{ColumnRole, DatasetSchema, DatasetVersion},
     job::{DatasetRef, Job, Train, Work},
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe},
+    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, RowWeights, TabMRecipe},
     run::{Run, RunStatus},
     validation::Violations,
 };
 use uuid::Uuid;
 
-use super::{Global, flag, output, parse, runs, suspects};
+use super::{Global, flag, output, parse, platform::Platform, runs, search::SearchArgs, suspects};
 
 /// Interval between two reads of a run in progress.
 const POLL: Duration = Duration::from_millis(200);
@@ -25,6 +25,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[command(after_help = "\
 Examples:
   rekindle train flights --target late --ignore flight,tailnum --model flight-delay --wait
+  rekindle train flights --target late --ignore flight,tailnum --model flight-delay --auto --budget 10m --wait
   rekindle train flights --recipe recipe.json --model flight-delay --until 2013-05-01")]
 pub(crate) struct Args {
     /// Dataset name
@@ -34,6 +35,11 @@ pub(crate) struct Args {
     version: Option<u32>,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// Search for the best recipe: short for --search lookbacks,models
+    #[arg(long, conflicts_with = "search")]
+    auto: bool,
+    #[command(flatten)]
+    search: SearchArgs,
     /// Register the result as the next version of this model
     #[arg(long, value_name = "NAME")]
     model: Option<ModelName>,
@@ -52,7 +58,7 @@ pub(crate) struct Args {
 }
 
 /// The recipe: flags, or a file whose values flags override.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RecipeArgs {
     /// Column to predict; by default the one that the schema of the dataset declares
     #[arg(long, value_name = "COL")]
@@ -69,6 +75,18 @@ pub(crate) struct RecipeArgs {
     /// Kind of model
     #[arg(long, value_enum)]
     architecture: Option<ArchitectureArg>,
+    /// Train only on rows of this time before the latest training row
+    #[arg(long, value_name = "D", value_parser = parse::span)]
+    lookback: Option<Duration>,
+    /// Column of weights of the training rows; by default the one that the schema of the dataset declares
+    #[arg(long, value_name = "COL")]
+    weight: Option<String>,
+    /// Whether all classes count the same in the training, however many rows each has
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    balanced: Option<bool>,
+    /// Time after which a training row counts half as much as the latest one
+    #[arg(long, value_name = "D", value_parser = parse::span)]
+    half_life: Option<Duration>,
     /// Maximum number of passes over the training rows
     #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
     epochs: Option<u32>,
@@ -94,12 +112,15 @@ enum ArchitectureArg {
     Linear,
     /// Multi-layer perceptron
     Mlp,
+    /// Ensemble of multi-layer perceptrons that share their hidden layers
+    #[value(name = "tabm")]
+    TabM,
 }
 
 impl RecipeArgs {
     /// The recipe flags of a policy.
     pub(crate) fn of(target: Option<String>, recipe: Option<PathBuf>, ignore: Vec<String>) -> Self {
-        Self { target, recipe, ignore, task: None, architecture: None, epochs: None, seed: None }
+        Self { target, recipe, ignore, ..Self::default() }
     }
 
     /// The same with what the schema of the dataset declares: the target, if none was given, and columns to ignore. A file is taken as it is.
@@ -108,7 +129,12 @@ impl RecipeArgs {
         if self.target.is_none() {
             self.target = schema.with_role(ColumnRole::Target).next().map(str::to_owned);
         }
-        let others = schema.with_role(ColumnRole::EntityKey).chain(schema.with_role(ColumnRole::Weight));
+        if self.weight.is_none() {
+            let is_free =
+                |name: &&str| self.target.as_deref() != Some(*name) && !self.ignore.iter().any(|one| one == name);
+            self.weight = schema.with_role(ColumnRole::Weight).find(is_free).map(str::to_owned);
+        }
+        let others = schema.with_role(ColumnRole::EntityKey);
         let is_new =
             |name: &&str| !self.ignore.iter().any(|given| given == name) && self.target.as_deref() != Some(*name);
         let others: Vec<String> = others.filter(is_new).map(str::to_owned).collect();
@@ -140,6 +166,12 @@ impl RecipeArgs {
         if let Some(architecture) = self.architecture {
             recipe.model = architecture.applied_to(recipe.model);
         }
+        recipe.lookback = self.lookback.or(recipe.lookback);
+        recipe.weights = RowWeights {
+            column: self.weight.clone().or(recipe.weights.column),
+            balanced: self.balanced.unwrap_or(recipe.weights.balanced),
+            half_life: self.half_life.or(recipe.weights.half_life),
+        };
         if let Some(epochs) = self.epochs {
             recipe.model.optimizer_mut().max_epochs = epochs;
         }
@@ -161,14 +193,14 @@ impl From<TaskArg> for Task {
 impl ArchitectureArg {
     /// A model of this kind; one of another kind gives it its optimizer.
     fn applied_to(self, model: ModelRecipe) -> ModelRecipe {
+        let optimizer = model.optimizer().clone();
         match (self, model) {
-            (Self::Linear, ModelRecipe::Mlp(MlpRecipe { optimizer, .. })) => {
-                ModelRecipe::Linear(LinearRecipe { optimizer })
-            }
-            (Self::Mlp, ModelRecipe::Linear(LinearRecipe { optimizer })) => {
-                ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() })
-            }
-            (Self::Linear | Self::Mlp, model) => model,
+            (Self::Linear, model @ ModelRecipe::Linear(_))
+            | (Self::Mlp, model @ ModelRecipe::Mlp(_))
+            | (Self::TabM, model @ ModelRecipe::TabM(_)) => model,
+            (Self::Linear, _) => ModelRecipe::Linear(LinearRecipe { optimizer }),
+            (Self::Mlp, _) => ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() }),
+            (Self::TabM, _) => ModelRecipe::TabM(TabMRecipe { optimizer, ..TabMRecipe::default() }),
         }
     }
 }
@@ -179,6 +211,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let dataset = platform.registry().dataset(&args.dataset, args.version).await?;
     let recipe = args.recipe.declared(dataset.schema.as_ref()).recipe(None)?;
     recipe.validate().map_err(flag::violations)?;
+    let mut search = if args.auto { Search::for_everything() } else { Search::default() };
+    args.search.change(&mut search)?;
+    search.validate().map_err(flag::violations)?;
+    let (auto, trials) = (search.is_needed(), search.trials);
     let named = args.model.as_ref().map_or(args.dataset.as_str(), ModelName::as_str);
     let job = Job {
         id: RunId::new(Uuid::now_v7()),
@@ -188,6 +224,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         dataset: DatasetRef { name: args.dataset, version: Some(dataset.version) },
         work: Work::Train(Train {
             recipe: recipe.clone(),
+            search,
             until: args.until,
             register_as: args.model,
             description: args.description,
@@ -200,8 +237,15 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     }
     let run = if args.wait {
         let epochs = recipe.model.optimizer().max_epochs;
-        let bar = output::bar(epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}");
-        let ended = wait(&registry, id, &bar).await;
+        let bar = if auto {
+            output::bar(trials.into(), "trial {pos}/{len} {bar:20} {elapsed} {msg}")
+        } else {
+            output::bar(epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}")
+        };
+        let ended = tokio::select! {
+            ended = wait(&registry, id, &bar) => ended,
+            _ = tokio::signal::ctrl_c() => Err(interrupted(&bar, id, &platform).await),
+        };
         bar.finish_and_clear();
         ended?
     } else {
@@ -209,6 +253,28 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     };
     global.format().one(&run, wire::run::to_json, runs::fields);
     Ok(!args.wait || run.status == RunStatus::Finished)
+}
+
+/// Asks whether the training is to be cancelled, if there is somebody to ask. It continues otherwise.
+async fn interrupted(bar: &ProgressBar, id: RunId, platform: &Platform) -> anyhow::Error {
+    bar.finish_and_clear();
+    let continues =
+        || anyhow::anyhow!("no longer waiting for run {id}, which continues: `rekindle runs cancel {id}` ends it");
+    if !std::io::stdin().is_terminal() {
+        return continues();
+    }
+    let ask = move || {
+        eprint!("Cancel run {id}? [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+    };
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(true) => match platform.trainer().cancel(id, "interrupted by the caller").await {
+            Ok(()) => anyhow::anyhow!("run {id} is cancelled"),
+            Err(error) => anyhow::Error::new(error).context(format!("run {id} is not cancelled")),
+        },
+        _ => continues(),
+    }
 }
 
 /// Prints a warning for each suspect column. The training continues.
@@ -224,7 +290,7 @@ async fn warn(dataset: &DatasetVersion, recipe: &Recipe, registry: &Registry) ->
 }
 
 /// Waits until a run has ended. A lost run has not ended: its job is redelivered.
-async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> Result<Run> {
+pub(crate) async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> Result<Run> {
     let mut ticks = tokio::time::interval(POLL);
     loop {
         ticks.tick().await;
@@ -273,12 +339,13 @@ mod tests {
             ..DatasetSchema::default()
         };
         let declared = RecipeArgs::of(None, None, vec![]).declared(Some(&schema)).recipe(None).expect("a target");
-        assert_eq!((declared.target.as_str(), declared.ignore.join(",").as_str()), ("fare", "driver,share"));
+        assert_eq!((declared.target.as_str(), declared.ignore.join(",").as_str()), ("fare", "driver"));
+        assert_eq!(declared.weights.column.as_deref(), Some("share"));
         let given = RecipeArgs::of(Some("tip".into()), None, vec!["id".into()]);
         let given = given.declared(Some(&schema)).recipe(None).expect("a target");
-        assert_eq!((given.target.as_str(), given.ignore.join(",").as_str()), ("tip", "id,driver,share"));
+        assert_eq!((given.target.as_str(), given.ignore.join(",").as_str()), ("tip", "id,driver"));
         let key = RecipeArgs::of(Some("driver".into()), None, vec![]).declared(Some(&schema)).recipe(None);
-        assert_eq!(key.expect("a target").ignore, ["share"]);
+        assert!(key.expect("a target").ignore.is_empty());
         assert!(RecipeArgs::of(None, None, vec![]).declared(None).recipe(None).is_err());
     }
 }

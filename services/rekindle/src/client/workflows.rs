@@ -179,6 +179,7 @@ fn fields(workflow: &WorkflowStatus) -> Fields {
         ("dataset", workflow.dataset_version.clone()),
         ("training run", optional(workflow.train_run)),
         ("evaluation run", optional(workflow.evaluate_run)),
+        ("refit run", optional(workflow.refit_run)),
         ("evaluation", optional(workflow.evaluation)),
         ("window closed", when(workflow.window_closed_at)),
         ("queued", when(workflow.queued_at)),

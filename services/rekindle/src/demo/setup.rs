@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rekindle_bundle::{Bundle, Model};
 use rekindle_client::orchestrator::DeployRequest;
 use rekindle_domain::{
-    AliasName, Policy, Principal, Recipe, RunId, Trigger, WatchSettings,
+    AliasName, Policy, Principal, Recipe, RunId, Search, Trigger, WatchSettings,
     alias::AliasMove,
     dataset::{DatasetRegistration, FileFormat, ReadOptions, Source, SourceColumns},
     deployment_status::RolloutOutcome,
@@ -106,6 +106,7 @@ async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {
         dataset: DatasetRef { name: plan.dataset.clone(), version: None },
         work: Work::Train(Train {
             recipe: recipe(plan),
+            search: Search::default(),
             until: None,
             register_as: Some(plan.model.clone()),
             description: "first model of the demonstration".to_owned(),

@@ -106,6 +106,7 @@ fn workflow(state: WorkflowState, to_version: u32) -> WorkflowStatus {
         dataset_version: "flights-2013/2".to_owned(),
         train_run: None,
         evaluate_run: None,
+        refit_run: None,
         steps: Vec::new(),
         window_closed_at: Some(at(12)),
         queued_at: at(12),

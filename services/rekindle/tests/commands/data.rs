@@ -185,6 +185,8 @@ pub(crate) fn runs(world: &World) -> [String; 2] {
     let used = world.error(1, &["runs", "delete", &ids[1], "--why", "obsolete"]);
     assert!(used.contains("it made model-version/tips/"), "{used}");
     runs_without_a_model(world);
+    cancelled_runs(world);
+    searched_runs(world);
     let compared = world.text(&["runs", "compare", &ids[0][..18], &ids[1]]);
     assert!(compared.lines().any(|line| line.trim_start().starts_with("recipe.seed")), "{compared}");
     let compared = world.json(&["runs", "compare", &ids[0], &ids[1]]);
@@ -203,6 +205,44 @@ fn runs_without_a_model(world: &World) {
     assert!(world.text(&["runs", "restore", &id]).contains("trial"));
     assert!(world.json(&["runs", "restore", &id])["deleted_at"].is_null());
     assert_eq!(world.json(&["runs", "list", "--experiment", "trial"])[0]["id"], id.as_str());
+}
+
+/// `runs cancel`.
+fn cancelled_runs(world: &World) {
+    let optimizer = r#"{"max_epochs":1000,"patience":1000,"batch_size":1}"#;
+    let model = format!(r#"{{"kind":"mlp","optimizer":{optimizer}}}"#);
+    world.write("endless.json", format!(r#"{{"target":"tip","ignore":["id"],"model":{model}}}"#));
+    for is_json in [false, true] {
+        let submitted = world.json(&["train", "trips", "--recipe", "endless.json", "--experiment", "endless"]);
+        let id = submitted["id"].as_str().expect("an id").to_owned();
+        let cancel = ["runs", "cancel", &id, "--why", "wrong dataset"];
+        let status = if is_json { world.json(&cancel)["status"].to_string() } else { world.text(&cancel) };
+        assert!(status.to_lowercase().contains("killed"), "{status}");
+    }
+    assert!(world.error(4, &["runs", "cancel", "0199a7c2"]).contains("does not exist"));
+}
+
+/// `train --auto`.
+fn searched_runs(world: &World) {
+    let train = ["train", "trips", "--target", "tip", "--ignore", "id", "--experiment", "searched", "--wait"];
+    let search = ["--architecture", "linear", "--epochs", "2", "--auto", "--trials", "2", "--budget", "1m"];
+    let run = world.json(&[&train[..], &search].concat());
+    assert_eq!(run["params"]["search.models"], "true", "{run}");
+    let id = run["id"].as_str().expect("an id");
+    let trials = world.json(&["runs", "list", "--filter", &format!("parent_id = '{id}'")]);
+    assert_eq!(trials.as_array().map(Vec::len), Some(2), "{trials}");
+    assert!(world.error(2, &[&train[..], &["--search", "models,none"]].concat()).contains("not both"));
+    assert!(world.error(2, &[&train[..], &["--auto", "--trials", "0"]].concat()).contains("--trials"));
+}
+
+/// `rebuild`.
+pub(crate) fn rebuilds(world: &World) {
+    let rebuilt = world.json(&["rebuild", "tips", "1"]);
+    assert_eq!((&rebuilt["is_equal"], &rebuilt["different"]), (&true.into(), &serde_json::json!([])), "{rebuilt}");
+    assert!(rebuilt["equal"].as_array().is_some_and(|blobs| blobs.contains(&"weights".into())), "{rebuilt}");
+    let text = world.text(&["rebuild", "tips", "2"]);
+    assert!(text.contains("equal") && text.contains("weights"), "{text}");
+    assert!(world.error(4, &["rebuild", "tips", "99"]).contains("tips/99"));
 }
 
 /// `models list`, `show`, `versions`, `history`, `approve`, `reject`, and `promote`.

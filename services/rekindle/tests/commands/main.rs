@@ -27,6 +27,7 @@ async fn every_client_command_runs_with_and_without_json() {
     data::files_as_people_write_them(&world);
     let runs = data::runs(&world);
     data::models(&world, &runs);
+    data::rebuilds(&world);
     serving::policies(&world);
     serving::deployments(&world);
     serving::traffic(&world);

@@ -1,9 +1,11 @@
 //! The gate.
 
+use chrono::DateTime;
 use rekindle_client::wire;
 use rekindle_domain::{
     Digest, Gate,
     evaluation::Evaluation,
+    job::{Requirement, Work},
     run::{Run, RunStatus},
 };
 
@@ -49,6 +51,31 @@ async fn a_better_challenger_passes_and_a_worse_one_does_not() {
     assert_eq!(worse.outputs["verdict"], "reject");
     let same = world.finished(&evaluate("holdout", new, new, gate(100))).await;
     assert_eq!(same.outputs["verdict"], "reject", "ties go to the champion");
+}
+
+#[tokio::test]
+async fn an_equal_challenger_passes_if_it_has_only_not_to_be_worse() {
+    let world = World::start().await;
+    let (old, new) = models(&world).await;
+    world.dataset("holdout", rows(1000, 500, true)).await;
+    let required = async |champion, challenger, requirement| {
+        let mut job = evaluate("holdout", champion, challenger, gate(100));
+        if let Work::Evaluate(work) = &mut job.work {
+            (work.requirement, work.from) = (requirement, DateTime::from_timestamp(1_704_067_200 + 1000 * 3600, 0));
+        }
+        let run = world.finished(&job).await;
+        (run.outputs["verdict"].clone(), evaluation(&world, &run).await)
+    };
+    let (verdict, evaluated) = required(new, new, Requirement::NotWorse).await;
+    assert_eq!((verdict.as_str(), evaluated.rows), ("pass", 300), "{}", evaluated.reason);
+    assert_eq!(required(new, old, Requirement::NotWorse).await.0, "reject");
+    // The rows that a refit was trained on are not excluded.
+    let (verdict, evaluated) = required(new, new, Requirement::Consistent).await;
+    assert_eq!((verdict.as_str(), evaluated.rows), ("pass", 500), "{}", evaluated.reason);
+    let (verdict, evaluated) = required(old, new, Requirement::Consistent).await;
+    assert_eq!(verdict, "reject", "it is better, but another model");
+    assert!(evaluated.reason.contains("does not agree"), "{}", evaluated.reason);
+    assert_eq!(required(new, old, Requirement::Consistent).await.0, "reject");
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use async_nats::HeaderMap;
 use rekindle_bundle::{Bundle, Model};
 use rekindle_bus::subject;
-use rekindle_client::{PageRequest, wire};
+use rekindle_client::{PageRequest, registry::RunSearch, wire};
 use rekindle_domain::{
-    Digest,
+    Digest, Search,
     job::{Job, Work},
     run::RunStatus,
 };
@@ -63,6 +63,28 @@ async fn a_finished_job_leaves_a_model_version_with_its_provenance() {
     assert_eq!(steps, (1..=i64::try_from(steps.len()).expect("few")).collect::<Vec<_>>());
     let best = run.metrics.iter().find(|metric| metric.name == "best.log_loss").expect("logged").value;
     assert_eq!(best, bundle.manifest.metrics["log_loss"]);
+}
+
+#[tokio::test]
+async fn each_trial_of_a_search_is_a_nested_run() {
+    let world = World::start().await;
+    world.dataset("flights", rows(0, 1200, false)).await;
+    let mut job = train("flights");
+    if let Work::Train(work) = &mut job.work {
+        work.search = Search { trials: 3, ..Search::for_everything() };
+    }
+    let run = world.finished(&job).await;
+    assert_eq!((run.outputs["model_version"].as_str(), run.params["search.trials"].as_str()), ("1", "3"));
+    let nested = RunSearch { filter: format!("attributes.parent_id = '{}'", job.id), ..RunSearch::default() };
+    let mut trials = world.registry.runs(&nested, PageRequest::first(10)).await.expect("found").items;
+    trials.sort_by_key(|trial| trial.params["trial"].clone());
+    let shown: Vec<_> = trials.iter().map(|trial| (trial.params["trial"].as_str(), trial.status)).collect();
+    assert_eq!(shown, [("1", RunStatus::Finished), ("2", RunStatus::Finished), ("3", RunStatus::Finished)]);
+    assert_eq!(
+        (trials[0].params["recipe.lookback"].as_str(), trials[0].params["recipe.model.kind"].as_str()),
+        ("null", "linear")
+    );
+    assert!(trials.iter().all(|trial| trial.metrics.iter().any(|metric| metric.name == "log_loss")), "{trials:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use rekindle_client::{Connection, Error, Registry, Trainer};
 use rekindle_domain::{
     Digest, Gate, Recipe, RunId,
     dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
-    job::{DatasetRef, Evaluate, Job, Train, Work},
+    job::{DatasetRef, Evaluate, Job, Requirement, Train, Work},
     recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
     run::{Run, RunStatus},
 };
@@ -201,11 +201,14 @@ pub(crate) fn recipe(model: ModelRecipe) -> Recipe {
 
 pub(crate) fn train_with(dataset: &str, recipe: Recipe) -> Job {
     let register_as = Some("late-flights".parse().expect("a name"));
-    job(dataset, Work::Train(Train { recipe, until: None, register_as, description: String::new() }))
+    job(
+        dataset,
+        Work::Train(Train { recipe, search: Default::default(), until: None, register_as, description: String::new() }),
+    )
 }
 
 pub(crate) fn evaluate(dataset: &str, champion: Digest, challenger: Digest, gate: Gate) -> Job {
-    job(dataset, Work::Evaluate(Evaluate { champion, challenger, from: None, gate }))
+    job(dataset, Work::Evaluate(Evaluate { champion, challenger, from: None, gate, requirement: Requirement::Better }))
 }
 
 fn job(dataset: &str, work: Work) -> Job {

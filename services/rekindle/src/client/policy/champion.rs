@@ -57,10 +57,19 @@ impl Champion {
         add("ignored columns", ignore == ignored, listed(&ignore), listed(&ignored));
         let (model, before) = (&given.model, &trained.model);
         match (model.kind(), before.kind()) {
+            _ if policy.search.models => {}
             (kind, other) if kind != other => add("model", false, kind.to_owned(), other.to_owned()),
             (kind, _) => add(kind, model == before, "with other hyperparameters".to_owned(), "those".to_owned()),
         }
+        add("weights of the rows", given.weights == trained.weights, "other ones".to_owned(), "those".to_owned());
+        add("calibration", given.calibration == trained.calibration, "another one".to_owned(), "that".to_owned());
         add("seed", given.seed == trained.seed, given.seed.to_string(), trained.seed.to_string());
+        let lookback = |recipe: &Recipe| {
+            recipe.lookback.map_or("all rows".to_owned(), |span| humantime::format_duration(span).to_string())
+        };
+        // A search decides it for each retraining.
+        let is_equal = policy.search.lookbacks || given.lookback == trained.lookback;
+        add("lookback", is_equal, lookback(given), lookback(trained));
         let (share, shared) = (given.validation_share, trained.validation_share);
         add("validation share", (share - shared).abs() < f64::EPSILON, share.to_string(), shared.to_string());
         (!parts.is_empty()).then(|| {
@@ -115,7 +124,7 @@ mod tests {
         assert_eq!(
             champion.difference(&policy("trips", other)).expect("differences"),
             "the policy differs from the training of the champion, m version 1: dataset trips instead of flights; target delay \
-             instead of late; ignored columns none instead of id, tips; model linear instead of mlp"
+             instead of late; ignored columns none instead of id, tips; model linear instead of tabm"
         );
     }
 }
