@@ -46,7 +46,6 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
         (Service::Registry, WorkflowState::Training),
         (Service::Trainer, WorkflowState::Training),
         (Service::Orchestrator(0), WorkflowState::Training),
-        (Service::Trainer, WorkflowState::Refitting),
         (Service::Orchestrator(0), WorkflowState::Refitting),
         (Service::Orchestrator(0), WorkflowState::RollingOut),
         (Service::Inference(0), WorkflowState::RollingOut),

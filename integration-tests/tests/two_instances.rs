@@ -153,7 +153,8 @@ async fn the_workflow_has_one_effect_per_step(clients: &Clients) {
     let versions = registry.model_versions(&model, page.clone()).await.expect("listed").items;
     let runs = registry.runs(&RunSearch::default(), page.clone()).await.expect("listed").items;
     let moves = registry.alias_history(&model, &AliasName::champion(), page).await.expect("listed").items;
-    // Beside those of the workflow: the first dataset, the first version, its run and its promotion. The workflow has a training, an evaluation, a refit and its check.
+    // Beside those of the workflow: the first dataset, the first version, its run and its promotion. The workflow has a training, an
+    // evaluation, a refit and its check.
     let (trials, runs): (Vec<_>, Vec<_>) = runs.iter().partition(|run| run.parent_id.is_some());
     assert_eq!((datasets.len(), versions.len(), runs.len(), moves.len()), (2, 3, 5, 2));
     let numbers: BTreeSet<_> = trials.iter().map(|trial| &trial.params["trial"]).collect();

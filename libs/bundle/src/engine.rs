@@ -43,6 +43,9 @@ impl Engine {
                 let architecture = architecture.ok_or_else(|| Error::invalid(MANIFEST, "architecture is missing"))?;
                 check_architecture(architecture)?;
                 let shape = Shape::new(architecture, &pipeline, outputs);
+                if shape.members.is_some() && shape.inputs() == 0 {
+                    return Err(Error::invalid(PIPELINE, "an ensemble needs at least one input"));
+                }
                 let network = Network::from_bytes(bundle.blob(WEIGHTS)?, &shape)?;
                 Ok(Self::Network { encoder: Encoder::new(pipeline), program: Program::new(&network) })
             }

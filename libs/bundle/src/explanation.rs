@@ -15,12 +15,13 @@ use crate::Error;
 /// The contributions of the features to the scores of some rows, which add up to the score of each row less that of the baseline.
 ///
 /// For networks, the score is the log odds for two classes, the logit of the predicted class for several, and the number for regression; the
-/// baseline is a row whose numbers have the median and whose flags have the mean of the training rows (numbers too, in models of earlier releases), whose times have no calendar features, and whose categories
-/// are unseen. The contributions add up exactly for linear models but for rounding, and within [`crate::network::TOLERANCE`] otherwise.
+/// baseline is a row whose numbers have the median and whose flags have the mean of the training rows (numbers too, in models of earlier
+/// releases), whose times have no calendar features, and whose categories are unseen. The contributions add up exactly for linear models
+/// but for rounding, and within [`crate::network::TOLERANCE`] otherwise.
 ///
-/// For ONNX models, the score is computed from the probabilities: the log odds for two classes, and the logarithm for several; the baseline is a
-/// row of zeros, `false` and empty texts. The contributions are Shapley values from [`PERMUTATIONS`] sampled permutations, and add up but for
-/// rounding.
+/// For ONNX models, the score is computed from the probabilities: the log odds for two classes, and the logarithm for several; the baseline
+/// is a row of zeros, `false` and empty texts. The contributions are Shapley values from [`PERMUTATIONS`] sampled permutations, and add up
+/// but for rounding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// Features per row, in the order of the signature's inputs.
@@ -44,9 +45,9 @@ impl Explanation {
 pub const PERMUTATIONS: usize = 32;
 
 /// Shapley values of `row` by sampled permutations (Štrumbelj and Kononenko 2014, "Explaining prediction models and individual predictions
-/// with feature contributions"): in the order of each permutation, features change from their baseline to the row, and the change of the score is
-/// the feature's. `columns` has one column per feature with two rows: the baseline, and the row. The permutations are the same for every
-/// row, so that an explanation can be repeated.
+/// with feature contributions"): in the order of each permutation, features change from their baseline to the row, and the change of the
+/// score is the feature's. `columns` has one column per feature with two rows: the baseline, and the row. The permutations are the same for
+/// every row, so that an explanation can be repeated.
 ///
 /// Returns the contributions, the score of the baseline and that of the row.
 pub(crate) fn shapley(

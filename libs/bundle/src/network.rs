@@ -50,8 +50,9 @@ pub struct Layer {
 /// Without hidden layers it is a linear model: embeddings have one column per output and are added to the output. With
 /// hidden layers (ReLU), the input of the first layer is the dense features followed by the embeddings.
 ///
-/// With `members` it is an ensemble that shares the hidden layers (TabM-mini: Gorishniy, Kotelnikov and Babenko 2025, "TabM: Advancing tabular deep learning with parameter-efficient
-/// ensembling"): each member multiplies the inputs of the first layer with factors of its own and has an output layer of its own. The output is the mean over the members.
+/// With `members` it is an ensemble that shares the hidden layers (TabM-mini: Gorishniy, Kotelnikov and Babenko 2025, "TabM: Advancing
+/// tabular deep learning with parameter-efficient ensembling"): each member multiplies the inputs of the first layer with factors of its
+/// own and has an output layer of its own. The output is the mean over the members.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     /// One per categorical feature, with one row per index.

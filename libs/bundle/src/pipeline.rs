@@ -58,7 +58,8 @@ pub enum Encoding {
         /// Whether a last number indicates a missing value.
         indicator: bool,
     },
-    /// A number or a flag that is the same in all training rows, numbers up to the resolution of single precision. It is not used: no weight could be learned for it.
+    /// A number or a flag that is the same in all training rows, numbers up to the resolution of single precision. It is not used: no
+    /// weight could be learned for it.
     Constant {
         /// Whether a number indicates a missing value.
         indicator: bool,

@@ -247,6 +247,13 @@ fn parts_that_do_not_fit_each_other_are_refused() {
         let message = Model::from_bundle(&bundle).expect_err("refused").to_string();
         assert!(message.contains("an ensemble has 1 to 64 members"), "{message}");
     }
+    let mut empty = bundle();
+    empty.manifest.architecture = Some(Architecture::TabM { members: 2, bins: 0, hidden: vec![4], dropout: 0.0 });
+    let feature = |name: &str| Feature { name: name.into(), encoding: Encoding::Constant { indicator: false } };
+    let pipeline = Pipeline { features: vec![feature("x"), feature("color")] };
+    empty.blobs.insert(PIPELINE.to_owned(), pipeline.to_bytes().expect("a pipeline"));
+    let message = Model::from_bundle(&empty).expect_err("no input").to_string();
+    assert!(message.contains("an ensemble needs at least one input"), "{message}");
     let message = refusal(|bundle| drop(bundle.blobs.remove(WEIGHTS)));
     assert!(message.contains("the bundle has no such blob"), "{message}");
 }

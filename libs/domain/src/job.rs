@@ -77,17 +77,19 @@ pub enum Requirement {
     /// The challenger is better than the champion, by more than the margin of the gate.
     #[default]
     Better,
-    /// The challenger is not worse than the champion by more than [`Requirement::TOLERANCE`] of its loss: for a champion that is known to have degraded.
+    /// The challenger is not worse than the champion by more than [`Requirement::TOLERANCE`] of its loss: for a champion that is known to
+    /// have degraded.
     NotWorse,
-    /// The challenger agrees with the champion and is not shown to be worse: for a refit, which was trained on the rows of the evaluation. No row is excluded because
-    /// a model was trained on it.
+    /// The challenger agrees with the champion and is not shown to be worse: for a refit, which was trained on the rows of the evaluation.
+    /// No row is excluded because a model was trained on it.
     Consistent,
 }
 
 impl Requirement {
     /// The share of the champion's mean loss by which a challenger may be worse and still counts as not worse.
     pub const TOLERANCE: f64 = 0.01;
-    /// The mean absolute difference of the probabilities up to which a refit agrees; for numbers, in standard deviations of the champion's predictions.
+    /// The mean absolute difference of the probabilities up to which a refit agrees; for numbers, in standard deviations of the champion's
+    /// predictions.
     pub const MAX_DISAGREEMENT: f64 = 0.1;
 
     /// Every requirement.

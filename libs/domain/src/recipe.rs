@@ -46,8 +46,8 @@ pub struct Recipe {
     pub model: ModelRecipe,
 }
 
-/// How much each training row counts: the product of the weights that are set. Column and balance weight the validation loss that decides the number of epochs, too; metrics
-/// are of rows that all count the same.
+/// How much each training row counts: the product of the weights that are set. Column and balance weight the validation loss that decides
+/// the number of epochs, too; metrics are of rows that all count the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RowWeights {
@@ -74,8 +74,9 @@ pub enum Calibration {
     /// Not at all.
     #[default]
     None,
-    /// By temperature scaling (Guo, Pleiss, Sun and Weinberger 2017, "On calibration of modern neural networks"): the log odds are divided by the temperature with the lowest
-    /// log loss. If the rates of the classes change after the validation rows, calibrated probabilities can be worse than others.
+    /// By temperature scaling (Guo, Pleiss, Sun and Weinberger 2017, "On calibration of modern neural networks"): the log odds are divided
+    /// by the temperature with the lowest log loss. If the rates of the classes change after the validation rows, calibrated probabilities
+    /// can be worse than others.
     Temperature,
 }
 
@@ -151,7 +152,8 @@ pub struct Optimizer {
     pub learning_rate: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Decay per step of the exponential moving average of the weights, which is the model (Polyak and Juditsky 1992), in [0, 1); 0 for the weights of the last step.
+    /// Decay per step of the exponential moving average of the weights, which is the model (Polyak and Juditsky 1992), in [0, 1); 0 for the
+    /// weights of the last step.
     pub averaging: f64,
 }
 

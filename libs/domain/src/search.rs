@@ -10,7 +10,8 @@ use crate::validation::{Checks, Violations};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Search {
-    /// Whether shorter lookbacks are tried (half of the time that the rows span, a quarter, and so on), and a half-life of the weights of rows.
+    /// Whether shorter lookbacks are tried (half of the time that the rows span, a quarter, and so on), and a half-life of the weights of
+    /// rows.
     pub lookbacks: bool,
     /// Whether other kinds of model and other hyperparameters are tried.
     pub models: bool,

@@ -1,7 +1,8 @@
 //! Slices: parts of the rows, declared by a condition on the features.
 //!
-//! A condition is an SQL search condition over features and constants: `carrier = 'AA' AND distance > 1000`. Operators are `=`, `!=`, `<>`, `<`,
-//! `<=`, `>`, `>=`, `IN`, `BETWEEN`, `IS NULL`, `IS NOT NULL`, `AND`, `OR` and `NOT`. The name of a feature alone declares one slice for each of its values.
+//! A condition is an SQL search condition over features and constants: `carrier = 'AA' AND distance > 1000`. Operators are `=`, `!=`, `<>`,
+//! `<`, `<=`, `>`, `>=`, `IN`, `BETWEEN`, `IS NULL`, `IS NOT NULL`, `AND`, `OR` and `NOT`. The name of a feature alone declares one slice
+//! for each of its values.
 
 use std::{fmt, str::FromStr};
 

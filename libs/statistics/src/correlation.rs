@@ -1,5 +1,5 @@
-//! Changes of the correlation between columns: the values of each column may stay as usual while rows get those of other rows, as after a wrong
-//! join.
+//! Changes of the correlation between columns: the values of each column may stay as usual while rows get those of other rows, as after a
+//! wrong join.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::{Error, association::pearson, blocks::FixedBins, error::check_share, 
 /// A column of numbers is one variable: the normal score of the middle rank of each row's bin. Each frequent value of another column is a
 /// variable that is 1 in its rows and 0 in the others. The correlation of two variables is Pearson's, over the rows that have both values.
 ///
-/// The correlation in an hour is another one than that in a week, in which the means of the hours differ, too. So rows with times are divided into
-/// blocks of several lengths, and a window is compared with blocks of about its own length.
+/// The correlation in an hour is another one than that in a week, in which the means of the hours differ, too. So rows with times are
+/// divided into blocks of several lengths, and a window is compared with blocks of about its own length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Correlations {
@@ -128,8 +128,8 @@ const MOST_CORRELATION: f64 = 0.9999;
 const MOST_BINS: usize = 1 << u8::BITS;
 
 impl Correlations {
-    /// The correlations of `rows` rows. `times` are theirs, in milliseconds; of rows that are not in their order, none are computed. Columns whose
-    /// variables would be too many are left out. `None` of fewer than two columns, or of too few rows.
+    /// The correlations of `rows` rows. `times` are theirs, in milliseconds; of rows that are not in their order, none are computed.
+    /// Columns whose variables would be too many are left out. `None` of fewer than two columns, or of too few rows.
     pub fn of(columns: Vec<Column>, rows: usize, times: Option<&[i64]>) -> Option<Self> {
         let (mut variables, mut kept) = (Vec::new(), Vec::new());
         for column in columns.into_iter().take(MOST_COLUMNS).filter(|column| column.bins.len() <= MOST_BINS) {
@@ -160,13 +160,13 @@ impl Correlations {
         self.columns.iter().map(|(name, bins)| (name.as_str(), bins))
     }
 
-    /// Compares the correlations in a window of a length in milliseconds with those in the blocks of about this length. `rows` has the bin of each
-    /// row, by column; `None` of a column that the window does not have, or that is not to be compared. `level` is the probability of any false
-    /// change. Without blocks of about this length, no pair is compared.
+    /// Compares the correlations in a window of a length in milliseconds with those in the blocks of about this length. `rows` has the bin
+    /// of each row, by column; `None` of a column that the window does not have, or that is not to be compared. `level` is the probability
+    /// of any false change. Without blocks of about this length, no pair is compared.
     ///
-    /// The z-transforms of the correlations (Fisher 1921) in windows and blocks are taken as draws from one normal distribution, whose variance is
-    /// that between the blocks: two columns may be correlated in one week otherwise than in the next. A window of fewer rows than a block varies
-    /// more, by `1/(n - 3)` each. The pairs of variables share the level (Bonferroni). A change is at least 0.2.
+    /// The z-transforms of the correlations (Fisher 1921) in windows and blocks are taken as draws from one normal distribution, whose
+    /// variance is that between the blocks: two columns may be correlated in one week otherwise than in the next. A window of fewer rows
+    /// than a block varies more, by `1/(n - 3)` each. The pairs of variables share the level (Bonferroni). A change is at least 0.2.
     ///
     /// # Errors
     /// A level outside (0, 1).
@@ -398,8 +398,8 @@ mod tests {
     const BLOCK: usize = 500;
     const WEEK: i64 = 7 * 24 * HOUR;
 
-    /// Two numbers that depend on each other as strongly as `weight` says, a text that depends on the first, and noise; each week has its own
-    /// strength.
+    /// Two numbers that depend on each other as strongly as `weight` says, a text that depends on the first, and noise; each week has its
+    /// own strength.
     struct Rows {
         numbers: [Vec<f64>; 3],
         texts: Vec<&'static str>,
@@ -477,7 +477,8 @@ mod tests {
 
     #[test]
     fn windows_like_the_blocks_keep_the_level_also_where_blocks_differ() {
-        // 400 windows at 5 %, whatever the size of the change: the binomial 99.9 % bound is 35, and by the pairs' dependence fewer are found.
+        // 400 windows at 5 %, whatever the size of the change: the binomial 99.9 % bound is 35, and by the pairs' dependence fewer are
+        // found.
         for between in [0.0, 0.4] {
             let changed = (0..400).filter(|&seed| {
                 let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -1,5 +1,5 @@
-//! Trains a model on the first rows of a Parquet file, and writes its scores for the others: one line per row, with a probability per class or
-//! the number. `scripts/quality/compare.py` compares them with those of other libraries on the same rows.
+//! Trains a model on the first rows of a Parquet file, and writes its scores for the others: one line per row, with a probability per class
+//! or the number. `scripts/quality/compare.py` compares them with those of other libraries on the same rows.
 //!
 //! usage: quality FILE.parquet ROWS RECIPE.json SCORES.csv TIME_COLUMN|- SECONDS
 //!

@@ -1,7 +1,7 @@
 //! Calibration of the probabilities of a classifier by temperature scaling.
 //!
-//! The temperature is fitted on the validation rows, for the network that was not trained on them; the network that serves has the same one. It does not change the
-//! predicted class.
+//! The temperature is fitted on the validation rows, for the network that was not trained on them; the network that serves has the same
+//! one. It does not change the predicted class.
 
 use rekindle_bundle::{Prediction, Targets, network::Network, score};
 use rekindle_domain::Task;
@@ -44,8 +44,8 @@ pub(crate) fn temperature(
         }
     }
     let log = f64::midpoint(low, high);
-    // At a bound, the rows say nothing: they have one class, or none of them is misjudged.
-    let is_fitted = log - LOG_BOUNDS.0 > 0.01 && LOG_BOUNDS.1 - log > 0.01;
+    // At the lower bound, the rows say nothing: they have one class, or none of them is misjudged.
+    let is_fitted = log - LOG_BOUNDS.0 > 0.01;
     Ok(if is_fitted { log.exp() } else { 1.0 })
 }
 
@@ -83,5 +83,14 @@ mod tests {
         let predict = |raw| Prediction::from_raw(Task::Binary, &labels, raw);
         let found = temperature(Task::Binary, &outputs, &Targets::Classes(classes), predict).expect("a temperature");
         assert!((found - 3.0).abs() < 0.15, "{found}");
+    }
+
+    #[test]
+    fn rows_without_a_misjudged_one_have_no_temperature() {
+        let labels: Vec<Arc<str>> = vec!["no".into(), "yes".into()];
+        let predict = |raw| Prediction::from_raw(Task::Binary, &labels, raw);
+        let classes = Targets::Classes(vec![Some(0), Some(1), Some(1)]);
+        let found = temperature(Task::Binary, &[-1.0, 1.0, 2.0], &classes, predict).expect("a temperature");
+        assert_eq!(found, 1.0);
     }
 }

@@ -190,8 +190,8 @@ impl Learner {
         Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), &weights)))
     }
 
-    /// Mean log loss in nats, or mean squared error of the standardized target, over the rows and the members. With weights, each row counts as
-    /// much as its weight.
+    /// Mean log loss in nats, or mean squared error of the standardized target, over the rows and the members. With weights, each row
+    /// counts as much as its weight.
     fn loss(&self, outputs: Tensor<2>, rows: &TrainingRows<'_>, batch: &[usize]) -> Tensor<1> {
         let all = outputs.dims()[0];
         let repeated = || batch.iter().cycle().take(all);

@@ -36,8 +36,8 @@ pub struct TrainingMemory {
     pub rows: u64,
 }
 
-/// Copies of the weights in single precision: themselves, their average, two moments, those of the step in progress, the network whose loss is
-/// measured; the gradients of each shard are beside them.
+/// Copies of the weights in single precision: themselves, their average, two moments, those of the step in progress, the network whose loss
+/// is measured; the gradients of each shard are beside them.
 const COPIES: u64 = 6;
 /// Copies of the values between the layers: before and after the activation, the mask of dropout, what it leaves, and their gradients.
 const BATCH_COPIES: u64 = 8;

@@ -123,7 +123,8 @@ impl Prepared {
         })
     }
 
-    /// How much each validation row counts in the loss that decides the number of epochs; `None` if all count the same. A half-life is left out: the rows are the latest.
+    /// How much each validation row counts in the loss that decides the number of epochs; `None` if all count the same. A half-life is left
+    /// out: the rows are the latest.
     pub(crate) fn validation_weights(&self) -> Result<Option<Vec<f32>>, Error> {
         let wanted = RowWeights { half_life: None, ..self.weights.clone() };
         self.weighted(&wanted, self.split..self.table.rows())
@@ -142,7 +143,7 @@ impl Prepared {
     }
 
     /// The pipeline that is fitted on the training rows among those before `end`.
-    pub(crate) fn encoder(&self, end: usize) -> Result<Encoder, Error> {
+    fn encoder(&self, end: usize) -> Result<Encoder, Error> {
         let training = self.training_rows(end);
         let feature = |input: &Input| {
             let cells = self.cells(&input.name)?;

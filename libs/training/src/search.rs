@@ -1,7 +1,9 @@
-//! Search for a recipe: the given one and others are trained with early stopping, compared on the same validation rows, and the best one makes the bundle.
+//! Search for a recipe: the given one and others are trained with early stopping, compared on the same validation rows, and the best one
+//! makes the bundle.
 //!
-//! Shorter lookbacks come first, then a half-life of the weights of rows, then other kinds of model, then recipes that are drawn at random, half of them near the best one so far. The order and the
-//! draws depend on the seed of the given recipe and on the results, not on the clock: a search that is not cut short by its budget can be repeated.
+//! Shorter lookbacks come first, then a half-life of the weights of rows, then other kinds of model, then recipes that are drawn at random,
+//! half of them near the best one so far. The order and the draws depend on the seed of the given recipe and on the results, not on the
+//! clock: a search that is not cut short by its budget can be repeated.
 
 mod space;
 
@@ -49,8 +51,8 @@ pub struct Control<'a> {
 
 /// Tries recipes as [`Search`] says, beginning with that of `input`, and trains a model with the best one. `observe` receives each trial.
 ///
-/// A recipe replaces the best one so far if its validation loss is lower by more than the standard error of the difference, so that chance among many trials does not
-/// decide. Rows in order of time are compared in batches.
+/// A recipe replaces the best one so far if its validation loss is lower by more than the standard error of the difference, so that chance
+/// among many trials does not decide. Rows in order of time are compared in batches.
 ///
 /// # Errors
 /// As [`crate::train_unless_stopped`]; if no recipe can be trained, the error of the first one.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use rekindle_bundle::{
     Bundle, Targets,
     importance::{self, Importance},
-    pipeline::Encoded,
+    pipeline::{Encoded, Encoder},
     score,
 };
 use rekindle_dataset::Table;
@@ -96,6 +96,8 @@ pub fn train_unless_stopped(
 /// A recipe whose network was trained with early stopping.
 pub(crate) struct Attempt {
     pub(crate) prepared: Prepared,
+    /// Fitted on the training rows of the network.
+    encoder: Encoder,
     pub(crate) validated: Validated,
 }
 
@@ -107,18 +109,19 @@ pub(crate) fn validate(
 ) -> Result<Attempt, Error> {
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
-    let validated = train_with_early_stopping(&prepared, input.recipe, observe, should_stop)?;
-    Ok(Attempt { prepared, validated })
+    let (encoder, validated) = train_with_early_stopping(&prepared, input.recipe, observe, should_stop)?;
+    Ok(Attempt { prepared, encoder, validated })
 }
 
 /// Trains the network to serve and seals it.
 pub(crate) fn complete(
     input: &TrainInput<'_>,
     origin: &Origin,
-    Attempt { prepared, validated }: &Attempt,
+    attempt: &Attempt,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Bundle, Error> {
-    let importances = importances(prepared, validated, should_stop)?;
+    let Attempt { prepared, validated, .. } = attempt;
+    let importances = importances(attempt, should_stop)?;
     let served = train_on_all_rows(prepared, input.recipe, validated, should_stop)?;
     seal::seal(input, origin, prepared, validated, &importances, &served)
 }
@@ -128,7 +131,7 @@ fn train_with_early_stopping(
     recipe: &Recipe,
     observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
     should_stop: &dyn Fn() -> bool,
-) -> Result<Validated, Error> {
+) -> Result<(Encoder, Validated), Error> {
     let Optimizer { max_epochs, patience, .. } = *recipe.model.optimizer();
     let task = prepared.goal.task;
     let fold = prepared.fold(prepared.split)?;
@@ -172,7 +175,12 @@ fn train_with_early_stopping(
         }
     }
     let best = best.ok_or(Error::Diverged { epoch: 0 })?;
-    if recipe.calibration == Calibration::None { Ok(best) } else { calibrated(prepared, best, &rows, &labels) }
+    let best = match recipe.calibration {
+        Calibration::None => best,
+        Calibration::Temperature => calibrated(prepared, best, &rows, &labels)?,
+    };
+    drop(session);
+    Ok((fold.encoder, best))
 }
 
 /// The network of the best epoch with calibrated probabilities.
@@ -190,14 +198,12 @@ fn calibrated(prepared: &Prepared, mut best: Validated, rows: &Encoded, labels: 
 
 /// The importance of each feature for the network of the best epoch, on the validation rows.
 fn importances(
-    prepared: &Prepared,
-    validated: &Validated,
+    Attempt { prepared, encoder, validated }: &Attempt,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Vec<Importance>, Error> {
     let Validated { network, epochs, .. } = validated;
     let check = || if should_stop() { Err(Error::Stopped { epoch: *epochs }) } else { Ok(()) };
-    let encoder = prepared.encoder(prepared.split)?;
-    let (rows, labels) = prepared.validation(&encoder)?;
+    let (rows, labels) = prepared.validation(encoder)?;
     let sampled = importance::sample(rows.rows);
     let (rows, labels) = (rows.take(&sampled), labels.take(&sampled));
     let features: Vec<&str> = encoder.pipeline().features.iter().map(|feature| feature.name.as_str()).collect();

@@ -6,8 +6,8 @@
 //! arrival of rows -----+              |
 //!                                     +--(repeated each minute)--> Alertmanager
 //! ```
-//! Alerts of windows follow from the findings that are stored with the reports, in the transaction that stores the latest of them. The others
-//! are raised by one instance, the holder of the lease [`ownership::ALERTS`](crate::ownership::ALERTS), which also sends.
+//! Alerts of windows follow from the findings that are stored with the reports, in the transaction that stores the latest of them. The
+//! others are raised by one instance, the holder of the lease [`ownership::ALERTS`](crate::ownership::ALERTS), which also sends.
 
 mod alertmanager;
 mod arrivals;

@@ -1,6 +1,7 @@
 //! Whether the quality of a version is associated with the rows per hour of its windows.
 //!
-//! It follows from the measured windows up to a report. Their outcomes may arrive later, so that it is read, and never stored, with a report.
+//! It follows from the measured windows up to a report. Their outcomes may arrive later, so that it is read, and never stored, with a
+//! report.
 
 use rekindle_domain::{
     ModelName, VersionRef, WatchSettings,
@@ -85,7 +86,8 @@ fn level() -> f64 {
     WatchSettings::default().false_alarm_rate / f64::from(WatchSettings::WINDOWS)
 }
 
-/// The association of a metric with the load over measured windows, the latest first; `None` if it does not become worse, or of too few windows.
+/// The association of a metric with the load over measured windows, the latest first; `None` if it does not become worse, or of too few
+/// windows.
 fn of_windows(windows: &[&Measured], level: f64) -> Option<LoadAssociation> {
     let metric = ["accuracy", "log_loss", "rmse"]
         .into_iter()

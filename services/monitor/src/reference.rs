@@ -62,7 +62,8 @@ impl References {
         Ok(reference)
     }
 
-    /// The stored form of the sample of the validation rows; `None` if the bundle has none. It is not cached: it is needed once for each window.
+    /// The stored form of the sample of the validation rows; `None` if the bundle has none. It is not cached: it is needed once for each
+    /// window.
     pub(crate) async fn loss_sample(&self, reference: &Reference) -> Result<Option<Bytes>, Error> {
         let Some(blob) = reference.manifest.blobs.get(LOSS_SAMPLE) else { return Ok(None) };
         Ok(Some(self.artifacts.get(&blob.digest).await?))

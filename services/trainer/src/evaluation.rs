@@ -138,8 +138,8 @@ fn paired(champion: &[f64], challenger: &[f64], gate: &Gate) -> Result<Improveme
     improvement_in_order(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
 }
 
-/// The mean total variation distance of the predicted probabilities; of numbers, the mean absolute difference, in standard deviations of the champion's. Classes are compared by position only if
-/// both models have as many.
+/// The mean total variation distance of the predicted probabilities; of numbers, the mean absolute difference, in standard deviations of
+/// the champion's. Classes are compared by position only if both models have as many.
 fn disagreement(champion: &Prediction, challenger: &Prediction) -> f64 {
     let ((width, own), (other_width, others)) = (champion.scores(), challenger.scores());
     if width != other_width || own.is_empty() {

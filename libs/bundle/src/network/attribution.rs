@@ -2,8 +2,8 @@
 //!
 //! The contribution of an input is its difference from the baseline times the mean gradient on the straight line from the baseline to the
 //! row (Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks"). The contributions add up to the difference of the
-//! output from that of the baseline. A network of ReLU layers is linear between the points of the line at which a unit becomes active or inactive,
-//! so the mean gradient is computed exactly, one such piece after the other.
+//! output from that of the baseline. A network of ReLU layers is linear between the points of the line at which a unit becomes active or
+//! inactive, so the mean gradient is computed exactly, one such piece after the other.
 
 use super::{Program, kernel::Packed};
 

@@ -221,10 +221,8 @@ fn index(lookup: &HashMap<String, u32>, text: Option<&str>) -> u32 {
 
 fn write(encoding: &Encoding, cells: &Cells<'_>, row: usize, slots: &mut [f32]) {
     match encoding {
-        Encoding::Scaled { .. } | Encoding::Number { .. } => write_number(encoding, cells.number(row), slots),
-        Encoding::Constant { .. } => {
-            let flag = || cells.boolean(row).map(|flag| f64::from(u8::from(flag)));
-            write_number(encoding, cells.number(row).or_else(flag), slots);
+        Encoding::Scaled { .. } | Encoding::Constant { .. } | Encoding::Number { .. } => {
+            write_number(encoding, cells.number(row), slots);
         }
         Encoding::Flag { share, indicator } => {
             let value = cells.boolean(row);

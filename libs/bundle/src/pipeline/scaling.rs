@@ -1,9 +1,10 @@
 //! Scaling of numbers to a bounded range.
 //!
-//! A number is first limited to the range of the training rows, so that a value beyond it, by a unit change or a fault, predicts what the nearest value of that
-//! range does. It is then scaled by quartiles and clipped smoothly (Holzmüller, Grinsztajn and Steinwart 2024, "Better by default: Strong pre-tuned MLPs and boosted trees on
-//! tabular data"), so that the range of the other values does not depend on outliers. With knots, the piecewise-linear encoding of Gorishniy, Rubachev and Babenko 2022
-//! ("On embeddings for numerical features in tabular deep learning") follows.
+//! A number is first limited to the range of the training rows, so that a value beyond it, by a unit change or a fault, predicts what the
+//! nearest value of that range does. It is then scaled by quartiles and clipped smoothly (Holzmüller, Grinsztajn and Steinwart 2024,
+//! "Better by default: Strong pre-tuned MLPs and boosted trees on tabular data"), so that the range of the other values does not depend on
+//! outliers. With knots, the piecewise-linear encoding of Gorishniy, Rubachev and Babenko 2022 ("On embeddings for numerical features in
+//! tabular deep learning") follows.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,8 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// Scaling by quartiles, with up to `bins` bins of about the same number of training rows. `None` if the values are the same up to the resolution of single
-    /// precision, or there are none.
+    /// Scaling by quartiles, with up to `bins` bins of about the same number of training rows. `None` if the values are the same up to the
+    /// resolution of single precision, or there are none.
     ///
     /// `sorted` has the values of the training rows in ascending order.
     pub fn of(sorted: &[f64], bins: usize) -> Option<Self> {

@@ -31,8 +31,8 @@ pub struct ColumnDrift {
     /// The smallest index that this window could have detected.
     pub minimum_detectable_psi: f64,
     /// Share of the total effect of the drifted columns, in [0, 1]; 0 if it did not drift. The effect is the index minus its expectation
-    /// under no change, times the importance of the feature for the model if that of any drifted feature is known: then a feature without one,
-    /// and the prediction, have no share.
+    /// under no change, times the importance of the feature for the model if that of any drifted feature is known: then a feature without
+    /// one, and the prediction, have no share.
     pub cause_share: f64,
     /// Share of missing values in the reference.
     pub missing_reference: f64,

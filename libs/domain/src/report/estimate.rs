@@ -44,8 +44,8 @@ impl Estimate {
         ["log_loss", "rmse"].iter().find_map(|name| Some((*name, self.metrics.get(*name)?)))
     }
 
-    /// Whether the measured loss was outside of the interval; `None` if it cannot show it: the estimate of the window is withdrawn, fewer than
-    /// half of the rows are labelled, or the labelled rows are not a random sample of the window.
+    /// Whether the measured loss was outside of the interval; `None` if it cannot show it: the estimate of the window is withdrawn, fewer
+    /// than half of the rows are labelled, or the labelled rows are not a random sample of the window.
     pub fn is_missed(&self, quality: &Quality) -> Option<bool> {
         let (name, EstimatedMetric { interval, .. }) = self.loss()?;
         let measured = *quality.metrics.get(name)?;

@@ -40,7 +40,8 @@ pub struct Quality {
     pub reference_loss: f64,
     /// Lower confidence bound of the increase.
     pub rise_lower_bound: f64,
-    /// Why the labelled rows are not a random sample of the window, so that the metrics may not be those of all rows; empty if nothing shows it.
+    /// Why the labelled rows are not a random sample of the window, so that the metrics may not be those of all rows; empty if nothing
+    /// shows it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selection: String,
     /// The quality on parts of the rows: the declared slices, and those that were found.
@@ -52,8 +53,8 @@ pub struct Quality {
     /// About the event time at which the loss rose within a degraded window; `None` if it was as high from its start, or is not degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onset: Option<DateTime<Utc>>,
-    /// The association of the quality with the rows per hour over the measured windows of the version up to this one; `None` if there is none,
-    /// or if they are too few to say. It follows from reports that may be measured later, so that it is not stored.
+    /// The association of the quality with the rows per hour over the measured windows of the version up to this one; `None` if there is
+    /// none, or if they are too few to say. It follows from reports that may be measured later, so that it is not stored.
     #[serde(skip)]
     pub load: Option<LoadAssociation>,
 }

@@ -66,12 +66,13 @@ async fn evaluated(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -
     };
     let gate = Principal::service("gate");
     let author = Author { principal: &gate, why: &evaluation.reason };
-    calls.review(&workflow.model, number, approval, author, evidence(workflow.id, Some(digest))).await?;
+    calls.review(&workflow.model, number, approval, author, evidence(workflow.id, &progress)).await?;
     Ok(Done::left(event, evaluation.reason, progress))
 }
 
 /// What a review of a challenger is based on.
-pub(super) fn evidence(workflow: WorkflowId, verdict: Option<Digest>) -> BTreeMap<String, String> {
-    let verdict = verdict.map(|verdict| ("verdict".to_owned(), verdict.to_string()));
-    [("workflow".to_owned(), workflow.to_string())].into_iter().chain(verdict).collect()
+pub(super) fn evidence(workflow: WorkflowId, progress: &Progress) -> BTreeMap<String, String> {
+    let digests = [("verdict", progress.verdict), ("refit", progress.refit.verdict)];
+    let digests = digests.into_iter().filter_map(|(name, digest)| Some((name.to_owned(), digest?.to_string())));
+    [("workflow".to_owned(), workflow.to_string())].into_iter().chain(digests).collect()
 }

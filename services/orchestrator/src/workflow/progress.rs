@@ -38,6 +38,9 @@ pub(crate) struct Refit {
     pub version: Option<VersionRef>,
     /// The comparison with the challenger that was evaluated.
     pub check: Job,
+    /// The digest of that comparison, if the refit takes the place of the challenger.
+    #[serde(default)]
+    pub verdict: Option<Digest>,
 }
 
 /// The dataset of the champion, and the export of the labelled rows after it.

@@ -1,5 +1,6 @@
-//! REFITTING: the recipe of the challenger that passed the gate is trained again on all rows, those of the gate included, which are the latest ones. The result takes
-//! its place if it agrees with it on the rows of the gate. A refit that fails, or does not agree, leaves the challenger as it was evaluated.
+//! REFITTING: the recipe of the challenger that passed the gate is trained again on all rows, those of the gate included, which are the
+//! latest ones. The result takes its place if it agrees with it on the rows of the gate. A refit that fails, or does not agree, leaves the
+//! challenger as it was evaluated.
 
 use chrono::{DateTime, Utc};
 use rekindle_client::wire;
@@ -33,6 +34,9 @@ pub(super) async fn step(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let evaluated = workflow.progress.challenger.ok_or_else(|| Error::unrecoverable("no challenger to refit"))?;
+    if now >= latest(workflow) {
+        return abandon(calls, workflow, evaluated, "the rest of the deadline is kept for the rollout").await;
+    }
     let done = match workflow.progress.refit.version {
         None => train(core, calls, workflow, evaluated, now).await,
         Some(refit) => check(core, lease, calls, workflow, (evaluated, refit), now).await,
@@ -40,11 +44,24 @@ pub(super) async fn step(
     match done {
         Err(error) if !error.is_transient() => {
             tracing::warn!(workflow = %workflow.id, model = %workflow.model, error = chain(&error), "the refit failed");
-            let why = format!("the refit failed, so version {} stays: {}", evaluated.version, chain(&error));
-            Ok(Done::left(left(workflow), why, workflow.progress.clone()))
+            abandon(calls, workflow, evaluated, &format!("the refit failed: {}", chain(&error))).await
         }
         done => done,
     }
+}
+
+/// When a refit is abandoned: a quarter of the time that the policy gives a workflow is kept for what follows.
+fn latest(workflow: &Workflow) -> DateTime<Utc> {
+    workflow.deadline_at - workflow.policy.deadline / 4
+}
+
+/// Leaves the challenger as it was evaluated. A job in progress, or a lost one that may be resumed, would register a version that nothing
+/// waits for.
+async fn abandon(calls: &Calls, workflow: &Workflow, evaluated: VersionRef, why: &str) -> Result<Done, Error> {
+    let refit = &workflow.progress.refit;
+    run_job::cancel(calls, &[&refit.training, &refit.check], why).await?;
+    let why = format!("version {} stays: {why}", evaluated.version);
+    Ok(Done::left(left(workflow), why, workflow.progress.clone()))
 }
 
 /// What follows.
@@ -121,22 +138,25 @@ async fn checked(
     let digest = digest.ok_or_else(|| Error::unrecoverable("the run of the check has no output evaluation"))?;
     let evaluation = wire::evaluation::from_json(&core.artifacts.get(&digest).await?)?;
     let (number, before) = (refit.version, evaluated.version);
+    let refitted = Refit { verdict: Some(digest), ..workflow.progress.refit.clone() };
+    let progress = Progress { refit: refitted, ..workflow.progress.clone() };
+    let gate = Principal::service("gate");
     if !evaluation.pass {
         let why = format!("version {before} stays, because its refit differs: {}", evaluation.reason);
-        return Ok(Done::left(left(workflow), why, workflow.progress.clone()));
+        let author = Author { principal: &gate, why: &why };
+        let evidence = evidence(workflow.id, &progress);
+        calls.review(&workflow.model, number, Approval::Rejected, author, evidence).await?;
+        let refit = Refit { verdict: None, ..progress.refit.clone() };
+        return Ok(Done::left(left(workflow), why, Progress { refit, ..progress }));
     }
     let why = format!("version {number} is version {before}, trained on all rows: {}", evaluation.reason);
     if !workflow.policy.require_approval {
-        let gate = Principal::service("gate");
-        let mut evidence = evidence(workflow.id, workflow.progress.verdict);
-        evidence.insert("refit".to_owned(), digest.to_string());
-        calls
-            .review(&workflow.model, number, Approval::Approved, Author { principal: &gate, why: &why }, evidence)
-            .await?;
+        let author = Author { principal: &gate, why: &why };
+        let evidence = evidence(workflow.id, &progress);
+        calls.review(&workflow.model, number, Approval::Approved, author, evidence).await?;
     }
     let (author, moved) = (principal(), format!("refitted by workflow {}", workflow.id));
     let author = Author { principal: &author, why: &moved };
     calls.point_alias(lease, &workflow.model, AliasName::challenger(), number, author).await?;
-    let progress = Progress { challenger: Some(refit), ..workflow.progress.clone() };
-    Ok(Done::left(left(workflow), why, progress))
+    Ok(Done::left(left(workflow), why, Progress { challenger: Some(refit), ..progress }))
 }

@@ -78,6 +78,16 @@ pub(super) async fn advance(
     }
 }
 
+/// Cancels jobs, also the attempts before that may be resumed.
+pub(super) async fn cancel(calls: &Calls, jobs: &[&Job], why: &str) -> Result<(), Error> {
+    for job in jobs {
+        for run in [job.replaces, job.run].into_iter().flatten() {
+            calls.cancel_job(run, why).await?;
+        }
+    }
+    Ok(())
+}
+
 fn attempt(workflow: &Workflow, step: &str, job: &Job) -> Job {
     let attempts = job.attempts + 1;
     let run = RunId::new(workflow.job_id(&format!("{step}/{attempts}")));

@@ -2,11 +2,11 @@
 //! are written before they are used. No decision depends on memory.
 
 use chrono::{DateTime, Utc};
-use rekindle_domain::{Principal, RunId, WorkflowEvent, WorkflowState, model_version::Approval};
+use rekindle_domain::{Principal, WorkflowEvent, WorkflowState, model_version::Approval};
 use rekindle_service::{Fault as _, chain};
 use rekindle_store::Fence;
 
-use super::{Ending, EndingKind, Progress, Workflow, assemble, evaluate, refit, roll_out, train};
+use super::{Ending, EndingKind, Progress, Workflow, assemble, evaluate, refit, roll_out, run_job, train};
 use crate::{
     Error,
     clients::{Author, Calls, Lease, principal},
@@ -102,7 +102,7 @@ async fn decided(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
     // What is recorded may stem from a build that did not restrict authors.
     let by = decision.by.parse::<Principal>().unwrap_or_else(|_| principal());
     let author = Author { principal: &by, why: &decision.why };
-    calls.review(&workflow.model, number, approval, author, evaluate::evidence(workflow.id, progress.verdict)).await?;
+    calls.review(&workflow.model, number, approval, author, evaluate::evidence(workflow.id, &progress)).await?;
     let word = if decision.approve { "approved" } else { "declined" };
     let reason = format!("{word} by {}: {}", decision.by, decision.why);
     Ok(Done::left(event, reason, progress))
@@ -124,10 +124,7 @@ async fn end(
         WorkflowState::Refitting => vec![&progress.refit.training, &progress.refit.check],
         _ => Vec::new(),
     };
-    let runs: Vec<RunId> = jobs.into_iter().flat_map(|job| [job.replaces, job.run]).flatten().collect();
-    for run in runs {
-        calls.cancel_job(run, &ending.reason).await?;
-    }
+    run_job::cancel(calls, &jobs, &ending.reason).await?;
     if workflow.state.is_serving_challenger()
         && let Some(done) = roll_out::withdraw(core, fence, workflow, &ending.reason, now).await?
     {

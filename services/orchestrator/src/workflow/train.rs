@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
-    AliasName, Recipe, Task, WorkflowEvent,
+    AliasName, Policy, Recipe, Search, Task, WorkflowEvent,
     job::{Train, Work},
     model_version::VersionSelector,
     run::Run,
@@ -28,10 +28,11 @@ pub(super) async fn step(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
-    let recipe = recipe(workflow);
+    let (recipe, Policy { search, deadline, .. }) = (recipe(workflow), &workflow.policy);
     let work = Work::Train(Train {
         recipe,
-        search: workflow.policy.search.clone(),
+        // The refit and the rollout need the rest of the time.
+        search: Search { budget: search.budget.min(*deadline / 4), ..search.clone() },
         until: Some(capture.holdout_from),
         register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),

@@ -508,7 +508,8 @@ impl r::models_server::Models for Peers {
                 return Err(Status::aborted("stale"));
             }
             version.revision += 1;
-            version.review = review(approval, &by, &request.why);
+            let evidence = request.evidence.into_iter().collect();
+            version.review = Review { evidence, ..review(approval, &by, &request.why) };
             wire::model_version::to_wire(version)
         };
         if self.state().rejects_after_approval {

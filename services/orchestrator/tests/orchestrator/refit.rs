@@ -1,5 +1,7 @@
 //! The refit of a challenger that passed the gate.
 
+use std::time::Duration;
+
 use rekindle_domain::{
     AliasName, Policy, WorkflowState,
     deployment_status::RolloutOutcome,
@@ -46,6 +48,7 @@ async fn a_challenger_that_passed_the_gate_is_trained_on_all_rows_and_checked() 
     let review = &state.versions[&4].review;
     assert_eq!(review.approval, Approval::Approved);
     assert!(review.why.starts_with("version 4 is version 3, trained on all rows"), "{review:?}");
+    assert!(review.evidence.contains_key("verdict") && review.evidence.contains_key("refit"), "{review:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +60,7 @@ async fn a_refit_that_does_not_agree_leaves_the_challenger_as_it_was_evaluated()
     assert_eq!(done.to_version, Some(3));
     let rolling_out = done.steps.iter().find(|step| step.state == WorkflowState::RollingOut).expect("a step");
     assert!(rolling_out.reason.contains("version 3 stays"), "{}", rolling_out.reason);
+    assert_eq!(world.peers.state().versions[&4].review.approval, Approval::Rejected);
     world.settled(3, RolloutOutcome::Completed).await;
 }
 
@@ -69,12 +73,25 @@ async fn a_refit_that_fails_does_not_fail_the_workflow() {
         let done = world.reaches(world.start_workflow().await, WorkflowState::Succeeded).await;
         assert_eq!(done.to_version, Some(3), "{step}");
         let rolling_out = done.steps.iter().find(|step| step.state == WorkflowState::RollingOut).expect("a step");
+        let state = world.peers.state();
+        let run = state.jobs.iter().rfind(|job| job.tags["step"] == step).expect("submitted").id;
+        assert!(state.cancelled.contains(&run), "a lost run may still be resumed");
         assert!(
             rolling_out.reason.contains("the refit failed") && rolling_out.reason.contains("attempt 3 of 3"),
             "{}",
             rolling_out.reason
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refit_that_takes_too_long_leaves_time_for_the_rollout() {
+    let world = World::on_sqlite().await;
+    world.peers.state().hold = Some("refit");
+    world.prepare(Policy { deadline: Duration::from_secs(16), ..refitting() }).await;
+    let done = world.reaches(world.start_workflow().await, WorkflowState::Succeeded).await;
+    assert_eq!(done.to_version, Some(3));
+    assert_eq!(world.peers.state().cancelled.len(), 1, "the refit");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +103,9 @@ async fn a_person_approves_the_version_that_will_serve() {
     assert_eq!(waiting.to_version, Some(4));
     world.client_of("ada").decide_workflow(id, Decision::Approve, "good").await.expect("accepted");
     world.reaches(id, WorkflowState::Succeeded).await;
-    assert_eq!(world.peers.state().versions[&4].review.by, "ada");
+    let review = world.peers.state().versions[&4].review.clone();
+    assert_eq!(review.by, "ada");
+    assert!(review.evidence.contains_key("verdict") && review.evidence.contains_key("refit"), "{review:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

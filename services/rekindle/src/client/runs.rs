@@ -90,6 +90,9 @@ pub(crate) enum Command {
     },
 }
 
+/// The output of a training that holds the recipe of the model, which a search may have chosen.
+const RECIPE: &str = "recipe";
+
 const LIST: &str = "\
 Examples:
   rekindle runs list --sort -metrics.auc
@@ -153,7 +156,9 @@ pub(crate) fn metrics(run: &Run) -> Vec<String> {
 }
 
 fn outputs(run: &Run) -> String {
-    run.outputs.iter().map(|(name, value)| format!("{name} {}", short(value))).collect::<Vec<_>>().join(", ")
+    // A recipe is not for a cell of a table.
+    let shown = run.outputs.iter().filter(|(name, _)| *name != RECIPE);
+    shown.map(|(name, value)| format!("{name} {}", short(value))).collect::<Vec<_>>().join(", ")
 }
 
 /// The fields shown of a run.
@@ -178,6 +183,7 @@ pub(crate) fn fields(run: &Run) -> Fields {
         ("tags", tags.collect::<Vec<_>>().join("\n")),
         ("metrics", metrics(run).join("\n")),
         ("outputs", outputs(run)),
+        ("recipe", run.outputs.get(RECIPE).cloned().unwrap_or_default()),
     ]
 }
 

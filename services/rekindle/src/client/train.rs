@@ -123,7 +123,8 @@ impl RecipeArgs {
         Self { target, recipe, ignore, ..Self::default() }
     }
 
-    /// The same with what the schema of the dataset declares: the target, if none was given, and columns to ignore. A file is taken as it is.
+    /// The same with what the schema of the dataset declares: the target, if none was given, and columns to ignore. A file is taken as it
+    /// is.
     fn declared(mut self, schema: Option<&DatasetSchema>) -> Self {
         let Some(schema) = schema.filter(|_| self.recipe.is_none()) else { return self };
         if self.target.is_none() {
@@ -134,7 +135,8 @@ impl RecipeArgs {
                 |name: &&str| self.target.as_deref() != Some(*name) && !self.ignore.iter().any(|one| one == name);
             self.weight = schema.with_role(ColumnRole::Weight).find(is_free).map(str::to_owned);
         }
-        let others = schema.with_role(ColumnRole::EntityKey);
+        let weights = schema.with_role(ColumnRole::Weight).filter(|name| self.weight.as_deref() != Some(*name));
+        let others = schema.with_role(ColumnRole::EntityKey).chain(weights);
         let is_new =
             |name: &&str| !self.ignore.iter().any(|given| given == name) && self.target.as_deref() != Some(*name);
         let others: Vec<String> = others.filter(is_new).map(str::to_owned).collect();
@@ -344,6 +346,9 @@ mod tests {
         let given = RecipeArgs::of(Some("tip".into()), None, vec!["id".into()]);
         let given = given.declared(Some(&schema)).recipe(None).expect("a target");
         assert_eq!((given.target.as_str(), given.ignore.join(",").as_str()), ("tip", "id,driver"));
+        let other = RecipeArgs { weight: Some("trips".into()), ..RecipeArgs::of(None, None, vec![]) };
+        let other = other.declared(Some(&schema)).recipe(None).expect("a target");
+        assert_eq!(other.ignore.join(","), "driver,share", "a weight is no feature");
         let key = RecipeArgs::of(Some("driver".into()), None, vec![]).declared(Some(&schema)).recipe(None);
         assert!(key.expect("a target").ignore.is_empty());
         assert!(RecipeArgs::of(None, None, vec![]).declared(None).recipe(None).is_err());
