@@ -12,7 +12,7 @@
 #   faketime  libfaketime from the distribution, with which tests set the clock, if it is not installed (Debian, as root)
 #   python    .tools/python            third-party clients, and a python that can import them
 #   kserve    .tools/kserve            the SDK of KServe, whose messages cannot be in one process with those of Triton's client
-#   mlflow    .tools/mlflow            the client of MLflow
+#   mlflow    .tools/mlflow            the client of MLflow, and what a worker in Python needs
 #   perf      .tools/bin/perf_analyzer Triton's load generator, on Debian with the C library that it needs
 #   nextest   cargo-nextest            the test runner, built by cargo if it is not installed
 set -euo pipefail
@@ -25,7 +25,7 @@ ONNXRUNTIME_VERSION=1.32.0
 NEXTEST_VERSION=0.9.143
 PERF_ANALYZER_VERSION=2.60.0
 KSERVE_CLIENTS=("kserve==0.21.0")
-MLFLOW_CLIENTS=("mlflow-skinny==3.17.2" "scikit-learn==1.9.1" "lightgbm==4.7.0" "onnx==1.23.2" "onnxruntime==$ONNXRUNTIME_VERSION" "skl2onnx==1.20.0" "pandas==2.3.3" "skops==0.13.0")
+MLFLOW_CLIENTS=("mlflow-skinny==3.17.2" "scikit-learn==1.9.1" "lightgbm==4.7.0" "onnx==1.23.2" "onnxruntime==$ONNXRUNTIME_VERSION" "skl2onnx==1.20.0" "pandas==2.3.3" "skops==0.13.0" "grpcio==1.85.3" "grpcio-reflection==1.85.1" "pyarrow==26.0.1" "onnxmltools==1.16.0")
 PYTHON_CLIENTS=("tritonclient[grpc,http]==2.73.0" "nats-py==2.16.0" "cloudevents==2.2.0" "openlineage-python==1.54.0" "pyyaml==6.0.3")
 
 say() { printf 'install-tools: %s\n' "$*"; }

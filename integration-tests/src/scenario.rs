@@ -16,7 +16,7 @@ use rekindle_domain::{
     alias::AliasMove,
     dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
     deployment_status::{DeploymentPhase, DeploymentStatus},
-    job::{DatasetRef, Job, Train, Work},
+    job::{DatasetRef, Job, Priority, Train, Work},
     model_version::{ModelVersion, VersionSelector},
     outcome::{Label, Outcome},
     recipe::{MlpRecipe, ModelRecipe, Optimizer},
@@ -124,6 +124,7 @@ pub async fn train_with(clients: &Clients, job_id: &str, recipe: Recipe) -> (Run
         experiment: MODEL.parse().expect("a name"),
         correlation_id: String::new(),
         tags: Default::default(),
+        priority: Priority::Normal,
         dataset: DatasetRef { name: dataset(), version: None },
         work: Work::Train(Train {
             recipe,
@@ -131,6 +132,7 @@ pub async fn train_with(clients: &Clients, job_id: &str, recipe: Recipe) -> (Run
             until: None,
             register_as: Some(model()),
             description: String::new(),
+            external: None,
         }),
     };
     clients.trainer().submit(&job).await.expect("queued");

@@ -1,11 +1,14 @@
 //! Each service is killed in the middle of a workflow and restarted: the workflow ends once, with the result of an undisturbed one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use rekindle_client::PageRequest;
 use rekindle_domain::{
-    Digest, RunId, Search, WorkflowState, model_version::VersionSelector, rollout::Strategy, workflow::WorkflowStatus,
+    Digest, RunId, Search, WorkflowState, model_version::VersionSelector, rollout::Strategy, run::Run,
+    workflow::WorkflowStatus,
 };
 use rekindle_integration_tests::{
     Clients, Cluster, Service, Wiring,
@@ -13,7 +16,7 @@ use rekindle_integration_tests::{
     table::{self, csv},
 };
 use rekindle_testkit::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SHIFT: u64 = 72;
 /// Enough for a training of a second or more, so that it can be interrupted.
@@ -67,6 +70,61 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
         return_to_the_first(&clients, &name).await;
     }
     each_workflow_has_one_effect(&clients, moments.len() + 1).await;
+}
+
+/// The same training with another id: the trainer is killed at these points of its time, and then left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trainer_that_is_killed_at_twenty_random_points_makes_the_same_model() {
+    const KILLS: u64 = 20;
+    const REDELIVERY: Duration = Duration::from_millis(300);
+    // A job of a killed trainer is delivered again at once.
+    let settings = json!({ "trainer": { "ack_wait": "300ms", "report_every": "100ms", "max_deliveries": 100 } });
+    let mut cluster = Cluster::start_with(Wiring::Embedded, 1, settings).await;
+    let clients = cluster.clients.clone();
+    scenario::register(&clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
+    let recipe = scenario::recipe_of(7, EPOCHS);
+    let began = Instant::now();
+    let (undisturbed, _) = scenario::train_with(&clients, &job_id(1), recipe.clone()).await;
+    let duration = began.elapsed();
+    let expected = trained(&clients, &undisturbed).await;
+
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let kills = async {
+        for _ in 0..KILLS {
+            tokio::time::sleep(REDELIVERY + duration.mul_f64(random.random())).await;
+            cluster.kill(Service::Trainer);
+            cluster.restart(Service::Trainer).await;
+        }
+    };
+    let id = job_id(2);
+    let ((disturbed, _), ()) = tokio::join!(scenario::train_with(&clients, &id, recipe), kills);
+    let found = trained(&clients, &disturbed).await;
+    assert_eq!(found, expected);
+    let versions = clients.registry().model_versions(&scenario::model(), PageRequest::first(10)).await;
+    assert_eq!(versions.expect("listed").items.len(), 2, "each training registered one version");
+}
+
+fn job_id(number: u8) -> String {
+    format!("01890000-0000-7000-8000-0000000000{number:02}")
+}
+
+/// What a training has made, without its id: the manifest, and the history of each metric.
+async fn trained(clients: &Clients, run: &Run) -> (Value, Vec<(String, i64, f64)>) {
+    let mut manifest = json_blob(clients, run.outputs["bundle"].parse().expect("a digest")).await;
+    manifest["provenance"]["run_id"] = Value::Null;
+    // The card names the run, too.
+    let card = manifest["blobs"]["card"]["digest"].as_str().and_then(|digest| digest.parse().ok()).expect("a card");
+    let card = scenario::download(clients, card).await;
+    let card = String::from_utf8_lossy(&card).replace(&run.id.to_string(), "its run");
+    manifest["blobs"]["card"] = Value::String(card);
+    let mut history = Vec::new();
+    for metric in &run.metrics {
+        let points = clients.registry().metric_history(run.id, &metric.name, PageRequest::first(1_000)).await;
+        let points = points.expect("a history").items.into_iter();
+        history.extend(points.map(|point| (metric.name.clone(), point.step, point.value)));
+    }
+    assert!(history.len() > 100, "the history of {} epochs: {}", EPOCHS, history.len());
+    (manifest, history)
 }
 
 /// Each workflow has one dataset version, and a model version that passed the gate and its refit, beside the first of both.

@@ -6,7 +6,11 @@ use std::{
 };
 
 use rekindle_client::inference::Elements;
-use rekindle_domain::{WorkflowState, model_version::ModelVersion};
+use rekindle_domain::{
+    WorkflowState,
+    job::External,
+    model_version::{ModelVersion, VersionSelector},
+};
 use rekindle_integration_tests::{
     Platform, Wiring,
     scenario::{self, MODEL},
@@ -240,6 +244,46 @@ async fn a_subscriber_receives_every_event_of_a_workflow_from_drift_to_redeploy(
     }
     let ids: std::collections::BTreeSet<_> = events.iter().map(|event| event["id"].to_string()).collect();
     assert_eq!(ids.len(), events.len(), "each event has one id");
+}
+
+/// Drift, a retraining by scikit-learn outside of the platform, the gate, and the rollout. The first claim is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_in_python_closes_the_loop() {
+    const SHIFT: u64 = 72;
+    let mut platform = Platform::start(Wiring::Embedded, 1).await;
+    platform.stop();
+    platform.restart_in(&[("REKINDLE__TRAINER__WORKER_LEASE".to_owned(), "3s".to_owned())]).await;
+    let clients = &platform.clients;
+    scenario::register(clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
+    let (_, version) = scenario::train(clients, "01890000-0000-7000-8000-000000000001").await;
+    scenario::promote_and_deploy(clients, version.version).await;
+    let parameters = [("learner", "gradient_boosting"), ("n_estimators", "50")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let external = External { pool: "python".to_owned(), parameters: parameters.into() };
+    scenario::set_policy(clients, |policy| policy.external = Some(external)).await;
+    let mut worker = Command::new(tool("mlflow/bin/python"));
+    let address = clients.trainer.trim_start_matches("http://");
+    worker.arg(script("external_trainer.py")).args([address, "python", "--trainings", "1", "--stall"]);
+    let worker = worker.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("python");
+    scenario::send_day_by_day(clients, &table::rows(SHIFT..SHIFT + 48, SHIFT)).await;
+    let output = worker.wait_with_output().await.expect("it ends");
+    let trained = lines(&output).pop().expect("a training");
+    assert_eq!((&trained["version"], &trained["attempt"]), (&json!(2), &json!(2)), "{trained}");
+
+    let workflow = scenario::workflow_in(clients, WorkflowState::Succeeded).await;
+    assert_eq!((workflow.to_version, workflow.refit_run), (Some(2), None), "{:?}", workflow.steps);
+    scenario::deployed(clients, 2).await;
+    let registry = clients.registry();
+    let run = registry.run(workflow.train_run.expect("submitted")).await.expect("known");
+    assert_eq!((run.outputs["library"].as_str(), run.params["external.pool"].as_str()), ("scikit-learn", "python"));
+    assert!(run.metrics.iter().any(|metric| metric.name == "accuracy"), "{:?}", run.metrics);
+    let version = registry.model_version(&scenario::model(), &VersionSelector::Number(2)).await.expect("registered");
+    assert_eq!(version.run, Some(run.id), "the version names its run");
+    let theirs = trained["accuracy"].as_f64().expect("a number");
+    let ours = version.metrics["accuracy"];
+    assert!((ours - theirs).abs() < 0.005, "of the same rows, which it was not trained on: {ours}, {theirs}");
+    let lineage = registry.lineage(version.bundle).await.expect("known");
+    assert!(lineage.run.is_some_and(|found| found.id == run.id) && !lineage.datasets.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     external::embed,
     file::{Element, File, MAX_FILE_BYTES, MAX_NODES, Outlet},
-    import::{Data, Import, import},
+    import::{Data, Import, Training, import},
 };
 pub(crate) use self::{
     probe::check as check_rows,

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use bytes::Bytes;
 use rekindle_bundle::{
     Bundle, Datatype, Error, Model, Values,
-    onnx::{Data, File, Import, InputForm, Scores, TOLERANCE, import, library},
+    onnx::{Data, File, Import, InputForm, Scores, TOLERANCE, Training, import, library},
 };
 use rekindle_domain::{ColumnKind, Digest, Task};
 use rekindle_testkit::{onnx_file, onnx_runtime};
@@ -208,6 +210,53 @@ fn data_give_names_profile_and_expected_loss() {
     assert_eq!(bundle.manifest.reference.rows, 64);
     assert!(bundle.card().expect("a card").contains("## Feature importance"), "the rows have the target");
     assert_eq!(bundle.manifest.provenance.dataset_digests, [Digest::of(b"rows")]);
+}
+
+/// Rows an hour apart, the first half in reverse, with labels that the model gives in the first 48 hours only.
+fn hourly(recorded: &Recorded) -> RecordBatch {
+    let order: Vec<usize> = (0..32).rev().chain(32..64).collect();
+    let named = |column: &str| {
+        let values: Vec<Option<f64>> = recorded.inputs[column].iter().map(Value::as_f64).collect();
+        order.iter().map(|&row| values[row]).collect::<Float64Array>()
+    };
+    let predicted: Vec<bool> = recorded.scores.chunks_exact(2).map(|row| row[1] > 0.5).collect();
+    let label = |&row: &usize| Some(if predicted[row] == (row < 48) { "1" } else { "0" });
+    let late: StringArray = order.iter().map(label).collect();
+    let hours = order.iter().map(|&row| i64::try_from(row).expect("few rows") * 3_600_000);
+    let at = TimestampMillisecondArray::from_iter_values(hours).with_timezone("UTC");
+    let columns = ["f0", "f1", "f2", "f3"].map(|name| (name.to_owned(), Arc::new(named(name)) as ArrayRef));
+    let others = [("at".to_owned(), Arc::new(at) as ArrayRef), ("late".to_owned(), Arc::new(late))];
+    RecordBatch::try_from_iter(columns.into_iter().chain(others)).expect("columns of one length")
+}
+
+#[test]
+fn a_training_says_which_rows_were_not_trained_on() {
+    const HOUR: i64 = 3_600_000;
+    let recorded = recorded("sklearn_logistic");
+    let rows = hourly(&recorded);
+    let data = Data { rows: &rows, digest: Digest::of(b"rows"), time_column: Some("at") };
+    let trained = |until: Option<i64>, validation_from: Option<i64>| {
+        let training = Training { run_id: "run".to_owned(), until, validation_from };
+        let options = Import { target: "late".to_owned(), training: Some(training), ..options() };
+        import(file("sklearn_logistic"), &options, Some(data))
+    };
+    let right = trained(Some(48 * HOUR), Some(40 * HOUR)).expect("imports");
+    right.validate().expect("valid");
+    let provenance = &right.manifest.provenance;
+    assert_eq!((provenance.run_id.as_str(), provenance.trained_until), ("run", Some(48 * HOUR)));
+    assert_eq!((right.manifest.metrics["accuracy"], right.manifest.reference.rows), (1.0, 8), "of hours 40 to 47");
+    assert_eq!(right.reference().expect("a profile").features[0].profile.rows(), 48, "the profile is of all");
+    let wrong = trained(None, Some(48 * HOUR)).expect("imports");
+    assert_eq!((wrong.manifest.metrics["accuracy"], wrong.manifest.reference.rows), (0.0, 16));
+    let later = trained(Some(1_000 * HOUR), None).expect("imports");
+    assert_eq!(later.manifest.provenance.trained_until, Some(63 * HOUR + 1), "not after the last row");
+    let refused = trained(Some(10 * HOUR), Some(10 * HOUR)).expect_err("no rows").to_string();
+    assert!(refused.contains("validation_from: leaves no rows"), "{refused}");
+    let untimed = Data { time_column: None, ..data };
+    let training = Some(Training { until: Some(HOUR), ..Training::default() });
+    let options = Import { target: "late".to_owned(), ignore: vec!["at".to_owned()], training, ..options() };
+    let refused = import(file("sklearn_logistic"), &options, Some(untimed)).expect_err("no times").to_string();
+    assert!(refused.contains("until: is set, and not every row has a time"), "{refused}");
 }
 
 fn refusal(name: &str, options: &Import) -> String {

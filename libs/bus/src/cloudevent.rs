@@ -8,7 +8,7 @@ use rekindle_domain::event::{EventContext, EventKind};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Error, subject};
+use crate::{Error, read::Stored, subject};
 
 /// An event on the bus.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +108,16 @@ impl CloudEvent {
 
 /// Parses an event; an error names the invalid header, or describes what is wrong with the body.
 pub fn from_message(message: &async_nats::Message) -> Result<CloudEvent, Error> {
-    let headers = Headers(message.headers.as_ref());
+    from_parts(message.headers.as_ref(), &message.payload)
+}
+
+/// Parses an event that a stream stores; errors are as those of [`from_message`].
+pub fn from_stored(stored: &Stored) -> Result<CloudEvent, Error> {
+    from_parts(Some(&stored.headers), &stored.payload)
+}
+
+fn from_parts(given: Option<&HeaderMap>, payload: &[u8]) -> Result<CloudEvent, Error> {
+    let headers = Headers(given);
     let version = headers.required("ce-specversion")?;
     if version != "1.0" {
         return Err(headers.wrong("ce-specversion", &version, "1.0"));
@@ -137,8 +146,8 @@ pub fn from_message(message: &async_nats::Message) -> Result<CloudEvent, Error> 
         },
         partition_key: headers.optional("ce-partitionkey").unwrap_or_default(),
         traceparent: headers.optional("ce-traceparent"),
-        position: message.headers.as_ref().map(Position::of).transpose()?.flatten(),
-        data: serde_json::from_slice(&message.payload)
+        position: given.map(Position::of).transpose()?.flatten(),
+        data: serde_json::from_slice(payload)
             .map_err(|error| Error::InvalidEvent { problem: format!("the data is not JSON: {error}") })?,
     })
 }
@@ -184,7 +193,7 @@ fn encode(value: &str) -> String {
 }
 
 /// The reverse of [`encode`]; what is not an encoded byte stays as it is.
-fn decode(value: &str) -> String {
+pub(crate) fn decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -25,7 +25,7 @@ use rekindle_proto::trace;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Bucket, Error, Frozen, consumer::Backoff, streams, streams::Limits};
+use crate::{Bucket, Error, Frozen, cloudevent::decode, consumer::Backoff, streams, streams::Limits};
 
 /// Pause before a message is published again whose stream does not exist, which is created again meanwhile.
 const MISSING: Duration = Duration::from_millis(50);
@@ -34,7 +34,8 @@ const MISSING: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `nats://host:4222` or `nats://user:password@host:4222`; several servers are separated by commas.
+    /// `nats://host:4222` or `nats://user:password@host:4222`, where characters such as `/`, `#` and `@` of the password are percent-encoded;
+    /// several servers are separated by commas, and have one user.
     pub url: String,
     /// A NATS credentials file (`.creds`), if the server requires one.
     #[serde(default)]
@@ -323,10 +324,18 @@ fn parse(url: &str) -> Result<Vec<ServerAddr>, Error> {
         .collect()
 }
 
+/// The user and the password of the first server that has them; the client does not read them from the address. Both may be
+/// percent-encoded.
+fn login(servers: &[ServerAddr]) -> Option<(String, String)> {
+    let of = |server: &ServerAddr| Some((decode(server.username()?), decode(server.password().unwrap_or_default())));
+    servers.iter().find_map(of)
+}
+
 async fn options(config: &Config) -> Result<ConnectOptions, Error> {
-    let options = match &config.credentials_file {
-        None => ConnectOptions::new(),
-        Some(file) => ConnectOptions::with_credentials_file(file).await.map_err(|error| Error::Config {
+    let options = match (&config.credentials_file, login(&parse(&config.url)?)) {
+        (None, None) => ConnectOptions::new(),
+        (None, Some((user, password))) => ConnectOptions::with_user_and_password(user, password),
+        (Some(file), _) => ConnectOptions::with_credentials_file(file).await.map_err(|error| Error::Config {
             what: format!("credentials_file {}", file.display()),
             source: error.into(),
         })?,

@@ -74,7 +74,7 @@ impl Consumer {
     }
 
     /// The configuration for the server, beginning at a sequence or with the first message.
-    fn config(&self, begin: Option<u64>) -> pull::Config {
+    pub(crate) fn config(&self, begin: Option<u64>) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
             filter_subjects: self.subjects.clone(),

@@ -17,6 +17,7 @@
 
 pub mod audit;
 pub mod bucket;
+pub mod claim;
 pub mod cloudevent;
 pub mod consumer;
 pub mod dead_letter;

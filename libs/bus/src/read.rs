@@ -11,10 +11,12 @@ use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
 
-use crate::{Bus, Error, error::Source};
+use crate::{Bus, Error, error::Source, streams::EVENTS};
 
 /// Messages that are fetched at a time, so that few are in memory.
 const FETCHED: usize = 8;
+/// Events that are fetched at a time: nearly all are small.
+const FETCHED_EVENTS: usize = 64;
 /// Messages without their payloads that are fetched at a time.
 const FETCHED_HEADERS: usize = 512;
 /// Time that a fetch takes at most: the consumer of a server that restarts is gone, and nothing answers.
@@ -72,7 +74,11 @@ impl Bus {
         part: Part,
         mut take: impl FnMut(Stored) -> bool,
     ) -> Result<(), Error> {
-        let fetched = if part == Part::All { FETCHED } else { FETCHED_HEADERS };
+        let fetched = match part {
+            Part::Headers => FETCHED_HEADERS,
+            Part::All if stream == EVENTS => FETCHED_EVENTS,
+            Part::All => FETCHED,
+        };
         let failed = |source: Source| Error::Read { stream, source };
         let config = pull::Config {
             deliver_policy: policy(from).map_err(failed)?,

@@ -1,9 +1,14 @@
 //! The orchestrator: policies, workflows, deployments and replicas.
 
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _};
 use rekindle_domain::{
     IdPrefix, ModelName, Policy, ReplicaState, WorkflowId,
+    delivery::DeliveryMetrics,
     deployment_status::DeploymentStatus,
+    trigger::IgnoredTrigger,
     workflow::{Decision, WorkflowStatus},
 };
 use rekindle_proto::orchestrator::{self as proto, orchestrator_client::OrchestratorClient};
@@ -12,7 +17,7 @@ use tonic::Status;
 use crate::{
     Connection, Error, Page, PageRequest,
     registry::page_of,
-    wire::{deployment, field, policy, replica, workflow},
+    wire::{delivery, deployment, field, policy, replica, time, trigger, workflow},
 };
 
 /// A client of the orchestrator; clones share the connection.
@@ -82,6 +87,31 @@ impl Orchestrator {
         let request = proto::GetPolicyRequest { model: model.to_string() };
         let call = || async { OrchestratorClient::new(self.0.stub()).get_policy(request.clone()).await };
         policy::recorded(self.0.call(operation, call).await?).map_err(Error::response(operation))
+    }
+
+    /// The triggers that started no workflow since the latest one of the model was queued.
+    pub async fn ignored_triggers(&self, model: &ModelName) -> Result<Vec<IgnoredTrigger>, Error> {
+        let operation = "list the ignored triggers";
+        let request = proto::ListIgnoredTriggersRequest { model: model.to_string() };
+        let call = || async { OrchestratorClient::new(self.0.stub()).list_ignored_triggers(request.clone()).await };
+        let answer = self.0.call(operation, call).await?;
+        field::each("triggers", answer.triggers, trigger::from_wire).map_err(Error::response(operation))
+    }
+
+    /// How fast and how well changes of a model, or of all, reach production, and the span that the metrics are of. Without `from`, it is the
+    /// 30 days before `until`; without `until`, it ends now.
+    pub async fn delivery_metrics(
+        &self,
+        model: Option<&ModelName>,
+        from: Option<DateTime<Utc>>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(Range<DateTime<Utc>>, DeliveryMetrics), Error> {
+        let operation = "read the delivery metrics";
+        let model = model.map(ToString::to_string).unwrap_or_default();
+        let [from, until] = [from, until].map(|time| time.map(time::to_wire));
+        let request = proto::GetDeliveryMetricsRequest { model, from, until };
+        let call = || async { OrchestratorClient::new(self.0.stub()).get_delivery_metrics(request.clone()).await };
+        delivery::from_wire(self.0.call(operation, call).await?).map_err(Error::response(operation))
     }
 
     /// Starts a retraining workflow.

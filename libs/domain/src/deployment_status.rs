@@ -15,12 +15,14 @@ pub struct DeploymentStatus {
     pub phase: DeploymentPhase,
     /// The stable version.
     pub stable: VersionRef,
-    /// Versions that answer a share of the requests; the stable version answers the others.
+    /// Versions that answer a share of the requests, the target of a canary step included; the stable version answers the others.
     pub weighted: Vec<WeightedVersion>,
     /// The version that gets a copy of the requests.
     pub shadow: Option<VersionRef>,
     /// The version being rolled out.
     pub target: Option<VersionRef>,
+    /// The canary step of the rollout in progress, from 1.
+    pub canary_step: Option<u32>,
     /// The replicas that serve the target, or should.
     pub moved: Vec<ReplicaId>,
     /// Reason of the latest change.

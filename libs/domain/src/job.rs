@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
-use crate::{DatasetName, Digest, ExperimentName, Gate, ModelName, Namespace, Qualified as _, Recipe, RunId, Search};
+use crate::{
+    DatasetName, Digest, ExperimentName, Gate, ModelName, Namespace, Qualified as _, Recipe, RunId, Search, name,
+    validation::{Checks, Violations},
+};
 
 /// One unit of work for a trainer.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,10 +21,22 @@ pub struct Job {
     pub correlation_id: String,
     /// Tags of its run.
     pub tags: BTreeMap<String, String>,
+    /// Which jobs it waits for.
+    pub priority: Priority,
     /// The dataset it reads.
     pub dataset: DatasetRef,
     /// What to do.
     pub work: Work,
+}
+
+/// Which jobs a job waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Those that were submitted before.
+    #[default]
+    Normal,
+    /// Only those of high priority that were submitted before: trainers keep workers for them. Jobs of workflows have it.
+    High,
 }
 
 /// A dataset version by name and number.
@@ -54,6 +70,55 @@ pub struct Train {
     pub register_as: Option<ModelName>,
     /// Description of the registered version.
     pub description: String,
+    /// The workers outside of the platform that do it; `None` for a trainer of the platform.
+    pub external: Option<Box<External>>,
+}
+
+/// Workers outside of the platform, in any language, which claim the trainings of a pool and complete them with a file in the ONNX format. Of
+/// the recipe, they need the target and what is not a feature; kind of model and hyperparameters are theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The pool.
+    pub pool: String,
+    /// What the workers are told.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl External {
+    /// The pool of the trainers of the platform.
+    pub const INTERNAL_POOL: &str = "cpu";
+    /// Their pool of jobs of high priority.
+    pub const HIGH_PRIORITY_POOL: &str = "cpu-high";
+    /// Parameters, at most.
+    pub const MAX_PARAMETERS: usize = 100;
+    /// Bytes of the names and values of all parameters, at most.
+    pub const MAX_BYTES: usize = 64 << 10;
+
+    /// Checks every bound.
+    pub fn validate(&self) -> Result<(), Violations> {
+        let mut checks = Checks::new();
+        checks.parsed("pool", check_pool(&self.pool));
+        let (count, most) = (self.parameters.len(), Self::MAX_PARAMETERS);
+        checks.require(count <= most, "parameters", format!("{count} entries"), &format!("at most {most}"));
+        let bytes: usize = self.parameters.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let expected = format!("at most {}", Self::MAX_BYTES);
+        checks.require(bytes <= Self::MAX_BYTES, "parameters", format!("{bytes} bytes"), &expected);
+        checks.require(!self.parameters.contains_key(""), "parameters", "an empty name", "names");
+        checks.finish()
+    }
+}
+
+/// Checks the name of a pool of workers outside of the platform, which is a token of a subject on the bus.
+pub fn check_pool(pool: &str) -> Result<(), String> {
+    name::check("pool", pool).map_err(|error| error.to_string())?;
+    match pool {
+        External::INTERNAL_POOL | External::HIGH_PRIORITY_POOL => {
+            Err(format!("is {pool:?}, a pool of the trainers of the platform: expected another name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An evaluation.
@@ -125,5 +190,22 @@ impl Work {
             Self::Train(_) => "train",
             Self::Evaluate(_) => "evaluate",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_a_name_of_its_own() {
+        let external = |pool: &str| External { pool: pool.to_owned(), parameters: BTreeMap::new() };
+        assert_eq!(external("python").validate(), Ok(()));
+        for pool in ["", "cpu", "cpu-high", "a.b", "A", "*", ">"] {
+            assert!(external(pool).validate().is_err(), "{pool:?}");
+        }
+        let parameters = BTreeMap::from([("x".to_owned(), "y".repeat(External::MAX_BYTES))]);
+        let refused = External { parameters, ..external("python") }.validate().expect_err("too much");
+        assert!(refused.to_string().starts_with("parameters: is 65537 bytes"), "{refused}");
     }
 }

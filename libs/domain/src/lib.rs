@@ -23,6 +23,7 @@
 //! | recipe | what decides the result of a training besides the rows | `trainer.v1.Recipe` | [`Recipe`] |
 //! | gate | the condition under which a challenger replaces the champion | `trainer.v1.Gate` | [`Gate`] |
 //! | retraining policy | when and how a model is retrained and rolled out | `orchestrator.v1.Policy` | [`Policy`] |
+//! | trigger | what starts a retraining workflow | `orchestrator.v1.Trigger` | [`Trigger`] |
 //! | retraining workflow | one retraining, from trigger to rollout | `orchestrator.v1.Workflow` | [`workflow::WorkflowStatus`] |
 //! | deployment | the routes of a model and their rollout | `orchestrator.v1.Deployment` | [`deployment_status::DeploymentStatus`] |
 //! | routes | which versions answer: primary, weighted, shadow | bucket `rekindle-deployments` | [`Routes`] |
@@ -38,6 +39,7 @@
 //! | alert | a condition that requires attention; it is open until it is resolved | `monitor.v1.Alert` | [`alert::Alert`] |
 //! | silence | a time in which alerts of a model are not notified | `monitor.v1.Silence` | [`alert::Silence`] |
 //! | receiver | where alerts are sent: a webhook or an Alertmanager | `monitor.alerts.receivers` | |
+//! | delivery metrics | how fast and how well changes reach production (DORA) | `orchestrator.v1.DeliveryMetrics` | [`delivery::DeliveryMetrics`] |
 //! | principal | who calls | metadata `rekindle-principal` | [`Principal`] |
 //! | namespace | the tenant of a name | metadata `rekindle-namespace` | [`Namespace`] |
 
@@ -47,6 +49,7 @@ pub mod audit;
 pub mod blob;
 pub mod column;
 pub mod dataset;
+pub mod delivery;
 pub mod deployment_status;
 pub mod digest;
 pub mod evaluation;
@@ -71,11 +74,13 @@ pub mod report;
 pub mod rollout;
 pub mod routes;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod search;
 pub mod slice;
 pub mod text;
 pub mod traffic;
+pub mod trigger;
 pub mod validation;
 pub mod watch;
 pub mod workflow;

@@ -84,6 +84,19 @@ pub struct ModelImport {
     pub ignore: Vec<String>,
     /// The description.
     pub description: String,
+    /// The training that made the file; `None` for a model that was trained elsewhere.
+    pub training: Option<ImportedTraining>,
+}
+
+/// The training of a file, by a worker outside of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportedTraining {
+    /// Its run.
+    pub run: RunId,
+    /// Rows of the dataset at or after this time are left out.
+    pub until: Option<DateTime<Utc>>,
+    /// Rows of the dataset at or after this time were not trained on: expected loss and metrics are theirs alone.
+    pub validation_from: Option<DateTime<Utc>>,
 }
 
 /// What the scores of a file are: `[n]` or `[n, width]`, where the width is that of the task or, for two classes, 1 (of the positive

@@ -30,6 +30,11 @@ impl Namespace {
     pub fn qualify(&self, name: &str) -> String {
         if self.is_default() { name.to_owned() } else { format!("{self}{SEPARATOR}{name}") }
     }
+
+    /// Whether a qualified name is within this namespace.
+    pub fn contains(&self, qualified: &str) -> bool {
+        qualified.split_once(SEPARATOR).map_or(Self::DEFAULT, |(namespace, _)| namespace) == self.0
+    }
 }
 
 impl Default for Namespace {

@@ -67,9 +67,9 @@ pub struct ShadowComparison {
     pub primary_micros: f64,
     /// The mean time to compute the shadow version's answer to a request, in microseconds.
     pub shadow_micros: f64,
-    /// Rows that were not compared because others were waiting.
+    /// Rows that were not compared: others were waiting, or the versions have different classes.
     pub skipped: u64,
-    /// Rows for which the shadow version failed, or whose scores cannot be compared.
+    /// Rows for which the shadow version failed.
     pub failed: u64,
 }
 
@@ -84,6 +84,9 @@ pub struct ServedVersion {
     pub failed: u64,
     /// Requests in flight.
     pub in_flight: u64,
+    /// The 99th percentile of the time that answered requests took on the replica, in microseconds; 0 before the first one.
+    #[serde(default)]
+    pub p99_micros: u64,
 }
 
 impl ServedModel {
@@ -165,7 +168,7 @@ impl From<ServedModelV1> for ServedModel {
     fn from(model: ServedModelV1) -> Self {
         let ServedModelV1 { serving, generation, failure, answered, failed, in_flight } = model;
         let counted = |version: VersionRef| {
-            (version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight })
+            (version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros: 0 })
         };
         Self {
             primary: serving.map(|version| version.version),
@@ -215,7 +218,10 @@ mod tests {
 
     fn two_versions() -> ServedModel {
         let counted = |number, in_flight| {
-            (u32::from(number), ServedVersion { bundle: version(number).bundle, answered: 9, failed: 1, in_flight })
+            (
+                u32::from(number),
+                ServedVersion { bundle: version(number).bundle, answered: 9, failed: 1, in_flight, p99_micros: 0 },
+            )
         };
         let versions = BTreeMap::from([counted(1, 2), counted(2, 3)]);
         ServedModel { primary: Some(2), generation: 4, failure: None, versions, draining: 5, shadow: None }
@@ -253,7 +259,7 @@ mod tests {
                 "bundle":"sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"},
                 "generation":7,"failure":"it does not warm up","answered":90,"failed":2,"in_flight":3},
             "weather":{"serving":null,"generation":1,"answered":0,"failed":0,"in_flight":1}}}"#;
-        let loaded = ServedVersion { bundle: version(1).bundle, answered: 90, failed: 2, in_flight: 3 };
+        let loaded = ServedVersion { bundle: version(1).bundle, answered: 90, failed: 2, in_flight: 3, p99_micros: 0 };
         let delay = ServedModel {
             primary: Some(1),
             generation: 7,

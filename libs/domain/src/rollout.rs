@@ -1,79 +1,40 @@
-//! Rolling updates of a deployment: a pure planner. From the record, the live replicas and the time it decides the next action, and
-//! applying the action gives the next record.
+//! Rollouts of a deployment: a pure planner. From the record, the live replicas and the time it decides the next action, and applying the
+//! action gives the next record.
+//!
+//! A rollout begins with the canary steps of its [`Strategy`], if it has any: every replica loads the target beside the stable version, and
+//! the target gets a copy or a share of the requests. Then the replicas are updated one at a time, and then all of them are observed.
 //!
 //! Invariants:
 //! - a deployment always has a stable version;
 //! - a replica is assigned the target only when every other live replica that was assigned it serves it;
 //! - after any failure the next record assigns the stable version to every replica.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-    time::Duration,
-};
+mod plan;
+mod strategy;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ModelName, ReplicaId, ReplicaState, Routes, ServedModel, VersionRef,
-    routes::{Rollout, WeightedVersion},
+pub use self::{
+    plan::plan,
+    strategy::{CanaryStep, Strategy},
 };
-
-/// The next action for a deployment, given what its live replicas report. `live` has only the replicas whose lease is valid: the planner
-/// does not wait for others.
-pub fn plan<'a>(
-    deployment: &Deployment,
-    live: impl IntoIterator<Item = &'a ReplicaState>,
-    now: DateTime<Utc>,
-    strategy: &Strategy,
-) -> Action {
-    let served: BTreeMap<&ReplicaId, Option<&ServedModel>> =
-        live.into_iter().map(|state| (&state.replica, state.models.get(&deployment.model))).collect();
-    match &deployment.movement {
-        Movement::Settled if deployment.outcome == Outcome::Failed && all_serve(deployment, &served) => {
-            Action::Complete
-        }
-        Movement::Settled => Action::Wait,
-        Movement::First { since } => plan_first(deployment, *since, &served, now, strategy),
-        Movement::Forward(forward) => plan_forward(deployment, forward, &served, now, strategy),
-        Movement::Returning { since } => plan_return(deployment, *since, &served, now, strategy),
-    }
-}
-
-/// The pace and the limits of a rollout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Strategy {
-    /// How long a replica may take to serve a version that it was assigned.
-    #[serde(with = "humantime_serde")]
-    pub replica_deadline: Duration,
-    /// How long each updated replica is observed before the next one is updated.
-    #[serde(with = "humantime_serde")]
-    pub bake: Duration,
-    /// How long all replicas are observed before the target becomes the stable version.
-    #[serde(with = "humantime_serde")]
-    pub observe: Duration,
-    /// Share of requests that may fail inside the target version, in [0, 1]. Above it the rollout is rolled back.
-    pub max_error_rate: f64,
-}
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Self {
-            replica_deadline: Duration::from_secs(60),
-            bake: Duration::from_secs(1),
-            observe: Duration::from_secs(5),
-            max_error_rate: 0.0,
-        }
-    }
-}
+use crate::{
+    ModelName, ReplicaId, Routes, VersionRef,
+    routes::{Rollout, TOTAL_WEIGHT, WeightedVersion},
+};
 
 /// The planner's decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Do nothing until time passes or a replica reports.
     Wait,
+    /// Begin the next canary step: the target gets this share of the requests, or a copy of them at 0.
+    Step(u32),
+    /// Record that every live replica has loaded the target as the canary step requires.
+    Run,
     /// Assign the target to one more replica.
     Move(ReplicaId),
     /// Record that a replica serves the target.
@@ -155,10 +116,36 @@ pub enum Movement {
 pub struct Forward {
     /// The version to roll out.
     pub target: VersionRef,
+    /// The latest canary step; `None` before the first one, and in a rollout without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// Replicas that were assigned the target.
     pub moved: BTreeMap<ReplicaId, Moved>,
     /// When the observation of all live replicas began; `None` while some do not serve the target.
     pub observing_since: Option<DateTime<Utc>>,
+}
+
+impl Forward {
+    /// When the target was first assigned to a replica; `None` before.
+    pub fn began_at(&self) -> Option<DateTime<Utc>> {
+        let moved = self.moved.values().map(|moved| moved.assigned_at);
+        self.canary.map(|canary| canary.first_at).into_iter().chain(moved).min()
+    }
+}
+
+/// A canary step that has begun. The target keeps its share on replicas that are not updated until they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The step of the strategy, from 0.
+    pub step: usize,
+    /// The share of the requests, out of [`TOTAL_WEIGHT`]; at 0 the target gets a copy of them.
+    pub weight: u32,
+    /// When the first step began.
+    pub first_at: DateTime<Utc>,
+    /// The generation that assigned the target.
+    pub generation: u64,
+    /// Since when every live replica has loaded the target.
+    pub running_since: Option<DateTime<Utc>>,
 }
 
 /// A replica that was assigned the target.
@@ -234,7 +221,7 @@ impl Deployment {
             Movement::First { .. } => (target, Movement::First { since: None }),
             Movement::Settled if self.outcome == Outcome::Failed => (target, Movement::First { since: None }),
             Movement::Settled => {
-                let forward = Forward { target, moved: BTreeMap::new(), observing_since: None };
+                let forward = Forward { target, canary: None, moved: BTreeMap::new(), observing_since: None };
                 (self.stable, Movement::Forward(forward))
             }
             Movement::Forward(_) | Movement::Returning { .. } => return Err(Busy),
@@ -258,6 +245,19 @@ impl Deployment {
     pub fn apply(&self, action: &Action, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         match (action, &mut next.movement) {
+            (&Action::Step(weight), Movement::Forward(forward)) => {
+                next.generation += 1;
+                forward.canary = Some(Canary {
+                    step: forward.canary.map_or(0, |canary| canary.step + 1),
+                    weight,
+                    first_at: forward.canary.map_or(now, |canary| canary.first_at),
+                    generation: next.generation,
+                    running_since: None,
+                });
+            }
+            (Action::Run, Movement::Forward(forward)) => {
+                forward.canary = forward.canary.map(|canary| Canary { running_since: Some(now), ..canary });
+            }
             (Action::Move(replica), Movement::Forward(forward)) => {
                 next.generation += 1;
                 forward.observing_since = None;
@@ -331,8 +331,29 @@ impl Deployment {
             target: forward.target,
             moved: forward.moved.keys().cloned().collect::<BTreeSet<_>>(),
         });
-        let (weighted, shadow) = (self.weighted.clone(), self.shadow);
+        let (weighted, shadow) = self.traffic();
         Routes { rollout, weighted, shadow, ..Routes::to(self.model.clone(), self.generation, self.stable) }
+    }
+
+    /// The weighted versions and the shadow version, those of a canary step included. A step takes what the other weighted versions leave,
+    /// at most; its shadow version takes the place of another one, until the first replica is updated.
+    fn traffic(&self) -> (Vec<WeightedVersion>, Option<VersionRef>) {
+        let (mut weighted, mut shadow) = (self.weighted.clone(), self.shadow);
+        let forward = self.forward();
+        match forward.and_then(|forward| Some((forward, forward.canary?))) {
+            Some((forward, canary)) if canary.weight > 0 => {
+                let others: u32 = weighted.iter().map(|route| route.weight).sum();
+                match canary.weight.min((TOTAL_WEIGHT - 1).saturating_sub(others)) {
+                    // They leave nothing: it gets copies.
+                    0 if forward.moved.is_empty() => shadow = Some(forward.target),
+                    0 => {}
+                    weight => weighted.push(WeightedVersion { version: forward.target, weight }),
+                }
+            }
+            Some((forward, _)) if forward.moved.is_empty() => shadow = Some(forward.target),
+            Some(_) | None => {}
+        }
+        (weighted, shadow)
     }
 
     /// The rollout, while one is under way.
@@ -341,148 +362,6 @@ impl Deployment {
             Movement::Forward(forward) => Some(forward),
             Movement::Settled | Movement::First { .. } | Movement::Returning { .. } => None,
         }
-    }
-}
-
-/// A first version is complete once every live replica serves it. It has failed once every live replica serves it, reports a failure
-/// or has exceeded its deadline, and some replica does not serve it.
-fn plan_first(
-    deployment: &Deployment,
-    since: Option<DateTime<Utc>>,
-    live: &BTreeMap<&ReplicaId, Option<&ServedModel>>,
-    now: DateTime<Utc>,
-    strategy: &Strategy,
-) -> Action {
-    if all_serve(deployment, live) {
-        return Action::Complete;
-    }
-    let Some(since) = since else { return if live.is_empty() { Action::Wait } else { Action::Observe } };
-    let late = since + strategy.replica_deadline <= now;
-    let mut problems = Vec::new();
-    for (replica, model) in live.iter().filter(|(_, model)| !is_at(**model, deployment)) {
-        let model = model.filter(|model| model.generation == deployment.generation);
-        match model.and_then(|model| model.failure.as_ref()) {
-            Some(why) => problems.push(format!("replica {replica}: {why}")),
-            None if late => {
-                problems.push(missed_deadline(replica, deployment.stable, strategy));
-            }
-            None => return Action::Wait,
-        }
-    }
-    if problems.is_empty() { Action::Wait } else { Action::Fail { reason: problems.join("; ") } }
-}
-
-/// Whether there are live replicas and each of them has reached the current generation and serves the stable version.
-fn all_serve(deployment: &Deployment, live: &BTreeMap<&ReplicaId, Option<&ServedModel>>) -> bool {
-    !live.is_empty() && live.values().all(|model| is_at(*model, deployment))
-}
-
-/// Whether a replica has reached the current generation and serves the stable version.
-fn is_at(model: Option<&ServedModel>, deployment: &Deployment) -> bool {
-    model.is_some_and(|model| {
-        model.serving() == Some(deployment.stable)
-            && model.generation == deployment.generation
-            && model.failure.is_none()
-    })
-}
-
-fn plan_forward(
-    deployment: &Deployment,
-    forward: &Forward,
-    live: &BTreeMap<&ReplicaId, Option<&ServedModel>>,
-    now: DateTime<Utc>,
-    strategy: &Strategy,
-) -> Action {
-    let mut is_loading = false;
-    for (replica, moved) in &forward.moved {
-        let generations = moved.generation..=deployment.generation;
-        let model = live.get(replica).copied();
-        match (update_of(forward.target, *moved, generations, model, now, strategy), moved.arrived_at) {
-            (Update::Gone, None) => return Action::Drop(replica.clone()),
-            (Update::Gone, Some(_)) | (Update::Serving, Some(_)) => {}
-            (Update::Serving, None) => return Action::Arrive(replica.clone()),
-            (Update::Loading | Update::Late, Some(_)) => return Action::Rejoin(replica.clone()),
-            (Update::Loading, None) => is_loading = true,
-            (Update::Late, None) => {
-                return Action::Return { reason: missed_deadline(replica, forward.target, strategy) };
-            }
-            (Update::Failed(why), _) => return Action::Return { reason: format!("replica {replica}: {why}") },
-        }
-    }
-    if is_loading {
-        return Action::Wait;
-    }
-    let next = live.keys().find(|replica| !forward.moved.contains_key(**replica));
-    let baked = forward.moved.values().filter_map(|moved| moved.arrived_at).all(|at| at + strategy.bake <= now);
-    let anyone = forward.moved.keys().any(|replica| live.contains_key(replica));
-    match (next, forward.observing_since) {
-        (Some(next), _) if baked => Action::Move((*next).clone()),
-        (Some(_), _) => Action::Wait,
-        (None, _) if !anyone => Action::Wait,
-        (None, None) => Action::Observe,
-        (None, Some(since)) if since + strategy.observe <= now => Action::Complete,
-        (None, Some(_)) => Action::Wait,
-    }
-}
-
-/// How far the update of one replica is.
-enum Update {
-    /// Its lease has expired.
-    Gone,
-    /// It serves the target.
-    Serving,
-    /// It does not serve the target yet.
-    Loading,
-    /// It does not serve the target, and its deadline has passed.
-    Late,
-    /// It does not serve the target, or not well enough.
-    Failed(String),
-}
-
-/// The update of a replica that was assigned the target; `model` is `None` for one whose lease has expired. What it reports of other
-/// generations counts as nothing: they are earlier ones, or those of a record that was replaced by a backup.
-fn update_of(
-    target: VersionRef,
-    moved: Moved,
-    generations: RangeInclusive<u64>,
-    model: Option<Option<&ServedModel>>,
-    now: DateTime<Utc>,
-    strategy: &Strategy,
-) -> Update {
-    let loading = if moved.assigned_at + strategy.replica_deadline <= now { Update::Late } else { Update::Loading };
-    let Some(model) = model else { return Update::Gone };
-    let Some(model) = model.filter(|model| generations.contains(&model.generation)) else { return loading };
-    let Some(loaded) = model.loaded(target).filter(|_| model.primary == Some(target.version)) else {
-        return model.failure.as_ref().map_or(loading, |why| Update::Failed(why.clone()));
-    };
-    let requests = loaded.answered.saturating_add(loaded.failed);
-    if loaded.failed as f64 > strategy.max_error_rate * requests as f64 {
-        return Update::Failed(format!(
-            "{} of {requests} requests failed in version {}",
-            loaded.failed, target.version
-        ));
-    }
-    Update::Serving
-}
-
-fn missed_deadline(replica: &ReplicaId, version: VersionRef, strategy: &Strategy) -> String {
-    let limit = strategy.replica_deadline;
-    format!("replica {replica} did not start serving version {} within {limit:?}", version.version)
-}
-
-fn plan_return(
-    deployment: &Deployment,
-    since: DateTime<Utc>,
-    live: &BTreeMap<&ReplicaId, Option<&ServedModel>>,
-    now: DateTime<Utc>,
-    strategy: &Strategy,
-) -> Action {
-    let stragglers: Vec<ReplicaId> =
-        live.iter().filter(|(_, model)| !is_at(**model, deployment)).map(|(replica, _)| (*replica).clone()).collect();
-    if stragglers.is_empty() || since + strategy.replica_deadline <= now {
-        Action::Settle { stragglers }
-    } else {
-        Action::Wait
     }
 }
 

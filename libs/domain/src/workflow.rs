@@ -248,11 +248,15 @@ pub enum Trigger {
     Degradation,
     /// A call.
     Manual,
+    /// The schedule of the policy.
+    Schedule,
+    /// A new version of the dataset of the policy, which no workflow registered.
+    DatasetVersion,
 }
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 3] = [Self::Drift, Self::Degradation, Self::Manual];
+    pub const ALL: [Self; 5] = [Self::Drift, Self::Degradation, Self::Manual, Self::Schedule, Self::DatasetVersion];
 
     /// The name in events and tables, e.g. `DRIFT`.
     pub const fn name(self) -> &'static str {
@@ -260,6 +264,8 @@ impl Trigger {
             Self::Drift => "DRIFT",
             Self::Degradation => "DEGRADATION",
             Self::Manual => "MANUAL",
+            Self::Schedule => "SCHEDULE",
+            Self::DatasetVersion => "DATASET_VERSION",
         }
     }
 

@@ -24,6 +24,8 @@ pub struct NatsServer {
     process: Option<Child>,
     port: u16,
     folder: TempDir,
+    /// Further arguments.
+    arguments: Vec<String>,
 }
 
 impl NatsServer {
@@ -41,8 +43,21 @@ impl NatsServer {
     /// # Panics
     /// As [`start`](Self::start).
     pub async fn start_in(parent: &Path) -> Self {
+        Self::start_with(parent, Vec::new()).await
+    }
+
+    /// Starts a server that requires a user and a password.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub async fn start_with_login(user: &str, password: &str) -> Self {
+        let arguments = ["--user", user, "--pass", password].map(str::to_owned).to_vec();
+        Self::start_with(&std::env::temp_dir(), arguments).await
+    }
+
+    async fn start_with(parent: &Path, arguments: Vec<String>) -> Self {
         let folder = tempfile::tempdir_in(parent).expect("a temporary folder");
-        let mut server = Self { process: None, port: reserve_port(), folder };
+        let mut server = Self { process: None, port: reserve_port(), folder, arguments };
         server.restart().await;
         server
     }
@@ -86,12 +101,12 @@ impl NatsServer {
     /// Stops it if it runs, and starts it on the same port with the same store.
     pub async fn restart(&mut self) {
         self.stop();
-        self.process = Some(spawn(self.port, self.folder.path()));
+        self.process = Some(spawn(self.port, self.folder.path(), &self.arguments));
         let port = self.port;
         eventually("nats-server to accept connections", async || {
             if let Ok(Some(status)) = self.process.as_mut().expect("it was started").try_wait() {
                 // Connections of the server that was stopped may still hold the port: retry until it is free.
-                self.process = Some(spawn(port, self.folder.path()));
+                self.process = Some(spawn(port, self.folder.path(), &self.arguments));
                 return Err(format!("it exited with {status}; its log: {}", self.log()));
             }
             greeting(port).await.map_err(|error| format!("{error}; its log: {}", self.log()))
@@ -116,11 +131,12 @@ impl Drop for NatsServer {
     }
 }
 
-fn spawn(port: u16, folder: &Path) -> Child {
+fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("the folder is writable");
     Command::new(tool("REKINDLE_NATS_SERVER", "nats-server"))
         .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
         .arg(folder.join("store"))
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

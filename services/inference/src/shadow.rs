@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
-    execution::Executor,
+    execution::{Executor, Failure},
     serving::{LoadedVersion, Slot},
 };
 
@@ -65,6 +65,8 @@ impl Shadows {
             let Some(Copy { shadow, rows, returned, took }) = copy else { return Ok(()) };
             match self.executor.predict(&shadow, &rows).await {
                 Ok(executed) => shadow.comparison.compare(&returned, &executed.prediction, took, executed.computed),
+                // A full queue says nothing about the version.
+                Err(Failure::QueueFull(_)) => shadow.comparison.skip(rows.num_rows()),
                 Err(_) => shadow.comparison.fail(rows.num_rows()),
             }
         }
@@ -104,7 +106,8 @@ impl Comparison {
     fn compare(&self, returned: &Prediction, shadow: &Prediction, primary_took: Duration, shadow_took: Duration) {
         let ((width, scores), (shadow_width, shadow_scores)) = (returned.scores(), shadow.scores());
         if width == 0 || width != shadow_width || scores.len() != shadow_scores.len() {
-            return self.fail(returned.rows);
+            // Models of different classes: a retraining may have found a new one.
+            return self.skip(returned.rows);
         }
         let identical = scores.chunks(width).zip(shadow_scores.chunks(width));
         let identical =
@@ -178,6 +181,7 @@ mod tests {
         comparison.compare(&one, &one, micros(10), micros(30));
         comparison.compare(&one, &other, micros(20), micros(50));
         comparison.skip(5);
+        comparison.fail(2);
         comparison.compare(&one, &Prediction { rows: 2, outputs: Vec::new() }, micros(1), micros(1));
         let expected = ShadowComparison {
             version: 7,
@@ -189,7 +193,7 @@ mod tests {
             max_difference: 0.25,
             primary_micros: 15.0,
             shadow_micros: 40.0,
-            skipped: 5,
+            skipped: 5 + one.rows as u64,
             failed: 2,
         };
         assert_eq!(comparison.read(7), expected);

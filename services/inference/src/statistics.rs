@@ -94,6 +94,57 @@ impl Durations {
     }
 }
 
+/// Sub-buckets of each power of two.
+const FINE: usize = 8;
+/// Powers of two, in microseconds: up to 134 s.
+const POWERS: usize = 25;
+
+/// The distribution of durations in buckets of at most 12.5 % of their durations, from which quantiles are read.
+#[derive(Debug)]
+struct FineDurations([AtomicU64; FINE * POWERS]);
+
+impl Default for FineDurations {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl FineDurations {
+    /// The bucket of a duration in microseconds, and the durations that it begins and ends with.
+    fn bucket(micros: u64) -> (usize, u64, u64) {
+        let fine = FINE as u64;
+        if micros < fine {
+            return (micros as usize, micros, micros + 1);
+        }
+        let power = u64::from(micros.ilog2());
+        let width = 1 << (power - 3);
+        let lower = micros / width * width;
+        let bucket = (power - 2) * fine + (lower / width - fine);
+        (usize::try_from(bucket).unwrap_or(usize::MAX).min(FINE * POWERS - 1), lower, lower.saturating_add(width))
+    }
+
+    fn record(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.0[Self::bucket(micros).0].fetch_add(1, Relaxed);
+    }
+
+    /// The quantile in microseconds, interpolated within its bucket; 0 without durations.
+    fn quantile(&self, quantile: f64) -> u64 {
+        let counts: [u64; FINE * POWERS] = array::from_fn(|bucket| self.0[bucket].load(Relaxed));
+        let rank = quantile * counts.iter().sum::<u64>() as f64;
+        let (mut below, mut micros) = (0, 0);
+        for count in counts {
+            let (_, lower, upper) = Self::bucket(micros);
+            if count > 0 && (below + count) as f64 >= rank {
+                let share = (rank - below as f64) / count as f64;
+                return lower + (share * (upper - lower) as f64).round() as u64;
+            }
+            (below, micros) = (below + count, upper);
+        }
+        0
+    }
+}
+
 /// Durations as they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Distribution {
@@ -114,6 +165,7 @@ impl Distribution {
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
     answered: Durations,
+    latencies: FineDurations,
     phases: [Durations; Phase::ALL.len()],
     failures: [AtomicU64; Reason::ALL.len()],
     failed_nanos: AtomicU64,
@@ -165,6 +217,11 @@ impl Statistics {
     /// Counts an execution of the model.
     pub(crate) fn executed(&self) {
         self.executions.fetch_add(1, Relaxed);
+    }
+
+    /// The 99th percentile of the time that answered requests took, in microseconds; 0 before the first one.
+    pub(crate) fn p99_micros(&self) -> u64 {
+        self.latencies.quantile(0.99)
     }
 
     /// Reads everything. Requests that end meanwhile may be counted in part.
@@ -220,6 +277,7 @@ impl<'a> Stopwatch<'a> {
         self.is_recorded = true;
         let statistics = self.statistics;
         statistics.answered.record(self.phase_began - self.started);
+        statistics.latencies.record(self.phase_began - self.started);
         for (durations, duration) in statistics.phases.iter().zip(self.phases) {
             durations.record(duration);
         }
@@ -251,6 +309,40 @@ impl Drop for Stopwatch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_durations_to_an_eighth() {
+        let durations = FineDurations::default();
+        assert_eq!(durations.quantile(0.99), 0);
+        for _ in 0..70 {
+            durations.record(Duration::from_millis(9));
+        }
+        for _ in 0..30 {
+            durations.record(Duration::from_millis(11));
+        }
+        for (quantile, micros) in [(0.5, 9_000.0), (0.99, 11_000.0)] {
+            let found = durations.quantile(quantile) as f64;
+            assert!((found / micros - 1.0).abs() <= 0.125, "{quantile}: {found}");
+        }
+        let longest = FineDurations::default();
+        longest.record(Duration::from_secs(3_600));
+        assert!(longest.quantile(0.99) > 100_000_000, "the last bucket has no end: {}", longest.quantile(0.99));
+    }
+
+    #[test]
+    fn every_duration_has_a_bucket_whose_neighbours_meet() {
+        let (mut micros, mut last) = (0, None);
+        while micros < 1 << 28 {
+            let (bucket, lower, upper) = FineDurations::bucket(micros);
+            assert!(lower == micros && upper > lower, "{micros}");
+            assert_eq!(FineDurations::bucket(upper - 1).0, bucket, "{micros}");
+            if bucket + 1 < FINE * POWERS {
+                assert_eq!(last.map_or(0, |last: usize| last + 1), bucket, "{micros}");
+            }
+            (micros, last) = (upper, Some(bucket));
+        }
+        assert_eq!(FineDurations::bucket(u64::MAX).0, FINE * POWERS - 1);
+    }
 
     #[test]
     fn phases_add_up_to_the_request() {

@@ -19,7 +19,7 @@ use rekindle_store::{Fence, in_transaction};
 use sea_orm::DatabaseConnection;
 use tonic::Code;
 
-use crate::Error;
+use crate::{Error, workflow::progress::DatasetRef};
 
 /// Deadline of a call that reads or changes one record.
 const SHORT: Duration = Duration::from_secs(10);
@@ -170,6 +170,11 @@ impl Calls {
         };
         self.acting_as(author.principal).registry().review(&review).await?;
         Ok(())
+    }
+
+    /// A dataset version.
+    pub(crate) async fn dataset(&self, dataset: &DatasetRef) -> Result<DatasetVersion, Error> {
+        Ok(self.registry().dataset(&dataset.name, Some(dataset.version)).await?)
     }
 
     /// Registers a dataset version, once per key.

@@ -64,15 +64,15 @@ impl Core {
         entry: Option<Entry>,
     ) -> Result<Workflow, Error> {
         let read = before.clone();
-        let after = in_transaction(&self.db, async move |txn| {
+        // It holds several copies of the workflow.
+        let written = Box::pin(in_transaction(&self.db, async move |txn| {
             writer.check(txn).await?;
             if let Some(entry) = &entry {
                 audit::append(txn, entry.clone()).await?;
             }
-            // It holds several copies of the workflow.
             Box::pin(workflow::change(txn, &read, after.clone(), now)).await
-        })
-        .await?;
+        }));
+        let after = written.await?;
         if after.state != before.state {
             tracing::info!(
                 workflow = %after.id, model = %after.model, from = before.state.name(), to = after.state.name(),

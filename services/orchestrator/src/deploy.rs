@@ -10,6 +10,7 @@ use rekindle_domain::{
 use rekindle_service::{Call, Intent, RequestError};
 use rekindle_store::in_transaction;
 use sea_orm::DatabaseTransaction;
+use tokio::time::Instant;
 
 use crate::{
     Error,
@@ -59,19 +60,21 @@ pub(crate) async fn deploy(core: &Core, call: &Call, intent: Intent, deploy: Dep
     let (version, by) = (target.version, &call.principal);
     tracing::info!(%model, version, %by, why = deploy.why, "deployment requested");
     let (call, deadline_at) = (call.clone(), call.now + core.config.deploy_deadline);
+    let replicas = core.fleet.live(Instant::now()).len();
     in_transaction(&core.db, async move |txn| {
         if intent.earlier::<ModelName, Error>(txn).await?.is_some() {
             return Ok::<_, Error>(());
         }
         let present = deployments::get(txn, &deploy.model).await?;
         must_have_revision(&deploy.model, deploy.expected_revision, present.as_ref())?;
+        let strategy = strategy(txn, &deploy.model).await?;
         let request = Request {
             target,
             origin: Origin::Call,
             by: call.principal.to_string(),
             why: deploy.why.clone(),
-            strategy: strategy(txn, &deploy.model).await?,
-            deadline_at,
+            deadline_at: deadline_at + strategy.planned(replicas),
+            strategy,
         };
         begin(txn, &deploy.model, present, request, call.now).await?;
         Ok(intent.record(txn, &deploy.model, call.now).await?)
@@ -93,13 +96,14 @@ pub(crate) async fn rollback(core: &Core, call: &Call, intent: Intent, rollback:
         }
         let present = deployments::get(txn, &rollback.model).await?;
         let present = present.ok_or_else(|| Error::not_found("deployment of", &rollback.model))?;
+        // Both hold several copies of the record.
         match present.deployment.movement {
             Movement::Forward(_) if present.request.origin != Origin::Rollback => {
-                end_rollout(txn, &present, &call, &rollback.why).await?;
+                Box::pin(end_rollout(txn, &present, &call, &rollback.why)).await?;
             }
             Movement::Forward(_) | Movement::Returning { .. } => {}
             Movement::First { .. } | Movement::Settled => {
-                go_back(txn, present, &call, &rollback.why, deadline_at).await?;
+                Box::pin(go_back(txn, present, &call, &rollback.why, deadline_at)).await?;
             }
         }
         Ok(intent.record(txn, &rollback.model, call.now).await?)
@@ -237,8 +241,13 @@ async fn go_back(
         origin: Origin::Rollback,
         by: call.principal.to_string(),
         why: reason(call, why),
-        // A failing request does not end the return to a version that was stable before.
-        strategy: Strategy { max_error_rate: 1.0, ..strategy(txn, &model).await? },
+        // A return to a version that was stable before is not tried out first, and neither failing nor slow requests end it.
+        strategy: Strategy {
+            max_error_rate: 1.0,
+            max_latency: None,
+            canary: Vec::new(),
+            ..strategy(txn, &model).await?
+        },
         deadline_at,
     };
     deployment::begin(txn, &model, Some(&present), request, call.now).await?;

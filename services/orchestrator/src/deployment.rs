@@ -105,13 +105,17 @@ impl Record {
     pub(crate) fn status(&self) -> DeploymentStatus {
         let deployment = &self.deployment;
         let forward = deployment.forward();
+        // Those of a canary step included, until every replica is updated.
+        let is_updated = forward.is_some_and(|forward| forward.observing_since.is_some());
+        let routes = deployment.routes();
         DeploymentStatus {
             model: deployment.model.clone(),
             generation: deployment.generation,
             phase: phase(&deployment.movement),
             stable: deployment.stable,
-            weighted: deployment.weighted.clone(),
-            shadow: deployment.shadow,
+            weighted: if is_updated { deployment.weighted.clone() } else { routes.weighted },
+            shadow: routes.shadow,
+            canary_step: forward.and_then(|forward| u32::try_from(forward.canary?.step + 1).ok()),
             target: forward.map(|forward| forward.target),
             moved: forward.map_or_else(Vec::new, |forward| forward.moved.keys().cloned().collect()),
             reason: deployment.reason.clone(),
@@ -271,6 +275,8 @@ async fn publish_change(txn: &impl ConnectionTrait, record: &Record, now: DateTi
         stable: deployment.stable.version,
         target: deployment.forward().map(|forward| forward.target.version),
         reason: &deployment.reason,
+        outcome: outcome(deployment.outcome),
+        is_rollback: record.request.origin == Origin::Rollback,
     });
     audit::record(txn, record.change(fact, now)).await?;
     Ok(())

@@ -15,6 +15,7 @@
 mod clients;
 mod config;
 mod core;
+mod delivery;
 mod deploy;
 mod deployment;
 mod error;
@@ -85,6 +86,7 @@ impl App {
         tasks.spawn("orchestrator replicas", fleet::run(core(), intake()));
         tasks.spawn("orchestrator routes", routes::run(core(), intake()));
         tasks.spawn("orchestrator triggers", trigger::run(core(), intake()));
+        tasks.spawn("orchestrator schedules", trigger::run_schedules(core(), intake()));
         tasks.spawn("orchestrator wake", events::run(core(), intake()));
         tasks.spawn("orchestrator workflows", reconcile::workflows(core(), intake()));
         tasks.spawn("orchestrator deployments", reconcile::deployments(core(), intake()));

@@ -76,6 +76,7 @@ async fn begin(
         causation_id: String::new(),
         window_until: None,
         window_closed_at: None,
+        dataset: None,
     };
     let workflow = Workflow::queued(cause, policy.policy, call.now);
     workflow::add(txn, &workflow).await?;

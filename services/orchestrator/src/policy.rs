@@ -20,7 +20,7 @@ pub(crate) async fn set(core: &Core, call: &Call, policy: Policy, expected_revis
     let call = call.clone();
     let revised = in_transaction(&core.db, async move |txn| {
         let before = policies::get(txn, &policy.model).await?;
-        let revised = policies::set(txn, &policy, expected_revision).await?;
+        let revised = policies::set(txn, &policy, expected_revision, call.now).await?;
         let model = &revised.policy.model;
         let id = derived_id(&format!("policy/{model}/{}", revised.revision));
         let change = Call { id, ..call.clone() }.change(event::policy_set(model, revised.revision), model);

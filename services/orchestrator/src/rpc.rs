@@ -5,13 +5,16 @@ mod audit;
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
-use rekindle_client::wire::{deployment, field, policy as policy_wire, replica, workflow as workflow_wire};
+use rekindle_client::wire::{
+    delivery as delivery_wire, deployment, field, policy as policy_wire, replica, trigger, workflow as workflow_wire,
+};
 use rekindle_domain::{ModelName, WorkflowId, text};
 use rekindle_proto::orchestrator::{
-    ApproveWorkflowRequest, ChangeWorkflowRequest, DeployRequest, Deployment, GetDeploymentRequest, GetPolicyRequest,
-    GetWorkflowRequest, ListDeploymentsRequest, ListDeploymentsResponse, ListReplicasRequest, ListReplicasResponse,
-    ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest, SetTrafficRequest,
-    StartWorkflowRequest, Workflow,
+    ApproveWorkflowRequest, ChangeWorkflowRequest, DeliveryMetrics, DeployRequest, Deployment,
+    GetDeliveryMetricsRequest, GetDeploymentRequest, GetPolicyRequest, GetWorkflowRequest, ListDeploymentsRequest,
+    ListDeploymentsResponse, ListIgnoredTriggersRequest, ListIgnoredTriggersResponse, ListReplicasRequest,
+    ListReplicasResponse, ListWorkflowsRequest, ListWorkflowsResponse, Policy, RollbackRequest, SetPolicyRequest,
+    SetTrafficRequest, StartWorkflowRequest, Workflow,
     audit_server::AuditServer,
     orchestrator_server::{Orchestrator, OrchestratorServer},
 };
@@ -24,6 +27,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     Error,
     core::Core,
+    delivery,
     deploy::{self, Deploy, Rollback, Traffic},
     deployment::Record,
     manage, policy, store, watch, workflow,
@@ -93,6 +97,16 @@ impl Orchestrator for Rpc {
         let revised = store::policies::get(&self.core.db, &model).await?;
         let revised = revised.ok_or_else(|| Error::not_found("policy of", &model))?;
         Ok(Response::new(policy_wire::to_wire(&revised.policy, revised.revision)))
+    }
+
+    async fn list_ignored_triggers(
+        &self,
+        request: Request<ListIgnoredTriggersRequest>,
+    ) -> Result<Response<ListIgnoredTriggersResponse>, Status> {
+        let (call, request) = Call::open(request)?;
+        let model = model(&call, &request.model)?;
+        let ignored = store::ignored::of_model(&self.core.db, &model).await?;
+        Ok(Response::new(ListIgnoredTriggersResponse { triggers: ignored.iter().map(trigger::to_wire).collect() }))
     }
 
     async fn start_workflow(&self, request: Request<StartWorkflowRequest>) -> Result<Response<Workflow>, Status> {
@@ -229,6 +243,20 @@ impl Orchestrator for Rpc {
         let name = |record: &Record| record.deployment.model.to_string();
         let (deployments, next_page_token) = page.cut(rows, name, |record| deployment::to_wire(&record.status()));
         Ok(Response::new(ListDeploymentsResponse { deployments, next_page_token }))
+    }
+
+    async fn get_delivery_metrics(
+        &self,
+        request: Request<GetDeliveryMetricsRequest>,
+    ) -> Result<Response<DeliveryMetrics>, Status> {
+        let (call, request) = Call::open(request)?;
+        let asked = delivery::Asked {
+            model: call.optional_name("model", &request.model).map_err(Error::from)?,
+            from: field::optional_time("from", request.from).map_err(Error::from)?,
+            until: field::optional_time("until", request.until).map_err(Error::from)?,
+        };
+        let (span, metrics) = delivery::metrics(&self.core, &call, &asked).await?;
+        Ok(Response::new(delivery_wire::to_wire(&span, &metrics)))
     }
 
     async fn list_replicas(

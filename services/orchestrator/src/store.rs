@@ -3,6 +3,7 @@
 //! Every change of a record is a compare-and-set on the epoch or revision that was read, so that of two concurrent writers one is refused.
 
 pub(crate) mod deployments;
+pub(crate) mod ignored;
 pub(crate) mod policies;
 pub(crate) mod workflows;
 

@@ -25,7 +25,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) use self::progress::Progress;
-use crate::{Error, clients::principal, store::workflows};
+use crate::{
+    Error,
+    clients::principal,
+    store::{ignored, workflows},
+};
 
 /// One retraining. It carries the policy as of its start: a change of the policy applies to the next workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +52,13 @@ pub(crate) struct Workflow {
     /// End of the window that started it, in event time.
     pub window_until: Option<DateTime<Utc>>,
     pub window_closed_at: Option<DateTime<Utc>>,
+    /// The dataset version that started it, on which the challenger is trained. `None`: on the champion's, with what was logged since.
+    #[serde(default)]
+    pub base: Option<progress::DatasetRef>,
     pub queued_at: DateTime<Utc>,
+    /// The end of the quiet hours in which it was queued.
+    #[serde(default)]
+    pub quiet_until: Option<DateTime<Utc>>,
     pub deadline_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
     /// The end that was decided; it takes effect once no replica serves the challenger.
@@ -82,17 +92,25 @@ pub(crate) struct Cause {
     pub causation_id: String,
     pub window_until: Option<DateTime<Utc>>,
     pub window_closed_at: Option<DateTime<Utc>>,
+    pub dataset: Option<progress::DatasetRef>,
 }
 
 impl Workflow {
-    /// A workflow that was accepted.
+    /// A workflow that was accepted. It waits for the end of quiet hours, and its deadline counts from there.
     pub(crate) fn queued(cause: Cause, policy: Policy, now: DateTime<Utc>) -> Self {
+        // A caller does not wait.
+        let quiet_hours = policy.quiet_hours.as_ref().filter(|_| cause.trigger != Trigger::Manual);
+        let quiet_until = quiet_hours.and_then(|quiet| quiet.end(now));
+        let reason = match quiet_until {
+            None => cause.words.clone(),
+            Some(end) => format!("{}; it waits for the end of the quiet hours at {end}", cause.words),
+        };
         Self {
             id: cause.id,
             first: cause.first,
             model: policy.model.clone(),
             trigger: cause.trigger,
-            reason: cause.words.clone(),
+            reason,
             cause: cause.words,
             causation_id: cause.causation_id,
             state: WorkflowState::Queued,
@@ -100,8 +118,10 @@ impl Workflow {
             epoch: 1,
             window_until: cause.window_until,
             window_closed_at: cause.window_closed_at,
+            base: cause.dataset,
             queued_at: now,
-            deadline_at: now + policy.deadline,
+            quiet_until,
+            deadline_at: quiet_until.unwrap_or(now) + policy.deadline,
             ended_at: None,
             ending: None,
             progress: Progress::default(),
@@ -171,9 +191,10 @@ pub(crate) fn derived_id(text: &str) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Adds a queued workflow, with its event.
+/// Adds a queued workflow, with its event. Triggers that were ignored before are forgotten.
 pub(crate) async fn add(txn: &impl ConnectionTrait, workflow: &Workflow) -> Result<(), Error> {
     workflows::insert(txn, workflow).await?;
+    ignored::forget(txn, &workflow.model).await?;
     audit::record(txn, advanced(None, workflow, workflow.queued_at)).await?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod deployments;
 pub(crate) mod encode;
 mod events;
 pub(crate) mod exit;
+mod external;
 mod failed_requests;
 mod failures;
 pub(crate) mod file;

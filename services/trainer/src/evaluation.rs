@@ -4,6 +4,7 @@
 //! champion: an inconclusive comparison rejects the challenger. [`Requirement`] says what else can be asked of it.
 
 mod slices;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,12 @@ use chrono::{DateTime, Utc};
 use rekindle_bundle::{Model, Prediction, target::Targets};
 use rekindle_dataset::Table;
 use rekindle_domain::{
-    Digest, Gate, Task,
+    Digest, Task,
     evaluation::Evaluation,
     job::{Evaluate, Requirement},
 };
-use rekindle_statistics::paired::{Improvement, improvement_in_order};
 
+use self::verdict::{Losses, Shown};
 use crate::{Error, watch::Points};
 
 /// Two models and the rows to compare them on.
@@ -98,44 +99,21 @@ fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation
     // Each model has its own classes: a class that appeared later is known to the challenger only.
     let champion = score(comparison.champion, rows, &comparison.champion.targets(&rows.batch)?)?;
     let challenger = score(comparison.challenger, rows, &comparison.challenger.targets(&rows.batch)?)?;
-    let requirement = comparison.work.requirement;
-    let margin = match requirement {
-        Requirement::Better => gate.margin,
-        Requirement::NotWorse | Requirement::Consistent => -Requirement::TOLERANCE,
+    let losses = Losses { champion: &champion.losses, challenger: &challenger.losses };
+    let agreement = match comparison.work.requirement {
+        Requirement::Better => Shown::Better,
+        Requirement::NotWorse => Shown::NotWorse,
+        Requirement::Consistent => Shown::Consistent(disagreement(&champion.prediction, &challenger.prediction)),
     };
-    let found = paired(&champion.losses, &challenger.losses, gate)?;
-    // The margin is deducted from the losses of the champion row by row, so that the bound covers its uncertainty too.
-    let reduced: Vec<f64> = champion.losses.iter().map(|loss| loss * (1.0 - margin)).collect();
-    let beyond_margin = paired(&reduced, &challenger.losses, gate)?;
-    let slices = slices::evaluate(rows, &champion.losses, &challenger.losses, gate)?;
-    let worse = slices.iter().find(|slice| slice.improvement_upper_bound < 0.0);
-    let disagreement = disagreement(&champion.prediction, &challenger.prediction);
-    let is_shown = match requirement {
-        Requirement::Better | Requirement::NotWorse => beyond_margin.lower > 0.0,
-        // A refit has seen the rows: that it is better there says nothing, that it is worse says that something went wrong.
-        Requirement::Consistent => found.upper >= 0.0 && disagreement <= Requirement::MAX_DISAGREEMENT,
-    };
-    evaluation.pass = is_shown && worse.is_none();
-    let numbers = numbers(gate, &found, mean(&champion.losses));
-    evaluation.reason = match (worse, requirement) {
-        (Some(slice), _) => format!("the challenger is worse where {} is {}: {numbers}", slice.column, slice.value),
-        (None, Requirement::Better) => better(gate, is_shown, &numbers),
-        (None, Requirement::NotWorse) => not_worse(is_shown, &numbers),
-        (None, Requirement::Consistent) => consistent(is_shown, disagreement, &numbers),
-    };
-    evaluation.improvement = found.mean;
-    evaluation.improvement_lower_bound = found.lower;
+    let verdict = verdict::of(&losses, &slices::of(rows, gate)?, gate, agreement)?;
+    evaluation.pass = verdict.pass;
+    evaluation.reason = verdict.reason;
+    evaluation.improvement = verdict.improvement.mean;
+    evaluation.improvement_lower_bound = verdict.improvement.lower;
     evaluation.champion_metrics = champion.metrics;
     evaluation.challenger_metrics = challenger.metrics;
-    evaluation.slices = slices;
+    evaluation.slices = verdict.slices;
     Ok(evaluation)
-}
-
-/// The improvement with bounds that each hold with the one-sided confidence of the gate. The rows are in order of time, and neighbouring
-/// rows are dependent.
-fn paired(champion: &[f64], challenger: &[f64], gate: &Gate) -> Result<Improvement, Error> {
-    let two_sided = 2.0 * gate.confidence - 1.0;
-    improvement_in_order(champion, challenger, two_sided).map_err(|error| Error::Evaluation(error.to_string()))
 }
 
 /// The mean total variation distance of the predicted probabilities; of numbers, the mean absolute difference, in standard deviations of
@@ -157,44 +135,6 @@ fn disagreement(champion: &Prediction, challenger: &Prediction) -> f64 {
     let center = mean(&values);
     let std = (values.iter().map(|value| (value - center).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
     if mean_difference == 0.0 { 0.0 } else { mean_difference / std }
-}
-
-/// The comparison in numbers.
-fn numbers(gate: &Gate, found: &Improvement, champion_loss: f64) -> String {
-    let percent = 100.0 * gate.confidence;
-    let bound = if found.lower > 0.0 {
-        format!("lower by at least {:.4}", found.lower)
-    } else {
-        format!("higher by at most {:.4}", -found.lower)
-    };
-    let challenger_loss = champion_loss - found.mean;
-    format!(
-        "its mean loss is {challenger_loss:.4}, that of the champion {champion_loss:.4}; with {percent} % confidence it is {bound}"
-    )
-}
-
-fn better(gate: &Gate, is_shown: bool, numbers: &str) -> String {
-    match is_shown {
-        true => format!("the challenger is better: {numbers}"),
-        false if gate.margin > 0.0 => {
-            format!("the challenger is not shown to be better by the margin of {}: {numbers}", gate.margin)
-        }
-        false => format!("the challenger is not shown to be better: {numbers}"),
-    }
-}
-
-fn not_worse(is_shown: bool, numbers: &str) -> String {
-    let shown = if is_shown { "is" } else { "is not shown to be" };
-    let percent = 100.0 * Requirement::TOLERANCE;
-    format!("the champion has degraded, and the challenger {shown} at most {percent} % worse: {numbers}")
-}
-
-fn consistent(is_shown: bool, disagreement: f64, numbers: &str) -> String {
-    let most = Requirement::MAX_DISAGREEMENT;
-    let shown = if is_shown { "agrees" } else { "does not agree" };
-    format!(
-        "the refit {shown} with the evaluated model (mean difference {disagreement:.4}, at most {most}, and not worse): {numbers}"
-    )
 }
 
 fn check_comparable(comparison: &Comparison<'_>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rekindle_client::wire;
 use rekindle_domain::{
     Digest,
-    job::{Job, Work},
+    job::{Job, Priority, Work},
 };
 
 use rekindle_training::{Epoch, Trial};
@@ -28,6 +28,9 @@ pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
         Work::Train(train) => {
             put("train_until", train.until.map_or_else(String::new, |until| until.to_rfc3339()));
             flatten("recipe", &json(&train.recipe), &mut params);
+            if let Some(external) = &train.external {
+                flatten("external", &json(external), &mut params);
+            }
             if train.search.is_needed() {
                 flatten("search", &json(&train.search), &mut params);
             }
@@ -77,9 +80,9 @@ pub(crate) fn seed(job: &Job) -> u64 {
     }
 }
 
-/// The digest of what a job requests: the same for every submission of it, whatever its correlation id.
+/// The digest of what a job requests: the same for every submission of it, whatever its correlation id and its priority.
 pub(crate) fn digest(job: &Job) -> Result<Digest, Error> {
-    let requested = Job { correlation_id: String::new(), ..job.clone() };
+    let requested = Job { correlation_id: String::new(), priority: Priority::Normal, ..job.clone() };
     let json = serde_json_canonicalizer::to_vec(&wire::job::to_json(&requested));
     json.map(|json| Digest::of(&json)).map_err(|error| Error::invalid("job", error))
 }
@@ -114,6 +117,7 @@ mod tests {
             experiment: "nightly".parse().expect("a name"),
             correlation_id: String::new(),
             tags: BTreeMap::new(),
+            priority: Priority::Normal,
             dataset: DatasetRef { name: "flights".parse().expect("a name"), version: Some(3) },
             work: Work::Train(Train {
                 recipe,
@@ -121,6 +125,7 @@ mod tests {
                 until: None,
                 register_as: None,
                 description: String::new(),
+                external: None,
             }),
         }
     }

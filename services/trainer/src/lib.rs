@@ -7,8 +7,11 @@
 //! - a job is validated in full before it is enqueued;
 //! - a job has one effect, however often it is submitted or delivered: run, bundle and model version are keyed by its id and content;
 //! - a job is acknowledged only after its run has ended;
+//! - a job of high priority, as those of workflows, waits for no other job: workers of their own take them;
 //! - a run has heartbeats while it is worked on, and stops at the next step of its training once a caller has ended it;
-//! - training runs on threads of the lowest scheduling priority.
+//! - training runs on threads of the lowest scheduling priority;
+//! - a training that a worker outside of the platform has claimed is in the work queue as any other, and the worker has no access to it but by
+//!   calls.
 
 mod config;
 mod error;
@@ -20,6 +23,7 @@ mod submit;
 mod thread;
 mod watch;
 mod work;
+mod workers;
 
 use std::sync::Arc;
 
@@ -30,6 +34,7 @@ use rekindle_bus::{
     streams, subject,
 };
 use rekindle_client::Connection;
+use rekindle_domain::job::Priority;
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 
 pub use config::{Config, DEFAULTS};
@@ -37,9 +42,6 @@ pub use error::Error;
 
 /// The revision of the source that this program was built from; `unknown` outside of a checkout.
 pub const CODE_REVISION: &str = env!("REKINDLE_REVISION");
-
-/// Durable name of the consumer that all trainers share.
-const CONSUMER: &str = "trainer-cpu";
 
 /// A trainer, ready to be served. Clones share everything.
 #[derive(Clone)]
@@ -59,16 +61,18 @@ impl App {
         Ok(Self(Arc::new(State { config, bus, artifacts, registry })))
     }
 
-    /// Adds the service `Trainer`.
+    /// Adds the services `Trainer` and `Workers`.
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let limit = routes.max_request_bytes();
-        routes.add_service(rpc::server(self.clone(), limit));
+        routes.add_service(rpc::server(self.clone(), limit)).add_service(rpc::workers::server(self.clone(), limit));
     }
 
     /// Starts taking jobs from the work queue.
     pub fn background(&self, tasks: &mut Tasks, shutdown: Shutdown) {
-        let app = self.clone();
-        tasks.spawn("trainer jobs", async move { app.take_jobs(shutdown).await });
+        for (name, priority) in [("trainer jobs", Priority::Normal), ("trainer high-priority jobs", Priority::High)] {
+            let (app, shutdown) = (self.clone(), shutdown.clone());
+            tasks.spawn(name, async move { app.take_jobs(priority, shutdown).await });
+        }
     }
 
     /// Whether jobs can be submitted and worked on.
@@ -76,15 +80,21 @@ impl App {
         self.0.bus.is_connected()
     }
 
-    async fn take_jobs(&self, shutdown: Shutdown) -> Result<(), rekindle_bus::Error> {
+    async fn take_jobs(&self, priority: Priority, shutdown: Shutdown) -> Result<(), rekindle_bus::Error> {
         let config = &self.0.config;
-        tracing::info!(instance = config.instance, workers = config.workers, "taking jobs");
+        let workers = match priority {
+            Priority::Normal => config.workers,
+            Priority::High => config.high_priority_workers,
+        };
+        let pool = submit::pool_of(priority);
+        tracing::info!(instance = config.instance, pool, workers, "taking jobs");
         let spec = Consumer {
             ack_wait: config.ack_wait,
             max_deliveries: config.max_deliveries,
             // A bound over all trainers would leave those that join later without work.
-            concurrency: config.workers,
-            ..Consumer::new(CONSUMER, streams::JOBS, [subject::jobs(submit::POOL)])
+            concurrency: workers,
+            // All trainers share it.
+            ..Consumer::new(format!("trainer-{pool}"), streams::JOBS, [subject::jobs(pool)])
         };
         let worker = Arc::new(work::Worker {
             artifacts: self.0.artifacts.clone(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rekindle_client::{Connection, registry::VersionRegistration};
+use rekindle_client::{Connection, PageRequest, registry::VersionRegistration};
 use rekindle_domain::{
     Digest, ModelName, RunId,
     dataset::DatasetVersion,
     event::EventContext,
     job::{DatasetRef, Job},
+    model_version::{ModelImport, ModelVersion},
     run::{Metric, NewRun, Run, RunReport},
     text,
 };
@@ -15,6 +16,9 @@ use rekindle_training::Trial;
 use tonic::Code;
 
 use crate::{Error, job, watch};
+
+/// Versions of a model among which that of a run is searched.
+const LATEST_VERSIONS: u32 = 100;
 
 /// The registry, on behalf of one job.
 #[derive(Debug, Clone)]
@@ -111,6 +115,27 @@ impl Registry {
     /// A dataset version.
     pub(crate) async fn dataset(&self, dataset: &DatasetRef) -> Result<DatasetVersion, Error> {
         Ok(self.0.dataset(&dataset.name, dataset.version).await?)
+    }
+
+    /// Sets a tag of the run.
+    pub(crate) async fn set_tag(&self, id: RunId, name: &str, value: String) -> Result<(), Error> {
+        self.0.set_run_tags(id, &BTreeMap::from([(name.to_owned(), value)]), &[]).await?;
+        Ok(())
+    }
+
+    /// The version that a run has made, if it is one of the latest of the model.
+    pub(crate) async fn version_of(&self, model: &ModelName, run: RunId) -> Result<Option<ModelVersion>, Error> {
+        let latest = match self.0.model_versions(model, PageRequest::first(LATEST_VERSIONS)).await {
+            Ok(page) => page.items,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(latest.into_iter().find(|version| version.run == Some(run)))
+    }
+
+    /// Imports a file as the next version of a model, once per run.
+    pub(crate) async fn import_model(&self, import: &ModelImport, run: RunId) -> Result<ModelVersion, Error> {
+        Ok(self.0.import_version(import, run.to_string()).await?)
     }
 
     /// Registers the bundle as the next version of a model, once per run. Returns its number.

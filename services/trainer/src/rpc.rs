@@ -1,4 +1,6 @@
-//! The gRPC service: decode, call, encode.
+//! The gRPC services: decode, call, encode.
+
+pub(crate) mod workers;
 
 use rekindle_client::wire::{field, job};
 use rekindle_domain::{RunId, text};

@@ -8,7 +8,7 @@ use rekindle_client::wire;
 use rekindle_domain::{
     Digest, Recipe, RunId, Task,
     dataset::DatasetVersion,
-    job::{Evaluate, Job, Train, Work},
+    job::{Evaluate, External, Job, Priority, Train, Work},
     run::{Run, RunStatus},
     text,
     validation::{Checks, Violations},
@@ -22,8 +22,6 @@ use crate::{
     registry::Registry,
 };
 
-/// The pool of workers for jobs that need a CPU only.
-pub(crate) const POOL: &str = "cpu";
 /// Tag of a run: the digest of the submitted job, which distinguishes a repetition from a reused id.
 const JOB_DIGEST: &str = "rekindle.job-digest";
 
@@ -138,6 +136,17 @@ fn check_train(train: &Train, dataset: &DatasetVersion, training_bytes: u64) -> 
     if let Some(column) = weights.column.as_ref().filter(|column| !has_column(dataset, column)) {
         checks.violation("recipe.weights.column", not_a_column(column, dataset));
     }
+    if let Some(external) = &train.external {
+        checks.nested("external", external.validate());
+        checks.require(
+            train.register_as.is_some(),
+            "register_as",
+            "empty",
+            "a model: workers register what they train",
+        );
+        checks.require(!train.search.is_needed(), "search", "set", "nothing: workers search for themselves");
+        return checks.finish();
+    }
     let memory = TrainingMemory::estimate_search(&train.recipe, &train.search, &size(&train.recipe, dataset));
     if memory.total() > training_bytes {
         let limit = format!("the limit trainer.training_bytes is {training_bytes}");
@@ -181,18 +190,32 @@ fn no_time_column(dataset: &DatasetVersion) -> String {
     format!("requires a time column, which {} does not have: register the dataset with one", dataset.reference())
 }
 
+/// The pool of the trainers for jobs of a priority.
+pub(crate) fn pool_of(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Normal => External::INTERNAL_POOL,
+        Priority::High => External::HIGH_PRIORITY_POOL,
+    }
+}
+
 /// Puts the job on the work queue. Its id is that of the message, so an early repetition is not stored; a late one finds the run started
 /// or ended.
 async fn enqueue(bus: &Bus, job: &Job) -> Result<(), Error> {
     let payload = Bytes::from(wire::job::encode(job));
-    bus.publish(subject::jobs(POOL), &job.id.to_string(), HeaderMap::new(), payload).await?;
+    let pool = match &job.work {
+        Work::Train(Train { external: Some(external), .. }) => external.pool.as_str(),
+        Work::Train(_) | Work::Evaluate(_) => pool_of(job.priority),
+    };
+    bus.publish(subject::jobs(pool), &job.id.to_string(), HeaderMap::new(), payload).await?;
     tracing::info!(job = %job.id, experiment = %job.experiment, "job enqueued");
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::DateTime;
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, Utc};
     use rekindle_domain::{
         ColumnKind,
         dataset::Column,
@@ -230,9 +253,14 @@ mod tests {
         }
     }
 
+    /// A dataset with a time column whose rows span this time.
+    pub(crate) fn timed(first: DateTime<Utc>, last: DateTime<Utc>) -> DatasetVersion {
+        DatasetVersion { time_column: Some("timestamp".into()), time_range: Some((first, last)), ..flights() }
+    }
+
     fn train(target: &str) -> Train {
         let (recipe, search) = (Recipe::for_target(target), Default::default());
-        Train { recipe, search, until: None, register_as: None, description: String::new() }
+        Train { recipe, search, until: None, register_as: None, description: String::new(), external: None }
     }
 
     #[test]
@@ -256,6 +284,21 @@ mod tests {
         assert!(error.starts_with("recipe.ignore[1]") && error.contains("\"carier\" is not a column"), "{error}");
         let assembled = DatasetVersion { parents: vec![Digest::of(b"base")], ..flights() };
         check_train(&ignoring("flight"), &assembled, LIMIT).expect("its parents may have the column");
+    }
+
+    #[test]
+    fn a_training_by_workers_needs_a_pool_and_a_model_and_no_memory_here() {
+        let external = |pool: &str| Some(Box::new(External { pool: pool.into(), parameters: BTreeMap::new() }));
+        let register_as = Some("m".parse().expect("a name"));
+        let good = Train { external: external("python"), register_as: register_as.clone(), ..train("late") };
+        check_train(&good, &flights(), 0).expect("no memory of the trainer is needed");
+        let nameless = Train { register_as: None, ..good.clone() };
+        let searching = Train { search: rekindle_domain::Search::for_lookbacks(), ..good.clone() };
+        let internal = Train { external: external("cpu"), ..good };
+        for (field, train) in [("register_as", nameless), ("search", searching), ("external.pool", internal)] {
+            let violations = check_train(&train, &flights(), LIMIT).expect_err(field);
+            assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), [field]);
+        }
     }
 
     #[test]

@@ -54,6 +54,21 @@ pub struct Import {
     pub output: Option<String>,
     /// What the scores are.
     pub scores: Option<Scores>,
+    /// What a training of this platform says about the rows; `None` for a model that was trained elsewhere.
+    #[serde(default)]
+    pub training: Option<Training>,
+}
+
+/// The training that made a file. Times are in milliseconds since 1970 UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// The run.
+    pub run_id: String,
+    /// Rows at or after this time are left out.
+    pub until: Option<i64>,
+    /// Rows at or after this time were not trained on: loss, metrics and importance are theirs alone.
+    pub validation_from: Option<i64>,
 }
 
 /// The rows that the model was trained on, or rows like them.
@@ -77,6 +92,12 @@ impl Data<'_> {
         take_record_batch(self.rows, &order).map(Some).map_err(|error| Error::invalid("dataset", error))
     }
 
+    /// The position of the first row at or after a time; the rows are in order of time.
+    fn first_from(&self, field: &'static str, time: i64) -> Result<usize, Error> {
+        let times = self.times().ok_or_else(|| Error::import(field, "is set, and not every row has a time"))?;
+        Ok(times.partition_point(|&at| at < time))
+    }
+
     /// The times of the rows, in milliseconds since 1970 UTC, if every row has one.
     fn times(&self) -> Option<&[i64]> {
         let times = self.rows.column_by_name(self.time_column?)?.as_primitive_opt::<TimestampMillisecondType>()?;
@@ -98,29 +119,41 @@ pub fn import(model: Bytes, options: &Import, data: Option<Data<'_>>) -> Result<
     if let Some(data) = data {
         let ordered = data.in_time_order()?;
         let data = Data { rows: ordered.as_ref().unwrap_or(data.rows), ..data };
+        let training = options.training.clone().unwrap_or_default();
+        let rows = match training.until {
+            Some(until) => data.rows.slice(0, data.first_from("until", until)?),
+            None => data.rows.clone(),
+        };
+        let data = Data { rows: &rows, ..data };
+        let first = training.validation_from.map_or(Ok(0), |from| data.first_from("validation_from", from))?;
+        if training.validation_from.is_some() && first == rows.num_rows() {
+            return Err(Error::import("validation_from", "leaves no rows to measure the loss on"));
+        }
         let loaded = Model::from_bundle(&bundle)?;
         let prediction = loaded.score(data.rows)?;
         let Bundle { mut manifest, mut blobs } = bundle;
         let (mut importances, mut sample, times) = (Vec::new(), None, data.times());
         let mut reference = Reference::of(manifest.task, &manifest.signature, data.rows, &prediction, times)?;
         if data.rows.column_by_name(&manifest.target).is_some() {
-            let targets = targets(&manifest, &loaded, data.rows)?;
+            let rows = rows.slice(first, rows.num_rows() - first);
+            let prediction = if first == 0 { prediction } else { loaded.score(&rows)? };
+            let targets = targets(&manifest, &loaded, &rows)?;
             let losses = score::losses(manifest.task, &prediction, &targets)?;
             manifest.metrics = score::metrics(manifest.task, &prediction, &targets)?;
             manifest.reference = match times {
                 Some(_) => ReferenceLoss::in_order(&losses),
                 None => ReferenceLoss::of(&losses),
             };
-            importances = self::importances(&loaded, data.rows)?;
+            importances = self::importances(&loaded, &rows)?;
             reference = reference.validated(&ValidationRows {
                 task: manifest.task,
-                rows: data.rows,
+                rows: &rows,
                 prediction: &prediction,
                 targets: &targets,
                 importances: &importances,
             })?;
             let features = reference.by_importance().into_iter().map(|feature| feature.name.as_str());
-            sample = Some(LossSample::of(data.rows, features, &losses)?);
+            sample = Some(LossSample::of(&rows, features, &losses)?);
         }
         let model = blobs.remove(MODEL).unwrap_or_default();
         bundle = seal(manifest, model, (&reference, sample.as_ref()), &file, &importances)?;
@@ -216,12 +249,12 @@ fn manifest(file: &File, options: &Import, data: Option<&Data<'_>>) -> Result<Ma
         metrics: BTreeMap::new(),
         reference: ReferenceLoss::of(&[]),
         provenance: Provenance {
-            run_id: String::new(),
+            run_id: options.training.as_ref().map(|training| training.run_id.clone()).unwrap_or_default(),
             dataset_digests: data.map(|data| data.digest).into_iter().collect(),
             code_revision: String::new(),
             seed: 0,
             toolchain: format!("imported from ONNX, written by {}", unnamed(&file.producer)),
-            trained_until: data.and_then(trained_until),
+            trained_until: data.and_then(|data| trained_until(data, options.training.as_ref())),
             recipe: None,
         },
     })
@@ -231,11 +264,12 @@ fn unnamed(producer: &str) -> &str {
     if producer.is_empty() { "an unnamed program" } else { producer }
 }
 
-/// After the last row of the data.
-fn trained_until(data: &Data<'_>) -> Option<i64> {
+/// After the last row of the data, and not after the time at which the rows of the training end.
+fn trained_until(data: &Data<'_>, training: Option<&Training>) -> Option<i64> {
     let times = Cells::of(data.rows.column_by_name(data.time_column?)?.as_ref())?;
     let last = (0..times.rows()).filter_map(|row| times.timestamp(row)).max();
-    last.map(|last| last.saturating_add(1))
+    let until = training.and_then(|training| training.until).unwrap_or(i64::MAX);
+    last.map(|last| last.saturating_add(1).min(until))
 }
 
 /// The output with the scores: the one that is named, or else the only one of floats.

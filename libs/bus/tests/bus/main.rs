@@ -5,6 +5,7 @@ mod consumers;
 mod deletions;
 mod disk;
 mod history;
+mod login;
 mod read;
 mod relay;
 mod streams;

@@ -29,6 +29,7 @@ pub fn to_wire(deployment: &DeploymentStatus) -> wire::Deployment {
         outcome: deployment.outcome.map_or(wire::RolloutOutcome::Unspecified, outcome_to_wire).into(),
         weighted: deployment.weighted.iter().map(weighted_to_wire).collect(),
         shadow: deployment.shadow.map(version_to_wire),
+        canary_step: deployment.canary_step.unwrap_or_default(),
     }
 }
 
@@ -52,6 +53,7 @@ pub fn from_wire(given: wire::Deployment) -> Result<DeploymentStatus, Violations
         outcome: outcome_from_wire(given.outcome)?,
         weighted: each("weighted", given.weighted, weighted_from_wire)?,
         shadow: nested_optional("shadow", given.shadow, version_from_wire)?,
+        canary_step: Some(given.canary_step).filter(|&step| step > 0),
     })
 }
 
@@ -95,7 +97,8 @@ pub fn phase_from_wire(field: &str, given: i32) -> Result<DeploymentPhase, Viola
     })
 }
 
-fn outcome_to_wire(outcome: RolloutOutcome) -> wire::RolloutOutcome {
+/// The end of a rollout as its enumeration.
+pub(super) fn outcome_to_wire(outcome: RolloutOutcome) -> wire::RolloutOutcome {
     match outcome {
         RolloutOutcome::Completed => wire::RolloutOutcome::Completed,
         RolloutOutcome::Returned => wire::RolloutOutcome::Returned,
@@ -103,7 +106,8 @@ fn outcome_to_wire(outcome: RolloutOutcome) -> wire::RolloutOutcome {
     }
 }
 
-fn outcome_from_wire(given: i32) -> Result<Option<RolloutOutcome>, Violations> {
+/// How a rollout ended, as a field holds it.
+pub(super) fn outcome_from_wire(given: i32) -> Result<Option<RolloutOutcome>, Violations> {
     let expected = "ROLLOUT_OUTCOME_COMPLETED, _RETURNED, _FAILED or unspecified";
     enumeration("outcome", given, expected, |outcome| {
         Some(match outcome {
@@ -142,6 +146,7 @@ mod tests {
                 weighted: vec![WeightedVersion { version: version(3), weight: 100 }],
                 shadow: Some(version(4)),
                 target: Some(version(2)),
+                canary_step: Some(2),
                 moved: vec!["replica-1".parse().expect("a name")],
                 reason: "rolling out".into(),
                 revision: 9,

@@ -1,11 +1,11 @@
 //! Events: the data of CloudEvents as proto3 JSON, and the detections that are read back from them.
 
 use rekindle_domain::{
-    Alert, Alias, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
+    Alert, Alias, DatasetName, Digest, ModelName, ReplicaId, RunId, Trigger, WorkflowId, WorkflowState,
     alert::AlertState,
     alias::AliasProtection,
     dataset::DatasetVersion,
-    deployment_status::DeploymentPhase,
+    deployment_status::{DeploymentPhase, RolloutOutcome},
     event::{Detection, EventKind, Fact, FeatureCause},
     model_version::{ModelVersion, RegisteredModel},
     report::{ColumnDrift, DriftCause, Quality, RepeatedRows, WindowReport},
@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::{
     alert::to_wire as alert_to_wire,
     alias::protection_to_wire,
-    deployment::phase_to_wire,
-    field::nested,
+    deployment::{outcome_to_wire, phase_to_wire},
+    field::{nested, parse},
     model_version::approval_to_wire,
     report::{
         cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, estimate_to_wire,
@@ -313,6 +313,15 @@ pub fn detection(kind: EventKind, data: &Value) -> Result<Option<Detection>, Vio
     Ok(None)
 }
 
+/// The dataset version whose registration an event of `kind` holds; `None` for any other kind of event.
+pub fn registered_dataset(kind: EventKind, data: &Value) -> Result<Option<(DatasetName, u32)>, Violations> {
+    if kind != EventKind::DATASET_VERSION_REGISTERED {
+        return Ok(None);
+    }
+    let message: wire::DatasetVersionRegistered = read(data)?;
+    Ok(Some((parse("name", &message.name)?, message.version)))
+}
+
 /// A policy was set.
 pub fn policy_set(model: &ModelName, revision: u64) -> Fact<Value> {
     fact(EventKind::POLICY_SET, model, &wire::PolicySet { model: model.to_string(), revision })
@@ -379,6 +388,10 @@ pub struct DeploymentChange<'a> {
     pub target: Option<u32>,
     /// Reason of the change.
     pub reason: &'a str,
+    /// How the rollout ended; `None` while one is in progress.
+    pub outcome: Option<RolloutOutcome>,
+    /// Whether the rollout returns to a version that was stable before.
+    pub is_rollback: bool,
 }
 
 /// A deployment changed.
@@ -390,11 +403,14 @@ pub fn deployment_changed(change: &DeploymentChange<'_>) -> Fact<Value> {
         stable_version: change.stable,
         target_version: change.target.unwrap_or_default(),
         reason: change.reason.to_owned(),
+        outcome: change.outcome.map_or(orchestrator::RolloutOutcome::Unspecified, outcome_to_wire).into(),
+        rollback: change.is_rollback,
     };
     fact(EventKind::DEPLOYMENT_CHANGED, change.model, &message)
 }
 
-fn read<M: Named>(data: &Value) -> Result<M, Violations> {
+/// The message that the data of an event holds.
+pub(super) fn read<M: Named>(data: &Value) -> Result<M, Violations> {
     json::from_slice(data.to_string().as_bytes()).map_err(|error| Violations::of("data", error))
 }
 

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use rekindle_domain::{
-    job::{DatasetRef, Evaluate, Job, Requirement, Train, Work},
+    job::{DatasetRef, Evaluate, External, Job, Priority, Requirement, Train, Work},
     validation::Violations,
 };
 use rekindle_proto::{
@@ -28,6 +28,7 @@ pub fn to_wire(job: &Job) -> wire::Job {
         correlation_id: job.correlation_id.clone(),
         work: Some(work),
         tags: job.tags.clone().into_iter().collect(),
+        priority: priority_to_wire(job.priority).into(),
     }
 }
 
@@ -46,8 +47,24 @@ pub fn from_wire(given: wire::Job) -> Result<Job, Violations> {
         experiment: parse("experiment", &given.experiment)?,
         correlation_id: given.correlation_id,
         tags: given.tags.into_iter().collect(),
+        priority: priority_from_wire(given.priority)?,
         dataset: nested("dataset", dataset, dataset_from_wire).map_err(|error| error.within(work.kind()))?,
         work,
+    })
+}
+
+/// The default is left out, so that the digest of such a job is that of earlier releases.
+fn priority_to_wire(priority: Priority) -> wire::Priority {
+    match priority {
+        Priority::Normal => wire::Priority::Unspecified,
+        Priority::High => wire::Priority::High,
+    }
+}
+
+fn priority_from_wire(given: i32) -> Result<Priority, Violations> {
+    enumeration("priority", given, "PRIORITY_NORMAL, PRIORITY_HIGH or unspecified", |priority| match priority {
+        wire::Priority::Unspecified | wire::Priority::Normal => Some(Priority::Normal),
+        wire::Priority::High => Some(Priority::High),
     })
 }
 
@@ -73,6 +90,12 @@ fn dataset_from_wire(given: wire::DatasetRef) -> Result<DatasetRef, Violations> 
     Ok(DatasetRef { name: parse("name", &given.name)?, version: given.version })
 }
 
+/// A training on a dataset version as a message.
+pub fn train_on(train: &Train, dataset: &DatasetRef) -> wire::TrainWork {
+    let dataset = wire::DatasetRef { name: dataset.name.to_string(), version: dataset.version };
+    wire::TrainWork { dataset: Some(dataset), ..train_to_wire(train) }
+}
+
 fn train_to_wire(train: &Train) -> wire::TrainWork {
     wire::TrainWork {
         dataset: None,
@@ -81,6 +104,7 @@ fn train_to_wire(train: &Train) -> wire::TrainWork {
         description: train.description.clone(),
         recipe: Some(recipe::to_wire(&train.recipe)),
         search: train.search.is_needed().then(|| search::to_wire(&train.search)),
+        external: train.external.as_deref().map(external_to_wire),
     }
 }
 
@@ -91,7 +115,23 @@ fn train_from_wire(given: wire::TrainWork) -> Result<Train, Violations> {
         until: optional_time("train.train_until", given.train_until)?,
         register_as: parse_optional("train.register_as", &given.register_as)?,
         description: given.description,
+        external: given
+            .external
+            .map(|external| external_from_wire(external).map(Box::new))
+            .transpose()
+            .map_err(|error| error.within("train.external"))?,
     })
+}
+
+/// Workers outside of the platform as a message.
+pub fn external_to_wire(external: &External) -> wire::External {
+    wire::External { pool: external.pool.clone(), parameters: external.parameters.clone().into_iter().collect() }
+}
+
+/// The workers outside of the platform that a message names.
+pub fn external_from_wire(given: wire::External) -> Result<External, Violations> {
+    let external = External { pool: given.pool, parameters: given.parameters.into_iter().collect() };
+    external.validate().map(|()| external)
 }
 
 fn evaluate_to_wire(evaluate: &Evaluate) -> wire::EvaluateWork {
@@ -149,6 +189,7 @@ mod tests {
             until: Some(DateTime::UNIX_EPOCH),
             register_as: Some("m".parse().expect("a name")),
             description: "nightly".into(),
+            external: None,
         });
         let evaluate = Work::Evaluate(Evaluate {
             champion: Digest::of(b"champion"),
@@ -162,6 +203,7 @@ mod tests {
             experiment: "nightly".parse().expect("a name"),
             correlation_id: "w".into(),
             tags: BTreeMap::from([("team".into(), "a".into())]),
+            priority: Priority::High,
             dataset: DatasetRef { name: "d".parse().expect("a name"), version: Some(3) },
             work,
         })

@@ -2,12 +2,15 @@
 
 use rekindle_domain::{
     DatasetName, Task,
-    model_version::{ModelImport, Scores},
+    model_version::{ImportedTraining, ModelImport, Scores},
     validation::{Checks, Violations},
 };
 use rekindle_proto::registry::{self as wire, ImportModelVersionRequest};
 
-use super::field::{parse, parse_optional};
+use super::{
+    field::{optional_time, parse, parse_optional},
+    time,
+};
 
 /// An import as a request.
 pub fn to_wire(import: &ModelImport, idempotency_key: String) -> ImportModelVersionRequest {
@@ -27,6 +30,9 @@ pub fn to_wire(import: &ModelImport, idempotency_key: String) -> ImportModelVers
         dataset_version: dataset.and_then(|(_, version)| *version),
         ignore: import.ignore.clone(),
         description: import.description.clone(),
+        run_id: import.training.map(|training| training.run.to_string()).unwrap_or_default(),
+        until: import.training.and_then(|training| training.until).map(time::to_wire),
+        validation_from: import.training.and_then(|training| training.validation_from).map(time::to_wire),
     }
 }
 
@@ -47,6 +53,12 @@ pub fn from_wire(given: ImportModelVersionRequest) -> Result<ModelImport, Violat
         "set",
         "unset, as there is no dataset",
     );
+    let run = checks.taken_here(parse_optional("run_id", &given.run_id)).flatten();
+    let until = checks.taken_here(optional_time("until", given.until)).flatten();
+    let validation_from = checks.taken_here(optional_time("validation_from", given.validation_from)).flatten();
+    for (field, is_set) in [("until", until.is_some()), ("validation_from", validation_from.is_some())] {
+        checks.require(run.is_some() || !is_set, field, "set", "unset, as there is no run_id");
+    }
     checks.finish()?;
     let missing = || Violations::of("model", "is missing");
     Ok(ModelImport {
@@ -62,6 +74,7 @@ pub fn from_wire(given: ImportModelVersionRequest) -> Result<ModelImport, Violat
         dataset: dataset.flatten().map(|name| (name, version)),
         ignore: given.ignore,
         description: given.description,
+        training: run.map(|run| ImportedTraining { run, until, validation_from }),
     })
 }
 
@@ -94,7 +107,8 @@ fn scores_to_wire(scores: Scores) -> wire::Scores {
     }
 }
 
-fn scores_from_wire(given: i32) -> Result<Option<Scores>, Violations> {
+/// What the scores of a file are, as a field holds it.
+pub fn scores_from_wire(given: i32) -> Result<Option<Scores>, Violations> {
     match wire::Scores::try_from(given) {
         Ok(wire::Scores::Unspecified) => Ok(None),
         Ok(wire::Scores::Probabilities) => Ok(Some(Scores::Probabilities)),
@@ -127,6 +141,11 @@ mod tests {
             dataset: Some(("flights".parse().expect("a name"), Some(3))),
             ignore: vec!["id".into()],
             description: "d".into(),
+            training: Some(ImportedTraining {
+                run: "01890000-0000-7000-8000-000000000001".parse().expect("an id"),
+                until: Some(chrono::DateTime::UNIX_EPOCH),
+                validation_from: None,
+            }),
         }
     }
 

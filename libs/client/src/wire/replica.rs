@@ -47,6 +47,7 @@ fn model_to_wire(name: &ModelName, served: &ServedModel) -> wire::ReplicaModel {
         answered: loaded.answered,
         failed: loaded.failed,
         in_flight: loaded.in_flight,
+        p99_micros: loaded.p99_micros,
     };
     wire::ReplicaModel {
         model: name.to_string(),
@@ -107,9 +108,9 @@ fn model_from_wire(given: wire::ReplicaModel) -> Result<(ModelName, ServedModel)
 }
 
 fn loaded_from_wire(given: wire::ReplicaVersion) -> Result<(u32, ServedVersion), Violations> {
-    let version = nested("version", given.version, version_from_wire)?;
-    let (answered, failed, in_flight) = (given.answered, given.failed, given.in_flight);
-    Ok((version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight }))
+    let version = nested("version", given.version.clone(), version_from_wire)?;
+    let wire::ReplicaVersion { version: _, answered, failed, in_flight, p99_micros } = given;
+    Ok((version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros }))
 }
 
 #[cfg(test)]
@@ -122,7 +123,8 @@ mod tests {
 
     #[test]
     fn replicas_survive() {
-        let loaded = ServedVersion { bundle: Digest::of(b"bundle"), answered: 5, failed: 1, in_flight: 2 };
+        let loaded =
+            ServedVersion { bundle: Digest::of(b"bundle"), answered: 5, failed: 1, in_flight: 2, p99_micros: 700 };
         let served = ServedModel {
             primary: Some(3),
             generation: 7,

@@ -94,16 +94,21 @@ pub fn trigger_to_wire(trigger: Trigger) -> wire::Trigger {
         Trigger::Drift => wire::Trigger::Drift,
         Trigger::Degradation => wire::Trigger::Degradation,
         Trigger::Manual => wire::Trigger::Manual,
+        Trigger::Schedule => wire::Trigger::Schedule,
+        Trigger::DatasetVersion => wire::Trigger::DatasetVersion,
     }
 }
 
 /// The trigger that a field holds.
 pub fn trigger_from_wire(field: impl Into<String>, given: i32) -> Result<Trigger, Violations> {
-    enumeration(field, given, "TRIGGER_DRIFT, TRIGGER_DEGRADATION, TRIGGER_MANUAL", |trigger| match trigger {
+    let expected = "TRIGGER_DRIFT, TRIGGER_DEGRADATION, TRIGGER_MANUAL, TRIGGER_SCHEDULE, TRIGGER_DATASET_VERSION";
+    enumeration(field, given, expected, |trigger| match trigger {
         wire::Trigger::Unspecified => None,
         wire::Trigger::Drift => Some(Trigger::Drift),
         wire::Trigger::Degradation => Some(Trigger::Degradation),
         wire::Trigger::Manual => Some(Trigger::Manual),
+        wire::Trigger::Schedule => Some(Trigger::Schedule),
+        wire::Trigger::DatasetVersion => Some(Trigger::DatasetVersion),
     })
 }
 

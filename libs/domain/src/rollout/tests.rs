@@ -1,8 +1,14 @@
-use proptest::{prelude::prop, prop_assert, prop_assert_eq, prop_oneof, proptest, strategy::Strategy as _};
+use std::time::Duration;
+
+use proptest::{
+    prelude::{Just, prop},
+    prop_assert, prop_assert_eq, prop_oneof, proptest,
+    strategy::Strategy as _,
+};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Digest, ServedVersion};
+use crate::{Digest, ReplicaState, ServedModel, ServedVersion, ShadowComparison};
 
 fn version(number: u32) -> VersionRef {
     VersionRef { version: number, bundle: Digest::of(&number.to_le_bytes()) }
@@ -50,12 +56,19 @@ impl Replica {
             return;
         }
         self.served.failure = None;
-        if self.served.serving() != Some(assigned.version) {
-            let VersionRef { version, bundle } = assigned.version;
-            let loaded = ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0 };
-            self.served.versions = BTreeMap::from([(version, loaded)]);
-            self.served.primary = Some(version);
+        let others = routes.weighted.iter().map(|route| route.version).chain(routes.shadow);
+        let others: Vec<VersionRef> = others.filter(|other| *other != assigned.version).collect();
+        if others.iter().any(|other| self.refuses == Some(*other)) {
+            self.served.failure = Some("does not warm up beside the stable version".into());
         }
+        let loaded = [assigned.version].into_iter().chain(others).filter(|version| self.refuses != Some(*version));
+        let load = |version: VersionRef| {
+            let bundle = version.bundle;
+            let fresh = ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 };
+            (version.version, self.served.loaded(version).copied().unwrap_or(fresh))
+        };
+        self.served.versions = loaded.map(load).collect();
+        self.served.primary = Some(assigned.version.version);
     }
 
     /// Counts requests of the version that it serves.
@@ -265,6 +278,114 @@ fn a_rollout_starts_only_from_a_settled_or_first_deployment() {
     );
 }
 
+/// A shadow step and two steps with a share of the requests, of five seconds each.
+fn with_canary() -> Strategy {
+    let step = |weight| CanaryStep { weight, duration: Duration::from_secs(5) };
+    Strategy { canary: [0, 1_000, 5_000].map(step).to_vec(), ..strategy() }
+}
+
+#[test]
+fn canary_steps_precede_the_first_replica() {
+    let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    deployment.weighted = vec![WeightedVersion { version: version(7), weight: 6_000 }];
+    let mut replicas: Vec<Replica> = (0..2).map(Replica::new).collect();
+    let (mut steps, mut actions) = (Vec::new(), Vec::new());
+    for second in 0..100 {
+        replicas.iter_mut().for_each(|replica| replica.carry_out(&deployment.routes()));
+        let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &with_canary());
+        deployment = deployment.apply(&action, at(second));
+        let routes = deployment.routes();
+        assert_eq!(routes.validate(), Ok(()));
+        if let Action::Step(_) = action {
+            let weights: Vec<_> = routes.weighted.iter().map(|route| (route.version.version, route.weight)).collect();
+            steps.push((second, routes.shadow.map(|shadow| shadow.version), weights));
+        }
+        if action != Action::Wait {
+            actions.push(action);
+        }
+    }
+    let other = (7, 6_000);
+    let expected = [(0, Some(2), vec![other]), (6, None, vec![other, (2, 1_000)]), (12, None, vec![other, (2, 3_999)])];
+    assert_eq!(steps, expected, "the last step takes what the other version leaves");
+    let begins = [0, 1_000, 5_000].into_iter().flat_map(|weight| [Action::Step(weight), Action::Run]);
+    let moves = (0..2).flat_map(|n| [Action::Move(name(n)), Action::Arrive(name(n))]);
+    let expected: Vec<Action> = begins.chain(moves).chain([Action::Observe, Action::Complete]).collect();
+    assert_eq!(actions, expected);
+    assert_eq!((deployment.stable, deployment.outcome), (version(2), Outcome::Completed));
+    assert_eq!(deployment.routes().weighted, [WeightedVersion { version: version(7), weight: 6_000 }]);
+}
+
+/// A rollout whose canary step with this weight runs on one replica.
+fn in_canary(weight: u32) -> (Deployment, Replica) {
+    let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let mut replica = Replica::new(0);
+    for action in [Action::Step(weight), Action::Run] {
+        deployment = deployment.apply(&action, at(0));
+        replica.carry_out(&deployment.routes());
+    }
+    (deployment, replica)
+}
+
+fn returned(action: Action) -> String {
+    match action {
+        Action::Return { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_canary_that_fails_is_returned_before_any_replica_is_updated() {
+    let (deployment, mut replica) = in_canary(1_000);
+    replica.served.versions.get_mut(&2).expect("loaded").failed = 1;
+    let action = plan(&deployment, &[replica.state(&deployment.model)], at(1), &with_canary());
+    let returning = deployment.apply(&action, at(1));
+    assert_eq!(returned(action), "replica replica-0: 1 of 1 requests failed in version 2");
+    assert!(returning.routes().weighted.is_empty());
+
+    let (deployment, mut replica) = in_canary(0);
+    replica.served.shadow = Some(ShadowComparison { version: 2, rows: 9, failed: 1, ..ShadowComparison::default() });
+    let action = plan(&deployment, &[replica.state(&deployment.model)], at(1), &with_canary());
+    assert_eq!(returned(action), "replica replica-0: 1 of 10 copied rows failed in shadow version 2");
+
+    let mut refusing = Replica { refuses: Some(version(2)), ..Replica::new(0) };
+    let deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    let deployment = deployment.apply(&Action::Step(1_000), at(0));
+    refusing.carry_out(&deployment.routes());
+    let action = plan(&deployment, &[refusing.state(&deployment.model)], at(1), &with_canary());
+    assert_eq!(returned(action), "replica replica-0: does not warm up beside the stable version");
+
+    let slow = [Replica::new(0).state(&deployment.model)];
+    assert_eq!(plan(&deployment, &slow, at(600), &with_canary()), Action::Wait, "the rollout has a deadline");
+}
+
+#[test]
+fn a_step_that_other_versions_leave_no_share_copies_requests() {
+    let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
+    deployment.weighted = vec![WeightedVersion { version: version(7), weight: 9_999 }];
+    let deployment = deployment.apply(&Action::Step(1_000), at(3));
+    let routes = deployment.routes();
+    assert_eq!((routes.validate(), routes.weighted.len(), routes.shadow), (Ok(()), 1, Some(version(2))));
+    let began_at = deployment.apply(&Action::Step(2_000), at(9)).forward().and_then(Forward::began_at);
+    assert_eq!(began_at, Some(at(3)));
+}
+
+#[test]
+fn a_target_that_is_too_slow_is_returned_once_enough_requests_show_it() {
+    let limit = Strategy { max_latency: Some(Duration::from_millis(10)), ..with_canary() };
+    let (deployment, mut replica) = in_canary(1_000);
+    let mut after = |answered, p99_micros| {
+        let loaded = replica.served.versions.get_mut(&2).expect("loaded");
+        (loaded.answered, loaded.p99_micros) = (answered, p99_micros);
+        plan(&deployment, &[replica.state(&deployment.model)], at(1), &limit)
+    };
+    assert_eq!(after(99, 10_001), Action::Wait, "too few");
+    assert_eq!(after(100, 10_000), Action::Wait, "at the limit");
+    assert_eq!(
+        returned(after(100, 10_001)),
+        "replica replica-0: 99 % of 100 requests to version 2 took up to 10.001ms, the limit is 10ms"
+    );
+}
+
 /// What happens between two runs of the planner.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -302,14 +423,17 @@ fn happen(event: &Happening, replicas: &mut [Replica], routes: &Routes, second: 
 
 proptest! {
     #[test]
-    fn whatever_happens_the_invariants_hold(events in prop::collection::vec(happening(), 0..200)) {
+    fn whatever_happens_the_invariants_hold(
+        events in prop::collection::vec(happening(), 0..200),
+        strategy in prop_oneof![Just(strategy()), Just(with_canary())],
+    ) {
         let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
         let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
         let mut second = 0;
         for event in &events {
             happen(event, &mut replicas, &deployment.routes(), &mut second);
             let states = live(&replicas, &deployment.model);
-            let action = plan(&deployment, &states, at(second), &strategy());
+            let action = plan(&deployment, &states, at(second), &strategy);
             let before = deployment.clone();
             deployment = deployment.apply(&action, at(second));
 
@@ -323,6 +447,10 @@ proptest! {
                 for replica in &replicas {
                     prop_assert_eq!(deployment.routes().assignment(&replica.id).version, deployment.stable);
                 }
+            }
+            prop_assert_eq!(deployment.routes().validate(), Ok(()));
+            if deployment.forward().is_none() {
+                prop_assert!(deployment.routes().weighted.is_empty() && deployment.routes().shadow.is_none());
             }
             if deployment.outcome == Outcome::Completed {
                 prop_assert_eq!(deployment.stable, version(2));
@@ -360,23 +488,25 @@ proptest! {
     }
 
     #[test]
-    fn every_rollout_settles_once_nothing_else_happens(events in prop::collection::vec(happening(), 0..100)) {
+    fn every_rollout_settles_once_nothing_else_happens(
+        events in prop::collection::vec(happening(), 0..100),
+        strategy in prop_oneof![Just(strategy()), Just(with_canary())],
+    ) {
         let mut replicas: Vec<Replica> = (0..5).map(Replica::new).collect();
         let mut deployment = settled("m").begin(version(2), "why".into(), at(0)).expect("settled");
         let mut second = 0;
         for event in &events {
             happen(event, &mut replicas, &deployment.routes(), &mut second);
-            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy());
+            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy);
             deployment = deployment.apply(&action, at(second));
         }
         replicas[0].live = true;
-        let shifted = strategy();
         for _ in 0..100 {
             for replica in replicas.iter_mut().filter(|replica| replica.live) {
                 replica.carry_out(&deployment.routes());
             }
             second += 5;
-            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &shifted);
+            let action = plan(&deployment, &live(&replicas, &deployment.model), at(second), &strategy);
             deployment = deployment.apply(&action, at(second));
         }
         prop_assert_eq!(&deployment.movement, &Movement::Settled);

@@ -126,6 +126,7 @@ impl LoadedVersion {
             answered: reading.answered.count(),
             failed: reading.failures(Reason::Backend),
             in_flight: reading.in_flight,
+            p99_micros: self.statistics.p99_micros(),
         }
     }
 }

@@ -42,7 +42,9 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> Result<
     loop {
         match core.leadership.fence() {
             Some(fence) => {
-                let reconciled = reconcile(&core, &fence, &mut pauses, &mut known, is_woken || has_failed).await;
+                // It holds several copies of a record.
+                let reconciled =
+                    Box::pin(reconcile(&core, &fence, &mut pauses, &mut known, is_woken || has_failed)).await;
                 has_failed = !reconciled.unwrap_or_else(|error| {
                     tracing::warn!(error = chain(&error), "deployment reconciliation failed");
                     false
@@ -142,7 +144,9 @@ async fn next_action(
         }
         (Movement::First { .. }, _) if late => Ok(Action::Fail { reason: LATE.to_owned() }),
         (Movement::Forward(_), _) if late => Ok(Action::Return { reason: LATE.to_owned() }),
-        (Movement::Forward(_), Action::Move(_) | Action::Complete) if is_paused(core, record).await? => {
+        (Movement::Forward(_), Action::Step(_) | Action::Move(_) | Action::Complete)
+            if is_paused(core, record).await? =>
+        {
             Ok(Action::Wait)
         }
         (Movement::Forward(_), Action::Complete) => {

@@ -4,6 +4,7 @@
 
 pub mod deployment;
 pub mod deployment_history;
+pub mod ignored_trigger;
 pub mod policy;
 pub mod workflow;
 pub mod workflow_step;

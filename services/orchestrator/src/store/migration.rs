@@ -1,5 +1,7 @@
 //! The tables, in the words that SQLite and PostgreSQL share.
 
+mod m20261130_000001_triggers;
+
 use sea_orm_migration::{
     prelude::*,
     schema::{
@@ -15,6 +17,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut migrations = rekindle_store::migrations::shared();
         migrations.push(Box::new(Orchestrator));
+        migrations.push(Box::new(m20261130_000001_triggers::Triggers));
         migrations
     }
 }

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use rekindle_domain::{IdPrefix, ModelName, Namespace, WorkflowId, WorkflowState, workflow::WorkflowStep};
 use rekindle_store::{page::Page, within};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait as _,
 };
 
 use super::{
@@ -53,6 +54,26 @@ pub(crate) async fn last_window(db: &impl ConnectionTrait, model: &ModelName) ->
         .one(db)
         .await?;
     Ok(row.and_then(|row| row.cooldown_from))
+}
+
+/// The latest workflows of a model, the newest first.
+pub(crate) async fn latest(db: &impl ConnectionTrait, model: &ModelName, limit: u64) -> Result<Vec<Workflow>, Error> {
+    let query = Entity::find().filter(Column::Model.eq(model.as_str())).order_by_desc(Column::Id).limit(limit);
+    query.all(db).await?.into_iter().map(read).collect()
+}
+
+/// The trainings of a model that began at `since` or later.
+pub(crate) async fn trainings_since(
+    db: &impl ConnectionTrait,
+    model: &ModelName,
+    since: DateTime<Utc>,
+) -> Result<u64, Error> {
+    let of_model = Entity::find().select_only().column(Column::Id).filter(Column::Model.eq(model.as_str()));
+    let began = workflow_step::Entity::find()
+        .filter(workflow_step::Column::WorkflowId.in_subquery(of_model.into_query()))
+        .filter(workflow_step::Column::State.eq(WorkflowState::Training.name()))
+        .filter(workflow_step::Column::EnteredAt.gte(since));
+    Ok(began.count(db).await?)
 }
 
 /// One page of workflows, of one model or of a namespace, newest first.

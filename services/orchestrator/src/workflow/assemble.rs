@@ -1,4 +1,5 @@
-//! ASSEMBLING: the dataset of the champion and the labelled rows after it become a new dataset version.
+//! ASSEMBLING: the dataset of the champion and the labelled rows after it become a new dataset version. A workflow that a dataset version
+//! started takes that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +19,50 @@ use super::{
 use crate::{Error, clients::Calls};
 
 pub(super) async fn step(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
-    match &workflow.progress.capture {
-        None => capture(calls, workflow).await,
-        Some(capture) => register(calls, workflow, capture).await,
+    match (&workflow.base, &workflow.progress.capture) {
+        (Some(dataset), _) => adopt(calls, workflow, dataset).await,
+        (None, None) => capture(calls, workflow).await,
+        (None, Some(capture)) => register(calls, workflow, capture).await,
     }
 }
 
+/// Takes a dataset version as it is: its rows are labelled. The latest ones of those that the champion was not trained on are held out.
+async fn adopt(calls: &Calls, workflow: &Workflow, dataset: &DatasetRef) -> Result<Done, Error> {
+    let champion = champion(workflow)?;
+    let version = calls.dataset(dataset).await?;
+    let Some((time_column, (first, last))) = version.time_column.clone().zip(version.time_range) else {
+        let problem =
+            format!("dataset {} has no time column: no rows can be held out for the gate", version.reference());
+        return Err(Error::unrecoverable(problem));
+    };
+    let known = base_of(calls.lineage(champion.bundle).await?, workflow, champion).ok();
+    let seen = known.and_then(|base| base.time_range).map(|(_, last)| last);
+    let new_from = seen.map_or(first, |seen| seen.max(first));
+    if last <= new_from {
+        let reason =
+            format!("dataset {} has no rows after {new_from}, which the champion was trained on", version.reference());
+        return Ok(Done::left(WorkflowEvent::Decline, reason, workflow.progress.clone()));
+    }
+    let capture = Capture {
+        base_blob: version.blob,
+        base_content: version.content,
+        time_column,
+        blob: version.blob,
+        rows: version.rows,
+        manifests: Vec::new(),
+        holdout_from: latest_share((new_from, last), workflow.policy.holdout_share),
+    };
+    let reason = format!("dataset {}, {} rows, was registered", version.reference(), version.rows);
+    let progress = Progress { capture: Some(capture), dataset: Some(dataset.clone()), ..workflow.progress.clone() };
+    Ok(Done::left(WorkflowEvent::Assembled, reason, progress))
+}
+
+fn champion(workflow: &Workflow) -> Result<VersionRef, Error> {
+    workflow.progress.champion.ok_or_else(|| Error::unrecoverable("the champion is not known"))
+}
+
 async fn capture(calls: &Calls, workflow: &Workflow) -> Result<Done, Error> {
-    let champion = workflow.progress.champion.ok_or_else(|| Error::unrecoverable("the champion is not known"))?;
+    let champion = champion(workflow)?;
     let lineage = calls.lineage(champion.bundle).await?;
     let base = base_of(lineage, workflow, champion)?;
     let Some((time_column, (_, last))) = base.time_column.clone().zip(base.time_range) else {
@@ -95,9 +132,13 @@ fn holdout_from(exported: &LabelledExport, share: f64) -> Option<DateTime<Utc>> 
     if exported.holdout_from.is_some() {
         return exported.holdout_from;
     }
-    let (first, last) = exported.time_range?;
+    Some(latest_share(exported.time_range?, share))
+}
+
+/// When the last `share` of a time range begins.
+fn latest_share((first, last): (DateTime<Utc>, DateTime<Utc>), share: f64) -> DateTime<Utc> {
     let held_out = (last - first).num_milliseconds() as f64 * share;
-    Some(last - TimeDelta::milliseconds(held_out as i64))
+    last - TimeDelta::milliseconds(held_out as i64)
 }
 
 async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Result<Done, Error> {

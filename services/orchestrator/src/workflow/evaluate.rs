@@ -39,7 +39,7 @@ pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: D
         // The loss of the champion has risen already: keeping it is not the safe choice that it is otherwise.
         requirement: match workflow.trigger {
             Trigger::Degradation => Requirement::NotWorse,
-            Trigger::Drift | Trigger::Manual => Requirement::Better,
+            Trigger::Drift | Trigger::Manual | Trigger::Schedule | Trigger::DatasetVersion => Requirement::Better,
         },
     });
     let assignment = Assignment { step: "evaluate", job: &progress.evaluation, dataset, work };
@@ -54,10 +54,13 @@ async fn evaluated(core: &Core, calls: &Calls, workflow: &Workflow, run: &Run) -
     let digest = run.outputs.get("evaluation").and_then(|text| text.parse::<Digest>().ok());
     let digest = digest.ok_or_else(|| Error::unrecoverable("the evaluation run has no output evaluation"))?;
     let evaluation = wire::evaluation::from_json(&core.artifacts.get(&digest).await?)?;
-    let progress = Progress { verdict: Some(digest), ..workflow.progress.clone() };
+    let is_compared = evaluation.rows >= evaluation.gate.min_rows;
+    let progress = Progress { verdict: Some(digest), is_compared, ..workflow.progress.clone() };
     let number = progress.challenger_version().ok_or_else(|| Error::unrecoverable("no challenger to review"))?;
     let policy = &workflow.policy;
-    let (event, approval) = match (evaluation.pass, policy.refit, policy.require_approval) {
+    // Workers outside of the platform leave the latest rows out, so that loss and metrics of what they train are not of rows that it has seen.
+    let refits = policy.refit && policy.external.is_none();
+    let (event, approval) = match (evaluation.pass, refits, policy.require_approval) {
         (true, true, true) => return Ok(Done::left(WorkflowEvent::PassAndRefit, evaluation.reason, progress)),
         (true, false, true) => return Ok(Done::left(WorkflowEvent::PassAndAsk, evaluation.reason, progress)),
         (true, true, false) => (WorkflowEvent::PassAndRefit, Approval::Approved),

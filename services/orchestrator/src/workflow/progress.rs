@@ -18,6 +18,9 @@ pub(crate) struct Progress {
     pub evaluation: Job,
     /// The digest of the stored evaluation.
     pub verdict: Option<Digest>,
+    /// Whether the evaluation compared both models: there were rows enough.
+    #[serde(default)]
+    pub is_compared: bool,
     /// The recipe of the challenger, which a search may have chosen.
     #[serde(default)]
     pub recipe: Option<Recipe>,

@@ -84,6 +84,7 @@ async fn train(
         until: None,
         register_as: Some(workflow.model.clone()),
         description: format!("refit of version {} on all rows, for workflow {}", evaluated.version, workflow.id),
+        external: None,
     });
     let assignment = Assignment { step: "refit", job: &progress.refit.training, dataset, work };
     let refit = match run_job::advance(&core.config, calls, workflow, assignment, now).await? {

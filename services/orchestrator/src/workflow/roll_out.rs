@@ -6,6 +6,7 @@ use rekindle_domain::{
     rollout::{Movement, Outcome},
 };
 use rekindle_store::Fence;
+use tokio::time::Instant;
 
 use super::{Workflow, progress::Progress, steps::Done};
 use crate::{
@@ -33,6 +34,12 @@ pub(super) async fn step(core: &Core, fence: &Fence, workflow: &Workflow, now: D
         }
     }
     Ok(Done::Waiting)
+}
+
+/// The deadline of a workflow once its rollout may have begun: the steps and observations that the policy asks for come on top.
+pub(super) fn deadline(core: &Core, workflow: &Workflow) -> DateTime<Utc> {
+    let replicas = core.fleet.live(Instant::now()).len();
+    workflow.deadline_at + workflow.policy.rollout.planned(replicas)
 }
 
 /// A paused workflow starts nothing; a rollout that was rolled back ends it all the same.
@@ -105,7 +112,7 @@ async fn begin(
         by: principal().to_string(),
         why: workflow.reason.clone(),
         strategy: workflow.policy.rollout.clone(),
-        deadline_at: workflow.deadline_at,
+        deadline_at: deadline(core, workflow),
     };
     core.begin_deployment(fence.clone(), &workflow.model, Some(record), request, now).await?;
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     ExperimentName, RunId,
-    job::{self, Work},
+    job::{self, Priority, Work},
     run::{Run, RunStatus},
 };
 
@@ -107,6 +107,7 @@ fn order(workflow: &Workflow, run: RunId, assignment: Assignment<'_>) -> Result<
         experiment,
         correlation_id: workflow.context().correlation_id,
         tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+        priority: Priority::High,
         dataset: job::DatasetRef { name, version: Some(version) },
         work: assignment.work,
     })

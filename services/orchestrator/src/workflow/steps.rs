@@ -59,13 +59,18 @@ async fn next_step(core: &Core, fence: &Fence, workflow: &Workflow, now: DateTim
     if let Some(ending) = &workflow.ending {
         return end(core, fence, &calls, workflow, ending, now).await;
     }
-    if now >= workflow.deadline_at {
+    let deadline_at = match workflow.state {
+        WorkflowState::RollingOut | WorkflowState::Observing => roll_out::deadline(core, workflow),
+        _ => workflow.deadline_at,
+    };
+    if now >= deadline_at {
         return Err(Error::unrecoverable(format!("it did not complete within {:?}", workflow.policy.deadline)));
     }
     if workflow.paused {
         return roll_out::while_paused(core, workflow).await;
     }
     match workflow.state {
+        WorkflowState::Queued if workflow.quiet_until.is_some_and(|end| now < end) => Ok(Done::Waiting),
         WorkflowState::Queued => begin(core, workflow).await,
         WorkflowState::Assembling => assemble::step(&calls, workflow).await,
         WorkflowState::Training => train::step(core, Lease { db: &core.db, fence }, &calls, workflow, now).await,

@@ -28,14 +28,18 @@ pub(super) async fn step(
     now: DateTime<Utc>,
 ) -> Result<Done, Error> {
     let (dataset, capture) = assembled(workflow)?;
-    let (recipe, Policy { search, deadline, .. }) = (recipe(workflow), &workflow.policy);
+    let (recipe, Policy { search, deadline, external, .. }) = (recipe(workflow), &workflow.policy);
     let work = Work::Train(Train {
         recipe,
         // The refit and the rollout need the rest of the time.
-        search: Search { budget: search.budget.min(*deadline / 4), ..search.clone() },
+        search: match external {
+            None => Search { budget: search.budget.min(*deadline / 4), ..search.clone() },
+            Some(_) => Search::default(),
+        },
         until: Some(capture.holdout_from),
         register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),
+        external: external.clone().map(Box::new),
     });
     let assignment = Assignment { step: "train", job: &workflow.progress.training, dataset, work };
     match run_job::advance(&core.config, calls, workflow, assignment, now).await? {

@@ -27,12 +27,12 @@ use crate::{
 const WEEK: TimeDelta = TimeDelta::days(7);
 
 /// Retrains on drift and on degradation.
-fn policy_on_every_alert() -> Policy {
+pub(crate) fn policy_on_every_alert() -> Policy {
     Policy { triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]), ..policy() }
 }
 
 /// A drifted and degraded window that ends so long after 1970.
-fn report(until: TimeDelta, version: u32) -> WindowReport {
+pub(crate) fn report(until: TimeDelta, version: u32) -> WindowReport {
     let until = DateTime::UNIX_EPOCH + until;
     let window = WindowHeader {
         report: ReportId::new(Uuid::now_v7()),
@@ -42,7 +42,7 @@ fn report(until: TimeDelta, version: u32) -> WindowReport {
         from: until - TimeDelta::days(1),
         until,
         rows: 1_000,
-        closed_at: until,
+        closed_at: Utc::now(),
     };
     let drift = Drift::of(Verdict::Drifted, Vec::new(), None);
     WindowReport {
@@ -66,7 +66,7 @@ pub(crate) async fn drift(world: &World, until: TimeDelta, version: u32) -> Work
 }
 
 /// Publishes degradation of a window whose drift was published with that correlation id; returns the id of the event.
-async fn degradation(world: &World, until: TimeDelta, version: u32, correlation: WorkflowId) -> Uuid {
+pub(crate) async fn degradation(world: &World, until: TimeDelta, version: u32, correlation: WorkflowId) -> Uuid {
     let quality = Quality {
         verdict: Verdict::Drifted,
         labelled_rows: 1_000,
@@ -78,7 +78,7 @@ async fn degradation(world: &World, until: TimeDelta, version: u32, correlation:
     publish(world, wire::event::degradation_detected(&report(until, version), &quality), correlation).await
 }
 
-async fn publish(world: &World, alert: Fact<serde_json::Value>, correlation: WorkflowId) -> Uuid {
+pub(crate) async fn publish(world: &World, alert: Fact<serde_json::Value>, correlation: WorkflowId) -> Uuid {
     let event = CloudEvent {
         id: Uuid::now_v7(),
         source: "/rekindle/monitor/1".into(),
@@ -98,7 +98,7 @@ async fn publish(world: &World, alert: Fact<serde_json::Value>, correlation: Wor
 }
 
 /// Every workflow, newest first, once their number is `count`.
-async fn workflows(world: &World, count: usize) -> Vec<WorkflowStatus> {
+pub(crate) async fn workflows(world: &World, count: usize) -> Vec<WorkflowStatus> {
     eventually("the workflows", async || {
         let found = world.client().workflows(None, PageRequest::default()).await;
         let found = found.map_err(|error| format!("{error:?}"))?.items;

@@ -3,9 +3,12 @@
 mod alerts;
 mod endings;
 mod peers;
+mod random;
 mod recorded;
 mod refit;
+mod rollouts;
 mod routes;
+mod triggers;
 mod world;
 
 use rekindle_client::{PageRequest, orchestrator::DeployRequest, orchestrator::WorkflowChange};

@@ -89,7 +89,7 @@ pub(crate) fn bundle(version: u32) -> Digest {
     Digest::of(format!("bundle {version}").as_bytes())
 }
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("in range")
 }
 
@@ -117,7 +117,7 @@ fn review(approval: Approval, by: &str, why: &str) -> Review {
     Review { approval, by: by.to_owned(), why: why.to_owned(), at: None, evidence: BTreeMap::new() }
 }
 
-fn base() -> DatasetVersion {
+pub(crate) fn base() -> DatasetVersion {
     DatasetVersion {
         name: "flights".parse().expect("a name"),
         version: 1,
@@ -394,8 +394,10 @@ impl r::datasets_server::Datasets for Peers {
         let new = DatasetVersion { version: next, parents: registration.parents, ..base() };
         answer(wire::dataset::to_wire(state.datasets.entry(key).or_insert(new)))
     }
-    async fn get_version(&self, _: Request<r::GetVersionRequest>) -> Answer<r::DatasetVersion> {
-        unused()
+    async fn get_version(&self, request: Request<r::GetVersionRequest>) -> Answer<r::DatasetVersion> {
+        let version = request.into_inner().version;
+        let state = self.state();
+        found(state.datasets.values().find(|dataset| Some(dataset.version) == version), wire::dataset::to_wire)
     }
     async fn list_datasets(&self, _: Request<r::ListDatasetsRequest>) -> Answer<r::ListDatasetsResponse> {
         unused()

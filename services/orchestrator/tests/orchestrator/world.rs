@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,8 @@ use std::{
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_client::{
-    Connection, Error, Orchestrator, PageRequest,
+    Audit, Connection, Error, Orchestrator, PageRequest,
+    audit::Service,
     orchestrator::{DeployRequest, WorkflowChange},
 };
 use rekindle_domain::{
@@ -48,10 +49,14 @@ pub(crate) struct World {
     pub refused: Arc<Mutex<BTreeSet<u32>>>,
     /// Whether the first request to a newly loaded version fails.
     pub failing: Arc<AtomicBool>,
+    /// The 99th percentile of the latency of every loaded version, in microseconds.
+    pub latency: Arc<AtomicU64>,
     config: Config,
     artifacts: Artifacts,
     peer: Connection,
     running: Option<Running>,
+    /// A second instance on the same database.
+    other: Option<Running>,
     pub nats: NatsServer,
     _folder: tempfile::TempDir,
 }
@@ -59,6 +64,13 @@ pub(crate) struct World {
 struct Running {
     connection: Connection,
     task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn abort(self) {
+        self.task.abort();
+        self.task.await.expect_err("aborted");
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,17 +99,20 @@ impl World {
             ("orchestrator.lost_grace", "50ms"),
         ];
         let sections: Sections = Layers::new(DEFAULTS).overrides(overrides).parse().expect("complete defaults");
-        let (refused, failing) = (Arc::default(), Arc::default());
-        tokio::spawn(run_replicas(bus.clone(), Arc::clone(&refused), Arc::clone(&failing)));
+        let (refused, failing, latency) = (Arc::default(), Arc::default(), Arc::default());
+        let behaviour = (Arc::clone(&refused), Arc::clone(&failing), Arc::clone(&latency));
+        tokio::spawn(run_replicas(bus.clone(), behaviour));
         let mut world = Self {
             peers,
             bus,
             refused,
             failing,
+            latency,
             config: sections.orchestrator,
             artifacts,
             peer: Connection::open(&address, Duration::from_secs(5)).expect("an address"),
             running: None,
+            other: None,
             nats,
             _folder: folder,
         };
@@ -106,9 +121,18 @@ impl World {
     }
 
     pub(crate) async fn start(&mut self) {
+        self.running = Some(self.run(self.config.clone()).await);
+    }
+
+    /// Starts a second instance.
+    pub(crate) async fn start_other(&mut self) {
+        self.other = Some(self.run(Config { instance: "2".to_owned(), ..self.config.clone() }).await);
+    }
+
+    async fn run(&self, config: Config) -> Running {
         let peer = || self.peer.clone();
         let peers = rekindle_orchestrator::Peers { registry: peer(), trainer: peer(), monitor: peer() };
-        let app = App::build(self.config.clone(), self.bus.clone(), self.artifacts.clone(), peers);
+        let app = App::build(config, self.bus.clone(), self.artifacts.clone(), peers);
         let app = app.await.expect("builds");
         let listener = grpc::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
@@ -123,14 +147,23 @@ impl World {
             tasks.join(shutdown, Duration::from_secs(5)).await.expect("nothing fails");
         });
         let connection = Connection::open(&address, Duration::from_secs(10)).expect("an address");
-        self.running = Some(Running { connection, task });
+        Running { connection, task }
     }
 
     /// Aborts every task, as a kill does.
     pub(crate) async fn kill(&mut self) {
-        let running = self.running.take().expect("running");
-        running.task.abort();
-        running.task.await.expect_err("aborted");
+        self.running.take().expect("running").abort().await;
+    }
+
+    /// Aborts every task of the second instance.
+    pub(crate) async fn kill_other(&mut self) {
+        self.other.take().expect("running").abort().await;
+    }
+
+    /// The audit trail.
+    pub(crate) fn audit(&self) -> Audit {
+        let connection = self.running.as_ref().expect("running").connection.clone();
+        Audit::new(Service::Orchestrator, connection)
     }
 
     pub(crate) fn client(&self) -> Orchestrator {
@@ -230,6 +263,12 @@ impl World {
         .await;
     }
 
+    /// Changes the database by hand.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let db = rekindle_store::connect(&self.config.database).await.expect("connects");
+        sea_orm::ConnectionTrait::execute_unprepared(&db, statement).await.expect(statement);
+    }
+
     /// The version that an alias points at.
     pub(crate) fn alias(&self, name: &AliasName) -> Option<u32> {
         self.peers.state().aliases.get(name).map(|alias| alias.version)
@@ -270,7 +309,10 @@ pub(crate) fn policy_with_long_observation() -> Policy {
     Policy { rollout: Strategy { observe: Duration::from_secs(3600), ..policy.rollout }, ..policy }
 }
 
-async fn run_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>, failing: Arc<AtomicBool>) {
+async fn run_replicas(
+    bus: Bus,
+    (refused, failing, latency): (Arc<Mutex<BTreeSet<u32>>>, Arc<AtomicBool>, Arc<AtomicU64>),
+) {
     let routes = bus.routes().await.expect("a bucket");
     let reports = bus.replica_states().await.expect("a bucket");
     let mut states: Vec<ReplicaState> = (0..3).map(replica).collect();
@@ -282,6 +324,7 @@ async fn run_replicas(bus: Bus, refused: Arc<Mutex<BTreeSet<u32>>>, failing: Arc
             apply(state, &entry.value, &refused.lock().expect("not poisoned"));
             for loaded in state.models.values_mut().flat_map(|model| model.versions.values_mut()) {
                 loaded.failed = u64::from(failing.load(Ordering::Relaxed));
+                (loaded.answered, loaded.p99_micros) = (1_000, latency.load(Ordering::Relaxed));
             }
             reports.put(state.replica.as_str(), state).await.ok();
         }
@@ -304,8 +347,11 @@ fn apply(state: &mut ReplicaState, routes: &Routes, refused: &BTreeSet<u32>) {
     model.generation = assigned.generation;
     model.failure = refused.contains(&assigned.version.version).then(|| "warm-up failed".to_owned());
     if model.failure.is_none() {
-        let VersionRef { version, bundle } = assigned.version;
-        model.primary = Some(version);
-        model.versions = BTreeMap::from([(version, ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0 })]);
+        model.primary = Some(assigned.version.version);
+        let others = routes.weighted.iter().map(|route| route.version).chain(routes.shadow);
+        let loaded = |VersionRef { version, bundle }| {
+            (version, ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 })
+        };
+        model.versions = others.chain([assigned.version]).map(loaded).collect();
     }
 }

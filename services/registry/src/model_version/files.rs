@@ -271,6 +271,7 @@ impl Description {
             dataset,
             ignore: option("ignore").map(list).unwrap_or_default(),
             description: given.description.clone(),
+            training: None,
         })
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use rekindle_bundle::{
     Manifest,
     manifest::{CARD, LOSS_SAMPLE, MODEL, PROFILE},
-    onnx::{Import, MAX_FILE_BYTES},
+    onnx::{Import, MAX_FILE_BYTES, Training},
 };
 use rekindle_domain::{
     Digest,
@@ -103,6 +103,11 @@ fn check_size(field: &str, size: u64, (name, limit): (&str, u64)) -> Result<(), 
 }
 
 fn options(import: ModelImport) -> Import {
-    let ModelImport { target, task, classes, features, nullable, ignore, output, scores, .. } = import;
-    Import { target, task, classes, features, nullable, ignore, output, scores }
+    let ModelImport { target, task, classes, features, nullable, ignore, output, scores, training, .. } = import;
+    let training = training.map(|training| Training {
+        run_id: training.run.to_string(),
+        until: training.until.map(|until| until.timestamp_millis()),
+        validation_from: training.validation_from.map(|from| from.timestamp_millis()),
+    });
+    Import { target, task, classes, features, nullable, ignore, output, scores, training }
 }

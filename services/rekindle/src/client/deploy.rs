@@ -141,6 +141,7 @@ pub(crate) fn fields(deployment: &DeploymentStatus) -> Fields {
         ("traffic", deployments::traffic(deployment)),
         ("shadow version", optional(deployment.shadow.map(|shadow| shadow.version))),
         ("target version", optional(deployment.target.map(|target| target.version))),
+        ("canary step", optional(deployment.canary_step)),
         ("updated replicas", moved.join(", ")),
         ("last rollout", deployment.outcome.map(|outcome| words(outcome.name())).unwrap_or_default()),
         ("reason", deployment.reason.clone()),

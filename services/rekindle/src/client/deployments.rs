@@ -1,5 +1,7 @@
 //! `rekindle deployments` and `rekindle traffic`: which versions get which requests, and how a shadow version compares.
 
+mod delivery;
+
 use anyhow::Result;
 use clap::Subcommand;
 use rekindle_client::{orchestrator::TrafficRequest, wire};
@@ -27,6 +29,8 @@ pub(crate) enum Command {
         /// Model name
         model: ModelName,
     },
+    /// Show how fast and how well changes reach production: the DORA metrics, and those of the retraining loop
+    Metrics(delivery::Args),
 }
 
 /// Runs a subcommand.
@@ -34,6 +38,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
     match command {
         Command::List => list(global).await,
         Command::Show { model } => show(&model, global).await,
+        Command::Metrics(args) => delivery::run(args, global).await,
     }
 }
 
@@ -171,13 +176,18 @@ fn canary(text: &str) -> Result<(u32, u32), String> {
     let expected = || "expected a version and its share, e.g. 3=10%".to_owned();
     let (version, share) = text.split_once('=').ok_or_else(expected)?;
     let version: u32 = version.parse().map_err(|_| expected())?;
-    let percent: f64 = share.trim_end_matches('%').trim().parse().map_err(|_| expected())?;
+    Ok((version, weight(share).ok_or_else(expected)??))
+}
+
+/// A share in percent with at most two decimals, as a weight; `None` if it is no number.
+pub(crate) fn weight(share: &str) -> Option<Result<u32, String>> {
+    let percent: f64 = share.trim_end_matches('%').trim().parse().ok()?;
     let weight = percent * f64::from(TOTAL_WEIGHT) / 100.0;
     if !(1.0..f64::from(TOTAL_WEIGHT)).contains(&weight) || (weight - weight.round()).abs() > 1e-6 {
-        return Err(format!("{share} is no share of 0.01% to 99.99% with at most two decimals"));
+        return Some(Err(format!("{share} is no share of 0.01% to 99.99% with at most two decimals")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 1 to 9999")]
-    Ok((version, weight.round() as u32))
+    Some(Ok(weight.round() as u32))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 44] = [
+const FLAGS: [(&str, &str); 59] = [
     ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
@@ -48,6 +48,21 @@ const FLAGS: [(&str, &str); 44] = [
     ("rollout.bake", "--bake"),
     ("rollout.observe", "--observe"),
     ("rollout.max_error_rate", "--max-error-rate"),
+    ("rollout.max_latency", "--max-latency"),
+    ("rollout.canary", "--canary"),
+    ("triggers", "--on"),
+    ("schedule.cron", "--schedule"),
+    ("schedule.time_zone", "--schedule-zone"),
+    ("schedule.jitter", "--schedule-jitter"),
+    ("quiet_hours.until", "--quiet-hours"),
+    ("quiet_hours.time_zone", "--quiet-zone"),
+    ("backoff_after", "--backoff-after"),
+    ("max_trainings_per_day", "--max-trainings-per-day"),
+    ("refit", "--refit"),
+    ("external.pool", "--pool"),
+    ("external.parameters", "--parameter"),
+    ("register_as", "--model"),
+    ("search", "--search"),
 ];
 
 /// The same violations, each named by its flag if it has one, else by its path.

@@ -4,7 +4,9 @@ mod alert_rule;
 mod champion;
 mod column_rule;
 mod dataset;
+mod rollout;
 mod slice;
+mod trigger;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -12,16 +14,14 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use humantime::format_duration;
 use rekindle_client::wire;
-use rekindle_domain::{
-    DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings,
-    rollout::Strategy,
-    validation::{Checks, Violations},
-};
+use rekindle_domain::{DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings, validation::Checks};
 use serde_json::{Value, json};
 
 use self::champion::Champion;
 use super::{
-    Global, flag,
+    Global,
+    external::{self, ExternalArgs},
+    flag,
     output::Fields,
     parse,
     platform::Platform,
@@ -43,6 +43,8 @@ Examples:
   rekindle policy set flight-delay --column temperature=mute --why 'the sensor was replaced'
   rekindle policy set flight-delay --slice carrier --slice 'distance > 1000'
   rekindle policy set flight-delay --alert drift=2/3,critical --feed-timeout 2h
+  rekindle policy set flight-delay --schedule '0 3 * * 1' --schedule-zone Europe/Berlin --quiet-hours 08:00-18:00
+  rekindle policy set flight-delay --canary 0=10m,5%=1h,25%=1h --max-latency 20ms
   rekindle policy set flight-delay --file policy.json")]
     Set(Box<Set>),
     /// Show the retraining policy of a model
@@ -60,9 +62,8 @@ pub(crate) struct Set {
     /// Policy as printed by `policy show --json`; flags override its values
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Triggers that start a workflow, or none
-    #[arg(long, value_name = "TRIGGER,..", value_delimiter = ',')]
-    on: Option<Vec<On>>,
+    #[command(flatten)]
+    triggers: trigger::Args,
     /// Base dataset, to which a workflow appends the captured labelled rows
     #[arg(long, value_name = "NAME")]
     dataset: Option<DatasetName>,
@@ -77,6 +78,8 @@ pub(crate) struct Set {
     ignore: Vec<String>,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    external: ExternalArgs,
     /// Length of a monitoring window, in event time
     #[arg(long, value_name = "D", value_parser = parse::span)]
     window: Option<Duration>,
@@ -137,9 +140,6 @@ pub(crate) struct Set {
     /// Minimum number of new labelled rows; with fewer, a workflow ends without training
     #[arg(long, value_name = "N", value_parser = parse::whole::<u64>)]
     min_new_rows: Option<u64>,
-    /// Minimum event time between two triggers
-    #[arg(long, value_name = "D", value_parser = parse::span)]
-    cooldown: Option<Duration>,
     /// Whether a challenger that passed the gate is trained again on all rows before the rollout
     #[arg(long, value_name = "BOOL")]
     refit: Option<bool>,
@@ -149,26 +149,8 @@ pub(crate) struct Set {
     /// Time after which a workflow fails
     #[arg(long, value_name = "D", value_parser = parse::span)]
     deadline: Option<Duration>,
-    /// Observation time of each updated replica before the next one is updated
-    #[arg(long, value_name = "D", value_parser = parse::span)]
-    bake: Option<Duration>,
-    /// Observation time of all replicas before the version becomes stable
-    #[arg(long, value_name = "D", value_parser = parse::span)]
-    observe: Option<Duration>,
-    /// Maximum share of requests that may fail in the new version; above it, the version is rolled back
-    #[arg(long, value_name = "SHARE", value_parser = parse::number)]
-    max_error_rate: Option<f64>,
-}
-
-/// A trigger, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum On {
-    /// Drift of inputs or predictions
-    Drift,
-    /// Degradation of model quality
-    Degradation,
-    /// No trigger: workflows are started manually
-    None,
+    #[command(flatten)]
+    rollout: rollout::Args,
 }
 
 pub(crate) async fn run(command: Command, global: &Global) -> Result<()> {
@@ -229,20 +211,16 @@ impl Set {
         };
         policy.recipe = recipe.recipe(Some(policy.recipe))?;
         self.search.change(&mut policy.search)?;
-        if let Some(on) = &self.on {
-            policy.triggers = triggers(on)?;
-        }
+        self.external.change(&mut policy.external)?;
+        self.triggers.change(&mut policy)?;
         self.change_watch(&mut policy);
         self.change_gate(&mut policy.gate);
-        replace(&mut policy.rollout.bake, self.bake);
-        replace(&mut policy.rollout.observe, self.observe);
-        replace(&mut policy.rollout.max_error_rate, self.max_error_rate);
+        self.rollout.change(&mut policy.rollout);
         replace(&mut policy.dataset, self.dataset);
         replace(&mut policy.holdout_share, self.holdout);
         replace(&mut policy.min_new_rows, self.min_new_rows);
         replace(&mut policy.refit, self.refit);
         replace(&mut policy.require_approval, self.require_approval);
-        replace(&mut policy.cooldown, self.cooldown);
         replace(&mut policy.deadline, self.deadline);
         policy.validate().map_err(flag::violations)?;
         Ok(policy)
@@ -314,23 +292,6 @@ impl Set {
     }
 }
 
-fn triggers(on: &[On]) -> Result<BTreeSet<Trigger>, Violations> {
-    if on.contains(&On::None) && on.len() > 1 {
-        return Err(Violations::of("--on", "specify either none or triggers, not both"));
-    }
-    Ok(on.iter().filter_map(|on| on.trigger()).collect())
-}
-
-impl On {
-    fn trigger(self) -> Option<Trigger> {
-        match self {
-            Self::Drift => Some(Trigger::Drift),
-            Self::Degradation => Some(Trigger::Degradation),
-            Self::None => None,
-        }
-    }
-}
-
 fn replace<T>(present: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *present = given;
@@ -338,19 +299,21 @@ fn replace<T>(present: &mut T, given: Option<T>) {
 }
 
 fn fields((policy, revision): &(Policy, u64)) -> Fields {
-    let triggers: Vec<_> = policy.triggers.iter().map(|trigger| trigger.name().to_lowercase()).collect();
     let Recipe { target, ignore, model, .. } = &policy.recipe;
     let Gate { margin, confidence, min_rows, slices } = &policy.gate;
-    let Strategy { bake, observe, .. } = policy.rollout;
     let span = |span: Duration| format_duration(span).to_string();
+    let recipe = match &policy.external {
+        Some(external) => external::words(external),
+        None => format!("{}, at most {} epochs", model.kind(), model.optimizer().max_epochs),
+    };
     let mut fields = vec![
         ("model", policy.model.to_string()),
-        ("triggers", if triggers.is_empty() { "none".to_owned() } else { triggers.join(", ") }),
+        ("triggers", trigger::words(policy)),
         ("dataset", policy.dataset.to_string()),
         ("target", target.clone()),
         ("ignored columns", ignore.join(", ")),
-        ("recipe", format!("{}, at most {} epochs", model.kind(), model.optimizer().max_epochs)),
-        ("search", search::words(&policy.search)),
+        ("recipe", recipe),
+        ("search", if policy.external.is_some() { String::new() } else { search::words(&policy.search) }),
     ];
     if let Some(watch) = &policy.watch {
         fields.extend([
@@ -374,11 +337,13 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
         ("slices of the gate", slices.join(", ")),
         ("holdout", policy.holdout_share.to_string()),
         ("minimum new rows", policy.min_new_rows.to_string()),
-        ("cooldown", span(policy.cooldown)),
-        ("refit", policy.refit.to_string()),
+        ("quiet hours", trigger::quiet_words(policy)),
+        ("cooldown", trigger::cooldown_words(policy)),
+        ("trainings per day", format!("at most {}", policy.max_trainings_per_day)),
+        ("refit", if policy.external.is_some() { String::new() } else { policy.refit.to_string() }),
         ("approval required", policy.require_approval.to_string()),
         ("deadline", span(policy.deadline)),
-        ("rollout", format!("bake {}, observe {}", span(bake), span(observe))),
+        ("rollout", rollout::words(&policy.rollout)),
         ("revision", revision.to_string()),
     ]);
     fields
@@ -387,6 +352,8 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
 #[cfg(test)]
 mod tests {
     use clap::{Parser, error::ErrorKind};
+
+    use rekindle_domain::{rollout::Strategy, validation::Violations};
 
     use super::*;
 

@@ -8,7 +8,7 @@ use rekindle_bundle::{Manifest, manifest::CARD};
 use rekindle_client::Registry;
 use rekindle_domain::{
     Digest, ModelName, RunId,
-    job::{DatasetRef, Job, Train, Work},
+    job::{DatasetRef, Job, Priority, Train, Work},
     model_version::VersionSelector,
     run::{Run, RunStatus},
 };
@@ -61,6 +61,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         experiment: record.experiment.clone(),
         correlation_id: String::new(),
         tags: BTreeMap::from([("rekindle.rebuilds".to_owned(), format!("{}/{}", version.model, version.version))]),
+        priority: Priority::Normal,
         dataset: dataset(&record)?,
         work: Work::Train(Train {
             recipe: *recipe,
@@ -68,6 +69,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
             until: until(&record)?,
             register_as: None,
             description: String::new(),
+            external: None,
         }),
     };
     let submitted = platform.trainer().submit(&job).await?;

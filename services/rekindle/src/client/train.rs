@@ -8,14 +8,16 @@ use rekindle_client::{Registry, wire};
 use rekindle_domain::{
     DatasetName, ExperimentName, ModelName, Recipe, RunId, Search, Task,
     dataset::{ColumnRole, DatasetSchema, DatasetVersion},
-    job::{DatasetRef, Job, Train, Work},
+    job::{DatasetRef, Job, Priority, Train, Work},
     recipe::{LinearRecipe, MlpRecipe, ModelRecipe, RowWeights, TabMRecipe},
     run::{Run, RunStatus},
     validation::Violations,
 };
 use uuid::Uuid;
 
-use super::{Global, flag, output, parse, platform::Platform, runs, search::SearchArgs, suspects};
+use super::{
+    Global, external::ExternalArgs, flag, output, parse, platform::Platform, runs, search::SearchArgs, suspects,
+};
 
 /// Interval between two reads of a run in progress.
 const POLL: Duration = Duration::from_millis(200);
@@ -36,10 +38,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Search for the best recipe: short for --search lookbacks,models
-    #[arg(long, conflicts_with = "search")]
+    #[arg(long, conflicts_with_all = ["search", "pool"])]
     auto: bool,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    external: ExternalArgs,
     /// Register the result as the next version of this model
     #[arg(long, value_name = "NAME")]
     model: Option<ModelName>,
@@ -52,9 +56,31 @@ pub(crate) struct Args {
     /// Description of the model version
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
+    /// Which jobs it waits for
+    #[arg(long, value_enum, value_name = "PRIORITY", default_value_t)]
+    priority: PriorityArg,
     /// Wait until the run has ended; exit with code 3 if it does not succeed
     #[arg(long)]
     wait: bool,
+}
+
+/// Which jobs a training waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PriorityArg {
+    /// Those that were submitted before
+    #[default]
+    Normal,
+    /// Only those of high priority, as the trainings of workflows
+    High,
+}
+
+impl From<PriorityArg> for Priority {
+    fn from(priority: PriorityArg) -> Self {
+        match priority {
+            PriorityArg::Normal => Self::Normal,
+            PriorityArg::High => Self::High,
+        }
+    }
 }
 
 /// The recipe: flags, or a file whose values flags override.
@@ -223,6 +249,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
         experiment: args.experiment.map_or_else(|| named.parse(), Ok)?,
         correlation_id: String::new(),
         tags: std::collections::BTreeMap::new(),
+        priority: args.priority.into(),
         dataset: DatasetRef { name: args.dataset, version: Some(dataset.version) },
         work: Work::Train(Train {
             recipe: recipe.clone(),
@@ -230,6 +257,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
             until: args.until,
             register_as: args.model,
             description: args.description,
+            external: args.external.given()?.map(Box::new),
         }),
     };
     let id = platform.trainer().submit(&job).await?;

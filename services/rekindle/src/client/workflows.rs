@@ -5,7 +5,11 @@ use std::pin::pin;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use futures::StreamExt as _;
-use rekindle_client::{Orchestrator, orchestrator::WorkflowChange, wire::workflow};
+use rekindle_client::{
+    Orchestrator,
+    orchestrator::WorkflowChange,
+    wire::{trigger, workflow},
+};
 use rekindle_domain::{
     IdPrefix, ModelName, WorkflowId, WorkflowState,
     model_version::VersionSelector,
@@ -30,6 +34,11 @@ pub(crate) enum Command {
         model: Option<ModelName>,
         #[command(flatten)]
         limit: Limit,
+    },
+    /// List the triggers that started no workflow since the latest one of a model, and why
+    Ignored {
+        /// Model name
+        model: ModelName,
     },
     /// Show a workflow and its steps
     Show {
@@ -86,6 +95,10 @@ pub(crate) async fn run(command: Command, global: &Global) -> Result<bool> {
             list(&workflows, format);
             return Ok(true);
         }
+        Command::Ignored { model } => {
+            ignored(&model, global).await?;
+            return Ok(true);
+        }
         Command::Watch { id } => {
             let orchestrator = global.platform()?.orchestrator();
             let id = orchestrator.find_workflow(&id).await?.id;
@@ -120,6 +133,25 @@ async fn decide(given: Change, decision: Decision, global: &Global) -> Result<Wo
     let orchestrator = global.platform()?.called_by(given.reason.by).orchestrator();
     let id = orchestrator.find_workflow(&given.id).await?.id;
     Ok(orchestrator.decide_workflow(id, decision, given.reason.why).await?)
+}
+
+async fn ignored(model: &ModelName, global: &Global) -> Result<()> {
+    let orchestrator = global.platform()?.orchestrator();
+    // A model without a policy has no triggers.
+    orchestrator.policy(model).await?;
+    let ignored = orchestrator.ignored_triggers(model).await?;
+    let header = ["trigger", "reason", "count", "first", "last", "explanation"];
+    global.format().list(&ignored, trigger::to_json, &header, |ignored| {
+        vec![
+            words(ignored.trigger.name()),
+            words(ignored.reason.name()),
+            ignored.count.to_string(),
+            when(ignored.first_at),
+            when(ignored.last_at),
+            ignored.explanation.clone(),
+        ]
+    });
+    Ok(())
 }
 
 fn list(workflows: &[WorkflowStatus], format: Format) {

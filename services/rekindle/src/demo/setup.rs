@@ -13,7 +13,7 @@ use rekindle_domain::{
     alias::AliasMove,
     dataset::{DatasetRegistration, FileFormat, ReadOptions, Source, SourceColumns},
     deployment_status::RolloutOutcome,
-    job::{DatasetRef, Job, Train, Work},
+    job::{DatasetRef, Job, Priority, Train, Work},
     model_version::VersionSelector,
     recipe::{MlpRecipe, ModelRecipe},
     run::{Run, RunStatus},
@@ -106,6 +106,7 @@ async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {
         experiment: plan.model.as_str().parse()?,
         correlation_id: String::new(),
         tags: BTreeMap::new(),
+        priority: Priority::Normal,
         dataset: DatasetRef { name: plan.dataset.clone(), version: None },
         work: Work::Train(Train {
             recipe: recipe(plan),
@@ -113,6 +114,7 @@ async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {
             until: None,
             register_as: Some(plan.model.clone()),
             description: "first model of the demonstration".to_owned(),
+            external: None,
         }),
     };
     let id = platform.trainer().submit(&job).await?;

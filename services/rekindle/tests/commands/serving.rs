@@ -54,6 +54,7 @@ pub(crate) fn policies(world: &World) {
         assert!(invalid.contains(flag), "every violation is reported: {invalid}");
     }
     monitoring_rules(world);
+    trigger_and_rollout_rules(world);
     assert!(world.text(&["policy", "show", "tips"]).contains("approval required: "));
     let shown = world.json(&["policy", "show", "tips"]);
     // The revision counts the changes that were taken back.
@@ -63,6 +64,33 @@ pub(crate) fn policies(world: &World) {
     world.write("policy.json", shown.to_string());
     let copied = world.json(&["policy", "set", "tips", "--file", "policy.json", "--cooldown", "2days"]);
     assert_eq!((&copied["cooldown"], &copied["recipe"]), (&"172800s".into(), &shown["recipe"]));
+}
+
+/// Schedule, quiet hours, budget, canary steps and the limit of the latency.
+fn trigger_and_rollout_rules(world: &World) {
+    let set = |arguments: &[&'static str]| [&["policy", "set", "tips"][..], arguments].concat();
+    let when = ["--schedule", "0 3 * * 1", "--schedule-zone", "Europe/Berlin", "--quiet-hours", "22:00-06:00"];
+    let how = ["--canary", "0=10m,5%=1h", "--max-latency", "20ms", "--max-trainings-per-day", "3"];
+    let ruled = world.text(&set(&[&when[..], &how].concat()));
+    for part in [
+        "schedule 0 3 * * 1 (Europe/Berlin)",
+        "22:00:00 to 06:00:00 (UTC)",
+        "shadow for 10m, 5 % for 1h, bake",
+        "99 % within 20ms",
+        "at most 3",
+    ] {
+        assert!(ruled.contains(part), "{part}: {ruled}");
+    }
+    let shown = world.json(&["policy", "show", "tips"]);
+    assert_eq!(shown["rollout"]["canary"][1], serde_json::json!({"weight": 500, "duration": "3600s"}), "{shown}");
+    let refused = world.error(2, &set(&["--schedule", "daily", "--schedule-zone", "Berlin"]));
+    assert!(
+        refused.contains("--schedule: is \"daily\"") && refused.contains("--schedule-zone: is \"Berlin\""),
+        "{refused}"
+    );
+    let none = ["--schedule", "none", "--quiet-hours", "none", "--canary", "none", "--max-latency", "none"];
+    let back = world.text(&set(&[&none[..], &["--max-trainings-per-day", "24"]].concat()));
+    assert!(!back.contains("schedule") && !back.contains("shadow"), "{back}");
 }
 
 /// Rules of columns and alerts, and the feed timeout.

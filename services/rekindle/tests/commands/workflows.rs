@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// `workflows start`, `list`, `show`, `watch`, `pause`, `resume`, `cancel`, `reject` and `approve`.
+/// `workflows start`, `list`, `show`, `watch`, `pause`, `resume`, `cancel`, `reject`, `approve` and `ignored`, and `deployments metrics`.
 pub(crate) async fn workflows(world: &World) {
     cancelled(world).await;
     declined(world).await;
@@ -18,6 +18,22 @@ pub(crate) async fn workflows(world: &World) {
     let status = world.text(&["status"]);
     assert!(status.contains("tips: last window drift") && status.contains("tips: last workflow"), "{status}");
     assert_eq!(world.json(&["workflows", "list", "--limit", "1"])[0]["state"], "WORKFLOW_STATE_SUCCEEDED");
+    ignored_and_measured(world);
+}
+
+fn ignored_and_measured(world: &World) {
+    assert_eq!(world.json(&["workflows", "ignored", "tips"]), serde_json::json!([]), "every one was started by a call");
+    assert!(world.text(&["workflows", "ignored", "tips"]).contains("EXPLANATION"));
+    assert!(world.error(4, &["workflows", "ignored", "nothing"]).contains("nothing"));
+    let metrics = world.json(&["deployments", "metrics", "tips"]);
+    let count =
+        |state: &str| metrics["workflows"].as_array().expect("counts").iter().any(|count| count["state"] == state);
+    assert!(count("WORKFLOW_STATE_SUCCEEDED") && count("WORKFLOW_STATE_REJECTED"), "{metrics}");
+    assert!(metrics["lead_time"]["count"].as_str().is_some_and(|count| count != "0"), "{metrics}");
+    let text = world.text(&["deployments", "metrics"]);
+    assert!(text.contains("change failure rate: ") && text.contains("lead time of retraining: "), "{text}");
+    let reversed = ["deployments", "metrics", "--from", "2026-01-02", "--until", "2026-01-01"];
+    assert!(world.error(1, &reversed).contains("expected a time before until"));
 }
 
 fn id(workflow: &Value) -> String {

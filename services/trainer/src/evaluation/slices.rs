@@ -1,4 +1,4 @@
-//! The gate on slices: a challenger that is better overall must not be worse on a declared slice.
+//! The slices of the gate: a challenger that is better overall must not be worse on one of them.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,30 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use rekindle_dataset::Table;
-use rekindle_domain::{Gate, evaluation::SliceEvaluation};
+use rekindle_domain::Gate;
 
-use super::paired;
 use crate::Error;
 
 /// The value of rows without one.
 const MISSING: &str = "(missing)";
 
-/// Every slice with enough rows, in order of column and value.
-pub(super) fn evaluate(
-    rows: &Table,
-    champion: &[f64],
-    challenger: &[f64],
-    gate: &Gate,
-) -> Result<Vec<SliceEvaluation>, Error> {
-    let mut evaluated = Vec::new();
+/// The rows of one value of a column.
+#[derive(Debug)]
+pub(super) struct Slice {
+    pub column: String,
+    pub value: String,
+    /// The positions of its rows, in order.
+    pub members: Vec<usize>,
+}
+
+/// Every slice of the gate, in order of column and value.
+pub(super) fn of(rows: &Table, gate: &Gate) -> Result<Vec<Slice>, Error> {
+    let mut slices = Vec::new();
     for column in &gate.slices {
-        for (value, members) in values(rows, column)? {
-            if (members.len() as u64) < gate.min_rows {
-                continue;
-            }
-            let of = |losses: &[f64]| members.iter().map(|&row| losses[row]).collect::<Vec<f64>>();
-            let found = paired(&of(champion), &of(challenger), gate)?;
-            evaluated.push(SliceEvaluation {
-                column: column.clone(),
-                value,
-                rows: members.len() as u64,
-                improvement: found.mean,
-                improvement_upper_bound: found.upper,
-            });
-        }
+        let of_column = values(rows, column)?.into_iter();
+        slices.extend(of_column.map(|(value, members)| Slice { column: column.clone(), value, members }));
     }
-    Ok(evaluated)
+    Ok(slices)
 }
 
 /// The rows of each value.

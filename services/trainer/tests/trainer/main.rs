@@ -5,4 +5,5 @@ mod poison;
 mod raw;
 mod submitting;
 mod training;
+mod workers;
 mod world;

@@ -6,7 +6,7 @@ use rekindle_bus::subject;
 use rekindle_client::{PageRequest, registry::RunSearch, wire};
 use rekindle_domain::{
     Digest, Search,
-    job::{Job, Work},
+    job::{Job, Priority, Work},
     run::RunStatus,
 };
 use rekindle_runtime::shutdown::Shutdown;
@@ -63,6 +63,23 @@ async fn a_finished_job_leaves_a_model_version_with_its_provenance() {
     assert_eq!(steps, (1..=i64::try_from(steps.len()).expect("few")).collect::<Vec<_>>());
     let best = run.metrics.iter().find(|metric| metric.name == "best.log_loss").expect("logged").value;
     assert_eq!(best, bundle.manifest.metrics["log_loss"]);
+}
+
+#[tokio::test]
+async fn a_job_of_high_priority_does_not_wait_for_a_long_one() {
+    let world = World::start().await;
+    world.dataset("flights", rows(0, 600, false)).await;
+    let long = endless("flights");
+    world.submit(&long).await.expect("submitted");
+    running(&world, &long).await;
+    let urgent = Job { priority: Priority::High, ..train("flights") };
+    world.finished(&urgent).await;
+    let waiting = train("flights");
+    world.submit(&waiting).await.expect("submitted");
+    assert_eq!(world.run(long.id).await.expect("its run").status, RunStatus::Running);
+    assert_eq!(world.run(waiting.id).await.expect("its run").status, RunStatus::Scheduled, "one worker is for these");
+    world.cancel(&long).await;
+    assert_eq!(world.ended(waiting.id).await.status, RunStatus::Finished);
 }
 
 #[tokio::test]

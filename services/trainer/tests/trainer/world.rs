@@ -9,7 +9,7 @@ use rekindle_client::{Connection, Error, Registry, Trainer};
 use rekindle_domain::{
     Digest, Gate, Recipe, RunId,
     dataset::{DatasetRegistration, DatasetVersion, FileFormat, Source},
-    job::{DatasetRef, Evaluate, Job, Requirement, Train, Work},
+    job::{DatasetRef, Evaluate, Job, Priority, Requirement, Train, Work},
     recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer},
     run::{Run, RunStatus},
 };
@@ -50,8 +50,12 @@ struct Settings {
 
 fn settings() -> Settings {
     let defaults = [rekindle_registry::DEFAULTS, rekindle_trainer::DEFAULTS].join("\n");
-    let here =
-        [("registry.database.url", "sqlite::memory:"), ("trainer.report_every", "50ms"), ("trainer.ack_wait", "2s")];
+    let here = [
+        ("registry.database.url", "sqlite::memory:"),
+        ("trainer.report_every", "50ms"),
+        ("trainer.ack_wait", "2s"),
+        ("trainer.worker_lease", "1s"),
+    ];
     rekindle_runtime::config::Layers::new(&defaults).overrides(here).parse().expect("the defaults are valid")
 }
 
@@ -203,7 +207,14 @@ pub(crate) fn train_with(dataset: &str, recipe: Recipe) -> Job {
     let register_as = Some("late-flights".parse().expect("a name"));
     job(
         dataset,
-        Work::Train(Train { recipe, search: Default::default(), until: None, register_as, description: String::new() }),
+        Work::Train(Train {
+            recipe,
+            search: Default::default(),
+            until: None,
+            register_as,
+            description: String::new(),
+            external: None,
+        }),
     )
 }
 
@@ -217,6 +228,7 @@ fn job(dataset: &str, work: Work) -> Job {
         experiment: "tests".parse().expect("a name"),
         correlation_id: String::new(),
         tags: BTreeMap::new(),
+        priority: Priority::Normal,
         dataset: DatasetRef { name: dataset.parse().expect("a name"), version: None },
         work,
     }

@@ -12,6 +12,8 @@ pub struct Model {
     pub policy: Json,
     /// Whether the monitor has acknowledged the policy's watch.
     pub watch_pushed: bool,
+    /// Of a policy with a schedule: the latest of its times that was considered, or when the schedule was set.
+    pub schedule_from: Option<DateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -112,6 +112,7 @@ pub(super) async fn run(given: Import, registry: &Registry) -> Result<ModelVersi
         dataset: given.dataset,
         ignore: given.ignore,
         description: given.description,
+        training: None,
     };
     let running = output::bar(0, "{spinner} checking the model {elapsed}");
     running.enable_steady_tick(std::time::Duration::from_millis(100));

@@ -75,6 +75,7 @@ mod tests {
             weighted: Vec::new(),
             shadow: None,
             target: Some(version(2)),
+            canary_step: None,
             moved: vec!["replica-1".parse().expect("a name")],
             reason: String::new(),
             revision: 3,
@@ -84,7 +85,7 @@ mod tests {
     }
 
     fn replica(id: &str, model: &str, generation: u64, serving: VersionRef) -> ReplicaState {
-        let loaded = ServedVersion { bundle: serving.bundle, answered: 0, failed: 0, in_flight: 0 };
+        let loaded = ServedVersion { bundle: serving.bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 };
         let served = ServedModel {
             primary: Some(serving.version),
             generation,
