@@ -161,7 +161,7 @@ def names(target):
 
 
 def fit(claim, rows):
-    """The fitted pipeline as ONNX with one input per feature, its inputs that may be missing, its classes, and its metrics."""
+    """The fitted pipeline as ONNX with one input per feature, its inputs that may be missing, its classes, its metrics, and the library."""
     train, validation, features = split(claim, rows)
     target = claim.train.recipe.target
     texts = [name for name in features if not pd.api.types.is_numeric_dtype(train[name])]
@@ -188,14 +188,15 @@ def fit(claim, rows):
     options = {} if is_number else {"options": {id(model): {"zipmap": False}}}
     converted = to_onnx(model, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 3}, **options)
     classes = [] if is_number else [str(label) for label in model.classes_]
+    library = "lightgbm" if type(model["learner"]).__module__.startswith("lightgbm") else "scikit-learn"
     # Only numbers may be missing: the converter has no missing texts.
-    return converted.SerializeToString(), numbers, classes, metrics
+    return converted.SerializeToString(), numbers, classes, metrics, library
 
 
 def work(platform, claim):
     with Renewal(platform, claim) as renewal:
         rows = pd.read_parquet(io.BytesIO(platform.download(claim.blob_digest)))
-        file, nullable, classes, metrics = fit(claim, rows)
+        file, nullable, classes, metrics, library = fit(claim, rows)
         if renewal.cancelled:
             return {"run": claim.run_id, "cancelled": True}
         points = [{"name": name, "value": float(value), "step": 0} for name, value in metrics.items()]
@@ -210,7 +211,7 @@ def work(platform, claim):
             nullable=nullable,
             classes=classes,
             output=output,
-            outputs={"library": "scikit-learn"},
+            outputs={"library": library},
         )
         return {"run": claim.run_id, "attempt": claim.attempt, "version": done.model_version, **metrics}
 

@@ -114,7 +114,8 @@ impl Bus {
         }
     }
 
-    /// The delivery that a token names; `None` if it names none of this stream. A token comes from outside: what is not the address of a delivery is not published to.
+    /// The delivery that a token names; `None` if it names none of this stream. A token comes from outside: what is not the address of a delivery
+    /// is not published to.
     fn delivery(&self, stream: &str, token: &str) -> Option<Delivered> {
         let reply = String::from_utf8(hex::decode(token).ok()?).ok()?;
         let is_token = |text: &str| {

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::validation::{Checks, Violations};
 
@@ -25,6 +25,14 @@ pub fn checked(millis: i64) -> Result<i64, OutOfRange> {
 /// The event time as a timestamp; the nearest one of [`RANGE`] if it is outside.
 pub fn clamped(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis.clamp(*RANGE.start(), *RANGE.end())).unwrap_or_default()
+}
+
+/// When the last `share` of a time range begins.
+pub fn latest_share((first, last): (DateTime<Utc>, DateTime<Utc>), share: f64) -> DateTime<Utc> {
+    let held_out = (last - first).num_milliseconds() as f64 * share;
+    #[expect(clippy::cast_possible_truncation, reason = "a share of whole milliseconds")]
+    let held_out = held_out as i64;
+    last - TimeDelta::milliseconds(held_out)
 }
 
 /// How far the event time of a live request may lie from its arrival.

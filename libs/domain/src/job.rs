@@ -81,7 +81,7 @@ pub struct Train {
 pub struct External {
     /// The pool.
     pub pool: String,
-    /// What the workers are told.
+    /// Passed to the workers.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
 }

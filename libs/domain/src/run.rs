@@ -71,6 +71,13 @@ pub struct Run {
     pub revision: u64,
 }
 
+impl Run {
+    /// The output with the digest of the bundle of a training.
+    pub const BUNDLE: &str = "bundle";
+    /// The output with the number of the version that a training registered.
+    pub const MODEL_VERSION: &str = "model_version";
+}
+
 /// One point of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {

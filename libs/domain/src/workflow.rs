@@ -88,6 +88,27 @@ pub enum WorkflowEvent {
     Cancel,
 }
 
+impl WorkflowEvent {
+    /// Every event.
+    pub const ALL: [Self; 15] = [
+        Self::Start,
+        Self::Assembled,
+        Self::Trained,
+        Self::Pass,
+        Self::PassAndAsk,
+        Self::PassAndRefit,
+        Self::Refitted,
+        Self::RefittedAndAsk,
+        Self::Approve,
+        Self::Decline,
+        Self::AllMoved,
+        Self::Proven,
+        Self::Returned,
+        Self::Fail,
+        Self::Cancel,
+    ];
+}
+
 /// An event that a state does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("event {event:?} is not allowed in state {}", .from.name())]
@@ -279,24 +300,6 @@ impl Trigger {
 mod tests {
     use super::*;
 
-    const EVENTS: [WorkflowEvent; 15] = [
-        WorkflowEvent::Start,
-        WorkflowEvent::Assembled,
-        WorkflowEvent::Trained,
-        WorkflowEvent::Pass,
-        WorkflowEvent::PassAndAsk,
-        WorkflowEvent::PassAndRefit,
-        WorkflowEvent::Refitted,
-        WorkflowEvent::RefittedAndAsk,
-        WorkflowEvent::Approve,
-        WorkflowEvent::Decline,
-        WorkflowEvent::AllMoved,
-        WorkflowEvent::Proven,
-        WorkflowEvent::Returned,
-        WorkflowEvent::Fail,
-        WorkflowEvent::Cancel,
-    ];
-
     fn letter(state: WorkflowState) -> char {
         match state {
             WorkflowState::Queued => 'q',
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn every_state_and_event() {
-        // Rows: ALL in order; columns: EVENTS in order; '.' is refused.
+        // Rows: ALL in order; columns: WorkflowEvent::ALL in order; '.' is refused.
         let expected = [
             "a............FC",
             ".t.......R...FC",
@@ -334,7 +337,7 @@ mod tests {
             "...............",
         ];
         for (state, row) in WorkflowState::ALL.into_iter().zip(expected) {
-            let got: String = EVENTS.iter().map(|&event| state.after(event).map_or('.', letter)).collect();
+            let got: String = WorkflowEvent::ALL.iter().map(|&event| state.after(event).map_or('.', letter)).collect();
             assert_eq!(got, row, "{state:?}");
         }
     }
@@ -342,7 +345,11 @@ mod tests {
     #[test]
     fn terminal_means_that_every_event_is_refused() {
         for state in WorkflowState::ALL {
-            assert_eq!(state.is_terminal(), EVENTS.iter().all(|&event| state.after(event).is_err()), "{state:?}");
+            assert_eq!(
+                state.is_terminal(),
+                WorkflowEvent::ALL.iter().all(|&event| state.after(event).is_err()),
+                "{state:?}"
+            );
         }
     }
 

@@ -16,7 +16,7 @@ use rekindle_dataset::{Table, read_parquet};
 use rekindle_domain::{
     Digest,
     job::{Evaluate, Job, Train, Work},
-    run::RunStatus,
+    run::{Run, RunStatus},
     text,
 };
 use rekindle_service::{Fault as _, chain};
@@ -102,14 +102,14 @@ impl Worker {
             self.artifacts.put(part).await?;
         }
         let digest = bundle.digest()?;
-        let mut outputs = Outputs::from([("bundle".to_owned(), digest.to_string())]);
+        let mut outputs = Outputs::from([(Run::BUNDLE.to_owned(), digest.to_string())]);
         if let Some(recipe) = &bundle.manifest.provenance.recipe {
             // A search may have chosen another one than was given.
             outputs.insert("recipe".to_owned(), serde_json::to_string(recipe).unwrap_or_default());
         }
         if let Some(model) = &work.register_as {
             let version = watch.registry.register_model(job.id, model, &digest, &work.description).await?;
-            outputs.insert("model_version".to_owned(), version.to_string());
+            outputs.insert(Run::MODEL_VERSION.to_owned(), version.to_string());
         }
         Ok(outputs)
     }

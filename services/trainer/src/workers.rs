@@ -12,6 +12,7 @@ use rekindle_client::wire;
 use rekindle_domain::{
     Digest, RunId,
     dataset::DatasetVersion,
+    event_time,
     job::{Job, Train, Work},
     model_version::{ImportedTraining, ModelImport, Scores},
     run::{Run, RunStatus},
@@ -223,8 +224,8 @@ impl App {
             None => registry.import_model(&import, job.id).await?,
         };
         let mut outputs = given.outputs;
-        outputs.insert(BUNDLE.to_owned(), version.bundle.to_string());
-        outputs.insert(VERSION.to_owned(), version.version.to_string());
+        outputs.insert(Run::BUNDLE.to_owned(), version.bundle.to_string());
+        outputs.insert(Run::MODEL_VERSION.to_owned(), version.version.to_string());
         match registry.report_finished(job.id, outputs).await {
             // A caller has ended it meanwhile.
             Err(Error::Killed) => {
@@ -246,16 +247,12 @@ impl App {
         };
         let run = run.filter(|run| run.status == RunStatus::Finished && run.tags.contains_key(ATTEMPT));
         let outputs = run.as_ref().and_then(|run| {
-            let version = run.outputs.get(VERSION)?.parse().ok()?;
-            Some((version, run.outputs.get(BUNDLE)?.parse().ok()?))
+            let version = run.outputs.get(Run::MODEL_VERSION)?.parse().ok()?;
+            Some((version, run.outputs.get(Run::BUNDLE)?.parse().ok()?))
         });
         outputs.ok_or_else(|| no_claim(token))
     }
 }
-
-/// Names of outputs of a run.
-const BUNDLE: &str = "bundle";
-const VERSION: &str = "model_version";
 
 fn consumer_of(pool: &str) -> String {
     format!("trainer-pool-{pool}")
@@ -284,9 +281,7 @@ fn validation_from(train: &Train, dataset: &DatasetVersion) -> Option<DateTime<U
     let end = train.until.map_or(last, |until| until.min(last));
     let lookback = train.recipe.lookback.and_then(|lookback| TimeDelta::from_std(lookback).ok());
     let begin = lookback.map_or(first, |lookback| first.max(end - lookback));
-    let held_out = (end - begin).num_milliseconds() as f64 * train.recipe.validation_share;
-    #[expect(clippy::cast_possible_truncation, reason = "a share of whole milliseconds")]
-    Some(end - TimeDelta::milliseconds(held_out as i64))
+    Some(event_time::latest_share((begin, end), train.recipe.validation_share))
 }
 
 #[cfg(test)]

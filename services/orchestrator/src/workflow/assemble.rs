@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_domain::{
     Digest, VersionRef, WorkflowEvent,
     dataset::{DatasetRegistration, DatasetVersion, FileFormat, ReadOptions, Source, SourceColumns},
+    event_time,
     lineage::Lineage,
     prediction_log::{ExportRequest, LabelledExport},
 };
@@ -50,7 +51,7 @@ async fn adopt(calls: &Calls, workflow: &Workflow, dataset: &DatasetRef) -> Resu
         blob: version.blob,
         rows: version.rows,
         manifests: Vec::new(),
-        holdout_from: latest_share((new_from, last), workflow.policy.holdout_share),
+        holdout_from: event_time::latest_share((new_from, last), workflow.policy.holdout_share),
     };
     let reason = format!("dataset {}, {} rows, was registered", version.reference(), version.rows);
     let progress = Progress { capture: Some(capture), dataset: Some(dataset.clone()), ..workflow.progress.clone() };
@@ -132,13 +133,7 @@ fn holdout_from(exported: &LabelledExport, share: f64) -> Option<DateTime<Utc>> 
     if exported.holdout_from.is_some() {
         return exported.holdout_from;
     }
-    Some(latest_share(exported.time_range?, share))
-}
-
-/// When the last `share` of a time range begins.
-fn latest_share((first, last): (DateTime<Utc>, DateTime<Utc>), share: f64) -> DateTime<Utc> {
-    let held_out = (last - first).num_milliseconds() as f64 * share;
-    last - TimeDelta::milliseconds(held_out as i64)
+    Some(event_time::latest_share(exported.time_range?, share))
 }
 
 async fn register(calls: &Calls, workflow: &Workflow, capture: &Capture) -> Result<Done, Error> {

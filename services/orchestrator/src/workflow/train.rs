@@ -51,7 +51,7 @@ pub(super) async fn step(
 
 /// The number of the version that a training registered.
 pub(super) fn registered_version(run: &Run) -> Result<u32, Error> {
-    let number = run.outputs.get("model_version").and_then(|text| text.parse().ok());
+    let number = run.outputs.get(Run::MODEL_VERSION).and_then(|text| text.parse().ok());
     number.ok_or_else(|| Error::unrecoverable("the training run has no output model_version"))
 }
 

@@ -26,24 +26,6 @@ use crate::{
 /// As many in the tests.
 const WORKFLOWS: u64 = 25;
 
-const EVENTS: [WorkflowEvent; 15] = [
-    WorkflowEvent::Start,
-    WorkflowEvent::Assembled,
-    WorkflowEvent::Trained,
-    WorkflowEvent::Pass,
-    WorkflowEvent::PassAndAsk,
-    WorkflowEvent::PassAndRefit,
-    WorkflowEvent::Refitted,
-    WorkflowEvent::RefittedAndAsk,
-    WorkflowEvent::Approve,
-    WorkflowEvent::Decline,
-    WorkflowEvent::AllMoved,
-    WorkflowEvent::Proven,
-    WorkflowEvent::Returned,
-    WorkflowEvent::Fail,
-    WorkflowEvent::Cancel,
-];
-
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -121,7 +103,7 @@ async fn settled(world: &World) -> DeploymentStatus {
 /// Each state follows from the one before by one event, and none is entered twice.
 fn is_legal(workflow: &WorkflowStatus) -> bool {
     let states: Vec<WorkflowState> = workflow.steps.iter().map(|step| step.state).collect();
-    let follows = |pair: &[WorkflowState]| EVENTS.iter().any(|event| pair[0].after(*event) == Ok(pair[1]));
+    let follows = |pair: &[WorkflowState]| WorkflowEvent::ALL.iter().any(|event| pair[0].after(*event) == Ok(pair[1]));
     states.first() == Some(&WorkflowState::Queued)
         && states.last() == Some(&workflow.state)
         && states.windows(2).all(follows)

@@ -45,7 +45,7 @@ pub(crate) async fn first_model(plan: &Plan, platform: &Platform, timeline: &Tim
     let platform = platform.clone().called_by("demo".parse::<Principal>()?);
     register(plan, &platform, timeline).await?;
     let run = train(plan, &platform).await?;
-    let version: u32 = run.outputs.get("model_version").context("the run registered no version")?.parse()?;
+    let version: u32 = run.outputs.get(Run::MODEL_VERSION).context("the run registered no version")?.parse()?;
     timeline.add(format!("version {version} trained: {}", metrics(&run)));
     promote(plan, &platform, version).await?;
     deploy(plan, &platform, version).await?;
