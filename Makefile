@@ -42,7 +42,7 @@ lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; 
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: tools build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, capture, lookup and export of a million rows, the join of ten million outcomes in random order, drift against Evidently, alibi-detect and whylogs, and the collection of blobs beside eight writers for a minute.
+bench: tools build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, capture, lookup and export of a million rows, the join of ten million outcomes in random order, drift against Evidently, alibi-detect and whylogs, training against PyTorch, and the collection of blobs beside eight writers for a minute.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
 	CARGO="$(CARGO)" scripts/bench-register.sh $(PROGRAM)
@@ -51,6 +51,7 @@ bench: tools build ## Measures start-up time, idle memory, memory of registering
 	$(CARGO) run --release --locked --package rekindle-monitor --example bench_monitor
 	$(CARGO) run --release --locked --package rekindle-monitor --example bench_outcomes
 	scripts/bench-drift.sh $(PROGRAM)
+	CARGO="$(CARGO)" scripts/bench-training.sh
 	REKINDLE_GARBAGE_SECONDS=60 $(CARGO) nextest run --release --locked --workspace --no-capture -E 'test(no_blob_is_lost_beside_uploads)'
 
 bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).

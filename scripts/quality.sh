@@ -32,13 +32,14 @@ done
 .tools/quality/bin/python -W ignore scripts/quality/compare.py target/release/examples/quality --data "$data" --budget "$budget"
 
 # replay SET TARGET UNTIL IGNORED [OPTION]...
+#
+# Prints the score of the live models and of the first model on the rows after the first redeployment, and counts the trainings.
 replay() {
-    local file="$data/$1.parquet"
+    local file="$data/$1.parquet" out="target/quality/$1"
     [[ -e "$file" ]] || { say "$1: the replay is skipped, the file is absent"; return; }
     say "$1: replay with retraining"
-    local log="target/quality/$1.log"
-    "$program" demo --data "$file" --target "$2" --time timestamp --train-until "$3" --ignore "$4" --out "target/quality/$1" "${@:5}" >"$log"
-    tail -n 3 "$log"
+    "$program" demo --data "$file" --target "$2" --time timestamp --train-until "$3" --ignore "$4" --out "$out" "${@:5}" >"$out.log"
+    .tools/quality/bin/python scripts/quality/live.py "$1" "$out/summary.json"
 }
 replay flights_2013 late 2013-05-01T00:00:00Z flight_id,flight_no,arr_delay
 replay chicago_taxi_tips big_tip 2014-04-01T00:00:00Z trip_id,tips

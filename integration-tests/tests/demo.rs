@@ -90,7 +90,7 @@ async fn a_daily_series_ends_with_the_reason_for_which_nothing_was_deployed() {
     std::fs::write(&data, csv(&rows)).expect("a file");
     let output = tokio::process::Command::new(program())
         .args(["demo", "--target", "bought", "--time", "time", "--train-until", "2020-01-01"])
-        .args(["--replicas", "1", "--replay-for", "10s"])
+        .args(["--replicas", "1", "--replay-for", "10s", "--on", "drift,degradation"])
         .arg("--data")
         .arg(&data)
         .arg("--out")

@@ -1,6 +1,6 @@
 //! Each service is killed in the middle of a workflow and restarted: the workflow ends once, with the result of an undisturbed one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rand::{RngExt as _, SeedableRng as _};
@@ -72,34 +72,49 @@ async fn a_killed_service_does_not_change_the_result_of_a_workflow() {
     each_workflow_has_one_effect(&clients, moments.len() + 1).await;
 }
 
-/// The same training with another id: the trainer is killed at these points of its time, and then left alone.
+/// The same training with another id: the trainer is killed at random points of its time, and continues from its checkpoints.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trainer_that_is_killed_at_twenty_random_points_makes_the_same_model() {
-    const KILLS: u64 = 20;
-    const REDELIVERY: Duration = Duration::from_millis(300);
+    const KILLS: usize = 20;
+    const LONG: u32 = 4 * EPOCHS;
     // A job of a killed trainer is delivered again at once.
-    let settings = json!({ "trainer": { "ack_wait": "300ms", "report_every": "100ms", "max_deliveries": 100 } });
+    let settings = json!({
+        "trainer": { "ack_wait": "300ms", "report_every": "100ms", "max_deliveries": 100, "checkpoint_every": "0s" }
+    });
     let mut cluster = Cluster::start_with(Wiring::Embedded, 1, settings).await;
     let clients = cluster.clients.clone();
     scenario::register(&clients, csv(&table::rows(0..SHIFT, SHIFT)), "training rows").await;
-    let recipe = scenario::recipe_of(7, EPOCHS);
-    let began = Instant::now();
+    let recipe = scenario::recipe_of(7, LONG);
     let (undisturbed, _) = scenario::train_with(&clients, &job_id(1), recipe.clone()).await;
-    let duration = began.elapsed();
     let expected = trained(&clients, &undisturbed).await;
 
+    let id = job_id(2);
+    let run: RunId = id.parse().expect("an id");
+    let epochs = expected.1.iter().map(|(_, step, _)| *step).max().expect("a history");
     let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut moments: Vec<i64> = (0..KILLS).map(|_| random.random_range(1..epochs)).collect();
+    moments.sort_unstable();
     let kills = async {
-        for _ in 0..KILLS {
-            tokio::time::sleep(REDELIVERY + duration.mul_f64(random.random())).await;
+        for epoch in moments {
+            eventually("the epoch in which the trainer is killed", async || {
+                let run = clients.registry().run(run).await.map_err(described)?;
+                match run.metrics.iter().map(|metric| metric.step).max() {
+                    Some(step) if step >= epoch => Ok(()),
+                    step => Err(format!("{step:?} of {epoch}")),
+                }
+            })
+            .await;
             cluster.kill(Service::Trainer);
             cluster.restart(Service::Trainer).await;
         }
+        Utc::now()
     };
-    let id = job_id(2);
-    let ((disturbed, _), ()) = tokio::join!(scenario::train_with(&clients, &id, recipe), kills);
+    let ((disturbed, _), left_alone) = tokio::join!(scenario::train_with(&clients, &id, recipe), kills);
     let found = trained(&clients, &disturbed).await;
     assert_eq!(found, expected);
+    let first = clients.registry().metric_history(disturbed.id, "log_loss", PageRequest::first(1)).await;
+    let first = first.expect("a history").items.swap_remove(0).time;
+    assert!(first.is_some_and(|first| first < left_alone), "the first epoch was repeated after the last kill");
     let versions = clients.registry().model_versions(&scenario::model(), PageRequest::first(10)).await;
     assert_eq!(versions.expect("listed").items.len(), 2, "each training registered one version");
 }

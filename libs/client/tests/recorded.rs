@@ -29,7 +29,8 @@ fn events() -> Vec<(EventKind, Value)> {
 fn evaluations_read_back() {
     let stored = |path: &str| Fixture::of("0.1.0").read(format!("objects/blobs/sha256/{path}"));
     let passed = wire::evaluation::from_json(&stored(PASSED)).expect("it reads");
-    let gate = Gate { margin: 0.02, confidence: 0.9, min_rows: 40, slices: vec!["origin".to_owned()] };
+    let gate =
+        Gate { margin: 0.02, confidence: 0.9, min_rows: 40, slices: vec!["origin".to_owned()], checks: Vec::new() };
     assert_eq!((passed.pass, passed.rows, &passed.gate), (true, 162, &gate));
     assert_eq!((passed.improvement, passed.improvement_lower_bound), (1.877_025_199_746_149_8, 1.615_912_832_256_827));
     assert_eq!((passed.from, passed.until), (Some(time("2026-01-17T14:14:24Z")), Some(time("2026-01-18T16:00:00Z"))));
@@ -46,6 +47,7 @@ fn evaluations_read_back() {
 fn every_kind_of_event_is_recorded() {
     let recorded: BTreeSet<String> = events().into_iter().map(|(kind, _)| kind.ce_type()).collect();
     let later = [
+        EventKind::RUN_PROGRESSED,
         EventKind::NEW_CLASS_DETECTED,
         EventKind::DATA_FAULT_DETECTED,
         EventKind::ALERT_OPENED,

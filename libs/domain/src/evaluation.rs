@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::{Digest, Gate};
+use crate::{Digest, Gate, job::Requirement};
 
 /// The result of an evaluation, with its inputs.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Evaluation {
     pub until: Option<DateTime<Utc>>,
     /// The condition applied.
     pub gate: Gate,
+    /// What had to be shown.
+    pub requirement: Requirement,
     /// Whether the challenger passed.
     pub pass: bool,
     /// Explanation of the result.
@@ -37,6 +39,21 @@ pub struct Evaluation {
     pub improvement_lower_bound: f64,
     /// The slices evaluated.
     pub slices: Vec<SliceEvaluation>,
+    /// The checks of the gate, in their order.
+    pub checks: Vec<CheckEvaluation>,
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckEvaluation {
+    /// The check, as in the gate.
+    pub check: String,
+    /// What was measured; `None` if the check does not apply, which does not pass.
+    pub value: Option<f64>,
+    /// Whether the challenger passed.
+    pub pass: bool,
+    /// What was found.
+    pub explanation: String,
 }
 
 /// The result on one slice.

@@ -50,6 +50,17 @@ pub struct Detection {
     pub losses: Option<(f64, f64)>,
 }
 
+/// A window whose outcomes have arrived, as read from the event of its report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasuredWindow {
+    /// The window.
+    pub window: WindowHeader,
+    /// Whether the quality has degraded: that is an event of its own.
+    pub is_degraded: bool,
+    /// As [`Detection::has_data_fault`].
+    pub has_data_fault: bool,
+}
+
 /// A drifted column of a detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureCause {
@@ -103,6 +114,8 @@ kinds! {
     DATASET_VERSION_CHANGED = "registry" "dataset-version" "changed";
     /// A worker started a run.
     RUN_STARTED = "registry" "run" "started";
+    /// A worker reported how far a run is.
+    RUN_PROGRESSED = "registry" "run" "progressed";
     /// A run ended in a terminal status, or was lost.
     RUN_ENDED = "registry" "run" "ended";
     /// A run was deleted or restored, or waits again.

@@ -145,8 +145,8 @@ pub enum Requirement {
     /// The challenger is not worse than the champion by more than [`Requirement::TOLERANCE`] of its loss: for a champion that is known to
     /// have degraded.
     NotWorse,
-    /// The challenger agrees with the champion and is not shown to be worse: for a refit, which was trained on the rows of the evaluation.
-    /// No row is excluded because a model was trained on it.
+    /// The challenger agrees with the champion and is not shown to be worse, or it differs and is shown to be better: for a refit, which was
+    /// trained on the rows of the evaluation. No row is excluded because a model was trained on it.
     Consistent,
 }
 

@@ -57,6 +57,7 @@ pub mod event;
 pub mod event_time;
 pub mod failure;
 pub mod gate;
+pub mod gate_check;
 pub mod id;
 pub mod id_prefix;
 pub mod job;

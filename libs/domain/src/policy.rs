@@ -18,7 +18,8 @@ use crate::{
 pub struct Policy {
     /// The model.
     pub model: ModelName,
-    /// What starts a workflow besides a caller and the schedule: drift, degradation, or a new version of the dataset.
+    /// What starts a workflow besides a caller and the schedule: drift, degradation, a new version of the dataset, or every window whose
+    /// outcomes have arrived.
     #[serde(default)]
     pub triggers: BTreeSet<Trigger>,
     /// When a workflow starts besides.
@@ -144,7 +145,7 @@ impl Policy {
     /// Checks every bound, those of the nested settings included.
     pub fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
-        let expected = "DRIFT, DEGRADATION or DATASET_VERSION: a workflow can always be started manually, and a schedule is a setting of its own";
+        let expected = "DRIFT, DEGRADATION, DATASET_VERSION or WINDOW: a workflow can always be started manually, and a schedule is a setting of its own";
         for trigger in [Trigger::Manual, Trigger::Schedule] {
             checks.require(!self.triggers.contains(&trigger), "triggers", trigger.name(), expected);
         }

@@ -87,6 +87,9 @@ pub struct ServedVersion {
     /// The 99th percentile of the time that answered requests took on the replica, in microseconds; 0 before the first one.
     #[serde(default)]
     pub p99_micros: u64,
+    /// Answered requests in which a guardrail has clipped or flagged a value.
+    #[serde(default)]
+    pub guarded: u64,
 }
 
 impl ServedModel {
@@ -168,7 +171,10 @@ impl From<ServedModelV1> for ServedModel {
     fn from(model: ServedModelV1) -> Self {
         let ServedModelV1 { serving, generation, failure, answered, failed, in_flight } = model;
         let counted = |version: VersionRef| {
-            (version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros: 0 })
+            (
+                version.version,
+                ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros: 0, guarded: 0 },
+            )
         };
         Self {
             primary: serving.map(|version| version.version),
@@ -220,7 +226,14 @@ mod tests {
         let counted = |number, in_flight| {
             (
                 u32::from(number),
-                ServedVersion { bundle: version(number).bundle, answered: 9, failed: 1, in_flight, p99_micros: 0 },
+                ServedVersion {
+                    bundle: version(number).bundle,
+                    answered: 9,
+                    failed: 1,
+                    in_flight,
+                    p99_micros: 0,
+                    guarded: 0,
+                },
             )
         };
         let versions = BTreeMap::from([counted(1, 2), counted(2, 3)]);
@@ -259,7 +272,14 @@ mod tests {
                 "bundle":"sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"},
                 "generation":7,"failure":"it does not warm up","answered":90,"failed":2,"in_flight":3},
             "weather":{"serving":null,"generation":1,"answered":0,"failed":0,"in_flight":1}}}"#;
-        let loaded = ServedVersion { bundle: version(1).bundle, answered: 90, failed: 2, in_flight: 3, p99_micros: 0 };
+        let loaded = ServedVersion {
+            bundle: version(1).bundle,
+            answered: 90,
+            failed: 2,
+            in_flight: 3,
+            p99_micros: 0,
+            guarded: 0,
+        };
         let delay = ServedModel {
             primary: Some(1),
             generation: 7,

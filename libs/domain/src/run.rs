@@ -65,6 +65,8 @@ pub struct Run {
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// How far it is, as its worker has reported last; `None` once it has finished.
+    pub progress: Option<RunProgress>,
     /// When it was deleted. Lists leave it out, and it can be restored.
     pub deleted_at: Option<DateTime<Utc>>,
     /// Increases with every change.
@@ -76,6 +78,23 @@ impl Run {
     pub const BUNDLE: &str = "bundle";
     /// The output with the number of the version that a training registered.
     pub const MODEL_VERSION: &str = "model_version";
+    /// The tag with the digest of the latest checkpoint, from which another worker continues. The end of a run removes it.
+    pub const CHECKPOINT: &str = "rekindle.checkpoint";
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProgress {
+    /// The part of the work, e.g. `trial 3 of at most 50`; empty if there is only one.
+    pub stage: String,
+    /// Steps of the stage that are done.
+    pub completed: u64,
+    /// Steps of the stage at most.
+    pub total: u64,
+    /// What a step is, in the plural, e.g. `epochs`.
+    pub unit: String,
+    /// Time until the end of the stage at most, at the speed so far.
+    pub remaining: Option<Duration>,
 }
 
 /// One point of a metric.
@@ -196,6 +215,8 @@ impl NewRun {
 pub enum RunReport {
     /// Started or in progress; renews the lease.
     Running,
+    /// In progress, and how far; renews the lease.
+    Progressed(RunProgress),
     /// Done.
     Finished {
         /// Outputs by name.

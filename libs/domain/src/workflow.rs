@@ -273,11 +273,14 @@ pub enum Trigger {
     Schedule,
     /// A new version of the dataset of the policy, which no workflow registered.
     DatasetVersion,
+    /// A window whose outcomes have arrived, whatever was found in it.
+    Window,
 }
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 5] = [Self::Drift, Self::Degradation, Self::Manual, Self::Schedule, Self::DatasetVersion];
+    pub const ALL: [Self; 6] =
+        [Self::Drift, Self::Degradation, Self::Manual, Self::Schedule, Self::DatasetVersion, Self::Window];
 
     /// The name in events and tables, e.g. `DRIFT`.
     pub const fn name(self) -> &'static str {
@@ -287,6 +290,7 @@ impl Trigger {
             Self::Manual => "MANUAL",
             Self::Schedule => "SCHEDULE",
             Self::DatasetVersion => "DATASET_VERSION",
+            Self::Window => "WINDOW",
         }
     }
 

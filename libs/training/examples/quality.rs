@@ -6,6 +6,7 @@
 //! With SECONDS above 0, other recipes are tried for so long, as by `rekindle train --auto`.
 
 use std::{
+    cell::Cell,
     error::Error,
     fmt::Write as _,
     time::{Duration, Instant},
@@ -14,7 +15,25 @@ use std::{
 use rekindle_bundle::Model;
 use rekindle_dataset::read_parquet;
 use rekindle_domain::{Digest, Recipe, Search};
-use rekindle_training::{Control, Origin, TrainInput, Trial, search};
+use rekindle_training::{Origin, Supervisor, TrainInput, Trial, search};
+
+/// Measures the time of a search, and prints its trials.
+struct Printed {
+    start: Instant,
+    trials: Cell<u32>,
+}
+
+impl Supervisor for Printed {
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn trial(&self, trial: &Trial) {
+        self.trials.set(trial.number);
+        let sign = if trial.is_best { "*" } else { "" };
+        eprintln!("{}{sign} {:?} {:?} {:?}", trial.number, trial.result, trial.recipe.lookback, trial.recipe.model);
+    }
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,15 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let first = table.slice(0, rows);
     let time_column = Some(time.as_str()).filter(|name| *name != "-");
     let input = TrainInput { table: &first, time_column, recipe: &recipe };
-    let (start, mut trials) = (Instant::now(), 0);
-    let observe = |trial: &Trial| {
-        trials = trial.number;
-        let sign = if trial.is_best { "*" } else { "" };
-        eprintln!("{}{sign} {:?} {:?} {:?}", trial.number, trial.result, trial.recipe.lookback, trial.recipe.model);
-    };
-    let control = Control { should_stop: &|| false, is_over: &|| start.elapsed() >= wanted.budget };
-    let bundle = search(&input, &wanted, &origin, observe, &control)?;
-    let trained = start.elapsed();
+    let printed = Printed { start: Instant::now(), trials: Cell::new(0) };
+    let bundle = search(&input, &wanted, &origin, None, &printed)?;
+    let (trained, trials) = (printed.elapsed(), printed.trials.get());
     let model = Model::from_bundle(&bundle)?;
     let (start, later) = (Instant::now(), table.slice(rows, table.rows() - rows));
     let prediction = model.score(&later.batch)?;

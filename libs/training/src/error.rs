@@ -37,6 +37,9 @@ pub enum Error {
         /// The epoch, from 1.
         epoch: u32,
     },
+    /// A checkpoint cannot be written or read.
+    #[error("the checkpoint is not usable: {0}")]
+    Checkpoint(String),
     /// The threads of a training cannot be started.
     #[error("cannot start the threads of a training: {0}")]
     Threads(String),

@@ -10,7 +10,7 @@ use crate::Error;
 /// Maximum number of classes.
 const MAX_CLASSES: usize = 1000;
 /// Integers with more distinct values are a quantity, unless the recipe sets the task.
-const MAX_INFERRED_CLASSES: usize = 20;
+pub const MAX_INFERRED_CLASSES: usize = 20;
 
 /// What to predict.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,8 @@
 use burn::{
     module::Module,
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer},
-    tensor::{Device, Tensor, TensorData, activation},
+    store::RecordError,
+    tensor::{Bytes as BurnBytes, Device, Tensor, TensorData, activation},
 };
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +26,7 @@ use rekindle_domain::{
     Recipe, Task,
     recipe::{ModelRecipe, Optimizer},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
@@ -76,6 +78,20 @@ pub(crate) struct Learner {
     /// The exponential moving average of the weights after each step.
     average: Option<Weights>,
     steps: u32,
+    /// The position of the random numbers before the rows of each epoch were shuffled.
+    shuffled_at: Vec<u128>,
+}
+
+/// The state of a learner between two epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LearnerState {
+    /// These three are in the format of burn.
+    weights: Vec<u8>,
+    average: Option<Vec<u8>>,
+    optimizer: Vec<u8>,
+    steps: u32,
+    shuffled_at: Vec<u128>,
+    random_at: u128,
 }
 
 impl Learner {
@@ -112,7 +128,47 @@ impl Learner {
             averaging,
             average: None,
             steps: 0,
+            shuffled_at: Vec::new(),
         })
+    }
+
+    /// The state, from which [`Learner::resumed`] continues.
+    pub(crate) fn state(&self) -> Result<LearnerState, Error> {
+        let optimizer = self.optimizer.into_bytes().map_err(unusable)?;
+        Ok(LearnerState {
+            weights: self.weights.valid().to_bytes()?,
+            average: self.average.as_ref().map(Weights::to_bytes).transpose()?,
+            optimizer: optimizer.to_vec(),
+            steps: self.steps,
+            shuffled_at: self.shuffled_at.clone(),
+            random_at: self.random.get_word_pos(),
+        })
+    }
+
+    /// A new learner in the state of another one with the same recipe. `order` becomes that of its last epoch.
+    pub(crate) fn resumed(self, state: LearnerState, order: &mut [usize]) -> Result<Self, Error> {
+        let mut random = self.random;
+        for &at in &state.shuffled_at {
+            random.set_word_pos(at);
+            order.shuffle(&mut random);
+        }
+        random.set_word_pos(state.random_at);
+        let initial = self.weights.valid();
+        let optimizer = self.optimizer.from_bytes(BurnBytes::from_bytes_vec(state.optimizer)).map_err(unusable)?;
+        Ok(Self {
+            average: state.average.map(|average| initial.clone().with_bytes(average)).transpose()?,
+            weights: initial.with_bytes(state.weights)?.train(),
+            optimizer,
+            random,
+            steps: state.steps,
+            shuffled_at: state.shuffled_at,
+            ..self
+        })
+    }
+
+    /// Completed epochs.
+    pub(crate) fn epochs(&self) -> u32 {
+        self.shuffled_at.len().try_into().unwrap_or(u32::MAX)
     }
 
     /// One pass over the rows in `order`, which is shuffled first. Returns the mean training loss of a row; `None` if `should_stop`
@@ -123,6 +179,7 @@ impl Learner {
         order: &mut [usize],
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Option<(Self, f64)>, Error> {
+        self.shuffled_at.push(self.random.get_word_pos());
         order.shuffle(&mut self.random);
         let mut total = 0.0;
         for batch in order.chunks(self.batch_size) {
@@ -221,6 +278,22 @@ impl Learner {
     pub(crate) fn network(&self) -> Result<Network, Error> {
         self.average.as_ref().unwrap_or(&self.weights).network()
     }
+}
+
+impl LearnerState {
+    /// Bytes of the weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.weights.len() + self.average.as_ref().map_or(0, Vec::len) + self.optimizer.len()
+    }
+
+    /// Completed epochs.
+    pub(crate) fn epochs(&self) -> u32 {
+        self.shuffled_at.len().try_into().unwrap_or(u32::MAX)
+    }
+}
+
+fn unusable(error: RecordError) -> Error {
+    Error::Checkpoint(error.to_string())
 }
 
 #[cfg(test)]

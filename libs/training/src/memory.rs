@@ -39,6 +39,11 @@ pub struct TrainingMemory {
 /// Copies of the weights in single precision: themselves, their average, two moments, those of the step in progress, the network whose loss
 /// is measured; the gradients of each shard are beside them.
 const COPIES: u64 = 6;
+/// Copies of the weights in a checkpoint: themselves, their average, two moments and the best ones so far, and the same in the stored form with
+/// those of the best trial.
+const CHECKPOINT_COPIES: u64 = 11;
+/// Copies of the weights of the best trial while another one is in progress: the network, and the form in checkpoints.
+const BEST_TRIAL: u64 = 2;
 /// Copies of the values between the layers: before and after the activation, the mask of dropout, what it leaves, and their gradients.
 const BATCH_COPIES: u64 = 8;
 /// Bytes of a value of a table. A text takes its offset and some ten characters.
@@ -69,7 +74,7 @@ impl TrainingMemory {
         // The rows as they are registered and in order of time, encoded once, and scores and losses of each.
         let row = 2 * table + encoded + (SINGLE + VALUE) * size.outputs;
         let rows = size.rows.saturating_mul(row).saturating_add(size.file_bytes);
-        let copies = COPIES + shards(batch_size) as u64;
+        let copies = COPIES + CHECKPOINT_COPIES + shards(batch_size) as u64;
         Self { parameters, network: parameters.saturating_mul(SINGLE * copies), batch, rows }
     }
 
@@ -81,6 +86,7 @@ impl TrainingMemory {
         if search.is_needed() {
             let table: u64 = size.columns.iter().map(bytes).sum();
             most.rows = most.rows.saturating_add(size.rows.saturating_mul(table));
+            most.network = most.network.saturating_add(most.parameters.saturating_mul(SINGLE * BEST_TRIAL));
         }
         most
     }
@@ -165,5 +171,14 @@ mod tests {
         assert!(large.parameters > 7 * 4096 * 4096 && large.total() > 2 << 30, "{large}");
         let long = RowsSize { rows: u64::MAX, ..small };
         assert_eq!(estimate(vec![10], &long).total(), u64::MAX);
+    }
+
+    #[test]
+    fn a_search_for_everything_fits_into_two_gibibytes_for_a_table_of_usual_size() {
+        let numbers = std::iter::repeat_n((ColumnKind::Numeric, None), 15);
+        let columns = numbers.chain([(ColumnKind::Categorical, Some(100))]).collect();
+        let size = RowsSize { rows: 100_000, file_bytes: 10 << 20, columns, outputs: 1 };
+        let memory = TrainingMemory::estimate_search(&Recipe::for_target("late"), &Search::for_everything(), &size);
+        assert!(memory.total() < 2 << 30, "{memory}");
     }
 }

@@ -143,7 +143,7 @@ impl Prepared {
     }
 
     /// The pipeline that is fitted on the training rows among those before `end`.
-    fn encoder(&self, end: usize) -> Result<Encoder, Error> {
+    pub(crate) fn encoder(&self, end: usize) -> Result<Encoder, Error> {
         let training = self.training_rows(end);
         let feature = |input: &Input| {
             let cells = self.cells(&input.name)?;

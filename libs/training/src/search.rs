@@ -7,7 +7,7 @@
 
 mod space;
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
 use rekindle_bundle::Bundle;
 use rekindle_domain::{Recipe, Search};
@@ -15,8 +15,9 @@ use rekindle_statistics::paired::{BATCHES, LEAST_ROWS_IN_BATCHES, improvement, i
 
 use self::space::Space;
 use crate::{
-    Epoch, Error, Origin, TrainInput,
-    train::{Attempt, complete, mean, validate},
+    Checkpoint, Epoch, Error, Origin, Supervisor, TrainInput,
+    checkpoint::{Before, Keeper, Stage},
+    train::{Attempt, Run, complete, mean, validate},
 };
 
 pub(crate) use self::space::largest;
@@ -41,48 +42,45 @@ pub struct Trial {
     pub is_best: bool,
 }
 
-/// What ends a search before it is complete.
-pub struct Control<'a> {
-    /// Whether everything should stop.
-    pub should_stop: &'a dyn Fn() -> bool,
-    /// Whether the budget is used up. The first trial is completed nevertheless.
-    pub is_over: &'a dyn Fn() -> bool,
-}
-
-/// Tries recipes as [`Search`] says, beginning with that of `input`, and trains a model with the best one. `observe` receives each trial.
+/// Tries recipes as [`Search`] says, beginning with that of `input`, and trains a model with the best one; from a checkpoint if there is one.
 ///
 /// A recipe replaces the best one so far if its validation loss is lower by more than the standard error of the difference, so that chance
-/// among many trials does not decide. Rows in order of time are compared in batches.
+/// among many trials does not decide. Rows in order of time are compared in batches. The first trial is completed also beyond the budget.
 ///
 /// # Errors
-/// As [`crate::train_unless_stopped`]; if no recipe can be trained, the error of the first one.
+/// As [`crate::train_under`]; if no recipe can be trained, the error of the first one.
 pub fn search(
     input: &TrainInput<'_>,
     search: &Search,
     origin: &Origin,
-    mut observe: impl FnMut(&Trial),
-    control: &Control<'_>,
+    checkpoint: Option<Checkpoint>,
+    supervisor: &dyn Supervisor,
 ) -> Result<Bundle, Error> {
     let mut space = Space::new(input, search)?;
-    let mut best: Option<(Recipe, Attempt)> = None;
+    let (before, stage) = Checkpoint::start(checkpoint);
+    let mut keeper = Keeper { supervisor, origin, before, trials: Some(search.trials) };
+    let mut best = restored(input, &mut space, &keeper.before)?;
+    let mut resumed = match stage {
+        Some(Stage::Completing(session)) => {
+            let (recipe, attempt) = best.ok_or_else(|| Error::Checkpoint("it has no best trial".to_owned()))?;
+            return complete(&TrainInput { recipe: &recipe, ..*input }, &attempt, Some(session), &keeper);
+        }
+        Some(Stage::Validating(validating)) => Some(validating),
+        None => None,
+    };
     let mut first_error = None;
-    for number in 1..=search.trials {
+    while keeper.before.trials.len() < search.trials as usize {
         let Some(recipe) = space.next(best.as_ref().map(|(recipe, _)| recipe)) else { break };
-        let is_over = || number > 1 && (control.is_over)();
+        let is_first = keeper.before.trials.is_empty();
+        let is_over = || !is_first && keeper.elapsed() >= search.budget;
         if is_over() {
             break;
         }
         let mut epochs = Vec::new();
-        let attempt = validate(
-            &TrainInput { recipe: &recipe, ..*input },
-            &mut |epoch| {
-                epochs.push(epoch.clone());
-                ControlFlow::Continue(())
-            },
-            &|| (control.should_stop)() || is_over(),
-        );
+        let run = Run { keeper: &keeper, observe: &|_| {}, should_stop: &|| supervisor.should_stop() || is_over() };
+        let attempt = validate(&TrainInput { recipe: &recipe, ..*input }, resumed.take(), &mut epochs, &run);
         let attempt = match attempt {
-            Err(error @ Error::Stopped { .. }) if (control.should_stop)() => return Err(error),
+            Err(error @ Error::Stopped { .. }) if supervisor.should_stop() => return Err(error),
             // Abandoned: its result would not be comparable.
             Err(Error::Stopped { .. }) => break,
             other => other,
@@ -94,10 +92,15 @@ pub fn search(
                 is_better(&attempt.validated.criterion, &best.validated.criterion, input.time_column.is_some())
             }
         };
+        keeper.before.trials.push(is_best);
+        let number = u32::try_from(keeper.before.trials.len()).unwrap_or(u32::MAX);
         let result = attempt.as_ref().map(|attempt| mean(&attempt.validated.criterion)).map_err(ToString::to_string);
-        observe(&Trial { number, recipe: recipe.clone(), epochs, result, is_best });
+        supervisor.trial(&Trial { number, recipe: recipe.clone(), epochs, result, is_best });
         match attempt {
-            Ok(attempt) if is_best => best = Some((recipe, attempt)),
+            Ok(attempt) if is_best => {
+                keeper.before.best = Some(attempt.network.clone());
+                best = Some((recipe, attempt));
+            }
             Ok(_) => {}
             Err(error) => {
                 first_error.get_or_insert(error);
@@ -108,11 +111,25 @@ pub fn search(
         }
     }
     match best {
-        Some((recipe, attempt)) => {
-            complete(&TrainInput { recipe: &recipe, ..*input }, origin, &attempt, control.should_stop)
-        }
+        Some((recipe, attempt)) => complete(&TrainInput { recipe: &recipe, ..*input }, &attempt, None, &keeper),
         None => Err(first_error.unwrap_or(Error::Stopped { epoch: 0 })),
     }
+}
+
+/// The best trial of a checkpoint. `space` continues after its trials.
+fn restored(input: &TrainInput<'_>, space: &mut Space, before: &Before) -> Result<Option<(Recipe, Attempt)>, Error> {
+    let mut best = None;
+    for &is_best in &before.trials {
+        let recipe = space.next(best.as_ref()).ok_or_else(|| Error::Checkpoint("it has other trials".to_owned()))?;
+        if is_best {
+            best = Some(recipe);
+        }
+    }
+    let attempt = |recipe: Recipe| {
+        let attempt = Attempt::restored(&TrainInput { recipe: &recipe, ..*input }, before.best.as_ref())?;
+        Ok((recipe, attempt))
+    };
+    best.map(attempt).transpose()
 }
 
 /// Whether losses are lower than those of the best trial by more than the standard error of their difference.

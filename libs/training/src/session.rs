@@ -7,12 +7,13 @@ use rekindle_bundle::{
     network::{Network, Shape},
 };
 use rekindle_domain::{Recipe, Task};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
     fit::mean_and_std,
     goal::Goal,
-    learner::{Labels, Learner, TrainingRows},
+    learner::{Labels, Learner, LearnerState, TrainingRows},
     prepare::{Fold, Prepared},
 };
 
@@ -25,6 +26,22 @@ pub(crate) struct Session<'a> {
     scale: Option<Scale>,
 }
 
+/// The state of a session between two epochs: what does not follow from the recipe and the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SessionState(LearnerState);
+
+impl SessionState {
+    /// Completed epochs.
+    pub(crate) fn epochs(&self) -> u32 {
+        self.0.epochs()
+    }
+
+    /// Bytes of the weights.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
 impl<'a> Session<'a> {
     /// Draws the initial weights.
     pub(crate) fn new(prepared: &Prepared, recipe: &Recipe, fold: &'a Fold) -> Result<Self, Error> {
@@ -35,13 +52,30 @@ impl<'a> Session<'a> {
         Ok(Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale })
     }
 
+    /// A session in the state of another one with the same recipe and rows.
+    pub(crate) fn resumed(mut self, SessionState(state): SessionState) -> Result<Self, Error> {
+        self.learner = self.learner.resumed(state, &mut self.order)?;
+        Ok(self)
+    }
+
+    /// The state, from which [`Session::resumed`] continues.
+    pub(crate) fn state(&self) -> Result<SessionState, Error> {
+        Ok(SessionState(self.learner.state()?))
+    }
+
+    /// Completed epochs.
+    pub(crate) fn epochs(&self) -> u32 {
+        self.learner.epochs()
+    }
+
     /// One pass over the rows; returns the mean training loss of a row. An error ends the session: [`Error::Stopped`] if `should_stop`.
-    pub(crate) fn epoch(mut self, epoch: u32, should_stop: &dyn Fn() -> bool) -> Result<(Self, f64), Error> {
+    pub(crate) fn epoch(mut self, should_stop: &dyn Fn() -> bool) -> Result<(Self, f64), Error> {
         let Fold { rows, weights, .. } = self.fold;
         let rows = TrainingRows { rows, labels: &self.labels, weights: weights.as_deref() };
+        let epoch = self.learner.epochs();
         let passed = self.learner.epoch(&rows, &mut self.order, should_stop)?;
         let loss;
-        (self.learner, loss) = passed.ok_or(Error::Stopped { epoch: epoch - 1 })?;
+        (self.learner, loss) = passed.ok_or(Error::Stopped { epoch })?;
         Ok((self, loss))
     }
 

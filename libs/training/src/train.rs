@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use rekindle_bundle::{
     Bundle, Targets,
     importance::{self, Importance},
+    network::{Network, Shape},
     pipeline::{Encoded, Encoder},
     score,
 };
@@ -17,12 +18,15 @@ use rekindle_domain::{
     Digest, Recipe,
     recipe::{Calibration, Optimizer},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, calibrate,
+    Checkpoint, Error, Supervisor, calibrate,
+    checkpoint::{BestNetwork, Keeper, Stage, Validating},
     prepare::{Fold, Prepared},
     seal::{self, Served, Validated},
-    session::Session,
+    session::{Session, SessionState},
+    supervise::Observed,
 };
 
 /// The training rows and the recipe.
@@ -48,7 +52,7 @@ pub struct Origin {
 }
 
 /// The result of one pass over the training rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// The epoch, from 1.
     pub epoch: u32,
@@ -76,21 +80,39 @@ pub fn train(
     origin: &Origin,
     observe: impl FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Bundle, Error> {
-    train_unless_stopped(input, origin, observe, &|| false)
+    train_under(input, origin, None, &Observed::by(observe))
 }
 
-/// Trains a model as [`train`] does, unless `should_stop`: it is asked before every step of the optimizer.
+/// Trains a model as [`train`] does, from a checkpoint if there is one.
 ///
 /// # Errors
-/// As [`train`], and [`Error::Stopped`] once `should_stop`.
-pub fn train_unless_stopped(
+/// As [`train`], and [`Error::Stopped`] once the supervisor wants it.
+pub fn train_under(
     input: &TrainInput<'_>,
     origin: &Origin,
-    mut observe: impl FnMut(&Epoch) -> ControlFlow<()>,
-    should_stop: &dyn Fn() -> bool,
+    checkpoint: Option<Checkpoint>,
+    supervisor: &dyn Supervisor,
 ) -> Result<Bundle, Error> {
-    let validated = validate(input, &mut observe, should_stop)?;
-    complete(input, origin, &validated, should_stop)
+    let (before, stage) = Checkpoint::start(checkpoint);
+    let mut keeper = Keeper { supervisor, origin, before, trials: None };
+    let should_stop = || supervisor.should_stop();
+    let (attempt, session) = match stage {
+        Some(Stage::Completing(session)) => (Attempt::restored(input, keeper.before.best.as_ref())?, Some(session)),
+        validating => {
+            let resumed = validating.and_then(Stage::validating);
+            let observe = |epoch: &Epoch| supervisor.epoch(epoch);
+            let attempt = validate(
+                input,
+                resumed,
+                &mut Vec::new(),
+                &Run { keeper: &keeper, observe: &observe, should_stop: &should_stop },
+            )?;
+            keeper.before.trials.push(true);
+            keeper.before.best = Some(attempt.network.clone());
+            (attempt, None)
+        }
+    };
+    complete(input, &attempt, session, &keeper)
 }
 
 /// A recipe whose network was trained with early stopping.
@@ -99,106 +121,171 @@ pub(crate) struct Attempt {
     /// Fitted on the training rows of the network.
     encoder: Encoder,
     pub(crate) validated: Validated,
+    /// What it can be restored from.
+    pub(crate) network: BestNetwork,
 }
 
-/// Trains a network with early stopping.
+/// How a network is trained.
+pub(crate) struct Run<'a> {
+    pub(crate) keeper: &'a Keeper<'a>,
+    pub(crate) observe: &'a dyn Fn(&Epoch),
+    pub(crate) should_stop: &'a dyn Fn() -> bool,
+}
+
+impl Attempt {
+    /// An attempt of the recipe of `input` that a checkpoint has.
+    pub(crate) fn restored(input: &TrainInput<'_>, network: Option<&BestNetwork>) -> Result<Self, Error> {
+        let network = network.ok_or_else(|| Error::Checkpoint("it has no best network".to_owned()))?;
+        let prepared = Prepared::from_input(input)?;
+        let encoder = prepared.encoder(prepared.split)?;
+        let held_out = HeldOut::of(&prepared, &encoder)?;
+        let best = held_out.restored(input.recipe, &encoder, network)?;
+        let validated = held_out.calibrated(input.recipe, best)?;
+        Ok(Self { network: network.clone(), encoder, validated, prepared })
+    }
+}
+
+/// Trains a network with early stopping. Its epochs are appended to `history`.
 pub(crate) fn validate(
     input: &TrainInput<'_>,
-    observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
-    should_stop: &dyn Fn() -> bool,
+    resumed: Option<Validating>,
+    history: &mut Vec<Epoch>,
+    run: &Run<'_>,
 ) -> Result<Attempt, Error> {
     input.recipe.validate().map_err(Error::Recipe)?;
     let prepared = Prepared::from_input(input)?;
-    let (encoder, validated) = train_with_early_stopping(&prepared, input.recipe, observe, should_stop)?;
-    Ok(Attempt { prepared, encoder, validated })
+    let (encoder, network, validated) = train_with_early_stopping(&prepared, input.recipe, resumed, history, run)?;
+    Ok(Attempt { prepared, encoder, validated, network })
 }
 
 /// Trains the network to serve and seals it.
 pub(crate) fn complete(
     input: &TrainInput<'_>,
-    origin: &Origin,
     attempt: &Attempt,
-    should_stop: &dyn Fn() -> bool,
+    session: Option<SessionState>,
+    keeper: &Keeper<'_>,
 ) -> Result<Bundle, Error> {
     let Attempt { prepared, validated, .. } = attempt;
-    let importances = importances(attempt, should_stop)?;
-    let served = train_on_all_rows(prepared, input.recipe, validated, should_stop)?;
-    seal::seal(input, origin, prepared, validated, &importances, &served)
+    let importances = importances(attempt, &|| keeper.supervisor.should_stop())?;
+    let served = train_on_all_rows(prepared, input.recipe, validated, session, keeper)?;
+    seal::seal(input, keeper.origin, prepared, validated, &importances, &served)
+}
+
+/// The validation rows, encoded for one network.
+struct HeldOut<'a> {
+    prepared: &'a Prepared,
+    rows: Encoded,
+    labels: Targets,
+    weights: Option<Vec<f32>>,
+}
+
+impl<'a> HeldOut<'a> {
+    fn of(prepared: &'a Prepared, encoder: &Encoder) -> Result<Self, Error> {
+        let (rows, labels) = prepared.validation(encoder)?;
+        Ok(Self { prepared, rows, labels, weights: prepared.validation_weights()? })
+    }
+
+    /// The network of an epoch with its losses.
+    fn validated(&self, network: Network, train_loss: f64, epoch: u32) -> Result<Validated, Error> {
+        let prediction = self.prepared.predict(&network, &self.rows);
+        let losses = score::losses(self.prepared.goal.task, &prediction, &self.labels)?;
+        let criterion = weighted(&losses, self.weights.as_deref());
+        let temperature = 1.0;
+        Ok(Validated {
+            network,
+            prediction,
+            losses,
+            criterion,
+            temperature,
+            train_loss,
+            epochs: epoch,
+            best_epoch: epoch,
+        })
+    }
+
+    fn restored(&self, recipe: &Recipe, encoder: &Encoder, saved: &BestNetwork) -> Result<Validated, Error> {
+        let outputs = self.prepared.goal.outputs();
+        let shape = Shape::new(&recipe.model.architecture(), encoder.pipeline(), outputs);
+        let network = Network::from_bytes(&saved.weights, &shape)?;
+        Ok(Validated { epochs: saved.epochs, ..self.validated(network, saved.train_loss, saved.best_epoch)? })
+    }
+
+    /// The same with calibrated probabilities, if the recipe wants them.
+    fn calibrated(&self, recipe: &Recipe, mut best: Validated) -> Result<Validated, Error> {
+        let Self { prepared, rows, labels, .. } = self;
+        let outputs = match recipe.calibration {
+            Calibration::None => return Ok(best),
+            Calibration::Temperature => best.network.forward(rows),
+        };
+        let task = prepared.goal.task;
+        best.temperature = calibrate::temperature(task, &outputs, labels, |outputs| prepared.prediction(outputs))?;
+        if best.temperature != 1.0 {
+            calibrate::apply(&mut best.network, best.temperature);
+            best.prediction = prepared.predict(&best.network, rows);
+            best.losses = score::losses(task, &best.prediction, labels)?;
+        }
+        Ok(best)
+    }
+}
+
+impl BestNetwork {
+    fn of(best: &Validated) -> Result<Self, Error> {
+        let &Validated { train_loss, epochs, best_epoch, .. } = best;
+        Ok(Self { weights: best.network.to_bytes()?, train_loss, epochs, best_epoch })
+    }
 }
 
 fn train_with_early_stopping(
     prepared: &Prepared,
     recipe: &Recipe,
-    observe: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
-    should_stop: &dyn Fn() -> bool,
-) -> Result<(Encoder, Validated), Error> {
+    resumed: Option<Validating>,
+    history: &mut Vec<Epoch>,
+    run: &Run<'_>,
+) -> Result<(Encoder, BestNetwork, Validated), Error> {
     let Optimizer { max_epochs, patience, .. } = *recipe.model.optimizer();
-    let task = prepared.goal.task;
     let fold = prepared.fold(prepared.split)?;
-    let (rows, labels) = prepared.validation(&fold.encoder)?;
-    let weights = prepared.validation_weights()?;
+    let held_out = HeldOut::of(prepared, &fold.encoder)?;
     let mut session = Session::new(prepared, recipe, &fold)?;
     let mut best: Option<Validated> = None;
-    for epoch in 1..=max_epochs {
+    if let Some(resumed) = resumed {
+        best = Some(held_out.restored(recipe, &fold.encoder, &resumed.best)?);
+        *history = resumed.epochs;
+        session = session.resumed(resumed.session)?;
+    }
+    while session.epochs() < max_epochs {
         let train_loss;
-        (session, train_loss) = session.epoch(epoch, should_stop)?;
-        let network = session.network()?;
-        let prediction = prepared.predict(&network, &rows);
-        let losses = score::losses(task, &prediction, &labels)?;
-        let criterion = weighted(&losses, weights.as_deref());
-        let loss = mean(&criterion);
+        (session, train_loss) = session.epoch(run.should_stop)?;
+        let epoch = session.epochs();
+        let found = held_out.validated(session.network()?, train_loss, epoch)?;
+        let loss = mean(&found.criterion);
         if !(train_loss.is_finite() && loss.is_finite()) {
             return Err(Error::Diverged { epoch });
         }
-        let metrics = score::metrics(task, &prediction, &labels)?;
+        let metrics = score::metrics(prepared.goal.task, &found.prediction, &held_out.labels)?;
         let improved = best.as_ref().is_none_or(|best| loss < mean(&best.criterion));
-        if improved {
-            let temperature = 1.0;
-            best = Some(Validated {
-                network,
-                prediction,
-                losses,
-                criterion,
-                temperature,
-                train_loss,
-                epochs: epoch,
-                best_epoch: epoch,
-            });
-        }
-        if observe(&Epoch { epoch, of: max_epochs, train_loss, metrics, best: improved }).is_break() {
-            return Err(Error::Stopped { epoch });
-        }
-        let Some(validated) = &mut best else { continue };
-        validated.epochs = epoch;
-        if epoch - validated.best_epoch >= patience {
+        history.push(Epoch { epoch, of: max_epochs, train_loss, metrics, best: improved });
+        history.last().into_iter().for_each(run.observe);
+        run.keeper.progress(false, epoch, max_epochs);
+        let best = if improved { best.insert(found) } else { best.get_or_insert(found) };
+        best.epochs = epoch;
+        if epoch - best.best_epoch >= patience {
             break;
         }
+        run.keeper.save(|| {
+            let (session, best) = (session.state()?, BestNetwork::of(best)?);
+            Ok(Stage::Validating(Validating { session, best, epochs: history.clone() }))
+        })?;
     }
-    let best = best.ok_or(Error::Diverged { epoch: 0 })?;
-    let best = match recipe.calibration {
-        Calibration::None => best,
-        Calibration::Temperature => calibrated(prepared, best, &rows, &labels)?,
-    };
     drop(session);
-    Ok((fold.encoder, best))
-}
-
-/// The network of the best epoch with calibrated probabilities.
-fn calibrated(prepared: &Prepared, mut best: Validated, rows: &Encoded, labels: &Targets) -> Result<Validated, Error> {
-    let task = prepared.goal.task;
-    let outputs = best.network.forward(rows);
-    best.temperature = calibrate::temperature(task, &outputs, labels, |outputs| prepared.prediction(outputs))?;
-    if best.temperature != 1.0 {
-        calibrate::apply(&mut best.network, best.temperature);
-        best.prediction = prepared.predict(&best.network, rows);
-        best.losses = score::losses(task, &best.prediction, labels)?;
-    }
-    Ok(best)
+    let best = best.ok_or(Error::Diverged { epoch: 0 })?;
+    let network = BestNetwork::of(&best)?;
+    let validated = held_out.calibrated(recipe, best)?;
+    Ok((fold.encoder, network, validated))
 }
 
 /// The importance of each feature for the network of the best epoch, on the validation rows.
 fn importances(
-    Attempt { prepared, encoder, validated }: &Attempt,
+    Attempt { prepared, encoder, validated, .. }: &Attempt,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Vec<Importance>, Error> {
     let Validated { network, epochs, .. } = validated;
@@ -219,15 +306,23 @@ fn train_on_all_rows(
     prepared: &Prepared,
     recipe: &Recipe,
     &Validated { best_epoch: epochs, temperature, .. }: &Validated,
-    should_stop: &dyn Fn() -> bool,
+    resumed: Option<SessionState>,
+    keeper: &Keeper<'_>,
 ) -> Result<Served, Error> {
     let fold = prepared.fold(prepared.table.rows())?;
     let mut session = Session::new(prepared, recipe, &fold)?;
-    for epoch in 1..=epochs {
+    if let Some(state) = resumed {
+        session = session.resumed(state)?;
+    }
+    while session.epochs() < epochs {
         let train_loss;
-        (session, train_loss) = session.epoch(epoch, should_stop)?;
+        (session, train_loss) = session.epoch(&|| keeper.supervisor.should_stop())?;
         if !train_loss.is_finite() {
-            return Err(Error::Diverged { epoch });
+            return Err(Error::Diverged { epoch: session.epochs() });
+        }
+        keeper.progress(true, session.epochs(), epochs);
+        if session.epochs() < epochs {
+            keeper.save(|| Ok(Stage::Completing(session.state()?)))?;
         }
     }
     let mut network = session.network()?;

@@ -3,7 +3,8 @@
 use burn::{
     module::{Module, Param},
     nn::{Embedding, Linear},
-    tensor::{Device, Int, Tensor, TensorData, activation},
+    store::ModuleRecord,
+    tensor::{Bytes, Device, Int, Tensor, TensorData, activation},
 };
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -124,6 +125,19 @@ impl Weights {
             output: mixed(self.output, &others.output, share),
             bias: mixed(self.bias, &others.bias, share),
         }
+    }
+
+    /// The format of burn, with the identities by which the optimizer knows the weights.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let bytes = self.clone().into_record().into_bytes();
+        bytes.map(|bytes| bytes.to_vec()).map_err(|error| Error::Checkpoint(error.to_string()))
+    }
+
+    /// These weights with the values of others of the same shape.
+    pub(crate) fn with_bytes(self, bytes: Vec<u8>) -> Result<Self, Error> {
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes));
+        let loaded = record.and_then(|record| self.try_load_record(record));
+        loaded.map_err(|error| Error::Checkpoint(error.to_string()))
     }
 
     /// The network that serves.

@@ -1,14 +1,17 @@
 //! The memory of a training is at most its estimate. One test, because the peak is that of the process.
 
-use std::{cell::Cell, ops::ControlFlow, sync::Arc};
+use std::{cell::Cell, sync::Arc};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use bytes::Bytes;
 use rekindle_dataset::Table;
 use rekindle_domain::{
     ColumnKind, Digest, Recipe,
     recipe::{MlpRecipe, ModelRecipe, Optimizer},
 };
-use rekindle_training::{Error, Origin, RowsSize, TrainInput, TrainingMemory, train_unless_stopped};
+use rekindle_training::{
+    Checkpoint, Epoch, Error, Origin, RowsSize, Supervisor, TrainInput, TrainingMemory, train_under,
+};
 
 /// What the test, its table and the libraries take besides.
 const SLACK: u64 = 64 << 20;
@@ -28,6 +31,33 @@ fn table(rows: i64) -> Table {
     Table::from_batch(&RecordBatch::try_from_iter(columns).expect("columns of one length")).expect("a table")
 }
 
+/// Stops a training in the middle of the second epoch: 510 rows make eight steps of one. It has the latest checkpoint.
+#[derive(Default)]
+struct Counted {
+    steps: Cell<u32>,
+    epochs: Cell<u32>,
+    checkpoint: Cell<Option<Bytes>>,
+}
+
+impl Supervisor for Counted {
+    fn should_stop(&self) -> bool {
+        self.steps.set(self.steps.get() + 1);
+        self.steps.get() > 12
+    }
+
+    fn epoch(&self, _: &Epoch) {
+        self.epochs.set(self.epochs.get() + 1);
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        true
+    }
+
+    fn save(&self, checkpoint: Checkpoint) {
+        self.checkpoint.set(Some(checkpoint.into_bytes("this build").expect("serializable")));
+    }
+}
+
 #[test]
 fn a_training_takes_its_estimate_at_most_until_it_is_stopped() {
     let table = table(600);
@@ -39,20 +69,10 @@ fn a_training_takes_its_estimate_at_most_until_it_is_stopped() {
     let origin = Origin { run_id: String::new(), dataset_digests: vec![Digest::of(b"")], code_revision: String::new() };
     let input = TrainInput { table: &table, time_column: None, recipe: &recipe };
     let before = status("VmRSS");
-    // 510 rows make eight steps of an epoch: the training is stopped in the middle of the second.
-    let steps = Cell::new(0);
-    let should_stop = || {
-        steps.set(steps.get() + 1);
-        steps.get() > 12
-    };
-    let mut epochs = 0;
-    let observe = |_: &_| {
-        epochs += 1;
-        ControlFlow::Continue(())
-    };
-    let stopped = train_unless_stopped(&input, &origin, observe, &should_stop).expect_err("stopped");
+    let counted = Counted::default();
+    let stopped = train_under(&input, &origin, None, &counted).expect_err("stopped");
     assert!(matches!(stopped, Error::Stopped { epoch: 1 }), "{stopped}");
-    assert_eq!((epochs, steps.get()), (1, 13), "no step follows");
+    assert_eq!((counted.epochs.get(), counted.steps.get()), (1, 13), "no step follows");
     let grown = status("VmHWM") - before;
     println!("estimate {estimate}; the peak grew by {} MiB", grown >> 20);
     assert!(grown <= estimate.total() + SLACK, "the peak grew by {} MiB", grown >> 20);

@@ -302,6 +302,9 @@ impl Engine {
         };
         let encoded = message.encode(&answer);
         let Answer { prediction: answered, hits, .. } = answer;
+        if hits.is_any() {
+            version.statistics.guarded();
+        }
         let count = rows.num_rows();
         slot.recent().offer(rows, arrival.at.timestamp_millis());
         if route == Route::Primary {

@@ -173,6 +173,7 @@ pub(crate) struct Statistics {
     executions: AtomicU64,
     last_answered: AtomicU64,
     in_flight: AtomicU64,
+    guarded: AtomicU64,
 }
 
 /// Statistics as they were read.
@@ -212,6 +213,16 @@ impl Statistics {
     /// Counts the end of a request in flight.
     pub(crate) fn leave(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Counts an answered request in which a guardrail has clipped or flagged a value.
+    pub(crate) fn guarded(&self) {
+        self.guarded.fetch_add(1, Relaxed);
+    }
+
+    /// The requests so counted.
+    pub(crate) fn guarded_requests(&self) -> u64 {
+        self.guarded.load(Relaxed)
     }
 
     /// Counts an execution of the model.

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rekindle_client::{Connection, Monitor, Registry, Trainer, registry::ReviewRequest};
+use chrono::{DateTime, Utc};
+use rekindle_client::{Connection, Monitor, PageRequest, Registry, Trainer, registry::ReviewRequest};
 use rekindle_domain::{
     Alias, AliasName, Digest, ModelName, Principal, RunId, WatchSettings,
     alias::AliasMove,
@@ -12,6 +13,7 @@ use rekindle_domain::{
     lineage::Lineage,
     model_version::{Approval, ModelVersion, VersionSelector},
     prediction_log::{ExportRequest, LabelledExport},
+    report::WindowReport,
     run::Run,
     text,
 };
@@ -25,6 +27,9 @@ use crate::{Error, workflow::progress::DatasetRef};
 const SHORT: Duration = Duration::from_secs(10);
 /// Deadline of a call that reads or writes many rows.
 const LONG: Duration = Duration::from_secs(300);
+/// Reports of a model among which those of the versions of a rollout are searched.
+const REPORTS_PER_PAGE: u32 = 100;
+const MOST_PAGES: usize = 20;
 
 /// Connections to the other services.
 #[derive(Debug, Clone)]
@@ -209,6 +214,26 @@ impl Calls {
     /// Exports labelled rows.
     pub(crate) async fn export_labelled(&self, export: &ExportRequest) -> Result<LabelledExport, Error> {
         Ok(Monitor::new(self.carrying(&self.peers.monitor, LONG)).export_labelled(export).await?)
+    }
+
+    /// The reports of a model, newest first, back to the windows before the one that ends at `until`.
+    pub(crate) async fn reports_since(
+        &self,
+        model: &ModelName,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<WindowReport>, Error> {
+        let mut reports: Vec<WindowReport> = Vec::new();
+        let mut page = PageRequest::first(REPORTS_PER_PAGE);
+        for _ in 0..MOST_PAGES {
+            let found = self.monitor().reports(model, page.clone()).await?;
+            let is_enough = found.items.last().is_none_or(|report| report.window.until < until);
+            reports.extend(found.items);
+            if is_enough || found.next_page_token.is_empty() {
+                break;
+            }
+            page = PageRequest { token: found.next_page_token, ..PageRequest::first(REPORTS_PER_PAGE) };
+        }
+        Ok(reports)
     }
 
     /// Sets the monitoring settings of a model as the holder of `lease`, unless they are in force.

@@ -46,6 +46,9 @@ pub struct Config {
     /// Deadline of a manual deployment.
     #[serde(with = "humantime_serde")]
     pub deploy_deadline: Duration,
+    /// Time between two computations of the delivery metrics for Prometheus.
+    #[serde(with = "humantime_serde")]
+    pub delivery_interval: Duration,
     /// Concurrent WatchWorkflow calls.
     pub watchers: usize,
 }
@@ -57,6 +60,7 @@ impl Config {
         checks.parsed("instance", event::validate_instance(&self.instance));
         checks.nested("database", self.database.validate());
         checks.positive("tick", self.tick);
+        checks.positive("delivery_interval", self.delivery_interval);
         checks.positive("poll", self.poll);
         checks.positive("retry_first", self.retry_first);
         let expected = format!("at least retry_first = {}", format_duration(self.retry_first));

@@ -87,6 +87,7 @@ impl App {
         tasks.spawn("orchestrator routes", routes::run(core(), intake()));
         tasks.spawn("orchestrator triggers", trigger::run(core(), intake()));
         tasks.spawn("orchestrator schedules", trigger::run_schedules(core(), intake()));
+        tasks.spawn("orchestrator delivery metrics", delivery::export(core(), intake()));
         tasks.spawn("orchestrator wake", events::run(core(), intake()));
         tasks.spawn("orchestrator workflows", reconcile::workflows(core(), intake()));
         tasks.spawn("orchestrator deployments", reconcile::deployments(core(), intake()));

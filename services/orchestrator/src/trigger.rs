@@ -1,13 +1,14 @@
-//! Triggers: alerts of the monitor, new dataset versions and schedules start workflows, as the policy of the model says. A degradation of a
-//! version that is being rolled out returns every replica to the stable version instead.
+//! Triggers: alerts of the monitor, measured windows, new dataset versions and schedules start workflows, as the policy of the model says. A degradation of a
+//! version that is being rolled out returns every replica to the stable version instead, unless that one is not shown to be better.
 //!
 //! A trigger that starts nothing is recorded with its reason, unless the policy does not have it.
 
 mod alert;
 mod decision;
+mod return_helps;
 mod schedule;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_bus::{
@@ -16,10 +17,10 @@ use rekindle_bus::{
     streams::EVENTS,
     subject,
 };
-use rekindle_domain::{Trigger, WorkflowId, WorkflowState, event::EventKind, rollout::Forward};
+use rekindle_domain::{Trigger, WorkflowId, WorkflowState, event::EventKind, report::WindowReport, rollout::Forward};
 use rekindle_service::{Fault as _, chain};
 use rekindle_store::{in_transaction, inbox};
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,6 +40,9 @@ use crate::{
 const CONSUMER: &str = "orchestrator-triggers";
 /// Workflows of a model among which rejected ones are counted.
 const HISTORY: u64 = 16;
+/// How often, and at which interval, the reports of a window are read until both versions of a rollout are measured.
+const ATTEMPTS: u32 = 5;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// What a request led to.
 type Processed = Result<Started, Ignored>;
@@ -54,7 +58,12 @@ enum Started {
 
 /// The consumer of alerts. An alert is published once, so it is redelivered until transient failures have passed.
 fn listener() -> Consumer {
-    let kinds = [EventKind::DRIFT_DETECTED, EventKind::DEGRADATION_DETECTED, EventKind::DATASET_VERSION_REGISTERED];
+    let kinds = [
+        EventKind::DRIFT_DETECTED,
+        EventKind::DEGRADATION_DETECTED,
+        EventKind::WINDOW_REPORTED,
+        EventKind::DATASET_VERSION_REGISTERED,
+    ];
     Consumer { max_deliveries: u64::MAX, ..Consumer::new(CONSUMER, EVENTS, kinds.map(subject::events_of)) }
 }
 
@@ -83,12 +92,18 @@ fn failed(error: &Error) -> Disposition {
 
 async fn process(core: &Core, event: &CloudEvent, now: DateTime<Utc>) -> Result<(), Error> {
     match alert::read(event)? {
-        Asked::Retraining(request) => {
-            let (identity, given) = (event.identity(), request.clone());
+        Asked::Retraining(mut request) => {
+            let stays = return_refuted(core, event, &request).await?;
+            if let Some(why) = &stays {
+                request.cause.words = format!("{}; {why}", request.cause.words);
+            }
+            let (identity, given, may_return) = (event.identity(), request.clone(), stays.is_none());
             let processed =
-                in_transaction(&core.db, async move |txn| consider(txn, &identity, &given, now).await).await?;
+                in_transaction(&core.db, async move |txn| consider(txn, &identity, &given, may_return, now).await)
+                    .await?;
             announce(core, &request, processed);
         }
+        Asked::Nothing => {}
         Asked::Dataset(dataset) => {
             let given = event.clone();
             let processed =
@@ -123,6 +138,7 @@ async fn consider(
     txn: &DatabaseTransaction,
     identity: &str,
     request: &Request,
+    may_return: bool,
     now: DateTime<Utc>,
 ) -> Result<Processed, Error> {
     let first_time = inbox::first_time(txn, CONSUMER, identity, now).await?;
@@ -132,7 +148,10 @@ async fn consider(
     if !first_time || first.as_ref().is_some_and(|first| settles(first.state)) {
         return Ok(Err(Ignored::Repeated));
     }
-    if let Some(record) = return_degraded(txn, request, now).await? {
+    let degraded = if may_return { being_rolled_out(txn, request).await? } else { None };
+    if let Some((record, version)) = degraded {
+        let reason = format!("version {version} was being rolled out: {}", request.cause.words);
+        let record = deployment::turn_back(txn, &record, &reason, now).await?;
         return Ok(Ok(Started::Returned(Box::new(record))));
     }
     let mut request = request.clone();
@@ -143,27 +162,50 @@ async fn consider(
     admit(txn, request, now).await
 }
 
-/// Returns every replica to the stable version if the quality of the version that is being rolled out has degraded, whatever the policy:
-/// that is what a rollout observes it for.
-async fn return_degraded(
-    txn: &DatabaseTransaction,
-    request: &Request,
-    now: DateTime<Utc>,
-) -> Result<Option<Record>, Error> {
-    let About::Window { version, has_data_fault: false } = request.about else { return Ok(None) };
+/// The deployment and the version that is being rolled out, if a request is about a degradation of it: that is what a rollout observes it for,
+/// whatever the policy.
+async fn being_rolled_out(db: &impl ConnectionTrait, request: &Request) -> Result<Option<(Record, u32)>, Error> {
+    let About::Window { version, has_data_fault: false, .. } = request.about else { return Ok(None) };
     if request.cause.trigger != Trigger::Degradation {
         return Ok(None);
     }
-    let record = deployments::get(txn, &request.model).await?;
+    let record = deployments::get(db, &request.model).await?;
     // A rollback replaces a version that is worse, and what the version did before this rollout is no finding about it.
     let is_target = |record: &Record| {
         let forward = record.deployment.forward().filter(|forward| forward.target.version == version);
         let since = forward.and_then(Forward::began_at).filter(|_| record.request.origin != Origin::Rollback);
         since.is_some_and(|since| request.cause.window_closed_at.is_some_and(|closed| closed > since))
     };
-    let Some(record) = record.filter(is_target) else { return Ok(None) };
-    let reason = format!("version {version} was being rolled out: {}", request.cause.words);
-    deployment::turn_back(txn, &record, &reason, now).await.map(Some)
+    Ok(record.filter(is_target).map(|record| (record, version)))
+}
+
+/// Why the return of the version that is being rolled out does not help, according to the reports of both versions. Without them it returns, which
+/// is the safe choice.
+async fn return_refuted(core: &Core, event: &CloudEvent, request: &Request) -> Result<Option<String>, Error> {
+    let Some((record, version)) = being_rolled_out(&core.db, request).await? else { return Ok(None) };
+    let Some(until) = request.cause.window_until else { return Ok(None) };
+    let (calls, stable) = (core.peers.on_behalf_of(event.context.clone()), record.deployment.stable.version);
+    let is_of = |version| {
+        move |report: &&WindowReport| report.window.version.version == version && report.window.until == until
+    };
+    for attempt in 1..=ATTEMPTS {
+        let reports = match calls.reports_since(&request.model, until).await {
+            Ok(reports) => reports,
+            Err(error) => {
+                let model = &request.model;
+                tracing::warn!(%model, error = chain(&error), "the reports of the versions of a rollout cannot be read");
+                return Ok(None);
+            }
+        };
+        let is_pending = reports.iter().find(is_of(stable)).is_some_and(|report| report.quality.is_none());
+        if !is_pending || attempt == ATTEMPTS {
+            let target = reports.iter().find(is_of(version));
+            return Ok(target.and_then(|target| return_helps::refuted(&reports, target, stable)));
+        }
+        // The quality of each version is measured on its own.
+        tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+    }
+    Ok(None)
 }
 
 /// Considers a dataset version, once, for every model whose policy has its dataset. A version that a workflow registered is part of that

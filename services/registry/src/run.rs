@@ -16,11 +16,11 @@ use rekindle_domain::{
     IdPrefix, RunId,
     audit::Entry,
     event::Fact,
-    run::{Metric, NewRun, Run, RunEvent, RunReport, RunStatus, RunTransitionRefused},
+    run::{Metric, NewRun, Run, RunEvent, RunProgress, RunReport, RunStatus, RunTransitionRefused},
     validation::Violations,
 };
 use rekindle_service::{Call, Intent, RequestError, only};
-use rekindle_store::{audit, in_transaction};
+use rekindle_store::{audit, in_transaction, outbox};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -40,6 +40,10 @@ use crate::{
         runs::{Position, Search, metrics},
     },
 };
+
+/// Metrics in the event of the progress at most, and bytes of their names.
+const ANNOUNCED_METRICS: usize = 100;
+const ANNOUNCED_NAME: usize = 200;
 
 /// A run as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +125,7 @@ fn scheduled(new: &NewRun, id: RunId, now: DateTime<Utc>, leases: Leases) -> Lea
         created_at: now,
         started_at: None,
         ended_at: None,
+        progress: None,
         deleted_at: None,
         revision: 1,
     };
@@ -177,12 +182,40 @@ pub(crate) async fn report(
             return advance(txn, &call, &leased, next, &report, leases).await;
         }
         if next == RunStatus::Running {
-            store::runs::renew(txn, id, call.now + leases.of(&leased)).await?;
+            let progress = progress_of(&report);
+            store::runs::renew(txn, id, call.now + leases.of(&leased), progress).await?;
+            if let Some(progress) = progress.filter(|progress| is_news(leased.run.progress.as_ref(), progress)) {
+                announce(txn, &call, leased.run, progress).await?;
+            }
         }
         Ok::<_, Error>(())
     })
     .await?;
     get(db, id).await
+}
+
+/// Whether subscribers get an event: of each stage, and of each tenth of it, so that a long run does not fill the stream.
+fn is_news(before: Option<&RunProgress>, progress: &RunProgress) -> bool {
+    let tenth = |progress: &RunProgress| progress.completed.saturating_mul(10) / progress.total.max(1);
+    before.is_none_or(|before| before.stage != progress.stage || tenth(before) != tenth(progress))
+}
+
+/// Publishes how far a run is, with its metrics. It is no change that the audit trail records.
+async fn announce(txn: &DatabaseTransaction, call: &Call, run: Run, progress: &RunProgress) -> Result<(), Error> {
+    let mut metrics = metrics::last(txn, &[run.id]).await?.remove(&run.id).unwrap_or_default();
+    // An event is small.
+    metrics.truncate(ANNOUNCED_METRICS);
+    metrics.retain(|metric| metric.name.len() <= ANNOUNCED_NAME);
+    let run = Run { metrics, ..run };
+    let event = call.change(event::run_progressed(&run, progress), &run.experiment).event;
+    Ok(outbox::enqueue(txn, event).await?)
+}
+
+fn progress_of(report: &RunReport) -> Option<&RunProgress> {
+    match report {
+        RunReport::Progressed(progress) => Some(progress),
+        _ => None,
+    }
 }
 
 async fn advance(
@@ -210,12 +243,16 @@ fn moved(leased: &Leased, next: RunStatus, report: &RunReport, now: DateTime<Utc
         moved.started_at = Some(now);
         moved.ended_at = None;
         moved.error.clear();
+        moved.progress = progress_of(report).cloned();
         return Leased { run: moved, lease_until: Some(now + leases.of(leased)), lease };
     }
     moved.ended_at = Some(now);
+    // No worker continues it, so that its blob is garbage.
+    moved.tags.remove(Run::CHECKPOINT);
     match report {
-        RunReport::Running => {}
+        RunReport::Running | RunReport::Progressed(_) => {}
         RunReport::Finished { outputs } => {
+            moved.progress = None;
             moved.outputs = outputs.clone();
             moved.error.clear();
         }
@@ -226,7 +263,7 @@ fn moved(leased: &Leased, next: RunStatus, report: &RunReport, now: DateTime<Utc
 
 fn event_of(report: &RunReport) -> RunEvent {
     match report {
-        RunReport::Running => RunEvent::Start,
+        RunReport::Running | RunReport::Progressed(_) => RunEvent::Start,
         RunReport::Finished { .. } => RunEvent::Finish,
         RunReport::Failed { .. } => RunEvent::Fail,
         RunReport::Killed { .. } => RunEvent::Kill,
@@ -327,13 +364,16 @@ pub(crate) async fn log(
         if !batch.has_metrics_only() {
             let mut run = leased.run.clone();
             batch.apply(&mut run, &limits)?;
+            if run.status.is_terminal() {
+                run.tags.remove(Run::CHECKPOINT);
+            }
             if run != leased.run {
                 write(txn, &leased, run).await?;
                 audit::append(txn, batch.entry(&call, id)).await?;
             }
         }
         if leased.lease_until.is_some() && leased.run.status == RunStatus::Running {
-            store::runs::renew(txn, id, now + leases.of(&leased)).await?;
+            store::runs::renew(txn, id, now + leases.of(&leased), None).await?;
         }
         if batch.metrics.is_empty() {
             return Ok(());

@@ -23,7 +23,7 @@ pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod parse;
 pub(crate) mod platform;
-mod policy;
+pub(crate) mod policy;
 mod predict;
 mod preview;
 mod reason;

@@ -21,12 +21,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, Utc};
 use rekindle_dataset::Table;
-use rekindle_domain::{DatasetName, ModelName, WatchSettings};
+use rekindle_domain::{DatasetName, Gate, ModelName, WatchSettings};
 
 use self::{platform::Child, timeline::Timeline};
 use crate::{
     client::{
         platform::Platform,
+        policy::trigger::{On, triggers},
         replay::{self, Replay},
     },
     reading::ReadArgs,
@@ -62,6 +63,12 @@ pub(crate) struct Args {
     /// Duration of the replay, in wall time
     #[arg(long, value_name = "D", default_value = "3m", value_parser = crate::client::parse::span)]
     pub replay_for: Duration,
+    /// What starts a retraining
+    #[arg(long, value_name = "TRIGGER,..", value_delimiter = ',', default_value = "drift,degradation,window")]
+    pub on: Vec<On>,
+    /// One-sided confidence that the gate asks for, above 0.5 and below 1
+    #[arg(long, value_name = "C", default_value_t = Gate::default().confidence)]
+    pub confidence: f64,
     /// Seed of all trainings
     #[arg(long, default_value_t = 0, value_parser = crate::client::parse::whole::<u64>)]
     pub seed: u64,
@@ -143,6 +150,8 @@ async fn replay(plan: &Plan, platform: &Platform, timeline: &Timeline) -> Result
 }
 
 fn plan(args: Args) -> Result<Plan> {
+    triggers(&args.on)?;
+    Gate { confidence: args.confidence, ..Gate::default() }.validate().context("--confidence")?;
     let reading = args.reading.options(Some(&args.time))?;
     let table = crate::client::file::read(&args.data, &reading)?.sort_by_time(&args.time).context("--time")?;
     table.column(&args.target).context("--target")?;

@@ -35,6 +35,9 @@ pub struct Config {
     /// Interval of the heartbeat of a run.
     #[serde(with = "humantime_serde")]
     pub report_every: Duration,
+    /// Time between two checkpoints of a training.
+    #[serde(with = "humantime_serde")]
+    pub checkpoint_every: Duration,
 }
 
 /// Shorter intervals would keep the bus and the registry busy with acknowledgements and heartbeats.

@@ -3,6 +3,7 @@
 //! Both models predict the same rows, and the losses are compared in pairs, so that the difficulty of a row cancels out. Ties go to the
 //! champion: an inconclusive comparison rejects the challenger. [`Requirement`] says what else can be asked of it.
 
+mod checks;
 mod slices;
 mod verdict;
 
@@ -17,7 +18,10 @@ use rekindle_domain::{
     job::{Evaluate, Requirement},
 };
 
-use self::verdict::{Losses, Shown};
+use self::{
+    checks::Challenger,
+    verdict::{Losses, Shown},
+};
 use crate::{Error, watch::Points};
 
 /// Two models and the rows to compare them on.
@@ -38,9 +42,10 @@ pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error>
         Requirement::Better | Requirement::NotWorse => unseen_from(comparison)?,
         Requirement::Consistent => comparison.work.from,
     };
-    let rows = match (comparison.time_column, from) {
-        (Some(column), Some(from)) => comparison.table.slice_time(column, Some(from), None)?,
-        _ => comparison.table.clone(),
+    // Neighbouring rows are compared as such.
+    let rows = match comparison.time_column {
+        Some(column) => comparison.table.slice_time(column, from, None)?.sort_by_time(column)?,
+        None => comparison.table.clone(),
     };
     let until = match comparison.time_column {
         Some(column) => rows.time_range(column)?.map(|(_, last)| last),
@@ -54,6 +59,7 @@ pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error>
         from,
         until,
         gate: comparison.work.gate.clone(),
+        requirement: comparison.work.requirement,
         pass: false,
         reason: String::new(),
         champion_metrics: BTreeMap::new(),
@@ -61,6 +67,7 @@ pub(crate) fn evaluate(comparison: &Comparison<'_>) -> Result<Evaluation, Error>
         improvement: 0.0,
         improvement_lower_bound: 0.0,
         slices: Vec::new(),
+        checks: Vec::new(),
     };
     let least = comparison.work.gate.min_rows;
     if (rows.rows() as u64) < least {
@@ -98,7 +105,8 @@ fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation
     let gate = &comparison.work.gate;
     // Each model has its own classes: a class that appeared later is known to the challenger only.
     let champion = score(comparison.champion, rows, &comparison.champion.targets(&rows.batch)?)?;
-    let challenger = score(comparison.challenger, rows, &comparison.challenger.targets(&rows.batch)?)?;
+    let targets = comparison.challenger.targets(&rows.batch)?;
+    let challenger = score(comparison.challenger, rows, &targets)?;
     let losses = Losses { champion: &champion.losses, challenger: &challenger.losses };
     let agreement = match comparison.work.requirement {
         Requirement::Better => Shown::Better,
@@ -106,8 +114,24 @@ fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation
         Requirement::Consistent => Shown::Consistent(disagreement(&champion.prediction, &challenger.prediction)),
     };
     let verdict = verdict::of(&losses, &slices::of(rows, gate)?, gate, agreement)?;
-    evaluation.pass = verdict.pass;
-    evaluation.reason = verdict.reason;
+    let checked = checks::of(
+        &Challenger {
+            model: comparison.challenger,
+            rows,
+            targets: &targets,
+            prediction: &challenger.prediction,
+            losses: &challenger.losses,
+            least_rows: gate.min_rows,
+        },
+        &gate.checks,
+    )?;
+    let failed = checked.iter().find(|check| !check.pass);
+    evaluation.pass = verdict.pass && failed.is_none();
+    evaluation.reason = match failed {
+        Some(check) => format!("the challenger fails {}: {}; {}", check.check, check.explanation, verdict.reason),
+        None => verdict.reason,
+    };
+    evaluation.checks = checked;
     evaluation.improvement = verdict.improvement.mean;
     evaluation.improvement_lower_bound = verdict.improvement.lower;
     evaluation.champion_metrics = champion.metrics;

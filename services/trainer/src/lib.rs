@@ -9,10 +9,12 @@
 //! - a job is acknowledged only after its run has ended;
 //! - a job of high priority, as those of workflows, waits for no other job: workers of their own take them;
 //! - a run has heartbeats while it is worked on, and stops at the next step of its training once a caller has ended it;
+//! - a training whose worker is lost continues from its latest checkpoint in another one, with the same result;
 //! - training runs on threads of the lowest scheduling priority;
 //! - a training that a worker outside of the platform has claimed is in the work queue as any other, and the worker has no access to it but by
 //!   calls.
 
+mod build_id;
 mod config;
 mod error;
 mod evaluation;
@@ -100,6 +102,7 @@ impl App {
             artifacts: self.0.artifacts.clone(),
             registry: self.0.registry.clone(),
             report_every: config.report_every,
+            checkpoint_every: config.checkpoint_every,
             stopping: shutdown.intake().clone(),
         });
         let handler = async move |message: rekindle_bus::Message| worker.handle(&message.payload).await;

@@ -9,7 +9,7 @@ use rekindle_domain::{
     event::EventContext,
     job::{DatasetRef, Job},
     model_version::{ModelImport, ModelVersion},
-    run::{Metric, NewRun, Run, RunReport},
+    run::{Metric, NewRun, Run, RunProgress, RunReport},
     text,
 };
 use rekindle_training::Trial;
@@ -80,6 +80,11 @@ impl Registry {
     /// Renews the lease of the run; [`Error::Killed`] once a caller has ended it.
     pub(crate) async fn report_running(&self, id: RunId) -> Result<(), Error> {
         self.report(id, RunReport::Running).await
+    }
+
+    /// Renews the lease of the run, and says how far it is if that is given; [`Error::Killed`] once a caller has ended it.
+    pub(crate) async fn report_progress(&self, id: RunId, progress: Option<RunProgress>) -> Result<(), Error> {
+        self.report(id, progress.map_or(RunReport::Running, RunReport::Progressed)).await
     }
 
     /// Ends the run with its outputs.

@@ -6,15 +6,16 @@ use rekindle_artifacts::Artifacts;
 use rekindle_bus::{Bus, subject};
 use rekindle_client::wire;
 use rekindle_domain::{
-    Digest, Recipe, RunId, Task,
+    ColumnKind, Digest, Recipe, RunId, Task,
     dataset::DatasetVersion,
+    gate_check::GateCheck,
     job::{Evaluate, External, Job, Priority, Train, Work},
     run::{Run, RunStatus},
     text,
     validation::{Checks, Violations},
 };
 use rekindle_service::RequestError;
-use rekindle_training::{RowsSize, TrainingMemory};
+use rekindle_training::{MAX_INFERRED_CLASSES, RowsSize, TrainingMemory};
 
 use crate::{
     Error,
@@ -82,6 +83,11 @@ impl JobSubmission<'_> {
         for column in &evaluate.gate.slices {
             if !has_column(dataset, column) {
                 checks.violation("gate.slices", not_a_column(column, dataset));
+            }
+        }
+        for column in evaluate.gate.checks.iter().filter_map(GateCheck::column) {
+            if !has_column(dataset, column) {
+                checks.violation("gate.checks", not_a_column(column, dataset));
             }
         }
         if evaluate.from.is_some() && dataset.time_column.is_none() {
@@ -162,9 +168,13 @@ fn check_train(train: &Train, dataset: &DatasetVersion, training_bytes: u64) -> 
 fn size(recipe: &Recipe, dataset: &DatasetVersion) -> RowsSize {
     let summary = |name: &str| dataset.profile.iter().find(|summary| summary.name == name);
     let features = dataset.columns.iter().filter(|column| !recipe.ignore.contains(&column.name));
-    let outputs = match recipe.task {
-        Some(Task::Binary | Task::Regression) => 1,
-        _ => summary(&recipe.target).map_or(1, |target| target.distinct.min(MAX_CLASSES)),
+    let target = dataset.columns.iter().find(|column| column.name == recipe.target);
+    let is_number = target.is_some_and(|target| target.kind == ColumnKind::Numeric);
+    let outputs = match (recipe.task, summary(&recipe.target).map_or(1, |target| target.distinct)) {
+        (Some(Task::Binary | Task::Regression), _) => 1,
+        // Without a task, it is a regression.
+        (None, distinct) if is_number && distinct > MAX_INFERRED_CLASSES as u64 => 1,
+        (_, distinct) => distinct.min(MAX_CLASSES),
     };
     RowsSize {
         rows: dataset.rows,
@@ -217,8 +227,7 @@ pub(crate) mod tests {
 
     use chrono::{DateTime, Utc};
     use rekindle_domain::{
-        ColumnKind,
-        dataset::Column,
+        dataset::{Column, ColumnSummary},
         recipe::{MlpRecipe, ModelRecipe},
     };
 
@@ -311,6 +320,28 @@ pub(crate) mod tests {
         }
         let rows = DatasetVersion { rows: 1 << 32, ..flights() };
         assert!(check_train(&train("late"), &rows, LIMIT).is_err(), "the rows alone take more");
+    }
+
+    #[test]
+    fn a_number_of_many_values_has_one_output_and_classes_have_one_each() {
+        let of = |distinct, kind, task| {
+            let summary = ColumnSummary {
+                name: "late".into(),
+                missing: 0,
+                distinct,
+                min: None,
+                max: None,
+                mean: None,
+                std: None,
+                top: vec![],
+            };
+            let mut dataset = DatasetVersion { profile: vec![summary], ..flights() };
+            dataset.columns[0].kind = kind;
+            size(&Recipe { task, ..Recipe::for_target("late") }, &dataset).outputs
+        };
+        assert_eq!(of(869, ColumnKind::Numeric, None), 1);
+        assert_eq!(of(869, ColumnKind::Numeric, Some(Task::Multiclass)), 869);
+        assert_eq!((of(20, ColumnKind::Numeric, None), of(869, ColumnKind::Categorical, None)), (20, 869));
     }
 
     #[test]

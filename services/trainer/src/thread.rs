@@ -44,7 +44,7 @@ fn give_way() {
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
-    use std::{cell::Cell, ops::ControlFlow};
+    use std::cell::Cell;
 
     use rekindle_dataset::read_csv;
     use rekindle_domain::{
@@ -52,7 +52,7 @@ mod tests {
         recipe::{MlpRecipe, ModelRecipe},
     };
     use rekindle_testkit::eventually;
-    use rekindle_training::{Origin, TrainInput, train_unless_stopped};
+    use rekindle_training::{Origin, Supervisor, TrainInput, train_under};
 
     use super::*;
 
@@ -78,6 +78,16 @@ mod tests {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("in kB") * 1024
     }
 
+    /// Stops a training after three steps.
+    #[derive(Default)]
+    struct ThreeSteps(Cell<u32>);
+
+    impl Supervisor for ThreeSteps {
+        fn should_stop(&self) -> bool {
+            self.0.replace(self.0.get() + 1) == 3
+        }
+    }
+
     /// Trains a network of 50 MB of weights for three steps.
     fn train_a_little() -> bool {
         let rows: String = (0..200).map(|row| format!("{},{}\n", row * 37 % 100, row % 2)).collect();
@@ -87,9 +97,7 @@ mod tests {
         recipe.model.optimizer_mut().batch_size = 16;
         let origin = Origin { run_id: String::new(), dataset_digests: vec![], code_revision: String::new() };
         let input = TrainInput { table: &table, time_column: None, recipe: &recipe };
-        let steps = Cell::new(0);
-        let should_stop = || steps.replace(steps.get() + 1) == 3;
-        let trained = train_unless_stopped(&input, &origin, |_| ControlFlow::Continue(()), &should_stop);
+        let trained = train_under(&input, &origin, None, &ThreeSteps::default());
         matches!(trained, Err(rekindle_training::Error::Stopped { .. }))
     }
 

@@ -1,27 +1,37 @@
-//! Supervision of the thread that works on a run: its lease is renewed, its metrics are logged, and it is stopped when a caller has ended
-//! the run or this trainer is shutting down.
+//! Supervision of the thread that works on a run: its lease is renewed, its metrics are logged, its checkpoints are stored, and it is stopped when a
+//! caller has ended the run or this trainer is shutting down.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use chrono::Utc;
-use rekindle_domain::{job::Job, run::Metric};
+use futures::future::{Fuse, FusedFuture as _, FutureExt as _};
+use rekindle_artifacts::Artifacts;
+use rekindle_domain::{
+    job::Job,
+    run::{Metric, Run, RunProgress},
+};
 use rekindle_service::{Fault as _, chain};
-use rekindle_training::Trial;
+use rekindle_training::{Checkpoint, Epoch, NetworkInTraining, Progress, Supervisor, Trial};
 use tokio::{
     sync::{mpsc, oneshot},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, registry::Registry, thread};
+use crate::{Error, build_id, job::epoch_points, registry::Registry, thread};
 
+/// Time between two reports of the progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Sets of points and trials that are queued before the thread blocks.
 const NOTES_WAITING: usize = 256;
 
@@ -37,6 +47,8 @@ pub(crate) struct Points {
 enum Note {
     Points(Points),
     Trial(Box<Trial>),
+    Checkpoint(Bytes),
+    Progress(RunProgress),
 }
 
 /// The connection of the thread to its supervisor.
@@ -44,6 +56,30 @@ enum Note {
 pub(crate) struct Link {
     notes: mpsc::Sender<Note>,
     stop: Arc<AtomicBool>,
+    began: Instant,
+    checkpoint_every: Duration,
+    /// When the last checkpoint was taken.
+    saved: Cell<Instant>,
+    stage: Cell<Stage>,
+    /// Set while a checkpoint waits to be stored, or is: the next one is taken after it.
+    is_saving: Arc<AtomicBool>,
+}
+
+/// The network in training, and when its first epoch in this process had ended.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
+    network: NetworkInTraining,
+    since: Instant,
+    epochs: u32,
+}
+
+impl Stage {
+    /// The time of the epochs that are left at most, at the speed of those since the first one.
+    fn remaining(&self, progress: Progress) -> Option<Duration> {
+        let measured = progress.epochs.checked_sub(self.epochs).filter(|epochs| *epochs > 0)?;
+        let left = progress.of.saturating_sub(progress.epochs);
+        Some(self.since.elapsed() / measured * left)
+    }
 }
 
 impl Link {
@@ -52,19 +88,64 @@ impl Link {
         self.send(Note::Points(points));
     }
 
-    /// Queues the nested run of a trial. Blocks while the queue is full.
-    pub(crate) fn record(&self, trial: &Trial) {
-        self.send(Note::Trial(Box::new(trial.clone())));
-    }
-
     fn send(&self, note: Note) {
         // The receiver is gone once the job was dropped; the result is then discarded too.
         let _ = self.notes.blocking_send(note);
     }
+}
 
-    /// Whether the work should stop.
-    pub(crate) fn should_stop(&self) -> bool {
+impl Supervisor for Link {
+    fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.notes.is_closed()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn epoch(&self, epoch: &Epoch) {
+        self.log(epoch_points(epoch));
+    }
+
+    fn progress(&self, progress: Progress) {
+        let mut stage = self.stage.get();
+        if stage.network != progress.network || progress.epochs < stage.epochs {
+            stage = Stage { network: progress.network, since: Instant::now(), epochs: progress.epochs };
+            self.stage.set(stage);
+        }
+        self.send(Note::Progress(RunProgress {
+            stage: match progress.network {
+                NetworkInTraining::Validated => "early stopping".to_owned(),
+                NetworkInTraining::Trial { number, of } => format!("trial {number} of at most {of}"),
+                NetworkInTraining::Served => "training on all rows".to_owned(),
+            },
+            completed: progress.epochs.into(),
+            total: progress.of.into(),
+            unit: "epochs".to_owned(),
+            remaining: stage.remaining(progress),
+        }));
+    }
+
+    /// Records the trial as a nested run, and its loss among the metrics.
+    fn trial(&self, trial: &Trial) {
+        let loss = trial.result.as_ref().map(|loss| ("trial.loss".to_owned(), *loss));
+        self.log(Points { step: trial.number.into(), values: loss.into_iter().collect() });
+        self.send(Note::Trial(Box::new(trial.clone())));
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        self.saved.get().elapsed() >= self.checkpoint_every && !self.is_saving.load(Ordering::Relaxed)
+    }
+
+    fn save(&self, checkpoint: Checkpoint) {
+        self.saved.set(Instant::now());
+        match checkpoint.into_bytes(build_id::get()) {
+            Ok(bytes) => {
+                self.is_saving.store(true, Ordering::Relaxed);
+                self.send(Note::Checkpoint(bytes));
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "a checkpoint cannot be taken"),
+        }
     }
 }
 
@@ -72,7 +153,9 @@ impl Link {
 pub(crate) struct Watch<'a> {
     pub registry: &'a Registry,
     pub job: &'a Job,
+    pub artifacts: &'a Artifacts,
     pub report_every: Duration,
+    pub checkpoint_every: Duration,
     pub stopping: &'a CancellationToken,
 }
 
@@ -84,9 +167,27 @@ impl Watch<'_> {
     ) -> Result<T, Error> {
         let (sender, notes) = mpsc::channel(NOTES_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let link = Link { notes: sender, stop: stop.clone() };
+        let is_saving = Arc::new(AtomicBool::new(false));
+        let now = Instant::now();
+        let link = Link {
+            notes: sender,
+            stop: stop.clone(),
+            began: now,
+            checkpoint_every: self.checkpoint_every,
+            saved: Cell::new(now),
+            stage: Cell::new(Stage { network: NetworkInTraining::Validated, since: now, epochs: u32::MAX }),
+            is_saving: is_saving.clone(),
+        };
         let done = thread::spawn(format!("job {}", self.job.id), move || work(&link))?;
-        let mut log = Log { watch: self, notes, unsent: Vec::new(), trials: VecDeque::new() };
+        let mut log = Log {
+            watch: self,
+            notes,
+            unsent: Vec::new(),
+            trials: VecDeque::new(),
+            checkpoint: None,
+            is_saving,
+            progress: None,
+        };
         let stopped = StopOnDrop(stop);
         let (result, reason) = self.until_done(done, &mut log, &stopped).await?;
         match reason {
@@ -105,22 +206,43 @@ impl Watch<'_> {
         log: &mut Log<'_>,
         stop: &StopOnDrop,
     ) -> Result<(Result<T, Error>, Option<Error>), Error> {
+        let mut reported: Option<Instant> = None;
         let mut timer = tokio::time::interval(self.report_every);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reason = None;
+        // Renewal of the lease does not wait for it.
+        let mut saving = pin!(Fuse::terminated());
+        let mut ended = None;
         loop {
+            // A checkpoint that is being stored would be named after the run has ended otherwise.
+            if saving.is_terminated()
+                && let Some(result) = ended.take()
+            {
+                return Ok((result, reason));
+            }
             tokio::select! {
-                result = &mut done => {
-                    let result = result.map_err(|_| Error::Thread("it panicked".to_owned()))?;
-                    return Ok((result, reason));
+                result = &mut done, if ended.is_none() => {
+                    ended = Some(result.map_err(|_| Error::Thread("it panicked".to_owned()))?);
                 }
-                Some(note) = log.notes.recv() => log.take(note).await,
+                Some(note) = log.notes.recv() => {
+                    log.take(note).await;
+                    if saving.is_terminated() && let Some(checkpoint) = log.checkpoint_to_save() {
+                        saving.set(self.keep(checkpoint).fuse());
+                    }
+                }
+                () = &mut saving, if !saving.is_terminated() => log.is_saving.store(false, Ordering::Relaxed),
                 () = self.stopping.cancelled(), if reason.is_none() => {
                     stop.now();
                     reason = Some(Error::Stopping);
                 }
                 _ = timer.tick(), if reason.is_none() => {
-                    if let Err(error) = self.registry.report_running(self.job.id).await {
+                    // Every report of the progress is an event.
+                    let is_due = reported.is_none_or(|reported| reported.elapsed() >= PROGRESS_EVERY);
+                    let progress = if is_due { log.progress.take() } else { None };
+                    if progress.is_some() {
+                        reported = Some(Instant::now());
+                    }
+                    if let Err(error) = self.registry.report_progress(self.job.id, progress).await {
                         if matches!(error, Error::Killed) {
                             stop.now();
                             reason = Some(error);
@@ -132,6 +254,20 @@ impl Watch<'_> {
                 }
             }
         }
+    }
+}
+
+impl Watch<'_> {
+    /// Stores a checkpoint, from which another trainer continues if this one is lost.
+    async fn keep(&self, checkpoint: Bytes) {
+        if let Err(error) = self.store(checkpoint).await {
+            tracing::warn!(run = %self.job.id, error = chain(&error), "storing a checkpoint failed, retrying with the next one");
+        }
+    }
+
+    async fn store(&self, checkpoint: Bytes) -> Result<(), Error> {
+        let digest = self.artifacts.put(checkpoint).await?;
+        self.registry.set_tag(self.job.id, Run::CHECKPOINT, digest.to_string()).await
     }
 }
 
@@ -158,6 +294,11 @@ struct Log<'a> {
     unsent: Vec<Metric>,
     /// Trials that could not be recorded yet.
     trials: VecDeque<Trial>,
+    /// The latest checkpoint, which is not stored yet.
+    checkpoint: Option<Bytes>,
+    is_saving: Arc<AtomicBool>,
+    /// The latest progress, which is not reported yet.
+    progress: Option<RunProgress>,
 }
 
 impl Log<'_> {
@@ -172,7 +313,14 @@ impl Log<'_> {
         match note {
             Note::Points(points) => self.unsent.extend(metrics(points)),
             Note::Trial(trial) => self.trials.push_back(*trial),
+            Note::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint),
+            Note::Progress(progress) => self.progress = Some(progress),
         }
+    }
+
+    /// The checkpoint, once everything that happened before it is logged: a resumed training does not repeat it.
+    fn checkpoint_to_save(&mut self) -> Option<Bytes> {
+        if self.unsent.is_empty() && self.trials.is_empty() { self.checkpoint.take() } else { None }
     }
 
     async fn send(&mut self) -> Result<(), Error> {

@@ -1,10 +1,6 @@
 //! The work of jobs: from the work queue to the end of the run.
 
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,13 +16,12 @@ use rekindle_domain::{
     text,
 };
 use rekindle_service::{Fault as _, chain};
-use rekindle_training::{Control, Epoch, Origin, TrainInput, Trial, search, train_unless_stopped};
+use rekindle_training::{Checkpoint, Origin, TrainInput, search, train_under};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CODE_REVISION, Error,
+    CODE_REVISION, Error, build_id,
     evaluation::{self, Comparison},
-    job::epoch_points,
     registry::Registry,
     watch::{Link, Points, Watch},
 };
@@ -36,6 +31,7 @@ pub(crate) struct Worker {
     pub artifacts: Artifacts,
     pub registry: Connection,
     pub report_every: Duration,
+    pub checkpoint_every: Duration,
     /// Cancelled when jobs must be returned to the queue.
     pub stopping: CancellationToken,
 }
@@ -79,9 +75,16 @@ impl Worker {
             return Ok(());
         }
         registry.report_running(job.id).await?;
-        let watch = Watch { registry, job, report_every: self.report_every, stopping: &self.stopping };
+        let watch = Watch {
+            registry,
+            job,
+            artifacts: &self.artifacts,
+            report_every: self.report_every,
+            checkpoint_every: self.checkpoint_every,
+            stopping: &self.stopping,
+        };
         let outputs = match &job.work {
-            Work::Train(train) => self.train(job, train, &watch).await?,
+            Work::Train(train) => self.train(&run, train, &watch).await?,
             Work::Evaluate(evaluate) => self.evaluate(job, evaluate, &watch).await?,
         };
         registry.report_finished(job.id, outputs).await?;
@@ -89,15 +92,16 @@ impl Worker {
         Ok(())
     }
 
-    async fn train(&self, job: &Job, work: &Train, watch: &Watch<'_>) -> Result<Outputs, Error> {
+    async fn train(&self, run: &Run, work: &Train, watch: &Watch<'_>) -> Result<Outputs, Error> {
+        let job = watch.job;
         let rows = self.rows(job, watch.registry).await?;
         let origin = Origin {
             run_id: job.id.to_string(),
             dataset_digests: vec![rows.content],
             code_revision: CODE_REVISION.to_owned(),
         };
-        let task = work.clone();
-        let bundle = watch.over(move |link| learn(&rows, &task, &origin, link)).await?;
+        let (task, checkpoint) = (work.clone(), self.checkpoint(run).await?);
+        let bundle = watch.over(move |link| learn(&rows, &task, &origin, checkpoint, link)).await?;
         for part in bundle.parts()? {
             self.artifacts.put(part).await?;
         }
@@ -140,6 +144,19 @@ impl Worker {
         Ok(Outputs::from([("evaluation".to_owned(), digest.to_string()), ("verdict".to_owned(), verdict.to_owned())]))
     }
 
+    /// The stored checkpoint of a run that another trainer has worked on.
+    async fn checkpoint(&self, run: &Run) -> Result<Option<Bytes>, Error> {
+        let Some(digest) = run.tags.get(Run::CHECKPOINT) else { return Ok(None) };
+        let found = match digest.parse::<Digest>() {
+            Err(error) => Err(error.to_string()),
+            Ok(digest) => match self.artifacts.get(&digest).await {
+                Err(error) if error.is_transient() => return Err(error.into()),
+                found => found.map_err(|error| chain(&error)),
+            },
+        };
+        Ok(found.map_err(|why| not_used(run.id, &why)).ok())
+    }
+
     async fn rows(&self, job: &Job, registry: &Registry) -> Result<Rows, Error> {
         let version = registry.dataset(&job.dataset).await?;
         let parquet = self.artifacts.get(&version.blob).await?;
@@ -159,33 +176,39 @@ struct Rows {
     time_column: Option<String>,
 }
 
-fn learn(rows: &Rows, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
+fn learn(rows: &Rows, work: &Train, origin: &Origin, checkpoint: Option<Bytes>, link: &Link) -> Result<Bundle, Error> {
     let table = before(read_parquet(rows.parquet.clone())?, rows.time_column.as_deref(), work.until)?;
     let input = TrainInput { table: &table, time_column: rows.time_column.as_deref(), recipe: &work.recipe };
-    let bundle = if work.search.is_needed() { best(&input, work, origin, link) } else { only(&input, origin, link) }?;
+    let from = |checkpoint: Option<Checkpoint>| {
+        if work.search.is_needed() {
+            search(&input, &work.search, origin, checkpoint, link)
+        } else {
+            train_under(&input, origin, checkpoint, link)
+        }
+    };
+    let bundle = match checkpoint {
+        None => from(None),
+        Some(bytes) => match resumed(&bytes, origin).and_then(|checkpoint| from(Some(checkpoint))) {
+            Err(rekindle_training::Error::Checkpoint(why)) => {
+                not_used(&origin.run_id, &why);
+                from(None)
+            }
+            bundle => bundle,
+        },
+    }?;
     link.log(best_points(&bundle));
     Ok(bundle)
 }
 
-/// The model of the recipe of `input`.
-fn only(input: &TrainInput<'_>, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
-    let observe = |epoch: &Epoch| {
-        link.log(epoch_points(epoch));
-        ControlFlow::Continue(())
-    };
-    Ok(train_unless_stopped(input, origin, observe, &|| link.should_stop())?)
+fn resumed(bytes: &[u8], origin: &Origin) -> Result<Checkpoint, rekindle_training::Error> {
+    let checkpoint = Checkpoint::from_bytes(bytes, &origin.run_id, build_id::get())?;
+    let (run, epoch, trial) = (&origin.run_id, checkpoint.epoch(), checkpoint.trial());
+    tracing::info!(run, epoch, trial, "training resumed from a checkpoint");
+    Ok(checkpoint)
 }
 
-/// The model of the best recipe of a search.
-fn best(input: &TrainInput<'_>, work: &Train, origin: &Origin, link: &Link) -> Result<Bundle, Error> {
-    let started = Instant::now();
-    let observe = |trial: &Trial| {
-        let loss = trial.result.as_ref().map(|loss| ("trial.loss".to_owned(), *loss));
-        link.log(Points { step: trial.number.into(), values: loss.into_iter().collect() });
-        link.record(trial);
-    };
-    let control = Control { should_stop: &|| link.should_stop(), is_over: &|| started.elapsed() >= work.search.budget };
-    Ok(search(input, &work.search, origin, observe, &control)?)
+fn not_used(run: impl Display, why: &str) {
+    tracing::warn!(%run, why, "the checkpoint of the run is not used: the training begins again, with the same result");
 }
 
 fn before(table: Table, time_column: Option<&str>, until: Option<DateTime<Utc>>) -> Result<Table, Error> {

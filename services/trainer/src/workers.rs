@@ -48,6 +48,8 @@ pub(crate) struct Claimed {
     pub validation_from: Option<DateTime<Utc>>,
     /// How often the training has been claimed, this claim included.
     pub attempt: u64,
+    /// The digest of the latest checkpoint.
+    pub checkpoint: Option<String>,
 }
 
 /// What a worker has made.
@@ -150,14 +152,15 @@ impl App {
             lease: self.0.config.worker_lease,
             validation_from: validation_from(&train, &dataset),
             attempt: claim.deliveries,
+            checkpoint: run.tags.get(Run::CHECKPOINT).cloned(),
             job,
             train,
             dataset,
         }))
     }
 
-    /// Renews the lease of a claim and of its run. Returns whether a caller has ended the run, which ends the claim.
-    pub(crate) async fn renew_claim(&self, token: &str) -> Result<bool, Error> {
+    /// Renews the lease of a claim and of its run, and records a checkpoint. Returns whether a caller has ended the run, which ends the claim.
+    pub(crate) async fn renew_claim(&self, token: &str, checkpoint: Option<Digest>) -> Result<bool, Error> {
         let Some((Training { job, registry, .. }, _, delivery)) = self.held(token).await? else {
             return Err(no_claim(token));
         };
@@ -168,6 +171,14 @@ impl App {
                 return Ok(true);
             }
             Err(error) => return Err(error),
+        }
+        // The claim is renewed, whatever the checkpoint is.
+        if let Some(digest) = checkpoint {
+            if !self.0.artifacts.contains(&digest).await? {
+                let problem = format!("no blob has the digest {digest}: upload it first");
+                return Err(Error::invalid("checkpoint_digest", problem));
+            }
+            registry.set_tag(job.id, Run::CHECKPOINT, digest.to_string()).await?;
         }
         Ok(false)
     }

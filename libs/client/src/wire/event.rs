@@ -6,10 +6,10 @@ use rekindle_domain::{
     alias::AliasProtection,
     dataset::DatasetVersion,
     deployment_status::{DeploymentPhase, RolloutOutcome},
-    event::{Detection, EventKind, Fact, FeatureCause},
+    event::{Detection, EventKind, Fact, FeatureCause, MeasuredWindow},
     model_version::{ModelVersion, RegisteredModel},
-    report::{ColumnDrift, DriftCause, Quality, RepeatedRows, WindowReport},
-    run::Run,
+    report::{ColumnDrift, DriftCause, Quality, RepeatedRows, Verdict, WindowReport},
+    run::{Run, RunProgress},
     validation::Violations,
 };
 use rekindle_proto::{
@@ -29,9 +29,9 @@ use super::{
     report::{
         cause_from_wire as drift_cause_from_wire, cause_to_wire as drift_cause_to_wire, estimate_to_wire,
         examples_to_wire, header_from_wire, header_to_wire, impact_to_wire, onset_to_wire, repeated_from_wire,
-        repeated_to_wire, slice_to_wire, verdict_to_wire, volume_to_wire,
+        repeated_to_wire, slice_to_wire, verdict_from_wire, verdict_to_wire, volume_to_wire,
     },
-    run::status_to_wire,
+    run::{progress_to_wire, status_to_wire},
     time,
     workflow::{state_to_wire, trigger_to_wire},
 };
@@ -84,6 +84,17 @@ pub fn open_lineage(run: RunId, message: Value) -> Fact<Value> {
 pub fn run_started(run: &Run) -> Fact<Value> {
     let message = wire::RunStarted { run_id: run.id.to_string(), experiment: run.experiment.to_string() };
     fact(EventKind::RUN_STARTED, run.id, &message)
+}
+
+/// A worker reported how far a run is.
+pub fn run_progressed(run: &Run, progress: &RunProgress) -> Fact<Value> {
+    let message = wire::RunProgressed {
+        run_id: run.id.to_string(),
+        experiment: run.experiment.to_string(),
+        progress: Some(progress_to_wire(progress)),
+        metrics: run.metrics.iter().map(|metric| (metric.name.clone(), metric.value)).collect(),
+    };
+    fact(EventKind::RUN_PROGRESSED, run.id, &message)
 }
 
 /// A run ended, or was lost.
@@ -217,6 +228,7 @@ pub fn window_reported(report: &WindowReport) -> Fact<Value> {
         changes: report.changes.clone(),
         degraded_slices: quality.map(degraded_slices).unwrap_or_default(),
         volume: report.drift.volume.map(volume_to_wire),
+        data_fault: data_fault_detected(report).is_some(),
     };
     fact(EventKind::WINDOW_REPORTED, &report.window.model, &message)
 }
@@ -311,6 +323,23 @@ pub fn detection(kind: EventKind, data: &Value) -> Result<Option<Detection>, Vio
         }));
     }
     Ok(None)
+}
+
+/// The window that an event of `kind` reports, once its quality is measured; `None` before, and for any other kind of event.
+pub fn measured_window(kind: EventKind, data: &Value) -> Result<Option<MeasuredWindow>, Violations> {
+    if kind != EventKind::WINDOW_REPORTED {
+        return Ok(None);
+    }
+    let message: wire::WindowReported = read(data)?;
+    // Without metrics no outcome has arrived within the wait.
+    if message.quality == i32::default() || message.metrics.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(MeasuredWindow {
+        window: nested("window", message.window, header_from_wire)?,
+        is_degraded: verdict_from_wire("quality", message.quality)? == Verdict::Drifted,
+        has_data_fault: message.data_fault,
+    }))
 }
 
 /// The dataset version whose registration an event of `kind` holds; `None` for any other kind of event.

@@ -146,7 +146,7 @@ fn evaluate_to_wire(evaluate: &Evaluate) -> wire::EvaluateWork {
 }
 
 /// The default is left out, so that the digest of such a job is that of earlier releases.
-fn requirement_to_wire(requirement: Requirement) -> wire::Requirement {
+pub(super) fn requirement_to_wire(requirement: Requirement) -> wire::Requirement {
     match requirement {
         Requirement::Better => wire::Requirement::Unspecified,
         Requirement::NotWorse => wire::Requirement::NotWorse,
@@ -154,7 +154,7 @@ fn requirement_to_wire(requirement: Requirement) -> wire::Requirement {
     }
 }
 
-fn requirement_from_wire(given: i32) -> Result<Requirement, Violations> {
+pub(super) fn requirement_from_wire(given: i32) -> Result<Requirement, Violations> {
     let names = "REQUIREMENT_BETTER, REQUIREMENT_NOT_WORSE, REQUIREMENT_CONSISTENT";
     enumeration("evaluate.requirement", given, names, |requirement| match requirement {
         wire::Requirement::Unspecified | wire::Requirement::Better => Some(Requirement::Better),

@@ -131,6 +131,7 @@ fn strategy_to_wire(strategy: &Strategy) -> wire::RolloutStrategy {
         observe: Some(span_to_wire(strategy.observe)),
         max_error_rate: Some(strategy.max_error_rate),
         max_latency: strategy.max_latency.map(span_to_wire),
+        max_guardrail_rate: strategy.max_guardrail_rate,
         canary: strategy.canary.iter().map(step_to_wire).collect(),
     }
 }
@@ -188,6 +189,7 @@ fn strategy_from_wire(given: wire::RolloutStrategy) -> Result<Strategy, Violatio
         observe: span_or("observe", given.observe, base.observe)?,
         max_error_rate: given.max_error_rate.unwrap_or(base.max_error_rate),
         max_latency: optional_span("max_latency", given.max_latency)?,
+        max_guardrail_rate: given.max_guardrail_rate,
         canary: each("canary", given.canary, step_from_wire)?,
     })
 }

@@ -48,6 +48,7 @@ fn model_to_wire(name: &ModelName, served: &ServedModel) -> wire::ReplicaModel {
         failed: loaded.failed,
         in_flight: loaded.in_flight,
         p99_micros: loaded.p99_micros,
+        guarded: loaded.guarded,
     };
     wire::ReplicaModel {
         model: name.to_string(),
@@ -109,8 +110,8 @@ fn model_from_wire(given: wire::ReplicaModel) -> Result<(ModelName, ServedModel)
 
 fn loaded_from_wire(given: wire::ReplicaVersion) -> Result<(u32, ServedVersion), Violations> {
     let version = nested("version", given.version.clone(), version_from_wire)?;
-    let wire::ReplicaVersion { version: _, answered, failed, in_flight, p99_micros } = given;
-    Ok((version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros }))
+    let wire::ReplicaVersion { version: _, answered, failed, in_flight, p99_micros, guarded } = given;
+    Ok((version.version, ServedVersion { bundle: version.bundle, answered, failed, in_flight, p99_micros, guarded }))
 }
 
 #[cfg(test)]
@@ -123,8 +124,14 @@ mod tests {
 
     #[test]
     fn replicas_survive() {
-        let loaded =
-            ServedVersion { bundle: Digest::of(b"bundle"), answered: 5, failed: 1, in_flight: 2, p99_micros: 700 };
+        let loaded = ServedVersion {
+            bundle: Digest::of(b"bundle"),
+            answered: 5,
+            failed: 1,
+            in_flight: 2,
+            p99_micros: 700,
+            guarded: 0,
+        };
         let served = ServedModel {
             primary: Some(3),
             generation: 7,

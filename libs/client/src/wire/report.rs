@@ -114,7 +114,7 @@ pub fn verdict_to_wire(verdict: Verdict) -> wire::Verdict {
     }
 }
 
-fn verdict_from_wire(field: &str, given: i32) -> Result<Verdict, Violations> {
+pub(super) fn verdict_from_wire(field: &str, given: i32) -> Result<Verdict, Violations> {
     enumeration(field, given, "VERDICT_STABLE, VERDICT_DRIFTED, VERDICT_INCONCLUSIVE", |verdict| match verdict {
         wire::Verdict::Unspecified => None,
         wire::Verdict::Stable => Some(Verdict::Stable),

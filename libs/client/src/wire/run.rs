@@ -2,14 +2,16 @@
 
 use rekindle_domain::{
     Digest,
-    run::{Metric, NewRun, Run, RunReport, RunStatus},
+    run::{Metric, NewRun, Run, RunProgress, RunReport, RunStatus},
     validation::Violations,
 };
 use rekindle_proto::{json, registry as wire};
 use serde_json::Value;
 
 use super::{
-    field::{enumeration, optional_span, optional_time, parse, parse_all, parse_optional, required_time},
+    field::{
+        enumeration, nested_optional, optional_span, optional_time, parse, parse_all, parse_optional, required_time,
+    },
     time,
 };
 
@@ -33,6 +35,7 @@ pub fn to_wire(run: &Run) -> wire::Run {
         revision: run.revision,
         parent_id: run.parent_id.map(|id| id.to_string()).unwrap_or_default(),
         deleted_at: run.deleted_at.map(time::to_wire),
+        progress: run.progress.as_ref().map(progress_to_wire),
     }
 }
 
@@ -60,6 +63,7 @@ pub fn from_wire(given: wire::Run) -> Result<Run, Violations> {
         started_at: optional_time("started_at", given.started_at)?,
         ended_at: optional_time("ended_at", given.ended_at)?,
         deleted_at: optional_time("deleted_at", given.deleted_at)?,
+        progress: nested_optional("progress", given.progress, progress_from_wire)?,
         revision: given.revision,
     })
 }
@@ -100,6 +104,11 @@ pub fn report_to_wire(id: String, report: RunReport) -> wire::ReportRunRequest {
     let none = wire::ReportRunRequest { id, ..Default::default() };
     match report {
         RunReport::Running => wire::ReportRunRequest { report: wire::RunReport::Running.into(), ..none },
+        RunReport::Progressed(progress) => wire::ReportRunRequest {
+            report: wire::RunReport::Running.into(),
+            progress: Some(progress_to_wire(&progress)),
+            ..none
+        },
         RunReport::Finished { outputs } => wire::ReportRunRequest {
             report: wire::RunReport::Finished.into(),
             outputs: outputs.into_iter().collect(),
@@ -113,14 +122,26 @@ pub fn report_to_wire(id: String, report: RunReport) -> wire::ReportRunRequest {
 /// The report that a request holds.
 pub fn report_from_wire(given: wire::ReportRunRequest) -> Result<RunReport, Violations> {
     let (outputs, error) = (given.outputs.into_iter().collect(), given.error);
+    let progress = nested_optional("progress", given.progress, progress_from_wire)?;
     let expected = "RUN_REPORT_RUNNING, RUN_REPORT_FINISHED, RUN_REPORT_FAILED, RUN_REPORT_KILLED";
     enumeration("report", given.report, expected, |report| match report {
         wire::RunReport::Unspecified => None,
-        wire::RunReport::Running => Some(RunReport::Running),
+        wire::RunReport::Running => Some(progress.map_or(RunReport::Running, RunReport::Progressed)),
         wire::RunReport::Finished => Some(RunReport::Finished { outputs }),
         wire::RunReport::Failed => Some(RunReport::Failed { error }),
         wire::RunReport::Killed => Some(RunReport::Killed { error }),
     })
+}
+
+/// How far a run is, as a message.
+pub fn progress_to_wire(progress: &RunProgress) -> wire::RunProgress {
+    let RunProgress { stage, completed, total, unit, remaining } = progress.clone();
+    wire::RunProgress { stage, completed, total, unit, remaining: remaining.map(time::span_to_wire) }
+}
+
+fn progress_from_wire(given: wire::RunProgress) -> Result<RunProgress, Violations> {
+    let wire::RunProgress { stage, completed, total, unit, remaining } = given;
+    Ok(RunProgress { stage, completed, total, unit, remaining: optional_span("remaining", remaining)? })
 }
 
 /// A status as its enumeration.
@@ -171,7 +192,7 @@ pub fn metrics_from_wire(given: Vec<wire::Metric>) -> Result<Vec<Metric>, Violat
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use chrono::DateTime;
 
@@ -198,6 +219,13 @@ mod tests {
                 started_at: Some(DateTime::UNIX_EPOCH),
                 ended_at: None,
                 deleted_at: None,
+                progress: Some(RunProgress {
+                    stage: String::new(),
+                    completed: 1,
+                    total: 50,
+                    unit: "epochs".into(),
+                    remaining: None,
+                }),
                 revision: 2,
             };
             let json = to_json(&run);
@@ -211,6 +239,13 @@ mod tests {
     fn reports_survive_and_bad_points_are_named() {
         for report in [
             RunReport::Running,
+            RunReport::Progressed(RunProgress {
+                stage: "refit on all rows".into(),
+                completed: 3,
+                total: 12,
+                unit: "epochs".into(),
+                remaining: Some(Duration::from_secs(40)),
+            }),
             RunReport::Finished { outputs: BTreeMap::from([("bundle".into(), "x".into())]) },
             RunReport::Failed { error: "out of memory".into() },
             RunReport::Killed { error: "superseded".into() },

@@ -96,12 +96,14 @@ pub fn trigger_to_wire(trigger: Trigger) -> wire::Trigger {
         Trigger::Manual => wire::Trigger::Manual,
         Trigger::Schedule => wire::Trigger::Schedule,
         Trigger::DatasetVersion => wire::Trigger::DatasetVersion,
+        Trigger::Window => wire::Trigger::Window,
     }
 }
 
 /// The trigger that a field holds.
 pub fn trigger_from_wire(field: impl Into<String>, given: i32) -> Result<Trigger, Violations> {
-    let expected = "TRIGGER_DRIFT, TRIGGER_DEGRADATION, TRIGGER_MANUAL, TRIGGER_SCHEDULE, TRIGGER_DATASET_VERSION";
+    let expected =
+        "TRIGGER_DRIFT, TRIGGER_DEGRADATION, TRIGGER_MANUAL, TRIGGER_SCHEDULE, TRIGGER_DATASET_VERSION, TRIGGER_WINDOW";
     enumeration(field, given, expected, |trigger| match trigger {
         wire::Trigger::Unspecified => None,
         wire::Trigger::Drift => Some(Trigger::Drift),
@@ -109,6 +111,7 @@ pub fn trigger_from_wire(field: impl Into<String>, given: i32) -> Result<Trigger
         wire::Trigger::Manual => Some(Trigger::Manual),
         wire::Trigger::Schedule => Some(Trigger::Schedule),
         wire::Trigger::DatasetVersion => Some(Trigger::DatasetVersion),
+        wire::Trigger::Window => Some(Trigger::Window),
     })
 }
 

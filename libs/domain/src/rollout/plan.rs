@@ -218,7 +218,19 @@ fn problem_of(target: VersionRef, loaded: &ServedVersion, strategy: &Strategy) -
     if loaded.failed as f64 > strategy.max_error_rate * requests as f64 {
         return Some(format!("{} of {requests} requests failed in version {}", loaded.failed, target.version));
     }
-    let limit = strategy.max_latency.filter(|_| loaded.answered >= Strategy::LEAST_REQUESTS)?;
+    if loaded.answered < Strategy::LEAST_REQUESTS {
+        return None;
+    }
+    if let Some(limit) = strategy.max_guardrail_rate
+        && loaded.guarded as f64 > limit * loaded.answered as f64
+    {
+        let ServedVersion { answered, guarded, .. } = loaded;
+        let version = target.version;
+        return Some(format!(
+            "guardrails clipped or flagged {guarded} of {answered} requests to version {version}, the limit is {limit}"
+        ));
+    }
+    let limit = strategy.max_latency?;
     let latency = std::time::Duration::from_micros(loaded.p99_micros);
     (latency > limit).then(|| {
         let (version, answered) = (target.version, loaded.answered);

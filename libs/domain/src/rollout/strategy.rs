@@ -28,6 +28,9 @@ pub struct Strategy {
     /// [`Strategy::LEAST_REQUESTS`] requests there; `None` is no limit.
     #[serde(with = "humantime_serde")]
     pub max_latency: Option<Duration>,
+    /// Share of the answered requests in which a guardrail may clip or flag a value, in [0, 1], once the target has answered
+    /// [`Strategy::LEAST_REQUESTS`] requests on a replica. Above it the rollout is rolled back; `None` is no limit.
+    pub max_guardrail_rate: Option<f64>,
     /// Steps before the first replica is updated: every replica loads the target beside the stable version.
     pub canary: Vec<CanaryStep>,
 }
@@ -51,6 +54,7 @@ impl Default for Strategy {
             observe: Duration::from_secs(5),
             max_error_rate: 0.0,
             max_latency: None,
+            max_guardrail_rate: None,
             canary: Vec::new(),
         }
     }
@@ -86,6 +90,9 @@ impl Strategy {
             let bounded = !limit.is_zero() && limit <= Self::MAX_LATENCY;
             checks.require(bounded, "max_latency", format!("{limit:?}"), "above 0 and at most 1 minute");
         }
+        if let Some(rate) = self.max_guardrail_rate {
+            checks.require((0.0..=1.0).contains(&rate), "max_guardrail_rate", rate, "0 to 1");
+        }
         let (steps, most) = (self.canary.len(), Self::MAX_STEPS);
         checks.require(steps <= most, "canary", format!("{steps} steps"), &format!("at most {most} steps"));
         for (index, step) in self.canary.iter().enumerate() {
@@ -114,6 +121,7 @@ mod tests {
             ("max_error_rate", Strategy { max_error_rate: 1.5, ..Strategy::default() }),
             ("max_latency", Strategy { max_latency: Some(Duration::ZERO), ..Strategy::default() }),
             ("max_latency", Strategy { max_latency: Some(Duration::from_secs(61)), ..Strategy::default() }),
+            ("max_guardrail_rate", Strategy { max_guardrail_rate: Some(f64::NAN), ..Strategy::default() }),
             ("canary", Strategy { canary: many, ..Strategy::default() }),
             ("canary[0].weight", step(TOTAL_WEIGHT, DAY)),
             ("canary[0].duration", step(0, 31 * DAY)),

@@ -64,7 +64,7 @@ impl Replica {
         let loaded = [assigned.version].into_iter().chain(others).filter(|version| self.refuses != Some(*version));
         let load = |version: VersionRef| {
             let bundle = version.bundle;
-            let fresh = ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 };
+            let fresh = ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0, guarded: 0 };
             (version.version, self.served.loaded(version).copied().unwrap_or(fresh))
         };
         self.served.versions = loaded.map(load).collect();
@@ -383,6 +383,23 @@ fn a_target_that_is_too_slow_is_returned_once_enough_requests_show_it() {
     assert_eq!(
         returned(after(100, 10_001)),
         "replica replica-0: 99 % of 100 requests to version 2 took up to 10.001ms, the limit is 10ms"
+    );
+}
+
+#[test]
+fn a_target_whose_guardrails_act_too_often_is_returned_once_enough_requests_show_it() {
+    let limit = Strategy { max_guardrail_rate: Some(0.05), ..with_canary() };
+    let (deployment, mut replica) = in_canary(1_000);
+    let mut after = |answered, guarded| {
+        let loaded = replica.served.versions.get_mut(&2).expect("loaded");
+        (loaded.answered, loaded.guarded) = (answered, guarded);
+        plan(&deployment, &[replica.state(&deployment.model)], at(1), &limit)
+    };
+    assert_eq!(after(99, 99), Action::Wait, "too few");
+    assert_eq!(after(100, 5), Action::Wait, "at the limit");
+    assert_eq!(
+        returned(after(100, 6)),
+        "replica replica-0: guardrails clipped or flagged 6 of 100 requests to version 2, the limit is 0.05"
     );
 }
 

@@ -23,6 +23,8 @@ const HIDDEN: [&[usize]; 5] = [&[64], &[128, 64], &[256, 128], &[256, 256], &[51
 const MEMBERS: [usize; 4] = [1, 4, 8, 16];
 const BINS: [usize; 4] = [0, 16, 32, 64];
 const BATCH_SIZES: [usize; 4] = [64, 256, 512, 1024];
+/// Rows that all members of an ensemble together have in a batch at most: the memory of a step grows with them.
+const MEMBER_ROWS: usize = 4096;
 const DROPOUT: [f64; 4] = [0.0, 0.1, 0.2, 0.4];
 const AVERAGING: [f64; 3] = [0.99, 0.995, 0.999];
 /// Bounds of the natural logarithm of the learning rate (0.0003 to 0.005) and of the weight decay (0.000001 to 0.1).
@@ -104,7 +106,7 @@ impl Space {
             Some(Step::Model(model)) => Some(Recipe { model, ..best }),
             None if self.models => {
                 let model = if self.random.random_bool(0.5) { self.near(&best.model) } else { self.anywhere() };
-                Some(Recipe { model, ..best })
+                Some(Recipe { model: bounded(model), ..best })
             }
             None => None,
         }
@@ -190,22 +192,35 @@ fn lookbacks(input: &TrainInput<'_>) -> Result<Vec<Duration>, Error> {
         .collect())
 }
 
-/// Recipes of which one takes at least as much memory as every recipe that a search draws.
-pub(crate) fn largest(base: &Recipe) -> [Recipe; 2] {
-    let optimizer = base.model.optimizer();
-    let optimizer = Optimizer { batch_size: optimizer.batch_size.max(1024), ..optimizer.clone() };
+/// The model with batches that are small enough for its members.
+fn bounded(mut model: ModelRecipe) -> ModelRecipe {
+    let members = match &model {
+        ModelRecipe::TabM(tabm) => tabm.members,
+        ModelRecipe::Linear(_) | ModelRecipe::Mlp(_) => 1,
+    };
+    let most = (MEMBER_ROWS / members.max(1)).max(BATCH_SIZES[0]);
+    let optimizer = model.optimizer_mut();
+    optimizer.batch_size = optimizer.batch_size.min(most);
+    model
+}
+
+/// Recipes of which one takes at least as much memory as every recipe that a search draws: with the most members, and with the most rows in a
+/// batch.
+pub(crate) fn largest(base: &Recipe) -> [Recipe; 4] {
+    let optimizer = Optimizer { batch_size: 1024, ..base.model.optimizer().clone() };
     let (own, members, bins) = match &base.model {
         ModelRecipe::Linear(_) => (None, 1, 0),
         ModelRecipe::Mlp(mlp) => (Some(&mlp.hidden), 1, 0),
         ModelRecipe::TabM(tabm) => (Some(&tabm.hidden), tabm.members, tabm.bins),
     };
-    let (members, bins, wide) = (members.max(16), bins.max(64), vec![512, 256]);
-    let of = |hidden: &Vec<usize>| {
+    let (bins, wide) = (bins.max(64), vec![512, 256]);
+    let of = |hidden: &Vec<usize>, members| {
         let (hidden, optimizer) = (hidden.clone(), optimizer.clone());
         let model = TabMRecipe { members, bins, hidden, optimizer, ..TabMRecipe::default() };
-        Recipe { model: ModelRecipe::TabM(model), ..base.clone() }
+        Recipe { model: bounded(ModelRecipe::TabM(model)), ..base.clone() }
     };
-    [of(&wide), of(own.unwrap_or(&wide))]
+    let (own, most) = (own.unwrap_or(&wide), members.max(16));
+    [of(&wide, most), of(own, most), of(&wide, 4), of(own, 4)]
 }
 
 #[cfg(test)]
@@ -254,6 +269,9 @@ mod tests {
         assert_eq!(found, recipes(&search, None, 300));
         for recipe in &found {
             recipe.validate().expect("valid");
+            if let ModelRecipe::TabM(tabm) = &recipe.model {
+                assert!(tabm.members * tabm.optimizer.batch_size <= MEMBER_ROWS, "{tabm:?}");
+            }
         }
         let kinds = |kind: &str| found.iter().filter(|recipe| recipe.model.kind() == kind).count();
         assert!(kinds("linear") == 1 && kinds("mlp") > 0 && kinds("tabm") > 200);

@@ -1,6 +1,7 @@
 //! Training on generated tables: quality, reproducibility, early stopping and refusals.
 
 mod predict;
+mod resuming;
 mod rows;
 mod scaling;
 mod search;

@@ -1,6 +1,6 @@
 //! Search for a recipe: what is chosen, and when it ends.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampMillisecondArray};
 use rand::{RngExt as _, SeedableRng as _};
@@ -11,7 +11,7 @@ use rekindle_domain::{
     Recipe, Search,
     recipe::{LinearRecipe, ModelRecipe, Optimizer},
 };
-use rekindle_training::{Control, Error, TrainInput, Trial, search};
+use rekindle_training::{Error, Supervisor, TrainInput, Trial, search};
 
 use crate::rows::{HOUR_MS, origin};
 
@@ -41,15 +41,32 @@ fn searched(
     stop_after: usize,
     end_after: usize,
 ) -> (Result<Bundle, Error>, Vec<Trial>) {
-    let (recipe, tried) = (recipe(), Cell::new(0));
+    let recipe = recipe();
     let input = TrainInput { table, time_column: Some("at"), recipe: &recipe };
-    let control = Control { should_stop: &|| tried.get() >= stop_after, is_over: &|| tried.get() >= end_after };
-    let mut trials = Vec::new();
-    let observe = |trial: &Trial| {
-        trials.push(trial.clone());
-        tried.set(trials.len());
-    };
-    (search(&input, wanted, &origin(), observe, &control), trials)
+    let counted = Counted { stop_after, end_after, budget: wanted.budget, trials: RefCell::default() };
+    (search(&input, wanted, &origin(), None, &counted), counted.trials.into_inner())
+}
+
+/// Stops a search after some trials, or lets its budget end after some.
+struct Counted {
+    stop_after: usize,
+    end_after: usize,
+    budget: Duration,
+    trials: RefCell<Vec<Trial>>,
+}
+
+impl Supervisor for Counted {
+    fn should_stop(&self) -> bool {
+        self.trials.borrow().len() >= self.stop_after
+    }
+
+    fn elapsed(&self) -> Duration {
+        if self.trials.borrow().len() >= self.end_after { self.budget } else { Duration::ZERO }
+    }
+
+    fn trial(&self, trial: &Trial) {
+        self.trials.borrow_mut().push(trial.clone());
+    }
 }
 
 const NEVER: usize = usize::MAX;

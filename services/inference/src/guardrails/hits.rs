@@ -90,6 +90,11 @@ impl Found {
 }
 
 impl Hits {
+    /// Whether a guardrail has acted.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub(super) fn add(&mut self, rule: &Rule, rows: Vec<usize>) {
         self.0.push(Found { name: rule.name.clone(), kind: rule.kind, action: rule.action, rows });
     }

@@ -127,6 +127,7 @@ impl LoadedVersion {
             failed: reading.failures(Reason::Backend),
             in_flight: reading.in_flight,
             p99_micros: self.statistics.p99_micros(),
+            guarded: self.statistics.guarded_requests(),
         }
     }
 }

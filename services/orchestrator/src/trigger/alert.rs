@@ -1,11 +1,11 @@
-//! Events that ask for a retraining: alerts of the monitor, and new versions of a dataset.
+//! Events that ask for a retraining: alerts of the monitor, windows whose outcomes have arrived, and new versions of a dataset.
 
 use chrono::{DateTime, Utc};
 use rekindle_bus::cloudevent::CloudEvent;
 use rekindle_client::wire;
 use rekindle_domain::{
     ModelName, Trigger, WorkflowId,
-    event::{Detection, FeatureCause},
+    event::{Detection, EventKind, FeatureCause, MeasuredWindow},
 };
 
 use super::decision::{About, Request};
@@ -20,12 +20,18 @@ pub(super) enum Asked {
     Retraining(Box<Request>),
     /// The retraining of every model whose policy has this dataset.
     Dataset(DatasetRef),
+    /// Nothing: the outcomes of the window have not arrived.
+    Nothing,
 }
 
 /// Reads an event of the consumer.
 pub(super) fn read(event: &CloudEvent) -> Result<Asked, Error> {
     if let Some((name, version)) = wire::event::registered_dataset(event.kind, &event.data)? {
         return Ok(Asked::Dataset(DatasetRef { name, version }));
+    }
+    if event.kind == EventKind::WINDOW_REPORTED {
+        let measured = wire::event::measured_window(event.kind, &event.data)?;
+        return Ok(measured.map_or(Asked::Nothing, |measured| Asked::Retraining(Box::new(on_window(event, measured)))));
     }
     let alert = wire::event::detection(event.kind, &event.data)?;
     let alert = alert.ok_or_else(|| Error::invalid("type", format!("is {}: expected an alert", event.kind)))?;
@@ -43,8 +49,27 @@ pub(super) fn read(event: &CloudEvent) -> Result<Asked, Error> {
         window_closed_at: Some(window.closed_at),
         dataset: None,
     };
-    let about = About::Window { version: window.version.version, has_data_fault };
+    let is_degraded = trigger == Trigger::Degradation;
+    let about = About::Window { version: window.version.version, has_data_fault, is_degraded };
     Ok(Asked::Retraining(Box::new(Request { model: window.model, cause, about })))
+}
+
+/// A retraining after a window. Its drift may have started a workflow before, whose id it has then.
+fn on_window(event: &CloudEvent, measured: MeasuredWindow) -> Request {
+    let MeasuredWindow { window, is_degraded, has_data_fault } = measured;
+    let until = window.until.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
+    let cause = Cause {
+        id: event.context.correlation_id.parse().unwrap_or_else(|_| WorkflowId::new(event.id)),
+        first: None,
+        trigger: Trigger::Window,
+        words: format!("the outcomes of the window until {until} have arrived"),
+        causation_id: event.id.to_string(),
+        window_until: Some(window.until),
+        window_closed_at: Some(window.closed_at),
+        dataset: None,
+    };
+    let about = About::Window { version: window.version.version, has_data_fault, is_degraded };
+    Request { model: window.model, cause, about }
 }
 
 /// A retraining on a dataset version.

@@ -24,6 +24,8 @@ pub(super) enum About {
         version: u32,
         /// A column of the window is probably faulty.
         has_data_fault: bool,
+        /// Its quality has degraded, which is an event of its own.
+        is_degraded: bool,
     },
     /// A time of the schedule.
     Schedule,
@@ -34,7 +36,7 @@ pub(super) enum About {
 /// Why a request starts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ignored {
-    /// It is a redelivery, or its window has a workflow that is active or has succeeded.
+    /// It is a redelivery, its window has a workflow that is active or has succeeded, or its degradation follows.
     Repeated,
     /// The policy does not have this trigger, or the model has no policy.
     Disabled,
@@ -84,6 +86,10 @@ pub(super) fn decide<'a>(request: &Request, situation: &Situation<'a>) -> Result
     if !is_enabled {
         return Err(Ignored::Disabled);
     }
+    let follows = matches!(request.about, About::Window { is_degraded: true, .. });
+    if request.cause.trigger == Trigger::Window && follows && policy.triggers.contains(&Trigger::Degradation) {
+        return Err(Ignored::Repeated);
+    }
     if let Err(violations) = policy.validate() {
         return Err(Ignored::because(Reason::InvalidPolicy, format!("the policy is not valid: {violations}")));
     }
@@ -115,8 +121,8 @@ pub(super) fn decide<'a>(request: &Request, situation: &Situation<'a>) -> Result
     Ok(policy)
 }
 
-/// The cooldown counts event time between windows. It is longer for drift after challengers that did not help; degradation is evidence of its
-/// own.
+/// The cooldown counts event time between windows. It is longer for drift and for windows without a finding after challengers that did not
+/// help; degradation is evidence of its own.
 fn check_cooldown(request: &Request, policy: &Policy, situation: &Situation<'_>) -> Result<(), Ignored> {
     let Some((until, last)) = request.cause.window_until.zip(situation.last_window) else { return Ok(()) };
     let since = until - last;
@@ -130,9 +136,10 @@ fn check_cooldown(request: &Request, policy: &Policy, situation: &Situation<'_>)
     }
     let rejected = situation.rejected;
     let longer = policy.cooldown_after(rejected);
-    if request.cause.trigger == Trigger::Drift && is_within(longer) {
+    if matches!(request.cause.trigger, Trigger::Drift | Trigger::Window) && is_within(longer) {
+        let what = if request.cause.trigger == Trigger::Drift { "drift" } else { "a window" };
         let why = format!(
-            "the last {rejected} retrainings did not help, so drift alone starts the next one after {} of event time; degradation, a new dataset version, a new recipe or a call does earlier",
+            "the last {rejected} retrainings did not help, so {what} alone starts the next one after {} of event time; degradation, a new dataset version, a new recipe or a call does earlier",
             format_duration(longer)
         );
         return Err(Ignored::because(IgnoredReason::BackingOff, why));

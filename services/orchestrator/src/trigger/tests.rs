@@ -37,7 +37,7 @@ fn cause(trigger: Trigger) -> Cause {
 fn alert(trigger: Trigger, hour: i64) -> Request {
     Request {
         model: "flight-delay".parse().expect("name"),
-        about: About::Window { version: 3, has_data_fault: false },
+        about: About::Window { version: 3, has_data_fault: false, is_degraded: false },
         cause: Cause { window_until: Some(at(hour)), window_closed_at: Some(at(hour)), ..cause(trigger) },
     }
 }
@@ -56,7 +56,8 @@ fn an_alert_about_the_deployed_version_starts_a_workflow_if_the_policy_has_the_t
     let situation = Situation { policy: Some(&policy), stable: Some(3), ..Situation::default() };
     let drift = alert(Trigger::Drift, 0);
     assert_eq!(decide(&drift, &situation), Ok(&policy));
-    let faulty = Request { about: About::Window { version: 3, has_data_fault: true }, ..drift.clone() };
+    let faulty =
+        Request { about: About::Window { version: 3, has_data_fault: true, is_degraded: false }, ..drift.clone() };
     assert_eq!(reason(decide(&faulty, &situation)), IgnoredReason::DataFault);
     assert_eq!(decide(&alert(Trigger::Degradation, 0), &situation), Err(Ignored::Disabled));
     assert_eq!(decide(&drift, &Situation { policy: None, ..situation }), Err(Ignored::Disabled));
@@ -119,6 +120,29 @@ fn drift_waits_longer_after_challengers_that_did_not_help_and_degradation_does_n
     assert!(why.starts_with("the last 3 retrainings did not help") && why.contains("1day 16h"), "{why}");
     assert_eq!(decide(&alert(Trigger::Drift, 40), &situation(3)), Ok(&policy));
     assert_eq!(decide(&alert(Trigger::Degradation, 10), &situation(3)), Ok(&policy));
+}
+
+#[test]
+fn a_window_starts_a_workflow_without_a_finding_and_leaves_its_degradation_to_the_event_of_it() {
+    let only = Policy { triggers: BTreeSet::from([Trigger::Window]), ..policy() };
+    let both = Policy { triggers: BTreeSet::from([Trigger::Window, Trigger::Degradation]), ..policy() };
+    let situation = |policy, rejected| Situation {
+        policy: Some(policy),
+        stable: Some(3),
+        last_window: Some(at(0)),
+        rejected,
+        ..Situation::default()
+    };
+    let window = alert(Trigger::Window, 10);
+    assert_eq!(decide(&window, &situation(&both, 0)), Ok(&both));
+    let about = About::Window { version: 3, has_data_fault: false, is_degraded: true };
+    let degraded = Request { about, ..window.clone() };
+    assert_eq!(decide(&degraded, &situation(&both, 0)), Err(Ignored::Repeated));
+    assert_eq!(decide(&degraded, &situation(&only, 0)), Ok(&only));
+    let disabled = policy();
+    assert_eq!(decide(&window, &situation(&disabled, 0)), Err(Ignored::Disabled));
+    assert_eq!(reason(decide(&alert(Trigger::Window, 9), &situation(&only, 0))), IgnoredReason::CoolingDown);
+    assert_eq!(reason(decide(&window, &situation(&only, 2))), IgnoredReason::BackingOff);
 }
 
 #[test]

@@ -39,7 +39,9 @@ pub(super) async fn step(core: &Core, calls: &Calls, workflow: &Workflow, now: D
         // The loss of the champion has risen already: keeping it is not the safe choice that it is otherwise.
         requirement: match workflow.trigger {
             Trigger::Degradation => Requirement::NotWorse,
-            Trigger::Drift | Trigger::Manual | Trigger::Schedule | Trigger::DatasetVersion => Requirement::Better,
+            Trigger::Drift | Trigger::Manual | Trigger::Schedule | Trigger::DatasetVersion | Trigger::Window => {
+                Requirement::Better
+            }
         },
     });
     let assignment = Assignment { step: "evaluate", job: &progress.evaluation, dataset, work };

@@ -1,6 +1,6 @@
 //! REFITTING: the recipe of the challenger that passed the gate is trained again on all rows, those of the gate included, which are the
-//! latest ones. The result takes its place if it agrees with it on the rows of the gate. A refit that fails, or does not agree, leaves the
-//! challenger as it was evaluated.
+//! latest ones. The result takes its place if it agrees with it on the rows of the gate, or is better there. Any other refit, and one that
+//! fails, leaves the challenger as it was evaluated.
 
 use chrono::{DateTime, Utc};
 use rekindle_client::wire;

@@ -1,6 +1,10 @@
 //! Alerts of the monitor, and the workflows that they start.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekindle_bus::{
@@ -12,7 +16,7 @@ use rekindle_client::{PageRequest, wire};
 use rekindle_domain::{
     Policy, ReportId, Trigger, VersionRef, WorkflowId, WorkflowState,
     event::{EventContext, EventKind, Fact},
-    report::{Drift, Quality, Verdict, WindowHeader, WindowReport},
+    report::{Drift, Interval, Quality, Verdict, WindowHeader, WindowReport},
     workflow::WorkflowStatus,
 };
 use rekindle_testkit::eventually;
@@ -67,15 +71,21 @@ pub(crate) async fn drift(world: &World, until: TimeDelta, version: u32) -> Work
 
 /// Publishes degradation of a window whose drift was published with that correlation id; returns the id of the event.
 pub(crate) async fn degradation(world: &World, until: TimeDelta, version: u32, correlation: WorkflowId) -> Uuid {
-    let quality = Quality {
+    publish(world, wire::event::degradation_detected(&report(until, version), &degraded(0.9)), correlation).await
+}
+
+/// Degraded quality with that mean loss.
+pub(crate) fn degraded(loss: f64) -> Quality {
+    let interval = Interval { lower: loss - 0.05, upper: loss + 0.05 };
+    Quality {
         verdict: Verdict::Drifted,
         labelled_rows: 1_000,
-        loss: 0.9,
+        loss,
+        intervals: BTreeMap::from([("log_loss".to_owned(), interval)]),
         reference_loss: 0.4,
         rise_lower_bound: 0.3,
         ..Quality::inconclusive()
-    };
-    publish(world, wire::event::degradation_detected(&report(until, version), &quality), correlation).await
+    }
 }
 
 pub(crate) async fn publish(world: &World, alert: Fact<serde_json::Value>, correlation: WorkflowId) -> Uuid {

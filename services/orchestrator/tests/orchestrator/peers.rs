@@ -16,10 +16,11 @@ use rekindle_domain::{
     alias::AliasMove,
     dataset::DatasetVersion,
     evaluation::Evaluation,
-    job::Job,
+    job::{Job, Requirement},
     lineage::Lineage,
     model_version::{Approval, ModelVersion, Review, VersionSelector, VersionStatus},
     prediction_log::LabelledExport,
+    report::WindowReport,
     run::{Run, RunStatus},
 };
 use rekindle_proto::{monitor as m, registry as r, trainer as t};
@@ -60,6 +61,8 @@ pub(crate) struct State {
     /// The jobs that were submitted.
     pub jobs: Vec<Job>,
     pub new_rows: u64,
+    /// The reports of the monitor.
+    pub reports: Vec<WindowReport>,
     artifacts: Artifacts,
 }
 
@@ -155,6 +158,7 @@ fn run(id: RunId, tags: BTreeMap<String, String>, status: RunStatus) -> Run {
         created_at: at(0),
         started_at: None,
         ended_at: None,
+        progress: None,
         deleted_at: None,
         revision: 1,
     }
@@ -169,6 +173,7 @@ fn evaluation(verdict: Verdict) -> Evaluation {
         from: None,
         until: None,
         gate: Gate::default(),
+        requirement: Requirement::Better,
         pass: verdict == Verdict::Pass,
         reason: verdict.reason().to_owned(),
         champion_metrics: BTreeMap::new(),
@@ -176,6 +181,7 @@ fn evaluation(verdict: Verdict) -> Evaluation {
         improvement: 0.0,
         improvement_lower_bound: 0.0,
         slices: Vec::new(),
+        checks: Vec::new(),
     }
 }
 
@@ -200,6 +206,7 @@ impl Peers {
             refit_check: Verdict::Pass,
             jobs: Vec::new(),
             new_rows: 5_000,
+            reports: Vec::new(),
             artifacts,
         };
         let peers = Self(Arc::new(Mutex::new(state)));
@@ -367,7 +374,8 @@ impl m::monitor_server::Monitor for Peers {
         unused()
     }
     async fn list_reports(&self, _: Request<m::ListReportsRequest>) -> Answer<m::ListReportsResponse> {
-        unused()
+        let reports = self.state().reports.iter().map(wire::report::to_wire).collect();
+        Ok(Response::new(m::ListReportsResponse { reports, next_page_token: String::new() }))
     }
     async fn get_prediction(&self, _: Request<m::GetPredictionRequest>) -> Answer<m::LoggedPrediction> {
         unused()

@@ -95,7 +95,13 @@ fn late() -> Policy {
         },
         external: None,
         search: Search::for_lookbacks(),
-        gate: Gate { margin: 0.0, confidence: 0.9, min_rows: 40, slices: vec!["origin".to_owned()] },
+        gate: Gate {
+            margin: 0.0,
+            confidence: 0.9,
+            min_rows: 40,
+            slices: vec!["origin".to_owned()],
+            checks: Vec::new(),
+        },
         holdout_share: 0.4,
         rollout: Strategy {
             replica_deadline: Duration::from_secs(60),
@@ -103,6 +109,7 @@ fn late() -> Policy {
             observe: Duration::from_millis(500),
             max_error_rate: 0.01,
             max_latency: None,
+            max_guardrail_rate: None,
             canary: Vec::new(),
         },
         schedule: None,
@@ -128,6 +135,11 @@ fn late() -> Policy {
     }
 }
 
+/// The default of that release, which a stored policy keeps.
+fn former_gate() -> Gate {
+    Gate { confidence: 0.95, ..Gate::default() }
+}
+
 /// No trigger, no watch, and regression without hidden layers.
 fn late_linear() -> Policy {
     let hour = Duration::from_secs(3600);
@@ -148,7 +160,7 @@ fn late_linear() -> Policy {
         ..Recipe::for_target("late")
     };
     let rollout = Strategy { bake: hour, observe: 2 * hour, ..Strategy::default() };
-    Policy { rollout, ..Policy::new(model("late-linear"), parsed("flights"), recipe) }
+    Policy { rollout, gate: former_gate(), ..Policy::new(model("late-linear"), parsed("flights"), recipe) }
 }
 
 /// One of the triggers.
@@ -165,6 +177,7 @@ fn arrival() -> Policy {
         triggers: BTreeSet::from([Trigger::Degradation]),
         watch: Some(WatchSettings { window: 7 * DAY, ..WatchSettings::default() }),
         min_new_rows: 50,
+        gate: former_gate(),
         ..Policy::new(model("arrival"), parsed("flights"), recipe)
     }
 }

@@ -6,6 +6,7 @@ use chrono::{TimeDelta, Utc};
 use rekindle_domain::{
     Policy, WorkflowId, WorkflowState,
     deployment_status::{DeploymentStatus, RolloutOutcome},
+    report::WindowReport,
     rollout::{CanaryStep, Strategy},
 };
 use rekindle_testkit::eventually;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    alerts::degradation,
+    alerts::{degradation, degraded},
     world::{World, model, policy, policy_with_long_observation},
 };
 
@@ -104,6 +105,25 @@ async fn a_version_whose_quality_degrades_returns_by_itself() {
     let reason = returned(&world, id, since).await;
     let expected = "version 3 was being rolled out: degradation in the window until 1970-01-01T00:00:01Z";
     assert_eq!(reason, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_degraded_version_stays_while_the_stable_one_has_degraded_as_well() {
+    let world = World::on_sqlite().await;
+    world.prepare(policy_with_long_observation()).await;
+    let id = world.start_workflow().await;
+    world.reaches(id, WorkflowState::Observing).await;
+    let report = |second: i64, version: u32, loss: f64| {
+        let report = crate::alerts::report(TimeDelta::seconds(second), version);
+        WindowReport { quality: Some(degraded(loss)), ..report }
+    };
+    world.peers.state().reports = vec![report(0, 3, 0.9), report(0, 1, 0.95)];
+    degradation(&world, TimeDelta::zero(), 3, WorkflowId::new(Uuid::now_v7())).await;
+    world.peers.state().reports.extend([report(1, 3, 0.9), report(1, 1, 0.7)]);
+    // Alerts are processed in order.
+    degradation(&world, TimeDelta::seconds(1), 3, WorkflowId::new(Uuid::now_v7())).await;
+    let reason = returned(&world, id, Instant::now()).await;
+    assert_eq!(reason, "version 3 was being rolled out: degradation in the window until 1970-01-01T00:00:01Z");
 }
 
 #[tokio::test(flavor = "multi_thread")]

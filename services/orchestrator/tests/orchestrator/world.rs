@@ -350,7 +350,7 @@ fn apply(state: &mut ReplicaState, routes: &Routes, refused: &BTreeSet<u32>) {
         model.primary = Some(assigned.version.version);
         let others = routes.weighted.iter().map(|route| route.version).chain(routes.shadow);
         let loaded = |VersionRef { version, bundle }| {
-            (version, ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 })
+            (version, ServedVersion { bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0, guarded: 0 })
         };
         model.versions = others.chain([assigned.version]).map(loaded).collect();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rekindle_client::wire;
 use rekindle_domain::{
     RunId,
-    run::{Metric, NewRun, Run, RunReport},
+    run::{Metric, NewRun, Run, RunProgress, RunReport},
     validation::Violations,
 };
 use rekindle_proto::registry::{
@@ -178,6 +178,10 @@ fn check_report(report: &RunReport, limits: &Limits) -> Result<(), Violations> {
     let mut bounds = Bounds::new(limits);
     match report {
         RunReport::Running => {}
+        RunReport::Progressed(RunProgress { stage, unit, .. }) => {
+            bounds.text("progress.stage", stage);
+            bounds.text("progress.unit", unit);
+        }
         RunReport::Finished { outputs } => bounds.texts("outputs", outputs),
         RunReport::Failed { error } | RunReport::Killed { error } => bounds.text("error", error),
     }

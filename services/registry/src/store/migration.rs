@@ -6,6 +6,7 @@ mod m20261129_000002_experiments;
 mod m20261129_000003_models;
 mod m20261129_000004_blob_references;
 mod m20261129_000005_dataset_schemas;
+mod m20261130_000001_run_progress;
 
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
         migrations.push(Box::new(m20261129_000003_models::Models));
         migrations.push(Box::new(m20261129_000004_blob_references::BlobReferences));
         migrations.push(Box::new(m20261129_000005_dataset_schemas::DatasetSchemas));
+        migrations.push(Box::new(m20261130_000001_run_progress::RunProgress));
         migrations
     }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rekindle_domain::{
     Digest, IdPrefix, RunId,
-    run::{Run, RunStatus},
+    run::{Run, RunProgress, RunStatus},
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    QuerySelect, prelude::Json, sea_query::Expr,
 };
 
 use super::{
@@ -79,14 +79,19 @@ pub(crate) async fn update(txn: &impl ConnectionTrait, leased: &Leased, read_rev
     Ok(result.rows_affected == 1)
 }
 
-/// Renews the lease of a running run; returns whether it is running.
-pub(crate) async fn renew(txn: &impl ConnectionTrait, id: RunId, until: DateTime<Utc>) -> Result<bool, DbErr> {
-    let result = run::Entity::update_many()
-        .col_expr(run::Column::LeaseUntil, Expr::value(until))
-        .filter(run::Column::Id.eq(id.uuid()))
-        .filter(run::Column::Status.eq(Status::Running))
-        .exec(txn)
-        .await?;
+/// Renews the lease of a running run, and writes how far it is if that is given; returns whether it is running.
+pub(crate) async fn renew(
+    txn: &impl ConnectionTrait,
+    id: RunId,
+    until: DateTime<Utc>,
+    progress: Option<&RunProgress>,
+) -> Result<bool, DbErr> {
+    let mut renewed = run::Entity::update_many().col_expr(run::Column::LeaseUntil, Expr::value(until));
+    if progress.is_some() {
+        renewed = renewed.col_expr(run::Column::Progress, Expr::value(json(progress)));
+    }
+    let result =
+        renewed.filter(run::Column::Id.eq(id.uuid())).filter(run::Column::Status.eq(Status::Running)).exec(txn).await?;
     Ok(result.rows_affected == 1)
 }
 
@@ -102,11 +107,16 @@ pub(crate) async fn expired(db: &impl ConnectionTrait, now: DateTime<Utc>, limit
     Ok(rows.into_iter().map(|row| RunId::new(row.id)).collect())
 }
 
+fn json(progress: Option<&RunProgress>) -> Option<Json> {
+    progress.and_then(|progress| serde_json::to_value(progress).ok())
+}
+
 fn row(Leased { run, lease_until, lease }: &Leased) -> run::Model {
     run::Model {
         id: run.id.uuid(),
         parent_id: run.parent_id.map(RunId::uuid),
         lease_ms: lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)),
+        progress: json(run.progress.as_ref()),
         experiment: run.experiment.to_string(),
         status: run.status.into(),
         params: Texts(run.params.clone()),
@@ -144,6 +154,8 @@ fn noun(row: run::Model) -> Result<Leased, DbErr> {
         started_at: row.started_at,
         ended_at: row.ended_at,
         deleted_at: row.deleted_at,
+        // It is not worth more than the run: what a later release wrote is left out.
+        progress: row.progress.and_then(|progress| serde_json::from_value(progress).ok()),
         revision: unsigned("revision", row.revision)?,
     };
     Ok(Leased { run, lease_until: row.lease_until, lease })

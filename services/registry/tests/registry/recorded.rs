@@ -186,6 +186,7 @@ fn first_run() -> Run {
         created_at: time("2026-11-28T02:24:44.834235Z"),
         started_at: Some(time("2026-11-28T02:24:44.839063Z")),
         ended_at: Some(time("2026-11-28T02:24:44.927412Z")),
+        progress: None,
         deleted_at: None,
         revision: 3,
     }

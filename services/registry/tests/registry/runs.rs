@@ -1,8 +1,8 @@
 use rekindle_domain::event::EventKind;
 use rekindle_proto::registry::{
     CreateRunRequest, DeleteModelRequest, DeleteRunRequest, GetMetricHistoryRequest, GetRunRequest, ListRunsRequest,
-    LogMetricsRequest, LogParamsRequest, Metric, ReportRunRequest, RestoreRunRequest, Run, RunReport, RunStatus,
-    SetRunTagsRequest,
+    LogMetricsRequest, LogParamsRequest, Metric, ReportRunRequest, RestoreRunRequest, Run, RunProgress, RunReport,
+    RunStatus, SetRunTagsRequest,
 };
 use rekindle_testkit::eventually;
 use tonic::{Code, Status};
@@ -26,8 +26,60 @@ on_both!(
     a_sample_of_a_metric_keeps_the_extremes,
     the_history_has_the_last_point_of_each_step_however_they_are_logged,
     runs_are_deleted_and_restored_unless_they_are_used,
-    runs_give_open_lineage_events
+    runs_give_open_lineage_events,
+    a_running_run_says_how_far_it_is
 );
+
+async fn a_running_run_says_how_far_it_is(sandbox: Sandbox) {
+    let run = sandbox.run("flights", vec![]).await;
+    let told = |completed, unit: &str| RunProgress {
+        stage: "early stopping".into(),
+        completed,
+        total: 50,
+        unit: unit.into(),
+        remaining: Some(prost_types::Duration { seconds: 40, nanos: 0 }),
+    };
+    let reported = async |progress: RunProgress| {
+        let request = ReportRunRequest {
+            id: run.id.clone(),
+            report: RunReport::Running.into(),
+            progress: Some(progress),
+            ..Default::default()
+        };
+        sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)
+    };
+    let started = reported(told(0, "epochs")).await.expect("started");
+    assert_eq!((started.status(), started.progress), (RunStatus::Running, Some(told(0, "epochs"))));
+    let metrics = vec![Metric { name: "auc".into(), value: 0.7, step: 1, time: None }];
+    let logged = LogMetricsRequest { run_id: run.id.clone(), metrics };
+    sandbox.runs.clone().log_metrics(logged).await.expect("logged");
+    let running = reported(told(1, "epochs")).await.expect("in progress");
+    assert_eq!((running.progress, running.revision), (Some(told(1, "epochs")), started.revision));
+    let renewed = report(&sandbox, &run.id, RunReport::Running).await.expect("renewed");
+    assert_eq!(renewed.progress, Some(told(1, "epochs")), "a report without it leaves it");
+    for completed in [4, 5, 9, 10] {
+        reported(told(completed, "epochs")).await.expect("in progress");
+    }
+    let events = sandbox.first_events(2, |kind| kind == EventKind::RUN_PROGRESSED).await;
+    let completed: Vec<_> = events.iter().map(|event| event.data["progress"]["completed"].as_str()).collect();
+    assert_eq!(completed, [Some("5"), Some("10")], "of 50, one event for each tenth");
+    let data = &events[0].data;
+    assert_eq!((&data["run_id"], &data["progress"]["remaining"]), (&run.id.clone().into(), &"40s".into()));
+    assert_eq!(data["metrics"]["auc"], 0.7);
+    let refused = reported(told(2, &"x".repeat(100_000))).await.expect_err("too long");
+    assert_eq!(blamed(&refused), "progress.unit");
+    let tag = |value: &str| SetRunTagsRequest {
+        run_id: run.id.clone(),
+        tags: [("rekindle.checkpoint".to_owned(), value.to_owned())].into(),
+        ..Default::default()
+    };
+    let tagged = sandbox.runs.clone().set_run_tags(tag("sha256:1")).await.expect("set").into_inner();
+    assert_eq!(tagged.tags["rekindle.checkpoint"], "sha256:1");
+    let finished = report(&sandbox, &run.id, RunReport::Finished).await.expect("finished");
+    assert_eq!((finished.progress, finished.tags.get("rekindle.checkpoint")), (None, None), "it is garbage");
+    let late = sandbox.runs.clone().set_run_tags(tag("sha256:2")).await.expect("taken").into_inner();
+    assert_eq!(late.tags.get("rekindle.checkpoint"), None, "of a worker that was lost");
+}
 
 async fn runs_give_open_lineage_events(sandbox: Sandbox) {
     let dataset = sandbox.dataset(sandbox.csv("trips", "a,b\n1,x\n2,y\n").await).await;
@@ -115,7 +167,8 @@ async fn runs_are_deleted_and_restored_unless_they_are_used(sandbox: Sandbox) {
 
 pub(crate) async fn report(sandbox: &Sandbox, id: &str, report: RunReport) -> Result<Run, Status> {
     let outputs = [("bundle".to_owned(), "sha256:…".to_owned())].into();
-    let request = ReportRunRequest { id: id.to_owned(), report: report.into(), outputs, error: "why".into() };
+    let request =
+        ReportRunRequest { id: id.to_owned(), report: report.into(), outputs, error: "why".into(), progress: None };
     sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)
 }
 

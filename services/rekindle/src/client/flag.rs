@@ -3,7 +3,7 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 59] = [
+const FLAGS: [(&str, &str); 61] = [
     ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
@@ -41,6 +41,7 @@ const FLAGS: [(&str, &str); 59] = [
     ("gate.margin", "--gate-margin"),
     ("gate.confidence", "--gate-confidence"),
     ("gate.slices", "--gate-slices"),
+    ("gate.checks", "--gate-checks"),
     ("holdout_share", "--holdout"),
     ("min_new_rows", "--min-new-rows"),
     ("cooldown", "--cooldown"),
@@ -49,6 +50,7 @@ const FLAGS: [(&str, &str); 59] = [
     ("rollout.observe", "--observe"),
     ("rollout.max_error_rate", "--max-error-rate"),
     ("rollout.max_latency", "--max-latency"),
+    ("rollout.max_guardrail_rate", "--max-guardrail-rate"),
     ("rollout.canary", "--canary"),
     ("triggers", "--on"),
     ("schedule.cron", "--schedule"),

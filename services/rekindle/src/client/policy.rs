@@ -6,7 +6,7 @@ mod column_rule;
 mod dataset;
 mod rollout;
 mod slice;
-mod trigger;
+pub(crate) mod trigger;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -14,7 +14,9 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use humantime::format_duration;
 use rekindle_client::wire;
-use rekindle_domain::{DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings, validation::Checks};
+use rekindle_domain::{
+    DatasetName, Gate, ModelName, Policy, Recipe, Trigger, WatchSettings, gate_check::GateCheck, validation::Checks,
+};
 use serde_json::{Value, json};
 
 use self::champion::Champion;
@@ -134,6 +136,11 @@ pub(crate) struct Set {
     /// Columns to slice the rows of the gate by; the challenger must not be worse on any slice
     #[arg(long, alias = "slices", value_name = "COL,..", value_delimiter = ',')]
     gate_slices: Vec<String>,
+    /// Limits that the challenger keeps whatever its loss, or none, e.g. monotonic_increasing:rooms, invariant:origin<=0.02,
+    /// demographic_parity_difference:gender<=0.1, equal_opportunity_difference:gender<=0.1, loss_difference:region<=0.05,
+    /// expected_calibration_error<=0.05
+    #[arg(long, value_name = "CHECK,..", value_delimiter = ',', value_parser = check_or_none)]
+    gate_checks: Vec<CheckOrNone>,
     /// Share of the new rows, the latest ones, held out for the comparison
     #[arg(long, value_name = "SHARE", value_parser = parse::number)]
     holdout: Option<f64>,
@@ -289,7 +296,18 @@ impl Set {
         if !self.gate_slices.is_empty() {
             gate.slices.clone_from(&self.gate_slices);
         }
+        if !self.gate_checks.is_empty() {
+            gate.checks = self.gate_checks.iter().filter_map(|check| check.0.clone()).collect();
+        }
     }
+}
+
+/// A check of the gate, or none.
+#[derive(Debug, Clone, PartialEq)]
+struct CheckOrNone(Option<GateCheck>);
+
+fn check_or_none(text: &str) -> Result<CheckOrNone, String> {
+    if text == "none" { Ok(CheckOrNone(None)) } else { text.parse().map(|check| CheckOrNone(Some(check))) }
 }
 
 fn replace<T>(present: &mut T, given: Option<T>) {
@@ -300,7 +318,7 @@ fn replace<T>(present: &mut T, given: Option<T>) {
 
 fn fields((policy, revision): &(Policy, u64)) -> Fields {
     let Recipe { target, ignore, model, .. } = &policy.recipe;
-    let Gate { margin, confidence, min_rows, slices } = &policy.gate;
+    let Gate { margin, confidence, min_rows, slices, checks } = &policy.gate;
     let span = |span: Duration| format_duration(span).to_string();
     let recipe = match &policy.external {
         Some(external) => external::words(external),
@@ -335,6 +353,7 @@ fn fields((policy, revision): &(Policy, u64)) -> Fields {
     fields.extend([
         ("gate", format!("margin {margin}, confidence {confidence}, at least {min_rows} rows")),
         ("slices of the gate", slices.join(", ")),
+        ("checks of the gate", checks.iter().map(GateCheck::to_string).collect::<Vec<_>>().join(", ")),
         ("holdout", policy.holdout_share.to_string()),
         ("minimum new rows", policy.min_new_rows.to_string()),
         ("quiet hours", trigger::quiet_words(policy)),
@@ -388,6 +407,17 @@ mod tests {
         assert_eq!(policy.triggers, BTreeSet::from([Trigger::Drift]));
         assert_eq!((policy.recipe.target.as_str(), policy.recipe.ignore), ("late", vec!["id".to_owned()]));
         assert_eq!((policy.gate, policy.rollout), (Gate::default(), Strategy::default()));
+    }
+
+    #[test]
+    fn checks_of_the_gate_are_replaced_and_removed() {
+        let applied = |words: &[&str], policy| line(words).expect("valid").applied_to(Some(policy), None).expect("one");
+        let both = ["--gate-checks", "monotonic_increasing:rooms,invariant:origin<=0.02"];
+        let policy = applied(&both, present());
+        let checks: Vec<_> = policy.gate.checks.iter().map(GateCheck::to_string).collect();
+        assert_eq!(checks, ["monotonic_increasing:rooms", "invariant:origin<=0.02"]);
+        assert_eq!(applied(&["--gate-checks", "none"], policy).gate.checks, []);
+        assert!(line(&["--gate-checks", "fair"]).is_err());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `rekindle runs`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use clap::Subcommand;
+use humantime::format_duration;
 use rekindle_client::{Registry, registry::RunSearch, wire::run};
 use rekindle_domain::{
     ExperimentName, IdPrefix, RunId,
-    run::{Better, Run},
+    run::{Better, Run, RunProgress},
 };
 
 use super::{
@@ -150,6 +151,14 @@ pub(crate) fn status(run: &Run) -> String {
     words(run.status.name())
 }
 
+/// How far a run is, e.g. `early stopping: 3 of at most 50 epochs, at most 40s left`.
+pub(crate) fn progress(progress: &RunProgress) -> String {
+    let RunProgress { stage, completed, total, unit, remaining } = progress;
+    let stage = if stage.is_empty() { String::new() } else { format!("{stage}: ") };
+    let left = remaining.map(|left| format!(", at most {} left", format_duration(Duration::from_secs(left.as_secs()))));
+    format!("{stage}{completed} of at most {total} {unit}{}", left.unwrap_or_default())
+}
+
 /// The last value of each metric.
 pub(crate) fn metrics(run: &Run) -> Vec<String> {
     run.metrics.iter().map(|metric| format!("{} {}", metric.name, number(metric.value))).collect()
@@ -171,6 +180,7 @@ pub(crate) fn fields(run: &Run) -> Fields {
         ("experiment", run.experiment.to_string()),
         ("part of", run.parent_id.map(|id| id.to_string()).unwrap_or_default()),
         ("status", status(run)),
+        ("progress", run.progress.as_ref().map(progress).unwrap_or_default()),
         ("error", run.error.clone()),
         ("created", when(run.created_at)),
         ("started", when(run.started_at)),

@@ -10,7 +10,7 @@ use rekindle_domain::{
     dataset::{ColumnRole, DatasetSchema, DatasetVersion},
     job::{DatasetRef, Job, Priority, Train, Work},
     recipe::{LinearRecipe, MlpRecipe, ModelRecipe, RowWeights, TabMRecipe},
-    run::{Run, RunStatus},
+    run::{Run, RunProgress, RunStatus},
     validation::Violations,
 };
 use uuid::Uuid;
@@ -242,7 +242,6 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     let mut search = if args.auto { Search::for_everything() } else { Search::default() };
     args.search.change(&mut search)?;
     search.validate().map_err(flag::violations)?;
-    let (auto, trials) = (search.is_needed(), search.trials);
     let named = args.model.as_ref().map_or(args.dataset.as_str(), ModelName::as_str);
     let job = Job {
         id: RunId::new(Uuid::now_v7()),
@@ -267,11 +266,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
     }
     let run = if args.wait {
         let epochs = recipe.model.optimizer().max_epochs;
-        let bar = if auto {
-            output::bar(trials.into(), "trial {pos}/{len} {bar:20} {elapsed} {msg}")
-        } else {
-            output::bar(epochs.into(), "epoch {pos}/{len} {bar:20} {elapsed} {msg}")
-        };
+        let bar = output::bar(epochs.into(), "{bar:20} {elapsed} {msg}");
         let ended = tokio::select! {
             ended = wait(&registry, id, &bar) => ended,
             _ = tokio::signal::ctrl_c() => Err(interrupted(&bar, id, &platform).await),
@@ -328,9 +323,12 @@ pub(crate) async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> R
         if run.status.is_terminal() {
             return Ok(run);
         }
-        let epoch = run.metrics.iter().map(|metric| metric.step).max().unwrap_or(0);
-        bar.set_position(u64::try_from(epoch).unwrap_or(0));
-        bar.set_message(if run.metrics.is_empty() { runs::status(&run) } else { runs::metrics(&run).join(", ") });
+        if let Some(RunProgress { completed, total, .. }) = run.progress {
+            bar.set_length(total);
+            bar.set_position(completed);
+        }
+        let told = [run.progress.as_ref().map_or_else(|| runs::status(&run), runs::progress)];
+        bar.set_message(told.into_iter().chain(runs::metrics(&run)).collect::<Vec<_>>().join(", "));
     }
 }
 

@@ -220,7 +220,7 @@ fn time_to_respond(workflow: &WorkflowStatus) -> Option<f64> {
         Trigger::Drift | Trigger::Degradation => {
             Some(seconds(workflow.window_closed_at?, workflow.serving_everywhere_at?))
         }
-        Trigger::Manual | Trigger::Schedule | Trigger::DatasetVersion => None,
+        Trigger::Manual | Trigger::Schedule | Trigger::DatasetVersion | Trigger::Window => None,
     }
 }
 

@@ -1,15 +1,12 @@
 //! The first model: dataset, training, promotion, deployment and policy.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use rekindle_bundle::{Bundle, Model};
 use rekindle_client::orchestrator::DeployRequest;
 use rekindle_domain::{
-    AliasName, Policy, Principal, Recipe, RunId, Search, Trigger, WatchSettings,
+    AliasName, Gate, Policy, Principal, Recipe, RunId, Search, WatchSettings,
     alias::AliasMove,
     dataset::{DatasetRegistration, FileFormat, ReadOptions, Source, SourceColumns},
     deployment_status::RolloutOutcome,
@@ -25,6 +22,7 @@ use super::{Plan, timeline::Timeline};
 use crate::client::{
     deploy::is_served,
     platform::Platform,
+    policy::trigger::{triggers, words},
     suspects,
     upload::{download, upload},
 };
@@ -50,9 +48,9 @@ pub(crate) async fn first_model(plan: &Plan, platform: &Platform, timeline: &Tim
     promote(plan, &platform, version).await?;
     deploy(plan, &platform, version).await?;
     timeline.add(format!("version {version} is the champion and served by every replica"));
-    set_policy(plan, &platform).await?;
     let window = crate::model_page::format::words(plan.window);
-    timeline.add(format!("policy set: windows of {window}, retraining on drift and degradation"));
+    let on = set_policy(plan, &platform).await?;
+    timeline.add(format!("policy set: windows of {window}, retraining on {on}"));
     let selector = VersionSelector::Number(version);
     let digest = platform.registry().model_version(&plan.model, &selector).await?.bundle;
     let bundle = Bundle::load(&digest, |digest, _| download(platform.registry(), digest)).await?;
@@ -170,16 +168,18 @@ async fn deploy(plan: &Plan, platform: &Platform, version: u32) -> Result<()> {
     }
 }
 
-async fn set_policy(plan: &Plan, platform: &Platform) -> Result<()> {
+/// Sets the policy. Returns its triggers in words.
+async fn set_policy(plan: &Plan, platform: &Platform) -> Result<String> {
     let watch =
         WatchSettings { window: plan.window, label_wait: plan.args.label_delay * 2, ..WatchSettings::default() };
     let policy = Policy {
-        triggers: BTreeSet::from([Trigger::Drift, Trigger::Degradation]),
+        triggers: triggers(&plan.args.on)?,
+        gate: Gate { confidence: plan.args.confidence, ..Gate::default() },
         // At least one window of rows after a trigger, on which the next model can be evaluated.
         cooldown: plan.window * 2,
         watch: Some(watch),
         ..Policy::new(plan.model.clone(), plan.dataset.clone(), recipe(plan))
     };
     platform.orchestrator().set_policy(&policy, 0).await?;
-    Ok(())
+    Ok(words(&policy))
 }

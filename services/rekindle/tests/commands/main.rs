@@ -20,7 +20,8 @@ use world::World;
 async fn every_client_command_runs_with_and_without_json() {
     let folder = tempfile::tempdir().expect("a folder");
     let receiver = alerts::Receiver::start();
-    std::fs::write(folder.path().join("rekindle.toml"), receiver.settings()).expect("a file");
+    let settings = format!("{}\n[orchestrator]\ndelivery_interval = \"1s\"\n", receiver.settings());
+    std::fs::write(folder.path().join("rekindle.toml"), settings).expect("a file");
     let world = World::start(folder, &["up", "--config", "rekindle.toml"]).await;
     serving::the_platform_becomes_ready(&world);
     data::datasets(&world);

@@ -18,6 +18,13 @@ pub(crate) async fn workflows(world: &World) {
     let status = world.text(&["status"]);
     assert!(status.contains("tips: last window drift") && status.contains("tips: last workflow"), "{status}");
     assert_eq!(world.json(&["workflows", "list", "--limit", "1"])[0]["state"], "WORKFLOW_STATE_SUCCEEDED");
+    eventually("Prometheus has the delivery metrics", async || {
+        match world.metric(r#"rekindle_delivery_workflows{model="tips",state="succeeded"}"#) {
+            Some(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     ignored_and_measured(world);
 }
 

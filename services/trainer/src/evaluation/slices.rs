@@ -34,7 +34,7 @@ pub(super) fn of(rows: &Table, gate: &Gate) -> Result<Vec<Slice>, Error> {
 }
 
 /// The rows of each value.
-fn values(rows: &Table, column: &str) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+pub(super) fn values(rows: &Table, column: &str) -> Result<BTreeMap<String, Vec<usize>>, Error> {
     let array = rows.column(column)?;
     let mut members: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for row in 0..array.len() {

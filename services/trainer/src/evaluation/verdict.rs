@@ -48,8 +48,12 @@ pub(super) fn of(losses: &Losses<'_>, slices: &[Slice], gate: &Gate, shown: Show
     let worse = evaluated.iter().find(|slice| slice.improvement_upper_bound < 0.0);
     let is_shown = match shown {
         Shown::Better | Shown::NotWorse => beyond_margin.lower > 0.0,
-        // A refit has seen the rows: that it is better there says nothing, that it is worse says that something went wrong.
-        Shown::Consistent(disagreement) => found.upper >= 0.0 && disagreement <= Requirement::MAX_DISAGREEMENT,
+        // A refit has seen the rows: that it is worse there says that something went wrong. Where the data has changed it differs, and is
+        // nearer to the outcomes.
+        Shown::Consistent(disagreement) => {
+            let differs_and_is_better = found.lower > 0.0 && disagreement.is_finite();
+            differs_and_is_better || (found.upper >= 0.0 && disagreement <= Requirement::MAX_DISAGREEMENT)
+        }
     };
     let numbers = numbers(gate, &found, mean(losses.champion));
     let mut reason = match (worse, shown) {
@@ -120,10 +124,15 @@ fn not_worse(is_shown: bool, numbers: &str) -> String {
 
 fn consistent(is_shown: bool, disagreement: f64, numbers: &str) -> String {
     let most = Requirement::MAX_DISAGREEMENT;
-    let shown = if is_shown { "agrees" } else { "does not agree" };
-    format!(
-        "the refit {shown} with the evaluated model (mean difference {disagreement:.4}, at most {most}, and not worse): {numbers}"
-    )
+    let (found, required) = match (is_shown, disagreement <= most) {
+        (true, true) => ("agrees with the evaluated model", "and is not worse"),
+        (true, false) => {
+            ("differs from the evaluated model", "and is better on the latest rows, which it has learned besides")
+        }
+        (false, true) => ("agrees with the evaluated model", "but is worse"),
+        (false, false) => ("differs from the evaluated model", "and is not shown to be better"),
+    };
+    format!("the refit {found} (mean difference {disagreement:.4}, at most {most} agrees) {required}: {numbers}")
 }
 
 #[cfg(test)]
@@ -148,19 +157,46 @@ mod tests {
         (0..ROWS).map(row).unzip()
     }
 
-    fn judged((champion, challenger): &(Vec<f64>, Vec<f64>), slices: &[Slice], shown: Shown) -> Verdict {
-        of(&Losses { champion, challenger }, slices, &Gate::default(), shown).expect("enough rows")
+    fn judged(losses: &(Vec<f64>, Vec<f64>), slices: &[Slice], shown: Shown) -> Verdict {
+        judged_with(0.95, losses, slices, shown)
     }
 
-    /// An equal challenger, on rows of one period that share its effect: the declared error is 5 %, and 71 of 1,000 are its binomial bound at
-    /// 99.9 %.
+    fn judged_with(
+        confidence: f64,
+        (champion, challenger): &(Vec<f64>, Vec<f64>),
+        slices: &[Slice],
+        shown: Shown,
+    ) -> Verdict {
+        let gate = Gate { confidence, ..Gate::default() };
+        of(&Losses { champion, challenger }, slices, &gate, shown).expect("enough rows")
+    }
+
+    /// An equal challenger, on rows of one period that share its effect: the declared error is 5 % or 20 %, and 71 and 239 of 1,000 are its
+    /// binomial bounds at 99.9 %.
     #[test]
     fn equal_challengers_pass_as_rarely_as_the_confidence_says_whatever_the_length_of_a_period() {
-        for periods in [ROWS, 60, 13, 7] {
-            let passes =
-                (0..1_000).filter(|&seed| judged(&losses(seed, periods, 0.0), &[], Shown::Better).pass).count();
-            println!("{passes} of 1,000 equal challengers pass, {ROWS} rows in {periods} periods");
-            assert!(passes <= 71, "{periods} periods: {passes} of 1,000");
+        for (confidence, most) in [(0.95, 71), (Gate::default().confidence, 239)] {
+            for periods in [ROWS, 60, 13, 7] {
+                let pass = |seed| judged_with(confidence, &losses(seed, periods, 0.0), &[], Shown::Better).pass;
+                let passes = (0..1_000).filter(|&seed| pass(seed)).count();
+                println!("{passes} of 1,000 equal challengers pass at {confidence}, {ROWS} rows in {periods} periods");
+                assert!(passes <= most, "{confidence}, {periods} periods: {passes} of 1,000");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refit_that_differs_must_be_better_and_one_that_agrees_must_not_be_worse() {
+        let close = Requirement::MAX_DISAGREEMENT;
+        for (gain, disagreement, passes, words) in [
+            (0.0, close, true, "the refit agrees with the evaluated model (mean difference 0.1000"),
+            (-0.3, close, false, "but is worse"),
+            (0.3, 0.5, true, "and is better on the latest rows"),
+            (0.0, 0.5, false, "and is not shown to be better"),
+        ] {
+            let verdict = judged(&losses(1, 60, gain), &[], Shown::Consistent(disagreement));
+            assert_eq!(verdict.pass, passes, "{}", verdict.reason);
+            assert!(verdict.reason.contains(words), "{}", verdict.reason);
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn server(app: App, limit: usize) -> WorkersServer<App> {
 }
 
 fn to_wire(claimed: Claimed) -> proto::Claim {
-    let Claimed { token, lease, job: claimed, train, dataset, validation_from, attempt } = claimed;
+    let Claimed { token, lease, job: claimed, train, dataset, validation_from, attempt, checkpoint } = claimed;
     proto::Claim {
         token,
         lease: Some(time::span_to_wire(lease)),
@@ -36,6 +36,7 @@ fn to_wire(claimed: Claimed) -> proto::Claim {
         time_column: dataset.time_column.unwrap_or_default(),
         validation_from: validation_from.map(time::to_wire),
         attempt,
+        checkpoint_digest: checkpoint.unwrap_or_default(),
     }
 }
 
@@ -53,8 +54,9 @@ impl Workers for App {
     }
 
     async fn renew_claim(&self, request: Request<RenewClaimRequest>) -> Result<Response<RenewClaimResponse>, Status> {
-        let (_, RenewClaimRequest { token }) = Call::open(request)?;
-        let cancelled = App::renew_claim(self, &token).await?;
+        let (_, RenewClaimRequest { token, checkpoint_digest }) = Call::open(request)?;
+        let checkpoint = field::parse_optional("checkpoint_digest", &checkpoint_digest).map_err(Error::from)?;
+        let cancelled = App::renew_claim(self, &token, checkpoint).await?;
         Ok(Response::new(RenewClaimResponse { cancelled }))
     }
 

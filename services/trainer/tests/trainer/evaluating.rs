@@ -73,8 +73,7 @@ async fn an_equal_challenger_passes_if_it_has_only_not_to_be_worse() {
     let (verdict, evaluated) = required(new, new, Requirement::Consistent).await;
     assert_eq!((verdict.as_str(), evaluated.rows), ("pass", 500), "{}", evaluated.reason);
     let (verdict, evaluated) = required(old, new, Requirement::Consistent).await;
-    assert_eq!(verdict, "reject", "it is better, but another model");
-    assert!(evaluated.reason.contains("does not agree"), "{}", evaluated.reason);
+    assert_eq!(verdict, "pass", "it differs, and is better: {}", evaluated.reason);
     assert_eq!(required(new, old, Requirement::Consistent).await.0, "reject");
 }
 
@@ -98,4 +97,48 @@ async fn a_blob_that_is_not_a_bundle_fails_the_run() {
     let run = world.ended(id).await;
     assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.contains("manifest"), "{}", run.error);
+}
+
+#[tokio::test]
+async fn a_better_challenger_that_fails_a_check_is_rejected_and_the_check_is_named() {
+    let world = World::start().await;
+    let (old, new) = models(&world).await;
+    world.dataset("holdout", rows(1000, 500, true)).await;
+    let checked = async |checks: &[&str]| {
+        let checks = checks.iter().map(|check| check.parse().expect("a check")).collect();
+        let run = world.finished(&evaluate("holdout", old, new, Gate { checks, ..gate(30) })).await;
+        (run.outputs["verdict"].clone(), evaluation(&world, &run).await)
+    };
+    // The challenger has learned that rows of a greater x are late less often, and that the place does not matter.
+    let kept = [
+        "monotonic_decreasing:x",
+        "invariant:place<=0.1",
+        "demographic_parity_difference:place<=0.2",
+        "equal_opportunity_difference:place<=0.2",
+        "loss_difference:place<=0.2",
+        "expected_calibration_error<=0.4",
+    ];
+    let (verdict, passed) = checked(&kept).await;
+    assert_eq!(verdict, "pass", "{passed:?}");
+    let names: Vec<&str> = passed.checks.iter().map(|check| check.check.as_str()).collect();
+    assert_eq!(names, kept);
+    assert!(passed.checks.iter().all(|check| check.pass && check.value.is_some()), "{:?}", passed.checks);
+    for failing in [
+        "monotonic_increasing:x",
+        "invariant:x<=0.01",
+        "expected_calibration_error<=0",
+        "loss_difference:place<=0",
+        "monotonic_increasing:place",
+    ] {
+        let (verdict, rejected) = checked(&["invariant:place<=0.1", failing]).await;
+        let pass: Vec<bool> = rejected.checks.iter().map(|check| check.pass).collect();
+        assert_eq!((verdict.as_str(), pass), ("reject", vec![true, false]), "{failing}");
+        let named = format!("the challenger fails {failing}: ");
+        assert!(rejected.reason.starts_with(&named) && rejected.reason.contains("is better"), "{}", rejected.reason);
+    }
+    let (_, inapplicable) = checked(&["monotonic_increasing:place"]).await;
+    assert_eq!((inapplicable.checks[0].value, inapplicable.checks[0].pass), (None, false));
+    assert!(inapplicable.reason.contains("place is not a number"), "{}", inapplicable.reason);
+    let (_, ignored) = checked(&["invariant:late<=1"]).await;
+    assert!(!ignored.pass && ignored.reason.contains("late is no feature"), "{}", ignored.reason);
 }

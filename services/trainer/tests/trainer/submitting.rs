@@ -19,12 +19,14 @@ async fn bad_jobs_are_refused_by_field_and_leave_nothing() {
     world.dataset("flights", rows(0, 10, false)).await;
     let missing = Digest::of(b"not stored");
     let slices = Gate { slices: vec!["airport".into()], ..Gate::default() };
+    let check = Gate { checks: vec!["invariant:airline<=1".parse().expect("a check")], ..Gate::default() };
     let loose = Gate { confidence: 0.5, ..Gate::default() };
     let cases = [
         (train("trains"), Code::NotFound, "trains"),
         (train_with("flights", Recipe::for_target("lateness")), Code::InvalidArgument, "job.train.recipe.target"),
         (evaluate("flights", missing, missing, Gate::default()), Code::InvalidArgument, "champion_bundle"),
         (evaluate("flights", missing, missing, slices), Code::InvalidArgument, "airport"),
+        (evaluate("flights", missing, missing, check), Code::InvalidArgument, "airline"),
         (evaluate("flights", missing, missing, loose), Code::InvalidArgument, "gate.confidence"),
     ];
     for (job, code, word) in cases {

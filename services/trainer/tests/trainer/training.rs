@@ -158,13 +158,29 @@ async fn a_job_returned_to_the_queue_is_finished_by_another_trainer() {
     let first = Shutdown::new();
     let worker = world.start_worker(&first).await;
     running(&world, &job).await;
+    eventually("a checkpoint", async || {
+        let run = world.run(job.id).await.map_err(|error| error.to_string())?;
+        if run.tags.contains_key("rekindle.checkpoint") { Ok(()) } else { Err(format!("{:?}", run.tags)) }
+    })
+    .await;
     first.begin();
     worker.await.expect("ends in order");
     let interrupted = world.run(job.id).await.expect("its run");
-    let second = Shutdown::new();
+    assert!(interrupted.tags.contains_key("rekindle.checkpoint"), "{:?}", interrupted.tags);
+    let progress = interrupted.progress.as_ref().expect("reported with the first heartbeats");
+    assert_eq!((progress.stage.as_str(), progress.total, progress.unit.as_str()), ("early stopping", 40, "epochs"));
+    let (second, resumed_at) = (Shutdown::new(), std::time::Instant::now());
     let worker = world.start_worker(&second).await;
     let run = world.ended(job.id).await;
     assert_eq!(run.status, RunStatus::Finished, "{}", run.error);
+    // The epochs before the checkpoint are not repeated: their points keep their times.
+    let history = world.registry.metric_history(job.id, "log_loss", PageRequest::first(500)).await.expect("one").items;
+    let steps: Vec<i64> = history.iter().map(|point| point.step).collect();
+    assert_eq!(steps, (1..=40).collect::<Vec<i64>>());
+    let begun_again = chrono::Utc::now() - resumed_at.elapsed();
+    assert!(history[0].time.is_some_and(|time| time < begun_again), "{history:?}");
+    assert!(history[39].time.is_some_and(|time| time > begun_again), "{history:?}");
+    assert!(!run.tags.contains_key("rekindle.checkpoint"), "{:?}", run.tags);
     assert_eq!(interrupted.status, RunStatus::Running, "it was returned to the queue before its end");
     assert_eq!(versions(&world).await, 1);
     second.begin();

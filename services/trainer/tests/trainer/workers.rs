@@ -58,13 +58,19 @@ async fn a_training_is_claimed_by_one_worker_and_by_another_once_its_claim_has_e
     for _ in 0..4 {
         assert_eq!(claim(&mut workers, POOL, 0).await, None);
         tokio::time::sleep(Duration::from_millis(400)).await;
-        let renewed = workers.renew_claim(RenewClaimRequest { token: first.token.clone() }).await.expect("held");
+        let renewed = workers
+            .renew_claim(RenewClaimRequest { token: first.token.clone(), ..Default::default() })
+            .await
+            .expect("held");
         assert!(!renewed.into_inner().cancelled);
     }
     let second = claim(&mut workers, POOL, 10).await.expect("the lease has expired");
     assert_eq!((second.run_id.as_str(), second.attempt), (first.run_id.as_str(), 2));
     // The first worker comes back: it has lost the training, and harms nothing.
-    let stale = workers.renew_claim(RenewClaimRequest { token: first.token.clone() }).await.expect_err("lost");
+    let stale = workers
+        .renew_claim(RenewClaimRequest { token: first.token.clone(), ..Default::default() })
+        .await
+        .expect_err("lost");
     assert_eq!(stale.code(), Code::NotFound);
     let harm = FailJobRequest { token: first.token.clone(), error: "late".to_owned(), retry: false };
     assert_eq!(workers.fail_job(harm).await.expect_err("lost").code(), Code::NotFound);
@@ -72,16 +78,30 @@ async fn a_training_is_claimed_by_one_worker_and_by_another_once_its_claim_has_e
     let late = CompleteJobRequest { token: first.token.clone(), file_digest, ..Default::default() };
     assert_eq!(workers.complete_job(late).await.expect_err("lost").code(), Code::NotFound);
     assert_eq!(world.run(job.id).await.expect("its run").status, RunStatus::Running);
-    workers.renew_claim(RenewClaimRequest { token: second.token.clone() }).await.expect("held");
-    let retry = FailJobRequest { token: second.token, error: "no room".to_owned(), retry: true };
+    assert_eq!(second.checkpoint_digest, "");
+    let checkpoint = world.artifacts.put("half of the trees".into()).await.expect("stored").to_string();
+    let with =
+        |checkpoint: &str| RenewClaimRequest { token: second.token.clone(), checkpoint_digest: checkpoint.to_owned() };
+    for unusable in [Digest::of(b"not stored").to_string(), "no digest".to_owned()] {
+        let refused = workers.renew_claim(with(&unusable)).await.expect_err(&unusable);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    workers.renew_claim(with(&checkpoint)).await.expect("held");
+    workers.renew_claim(with("")).await.expect("held");
+    let retry = FailJobRequest { token: second.token.clone(), error: "no room".to_owned(), retry: true };
     workers.fail_job(retry).await.expect("returned to the queue");
     let third = claim(&mut workers, POOL, 20).await.expect("again");
     assert_eq!((third.run_id.as_str(), third.attempt), (first.run_id.as_str(), 3));
+    assert_eq!(third.checkpoint_digest, checkpoint, "it continues where the second one was");
     let end = FailJobRequest { token: third.token.clone(), error: "the rows are odd".to_owned(), retry: false };
     workers.fail_job(end).await.expect("ended");
     let run = world.ended(job.id).await;
     assert_eq!((run.status, run.error.as_str()), (RunStatus::Failed, "the rows are odd"));
-    let ended = workers.renew_claim(RenewClaimRequest { token: third.token }).await.expect_err("it has ended");
+    assert!(!run.tags.values().any(|tag| *tag == checkpoint), "the checkpoint is garbage: {:?}", run.tags);
+    let ended = workers
+        .renew_claim(RenewClaimRequest { token: third.token, ..Default::default() })
+        .await
+        .expect_err("it has ended");
     assert_eq!(ended.code(), Code::NotFound);
 }
 
@@ -92,9 +112,15 @@ async fn a_worker_is_told_of_a_cancelled_run_and_a_training_of_an_ended_run_leav
     let job = submitted(&world).await;
     let held = claim(&mut workers, POOL, 5).await.expect("a training");
     world.cancel(&job).await;
-    let renewed = workers.renew_claim(RenewClaimRequest { token: held.token.clone() }).await.expect("answered");
+    let renewed = workers
+        .renew_claim(RenewClaimRequest { token: held.token.clone(), ..Default::default() })
+        .await
+        .expect("answered");
     assert!(renewed.into_inner().cancelled);
-    let gone = workers.renew_claim(RenewClaimRequest { token: held.token }).await.expect_err("it has ended");
+    let gone = workers
+        .renew_claim(RenewClaimRequest { token: held.token, ..Default::default() })
+        .await
+        .expect_err("it has ended");
     assert_eq!(gone.code(), Code::NotFound);
     let unclaimed = submitted(&world).await;
     world.cancel(&unclaimed).await;
@@ -125,7 +151,10 @@ async fn what_is_no_claim_is_refused_and_reaches_nothing_on_the_bus() {
     let forged = forged.into_iter().flat_map(|delivery| [format!("{}.{delivery}", job.id), delivery]);
     let other = [format!("{}.{delivery}", internal.id), format!("{}.{of_internal}", internal.id), of_internal];
     for token in forged.chain(other) {
-        let renewed = workers.renew_claim(RenewClaimRequest { token: token.clone() }).await.expect_err("no claim");
+        let renewed = workers
+            .renew_claim(RenewClaimRequest { token: token.clone(), ..Default::default() })
+            .await
+            .expect_err("no claim");
         assert_eq!(renewed.code(), Code::NotFound, "{token}: {renewed}");
         let file_digest = Digest::of(b"file").to_string();
         let completed = CompleteJobRequest { token: token.clone(), file_digest, ..Default::default() };
@@ -135,7 +164,7 @@ async fn what_is_no_claim_is_refused_and_reaches_nothing_on_the_bus() {
     }
     assert!(!world.run(internal.id).await.expect("its run").status.is_terminal());
     world.cancel(&internal).await;
-    workers.renew_claim(RenewClaimRequest { token: held.token }).await.expect("still held");
+    workers.renew_claim(RenewClaimRequest { token: held.token, ..Default::default() }).await.expect("still held");
     for (pool, seconds) in [("cpu", 0), ("", 0), ("*", 0), ("a.b", 0), (POOL, 31), (POOL, -1)] {
         let wait = Some(prost_types::Duration { seconds, nanos: 0 });
         let refused = workers.claim_job(ClaimJobRequest { pool: pool.to_owned(), wait }).await.expect_err(pool);

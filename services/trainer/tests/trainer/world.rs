@@ -55,6 +55,7 @@ fn settings() -> Settings {
         ("trainer.report_every", "50ms"),
         ("trainer.ack_wait", "2s"),
         ("trainer.worker_lease", "1s"),
+        ("trainer.checkpoint_every", "0s"),
     ];
     rekindle_runtime::config::Layers::new(&defaults).overrides(here).parse().expect("the defaults are valid")
 }

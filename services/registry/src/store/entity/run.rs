@@ -69,6 +69,8 @@ pub struct Model {
     pub lease_until: Option<DateTimeUtc>,
     /// The lease that the creator has chosen, in milliseconds.
     pub lease_ms: Option<i64>,
+    /// A [`rekindle_domain::run::RunProgress`].
+    pub progress: Option<Json>,
     pub revision: i64,
 }
 

@@ -152,5 +152,9 @@ pub(super) fn fields(evaluation: &Evaluation) -> Fields {
             format!("{}={}: {} rows, improvement {improvement}", slice.column, slice.value, slice.rows),
         ));
     }
+    for check in &evaluation.checks {
+        let passed = if check.pass { "passed" } else { "failed" };
+        fields.push(("check", format!("{}: {passed}: {}", check.check, check.explanation)));
+    }
     fields
 }

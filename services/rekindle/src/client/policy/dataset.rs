@@ -4,6 +4,7 @@ use humantime::format_duration;
 use rekindle_domain::{
     Policy, Slice,
     dataset::DatasetVersion,
+    gate_check::GateCheck,
     report::PREDICTION,
     validation::{Checks, Violations},
 };
@@ -14,11 +15,13 @@ pub(super) fn check_columns(policy: &Policy, dataset: &DatasetVersion) -> Result
     let mut checks = Checks::new();
     let ignored = policy.recipe.ignore.iter().map(|name| ("--ignore", name));
     let slices = policy.gate.slices.iter().map(|name| ("--gate-slices", name));
+    let limits = policy.gate.checks.iter().filter_map(GateCheck::column).map(|name| ("--gate-checks", name));
     let rules = policy.watch.iter().flat_map(|watch| watch.columns.keys()).filter(|name| *name != PREDICTION);
     let rules = rules.map(|name| ("--column", name));
     let watched = policy.watch.iter().flat_map(|watch| &watch.slices).flat_map(Slice::features);
     let watched = watched.map(|name| ("--slice", name));
-    let named = std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices).chain(rules);
+    let named =
+        std::iter::once(("--target", &policy.recipe.target)).chain(ignored).chain(slices).chain(limits).chain(rules);
     for (flag, name) in named.map(|(flag, name)| (flag, name.as_str())).chain(watched) {
         if !names.contains(&name) {
             let (reference, names) = (dataset.reference(), names.join(", "));
@@ -89,12 +92,14 @@ mod tests {
     fn a_column_that_the_dataset_does_not_have_is_refused_by_its_flag() {
         assert_eq!(check_columns(&present(), &dataset(1)), Ok(()));
         let recipe = Recipe { ignore: vec!["id".into(), "no".into()], ..Recipe::for_target("lat") };
-        let gate = Gate { slices: vec!["origin".into()], ..Gate::default() };
+        let checks = vec!["expected_calibration_error<=1", "invariant:id<=1", "invariant:dest<=1"];
+        let checks = checks.into_iter().map(|check| check.parse().expect("a check")).collect();
+        let gate = Gate { slices: vec!["origin".into()], checks, ..Gate::default() };
         let slices = vec!["id = 1 AND distance > 2".parse().expect("a condition")];
         let watch = Some(WatchSettings { slices, ..WatchSettings::default() });
-        let refused = check_columns(&Policy { recipe, gate, watch, ..present() }, &dataset(1)).expect_err("four");
+        let refused = check_columns(&Policy { recipe, gate, watch, ..present() }, &dataset(1)).expect_err("five");
         let fields: Vec<_> = refused.iter().map(|violation| violation.field.as_str()).collect();
-        assert_eq!(fields, ["--target", "--ignore", "--gate-slices", "--slice"]);
+        assert_eq!(fields, ["--target", "--ignore", "--gate-slices", "--gate-checks", "--slice"]);
         assert!(
             refused.to_string().contains("\"lat\" is not a column of daily/3: expected one of late, id"),
             "{refused}"

@@ -26,10 +26,21 @@ pub(super) struct Args {
     /// Maximum 99th percentile of the latency of the new version on a replica, or none; above it, the version is rolled back
     #[arg(long, value_name = "D", value_parser = super::alert_rule::span_or_none)]
     max_latency: Option<super::alert_rule::SpanOrNone>,
+    /// Maximum share of the answered requests in which a guardrail clips or flags a value, or none; above it, the version is rolled back
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    max_guardrail_rate: Option<Share>,
     /// Steps before the first replica is updated, each a share of the requests and how long it lasts, or none; with the share 0 the new
     /// version gets a copy of the requests
     #[arg(long, value_name = "SHARE=D,..", value_parser = canary)]
     canary: Option<Canary>,
+}
+
+/// A share, or none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Share(Option<f64>);
+
+fn share(text: &str) -> Result<Share, String> {
+    if text == "none" { Ok(Share(None)) } else { parse::number(text).map(|share| Share(Some(share))) }
 }
 
 /// The steps of a canary rollout; empty for none.
@@ -58,6 +69,7 @@ impl Args {
         replace(&mut strategy.observe, self.observe);
         replace(&mut strategy.max_error_rate, self.max_error_rate);
         replace(&mut strategy.max_latency, self.max_latency.map(|limit| limit.0));
+        replace(&mut strategy.max_guardrail_rate, self.max_guardrail_rate.map(|limit| limit.0));
         replace(&mut strategy.canary, self.canary.map(|canary| canary.0));
     }
 }
@@ -74,6 +86,11 @@ pub(super) fn words(strategy: &Strategy) -> String {
     parts.push(format!("observe {}", span(strategy.observe)));
     parts.push(format!("at most {} % errors", strategy.max_error_rate * 100.0));
     parts.extend(strategy.max_latency.map(|limit| format!("99 % within {}", span(limit))));
+    parts.extend(
+        strategy
+            .max_guardrail_rate
+            .map(|limit| format!("at most {} % clipped or flagged by guardrails", limit * 100.0)),
+    );
     parts.join(", ")
 }
 
@@ -90,10 +107,12 @@ mod tests {
         for wrong in ["", "5%", "5%=", "100%=1h", "x=1h", "5%=1h,", "0.001%=1h"] {
             assert!(canary(wrong).is_err(), "{wrong}");
         }
-        let words = words(&Strategy { canary: steps.to_vec(), max_latency: Some(minute), ..Strategy::default() });
+        let limited = Strategy { max_latency: Some(minute), max_guardrail_rate: Some(0.25), ..Strategy::default() };
         assert_eq!(
-            words,
-            "shadow for 1m, 5 % for 1h, 25 % for 1h, bake 1s, observe 5s, at most 0 % errors, 99 % within 1m"
+            words(&Strategy { canary: steps.to_vec(), ..limited }),
+            "shadow for 1m, 5 % for 1h, 25 % for 1h, bake 1s, observe 5s, at most 0 % errors, 99 % within 1m, \
+             at most 25 % clipped or flagged by guardrails"
         );
+        assert_eq!((share("none"), share("0.1")), (Ok(Share(None)), Ok(Share(Some(0.1)))));
     }
 }

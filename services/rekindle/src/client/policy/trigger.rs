@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// Minimum event time between two triggers
     #[arg(long, value_name = "D", value_parser = parse::span)]
     cooldown: Option<Duration>,
-    /// Challengers that the gate rejects in a row from which on the cooldown of drift is doubled; 0 for never
+    /// Challengers that the gate rejects in a row from which on the cooldown of drift and windows is doubled; 0 for never
     #[arg(long, value_name = "N", value_parser = parse::whole::<u32>)]
     backoff_after: Option<u32>,
     /// Trainings that may begin within 24 hours
@@ -50,13 +50,15 @@ pub(super) struct Args {
 
 /// A trigger, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum On {
+pub(crate) enum On {
     /// Drift of inputs or predictions
     Drift,
     /// Degradation of model quality
     Degradation,
     /// A new version of the dataset, on which the challenger is trained
     DatasetVersion,
+    /// Every window whose outcomes have arrived, whatever was found in it
+    Window,
     /// No trigger: workflows are started manually
     None,
 }
@@ -67,6 +69,7 @@ impl On {
             Self::Drift => Some(Trigger::Drift),
             Self::Degradation => Some(Trigger::Degradation),
             Self::DatasetVersion => Some(Trigger::DatasetVersion),
+            Self::Window => Some(Trigger::Window),
             Self::None => None,
         }
     }
@@ -142,7 +145,8 @@ impl Args {
     }
 }
 
-fn triggers(on: &[On]) -> Result<BTreeSet<Trigger>, Violations> {
+/// The triggers that a flag names.
+pub(crate) fn triggers(on: &[On]) -> Result<BTreeSet<Trigger>, Violations> {
     if on.contains(&On::None) && on.len() > 1 {
         return Err(Violations::of("--on", "specify either none or triggers, not both"));
     }
@@ -150,7 +154,7 @@ fn triggers(on: &[On]) -> Result<BTreeSet<Trigger>, Violations> {
 }
 
 /// The triggers in words.
-pub(super) fn words(policy: &Policy) -> String {
+pub(crate) fn words(policy: &Policy) -> String {
     let mut parts: Vec<String> =
         policy.triggers.iter().map(|trigger| trigger.name().to_lowercase().replace('_', " ")).collect();
     if let Some(Schedule { cron, time_zone, .. }) = &policy.schedule {

@@ -85,7 +85,8 @@ mod tests {
     }
 
     fn replica(id: &str, model: &str, generation: u64, serving: VersionRef) -> ReplicaState {
-        let loaded = ServedVersion { bundle: serving.bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0 };
+        let loaded =
+            ServedVersion { bundle: serving.bundle, answered: 0, failed: 0, in_flight: 0, p99_micros: 0, guarded: 0 };
         let served = ServedModel {
             primary: Some(serving.version),
             generation,

@@ -1,0 +1,257 @@
+//! The checks of the gate: fairness, calibration and behaviour of the challenger.
+//!
+//! They are computed from the predictions alone, without a confidence: the same rows and bundle give the same result.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use arrow::{
+    array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int64Array, RecordBatch, UInt32Array},
+    compute::{take, take_record_batch},
+    datatypes::{DataType, Float64Type, Int64Type},
+};
+use rand::{SeedableRng as _, seq::SliceRandom as _};
+use rand_chacha::ChaCha8Rng;
+use rekindle_bundle::{Model, Prediction, target::Targets};
+use rekindle_dataset::Table;
+use rekindle_domain::{
+    Task,
+    evaluation::CheckEvaluation,
+    gate_check::{Direction, GateCheck, GroupMetric},
+};
+use rekindle_statistics::quality::calibration_error;
+
+use super::{mean, slices};
+use crate::Error;
+
+/// Rows whose predictions are repeated with other values, at most.
+const MOST_ROWS: usize = 10_000;
+/// The share of the rows that may move against the direction of a monotonic prediction, and by how much a prediction may move without counting: of
+/// a probability, or of a number in standard deviations of the predictions.
+const MOST_AGAINST: f64 = 0.01;
+const NEGLIGIBLE: f64 = 0.001;
+/// Of two classes, the one that probabilities are of.
+const POSITIVE: usize = 1;
+
+/// The challenger on the rows of the evaluation.
+pub(super) struct Challenger<'a> {
+    pub model: &'a Model,
+    pub rows: &'a Table,
+    pub targets: &'a Targets,
+    pub prediction: &'a Prediction,
+    pub losses: &'a [f64],
+    /// Rows of a group at least.
+    pub least_rows: u64,
+}
+
+/// The results of the checks, in their order.
+pub(super) fn of(challenger: &Challenger<'_>, checks: &[GateCheck]) -> Result<Vec<CheckEvaluation>, Error> {
+    checks.iter().map(|check| challenger.check(check)).collect()
+}
+
+/// What was found: a value within its bounds or not, or why the check does not apply.
+struct Found {
+    value: f64,
+    explanation: String,
+}
+
+impl Challenger<'_> {
+    fn check(&self, check: &GateCheck) -> Result<CheckEvaluation, Error> {
+        let (found, bounds) = match check {
+            GateCheck::CalibrationError { most } => (self.calibration_error()?, 0.0..=*most),
+            GateCheck::Difference { of, column, most } => (self.difference(*of, column)?, 0.0..=*most),
+            GateCheck::Monotonic { column, direction } => (self.against(column, *direction)?, 0.0..=MOST_AGAINST),
+            GateCheck::Invariant { column, most } => (self.moved(column)?, 0.0..=*most),
+        };
+        Ok(evaluation(check, found, &bounds))
+    }
+
+    fn task(&self) -> Task {
+        self.model.manifest().task
+    }
+
+    fn calibration_error(&self) -> Result<Result<Found, String>, Error> {
+        let (width, scores) = self.prediction.scores();
+        let Targets::Classes(classes) = self.targets else { return Ok(Err("it is for classes".to_owned())) };
+        let (probabilities, hits): (Vec<f64>, Vec<bool>) = match self.task() {
+            Task::Binary => {
+                scores.iter().zip(classes).map(|(score, class)| (f64::from(*score), *class == Some(POSITIVE))).unzip()
+            }
+            // The probability of the predicted class.
+            _ => scores
+                .chunks_exact(width)
+                .zip(classes)
+                .filter_map(|(row, class)| {
+                    let best = row.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+                    Some((f64::from(*best.1), *class == Some(best.0)))
+                })
+                .unzip(),
+        };
+        let value = calibration_error(&probabilities, &hits).map_err(|error| Error::Evaluation(error.to_string()))?;
+        Ok(Ok(Found { value, explanation: format!("the expected calibration error is {value:.4}") }))
+    }
+
+    fn difference(&self, of: GroupMetric, column: &str) -> Result<Result<Found, String>, Error> {
+        if of != GroupMetric::Loss && self.task() != Task::Binary {
+            return Ok(Err("it is for two classes".to_owned()));
+        }
+        let mut groups: Vec<(String, f64)> = Vec::new();
+        let values = match slices::values(self.rows, column) {
+            Err(Error::Evaluation(why)) => return Ok(Err(why)),
+            values => values?,
+        };
+        for (value, members) in values {
+            let members = self.counted(of, members);
+            if members.len() as u64 >= self.least_rows {
+                groups.push((value, self.rate(of, &members)));
+            }
+        }
+        groups.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        let ([(least, low), ..], [.., (most, high)]) = (groups.as_slice(), groups.as_slice()) else {
+            return Ok(Err(format!("no group has {} rows", self.least_rows)));
+        };
+        if groups.len() < 2 {
+            return Ok(Err(format!("only one group has {} rows", self.least_rows)));
+        }
+        let explanation = format!("{low:.4} where {column} is {least}, {high:.4} where it is {most}");
+        Ok(Ok(Found { value: high - low, explanation }))
+    }
+
+    /// The rows that a metric counts.
+    fn counted(&self, of: GroupMetric, mut members: Vec<usize>) -> Vec<usize> {
+        if let (GroupMetric::TruePositiveRate, Targets::Classes(classes)) = (of, self.targets) {
+            members.retain(|&row| classes[row] == Some(POSITIVE));
+        }
+        members
+    }
+
+    fn rate(&self, of: GroupMetric, members: &[usize]) -> f64 {
+        let (_, scores) = self.prediction.scores();
+        let value = |&row: &usize| match of {
+            GroupMetric::Loss => self.losses[row],
+            GroupMetric::PositiveRate | GroupMetric::TruePositiveRate => f64::from(u8::from(scores[row] >= 0.5)),
+        };
+        mean(&members.iter().map(value).collect::<Vec<f64>>())
+    }
+
+    /// The share of the rows whose prediction moves against the direction if the feature grows by its standard deviation.
+    fn against(&self, column: &str, direction: Direction) -> Result<Result<Found, String>, Error> {
+        if self.task() == Task::Multiclass {
+            return Ok(Err("it is for two classes or a number".to_owned()));
+        }
+        let (batch, before) = self.sampled()?;
+        let Some(values) = self.feature(&batch, column) else { return Ok(Err(no_feature(column))) };
+        let Some(greater) = greater(values) else {
+            return Ok(Err(format!("{column} is not a number, or has one value")));
+        };
+        let has_value: Vec<bool> = (0..values.len()).map(|row| values.is_valid(row)).collect();
+        let after = self.with(&batch, column, greater)?;
+        let sign = if direction == Direction::Increasing { 1.0 } else { -1.0 };
+        let unit = self.unit(&before);
+        let moves = before.iter().zip(&after).zip(&has_value).filter(|(_, has_value)| **has_value);
+        let against = moves.filter(|((before, after), _)| sign * (*after - *before) < -NEGLIGIBLE * unit);
+        let value = against.count() as f64 / has_value.iter().filter(|has_value| **has_value).count() as f64;
+        let word = if direction == Direction::Increasing { "lowers" } else { "raises" };
+        let explanation = format!("a greater {column} {word} {:.1} % of the predictions", 100.0 * value);
+        Ok(Ok(Found { value, explanation }))
+    }
+
+    /// The mean change of the predictions if the values of the feature are those of other rows.
+    fn moved(&self, column: &str) -> Result<Result<Found, String>, Error> {
+        let (batch, before) = self.sampled()?;
+        let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+        let Some(values) = self.feature(&batch, column) else { return Ok(Err(no_feature(column))) };
+        let others = take(values, &UInt32Array::from(order), None).map_err(unexpected)?;
+        let after = self.with(&batch, column, others)?;
+        let sum: f64 = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).sum();
+        // Of more than two classes, the total variation distance.
+        let each = if self.task() == Task::Multiclass { 2.0 } else { self.unit(&before) };
+        let value = sum / (each * batch.num_rows() as f64);
+        let explanation = format!("the values of {column} of other rows move the predictions by {value:.4} on average");
+        Ok(Ok(Found { value, explanation }))
+    }
+
+    /// Rows at equal distances, and their predictions.
+    fn sampled(&self) -> Result<(RecordBatch, Vec<f64>), Error> {
+        let rows = self.rows.rows();
+        let taken = rows.min(MOST_ROWS);
+        let positions = (0..taken).map(|at| u32::try_from(at * rows / taken).unwrap_or(u32::MAX));
+        let batch = take_record_batch(&self.rows.batch, &positions.collect::<UInt32Array>()).map_err(unexpected)?;
+        let scores = self.scores(&batch)?;
+        Ok((batch, scores))
+    }
+
+    fn scores(&self, batch: &RecordBatch) -> Result<Vec<f64>, Error> {
+        Ok(self.model.score(batch)?.scores().1.iter().copied().map(f64::from).collect())
+    }
+
+    /// The predictions with other values of one column.
+    fn with(&self, batch: &RecordBatch, column: &str, values: ArrayRef) -> Result<Vec<f64>, Error> {
+        let mut columns = batch.columns().to_vec();
+        let at = batch.schema().index_of(column).map_err(unexpected)?;
+        columns[at] = values;
+        self.scores(&RecordBatch::try_new(batch.schema(), columns).map_err(unexpected)?)
+    }
+
+    /// The values of a feature of the model.
+    fn feature<'a>(&self, batch: &'a RecordBatch, column: &str) -> Option<&'a ArrayRef> {
+        let is_feature = self.model.signature().inputs.iter().any(|input| input.name == column);
+        batch.column_by_name(column).filter(|_| is_feature)
+    }
+
+    /// 1 for probabilities; for numbers, the standard deviation of the predictions.
+    fn unit(&self, predictions: &[f64]) -> f64 {
+        if self.task() != Task::Regression {
+            return 1.0;
+        }
+        let center = mean(predictions);
+        let std = mean(&predictions.iter().map(|value| (value - center).powi(2)).collect::<Vec<f64>>()).sqrt();
+        if std > 0.0 { std } else { 1.0 }
+    }
+}
+
+/// A check that does not apply is not passed: what it was declared for is not shown.
+fn evaluation(check: &GateCheck, found: Result<Found, String>, bounds: &RangeInclusive<f64>) -> CheckEvaluation {
+    let check = check.to_string();
+    match found {
+        Ok(Found { value, explanation }) => {
+            CheckEvaluation { check, value: Some(value), pass: bounds.contains(&value), explanation }
+        }
+        Err(why) => {
+            CheckEvaluation { check, value: None, pass: false, explanation: format!("it does not apply: {why}") }
+        }
+    }
+}
+
+fn no_feature(column: &str) -> String {
+    format!("{column} is no feature of the challenger")
+}
+
+/// Each number plus the standard deviation of all; `None` for what is no number, or one number alone.
+fn greater(values: &ArrayRef) -> Option<ArrayRef> {
+    let std = |values: Vec<f64>| {
+        let center = mean(&values);
+        mean(&values.iter().map(|value| (value - center).powi(2)).collect::<Vec<f64>>()).sqrt()
+    };
+    match values.data_type() {
+        DataType::Float64 => {
+            let values = values.as_primitive::<Float64Type>();
+            let step = std(values.iter().flatten().filter(|value| value.is_finite()).collect());
+            (step > 0.0).then_some(())?;
+            Some(Arc::new(values.iter().map(|value| value.map(|value| value + step)).collect::<Float64Array>()))
+        }
+        DataType::Int64 => {
+            let values = values.as_primitive::<Int64Type>();
+            let step = std(values.iter().flatten().map(|value| value as f64).collect());
+            (step > 0.0).then_some(())?;
+            let step = step.round().max(1.0) as i64;
+            let greater = values.iter().map(|value| value.map(|value| value.saturating_add(step)));
+            Some(Arc::new(greater.collect::<Int64Array>()))
+        }
+        _ => None,
+    }
+}
+
+fn unexpected(error: arrow::error::ArrowError) -> Error {
+    Error::Evaluation(error.to_string())
+}
