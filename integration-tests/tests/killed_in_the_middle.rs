@@ -95,6 +95,7 @@ async fn a_trainer_that_is_killed_at_twenty_random_points_makes_the_same_model()
     let mut moments: Vec<i64> = (0..KILLS).map(|_| random.random_range(1..epochs)).collect();
     moments.sort_unstable();
     let kills = async {
+        let mut killed_at = Utc::now();
         for epoch in moments {
             eventually("the epoch in which the trainer is killed", async || {
                 let run = clients.registry().run(run).await.map_err(described)?;
@@ -104,17 +105,18 @@ async fn a_trainer_that_is_killed_at_twenty_random_points_makes_the_same_model()
                 }
             })
             .await;
+            killed_at = Utc::now();
             cluster.kill(Service::Trainer);
             cluster.restart(Service::Trainer).await;
         }
-        Utc::now()
+        killed_at
     };
-    let ((disturbed, _), left_alone) = tokio::join!(scenario::train_with(&clients, &id, recipe), kills);
+    let ((disturbed, _), last_killed) = tokio::join!(scenario::train_with(&clients, &id, recipe), kills);
     let found = trained(&clients, &disturbed).await;
     assert_eq!(found, expected);
     let first = clients.registry().metric_history(disturbed.id, "log_loss", PageRequest::first(1)).await;
     let first = first.expect("a history").items.swap_remove(0).time;
-    assert!(first.is_some_and(|first| first < left_alone), "the first epoch was repeated after the last kill");
+    assert!(first.is_some_and(|first| first < last_killed), "the first epoch was repeated after the last kill");
     let versions = clients.registry().model_versions(&scenario::model(), PageRequest::first(10)).await;
     assert_eq!(versions.expect("listed").items.len(), 2, "each training registered one version");
 }

@@ -46,15 +46,6 @@ pub(crate) enum Stage {
     Completing(SessionState),
 }
 
-impl Stage {
-    pub(crate) fn validating(self) -> Option<Validating> {
-        match self {
-            Self::Validating(validating) => Some(validating),
-            Self::Completing(_) => None,
-        }
-    }
-}
-
 /// A network in training with early stopping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Validating {

@@ -34,5 +34,5 @@ pub use error::Error;
 pub use goal::MAX_INFERRED_CLASSES;
 pub use memory::{RowsSize, TrainingMemory};
 pub use search::{Trial, search};
-pub use supervise::{NetworkInTraining, Progress, Supervisor, Unsupervised};
+pub use supervise::{NetworkInTraining, Progress, Supervisor};
 pub use train::{Epoch, Origin, TrainInput, train, train_under};

@@ -31,8 +31,8 @@ pub enum NetworkInTraining {
     Served,
 }
 
-/// The caller of a training while it runs: it is asked before every step of the optimizer whether to stop, and told what happens. Every method has a
-/// default that does nothing.
+/// The caller of a training while it runs: it is asked before every step of the optimizer whether to stop, and receives what happens. Every method
+/// has a default that does nothing.
 pub trait Supervisor {
     /// Whether the training should stop.
     fn should_stop(&self) -> bool {
@@ -62,14 +62,8 @@ pub trait Supervisor {
     fn save(&self, _checkpoint: Checkpoint) {}
 }
 
-/// Lets a training run to its end.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unsupervised;
-
-impl Supervisor for Unsupervised {}
-
 /// Calls a function with each epoch, and stops once it breaks.
-pub(crate) struct Observed<F>(pub(crate) RefCell<(F, ControlFlow<()>)>);
+pub(crate) struct Observed<F>(RefCell<(F, ControlFlow<()>)>);
 
 impl<F: FnMut(&Epoch) -> ControlFlow<()>> Observed<F> {
     pub(crate) fn by(observe: F) -> Self {

@@ -95,24 +95,20 @@ pub fn train_under(
 ) -> Result<Bundle, Error> {
     let (before, stage) = Checkpoint::start(checkpoint);
     let mut keeper = Keeper { supervisor, origin, before, trials: None };
-    let should_stop = || supervisor.should_stop();
-    let (attempt, session) = match stage {
-        Some(Stage::Completing(session)) => (Attempt::restored(input, keeper.before.best.as_ref())?, Some(session)),
-        validating => {
-            let resumed = validating.and_then(Stage::validating);
-            let observe = |epoch: &Epoch| supervisor.epoch(epoch);
-            let attempt = validate(
-                input,
-                resumed,
-                &mut Vec::new(),
-                &Run { keeper: &keeper, observe: &observe, should_stop: &should_stop },
-            )?;
-            keeper.before.trials.push(true);
-            keeper.before.best = Some(attempt.network.clone());
-            (attempt, None)
+    let resumed = match stage {
+        Some(Stage::Completing(session)) => {
+            let attempt = Attempt::restored(input, keeper.before.best.as_ref())?;
+            return complete(input, &attempt, Some(session), &keeper);
         }
+        Some(Stage::Validating(validating)) => Some(validating),
+        None => None,
     };
-    complete(input, &attempt, session, &keeper)
+    let run =
+        Run { keeper: &keeper, observe: &|epoch| supervisor.epoch(epoch), should_stop: &|| supervisor.should_stop() };
+    let attempt = validate(input, resumed, &mut Vec::new(), &run)?;
+    keeper.before.trials.push(true);
+    keeper.before.best = Some(attempt.network.clone());
+    complete(input, &attempt, None, &keeper)
 }
 
 /// A recipe whose network was trained with early stopping.

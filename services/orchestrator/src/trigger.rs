@@ -188,7 +188,9 @@ async fn return_refuted(core: &Core, event: &CloudEvent, request: &Request) -> R
     let is_of = |version| {
         move |report: &&WindowReport| report.window.version.version == version && report.window.until == until
     };
-    for attempt in 1..=ATTEMPTS {
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        attempts.next();
         let reports = match calls.reports_since(&request.model, until).await {
             Ok(reports) => reports,
             Err(error) => {
@@ -198,14 +200,13 @@ async fn return_refuted(core: &Core, event: &CloudEvent, request: &Request) -> R
             }
         };
         let is_pending = reports.iter().find(is_of(stable)).is_some_and(|report| report.quality.is_none());
-        if !is_pending || attempt == ATTEMPTS {
+        if !is_pending || attempts.is_empty() {
             let target = reports.iter().find(is_of(version));
             return Ok(target.and_then(|target| return_helps::refuted(&reports, target, stable)));
         }
         // The quality of each version is measured on its own.
         tokio::time::sleep(BETWEEN_ATTEMPTS).await;
     }
-    Ok(None)
 }
 
 /// Considers a dataset version, once, for every model whose policy has its dataset. A version that a workflow registered is part of that

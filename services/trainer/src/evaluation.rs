@@ -156,9 +156,7 @@ fn disagreement(champion: &Prediction, challenger: &Prediction) -> f64 {
     }
     let mean_difference = sum / own.len() as f64;
     let values: Vec<f64> = own.iter().copied().map(f64::from).collect();
-    let center = mean(&values);
-    let std = (values.iter().map(|value| (value - center).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
-    if mean_difference == 0.0 { 0.0 } else { mean_difference / std }
+    if mean_difference == 0.0 { 0.0 } else { mean_difference / std(&values) }
 }
 
 fn check_comparable(comparison: &Comparison<'_>) -> Result<(), Error> {
@@ -202,6 +200,12 @@ pub(crate) fn points(evaluation: &Evaluation) -> Points {
     values.insert("improvement".to_owned(), evaluation.improvement);
     values.insert("rows".to_owned(), evaluation.rows as f64);
     Points { step: 0, values }
+}
+
+/// The standard deviation of values that are all there are (divisor n).
+fn std(values: &[f64]) -> f64 {
+    let center = mean(values);
+    (values.iter().map(|value| (value - center).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -226,7 +226,7 @@ impl Watch<'_> {
                 }
                 Some(note) = log.notes.recv() => {
                     log.take(note).await;
-                    if saving.is_terminated() && let Some(checkpoint) = log.checkpoint_to_save() {
+                    if ended.is_none() && saving.is_terminated() && let Some(checkpoint) = log.checkpoint_to_save() {
                         saving.set(self.keep(checkpoint).fuse());
                     }
                 }
@@ -236,7 +236,7 @@ impl Watch<'_> {
                     reason = Some(Error::Stopping);
                 }
                 _ = timer.tick(), if reason.is_none() => {
-                    // Every report of the progress is an event.
+                    // A report of the progress writes the run.
                     let is_due = reported.is_none_or(|reported| reported.elapsed() >= PROGRESS_EVERY);
                     let progress = if is_due { log.progress.take() } else { None };
                     if progress.is_some() {

@@ -4,6 +4,7 @@ use arrow::array::{Array as _, AsArray as _};
 use rekindle_client::wire::raw;
 use rekindle_inference::{Action, Config, ModelGuardrails, Policy, Range};
 use rekindle_proto::inference::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice};
+use rekindle_testkit::eventually;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -59,6 +60,12 @@ async fn clipped_rows_are_answered_like_rows_at_the_bound_and_logged_as_received
     assert_eq!(found, serde_json::json!({ "hits": 1, "first": first }));
     let flagged = replica.infer(rows(120.0, "ZZ")).await.unwrap();
     assert!(parameter(&flagged, "guardrails").contains("unseen"));
+    eventually("the replica reports how often its guardrails have acted", async || {
+        let counts: Vec<_> =
+            world.reported().await?.versions.values().map(|loaded| (loaded.answered, loaded.guarded)).collect();
+        if counts == [(3, 2)] { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
     replica.stop().await;
 
     let messages = logged(&world).await.unwrap();

@@ -32,7 +32,7 @@ on_both!(
 
 async fn a_running_run_says_how_far_it_is(sandbox: Sandbox) {
     let run = sandbox.run("flights", vec![]).await;
-    let told = |completed, unit: &str| RunProgress {
+    let progress_of = |completed, unit: &str| RunProgress {
         stage: "early stopping".into(),
         completed,
         total: 50,
@@ -48,17 +48,17 @@ async fn a_running_run_says_how_far_it_is(sandbox: Sandbox) {
         };
         sandbox.runs.clone().report_run(request).await.map(tonic::Response::into_inner)
     };
-    let started = reported(told(0, "epochs")).await.expect("started");
-    assert_eq!((started.status(), started.progress), (RunStatus::Running, Some(told(0, "epochs"))));
+    let started = reported(progress_of(0, "epochs")).await.expect("started");
+    assert_eq!((started.status(), started.progress), (RunStatus::Running, Some(progress_of(0, "epochs"))));
     let metrics = vec![Metric { name: "auc".into(), value: 0.7, step: 1, time: None }];
     let logged = LogMetricsRequest { run_id: run.id.clone(), metrics };
     sandbox.runs.clone().log_metrics(logged).await.expect("logged");
-    let running = reported(told(1, "epochs")).await.expect("in progress");
-    assert_eq!((running.progress, running.revision), (Some(told(1, "epochs")), started.revision));
+    let running = reported(progress_of(1, "epochs")).await.expect("in progress");
+    assert_eq!((running.progress, running.revision), (Some(progress_of(1, "epochs")), started.revision));
     let renewed = report(&sandbox, &run.id, RunReport::Running).await.expect("renewed");
-    assert_eq!(renewed.progress, Some(told(1, "epochs")), "a report without it leaves it");
+    assert_eq!(renewed.progress, Some(progress_of(1, "epochs")), "a report without it leaves it");
     for completed in [4, 5, 9, 10] {
-        reported(told(completed, "epochs")).await.expect("in progress");
+        reported(progress_of(completed, "epochs")).await.expect("in progress");
     }
     let events = sandbox.first_events(2, |kind| kind == EventKind::RUN_PROGRESSED).await;
     let completed: Vec<_> = events.iter().map(|event| event.data["progress"]["completed"].as_str()).collect();
@@ -66,7 +66,7 @@ async fn a_running_run_says_how_far_it_is(sandbox: Sandbox) {
     let data = &events[0].data;
     assert_eq!((&data["run_id"], &data["progress"]["remaining"]), (&run.id.clone().into(), &"40s".into()));
     assert_eq!(data["metrics"]["auc"], 0.7);
-    let refused = reported(told(2, &"x".repeat(100_000))).await.expect_err("too long");
+    let refused = reported(progress_of(2, &"x".repeat(100_000))).await.expect_err("too long");
     assert_eq!(blamed(&refused), "progress.unit");
     let tag = |value: &str| SetRunTagsRequest {
         run_id: run.id.clone(),

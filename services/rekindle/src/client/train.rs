@@ -327,8 +327,8 @@ pub(crate) async fn wait(registry: &Registry, id: RunId, bar: &ProgressBar) -> R
             bar.set_length(total);
             bar.set_position(completed);
         }
-        let told = [run.progress.as_ref().map_or_else(|| runs::status(&run), runs::progress)];
-        bar.set_message(told.into_iter().chain(runs::metrics(&run)).collect::<Vec<_>>().join(", "));
+        let parts = [run.progress.as_ref().map_or_else(|| runs::status(&run), runs::progress)];
+        bar.set_message(parts.into_iter().chain(runs::metrics(&run)).collect::<Vec<_>>().join(", "));
     }
 }
 

@@ -20,7 +20,7 @@ use rekindle_domain::{
 };
 use rekindle_statistics::quality::calibration_error;
 
-use super::{mean, slices};
+use super::{disagreement, mean, slices, std};
 use crate::Error;
 
 /// Rows whose predictions are repeated with other values, at most.
@@ -45,7 +45,17 @@ pub(super) struct Challenger<'a> {
 
 /// The results of the checks, in their order.
 pub(super) fn of(challenger: &Challenger<'_>, checks: &[GateCheck]) -> Result<Vec<CheckEvaluation>, Error> {
-    checks.iter().map(|check| challenger.check(check)).collect()
+    if checks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sample = challenger.sample()?;
+    checks.iter().map(|check| challenger.check(check, &sample)).collect()
+}
+
+/// Rows at equal distances, whose predictions are repeated with other values of a column.
+struct Sample {
+    batch: RecordBatch,
+    prediction: Prediction,
 }
 
 /// What was found: a value within its bounds or not, or why the check does not apply.
@@ -55,12 +65,14 @@ struct Found {
 }
 
 impl Challenger<'_> {
-    fn check(&self, check: &GateCheck) -> Result<CheckEvaluation, Error> {
+    fn check(&self, check: &GateCheck, sample: &Sample) -> Result<CheckEvaluation, Error> {
         let (found, bounds) = match check {
             GateCheck::CalibrationError { most } => (self.calibration_error()?, 0.0..=*most),
             GateCheck::Difference { of, column, most } => (self.difference(*of, column)?, 0.0..=*most),
-            GateCheck::Monotonic { column, direction } => (self.against(column, *direction)?, 0.0..=MOST_AGAINST),
-            GateCheck::Invariant { column, most } => (self.moved(column)?, 0.0..=*most),
+            GateCheck::Monotonic { column, direction } => {
+                (self.against(sample, column, *direction)?, 0.0..=MOST_AGAINST)
+            }
+            GateCheck::Invariant { column, most } => (self.moved(sample, column)?, 0.0..=*most),
         };
         Ok(evaluation(check, found, &bounds))
     }
@@ -134,19 +146,19 @@ impl Challenger<'_> {
     }
 
     /// The share of the rows whose prediction moves against the direction if the feature grows by its standard deviation.
-    fn against(&self, column: &str, direction: Direction) -> Result<Result<Found, String>, Error> {
+    fn against(&self, sample: &Sample, column: &str, direction: Direction) -> Result<Result<Found, String>, Error> {
         if self.task() == Task::Multiclass {
             return Ok(Err("it is for two classes or a number".to_owned()));
         }
-        let (batch, before) = self.sampled()?;
-        let Some(values) = self.feature(&batch, column) else { return Ok(Err(no_feature(column))) };
+        let Some(values) = self.feature(sample, column) else { return Ok(Err(no_feature(column))) };
         let Some(greater) = greater(values) else {
             return Ok(Err(format!("{column} is not a number, or has one value")));
         };
         let has_value: Vec<bool> = (0..values.len()).map(|row| values.is_valid(row)).collect();
-        let after = self.with(&batch, column, greater)?;
+        let after = self.with(sample, column, greater)?;
+        let (before, after) = (scores(&sample.prediction), scores(&after));
         let sign = if direction == Direction::Increasing { 1.0 } else { -1.0 };
-        let unit = self.unit(&before);
+        let unit = if self.task() == Task::Regression { std(&before) } else { 1.0 };
         let moves = before.iter().zip(&after).zip(&has_value).filter(|(_, has_value)| **has_value);
         let against = moves.filter(|((before, after), _)| sign * (*after - *before) < -NEGLIGIBLE * unit);
         let value = against.count() as f64 / has_value.iter().filter(|has_value| **has_value).count() as f64;
@@ -156,58 +168,41 @@ impl Challenger<'_> {
     }
 
     /// The mean change of the predictions if the values of the feature are those of other rows.
-    fn moved(&self, column: &str) -> Result<Result<Found, String>, Error> {
-        let (batch, before) = self.sampled()?;
-        let mut order: Vec<u32> = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
+    fn moved(&self, sample: &Sample, column: &str) -> Result<Result<Found, String>, Error> {
+        let Some(values) = self.feature(sample, column) else { return Ok(Err(no_feature(column))) };
+        let mut order: Vec<u32> = (0..u32::try_from(values.len()).unwrap_or(u32::MAX)).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
-        let Some(values) = self.feature(&batch, column) else { return Ok(Err(no_feature(column))) };
         let others = take(values, &UInt32Array::from(order), None).map_err(unexpected)?;
-        let after = self.with(&batch, column, others)?;
-        let sum: f64 = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).sum();
-        // Of more than two classes, the total variation distance.
-        let each = if self.task() == Task::Multiclass { 2.0 } else { self.unit(&before) };
-        let value = sum / (each * batch.num_rows() as f64);
+        let value = disagreement(&sample.prediction, &self.with(sample, column, others)?);
         let explanation = format!("the values of {column} of other rows move the predictions by {value:.4} on average");
         Ok(Ok(Found { value, explanation }))
     }
 
-    /// Rows at equal distances, and their predictions.
-    fn sampled(&self) -> Result<(RecordBatch, Vec<f64>), Error> {
+    fn sample(&self) -> Result<Sample, Error> {
         let rows = self.rows.rows();
         let taken = rows.min(MOST_ROWS);
         let positions = (0..taken).map(|at| u32::try_from(at * rows / taken).unwrap_or(u32::MAX));
         let batch = take_record_batch(&self.rows.batch, &positions.collect::<UInt32Array>()).map_err(unexpected)?;
-        let scores = self.scores(&batch)?;
-        Ok((batch, scores))
-    }
-
-    fn scores(&self, batch: &RecordBatch) -> Result<Vec<f64>, Error> {
-        Ok(self.model.score(batch)?.scores().1.iter().copied().map(f64::from).collect())
+        Ok(Sample { prediction: self.model.score(&batch)?, batch })
     }
 
     /// The predictions with other values of one column.
-    fn with(&self, batch: &RecordBatch, column: &str, values: ArrayRef) -> Result<Vec<f64>, Error> {
-        let mut columns = batch.columns().to_vec();
-        let at = batch.schema().index_of(column).map_err(unexpected)?;
+    fn with(&self, sample: &Sample, column: &str, values: ArrayRef) -> Result<Prediction, Error> {
+        let (schema, mut columns) = (sample.batch.schema(), sample.batch.columns().to_vec());
+        let at = schema.index_of(column).map_err(unexpected)?;
         columns[at] = values;
-        self.scores(&RecordBatch::try_new(batch.schema(), columns).map_err(unexpected)?)
+        Ok(self.model.score(&RecordBatch::try_new(schema, columns).map_err(unexpected)?)?)
     }
 
     /// The values of a feature of the model.
-    fn feature<'a>(&self, batch: &'a RecordBatch, column: &str) -> Option<&'a ArrayRef> {
+    fn feature<'a>(&self, sample: &'a Sample, column: &str) -> Option<&'a ArrayRef> {
         let is_feature = self.model.signature().inputs.iter().any(|input| input.name == column);
-        batch.column_by_name(column).filter(|_| is_feature)
+        sample.batch.column_by_name(column).filter(|_| is_feature)
     }
+}
 
-    /// 1 for probabilities; for numbers, the standard deviation of the predictions.
-    fn unit(&self, predictions: &[f64]) -> f64 {
-        if self.task() != Task::Regression {
-            return 1.0;
-        }
-        let center = mean(predictions);
-        let std = mean(&predictions.iter().map(|value| (value - center).powi(2)).collect::<Vec<f64>>()).sqrt();
-        if std > 0.0 { std } else { 1.0 }
-    }
+fn scores(prediction: &Prediction) -> Vec<f64> {
+    prediction.scores().1.iter().copied().map(f64::from).collect()
 }
 
 /// A check that does not apply is not passed: what it was declared for is not shown.
@@ -229,20 +224,16 @@ fn no_feature(column: &str) -> String {
 
 /// Each number plus the standard deviation of all; `None` for what is no number, or one number alone.
 fn greater(values: &ArrayRef) -> Option<ArrayRef> {
-    let std = |values: Vec<f64>| {
-        let center = mean(&values);
-        mean(&values.iter().map(|value| (value - center).powi(2)).collect::<Vec<f64>>()).sqrt()
-    };
     match values.data_type() {
         DataType::Float64 => {
             let values = values.as_primitive::<Float64Type>();
-            let step = std(values.iter().flatten().filter(|value| value.is_finite()).collect());
+            let step = std(&values.iter().flatten().filter(|value| value.is_finite()).collect::<Vec<f64>>());
             (step > 0.0).then_some(())?;
             Some(Arc::new(values.iter().map(|value| value.map(|value| value + step)).collect::<Float64Array>()))
         }
         DataType::Int64 => {
             let values = values.as_primitive::<Int64Type>();
-            let step = std(values.iter().flatten().map(|value| value as f64).collect());
+            let step = std(&values.iter().flatten().map(|value| value as f64).collect::<Vec<f64>>());
             (step > 0.0).then_some(())?;
             let step = step.round().max(1.0) as i64;
             let greater = values.iter().map(|value| value.map(|value| value.saturating_add(step)));
