@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 300
 QUALITY_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo up test soak lint bench bench-peers bench-mlflow bench-disturbances quality calibrate fuzz tools
+.PHONY: help build demo up compose-secrets compose-check test soak lint bench bench-peers bench-mlflow bench-disturbances quality calibrate fuzz tools
 
 help: ## Lists the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ demo: build ## Runs the whole loop on a year of real flights and writes target/d
 up: build ## Starts the platform on this machine with its state in ./rekindle-data.
 	scripts/install-tools.sh nats
 	$(PROGRAM) up --data-dir rekindle-data
+
+compose-secrets: ## Makes the passwords of compose.yaml at random, once.
+	scripts/compose-secrets.sh
+
+compose-check: build ## Runs compose.yaml with Debian's Docker engine, without an image registry: the whole story, three replicas, down and up again (as root, ten minutes).
+	scripts/install-tools.sh nats s3 onnx envoy
+	scripts/compose-check.sh $(PROGRAM)
 
 test: tools ## Runs lints and all tests, on servers that it installs and starts.
 	$(MAKE) lint
@@ -42,7 +49,7 @@ lint: ## Runs rustfmt, clippy, and checks of dependencies and deployment files; 
 	scripts/install-tools.sh python
 	.tools/python/bin/python deploy/check.py
 
-bench: tools build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, capture, lookup and export of a million rows, the join of ten million outcomes in random order, drift against Evidently, alibi-detect and whylogs, training against PyTorch, and the collection of blobs beside eight writers for a minute.
+bench: tools build ## Measures start-up time, idle memory, memory of registering large files and of profiling 2,000 columns, serving against a bare echo server, capture, lookup and export of a million rows, the join of ten million outcomes in random order, drift against Evidently, alibi-detect and whylogs, training against PyTorch, a training on ten million rows in 2 GiB of memory, and the collection of blobs beside eight writers for a minute.
 	scripts/install-tools.sh nats
 	scripts/bench-start.sh $(PROGRAM)
 	CARGO="$(CARGO)" scripts/bench-register.sh $(PROGRAM)
@@ -52,6 +59,7 @@ bench: tools build ## Measures start-up time, idle memory, memory of registering
 	$(CARGO) run --release --locked --package rekindle-monitor --example bench_outcomes
 	scripts/bench-drift.sh $(PROGRAM)
 	CARGO="$(CARGO)" scripts/bench-training.sh
+	CARGO="$(CARGO)" scripts/bench-large-table.sh
 	REKINDLE_GARBAGE_SECONDS=60 $(CARGO) nextest run --release --locked --workspace --no-capture -E 'test(no_blob_is_lost_beside_uploads)'
 
 bench-peers: build ## Measures serving of ONNX networks against MLServer and Triton, which it installs into .tools/peers (1 GB, five minutes).

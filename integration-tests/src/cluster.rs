@@ -128,6 +128,11 @@ impl Cluster {
         }
     }
 
+    /// The port of a service.
+    pub fn port(&self, service: Service) -> u16 {
+        self.ports[&service]
+    }
+
     /// Kills a service.
     pub fn kill(&mut self, service: Service) {
         self.processes.get_mut(&service).expect("it was started").kill();

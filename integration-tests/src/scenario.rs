@@ -132,6 +132,7 @@ pub async fn train_with(clients: &Clients, job_id: &str, recipe: Recipe) -> (Run
             until: None,
             register_as: Some(model()),
             description: String::new(),
+            time_limit: None,
             external: None,
         }),
     };

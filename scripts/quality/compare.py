@@ -21,7 +21,7 @@ SETS = {
     "flights_2013": dict(target="late", ignore=["flight_id", "flight_no", "arr_delay", "timestamp"], until="2013-05-01", period="M"),
     "chicago_taxi_tips": dict(target="big_tip", ignore=["trip_id", "tips", "timestamp"], until="2014-04-01", period="Q"),
     "bike_hourly": dict(target="cnt", ignore=["casual", "registered", "timestamp"], until="2011-09-01"),
-    "digits_8x8": dict(target="label", ignore=[], rows=1200),
+    "digits_8x8": dict(target="label", ignore=[], rows=1200, image="8x8"),
 }
 # Categories with more values than this are left out of HistGradientBoosting, which does not take them.
 MAX_CATEGORIES = 250
@@ -30,8 +30,8 @@ MAX_CATEGORIES = 250
 class Set:
     """A data set with its division into training rows and later rows."""
 
-    def __init__(self, path, target, ignore, until=None, rows=None, period=None):
-        self.path, self.target, self.ignore, self.period = path, target, ignore, period
+    def __init__(self, path, target, ignore, until=None, rows=None, period=None, image=None):
+        self.path, self.target, self.ignore, self.period, self.image = path, target, ignore, period, image
         self.data = pd.read_parquet(path)
         self.time = "timestamp" if until else "-"
         self.rows = rows or int((self.data["timestamp"] < pd.Timestamp(until, tz=self.data["timestamp"].dt.tz)).sum())
@@ -118,7 +118,11 @@ def main():
             print(f"{name}: skipped, {path.name} is absent", flush=True)
             continue
         data, is_first = Set(path, **SETS[name]), True
-        for model, train in models.items():
+        kinds = dict(models)
+        if data.image:
+            cnn = {"model": {"kind": "cnn", "image": data.image}}
+            kinds["cnn"] = lambda data: data.own(args.program, cnn, 0)
+        for model, train in kinds.items():
             metrics, figures = train(data)
             if is_first:
                 print(f"\n{name}: trained on {data.rows} rows, measured on {len(data.data) - data.rows} later ones\n")

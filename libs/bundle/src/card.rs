@@ -202,5 +202,9 @@ fn architecture(architecture: Option<&Architecture>) -> String {
             "a multi-layer perceptron (hidden layers {hidden:?}, dropout {dropout}) with entity embeddings for \
              categorical features"
         ),
+        Some(Architecture::Cnn { image, filters, hidden, dropout }) => format!(
+            "a convolutional network for images of {image} values (layers of {filters:?} filters of 3x3 pixels with 2x2 pooling, fully connected \
+             layers {hidden:?}, dropout {dropout})"
+        ),
     }
 }

@@ -1,12 +1,15 @@
 //! The loaded form of a backend: from rows to raw outputs.
 
 use arrow::array::RecordBatch;
-use rekindle_domain::{Architecture, recipe::MAX_MEMBERS};
+use rekindle_domain::{
+    Architecture,
+    recipe::{MAX_MEMBERS, check_filters},
+};
 
 use crate::{
     Backend, Bundle, Error, Explanation, Manifest,
     manifest::{MANIFEST, PIPELINE, WEIGHTS},
-    network::{Block, Contributions, Network, Point, Program, Shape},
+    network::{Contributions, Network, Point, Program, Shape},
     onnx::Sessions,
     pipeline::{Encoder, Pipeline, Slots},
     prediction::raw_width,
@@ -41,7 +44,7 @@ impl Engine {
                 let outputs = raw_width(bundle.manifest.task, classes);
                 let architecture = bundle.manifest.architecture.as_ref();
                 let architecture = architecture.ok_or_else(|| Error::invalid(MANIFEST, "architecture is missing"))?;
-                check_architecture(architecture)?;
+                check_architecture(architecture, &pipeline)?;
                 let shape = Shape::new(architecture, &pipeline, outputs);
                 if shape.members.is_some() && shape.inputs() == 0 {
                     return Err(Error::invalid(PIPELINE, "an ensemble needs at least one input"));
@@ -60,20 +63,17 @@ impl Engine {
         class: impl Fn(usize) -> usize,
     ) -> Option<Result<Explanation, Error>> {
         match self {
-            Self::Network { encoder, program } => Some(explain_network(encoder, program, rows, class)),
-            Self::Onnx(_) => None,
+            Self::Network { encoder, program } if program.has_contributions() => {
+                Some(explain_network(encoder, program, rows, class))
+            }
+            Self::Network { .. } | Self::Onnx(_) => None,
         }
     }
 
     /// The outputs of every row.
     pub(crate) fn run(&self, rows: &RecordBatch) -> Result<Outputs, Error> {
         match self {
-            Self::Network { encoder, program } => {
-                let columns = encoder.columns(rows)?;
-                Ok(Outputs::Raw(program.forward(rows.num_rows(), |Block { range, dense, stride, indices }| {
-                    columns.write(range, dense, stride, indices);
-                })))
-            }
+            Self::Network { encoder, program } => Ok(Outputs::Raw(program.forward_batch(encoder, rows)?)),
             Self::Onnx(sessions) => sessions.run(rows),
         }
     }
@@ -105,11 +105,20 @@ fn explain_network(
     Ok(explanation)
 }
 
-/// The sizes of an ensemble, which nothing else of the bundle limits.
-fn check_architecture(architecture: &Architecture) -> Result<(), Error> {
+/// The sizes of an ensemble and of an image, which nothing else of the bundle limits.
+fn check_architecture(architecture: &Architecture, pipeline: &Pipeline) -> Result<(), Error> {
     match architecture {
         Architecture::TabM { members, hidden, .. } if !(1..=MAX_MEMBERS).contains(members) || hidden.is_empty() => {
             let problem = format!("an ensemble has 1 to {MAX_MEMBERS} members and at least one hidden layer");
+            Err(Error::invalid(MANIFEST, problem))
+        }
+        Architecture::Cnn { image, filters, hidden, .. } => {
+            check_filters(*image, filters).map_err(|violations| Error::invalid(MANIFEST, violations))?;
+            let is_image = pipeline.width() == image.values() && pipeline.cardinalities().is_empty();
+            if is_image && !hidden.is_empty() {
+                return Ok(());
+            }
+            let problem = format!("an image of {image} needs as many features, and a hidden layer");
             Err(Error::invalid(MANIFEST, problem))
         }
         _ => Ok(()),

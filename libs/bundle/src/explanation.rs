@@ -14,14 +14,14 @@ use crate::Error;
 
 /// The contributions of the features to the scores of some rows, which add up to the score of each row less that of the baseline.
 ///
-/// For networks, the score is the log odds for two classes, the logit of the predicted class for several, and the number for regression; the
+/// For other networks, the score is the log odds for two classes, the logit of the predicted class for several, and the number for regression; the
 /// baseline is a row whose numbers have the median and whose flags have the mean of the training rows (numbers too, in models of earlier
 /// releases), whose times have no calendar features, and whose categories are unseen. The contributions add up exactly for linear models
 /// but for rounding, and within [`crate::network::TOLERANCE`] otherwise.
 ///
-/// For ONNX models, the score is computed from the probabilities: the log odds for two classes, and the logarithm for several; the baseline
-/// is a row of zeros, `false` and empty texts. The contributions are Shapley values from [`PERMUTATIONS`] sampled permutations, and add up
-/// but for rounding.
+/// For ONNX models and convolutional networks, the score is computed from the probabilities: the log odds for two classes, and the logarithm
+/// for several; the baseline is a row of zeros, `false` and empty texts. The contributions are Shapley values from up to [`PERMUTATIONS`]
+/// sampled permutations, and add up but for rounding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// Features per row, in the order of the signature's inputs.
@@ -41,8 +41,10 @@ impl Explanation {
     }
 }
 
-/// Permutations per row, each of which is followed by its reverse: the errors of the two tend to cancel out.
+/// Permutations per row at most, each of which is followed by its reverse: the errors of the two tend to cancel out.
 pub const PERMUTATIONS: usize = 32;
+/// Predictions per row at most, but for one permutation and its reverse: of many features, there are fewer permutations.
+const MAX_PREDICTIONS: usize = 10_000;
 
 /// Shapley values of `row` by sampled permutations (Štrumbelj and Kononenko 2014, "Explaining prediction models and individual predictions
 /// with feature contributions"): in the order of each permutation, features change from their baseline to the row, and the change of the
@@ -56,28 +58,29 @@ pub(crate) fn shapley(
 ) -> Result<(Vec<f64>, f64, f64), Error> {
     let features = columns.len();
     let orders = permutations(features);
-    // For each order, the baseline and the row after each change.
-    let steps = features + 1;
-    let mut is_changed = vec![vec![0_u32; orders.len() * steps]; features];
-    for (at, order) in orders.iter().enumerate() {
-        for (step, &feature) in order.iter().enumerate() {
-            is_changed[feature][at * steps + step + 1..(at + 1) * steps].fill(1);
-        }
-    }
-    let selected = columns.iter().zip(is_changed).map(|(column, rows)| take(column, &UInt32Array::from(rows), None));
-    let scores = score(&selected.collect::<Result<Vec<_>, _>>().map_err(unexpected)?)?;
     let mut contributions = vec![0.0; features];
-    for (order, scores) in orders.iter().zip(scores.chunks_exact(steps)) {
+    let mut ends = (0.0, 0.0);
+    // One order at a time: the baseline, and the row after each change.
+    for order in &orders {
+        let mut is_changed = vec![vec![0_u32; features + 1]; features];
+        for (step, &feature) in order.iter().enumerate() {
+            is_changed[feature][step + 1..].fill(1);
+        }
+        let selected = columns.iter().zip(is_changed);
+        let selected = selected.map(|(column, rows)| take(column, &UInt32Array::from(rows), None));
+        let scores = score(&selected.collect::<Result<Vec<_>, _>>().map_err(unexpected)?)?;
         for (&feature, pair) in order.iter().zip(scores.windows(2)) {
             contributions[feature] += (pair[1] - pair[0]) / orders.len() as f64;
         }
+        ends = (scores[0], scores[features]);
     }
-    Ok((contributions, scores[0], scores[features]))
+    Ok((contributions, ends.0, ends.1))
 }
 
 fn permutations(features: usize) -> Vec<Vec<usize>> {
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let pairs = (0..PERMUTATIONS / 2).flat_map(|_| {
+    let affordable = MAX_PREDICTIONS / (2 * (features + 1));
+    let pairs = (0..(PERMUTATIONS / 2).min(affordable).max(1)).flat_map(|_| {
         let mut order: Vec<usize> = (0..features).collect();
         order.shuffle(&mut random);
         let reverse = order.iter().rev().copied().collect();

@@ -9,6 +9,8 @@ use rand_chacha::ChaCha8Rng;
 pub const PERMUTATIONS: usize = 5;
 /// Rows at most, so that the cost is bounded; of more rows, as many at equal distances are taken.
 pub const MAX_ROWS: usize = 2_000;
+/// Predictions of all permutations at most: of many features, fewer rows are used.
+const MAX_PREDICTIONS: usize = 1_000_000;
 
 /// The importance of one feature.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +23,10 @@ pub struct Importance {
     pub std: f64,
 }
 
-/// The positions of the rows that are used.
-pub fn sample(rows: usize) -> Vec<usize> {
-    let taken = rows.min(MAX_ROWS);
+/// The positions of the rows that are used for so many features.
+pub fn sample(rows: usize, features: usize) -> Vec<usize> {
+    let affordable = MAX_PREDICTIONS / (PERMUTATIONS * features.max(1));
+    let taken = rows.min(MAX_ROWS).min(affordable.max(1));
     (0..taken).map(|at| at * rows / taken.max(1)).collect()
 }
 
@@ -94,9 +97,10 @@ mod tests {
 
     #[test]
     fn rows_are_taken_at_equal_distances() {
-        assert_eq!(sample(3), [0, 1, 2]);
-        let taken = sample(10 * MAX_ROWS);
+        assert_eq!(sample(3, 1), [0, 1, 2]);
+        let taken = sample(10 * MAX_ROWS, 100);
         assert_eq!((taken.len(), taken[1], taken[MAX_ROWS - 1]), (MAX_ROWS, 10, 10 * MAX_ROWS - 10));
-        assert!(sample(0).is_empty());
+        assert!(sample(0, 0).is_empty());
+        assert_eq!(sample(10 * MAX_ROWS, 1_000).len(), 200);
     }
 }

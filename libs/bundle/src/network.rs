@@ -5,18 +5,28 @@
 //! tensors. The [`kernel`] sums every output over the inputs in the same order, whatever the batch and the processor.
 
 mod attribution;
+mod convolution;
 mod kernel;
 mod safetensors;
 mod shape;
 
 pub use attribution::TOLERANCE;
 pub(crate) use attribution::{Contributions, Point};
-pub use shape::Shape;
+pub use convolution::Convolution;
+pub use shape::{ConvolutionShape, Shape};
 
 use std::ops::Range;
 
-use self::kernel::{Activation, Packed};
-use crate::pipeline::Encoded;
+use arrow::array::RecordBatch;
+
+use self::{
+    convolution::{PackedConvolution, Workspace},
+    kernel::{Activation, Packed},
+};
+use crate::{
+    Error,
+    pipeline::{Encoded, Encoder},
+};
 
 /// A row-major matrix.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +63,12 @@ pub struct Layer {
 /// With `members` it is an ensemble that shares the hidden layers (TabM-mini: Gorishniy, Kotelnikov and Babenko 2025, "TabM: Advancing
 /// tabular deep learning with parameter-efficient ensembling"): each member multiplies the inputs of the first layer with factors of its
 /// own and has an output layer of its own. The output is the mean over the members.
+///
+/// With a `convolution`, the dense features are the values of an image, and the input of the first layer is what the convolution makes of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
+    /// The layers before the hidden ones, of a network for images. It has no categorical features.
+    pub convolution: Option<Convolution>,
     /// One per categorical feature, with one row per index.
     pub embeddings: Vec<Matrix>,
     /// The factors of the inputs of the first layer, one row per member of an ensemble.
@@ -96,6 +110,14 @@ impl Network {
             }
         })
     }
+
+    /// The outputs of every row of a batch, as [`Network::forward`] computes them: the rows are encoded a few at a time.
+    ///
+    /// # Errors
+    /// As for [`Encoder::encode`].
+    pub fn forward_batch(&self, encoder: &Encoder, batch: &RecordBatch) -> Result<Vec<f32>, Error> {
+        Program::new(self).forward_batch(encoder, batch)
+    }
 }
 
 /// Rows that are computed together: their inputs and the results of the layers stay in the cache.
@@ -104,6 +126,7 @@ const BLOCK: usize = 48;
 /// A network that is prepared for computing.
 #[derive(Debug)]
 pub(crate) struct Program {
+    convolution: Option<PackedConvolution>,
     embeddings: Vec<Matrix>,
     members: Option<Matrix>,
     hidden: Vec<Packed>,
@@ -113,21 +136,22 @@ pub(crate) struct Program {
 }
 
 /// Where the features of some rows are to be written.
-pub(crate) struct Block<'a> {
+struct Block<'a> {
     /// The rows.
-    pub(crate) range: Range<usize>,
+    range: Range<usize>,
     /// The dense features of the rows, whose beginnings are `stride` apart.
-    pub(crate) dense: &'a mut [f32],
+    dense: &'a mut [f32],
     /// The distance between the rows of `dense`.
-    pub(crate) stride: usize,
+    stride: usize,
     /// The indices of the categorical features, row-major.
-    pub(crate) indices: &'a mut [u32],
+    indices: &'a mut [u32],
 }
 
 impl Program {
     /// Prepares a network.
     pub(crate) fn new(network: &Network) -> Self {
         Self {
+            convolution: network.convolution.as_ref().map(PackedConvolution::new),
             embeddings: network.embeddings.clone(),
             members: network.members.clone(),
             hidden: network.hidden.iter().map(Packed::new).collect(),
@@ -137,13 +161,14 @@ impl Program {
     }
 
     /// The outputs of every row, row-major, before sigmoid or softmax. `write` is called for one block of rows after the other.
-    pub(crate) fn forward(&self, rows: usize, mut write: impl FnMut(Block<'_>)) -> Vec<f32> {
+    fn forward(&self, rows: usize, mut write: impl FnMut(Block<'_>)) -> Vec<f32> {
         let categories = self.embeddings.len();
         let (stride, height) = (self.inputs(), rows.min(BLOCK));
         let widest = self.hidden.iter().chain(&self.output).map(Packed::stride).max().unwrap_or(0);
         let (mut input, mut indices) = (vec![0.0; height * stride], vec![0; height * categories]);
         let mut scaled = vec![0.0; if self.members.is_some() { input.len() } else { 0 }];
         let (mut result, mut next) = (vec![0.0; height * widest], vec![0.0; height * widest]);
+        let (mut convolved, mut workspace) = (Vec::new(), Workspace::default());
         let mut outputs = Vec::with_capacity(rows * self.outputs);
         for start in (0..rows).step_by(BLOCK) {
             let range = start..rows.min(start + BLOCK);
@@ -152,6 +177,13 @@ impl Program {
             if !self.hidden.is_empty() {
                 self.embed(height, stride, &mut input, &indices);
             }
+            let (input, stride) = match &self.convolution {
+                Some(convolution) => {
+                    convolution.apply(&input[..height * stride], &mut workspace, &mut convolved);
+                    (&convolved, convolution.outputs())
+                }
+                None => (&input, stride),
+            };
             let before = outputs.len();
             for (member, last) in self.output.iter().enumerate() {
                 let input = match &self.members {
@@ -159,7 +191,7 @@ impl Program {
                         multiply(&input[..height * stride], factors.row(member), &mut scaled);
                         &scaled
                     }
-                    None => &input,
+                    None => input,
                 };
                 let mut from_stride = stride;
                 for (at, layer) in self.hidden.iter().enumerate() {
@@ -189,8 +221,27 @@ impl Program {
         outputs
     }
 
+    /// The outputs of every row of a batch, row-major, before sigmoid or softmax.
+    ///
+    /// # Errors
+    /// As for [`Encoder::encode`].
+    pub(crate) fn forward_batch(&self, encoder: &Encoder, batch: &RecordBatch) -> Result<Vec<f32>, Error> {
+        let columns = encoder.columns(batch)?;
+        Ok(self.forward(batch.num_rows(), |Block { range, dense, stride, indices }| {
+            columns.write(range, dense, stride, indices);
+        }))
+    }
+
+    /// Whether the contributions of single features can be computed.
+    pub(crate) const fn has_contributions(&self) -> bool {
+        self.convolution.is_none()
+    }
+
     /// Inputs of the first layer.
     fn inputs(&self) -> usize {
+        if let Some(convolution) = &self.convolution {
+            return convolution.inputs();
+        }
         self.hidden.first().or(self.output.first()).map_or(0, Packed::inputs)
     }
 
@@ -247,6 +298,7 @@ mod tests {
     #[test]
     fn linear_model_adds_category_weights() {
         let network = Network {
+            convolution: None,
             embeddings: vec![matrix(2, 1, &[10.0, 20.0])],
             members: None,
             hidden: vec![],
@@ -258,6 +310,7 @@ mod tests {
     #[test]
     fn hidden_layers_apply_relu() {
         let network = Network {
+            convolution: None,
             embeddings: vec![matrix(1, 1, &[-1.0])],
             members: None,
             hidden: vec![Layer { weight: matrix(2, 2, &[1.0, 0.0, 0.0, 1.0]), bias: vec![0.0, 0.0] }],
@@ -269,6 +322,7 @@ mod tests {
     #[test]
     fn overflow_in_a_hidden_layer_reaches_the_output() {
         let network = Network {
+            convolution: None,
             embeddings: vec![],
             members: None,
             hidden: vec![Layer { weight: matrix(2, 1, &[f32::MAX, f32::MIN]), bias: vec![0.0] }],

@@ -76,6 +76,7 @@ fn bundle() -> Bundle {
         ],
     };
     let network = Network {
+        convolution: None,
         embeddings: vec![Matrix { rows: 4, columns: 1, data: vec![0.0, 0.5, -1.0, 1.0] }],
         members: None,
         hidden: vec![],

@@ -4,7 +4,8 @@ use std::{future::Future, time::Duration};
 
 use rekindle_domain::{Namespace, Principal, event::EventContext};
 use tonic::{
-    Response, Status,
+    Request, Response, Status,
+    metadata::MetadataValue,
     service::interceptor::InterceptedService,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity},
 };
@@ -31,6 +32,12 @@ pub struct Tls {
     /// Certificate chain and key of the client, for mutual TLS.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
+
+/// The header by which a proxy routes a health check: the name of a service.
+pub const SERVICE_HEADER: &str = "rekindle-service";
+
+/// The services of the control plane.
+pub const CONTROL_PLANE: [&str; 4] = ["registry", "trainer", "monitor", "orchestrator"];
 
 /// A connection to one address. It connects when first used and reconnects by itself; clones share it.
 #[derive(Debug, Clone)]
@@ -100,8 +107,22 @@ impl Connection {
 
     /// Why the server is not ready; `None` if it reports that it is serving.
     pub async fn problem(&self) -> Result<Option<String>, Error> {
+        self.problem_by(None).await
+    }
+
+    /// Why a service of the control plane is not ready, if a proxy is between; `None` if it reports that it is serving. A server that all
+    /// services share answers for all of them.
+    pub async fn problem_of(&self, service: &'static str) -> Result<Option<String>, Error> {
+        self.problem_by(Some(service)).await
+    }
+
+    async fn problem_by(&self, service: Option<&'static str>) -> Result<Option<String>, Error> {
         let check = || async {
-            let answer = HealthClient::new(self.stub()).check(HealthCheckRequest { service: String::new() }).await?;
+            let mut request = Request::new(HealthCheckRequest { service: String::new() });
+            if let Some(service) = service {
+                request.metadata_mut().insert(SERVICE_HEADER, MetadataValue::from_static(service));
+            }
+            let answer = HealthClient::new(self.stub()).check(request).await?;
             let problem = rekindle_proto::health::problem(answer.metadata());
             Ok(answer.map(|answer| (answer.status() == ServingStatus::Serving, problem)))
         };

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rekindle_domain::PredictionId;
 use rekindle_proto::inference::{self as proto, grpc_inference_service_client::GrpcInferenceServiceClient};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::{Code, service::interceptor::InterceptedService, transport::Channel};
 
 pub use crate::wire::tensor::{Datatype, Elements, Tensor};
 use crate::{
@@ -156,6 +155,18 @@ impl Inference {
     pub fn new(connection: Connection) -> Self {
         let stub = GrpcInferenceServiceClient::new(connection.stub()).max_decoding_message_size(usize::MAX);
         Self { connection, stub }
+    }
+
+    /// Whether the address answers predictions: that of a replica, or of a proxy before replicas. That of the control plane alone does not.
+    pub async fn is_served(&self) -> Result<bool, Error> {
+        let mut stub = self.stub.clone();
+        let answer = stub.server_live(proto::ServerLiveRequest {});
+        match self.connection.call_once("look for replicas", answer).await {
+            Err(error) if error.code() == Code::Unimplemented => Ok(false),
+            // A proxy without a healthy replica answers in their place.
+            Err(error) if error.code() == Code::Unavailable && !error.is_unreachable() => Ok(true),
+            answer => answer.map(|_| true),
+        }
     }
 
     /// Whether the replica accepts requests.

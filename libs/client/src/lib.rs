@@ -26,7 +26,7 @@ pub mod wire;
 pub use self::{
     alerts::Alerts,
     audit::Audit,
-    connection::{Connection, InvalidAddress, Tls},
+    connection::{CONTROL_PLANE, Connection, InvalidAddress, SERVICE_HEADER, Tls},
     error::Error,
     identity::{CAUSATION_ID, CORRELATION_ID, Identity, NAMESPACE, PRINCIPAL},
     inference::Inference,

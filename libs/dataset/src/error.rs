@@ -237,6 +237,12 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// More text in one column than a table holds.
+    #[error("column {column:?} has more than 2 GiB of text; ignore the column, or split the data")]
+    TooMuchText {
+        /// The column.
+        column: String,
+    },
     /// A file that is damaged or not Parquet.
     #[error("cannot read the Parquet file")]
     Parquet(#[source] parquet::errors::ParquetError),

@@ -8,14 +8,15 @@
 //!   drift is computed from; [`BlockProfiler`]: its counts per block of time;
 //! - [`read_csv`], [`read_parquet`], [`write_parquet`]: whole files as tables. Bad input is an [`Error`] that names line or row,
 //!   column and remedy;
+//! - [`read_table`]: a Parquet file of any size as a table, whose values are in temporary files if they are many;
 //! - [`ingest()`]: from files of any size to one sorted, verified and described Parquet file;
 //! - [`content_digest`]: the digest of a table's content;
 //! - [`summarise`]: summary statistics of every column;
 //! - [`prediction_log`]: the messages in which inference reports its predictions to the monitor.
 //!
 //! It does not guess: no type is inferred from a sample, no row is skipped, and no value is changed to fit a type
-//! that cannot hold it. It does no I/O except in [`Scan::open`], which reads a file, and in [`ingest()`], which reads files and
-//! writes temporary ones.
+//! that cannot hold it. It does no I/O except in [`Scan::open`], which reads a file, and in [`ingest()`] and [`read_table`], which
+//! read files and write temporary ones.
 //!
 //! A missing value is null. Not-a-number and the empty text are missing too, in every file format, since CSV has no other way to write it;
 //! and so are the spellings that [`ReadOptions`](rekindle_domain::dataset::ReadOptions) declare. [`Note`]s tell a person what about a file
@@ -40,6 +41,7 @@ mod rows;
 mod scan;
 mod schema;
 mod size;
+mod spill;
 mod summary;
 mod table;
 mod write;
@@ -57,6 +59,7 @@ pub use read::{check_formats, read_as, read_csv, read_csv_within, read_parquet, 
 pub use rows::read_rows;
 pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types};
 pub use schema::{Column, Schema, canonical_timestamp, type_name};
+pub use spill::{is_read_into_memory, read_table, scratch_folder, value_bytes};
 pub use summary::summarise;
 pub use table::{Table, TimeRange};
 pub use write::write_parquet;

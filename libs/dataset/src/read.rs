@@ -93,6 +93,16 @@ fn read(
     let mut scan = Scan::of_bytes_in(bytes, format, &canonical(limits, reading))?;
     scan.read_as_text(&is_text);
     check_formats(reading, scan.columns().iter().map(|column| column.name.as_str()))?;
+    collect(scan, format, limits, is_text)
+}
+
+/// Reads what a scan returns into memory.
+pub(crate) fn collect(
+    mut scan: Scan,
+    format: FileFormat,
+    limits: &Limits,
+    is_text: impl Fn(&str) -> bool,
+) -> Result<(Table, Vec<Note>), Error> {
     let mut budget = Budget::new(*limits);
     budget.check_rows(scan.declared_rows())?;
     let mut parts: Vec<Vec<ArrayRef>> = scan.columns().iter().map(|_| Vec::new()).collect();
@@ -149,6 +159,11 @@ impl Budget {
             return Err(Error::TooLarge { what: "bytes", limit: self.limits.bytes });
         }
         Ok(())
+    }
+
+    /// Rows that have been read.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     fn too_many_rows(&self) -> Error {

@@ -18,7 +18,7 @@ use crate::{
 /// The earliest and the latest time.
 pub type TimeRange = (DateTime<Utc>, DateTime<Utc>);
 
-/// Rows in memory, in canonical types.
+/// Rows in canonical types, in memory or in files that are mapped into it.
 ///
 /// `schema` describes `batch` column by column; [`Table::from_batch`] makes them agree.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +124,7 @@ impl Table {
         self.take(&UInt32Array::from(order))
     }
 
-    /// The rows with `from <= time < until`, in their order; a bound left out is open.
+    /// The rows with `from <= time < until`, in their order; a bound left out is open. Rows in order of time are not copied.
     ///
     /// # Errors
     /// As [`sort_by_time`](Self::sort_by_time).
@@ -134,9 +134,15 @@ impl Table {
         from: Option<DateTime<Utc>>,
         until: Option<DateTime<Utc>>,
     ) -> Result<Self, Error> {
+        let times = self.times(column)?;
         let from = from.map_or(i64::MIN, |time| time.timestamp_millis());
-        let inside = |time: i64| time >= from && until.is_none_or(|until| time < until.timestamp_millis());
-        self.filter(&self.times(column)?.iter().map(|&time| Some(inside(time))).collect())
+        let is_before = |time: i64| until.is_none_or(|until| time < until.timestamp_millis());
+        if times.is_sorted() {
+            let first = times.partition_point(|&time| time < from);
+            let end = times.partition_point(|&time| is_before(time));
+            return Ok(self.slice(first, end.saturating_sub(first)));
+        }
+        self.filter(&times.iter().map(|&time| Some(time >= from && is_before(time))).collect())
     }
 
     /// The earliest and the latest time, or `None` without rows. The rows may be in any order.

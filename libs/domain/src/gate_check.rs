@@ -8,12 +8,18 @@
 //! | `loss_difference:region<=0.05` | so does the mean loss |
 //! | `monotonic_increasing:rooms`, `monotonic_decreasing:age` | a greater value does not lower, or raise, the prediction |
 //! | `invariant:origin<=0.02` | the values of other rows move the predictions by that on average at most |
+//! | `must_pass:cases`, `must_pass:cases:3` | every row of a dataset, or of one version of it, has the predicted class |
+//! | `must_pass:cases<=2.5` | the prediction of every row of a dataset is off by that at most |
+//! | `bundle_bytes<=1000000` | the files of the model have that many bytes at most |
+//! | `prediction_seconds<=0.001` | 99 of 100 predictions of one row take that long at most, on the machine of the evaluation |
 //!
 //! Predictions are probabilities of the positive class, or of each of more classes, or numbers.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{DatasetName, job::DatasetRef};
 
 /// A check of the gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +45,25 @@ pub enum GateCheck {
         column: String,
         /// The direction.
         direction: Direction,
+    },
+    /// The challenger is right on every row of a dataset.
+    MustPass {
+        /// The dataset.
+        dataset: DatasetName,
+        /// Its version; the latest by default.
+        version: Option<u32>,
+        /// The greatest absolute error of a number; none for classes.
+        most: Option<f64>,
+    },
+    /// The files of the model have `most` bytes at most.
+    BundleBytes {
+        /// The limit.
+        most: f64,
+    },
+    /// A prediction of one row takes `most` seconds at most.
+    PredictionSeconds {
+        /// The limit of the 99th percentile.
+        most: f64,
     },
     /// Predictions change by `most` on average at most if the values of a feature are those of other rows.
     Invariant {
@@ -73,10 +98,30 @@ impl GateCheck {
     /// The longest check, in bytes.
     pub const MOST_BYTES: usize = 500;
 
+    /// The dataset whose rows the challenger must predict.
+    pub fn dataset(&self) -> Option<DatasetRef> {
+        match self {
+            Self::MustPass { dataset, version, .. } => Some(DatasetRef { name: dataset.clone(), version: *version }),
+            _ => None,
+        }
+    }
+
+    /// The same check, of this version of its dataset.
+    #[must_use]
+    pub fn of_version(self, number: u32) -> Self {
+        match self {
+            Self::MustPass { dataset, most, .. } => Self::MustPass { dataset, version: Some(number), most },
+            other => other,
+        }
+    }
+
     /// The column that it is about.
     pub fn column(&self) -> Option<&String> {
         match self {
-            Self::CalibrationError { .. } => None,
+            Self::CalibrationError { .. }
+            | Self::MustPass { .. }
+            | Self::BundleBytes { .. }
+            | Self::PredictionSeconds { .. } => None,
             Self::Difference { column, .. } | Self::Monotonic { column, .. } | Self::Invariant { column, .. } => {
                 Some(column)
             }
@@ -99,6 +144,9 @@ impl GroupMetric {
 
 const CALIBRATION_ERROR: &str = "expected_calibration_error";
 const INVARIANT: &str = "invariant";
+const MUST_PASS: &str = "must_pass";
+const BUNDLE_BYTES: &str = "bundle_bytes";
+const PREDICTION_SECONDS: &str = "prediction_seconds";
 const INCREASING: &str = "monotonic_increasing";
 const DECREASING: &str = "monotonic_decreasing";
 
@@ -110,6 +158,13 @@ impl fmt::Display for GateCheck {
             Self::Monotonic { column, direction: Direction::Increasing } => write!(f, "{INCREASING}:{column}"),
             Self::Monotonic { column, direction: Direction::Decreasing } => write!(f, "{DECREASING}:{column}"),
             Self::Invariant { column, most } => write!(f, "{INVARIANT}:{column}<={most}"),
+            Self::MustPass { dataset, version, most } => {
+                write!(f, "{MUST_PASS}:{dataset}")?;
+                version.map_or(Ok(()), |version| write!(f, ":{version}"))?;
+                most.map_or(Ok(()), |most| write!(f, "<={most}"))
+            }
+            Self::BundleBytes { most } => write!(f, "{BUNDLE_BYTES}<={most}"),
+            Self::PredictionSeconds { most } => write!(f, "{PREDICTION_SECONDS}<={most}"),
         }
     }
 }
@@ -143,13 +198,37 @@ impl FromStr for GateCheck {
             (INCREASING, None, Some(column), None) => Ok(Self::Monotonic { column, direction: Direction::Increasing }),
             (DECREASING, None, Some(column), None) => Ok(Self::Monotonic { column, direction: Direction::Decreasing }),
             (INVARIANT, None, Some(column), Some(most)) => Ok(Self::Invariant { column, most }),
+            (MUST_PASS, None, Some(dataset), most) => must_pass(&dataset, most),
+            (BUNDLE_BYTES, None, None, Some(most)) => Ok(Self::BundleBytes { most }),
+            (PREDICTION_SECONDS, None, None, Some(most)) => Ok(Self::PredictionSeconds { most }),
             _ => Err(format!(
                 "is {text:?}: expected expected_calibration_error<=LIMIT, demographic_parity_difference:COLUMN<=LIMIT, \
                  equal_opportunity_difference:COLUMN<=LIMIT, loss_difference:COLUMN<=LIMIT, monotonic_increasing:COLUMN, \
-                 monotonic_decreasing:COLUMN or invariant:COLUMN<=LIMIT"
+                 monotonic_decreasing:COLUMN, invariant:COLUMN<=LIMIT, must_pass:DATASET, must_pass:DATASET:VERSION, \
+                 must_pass:DATASET<=ERROR, bundle_bytes<=LIMIT or prediction_seconds<=LIMIT"
             )),
         }
     }
+}
+
+/// The check that rows of a dataset are predicted, from its name and perhaps its version.
+fn must_pass(reference: &str, most: Option<f64>) -> Result<GateCheck, String> {
+    let (name, version) =
+        match reference.split_once(':') {
+            Some((name, version)) => {
+                let version = version.parse::<u32>().ok().filter(|version| *version > 0);
+                (
+                    name,
+                    Some(version.ok_or_else(|| {
+                        format!("is \"{MUST_PASS}:{reference}\": expected a number from 1 as version")
+                    })?),
+                )
+            }
+            None => (reference, None),
+        };
+    let dataset =
+        name.parse().map_err(|error| format!("is \"{MUST_PASS}:{reference}\": expected a dataset: {error}"))?;
+    Ok(GateCheck::MustPass { dataset, version, most })
 }
 
 impl From<GateCheck> for String {
@@ -180,6 +259,11 @@ mod tests {
             "monotonic_increasing:rooms",
             "monotonic_decreasing:a<b",
             "invariant:origin<=0.02",
+            "must_pass:cases",
+            "must_pass:cases:3",
+            "must_pass:cases:3<=2.5",
+            "bundle_bytes<=1000000",
+            "prediction_seconds<=0.001",
         ] {
             let check: GateCheck = text.parse().expect(text);
             assert_eq!(check.to_string(), text);
@@ -206,6 +290,12 @@ mod tests {
             "expected_calibration_error",
             "expected_calibration_error:x<=0.1",
             "loss_difference<=0.1",
+            "must_pass",
+            "must_pass:A B",
+            "must_pass:cases:0",
+            "must_pass:cases:x",
+            "bundle_bytes",
+            "prediction_seconds:x<=1",
         ] {
             let error = text.parse::<GateCheck>().expect_err(text);
             assert!(error.contains("expected"), "{error}");

@@ -1,6 +1,6 @@
 //! Jobs: training a model, or evaluating a challenger against the champion.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub enum Priority {
 }
 
 /// A dataset version by name and number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DatasetRef {
     /// The dataset.
     pub name: DatasetName,
@@ -49,6 +49,7 @@ pub struct DatasetRef {
 }
 
 /// The work of a job.
+#[expect(clippy::large_enum_variant, reason = "most jobs are trainings")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Train a model.
@@ -70,6 +71,8 @@ pub struct Train {
     pub register_as: Option<ModelName>,
     /// Description of the registered version.
     pub description: String,
+    /// Time since the run has started after which it fails, whatever workers had it.
+    pub time_limit: Option<Duration>,
     /// The workers outside of the platform that do it; `None` for a trainer of the platform.
     pub external: Option<Box<External>>,
 }

@@ -1,12 +1,16 @@
 //! Training recipes: everything that decides the result of a training besides the rows.
 
 mod form;
+mod image;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::form::{Architecture, FlatRecipe};
+pub use self::{
+    form::{Architecture, FlatRecipe},
+    image::{CnnRecipe, ImageShape, InvalidImageShape, check_filters},
+};
 use crate::validation::{Checks, Violations};
 
 /// What is predicted.
@@ -98,6 +102,8 @@ pub enum ModelRecipe {
     /// An ensemble of multi-layer perceptrons that share their hidden layers.
     #[serde(rename = "tabm")]
     TabM(TabMRecipe),
+    /// A convolutional network for images.
+    Cnn(CnnRecipe),
 }
 
 /// Logistic, softmax or linear regression on standardised numbers and one weight (vector) per category.
@@ -226,6 +232,7 @@ impl Recipe {
             ModelRecipe::Linear(linear) => checks.nested("linear", linear.validate()),
             ModelRecipe::Mlp(mlp) => checks.nested("mlp", mlp.validate()),
             ModelRecipe::TabM(tabm) => checks.nested("tabm", tabm.validate()),
+            ModelRecipe::Cnn(cnn) => checks.nested("cnn", cnn.validate()),
         }
         checks.finish()
     }
@@ -238,6 +245,7 @@ impl ModelRecipe {
             Self::Linear(_) => "linear",
             Self::Mlp(_) => "mlp",
             Self::TabM(_) => "tabm",
+            Self::Cnn(_) => "cnn",
         }
     }
 
@@ -249,13 +257,16 @@ impl ModelRecipe {
             Self::TabM(TabMRecipe { members, bins, hidden, dropout, .. }) => {
                 Architecture::TabM { members: *members, bins: *bins, hidden: hidden.clone(), dropout: *dropout }
             }
+            Self::Cnn(CnnRecipe { image, filters, hidden, dropout, .. }) => {
+                Architecture::Cnn { image: *image, filters: filters.clone(), hidden: hidden.clone(), dropout: *dropout }
+            }
         }
     }
 
     /// Quantile bins of the encoding of a number; 0 for none.
     pub const fn bins(&self) -> usize {
         match self {
-            Self::Linear(_) | Self::Mlp(_) => 0,
+            Self::Linear(_) | Self::Mlp(_) | Self::Cnn(_) => 0,
             Self::TabM(tabm) => tabm.bins,
         }
     }
@@ -266,6 +277,7 @@ impl ModelRecipe {
             Self::Linear(linear) => &linear.optimizer,
             Self::Mlp(mlp) => &mlp.optimizer,
             Self::TabM(tabm) => &tabm.optimizer,
+            Self::Cnn(cnn) => &cnn.optimizer,
         }
     }
 
@@ -275,6 +287,7 @@ impl ModelRecipe {
             Self::Linear(linear) => &mut linear.optimizer,
             Self::Mlp(mlp) => &mut mlp.optimizer,
             Self::TabM(tabm) => &mut tabm.optimizer,
+            Self::Cnn(cnn) => &mut cnn.optimizer,
         }
     }
 }

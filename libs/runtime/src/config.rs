@@ -31,6 +31,8 @@ pub fn duration_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 
 /// The layers of a configuration, from the lowest to the highest.
 ///
+/// In a text, `{file:PATH}` stands for the content of the file, so that secrets need not be in variables.
+///
 /// A key that the target type does not have is an error as long as its structs say `deny_unknown_fields`.
 #[derive(Debug)]
 pub struct Layers<'a> {
@@ -88,6 +90,13 @@ impl<'a> Layers<'a> {
         let mut settings = self.file.map(setting::from_file).transpose()?.unwrap_or_default();
         settings.extend(self.variables.iter().filter_map(|(name, value)| Setting::from_variable(name, value)));
         settings.extend(self.overrides.iter().map(|(key, value)| Setting::from_command_line(key, value)));
+        let (settings, missing): (Vec<_>, Vec<_>) =
+            settings.into_iter().map(Setting::with_files).partition(Result::is_ok);
+        let problems: Vec<String> = missing.into_iter().filter_map(Result::err).collect();
+        if !problems.is_empty() {
+            return Err(Error::Configuration { problems });
+        }
+        let settings: Vec<Setting> = settings.into_iter().flatten().collect();
 
         let problems = match read::<T>(merge(&defaults, &settings)) {
             Ok(config) => match validate(&config) {

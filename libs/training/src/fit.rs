@@ -47,6 +47,15 @@ fn number(cells: &Cells<'_>, training: Range<usize>, bins: usize) -> Encoding {
     }
 }
 
+/// The encoding of every value of an image: all have the same, so that neighbours can be compared.
+pub(crate) fn pixels(cells: &[Cells<'_>], training: Range<usize>) -> Encoding {
+    let numbers = || cells.iter().flat_map(|cells| training.clone().filter_map(|row| cells.number(row)));
+    let count = numbers().count().max(1) as f64;
+    let mean = numbers().sum::<f64>() / count;
+    let variance = numbers().map(|number| (number - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    Encoding::Number { median: mean, mean, std: divisor(variance.sqrt(), mean), indicator: false }
+}
+
 /// Mean and sample standard deviation. A standard deviation that is not a usable divisor is replaced by 1.
 pub(crate) fn mean_and_std(values: &[f64]) -> (f64, f64) {
     if values.is_empty() {
@@ -55,9 +64,13 @@ pub(crate) fn mean_and_std(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let std = variance.sqrt();
+    (mean, divisor(variance.sqrt(), mean))
+}
+
+/// The standard deviation, or 1 if it is not a usable divisor.
+fn divisor(std: f64, mean: f64) -> f64 {
     let usable = std.is_finite() && std > f64::EPSILON * mean.abs().max(f64::MIN_POSITIVE);
-    (mean, if usable { std } else { 1.0 })
+    if usable { std } else { 1.0 }
 }
 
 fn flag(cells: &Cells<'_>, training: Range<usize>) -> Encoding {

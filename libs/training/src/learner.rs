@@ -12,16 +12,13 @@ use burn::{
     store::RecordError,
     tensor::{Bytes as BurnBytes, Device, Tensor, TensorData, activation},
 };
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::{
     ThreadPool, ThreadPoolBuilder,
     iter::{IntoParallelIterator as _, ParallelIterator as _},
 };
-use rekindle_bundle::{
-    network::{Network, Shape},
-    pipeline::Encoded,
-};
+use rekindle_bundle::network::{Network, Shape};
 use rekindle_domain::{
     Recipe, Task,
     recipe::{ModelRecipe, Optimizer},
@@ -30,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
+    order::Order,
+    rows::Rows,
     weights::{Weights, indices},
 };
 
@@ -57,7 +56,7 @@ pub(crate) enum Labels {
 /// The rows that a network is trained on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrainingRows<'a> {
-    pub(crate) rows: &'a Encoded,
+    pub(crate) rows: &'a Rows,
     pub(crate) labels: &'a Labels,
     /// How much each row counts, 1 on average.
     pub(crate) weights: Option<&'a [f32]>,
@@ -110,6 +109,7 @@ impl Learner {
             ModelRecipe::Linear(_) => 0.0,
             ModelRecipe::Mlp(mlp) => mlp.dropout,
             ModelRecipe::TabM(tabm) => tabm.dropout,
+            ModelRecipe::Cnn(cnn) => cnn.dropout,
         };
         let Optimizer { batch_size, learning_rate, weight_decay, averaging, .. } = *recipe.model.optimizer();
         let optimizer = AdamWConfig::new().with_epsilon(ADAM_EPSILON).with_weight_decay(weight_decay as f32).init();
@@ -146,7 +146,7 @@ impl Learner {
     }
 
     /// A new learner in the state of another one with the same recipe. `order` becomes that of its last epoch.
-    pub(crate) fn resumed(self, state: LearnerState, order: &mut [usize]) -> Result<Self, Error> {
+    pub(crate) fn resumed(self, state: LearnerState, order: &mut Order) -> Result<Self, Error> {
         let mut random = self.random;
         for &at in &state.shuffled_at {
             random.set_word_pos(at);
@@ -176,18 +176,18 @@ impl Learner {
     pub(crate) fn epoch(
         mut self,
         rows: &TrainingRows<'_>,
-        order: &mut [usize],
+        order: &mut Order,
         should_stop: &dyn Fn() -> bool,
     ) -> Result<Option<(Self, f64)>, Error> {
         self.shuffled_at.push(self.random.get_word_pos());
         order.shuffle(&mut self.random);
         let mut total = 0.0;
-        for batch in order.chunks(self.batch_size) {
+        for batch in order.batches(self.batch_size) {
             if should_stop() {
                 return Ok(None);
             }
             let loss;
-            (self, loss) = self.step(rows, batch)?;
+            (self, loss) = self.step(rows, &batch)?;
             self.average();
             total += loss * batch.len() as f64;
         }
@@ -241,7 +241,7 @@ impl Learner {
         share: f64,
     ) -> Result<(f64, GradientsParams), Error> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let outputs = weights.forward(rows.rows, shard, Some((self.dropout, &mut random)), &self.device);
+        let outputs = weights.forward(rows.rows.take(shard)?, Some((self.dropout, &mut random)), &self.device);
         let loss = self.loss(outputs, rows, shard) * share;
         let value = loss.clone().try_into_scalar::<f32>().map_err(|error| Error::unreadable("the loss", error))?;
         Ok((f64::from(value), GradientsParams::from_grads(loss.backward(), &weights)))
@@ -298,13 +298,19 @@ fn unusable(error: RecordError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_domain::recipe::{LinearRecipe, MlpRecipe, TabMRecipe};
+    use rekindle_bundle::pipeline::Encoded;
+    use rekindle_domain::recipe::{CnnRecipe, ImageShape, LinearRecipe, MlpRecipe, TabMRecipe};
 
     use super::*;
 
-    /// Rows with two dense numbers and one index each.
-    fn rows(count: usize) -> Encoded {
-        let dense = (0..2 * count).map(|i| (i as f32 * 0.37).sin()).collect();
+    /// Rows with two dense numbers and one index each; images of two channels for a convolutional network.
+    fn rows(model: &ModelRecipe, count: usize) -> Encoded {
+        let values = |width: usize| (0..width * count).map(|i| (i as f32 * 0.37).sin()).collect();
+        if let ModelRecipe::Cnn(cnn) = model {
+            let width = cnn.image.values();
+            return Encoded { rows: count, width, categories: 0, dense: values(width), indices: vec![] };
+        }
+        let dense = values(2);
         let indices = (0..count).map(|i| (i % 4) as u32).collect();
         Encoded { rows: count, width: 2, categories: 1, dense, indices }
     }
@@ -315,16 +321,12 @@ mod tests {
         let optimizer = model.optimizer_mut();
         (optimizer.batch_size, optimizer.averaging) = (batch_size, averaging);
         let recipe = Recipe { model, ..Recipe::for_target("y") };
-        let (hidden, members) = match &recipe.model {
-            ModelRecipe::Linear(_) => (vec![], None),
-            ModelRecipe::Mlp(mlp) => (mlp.hidden.clone(), None),
-            ModelRecipe::TabM(tabm) => (tabm.hidden.clone(), Some(tabm.members)),
-        };
-        let width = if hidden.is_empty() { 3 } else { 2 };
-        let shape = Shape { dense: 2, embeddings: vec![(4, width)], members, hidden, outputs: 3 };
+        let architecture = recipe.model.architecture();
+        let shape = Shape::of_sizes(&architecture, rows.width, std::iter::repeat_n(2, rows.categories), 3);
         let learner = Learner::new(&recipe, Task::Multiclass, &shape, &[0.0, 0.1, 0.2], threads).expect("threads");
         let labels = Labels::Classes((0..).take(rows.rows).map(|i: i64| i % 3).collect());
-        let mut order: Vec<usize> = (0..rows.rows).collect();
+        let mut order = Order::of(rows.rows);
+        let rows = &Rows::from(rows.clone());
         let (learner, _) = learner
             .epoch(&TrainingRows { rows, labels: &labels, weights: None }, &mut order, &|| false)
             .expect("trains")
@@ -332,22 +334,23 @@ mod tests {
         learner
     }
 
-    fn models() -> [ModelRecipe; 3] {
+    fn models() -> [ModelRecipe; 4] {
+        let image = ImageShape { height: 5, width: 4, channels: 2 };
         [
             ModelRecipe::Linear(LinearRecipe::default()),
             ModelRecipe::Mlp(MlpRecipe { hidden: vec![5, 4], ..MlpRecipe::default() }),
             ModelRecipe::TabM(TabMRecipe { members: 3, hidden: vec![5, 4], ..TabMRecipe::default() }),
+            ModelRecipe::Cnn(CnnRecipe { filters: vec![3, 2], hidden: vec![5], ..CnnRecipe::for_image(image) }),
         ]
     }
 
     #[test]
     fn serving_and_training_networks_agree() {
         for model in models() {
-            let rows = rows(40);
+            let rows = rows(&model, 40);
             let learner = trained(&model, &rows, (16, 0.0), 1);
             let serving = learner.network().expect("weights").forward(&rows);
-            let batch: Vec<usize> = (0..rows.rows).collect();
-            let members = learner.weights.forward(&rows, &batch, None, &learner.device);
+            let members = learner.weights.forward(rows.clone(), None, &learner.device);
             let members = members.try_into_vec_as::<f32>().expect("floats");
             let count = members.len() / serving.len();
             for (at, serving) in serving.iter().enumerate() {
@@ -365,7 +368,7 @@ mod tests {
     #[test]
     fn the_number_of_threads_does_not_change_a_bit() {
         for model in models() {
-            let rows = rows(1500);
+            let rows = rows(&model, 1500);
             let network = |threads| trained(&model, &rows, (600, 0.99), threads).network().expect("weights");
             let one = network(1);
             assert_eq!(network(2), one, "{model:?}");

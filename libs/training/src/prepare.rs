@@ -7,12 +7,22 @@ use rekindle_bundle::{
     Datatype, Input, Output, Prediction, Signature, Targets,
     column::{self, Cells},
     network::Network,
-    pipeline::{Encoded, Encoder, Feature, Pipeline},
+    pipeline::{Encoder, Feature, Pipeline},
 };
 use rekindle_dataset::Table;
-use rekindle_domain::{ColumnKind, Recipe, recipe::RowWeights, validation::Violations};
+use rekindle_domain::{
+    ColumnKind, Recipe,
+    recipe::{ImageShape, ModelRecipe, RowWeights},
+    validation::Violations,
+};
 
-use crate::{Error, TrainInput, fit::fit, goal::Goal, memory::bins, row_weights::weights};
+use crate::{
+    Error, TrainInput,
+    fit::{fit, pixels},
+    goal::Goal,
+    row_weights::weights,
+    rows::{Rows, is_kept},
+};
 
 /// Minimum number of rows for training and validation together.
 const MIN_ROWS: usize = 50;
@@ -27,8 +37,10 @@ pub(crate) struct Prepared {
     pub(crate) targets: Targets,
     /// Bins of the encoding of a number.
     bins: usize,
-    /// The times of the rows, in milliseconds since 1970 UTC, if the recipe needs them.
-    event_times: Option<Vec<i64>>,
+    /// The image that the features are.
+    image: Option<ImageShape>,
+    /// The time column, if the recipe needs the times of the rows.
+    time_column: Option<String>,
     /// How long before the latest training row rows are used, in milliseconds.
     lookback: Option<i64>,
     weights: RowWeights,
@@ -40,11 +52,10 @@ pub(crate) struct Prepared {
 
 /// Training rows, encoded with a pipeline that is fitted on them alone.
 pub(crate) struct Fold {
-    /// The first row.
-    pub(crate) first: usize,
-    pub(crate) encoder: Encoder,
-    pub(crate) rows: Encoded,
-    pub(crate) targets: Targets,
+    /// The positions of the rows.
+    pub(crate) training: Range<usize>,
+    pub(crate) encoder: Arc<Encoder>,
+    pub(crate) rows: Rows,
     /// How much each row counts; `None` if all count the same.
     pub(crate) weights: Option<Vec<f32>>,
 }
@@ -63,12 +74,12 @@ impl Prepared {
         let classes = goal.classes.as_deref();
         let targets = Targets::from_column(target, &cells, classes)?;
         let split = split(rows, input.recipe.validation_share);
-        let event_times = needed_times(&table, input)?;
+        let time_column = needed_times(&table, input)?;
         let lookback = input.recipe.lookback.map(|span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let inputs = inputs(&table, input.recipe)?;
+        let image = image(input.recipe, &inputs)?;
         let time_input = input.time_column.filter(|time| inputs.iter().any(|input| input.name == **time));
         let classes = classes.unwrap_or_default();
-        let numbers = inputs.iter().filter(|input| input.kind == ColumnKind::Numeric).count();
         let signature = Signature {
             inputs,
             outputs: Output::of_task(goal.task, classes.len()),
@@ -80,8 +91,9 @@ impl Prepared {
             goal,
             signature,
             targets,
-            bins: bins(input.recipe.model.bins(), rows as u64, numbers),
-            event_times,
+            bins: input.recipe.model.bins(),
+            image,
+            time_column,
             lookback,
             weights: input.recipe.weights.clone(),
             split,
@@ -97,11 +109,16 @@ impl Prepared {
 
     /// The rows before `end` that are trained on.
     pub(crate) fn training_rows(&self, end: usize) -> Range<usize> {
-        let first = self.event_times.as_ref().zip(self.lookback).and_then(|(times, lookback)| {
+        let first = self.event_times().zip(self.lookback).and_then(|(times, lookback)| {
             let earliest = times.get(end.checked_sub(1)?)?.saturating_sub(lookback);
             Some(times[..end].partition_point(|time| *time < earliest))
         });
         first.unwrap_or(0)..end
+    }
+
+    /// The times of the rows, in milliseconds since 1970 UTC, if the recipe needs them.
+    fn event_times(&self) -> Option<&[i64]> {
+        self.table.times(self.time_column.as_deref()?).ok()
     }
 
     /// The times of the rows, in milliseconds since 1970 UTC; `None` without a time column.
@@ -112,15 +129,17 @@ impl Prepared {
     /// The training rows among those before `end`.
     pub(crate) fn fold(&self, end: usize) -> Result<Fold, Error> {
         let training = self.training_rows(end);
-        let encoder = self.encoder(end)?;
-        let batch = self.table.batch.slice(training.start, training.len());
-        Ok(Fold {
-            first: training.start,
-            rows: encoder.encode(&batch)?,
-            targets: self.targets.slice(training.clone()),
-            weights: self.row_weights(training)?,
-            encoder,
-        })
+        let encoder = Arc::new(self.encoder(end)?);
+        let rows = self.rows(&encoder, training.clone())?;
+        Ok(Fold { rows, weights: self.row_weights(training.clone())?, training, encoder })
+    }
+
+    /// Some of the rows as the input of a network.
+    pub(crate) fn rows(&self, encoder: &Arc<Encoder>, rows: Range<usize>) -> Result<Rows, Error> {
+        let pipeline = encoder.pipeline();
+        let features = pipeline.width() + pipeline.cardinalities().len();
+        let keep = is_kept(self.table.rows() as u64, features as u64);
+        Rows::new(encoder.clone(), &self.table.batch.slice(rows.start, rows.len()), keep)
     }
 
     /// How much each validation row counts in the loss that decides the number of epochs; `None` if all count the same. A half-life is left
@@ -139,18 +158,22 @@ impl Prepared {
             Some(name) => Some(target_cells(&self.table.batch, name)?),
             None => None,
         };
-        weights(wanted, column.as_ref(), self.event_times.as_deref(), &self.targets, rows)
+        weights(wanted, column.as_ref(), self.event_times(), &self.targets, rows)
     }
 
     /// The pipeline that is fitted on the training rows among those before `end`.
     pub(crate) fn encoder(&self, end: usize) -> Result<Encoder, Error> {
         let training = self.training_rows(end);
+        let of_pixels = match self.image {
+            Some(_) => Some(pixels(&self.all_cells()?, training.clone())),
+            None => None,
+        };
         let feature = |input: &Input| {
-            let cells = self.cells(&input.name)?;
-            Ok(Feature {
-                name: input.name.clone(),
-                encoding: fit(&input.name, input.kind, &cells, training.clone(), self.bins)?,
-            })
+            let encoding = match &of_pixels {
+                Some(encoding) => encoding.clone(),
+                None => fit(&input.name, input.kind, &self.cells(&input.name)?, training.clone(), self.bins)?,
+            };
+            Ok(Feature { name: input.name.clone(), encoding })
         };
         let features = self.signature.inputs.iter().map(feature).collect::<Result<_, Error>>()?;
         let pipeline = Pipeline { features };
@@ -162,11 +185,15 @@ impl Prepared {
         Ok(Encoder::new(pipeline))
     }
 
-    /// The encoded validation rows and their labels.
-    pub(crate) fn validation(&self, encoder: &Encoder) -> Result<(Encoded, Targets), Error> {
-        let rows = self.table.rows();
-        let batch = self.table.batch.slice(self.split, rows - self.split);
-        Ok((encoder.encode(&batch)?, self.targets.slice(self.split..rows)))
+    /// The validation rows and their labels.
+    pub(crate) fn validation(&self, encoder: &Arc<Encoder>) -> Result<(Rows, Targets), Error> {
+        let validation = self.split..self.table.rows();
+        Ok((self.rows(encoder, validation.clone())?, self.targets.slice(validation)))
+    }
+
+    /// The values of each feature.
+    fn all_cells(&self) -> Result<Vec<Cells<'_>>, Error> {
+        self.signature.inputs.iter().map(|input| self.cells(&input.name)).collect()
     }
 
     /// The values of a feature.
@@ -175,9 +202,9 @@ impl Prepared {
         Ok(array.and_then(Cells::of).ok_or_else(|| rekindle_bundle::Error::InputMissing(name.to_owned()))?)
     }
 
-    /// The predictions of a network for encoded rows.
-    pub(crate) fn predict(&self, network: &Network, rows: &Encoded) -> Prediction {
-        self.prediction(network.forward(rows))
+    /// The predictions of a network.
+    pub(crate) fn predict(&self, network: &Network, rows: &Rows) -> Result<Prediction, Error> {
+        Ok(self.prediction(rows.forward(network)?))
     }
 
     /// The predictions of raw outputs.
@@ -186,8 +213,8 @@ impl Prepared {
     }
 }
 
-/// The times of the rows, if the recipe needs them.
-fn needed_times(table: &Table, input: &TrainInput<'_>) -> Result<Option<Vec<i64>>, Error> {
+/// The time column, if the recipe needs the times of the rows.
+fn needed_times(table: &Table, input: &TrainInput<'_>) -> Result<Option<String>, Error> {
     let recipe = input.recipe;
     let field = match (recipe.lookback, recipe.weights.half_life) {
         (None, None) => return Ok(None),
@@ -195,8 +222,8 @@ fn needed_times(table: &Table, input: &TrainInput<'_>) -> Result<Option<Vec<i64>
         (None, Some(_)) => "weights.half_life",
     };
     let problem = "requires a time column: register the dataset with one, or train on all rows alike";
-    let times = times(table, input.time_column)?.ok_or_else(|| Error::Recipe(Violations::of(field, problem)))?;
-    Ok(Some(times.to_vec()))
+    times(table, input.time_column)?.ok_or_else(|| Error::Recipe(Violations::of(field, problem)))?;
+    Ok(input.time_column.map(str::to_owned))
 }
 
 fn in_time_order(input: &TrainInput<'_>) -> Result<Table, Error> {
@@ -246,6 +273,22 @@ fn inputs(table: &Table, recipe: &Recipe) -> Result<Vec<Input>, Error> {
         return Err(Error::column(&recipe.target, problem));
     }
     Ok(inputs)
+}
+
+/// The image that the features are, if the recipe is for images.
+fn image(recipe: &Recipe, inputs: &[Input]) -> Result<Option<ImageShape>, Error> {
+    let ModelRecipe::Cnn(cnn) = &recipe.model else { return Ok(None) };
+    let image = cnn.image;
+    if let Some(input) = inputs.iter().find(|input| input.kind != ColumnKind::Numeric) {
+        let problem = "the values of an image are numbers: ignore the column, or choose another kind of model";
+        return Err(Error::column(&input.name, problem));
+    }
+    if inputs.len() == image.values() {
+        return Ok(Some(image));
+    }
+    let (values, features) = (image.values(), inputs.len());
+    let problem = format!("{image} has {values} values, and the rows have {features} features: ignore other columns");
+    Err(Error::Recipe(Violations::of("cnn.image", problem)))
 }
 
 fn is_feature(recipe: &Recipe, name: &str) -> bool {

@@ -14,6 +14,7 @@ use crate::{
     fit::mean_and_std,
     goal::Goal,
     learner::{Labels, Learner, LearnerState, TrainingRows},
+    order::Order,
     prepare::{Fold, Prepared},
 };
 
@@ -22,7 +23,7 @@ pub(crate) struct Session<'a> {
     fold: &'a Fold,
     learner: Learner,
     labels: Labels,
-    order: Vec<usize>,
+    order: Order,
     scale: Option<Scale>,
 }
 
@@ -46,10 +47,11 @@ impl<'a> Session<'a> {
     /// Draws the initial weights.
     pub(crate) fn new(prepared: &Prepared, recipe: &Recipe, fold: &'a Fold) -> Result<Self, Error> {
         let shape = Shape::new(&recipe.model.architecture(), fold.encoder.pipeline(), prepared.goal.outputs());
-        let Start { labels, prior, scale } = Start::new(&prepared.goal, &fold.targets, fold.weights.as_deref());
+        let targets = prepared.targets.slice(fold.training.clone());
+        let Start { labels, prior, scale } = Start::new(&prepared.goal, &targets, fold.weights.as_deref());
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let learner = Learner::new(recipe, prepared.goal.task, &shape, &prior, threads)?;
-        Ok(Self { fold, learner, labels, order: (0..fold.rows.rows).collect(), scale })
+        Ok(Self { fold, learner, labels, order: Order::of(fold.rows.len()), scale })
     }
 
     /// A session in the state of another one with the same recipe and rows.
@@ -183,6 +185,7 @@ mod tests {
     #[test]
     fn rescaling_weights_scales_the_outputs() {
         let mut network = Network {
+            convolution: None,
             embeddings: vec![matrix(1, 1, &[2.0])],
             members: None,
             hidden: vec![],
@@ -196,6 +199,7 @@ mod tests {
     #[test]
     fn untrained_indices_get_the_weighted_mean() {
         let mut network = Network {
+            convolution: None,
             embeddings: vec![matrix(4, 1, &[99.0, 99.0, 1.0, 5.0])],
             members: None,
             hidden: vec![],

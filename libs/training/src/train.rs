@@ -4,13 +4,13 @@
 //! network is a new one, trained on all rows for the best number of epochs. The metrics of the bundle are those of the
 //! first network on rows that it was not trained on.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use rekindle_bundle::{
     Bundle, Targets,
     importance::{self, Importance},
     network::{Network, Shape},
-    pipeline::{Encoded, Encoder},
+    pipeline::Encoder,
     score,
 };
 use rekindle_dataset::Table;
@@ -24,6 +24,7 @@ use crate::{
     Checkpoint, Error, Supervisor, calibrate,
     checkpoint::{BestNetwork, Keeper, Stage, Validating},
     prepare::{Fold, Prepared},
+    rows::Rows,
     seal::{self, Served, Validated},
     session::{Session, SessionState},
     supervise::Observed,
@@ -115,7 +116,7 @@ pub fn train_under(
 pub(crate) struct Attempt {
     pub(crate) prepared: Prepared,
     /// Fitted on the training rows of the network.
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     pub(crate) validated: Validated,
     /// What it can be restored from.
     pub(crate) network: BestNetwork,
@@ -133,7 +134,7 @@ impl Attempt {
     pub(crate) fn restored(input: &TrainInput<'_>, network: Option<&BestNetwork>) -> Result<Self, Error> {
         let network = network.ok_or_else(|| Error::Checkpoint("it has no best network".to_owned()))?;
         let prepared = Prepared::from_input(input)?;
-        let encoder = prepared.encoder(prepared.split)?;
+        let encoder = Arc::new(prepared.encoder(prepared.split)?);
         let held_out = HeldOut::of(&prepared, &encoder)?;
         let best = held_out.restored(input.recipe, &encoder, network)?;
         let validated = held_out.calibrated(input.recipe, best)?;
@@ -167,23 +168,23 @@ pub(crate) fn complete(
     seal::seal(input, keeper.origin, prepared, validated, &importances, &served)
 }
 
-/// The validation rows, encoded for one network.
+/// The validation rows as the input of one network.
 struct HeldOut<'a> {
     prepared: &'a Prepared,
-    rows: Encoded,
+    rows: Rows,
     labels: Targets,
     weights: Option<Vec<f32>>,
 }
 
 impl<'a> HeldOut<'a> {
-    fn of(prepared: &'a Prepared, encoder: &Encoder) -> Result<Self, Error> {
+    fn of(prepared: &'a Prepared, encoder: &Arc<Encoder>) -> Result<Self, Error> {
         let (rows, labels) = prepared.validation(encoder)?;
         Ok(Self { prepared, rows, labels, weights: prepared.validation_weights()? })
     }
 
     /// The network of an epoch with its losses.
     fn validated(&self, network: Network, train_loss: f64, epoch: u32) -> Result<Validated, Error> {
-        let prediction = self.prepared.predict(&network, &self.rows);
+        let prediction = self.prepared.predict(&network, &self.rows)?;
         let losses = score::losses(self.prepared.goal.task, &prediction, &self.labels)?;
         let criterion = weighted(&losses, self.weights.as_deref());
         let temperature = 1.0;
@@ -211,13 +212,13 @@ impl<'a> HeldOut<'a> {
         let Self { prepared, rows, labels, .. } = self;
         let outputs = match recipe.calibration {
             Calibration::None => return Ok(best),
-            Calibration::Temperature => best.network.forward(rows),
+            Calibration::Temperature => rows.forward(&best.network)?,
         };
         let task = prepared.goal.task;
         best.temperature = calibrate::temperature(task, &outputs, labels, |outputs| prepared.prediction(outputs))?;
         if best.temperature != 1.0 {
             calibrate::apply(&mut best.network, best.temperature);
-            best.prediction = prepared.predict(&best.network, rows);
+            best.prediction = prepared.predict(&best.network, rows)?;
             best.losses = score::losses(task, &best.prediction, labels)?;
         }
         Ok(best)
@@ -237,7 +238,7 @@ fn train_with_early_stopping(
     resumed: Option<Validating>,
     history: &mut Vec<Epoch>,
     run: &Run<'_>,
-) -> Result<(Encoder, BestNetwork, Validated), Error> {
+) -> Result<(Arc<Encoder>, BestNetwork, Validated), Error> {
     let Optimizer { max_epochs, patience, .. } = *recipe.model.optimizer();
     let fold = prepared.fold(prepared.split)?;
     let held_out = HeldOut::of(prepared, &fold.encoder)?;
@@ -287,13 +288,13 @@ fn importances(
     let Validated { network, epochs, .. } = validated;
     let check = || if should_stop() { Err(Error::Stopped { epoch: *epochs }) } else { Ok(()) };
     let (rows, labels) = prepared.validation(encoder)?;
-    let sampled = importance::sample(rows.rows);
-    let (rows, labels) = (rows.take(&sampled), labels.take(&sampled));
+    let sampled = importance::sample(rows.len(), encoder.pipeline().features.len());
+    let (rows, labels) = (rows.take(&sampled)?, labels.take(&sampled));
     let features: Vec<&str> = encoder.pipeline().features.iter().map(|feature| feature.name.as_str()).collect();
     importance::permutation(&features, rows.rows, |permuted| {
         check()?;
         let permuted = permuted.map(|(feature, order)| encoder.permuted(&rows, feature, order));
-        let prediction = prepared.predict(network, permuted.as_ref().unwrap_or(&rows));
+        let prediction = prepared.prediction(network.forward(permuted.as_ref().unwrap_or(&rows)));
         Ok(mean(&score::losses(prepared.goal.task, &prediction, &labels)?))
     })
 }
@@ -324,14 +325,15 @@ fn train_on_all_rows(
     let mut network = session.network()?;
     calibrate::apply(&mut network, temperature);
     drop(session);
-    let Fold { first, encoder, rows, .. } = fold;
-    let rows = if first > 0 {
+    let Fold { training, encoder, rows, .. } = fold;
+    let rows = if training.start > 0 {
+        // Also those before the lookback.
         drop(rows);
-        encoder.encode(&prepared.table.batch)?
+        prepared.rows(&encoder, 0..prepared.table.rows())?
     } else {
         rows
     };
-    Ok(Served { prediction: prepared.predict(&network, &rows), pipeline: encoder.into_pipeline(), network })
+    Ok(Served { prediction: prepared.predict(&network, &rows)?, pipeline: encoder.pipeline().clone(), network })
 }
 
 /// Losses times the weights of their rows.

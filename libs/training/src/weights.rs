@@ -4,14 +4,19 @@ use burn::{
     module::{Module, Param},
     nn::{Embedding, Linear},
     store::ModuleRecord,
-    tensor::{Bytes, Device, Int, Tensor, TensorData, activation},
+    tensor::{
+        Bytes, Device, Int, Tensor, TensorData, activation,
+        module::{conv2d, max_pool2d},
+        ops::{ConvOptions, MaxPoolOptions},
+    },
 };
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use rekindle_bundle::{
-    network::{Layer, Matrix, Network, Shape},
+    network::{Convolution, ConvolutionShape, Layer, Matrix, Network, Shape},
     pipeline::Encoded,
 };
+use rekindle_domain::recipe::ImageShape;
 
 use crate::Error;
 
@@ -21,6 +26,10 @@ const EMBEDDING_BOUND: f32 = 0.1;
 /// The weights of a network. A single one is computed as an ensemble of one member.
 #[derive(Module, Debug)]
 pub(crate) struct Weights {
+    /// Of a network for images: the values of an image.
+    #[module(skip)]
+    image: Option<ImageShape>,
+    filters: Vec<Filters>,
     embeddings: Vec<Embedding>,
     /// `[members, inputs]`, of an ensemble.
     members: Option<Param<Tensor<2>>>,
@@ -29,6 +38,14 @@ pub(crate) struct Weights {
     output: Param<Tensor<3>>,
     /// `[members, outputs]`.
     bias: Param<Tensor<2>>,
+}
+
+/// A layer of filters.
+#[derive(Module, Debug)]
+struct Filters {
+    /// `[filters, channels, height, width]`.
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
 }
 
 impl Weights {
@@ -45,6 +62,12 @@ impl Weights {
             weight: parameter(uniform(rows * columns, embedding_bound), [rows, columns], device),
         };
         let embeddings = shape.embeddings.iter().map(embedding).collect();
+        let layers = shape.convolution.iter().flat_map(ConvolutionShape::layers);
+        let filters = layers.map(|(inputs, filters)| Filters {
+            weight: parameter(uniform(filters * inputs, bound(inputs)), [filters, inputs / 9, 3, 3], device),
+            bias: parameter(vec![0.0; filters], [filters], device),
+        });
+        let filters = filters.collect();
         let hidden = shape.hidden_layers().map(|(inputs, outputs)| Linear {
             weight: parameter(uniform(inputs * outputs, bound(inputs)), [inputs, outputs], device),
             bias: Some(parameter(vec![0.0; outputs], [outputs], device)),
@@ -58,6 +81,8 @@ impl Weights {
             parameter(signs, [members, shape.inputs()], device)
         });
         Self {
+            image: shape.convolution.as_ref().map(|convolution| convolution.image),
+            filters,
             embeddings,
             members: factors,
             hidden,
@@ -66,31 +91,26 @@ impl Weights {
         }
     }
 
-    /// The outputs of each member for some rows: `[members * rows, outputs]`.
-    pub(crate) fn forward(
-        &self,
-        rows: &Encoded,
-        batch: &[usize],
-        dropout: Option<(f64, &mut ChaCha8Rng)>,
-        device: &Device,
-    ) -> Tensor<2> {
+    /// The outputs of each member for the rows: `[members * rows, outputs]`.
+    pub(crate) fn forward(&self, rows: Encoded, dropout: Option<(f64, &mut ChaCha8Rng)>, device: &Device) -> Tensor<2> {
         let [members, _, outputs] = self.output.dims();
-        let dense = dense(rows, batch, device);
+        let Encoded { rows, width, categories, dense, indices: picked } = rows;
+        let dense = Tensor::from_data(TensorData::new(dense, [rows, width]), device);
         let embedded = self.embeddings.iter().enumerate().map(|(category, embedding)| {
-            let picked = batch.iter().map(|&row| i64::from(rows.row(row).1[category])).collect();
+            let picked = picked.iter().skip(category).step_by(categories).map(|&index| i64::from(index)).collect();
             embedding.weight.val().select(0, indices(picked, device))
         });
         if self.hidden.is_empty() {
             let sum =
                 embedded.fold(None, |sum: Option<Tensor<2>>, part| Some(sum.map_or(part.clone(), |sum| sum + part)));
-            let own = self.last(dense, members, batch.len()).reshape([members * batch.len(), outputs]);
+            let own = self.last(dense, members, rows).reshape([members * rows, outputs]);
             return sum.map_or(own.clone(), |sum| own + sum);
         }
-        let mut values = Tensor::cat(std::iter::once(dense).chain(embedded).collect(), 1);
+        let mut values = Tensor::cat(std::iter::once(self.convolved(dense)).chain(embedded).collect(), 1);
         if let Some(factors) = &self.members {
             let [_, inputs] = factors.dims();
-            let scaled = values.reshape([1, batch.len(), inputs]) * factors.val().reshape([members, 1, inputs]);
-            values = scaled.reshape([members * batch.len(), inputs]);
+            let scaled = values.reshape([1, rows, inputs]) * factors.val().reshape([members, 1, inputs]);
+            values = scaled.reshape([members * rows, inputs]);
         }
         let mut dropout = dropout.filter(|&(share, _)| share > 0.0);
         for layer in &self.hidden {
@@ -100,7 +120,21 @@ impl Weights {
                 values = values * Tensor::from_data(mask, device);
             }
         }
-        self.last(values, members, batch.len()).reshape([members * batch.len(), outputs])
+        self.last(values, members, rows).reshape([members * rows, outputs])
+    }
+
+    /// What the filters make of the values of images; the values themselves without filters.
+    fn convolved(&self, values: Tensor<2>) -> Tensor<2> {
+        let Some(ImageShape { height, width, channels }) = self.image else { return values };
+        let [rows, _] = values.dims();
+        let mut images = values.reshape([rows, height, width, channels]).permute([0, 3, 1, 2]);
+        for Filters { weight, bias } in &self.filters {
+            let padded = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+            images = activation::relu(conv2d(images, weight.val(), Some(bias.val()), padded));
+            images = max_pool2d(images, MaxPoolOptions::new([2, 2]));
+        }
+        let [_, channels, height, width] = images.dims();
+        images.permute([0, 2, 3, 1]).reshape([rows, height * width * channels])
     }
 
     /// The output layer of each member.
@@ -118,7 +152,13 @@ impl Weights {
             weight: mixed(one.weight, &other.weight, share),
             bias: one.bias.zip(other.bias.as_ref()).map(|(one, other)| mixed(one, other, share)),
         };
+        let filters = |(one, other): (Filters, &Filters)| Filters {
+            weight: mixed(one.weight, &other.weight, share),
+            bias: mixed(one.bias, &other.bias, share),
+        };
         Self {
+            image: self.image,
+            filters: self.filters.into_iter().zip(&others.filters).map(filters).collect(),
             embeddings: self.embeddings.into_iter().zip(&others.embeddings).map(embedding).collect(),
             members: self.members.zip(others.members.as_ref()).map(|(one, other)| mixed(one, other, share)),
             hidden: self.hidden.into_iter().zip(&others.hidden).map(layer).collect(),
@@ -145,7 +185,11 @@ impl Weights {
         let [members, inputs, outputs] = self.output.dims();
         let output = self.output.val().swap_dims(0, 1).reshape([inputs, members * outputs]);
         let bias = self.bias.val().reshape([members * outputs]);
+        let convolution = |image| {
+            Ok::<_, Error>(Convolution { image, filters: self.filters.iter().map(filters).collect::<Result<_, _>>()? })
+        };
         Ok(Network {
+            convolution: self.image.map(convolution).transpose()?,
             embeddings: self.embeddings.iter().map(|e| matrix(e.weight.val())).collect::<Result<_, _>>()?,
             members: self.members.as_ref().map(|factors| matrix(factors.val())).transpose()?,
             hidden: self.hidden.iter().map(layer).collect::<Result<_, _>>()?,
@@ -160,12 +204,6 @@ fn mixed<const D: usize>(one: Param<Tensor<D>>, other: &Param<Tensor<D>>, share:
 
 fn parameter<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
-}
-
-fn dense(rows: &Encoded, batch: &[usize], device: &Device) -> Tensor<2> {
-    let mut values = Vec::with_capacity(batch.len() * rows.width);
-    batch.iter().for_each(|&row| values.extend_from_slice(rows.row(row).0));
-    Tensor::from_data(TensorData::new(values, [batch.len(), rows.width]), device)
 }
 
 pub(crate) fn indices(indices: Vec<i64>, device: &Device) -> Tensor<1, Int> {
@@ -192,6 +230,13 @@ fn matrix(tensor: Tensor<2>) -> Result<Matrix, Error> {
 
 fn vector(tensor: Tensor<1>) -> Result<Vec<f32>, Error> {
     tensor.try_into_vec_as::<f32>().map_err(|error| Error::unreadable("a bias", error))
+}
+
+/// A layer of filters as a matrix: the inputs row by row, pixel by pixel, channel by channel.
+fn filters(Filters { weight, bias }: &Filters) -> Result<Layer, Error> {
+    let [filters, channels, height, width] = weight.val().dims();
+    let weight = weight.val().permute([2, 3, 1, 0]).reshape([height * width * channels, filters]);
+    Ok(Layer { weight: matrix(weight)?, bias: vector(bias.val())? })
 }
 
 fn layer(linear: &Linear) -> Result<Layer, Error> {

@@ -64,7 +64,12 @@ fn a_training_takes_its_estimate_at_most_until_it_is_stopped() {
     let optimizer = Optimizer { max_epochs: 1000, patience: 1000, batch_size: 64, ..Optimizer::default() };
     let model = ModelRecipe::Mlp(MlpRecipe { hidden: vec![2048; 4], dropout: 0.2, optimizer });
     let recipe = Recipe { model, ..Recipe::for_target("late") };
-    let size = RowsSize { rows: 600, file_bytes: 0, columns: vec![(ColumnKind::Numeric, None); 2], outputs: 1 };
+    let size = RowsSize {
+        rows: 600,
+        columns: vec![(ColumnKind::Numeric, None); 2],
+        read: vec![ColumnKind::Numeric; 2],
+        outputs: 1,
+    };
     let estimate = TrainingMemory::estimate(&recipe, &size);
     let origin = Origin { run_id: String::new(), dataset_digests: vec![Digest::of(b"")], code_revision: String::new() };
     let input = TrainInput { table: &table, time_column: None, recipe: &recipe };

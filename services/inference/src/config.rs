@@ -1,13 +1,13 @@
 //! Settings of a replica.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use rekindle_domain::{
     ModelName, ReplicaId,
     event_time::Bounds,
     validation::{Checks, Violations},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::sync::Semaphore;
 
 use crate::tensor::Accepted;
@@ -20,6 +20,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct Config {
+    #[serde(deserialize_with = "name_or_host")]
     pub replica: ReplicaId,
     pub address: String,
     pub cache_dir: PathBuf,
@@ -34,6 +35,34 @@ pub struct Config {
     pub event_times: EventTimes,
     pub guardrails: Guardrails,
     pub log: LogConfig,
+}
+
+/// The name of the host, as far as it can be a name of a replica.
+fn host_name() -> String {
+    let host = hostname::get().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name: String = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    name.trim_matches('-').to_owned()
+}
+
+/// The name as given; that of the host if it is empty.
+fn name_or_host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReplicaId, D::Error> {
+    let given = String::deserialize(deserializer)?;
+    let name = if given.is_empty() { host_name() } else { given };
+    name.parse().map_err(D::Error::custom)
+}
+
+impl Config {
+    /// The address, if none is set: that of the listener, or the name of the host if it listens on every interface.
+    pub fn listening_on(mut self, listener: SocketAddr) -> Self {
+        if self.address.is_empty() {
+            self.address = if listener.ip().is_unspecified() {
+                format!("{}:{}", hostname::get().unwrap_or_default().to_string_lossy(), listener.port())
+            } else {
+                listener.to_string()
+            };
+        }
+        self
+    }
 }
 
 /// The section `[inference.limits]`.
@@ -199,9 +228,6 @@ impl Config {
     /// Validates every field and reports all violations. Fields are named within the section.
     pub fn validate(&self) -> Result<(), Violations> {
         let mut checks = Checks::new();
-        if self.address.is_empty() {
-            checks.violation("address", "is empty: expected the host:port that clients connect to");
-        }
         checks.at_least("max_loaded_bytes", self.max_loaded_bytes, 1);
         checks.positive("resync_interval", self.resync_interval);
         checks.positive("report_interval", self.report_interval);
@@ -355,6 +381,21 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_without_a_name_has_that_of_its_host() {
+        let config = defaults();
+        assert_eq!(config.replica.as_str(), host_name());
+        assert!(!host_name().is_empty());
+        let host = hostname::get().expect("a name");
+        let address = |config: &Config, listener: &str| {
+            config.clone().listening_on(listener.parse().expect("an address")).address
+        };
+        assert_eq!(address(&config, "0.0.0.0:8001"), format!("{}:8001", host.to_string_lossy()));
+        assert_eq!(address(&config, "127.0.0.1:8001"), "127.0.0.1:8001");
+        let named = Config { address: "proxy:1".to_owned(), ..config };
+        assert_eq!(address(&named, "0.0.0.0:8001"), "proxy:1");
+    }
+
+    #[test]
     fn every_violated_bound_is_reported_at_once_by_the_name_of_its_key() {
         let zero = Duration::ZERO;
         let weather =
@@ -370,7 +411,6 @@ mod tests {
             unseen_categories: Policy::Accept,
         };
         let config = Config {
-            address: String::new(),
             max_loaded_bytes: 0,
             resync_interval: zero,
             report_interval: zero,
@@ -407,7 +447,6 @@ mod tests {
         assert_eq!(
             fields,
             [
-                "address",
                 "max_loaded_bytes",
                 "resync_interval",
                 "report_interval",

@@ -101,14 +101,7 @@ impl Config {
 
     /// The folder for temporary files, which is created if it does not exist.
     pub(crate) fn scratch_folder(&self) -> Result<PathBuf, Error> {
-        if self.scratch.is_empty() {
-            return Ok(std::env::temp_dir());
-        }
-        let folder = PathBuf::from(&self.scratch);
-        let created = std::fs::create_dir_all(&folder);
-        let failed = |source| rekindle_dataset::Error::Scratch { operation: "create the folder of", source };
-        created.map_err(|source| Error::Scratch(failed(source)))?;
-        Ok(folder)
+        rekindle_dataset::scratch_folder(&self.scratch).map_err(Error::Scratch)
     }
 
     /// Validates every field and reports all violations. Fields are named within the section.

@@ -239,8 +239,8 @@ fn moved(leased: &Leased, next: RunStatus, report: &RunReport, now: DateTime<Utc
     let (run, lease) = (&leased.run, leased.lease);
     let mut moved = Run { status: next, revision: run.revision + 1, ..run.clone() };
     if next == RunStatus::Running {
-        // A lost run that is started again begins from the start.
-        moved.started_at = Some(now);
+        // A lost run continues: its first worker has started it.
+        moved.started_at = run.started_at.or(Some(now));
         moved.ended_at = None;
         moved.error.clear();
         moved.progress = progress_of(report).cloned();

@@ -25,8 +25,9 @@ use crate::{
 
 /// Deadline of a call from one service to another. Exports and registrations of large datasets take longest.
 pub(crate) const PEER_DEADLINE: Duration = Duration::from_secs(300);
-/// Interval between two attempts of a replica to reach the bus or the object store.
+/// Interval between two attempts to reach the bus, the object store or the database at the start; it doubles up to the longest one.
 const RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(15);
 /// Interval between two checks of readiness.
 const READINESS: Duration = Duration::from_millis(50);
 
@@ -58,13 +59,13 @@ pub(crate) struct Args {
     /// Inference: REST address; by default the port before the gRPC port
     #[arg(long, value_name = "ADDR", env = "REKINDLE_REST")]
     pub rest: Option<SocketAddr>,
-    /// Inference: unique name of this replica
+    /// Inference: unique name of this replica; by default the name of the host
     #[arg(long, value_name = "NAME")]
     pub replica: Option<String>,
     /// Inference: folder in which model bundles are cached
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Inference: host:port at which clients reach this replica
+    /// Inference: host:port at which clients reach this replica; by default the name of the host and the port of gRPC
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
 }
@@ -169,7 +170,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             (server, probes, None)
         }
         service => {
-            let (server, api) = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
+            let started = control_plane(service, settings, socket, &mut tasks, &shutdown).await?;
+            let Some((server, api)) = started else { return Ok(()) };
             let probes = http::admin(server.health.problem());
             (server, probes, api)
         }
@@ -186,21 +188,39 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds, starts and serves one service of the control plane. Returns its readiness, and the routes that it adds to its admin port.
+/// Builds, starts and serves one service of the control plane, once it reaches what it needs. Returns its readiness, and the routes that it
+/// adds to its admin port; `None` if shutdown begins before.
 async fn control_plane(
     service: Service,
     settings: Settings,
     socket: TcpListener,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
-) -> Result<(Ready, Option<http::Router>)> {
-    let bus = Bus::connect(&settings.bus).await?;
+) -> Result<Option<(Ready, Option<http::Router>)>> {
+    let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
+    let waiting = Waiting { health: &health, shutdown };
+    let is_permanent = |error: &rekindle_bus::Error| matches!(error, rekindle_bus::Error::Config { .. });
+    let Some(bus) = waiting.until("bus", is_permanent, || Bus::connect(&settings.bus)).await? else { return Ok(None) };
+    let opened = waiting.until(
+        "object store",
+        |error: &rekindle_artifacts::Error| !error.is_transient(),
+        || Artifacts::open(&settings.artifacts),
+    );
+    let Some(artifacts) = opened.await? else { return Ok(None) };
+    if let Some(database) = database(service, &settings) {
+        // A file that cannot be opened stays so.
+        let is_file = database.url.starts_with("sqlite");
+        let is_permanent =
+            |error: &rekindle_store::Error| is_file || !matches!(error, rekindle_store::Error::Connect { .. });
+        let opened = waiting.until("database", is_permanent, || rekindle_store::connect(database));
+        let Some(opened) = opened.await? else { return Ok(None) };
+        // The service opens it with its own limits.
+        opened.close().await?;
+    }
     tasks.spawn("bus streams", keep::run(bus.clone(), shutdown.intake().clone()));
     let storage = Storage::new(None, Arc::default());
     tasks.spawn("storage", storage.clone().run(bus.clone(), shutdown.clone()));
-    let artifacts = Artifacts::open(&settings.artifacts).await?;
     let peer = |address: &str| Connection::open(address, PEER_DEADLINE);
-    let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
     macro_rules! started {
         ($app:expr) => {{
             let app = $app;
@@ -230,7 +250,7 @@ async fn control_plane(
         }
     };
     tasks.spawn("gRPC", grpc::serve(socket, routes, health, settings.grpc, shutdown.clone()));
-    Ok((ready, api))
+    Ok(Some((ready, api)))
 }
 
 /// Builds, starts and serves a replica. It serves from its cache at once; bus and object store are attached once they are reachable.
@@ -241,7 +261,8 @@ async fn replica(
     shutdown: &Shutdown,
 ) -> Result<(Arc<rekindle_inference::App>, Ready)> {
     let limits = replica_limits(&settings);
-    let app = Arc::new(rekindle_inference::App::build(settings.inference, None, None).await?);
+    let config = settings.inference.listening_on(sockets.grpc.local_addr()?);
+    let app = Arc::new(rekindle_inference::App::build(config, None, None).await?);
     let (bus, artifacts) = (settings.bus, settings.artifacts);
     let (attached, kept) = (Arc::clone(&app), shutdown.intake().clone());
     tasks.spawn(
@@ -265,17 +286,76 @@ async fn replica(
     Ok((app, ready))
 }
 
-/// Opens a connection, retrying until it succeeds.
+/// The database of a service that has one.
+fn database(service: Service, settings: &Settings) -> Option<&rekindle_store::Config> {
+    match service {
+        Service::Registry => Some(&settings.registry.database),
+        Service::Monitor => Some(&settings.monitor.database),
+        Service::Orchestrator => Some(&settings.orchestrator.database),
+        Service::Trainer | Service::Inference => None,
+    }
+}
+
+/// The start of a service, which waits for servers that it does not reach yet.
+struct Waiting<'a> {
+    health: &'a Health,
+    shutdown: &'a Shutdown,
+}
+
+impl Waiting<'_> {
+    /// Opens a connection, and tries again with increasing delays until it succeeds or shutdown begins. The log says once what is waited for;
+    /// calls and probes are answered after the start.
+    ///
+    /// # Errors
+    /// One that another attempt would not mend.
+    async fn until<T, E, F>(
+        &self,
+        what: &str,
+        is_permanent: impl Fn(&E) -> bool,
+        open: impl Fn() -> F,
+    ) -> Result<Option<T>>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut delay = RETRY;
+        loop {
+            // Boxed, since the futures of connections are large and would be part of every caller's.
+            let attempt = self.shutdown.intake().run_until_cancelled(Box::pin(open())).await;
+            match attempt {
+                None => return Ok(None),
+                Some(Ok(opened)) => return Ok(Some(opened)),
+                Some(Err(error)) if is_permanent(&error) => return Err(error.into()),
+                Some(Err(error)) => {
+                    let reason = anyhow::Error::new(error);
+                    self.health.set_problem(Some(format!("waiting for the {what}: {reason:#}"))).await;
+                }
+            }
+            if self.shutdown.intake().run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return Ok(None);
+            }
+            delay = (delay * 2).min(MAX_RETRY);
+        }
+    }
+}
+
+/// Opens a connection, retrying with increasing delays until it succeeds. What fails for the same reason again is logged once.
 async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
     what: &str,
     open: impl Fn() -> F,
 ) -> T {
+    let (mut delay, mut reported) = (RETRY, String::new());
     loop {
         match open().await {
             Ok(opened) => return opened,
-            Err(error) => tracing::warn!(%error, server = what, "unreachable, retrying"),
+            Err(error) if error.to_string() == reported => {}
+            Err(error) => {
+                tracing::warn!(%error, server = what, "unreachable, retrying");
+                reported = error.to_string();
+            }
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(MAX_RETRY);
     }
 }
 

@@ -175,8 +175,10 @@ fn in_folder(mut settings: Settings, data: &Path) -> Result<Settings> {
     if settings.artifacts.url.is_empty() {
         settings.artifacts.url = format!("file://{folder}/objects");
     }
-    if settings.registry.scratch.is_empty() {
-        settings.registry.scratch = format!("{folder}/scratch");
+    for scratch in [&mut settings.registry.scratch, &mut settings.trainer.scratch] {
+        if scratch.is_empty() {
+            *scratch = format!("{folder}/scratch");
+        }
     }
     let databases = [
         ("registry", &mut settings.registry.database),
@@ -321,7 +323,7 @@ async fn port_or_free(port: u16, free: bool) -> Result<u16> {
 }
 
 /// The address without user and password, to be printed and written to a file.
-fn without_credentials(url: &str) -> String {
+pub(crate) fn without_credentials(url: &str) -> String {
     match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
         Some((scheme, host)) => format!("{scheme}://{host}"),
         None => url.to_owned(),

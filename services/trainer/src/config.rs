@@ -22,6 +22,8 @@ pub struct Config {
     pub workers: usize,
     /// Concurrent jobs of high priority, besides.
     pub high_priority_workers: usize,
+    /// The folder for temporary files; that of the system if empty.
+    pub scratch: String,
     /// Bytes of memory of one training at most, as estimated when it is submitted.
     pub training_bytes: u64,
     /// Time without progress after which a job is redelivered to another trainer.

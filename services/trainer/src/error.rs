@@ -1,5 +1,8 @@
 //! Errors of the trainer.
 
+use std::time::Duration;
+
+use humantime_serde::re::humantime::format_duration;
 use rekindle_client as client;
 use rekindle_domain::validation::Violations;
 use rekindle_service::{Fault, RequestError, chain, fault, internal};
@@ -26,6 +29,23 @@ pub enum Error {
     /// The rows cannot be read.
     #[error("the dataset cannot be read: {0}")]
     Dataset(#[from] rekindle_dataset::Error),
+    /// The rows cannot be stored while they are used.
+    #[error("temporary file failed")]
+    Scratch(#[source] std::io::Error),
+    /// The disk has too little room for the rows.
+    #[error(
+        "{dataset} takes {needed} bytes of temporary files, and half of the {free} free bytes in {scratch} may be used: set trainer.scratch to a folder with more room"
+    )]
+    NoRoom {
+        /// The dataset version.
+        dataset: String,
+        /// Bytes of its file, and of its rows if they are not held in memory.
+        needed: u64,
+        /// Free bytes.
+        free: u64,
+        /// The folder.
+        scratch: String,
+    },
     /// The rows cannot be trained on.
     #[error(transparent)]
     Training(#[from] rekindle_training::Error),
@@ -38,6 +58,9 @@ pub enum Error {
     /// A caller ended the run.
     #[error("the run was cancelled")]
     Killed,
+    /// The run has taken longer than it may.
+    #[error("the training exceeded its time limit of {}", format_duration(*.0))]
+    TimeLimit(Duration),
     /// This trainer is shutting down; the job is redelivered to another one.
     #[error("the trainer is shutting down")]
     Stopping,

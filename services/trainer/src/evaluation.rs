@@ -15,6 +15,7 @@ use rekindle_dataset::Table;
 use rekindle_domain::{
     Digest, Task,
     evaluation::Evaluation,
+    gate_check::GateCheck,
     job::{Evaluate, Requirement},
 };
 
@@ -24,6 +25,9 @@ use self::{
 };
 use crate::{Error, watch::Points};
 
+/// Reads the rows that a check names; `None` if it names none.
+pub(crate) type Cases<'a> = dyn Fn(&GateCheck) -> Result<Option<Table>, Error> + 'a;
+
 /// Two models and the rows to compare them on.
 pub(crate) struct Comparison<'a> {
     pub table: &'a Table,
@@ -32,6 +36,10 @@ pub(crate) struct Comparison<'a> {
     pub dataset: Digest,
     pub champion: &'a Model,
     pub challenger: &'a Model,
+    /// Bytes of the files of the challenger.
+    pub challenger_bytes: u64,
+    /// Reads the rows that it must predict.
+    pub cases: &'a Cases<'a>,
     pub work: &'a Evaluate,
 }
 
@@ -122,6 +130,8 @@ fn compare(comparison: &Comparison<'_>, rows: &Table, mut evaluation: Evaluation
             prediction: &challenger.prediction,
             losses: &challenger.losses,
             least_rows: gate.min_rows,
+            bytes: comparison.challenger_bytes,
+            cases: comparison.cases,
         },
         &gate.checks,
     )?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use humantime_serde::re::humantime::format_duration;
 use rekindle_client::wire;
 use rekindle_domain::{
     Digest,
@@ -15,6 +16,9 @@ use crate::{Error, watch::Points};
 /// Name of the param that holds the number of the dataset version.
 pub(crate) const DATASET_VERSION: &str = "dataset.version";
 
+/// Name of the param that holds the checks of the gate, as a JSON list.
+pub(crate) const CHECKS: &str = "gate.checks";
+
 /// The params of the run of a job: everything that decides its result, by dotted names.
 pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
     let version = job.dataset.version.map(|version| version.to_string());
@@ -27,6 +31,9 @@ pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
     match &job.work {
         Work::Train(train) => {
             put("train_until", train.until.map_or_else(String::new, |until| until.to_rfc3339()));
+            if let Some(limit) = train.time_limit {
+                put("time_limit", format_duration(limit).to_string());
+            }
             flatten("recipe", &json(&train.recipe), &mut params);
             if let Some(external) = &train.external {
                 flatten("external", &json(external), &mut params);
@@ -44,6 +51,7 @@ pub(crate) fn params(job: &Job) -> BTreeMap<String, String> {
             put("gate.confidence", evaluate.gate.confidence.to_string());
             put("gate.min_rows", evaluate.gate.min_rows.to_string());
             put("gate.slices", evaluate.gate.slices.join(","));
+            put(CHECKS, json(&evaluate.gate.checks).to_string());
         }
     }
     params
@@ -125,6 +133,7 @@ mod tests {
                 until: None,
                 register_as: None,
                 description: String::new(),
+                time_limit: None,
                 external: None,
             }),
         }

@@ -27,7 +27,7 @@ mod watch;
 mod work;
 mod workers;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::{
@@ -36,6 +36,7 @@ use rekindle_bus::{
     streams, subject,
 };
 use rekindle_client::Connection;
+use rekindle_dataset::scratch_folder;
 use rekindle_domain::job::Priority;
 use rekindle_runtime::{grpc::RoutesBuilder, shutdown::Shutdown, supervise::Tasks};
 
@@ -51,6 +52,7 @@ pub struct App(Arc<State>);
 
 struct State {
     config: Config,
+    scratch: PathBuf,
     bus: Bus,
     artifacts: Artifacts,
     registry: Connection,
@@ -60,7 +62,8 @@ impl App {
     /// Validates the configuration. The registry is connected to on first use.
     pub async fn build(config: Config, bus: Bus, artifacts: Artifacts, registry: Connection) -> Result<Self, Error> {
         config.validate().map_err(|violations| Error::Configuration(violations.within("trainer")))?;
-        Ok(Self(Arc::new(State { config, bus, artifacts, registry })))
+        let scratch = scratch_folder(&config.scratch)?;
+        Ok(Self(Arc::new(State { config, scratch, bus, artifacts, registry })))
     }
 
     /// Adds the services `Trainer` and `Workers`.
@@ -100,6 +103,7 @@ impl App {
         };
         let worker = Arc::new(work::Worker {
             artifacts: self.0.artifacts.clone(),
+            scratch: self.0.scratch.clone(),
             registry: self.0.registry.clone(),
             report_every: config.report_every,
             checkpoint_every: config.checkpoint_every,

@@ -19,7 +19,7 @@ use rekindle_training::{MAX_INFERRED_CLASSES, RowsSize, TrainingMemory};
 
 use crate::{
     Error,
-    job::{DATASET_VERSION, digest},
+    job::{CHECKS, DATASET_VERSION, digest},
     registry::Registry,
 };
 
@@ -63,6 +63,9 @@ impl JobSubmission<'_> {
             return Err(RequestError::failed_precondition("DATASET_DELETED", message, metadata).into());
         }
         job.dataset.version = Some(dataset.version);
+        if let Work::Evaluate(evaluate) = &mut job.work {
+            self.pin_cases(&mut evaluate.gate.checks).await?;
+        }
         let checked = match &job.work {
             Work::Train(train) => check_train(train, &dataset, self.training_bytes),
             Work::Evaluate(evaluate) => self.check_evaluate(evaluate, &dataset).await?,
@@ -72,6 +75,23 @@ impl JobSubmission<'_> {
         recorded.tags.insert(JOB_DIGEST.to_owned(), digest.to_string());
         self.registry.create_run(&recorded, dataset.content, self.code_revision).await?;
         Ok(job)
+    }
+
+    /// Gives the cases that a challenger must predict the number of their latest version, so that a repetition has the same ones.
+    async fn pin_cases(&self, checks: &mut [GateCheck]) -> Result<(), Error> {
+        for check in checks {
+            let Some(dataset) = check.dataset() else { continue };
+            let refused = |problem: &str| Error::invalid("job.evaluate.gate.checks", format!("{check}: {problem}"));
+            let version = match self.registry.dataset(&dataset).await {
+                Err(Error::Registry(error)) if error.is_not_found() => return Err(refused("it does not exist")),
+                version => version?,
+            };
+            if version.deleted_at.is_some() {
+                return Err(refused("it is deleted: restore it first"));
+            }
+            *check = check.clone().of_version(version.version);
+        }
+        Ok(())
     }
 
     async fn check_evaluate(
@@ -111,6 +131,10 @@ fn resume(run: &Run, mut job: Job, digest: &Digest) -> Result<Option<Job>, Error
         return Err(RequestError::AlreadyExists { reason: "JOB_REUSED", message, metadata }.into());
     }
     job.dataset.version = run.params.get(DATASET_VERSION).and_then(|version| version.parse().ok());
+    if let (Work::Evaluate(evaluate), Some(checks)) = (&mut job.work, run.params.get(CHECKS)) {
+        // Without its checks, a challenger would pass that they are to stop.
+        evaluate.gate.checks = serde_json::from_str(checks).map_err(|error| Error::invalid(CHECKS, error))?;
+    }
     Ok(Some(job).filter(|_| run.status == RunStatus::Scheduled))
 }
 
@@ -130,6 +154,8 @@ fn check_train(train: &Train, dataset: &DatasetVersion, training_bytes: u64) -> 
     if train.until.is_some() && dataset.time_column.is_none() {
         checks.violation("train_until", no_time_column(dataset));
     }
+    let is_limited = train.time_limit.is_none_or(|limit| !limit.is_zero());
+    checks.require(is_limited, "time_limit", "0", "above 0, or none");
     let weights = &train.recipe.weights;
     for (field, is_set) in [
         ("recipe.lookback", train.recipe.lookback.is_some()),
@@ -178,8 +204,8 @@ fn size(recipe: &Recipe, dataset: &DatasetVersion) -> RowsSize {
     };
     RowsSize {
         rows: dataset.rows,
-        file_bytes: dataset.bytes,
         columns: features.map(|column| (column.kind, summary(&column.name).map(|summary| summary.distinct))).collect(),
+        read: dataset.columns.iter().map(|column| column.kind).collect(),
         outputs,
     }
 }
@@ -269,7 +295,15 @@ pub(crate) mod tests {
 
     fn train(target: &str) -> Train {
         let (recipe, search) = (Recipe::for_target(target), Default::default());
-        Train { recipe, search, until: None, register_as: None, description: String::new(), external: None }
+        Train {
+            recipe,
+            search,
+            until: None,
+            register_as: None,
+            description: String::new(),
+            time_limit: None,
+            external: None,
+        }
     }
 
     #[test]

@@ -13,11 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::{Fuse, FusedFuture as _, FutureExt as _};
 use rekindle_artifacts::Artifacts;
 use rekindle_domain::{
-    job::Job,
+    job::{Job, Work},
     run::{Metric, Run, RunProgress},
 };
 use rekindle_service::{Fault as _, chain};
@@ -157,9 +157,80 @@ pub(crate) struct Watch<'a> {
     pub report_every: Duration,
     pub checkpoint_every: Duration,
     pub stopping: &'a CancellationToken,
+    /// When the run fails.
+    pub deadline: Option<Deadline>,
+}
+
+/// When a run fails because it has taken too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: DateTime<Utc>,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a run: its first worker has started it.
+    pub(crate) fn of(work: &Work, run: &Run) -> Option<Self> {
+        let Work::Train(train) = work else { return None };
+        let limit = train.time_limit?;
+        let started = run.started_at.unwrap_or_else(Utc::now);
+        Some(Self { at: started.checked_add_signed(TimeDelta::from_std(limit).ok()?)?, limit })
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    fn left(&self) -> Duration {
+        (self.at - Utc::now()).to_std().unwrap_or_default()
+    }
+}
+
+impl From<Deadline> for Error {
+    fn from(deadline: Deadline) -> Self {
+        Self::TimeLimit(deadline.limit)
+    }
+}
+
+/// Waits until a deadline; forever without one.
+async fn reached(deadline: Option<Deadline>) -> Error {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep(deadline.left()).await;
+            deadline.into()
+        }
+        None => std::future::pending().await,
+    }
 }
 
 impl Watch<'_> {
+    /// The result of `work`, while the lease of the run is renewed; an error as soon as the run is to be stopped.
+    pub(crate) async fn beside<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut timer = tokio::time::interval(self.report_every);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut work, mut deadline) = (pin!(work), pin!(reached(self.deadline)));
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                over = &mut deadline => return Err(over),
+                () = self.stopping.cancelled() => return Err(Error::Stopping),
+                _ = timer.tick() => self.renew(None).await?,
+            }
+        }
+    }
+
+    /// Renews the lease of the run. Only that a caller has ended it is an error: the lease outlasts several heartbeats.
+    async fn renew(&self, progress: Option<RunProgress>) -> Result<(), Error> {
+        match self.registry.report_progress(self.job.id, progress).await {
+            Err(error @ Error::Killed) => Err(error),
+            Err(error) => {
+                tracing::warn!(run = %self.job.id, error = chain(&error), "heartbeat of the run failed");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Runs `work` on a thread of low priority. Its metrics are logged before this returns.
     pub(crate) async fn over<T: Send + 'static>(
         &self,
@@ -212,6 +283,7 @@ impl Watch<'_> {
         let mut reason = None;
         // Renewal of the lease does not wait for it.
         let mut saving = pin!(Fuse::terminated());
+        let mut deadline = pin!(reached(self.deadline));
         let mut ended = None;
         loop {
             // A checkpoint that is being stored would be named after the run has ended otherwise.
@@ -231,7 +303,11 @@ impl Watch<'_> {
                     }
                 }
                 () = &mut saving, if !saving.is_terminated() => log.is_saving.store(false, Ordering::Relaxed),
-                () = self.stopping.cancelled(), if reason.is_none() => {
+                over = &mut deadline, if reason.is_none() && ended.is_none() => {
+                    stop.now();
+                    reason = Some(over);
+                }
+                () = self.stopping.cancelled(), if reason.is_none() && ended.is_none() => {
                     stop.now();
                     reason = Some(Error::Stopping);
                 }
@@ -242,14 +318,9 @@ impl Watch<'_> {
                     if progress.is_some() {
                         reported = Some(Instant::now());
                     }
-                    if let Err(error) = self.registry.report_progress(self.job.id, progress).await {
-                        if matches!(error, Error::Killed) {
-                            stop.now();
-                            reason = Some(error);
-                        } else {
-                            // The lease outlasts several heartbeats.
-                            tracing::warn!(run = %self.job.id, error = chain(&error), "heartbeat of the run failed");
-                        }
+                    if let Err(killed) = self.renew(progress).await {
+                        stop.now();
+                        reason = Some(killed);
                     }
                 }
             }

@@ -1,34 +1,45 @@
 //! The work of jobs: from the work queue to the end of the run.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt::Display,
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use nix::sys::statvfs::statvfs;
 use rekindle_artifacts::Artifacts;
 use rekindle_bundle::{Bundle, Model};
 use rekindle_bus::consumer::Disposition;
 use rekindle_client::{Connection, wire};
-use rekindle_dataset::{Table, read_parquet};
+use rekindle_dataset::{Section, Table, is_read_into_memory, read_table, scratch_file, value_bytes};
 use rekindle_domain::{
     Digest,
-    job::{Evaluate, Job, Train, Work},
+    dataset::DatasetVersion,
+    gate_check::GateCheck,
+    job::{DatasetRef, Evaluate, Job, Train, Work},
     run::{Run, RunStatus},
     text,
 };
 use rekindle_service::{Fault as _, chain};
 use rekindle_training::{Checkpoint, Origin, TrainInput, search, train_under};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     CODE_REVISION, Error, build_id,
     evaluation::{self, Comparison},
     registry::Registry,
-    watch::{Link, Points, Watch},
+    watch::{Deadline, Link, Points, Watch},
 };
 
 /// What a worker needs; it keeps nothing between jobs.
 pub(crate) struct Worker {
     pub artifacts: Artifacts,
+    /// The folder for temporary files.
+    pub scratch: PathBuf,
     pub registry: Connection,
     pub report_every: Duration,
     pub checkpoint_every: Duration,
@@ -82,6 +93,7 @@ impl Worker {
             report_every: self.report_every,
             checkpoint_every: self.checkpoint_every,
             stopping: &self.stopping,
+            deadline: Deadline::of(&job.work, &run),
         };
         let outputs = match &job.work {
             Work::Train(train) => self.train(&run, train, &watch).await?,
@@ -94,7 +106,7 @@ impl Worker {
 
     async fn train(&self, run: &Run, work: &Train, watch: &Watch<'_>) -> Result<Outputs, Error> {
         let job = watch.job;
-        let rows = self.rows(job, watch.registry).await?;
+        let rows = watch.beside(self.rows(&job.dataset, watch.registry)).await?;
         let origin = Origin {
             run_id: job.id.to_string(),
             dataset_digests: vec![rows.content],
@@ -119,17 +131,31 @@ impl Worker {
     }
 
     async fn evaluate(&self, job: &Job, work: &Evaluate, watch: &Watch<'_>) -> Result<Outputs, Error> {
-        let rows = self.rows(job, watch.registry).await?;
+        let rows = watch.beside(self.rows(&job.dataset, watch.registry)).await?;
+        let mut cases: BTreeMap<DatasetRef, Rows> = BTreeMap::new();
+        for dataset in work.gate.checks.iter().filter_map(GateCheck::dataset) {
+            if let Entry::Vacant(entry) = cases.entry(dataset) {
+                let rows = watch.beside(self.rows(entry.key(), watch.registry)).await?;
+                entry.insert(rows);
+            }
+        }
         let (champion, challenger) = (self.bundle(&work.champion).await?, self.bundle(&work.challenger).await?);
         let task = work.clone();
         let evaluation = watch
             .over(move |link| {
+                let cases = |check: &GateCheck| match check.dataset().and_then(|dataset| cases.get(&dataset)) {
+                    Some(rows) => rows.read().map(Some),
+                    None => Ok(None),
+                };
+                let parts = challenger.parts()?;
                 let evaluation = evaluation::evaluate(&Comparison {
-                    table: &read_parquet(rows.parquet)?,
+                    table: &rows.read()?,
                     time_column: rows.time_column.as_deref(),
                     dataset: rows.content,
                     champion: &Model::from_bundle(&champion)?,
                     challenger: &Model::from_bundle(&challenger)?,
+                    challenger_bytes: parts.iter().map(|part| part.len() as u64).sum(),
+                    cases: &cases,
                     work: &task,
                 })?;
                 link.log(evaluation::points(&evaluation));
@@ -157,10 +183,41 @@ impl Worker {
         Ok(found.map_err(|why| not_used(run.id, &why)).ok())
     }
 
-    async fn rows(&self, job: &Job, registry: &Registry) -> Result<Rows, Error> {
-        let version = registry.dataset(&job.dataset).await?;
-        let parquet = self.artifacts.get(&version.blob).await?;
-        Ok(Rows { parquet, content: version.content, time_column: version.time_column })
+    async fn rows(&self, dataset: &DatasetRef, registry: &Registry) -> Result<Rows, Error> {
+        let version = registry.dataset(dataset).await?;
+        self.check_room(&version)?;
+        let parquet = self.fetch(&version.blob).await?;
+        let scratch = self.scratch.clone();
+        Ok(Rows { parquet, scratch, content: version.content, time_column: version.time_column })
+    }
+
+    /// Refuses a dataset whose copy and rows would leave less than half of the free space of the folder for temporary files.
+    fn check_room(&self, version: &DatasetVersion) -> Result<(), Error> {
+        let kinds = || version.columns.iter().map(|column| column.kind);
+        let rows = if is_read_into_memory(version.rows, kinds()) {
+            0
+        } else {
+            version.rows.saturating_mul(kinds().map(value_bytes).sum())
+        };
+        let needed = version.bytes.saturating_add(rows);
+        let found = statvfs(&self.scratch).map_err(|error| Error::Scratch(error.into()))?;
+        let free = found.blocks_available().saturating_mul(found.fragment_size());
+        if needed <= free / 2 {
+            return Ok(());
+        }
+        let (dataset, scratch) = (version.reference(), self.scratch.display().to_string());
+        Err(Error::NoRoom { dataset, needed, free, scratch })
+    }
+
+    /// Copies a blob to a temporary file.
+    async fn fetch(&self, digest: &Digest) -> Result<Section, Error> {
+        let mut blob = self.artifacts.reader(digest).await?;
+        let mut file = tokio::fs::File::from_std(scratch_file(&self.scratch)?);
+        while let Some(chunk) = blob.chunk().await? {
+            file.write_all(&chunk).await.map_err(Error::Scratch)?;
+        }
+        file.flush().await.map_err(Error::Scratch)?;
+        Section::whole(file.into_std().await).map_err(Error::Scratch)
     }
 
     async fn bundle(&self, digest: &Digest) -> Result<Bundle, Error> {
@@ -171,13 +228,20 @@ impl Worker {
 
 /// A dataset version, not yet read.
 struct Rows {
-    parquet: Bytes,
+    parquet: Section,
+    scratch: PathBuf,
     content: Digest,
     time_column: Option<String>,
 }
 
+impl Rows {
+    fn read(&self) -> Result<Table, Error> {
+        Ok(read_table(self.parquet.clone(), &self.scratch)?)
+    }
+}
+
 fn learn(rows: &Rows, work: &Train, origin: &Origin, checkpoint: Option<Bytes>, link: &Link) -> Result<Bundle, Error> {
-    let table = before(read_parquet(rows.parquet.clone())?, rows.time_column.as_deref(), work.until)?;
+    let table = before(rows.read()?, rows.time_column.as_deref(), work.until)?;
     let input = TrainInput { table: &table, time_column: rows.time_column.as_deref(), recipe: &work.recipe };
     let from = |checkpoint: Option<Checkpoint>| {
         if work.search.is_needed() {

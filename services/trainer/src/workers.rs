@@ -21,7 +21,7 @@ use rekindle_domain::{
 use rekindle_service::{RequestError, chain};
 use tokio::time::Instant;
 
-use crate::{App, Error, registry::Registry};
+use crate::{App, Error, registry::Registry, watch::Deadline};
 
 /// Delay of a training that a worker returns to the queue.
 const RETRY: Duration = Duration::from_secs(5);
@@ -140,6 +140,10 @@ impl App {
             let error = format!("it was claimed {most} times, and no worker has completed it");
             return ended(registry.report_failed(job.id, error).await).map(|()| None);
         }
+        if let Some(deadline) = Deadline::of(&job.work, &run).filter(Deadline::is_over) {
+            let error = Error::from(deadline).to_string();
+            return ended(registry.report_failed(job.id, error).await).map(|()| None);
+        }
         match registry.report_running(job.id).await {
             Err(Error::Killed) => return Ok(None),
             result => result?,
@@ -161,9 +165,14 @@ impl App {
 
     /// Renews the lease of a claim and of its run, and records a checkpoint. Returns whether a caller has ended the run, which ends the claim.
     pub(crate) async fn renew_claim(&self, token: &str, checkpoint: Option<Digest>) -> Result<bool, Error> {
-        let Some((Training { job, registry, .. }, _, delivery)) = self.held(token).await? else {
+        let Some((Training { job, registry, .. }, run, delivery)) = self.held(token).await? else {
             return Err(no_claim(token));
         };
+        if let Some(deadline) = Deadline::of(&job.work, &run).filter(Deadline::is_over) {
+            ended(registry.report_failed(job.id, Error::from(deadline).to_string()).await)?;
+            self.0.bus.end_claim(JOBS, &delivery).await?;
+            return Ok(true);
+        }
         match registry.report_running(job.id).await {
             Ok(()) => self.0.bus.renew_claim(JOBS, &delivery).await?,
             Err(Error::Killed) => {
@@ -207,6 +216,13 @@ impl App {
         if matches!(run.status, RunStatus::Killed | RunStatus::Failed) {
             self.0.bus.end_claim(JOBS, &delivery).await?;
             return Err(over(&run));
+        }
+        let deadline = Deadline::of(&job.work, &run).filter(|_| run.status != RunStatus::Finished);
+        if let Some(deadline) = deadline.filter(Deadline::is_over) {
+            let error = Error::from(deadline).to_string();
+            ended(registry.report_failed(job.id, error.clone()).await)?;
+            self.0.bus.end_claim(JOBS, &delivery).await?;
+            return Err(over(&Run { status: RunStatus::Failed, error, ..run }));
         }
         let dataset = registry.dataset(&job.dataset).await?;
         let model = train.register_as.clone().ok_or_else(|| Error::invalid("token", "the training names no model"))?;
@@ -314,6 +330,7 @@ mod tests {
             until: until.map(at),
             register_as: None,
             description: String::new(),
+            time_limit: None,
             external: None,
         };
         let dataset = crate::submit::tests::timed(at(0), at(100));

@@ -211,6 +211,7 @@ mod tests {
     #[test]
     fn the_contributions_to_a_linear_model_are_the_terms_of_its_sum() {
         let network = Network {
+            convolution: None,
             embeddings: vec![matrix(3, 2, 1), matrix(2, 2, 2)],
             members: None,
             hidden: vec![],
@@ -229,6 +230,7 @@ mod tests {
         for seed in 0..20 {
             let members = (seed % 2 == 1).then(|| matrix(4, 6, seed + 500));
             let network = Network {
+                convolution: None,
                 embeddings: vec![matrix(3, 2, seed), matrix(2, 1, seed + 100)],
                 hidden: vec![layer(6, 40, seed + 200), layer(40, 20, seed + 300)],
                 output: layer(20, if members.is_some() { 12 } else { 3 }, seed + 400),

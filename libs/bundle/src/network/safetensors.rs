@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use super::{Layer, Matrix, Network, Shape};
+use super::{Convolution, Layer, Matrix, Network, Shape};
 use crate::{Error, manifest::WEIGHTS};
 
 impl Network {
@@ -43,8 +43,10 @@ impl Network {
     }
 
     fn named_layers(&self) -> impl Iterator<Item = (String, &Layer)> {
+        let filters = self.convolution.iter().flat_map(|convolution| &convolution.filters).enumerate();
+        let filters = filters.map(|(index, layer)| (filter_name(index), layer));
         let hidden = self.hidden.iter().enumerate().map(|(index, layer)| (hidden_name(index), layer));
-        hidden.chain([(OUTPUT.to_owned(), &self.output)])
+        filters.chain(hidden).chain([(OUTPUT.to_owned(), &self.output)])
     }
 
     /// Parses weights.
@@ -53,7 +55,9 @@ impl Network {
     /// The tensors are not exactly those of `shape`, or a value is not finite.
     pub fn from_bytes(bytes: &[u8], shape: &Shape) -> Result<Self, Error> {
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| Error::invalid(WEIGHTS, error))?;
-        let expected = shape.embeddings.len() + usize::from(shape.members.is_some()) + 2 * (shape.hidden.len() + 1);
+        let filters = shape.convolution.as_ref().map_or(0, |convolution| convolution.filters.len());
+        let layers = filters + shape.hidden.len() + 1;
+        let expected = shape.embeddings.len() + usize::from(shape.members.is_some()) + 2 * layers;
         if tensors.len() != expected {
             return Err(Error::invalid(WEIGHTS, format!("{} tensors, expected {expected}", tensors.len())));
         }
@@ -66,7 +70,18 @@ impl Network {
             hidden.map(|(index, sizes)| read_layer(&tensors, &hidden_name(index), sizes)).collect::<Result<_, _>>()?;
         let members =
             shape.members.map(|members| read_matrix(&tensors, MEMBERS, members, shape.inputs())).transpose()?;
-        Ok(Self { embeddings, members, hidden, output: read_layer(&tensors, OUTPUT, shape.output_layer())? })
+        let read_filters = |(index, sizes)| read_layer(&tensors, &filter_name(index), sizes);
+        let convolution = |convolution: &super::ConvolutionShape| {
+            let filters = convolution.layers().enumerate().map(read_filters).collect::<Result<_, _>>()?;
+            Ok::<_, Error>(Convolution { image: convolution.image, filters })
+        };
+        Ok(Self {
+            convolution: shape.convolution.as_ref().map(convolution).transpose()?,
+            embeddings,
+            members,
+            hidden,
+            output: read_layer(&tensors, OUTPUT, shape.output_layer())?,
+        })
     }
 }
 
@@ -75,6 +90,10 @@ const MEMBERS: &str = "members";
 
 fn embedding_name(index: usize) -> String {
     format!("embedding.{index}")
+}
+
+fn filter_name(index: usize) -> String {
+    format!("filter.{index}")
 }
 
 fn hidden_name(index: usize) -> String {
@@ -115,6 +134,7 @@ mod tests {
         let matrix =
             |rows, columns| Matrix { rows, columns, data: (0..rows * columns).map(|i| i as f32 * 0.1).collect() };
         Network {
+            convolution: None,
             embeddings: vec![matrix(3, 2), matrix(4, 1)],
             members: None,
             hidden: vec![Layer { weight: matrix(4, 5), bias: vec![0.25; 5] }],
@@ -123,7 +143,14 @@ mod tests {
     }
 
     fn shape() -> Shape {
-        Shape { dense: 1, embeddings: vec![(3, 2), (4, 1)], members: None, hidden: vec![5], outputs: 2 }
+        Shape {
+            convolution: None,
+            dense: 1,
+            embeddings: vec![(3, 2), (4, 1)],
+            members: None,
+            hidden: vec![5],
+            outputs: 2,
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The layer sizes of a network.
 
-use rekindle_domain::Architecture;
+use rekindle_domain::{Architecture, recipe::ImageShape};
 
+use super::convolution::SIDE;
 use crate::pipeline::{FIRST_VALUE, Pipeline};
 
 /// The sizes of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
+    /// The layers before the hidden ones, of a network for images.
+    pub convolution: Option<ConvolutionShape>,
     /// Dense features per row.
     pub dense: usize,
     /// Rows and columns of each embedding.
@@ -17,6 +20,29 @@ pub struct Shape {
     pub hidden: Vec<usize>,
     /// Outputs per row, before sigmoid or softmax.
     pub outputs: usize,
+}
+
+/// The sizes of convolutional layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvolutionShape {
+    /// The image that the dense features are.
+    pub image: ImageShape,
+    /// Filters of each layer.
+    pub filters: Vec<usize>,
+}
+
+impl ConvolutionShape {
+    /// Inputs and outputs of each layer, for one pixel.
+    pub fn layers(&self) -> impl Iterator<Item = (usize, usize)> {
+        let channels = std::iter::once(self.image.channels).chain(self.filters.iter().copied());
+        channels.zip(&self.filters).map(|(channels, &filters)| (SIDE * SIDE * channels, filters))
+    }
+
+    /// Outputs of the last layer for one image.
+    pub fn features(&self) -> usize {
+        let (height, width) = self.image.pooled(self.filters.len());
+        height * width * self.filters.last().copied().unwrap_or(self.image.channels)
+    }
 }
 
 impl Shape {
@@ -45,14 +71,24 @@ impl Shape {
             Architecture::Linear => (None, Vec::new()),
             Architecture::Mlp { hidden, .. } => (None, hidden.clone()),
             Architecture::TabM { members, hidden, .. } => (Some(*members), hidden.clone()),
+            Architecture::Cnn { hidden, .. } => (None, hidden.clone()),
+        };
+        let convolution = match architecture {
+            Architecture::Cnn { image, filters, .. } => {
+                Some(ConvolutionShape { image: *image, filters: filters.clone() })
+            }
+            _ => None,
         };
         let columns = |rows: usize| if hidden.is_empty() { outputs } else { embedding_width(rows) };
         let embeddings = cardinalities.map(|rows| (rows, columns(rows))).collect();
-        Self { dense, embeddings, members, hidden, outputs }
+        Self { convolution, dense, embeddings, members, hidden, outputs }
     }
 
     /// Inputs of the first hidden layer.
     pub fn inputs(&self) -> usize {
+        if let Some(convolution) = &self.convolution {
+            return convolution.features();
+        }
         self.dense + self.embeddings.iter().map(|&(_, columns)| columns).sum::<usize>()
     }
 
@@ -80,15 +116,22 @@ mod tests {
 
     #[test]
     fn first_hidden_layer_takes_dense_features_and_embeddings() {
-        let shape =
-            Shape { dense: 3, embeddings: vec![(9, 2), (5, 4)], members: None, hidden: vec![16, 8], outputs: 2 };
+        let shape = Shape {
+            convolution: None,
+            dense: 3,
+            embeddings: vec![(9, 2), (5, 4)],
+            members: None,
+            hidden: vec![16, 8],
+            outputs: 2,
+        };
         assert_eq!(shape.hidden_layers().collect::<Vec<_>>(), [(9, 16), (16, 8)]);
         assert_eq!(shape.output_layer(), (8, 2));
     }
 
     #[test]
     fn linear_model_has_only_an_output_layer_over_dense_features() {
-        let shape = Shape { dense: 3, embeddings: vec![(9, 1)], members: None, hidden: vec![], outputs: 1 };
+        let shape =
+            Shape { convolution: None, dense: 3, embeddings: vec![(9, 1)], members: None, hidden: vec![], outputs: 1 };
         assert_eq!((shape.hidden_layers().count(), shape.output_layer()), (0, (3, 1)));
     }
 }

@@ -199,7 +199,8 @@ fn targets(manifest: &Manifest, model: &Model, rows: &RecordBatch) -> Result<Tar
 fn importances(model: &Model, rows: &RecordBatch) -> Result<Vec<Importance>, Error> {
     let taken = |positions: &[usize]| UInt64Array::from_iter_values(positions.iter().map(|&at| at as u64));
     let arrow = |error: ArrowError| Error::invalid("dataset", error);
-    let rows = take_record_batch(rows, &taken(&importance::sample(rows.num_rows()))).map_err(arrow)?;
+    let rows = take_record_batch(rows, &taken(&importance::sample(rows.num_rows(), model.signature().inputs.len())))
+        .map_err(arrow)?;
     let (targets, task) = (model.targets(&rows)?, model.manifest().task);
     let inputs: Vec<&str> = model.signature().inputs.iter().map(|input| input.name.as_str()).collect();
     let began = Instant::now();

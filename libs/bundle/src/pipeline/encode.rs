@@ -75,17 +75,27 @@ impl Encoder {
         &self.pipeline
     }
 
-    /// The fitted pipeline, without the lookup tables.
-    pub fn into_pipeline(self) -> Pipeline {
-        self.pipeline
-    }
-
     /// Encodes every row. Columns are matched by name and further columns are ignored.
     ///
     /// # Errors
     /// A feature is not among the columns, or its column has a type that the encoding cannot read.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Encoded, Error> {
-        let (rows, width, categories) = (batch.num_rows(), self.width, self.lookups.len());
+        self.encode_rows(batch, 0..batch.num_rows())
+    }
+
+    /// Encodes the rows at these positions.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    ///
+    /// # Panics
+    /// If a position is not that of a row.
+    pub fn encode_rows(
+        &self,
+        batch: &RecordBatch,
+        positions: impl ExactSizeIterator<Item = usize> + Clone,
+    ) -> Result<Encoded, Error> {
+        let (rows, width, categories) = (positions.len(), self.width, self.lookups.len());
         let mut encoded = Encoded {
             rows,
             width,
@@ -93,7 +103,7 @@ impl Encoder {
             dense: vec![0.0; rows * width],
             indices: vec![UNSEEN; rows * categories],
         };
-        self.columns(batch)?.write(0..rows, &mut encoded.dense, width, &mut encoded.indices);
+        self.columns(batch)?.write(positions, &mut encoded.dense, width, &mut encoded.indices);
         Ok(encoded)
     }
 
@@ -181,9 +191,15 @@ pub(crate) struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// Encodes some rows: dense features into rows of `dense` that are `stride` apart, and the indices of categorical features into
-    /// `indices`, row-major.
-    pub(crate) fn write(&self, rows: Range<usize>, dense: &mut [f32], stride: usize, indices: &mut [u32]) {
+    /// Encodes the rows at these positions: dense features into rows of `dense` that are `stride` apart, and the indices of categorical
+    /// features into `indices`, row-major.
+    pub(crate) fn write(
+        &self,
+        rows: impl Iterator<Item = usize> + Clone,
+        dense: &mut [f32],
+        stride: usize,
+        indices: &mut [u32],
+    ) {
         let categories = self.encoder.lookups.len();
         let (mut slot, mut category) = (0, 0);
         for (Feature { encoding, .. }, cells) in self.encoder.pipeline.features.iter().zip(&self.cells) {
@@ -198,8 +214,9 @@ impl Columns<'_> {
             let width = encoding.width();
             match (encoding, cells) {
                 (Encoding::Scaled { .. } | Encoding::Number { .. }, Cells::Float(array)) if array.null_count() == 0 => {
-                    for (at, &value) in array.values()[rows.clone()].iter().enumerate() {
-                        let (value, start) = (Some(value).filter(|value| value.is_finite()), at * stride + slot);
+                    let values: &[f64] = array.values();
+                    for (at, row) in rows.clone().enumerate() {
+                        let (value, start) = (Some(values[row]).filter(|value| value.is_finite()), at * stride + slot);
                         write_number(encoding, value, &mut dense[start..start + width]);
                     }
                 }

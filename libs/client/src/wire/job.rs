@@ -11,7 +11,7 @@ use rekindle_proto::{
 };
 
 use super::{
-    field::{enumeration, nested, optional_time, parse, parse_optional},
+    field::{enumeration, nested, optional_span, optional_time, parse, parse_optional},
     gate, recipe, search, time,
 };
 
@@ -105,6 +105,7 @@ fn train_to_wire(train: &Train) -> wire::TrainWork {
         recipe: Some(recipe::to_wire(&train.recipe)),
         search: train.search.is_needed().then(|| search::to_wire(&train.search)),
         external: train.external.as_deref().map(external_to_wire),
+        time_limit: train.time_limit.map(time::span_to_wire),
     }
 }
 
@@ -115,6 +116,7 @@ fn train_from_wire(given: wire::TrainWork) -> Result<Train, Violations> {
         until: optional_time("train.train_until", given.train_until)?,
         register_as: parse_optional("train.register_as", &given.register_as)?,
         description: given.description,
+        time_limit: optional_span("train.time_limit", given.time_limit)?,
         external: given
             .external
             .map(|external| external_from_wire(external).map(Box::new))
@@ -189,6 +191,7 @@ mod tests {
             until: Some(DateTime::UNIX_EPOCH),
             register_as: Some("m".parse().expect("a name")),
             description: "nightly".into(),
+            time_limit: Some(std::time::Duration::from_secs(3600)),
             external: None,
         });
         let evaluate = Work::Evaluate(Evaluate {

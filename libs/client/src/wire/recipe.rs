@@ -2,7 +2,9 @@
 
 use rekindle_domain::{
     Recipe, Task,
-    recipe::{Calibration, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights, TabMRecipe},
+    recipe::{
+        Calibration, CnnRecipe, ImageShape, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights, TabMRecipe,
+    },
     validation::Violations,
 };
 use rekindle_proto::trainer::{self as wire, recipe::Model};
@@ -29,6 +31,15 @@ pub fn to_wire(recipe: &Recipe) -> wire::Recipe {
             hidden: tabm.hidden.iter().copied().map(whole).collect(),
             dropout: Some(tabm.dropout),
             optimizer: Some(optimizer_to_wire(&tabm.optimizer)),
+        }),
+        ModelRecipe::Cnn(cnn) => Model::Cnn(wire::CnnModel {
+            height: whole(cnn.image.height),
+            width: whole(cnn.image.width),
+            channels: Some(whole(cnn.image.channels)),
+            filters: cnn.filters.iter().copied().map(whole).collect(),
+            hidden: cnn.hidden.iter().copied().map(whole).collect(),
+            dropout: Some(cnn.dropout),
+            optimizer: Some(optimizer_to_wire(&cnn.optimizer)),
         }),
     };
     wire::Recipe {
@@ -122,7 +133,7 @@ fn model_from_wire(given: Model) -> ModelRecipe {
         Model::Mlp(mlp) => {
             let base = MlpRecipe::default();
             ModelRecipe::Mlp(MlpRecipe {
-                hidden: hidden_from_wire(&mlp.hidden).unwrap_or(base.hidden),
+                hidden: widths_from_wire(&mlp.hidden).unwrap_or(base.hidden),
                 dropout: mlp.dropout.unwrap_or(base.dropout),
                 optimizer: optimizer_from_wire(mlp.optimizer.unwrap_or_default()),
             })
@@ -132,16 +143,29 @@ fn model_from_wire(given: Model) -> ModelRecipe {
             ModelRecipe::TabM(TabMRecipe {
                 members: tabm.members.map_or(base.members, |members| members as usize),
                 bins: tabm.bins.map_or(base.bins, |bins| bins as usize),
-                hidden: hidden_from_wire(&tabm.hidden).unwrap_or(base.hidden),
+                hidden: widths_from_wire(&tabm.hidden).unwrap_or(base.hidden),
                 dropout: tabm.dropout.unwrap_or(base.dropout),
                 optimizer: optimizer_from_wire(tabm.optimizer.unwrap_or_default()),
+            })
+        }
+        Model::Cnn(cnn) => {
+            let size = |size: u32| size as usize;
+            let channels = cnn.channels.map_or(1, size);
+            let image = ImageShape { height: size(cnn.height), width: size(cnn.width), channels };
+            let base = CnnRecipe::for_image(image);
+            ModelRecipe::Cnn(CnnRecipe {
+                image,
+                filters: widths_from_wire(&cnn.filters).unwrap_or(base.filters),
+                hidden: widths_from_wire(&cnn.hidden).unwrap_or(base.hidden),
+                dropout: cnn.dropout.unwrap_or(base.dropout),
+                optimizer: optimizer_from_wire(cnn.optimizer.unwrap_or_default()),
             })
         }
     }
 }
 
 /// `None` if there are none.
-fn hidden_from_wire(widths: &[u32]) -> Option<Vec<usize>> {
+fn widths_from_wire(widths: &[u32]) -> Option<Vec<usize>> {
     (!widths.is_empty()).then(|| widths.iter().map(|&width| width as usize).collect())
 }
 
@@ -179,10 +203,18 @@ mod tests {
     #[test]
     fn recipes_survive_and_unset_fields_take_defaults() {
         let optimizer = Optimizer { max_epochs: 7, learning_rate: 0.1, ..Optimizer::default() };
+        let image = ImageShape { height: 8, width: 6, channels: 3 };
         for model in [
             ModelRecipe::Linear(LinearRecipe { optimizer: optimizer.clone() }),
             ModelRecipe::Mlp(MlpRecipe { hidden: vec![8, 4], dropout: 0.0, optimizer: optimizer.clone() }),
-            ModelRecipe::TabM(TabMRecipe { members: 2, bins: 0, hidden: vec![8, 4], dropout: 0.0, optimizer }),
+            ModelRecipe::TabM(TabMRecipe {
+                members: 2,
+                bins: 0,
+                hidden: vec![8, 4],
+                dropout: 0.0,
+                optimizer: optimizer.clone(),
+            }),
+            ModelRecipe::Cnn(CnnRecipe { filters: vec![4], optimizer, ..CnnRecipe::for_image(image) }),
         ] {
             let lookback = Some(std::time::Duration::from_secs(86_400));
             let weights = RowWeights { column: Some("weight".into()), balanced: true, half_life: lookback };

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Calibration, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, Recipe, RowWeights, TabMRecipe, Task,
-    default_validation_share,
+    Calibration, CnnRecipe, ImageShape, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, Recipe, RowWeights,
+    TabMRecipe, Task, default_validation_share,
 };
 
 /// The shape of a network.
@@ -35,6 +35,17 @@ pub enum Architecture {
         /// Widths of the hidden layers.
         hidden: Vec<usize>,
         /// Share of hidden activations dropped while training, in [0, 1).
+        dropout: f64,
+    },
+    /// A convolutional network for images.
+    Cnn {
+        /// The image that the features of a row are.
+        image: ImageShape,
+        /// Filters of each convolutional layer.
+        filters: Vec<usize>,
+        /// Widths of the fully connected hidden layers.
+        hidden: Vec<usize>,
+        /// Share of the activations of fully connected layers dropped while training, in [0, 1).
         dropout: f64,
     },
 }
@@ -116,6 +127,9 @@ impl From<AnyForm> for Recipe {
             Some(Architecture::TabM { members, bins, hidden, dropout }) => {
                 ModelRecipe::TabM(TabMRecipe { members, bins, hidden, dropout, optimizer })
             }
+            Some(Architecture::Cnn { image, filters, hidden, dropout }) => {
+                ModelRecipe::Cnn(CnnRecipe { image, filters, hidden, dropout, optimizer })
+            }
             None => ModelRecipe::TabM(TabMRecipe { optimizer, ..TabMRecipe::default() }),
         };
         Self {
@@ -172,5 +186,9 @@ mod tests {
         let network = Recipe::for_target("late");
         let written = serde_json::to_string(&FlatRecipe::from(&network)).expect("json");
         assert_eq!(serde_json::from_str::<Recipe>(&written).expect("same"), network);
+        let image = ImageShape { height: 8, width: 8, channels: 1 };
+        let images = Recipe { model: ModelRecipe::Cnn(CnnRecipe::for_image(image)), ..network };
+        let written = serde_json::to_string(&FlatRecipe::from(&images)).expect("json");
+        assert_eq!(serde_json::from_str::<Recipe>(&written).expect("same"), images);
     }
 }

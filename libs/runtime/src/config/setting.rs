@@ -26,6 +26,18 @@ impl Setting {
         Self { origin: "command line".to_owned(), key: key.to_owned(), value: Value::new(None, parse(value)) }
     }
 
+    /// The same setting, in whose text `{file:PATH}` is replaced by the content of the file, without the end of its last line.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn with_files(mut self) -> Result<Self, String> {
+        if let ValueKind::String(text) = &self.value.kind {
+            let replaced = with_files(text).map_err(|problem| format!("{}: {}: {problem}", self.origin, self.key))?;
+            self.value.kind = ValueKind::String(replaced);
+        }
+        Ok(self)
+    }
+
     pub(super) fn apply(&self, builder: Builder) -> Builder {
         // A key that does not parse as a path is added whole, so that it is refused as unknown instead of ignored.
         match builder.clone().set_override(&self.key, self.value.clone()) {
@@ -33,6 +45,20 @@ impl Setting {
             Err(_) => builder.add_source(Whole(self.key.clone(), self.value.clone())),
         }
     }
+}
+
+fn with_files(text: &str) -> Result<String, String> {
+    const OPENING: &str = "{file:";
+    let (mut replaced, mut rest) = (String::new(), text);
+    while let Some((before, opened)) = rest.split_once(OPENING) {
+        let (path, after) = opened.split_once('}').ok_or_else(|| format!("{OPENING} is not closed by a brace"))?;
+        let content = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        replaced.push_str(before);
+        replaced.push_str(content.trim_end_matches(['\r', '\n']));
+        rest = after;
+    }
+    replaced.push_str(rest);
+    Ok(replaced)
 }
 
 /// Every value of a TOML file.
@@ -106,6 +132,20 @@ impl config::Source for Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_content_of_a_file_takes_the_place_of_its_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("password");
+        std::fs::write(&path, "{file:secret}\n").expect("written");
+        let path = path.display();
+        let text = format!("nats://rekindle:{{file:{path}}}@nats:4222/{{file:{path}}}");
+        // What a file holds is not replaced again.
+        assert_eq!(with_files(&text).expect("read"), "nats://rekindle:{file:secret}@nats:4222/{file:secret}");
+        assert_eq!(with_files("no {brace}").expect("as it is"), "no {brace}");
+        assert!(with_files("{file:/nowhere}").expect_err("no file").contains("cannot read /nowhere"));
+        assert!(with_files("{file:/nowhere").expect_err("not closed").contains("not closed"));
+    }
 
     #[test]
     fn a_syntax_error_names_the_position_and_quotes_nothing() {

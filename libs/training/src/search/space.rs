@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 use rekindle_domain::{
     Recipe, Search,
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights, TabMRecipe},
+    recipe::{CnnRecipe, LinearRecipe, MlpRecipe, ModelRecipe, Optimizer, RowWeights, TabMRecipe},
 };
 
 use super::seconds;
@@ -145,14 +145,17 @@ impl Space {
             match (choice, &mut near) {
                 (
                     0,
-                    ModelRecipe::Mlp(MlpRecipe { hidden: own, .. }) | ModelRecipe::TabM(TabMRecipe { hidden: own, .. }),
+                    ModelRecipe::Mlp(MlpRecipe { hidden: own, .. })
+                    | ModelRecipe::TabM(TabMRecipe { hidden: own, .. })
+                    | ModelRecipe::Cnn(CnnRecipe { hidden: own, .. }),
                 ) => {
                     *own = hidden;
                 }
                 (
                     1,
                     ModelRecipe::Mlp(MlpRecipe { dropout: own, .. })
-                    | ModelRecipe::TabM(TabMRecipe { dropout: own, .. }),
+                    | ModelRecipe::TabM(TabMRecipe { dropout: own, .. })
+                    | ModelRecipe::Cnn(CnnRecipe { dropout: own, .. }),
                 ) => {
                     *own = dropout;
                 }
@@ -196,7 +199,7 @@ fn lookbacks(input: &TrainInput<'_>) -> Result<Vec<Duration>, Error> {
 fn bounded(mut model: ModelRecipe) -> ModelRecipe {
     let members = match &model {
         ModelRecipe::TabM(tabm) => tabm.members,
-        ModelRecipe::Linear(_) | ModelRecipe::Mlp(_) => 1,
+        ModelRecipe::Linear(_) | ModelRecipe::Mlp(_) | ModelRecipe::Cnn(_) => 1,
     };
     let most = (MEMBER_ROWS / members.max(1)).max(BATCH_SIZES[0]);
     let optimizer = model.optimizer_mut();
@@ -206,12 +209,13 @@ fn bounded(mut model: ModelRecipe) -> ModelRecipe {
 
 /// Recipes of which one takes at least as much memory as every recipe that a search draws: with the most members, and with the most rows in a
 /// batch.
-pub(crate) fn largest(base: &Recipe) -> [Recipe; 4] {
+pub(crate) fn largest(base: &Recipe) -> Vec<Recipe> {
     let optimizer = Optimizer { batch_size: 1024, ..base.model.optimizer().clone() };
     let (own, members, bins) = match &base.model {
         ModelRecipe::Linear(_) => (None, 1, 0),
         ModelRecipe::Mlp(mlp) => (Some(&mlp.hidden), 1, 0),
         ModelRecipe::TabM(tabm) => (Some(&tabm.hidden), tabm.members, tabm.bins),
+        ModelRecipe::Cnn(cnn) => (Some(&cnn.hidden), 1, 0),
     };
     let (bins, wide) = (bins.max(64), vec![512, 256]);
     let of = |hidden: &Vec<usize>, members| {
@@ -220,7 +224,12 @@ pub(crate) fn largest(base: &Recipe) -> [Recipe; 4] {
         Recipe { model: bounded(ModelRecipe::TabM(model)), ..base.clone() }
     };
     let (own, most) = (own.unwrap_or(&wide), members.max(16));
-    [of(&wide, most), of(own, most), of(&wide, 4), of(own, 4)]
+    let images = match &base.model {
+        ModelRecipe::Cnn(cnn) => Some(ModelRecipe::Cnn(CnnRecipe { optimizer: optimizer.clone(), ..cnn.clone() })),
+        _ => None,
+    };
+    let images = images.map(|model| Recipe { model, ..base.clone() });
+    [of(&wide, most), of(own, most), of(&wide, 4), of(own, 4)].into_iter().chain(images).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Training on generated tables: quality, reproducibility, early stopping and refusals.
 
+mod images;
 mod predict;
 mod resuming;
 mod rows;

@@ -137,14 +137,19 @@ fn digest_file(folder: &Path, digest: &Digest) -> String {
     names.map(|name| name.into_string().expect("text")).find(|name| name.contains(&hex)).expect("the blob")
 }
 
-/// The defaults, with a cache of its own.
+/// The defaults, with a cache and a name of its own.
 fn config(cache: &Path) -> Config {
     #[derive(Deserialize)]
     struct File {
         inference: Config,
     }
-    let cache = ("inference.cache_dir".to_owned(), cache.display().to_string());
-    rekindle_runtime::config::Layers::new(DEFAULTS).overrides([cache]).parse::<File>().expect("valid").inference
+    let cache = cache.display().to_string();
+    let overrides = [
+        ("inference.cache_dir", cache.as_str()),
+        ("inference.replica", "replica-1"),
+        ("inference.address", "127.0.0.1:8001"),
+    ];
+    rekindle_runtime::config::Layers::new(DEFAULTS).overrides(overrides).parse::<File>().expect("valid").inference
 }
 
 /// A replica that serves until it is stopped or dropped.

@@ -84,6 +84,7 @@ async fn train(
         until: None,
         register_as: Some(workflow.model.clone()),
         description: format!("refit of version {} on all rows, for workflow {}", evaluated.version, workflow.id),
+        time_limit: None,
         external: None,
     });
     let assignment = Assignment { step: "refit", job: &progress.refit.training, dataset, work };

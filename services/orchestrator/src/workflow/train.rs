@@ -39,6 +39,7 @@ pub(super) async fn step(
         until: Some(capture.holdout_from),
         register_as: Some(workflow.model.clone()),
         description: format!("challenger of workflow {}: {}", workflow.id, workflow.cause),
+        time_limit: None,
         external: external.clone().map(Box::new),
     });
     let assignment = Assignment { step: "train", job: &workflow.progress.training, dataset, work };

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod endings;
+mod instance;
 mod peers;
 mod random;
 mod recorded;

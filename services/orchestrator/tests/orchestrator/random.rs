@@ -1,5 +1,5 @@
-//! Workflows that are disturbed at random: two instances on one database, of which either is killed at any time, jobs that fail or are lost,
-//! challengers that the gate rejects or that fail in serving, pauses and cancellations. Each workflow ends once, in a legal way.
+//! Workflows that are disturbed at random: two instances on one database, of which either is killed or suspended at any time, jobs that
+//! fail or are lost, challengers that the gate rejects or that fail in serving, pauses and cancellations. Each workflow ends once, in a legal way.
 //!
 //! `REKINDLE_RANDOM_WORKFLOWS=200` for more of them, and `REKINDLE_RANDOM_SEED` for others.
 
@@ -48,7 +48,7 @@ fn draw_behaviour(world: &World, random: &mut ChaCha8Rng) {
 
 async fn disturb(world: &mut World, random: &mut ChaCha8Rng, id: WorkflowId) {
     tokio::time::sleep(Duration::from_millis(random.random_range(0..120))).await;
-    match random.random_range(0..7) {
+    match random.random_range(0..9) {
         0 | 1 => {
             world.kill().await;
             world.start().await;
@@ -67,8 +67,16 @@ async fn disturb(world: &mut World, random: &mut ChaCha8Rng, id: WorkflowId) {
             let _ = world.change(id, WorkflowChange::Cancel).await;
         }
         5 => lose_a_run(world),
+        6 => suspend(world, random).await,
         _ => world.peers.release().await,
     }
+}
+
+/// Suspends an instance, up to twice as long as its lease: the other one takes over, and it continues with a lease that it has lost.
+async fn suspend(world: &World, random: &mut ChaCha8Rng) {
+    let suspended = if random.random() { world.suspend().await } else { world.suspend_other().await };
+    tokio::time::sleep(Duration::from_millis(random.random_range(0..2_000))).await;
+    drop(suspended);
 }
 
 /// The worker of a job that is in progress is lost.
@@ -121,6 +129,35 @@ fn finished(world: &World, id: WorkflowId) -> BTreeMap<String, Vec<RunId>> {
         }
     }
     finished
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_of_a_suspended_instance_is_continued_by_another_and_ends_once() {
+    let mut world = World::on_sqlite().await;
+    world.prepare(policy()).await;
+    world.peers.state().hold = Some("train");
+    let id = world.start_workflow().await;
+    world.submitted("train").await;
+    // Only this one has had the workflow so far.
+    let suspended = world.suspend().await;
+    world.start_other().await;
+    eventually("the other instance to end the workflow", async || {
+        world.peers.release().await;
+        let workflow = world.client_of_other().workflow(id).await.map_err(|error| format!("{error:?}"))?;
+        if workflow.state == WorkflowState::Succeeded { Ok(()) } else { Err(format!("{workflow:?}")) }
+    })
+    .await;
+    let before = world.client_of_other().workflow(id).await.expect("it exists");
+    drop(suspended);
+    // The one that continues has lost its lease. It works on, and changes nothing of what the other one has done.
+    let next = world.client().start_workflow(&model(), "test", "next").await.expect("started").id;
+    let next = ended(&world, next).await;
+    assert_eq!(world.workflow(id).await, before);
+    assert!(is_legal(&before), "{before:?}");
+    for (step, runs) in finished(&world, id) {
+        assert_eq!(runs.len(), 1, "{step}");
+    }
+    world.champion_is(next.to_version.expect("a version")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,7 +13,7 @@ use std::{
 use rekindle_artifacts::Artifacts;
 use rekindle_bus::Bus;
 use rekindle_client::{
-    Audit, Connection, Error, Orchestrator, PageRequest,
+    Audit, Error, Orchestrator, PageRequest,
     audit::Service,
     orchestrator::{DeployRequest, WorkflowChange},
 };
@@ -25,19 +24,15 @@ use rekindle_domain::{
     rollout::Strategy,
     workflow::WorkflowStatus,
 };
-use rekindle_orchestrator::{App, Config, DEFAULTS};
-use rekindle_runtime::{
-    config::Layers,
-    grpc::{self, RoutesBuilder},
-    health::Health,
-    shutdown::Shutdown,
-    supervise::Tasks,
-};
+use rekindle_orchestrator::{Config, DEFAULTS};
+use rekindle_runtime::config::Layers;
 use rekindle_testkit::{NatsServer, eventually};
 use serde::Deserialize;
-use tokio::task::JoinHandle;
 
-use crate::peers::Peers;
+use crate::{
+    instance::{Instance, Setup, Suspended},
+    peers::Peers,
+};
 
 pub(crate) const MODEL: &str = "flights";
 
@@ -52,25 +47,13 @@ pub(crate) struct World {
     /// The 99th percentile of the latency of every loaded version, in microseconds.
     pub latency: Arc<AtomicU64>,
     config: Config,
-    artifacts: Artifacts,
-    peer: Connection,
-    running: Option<Running>,
+    objects: rekindle_artifacts::Config,
+    peers_address: String,
+    running: Option<Instance>,
     /// A second instance on the same database.
-    other: Option<Running>,
+    other: Option<Instance>,
     pub nats: NatsServer,
     _folder: tempfile::TempDir,
-}
-
-struct Running {
-    connection: Connection,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn abort(self) {
-        self.task.abort();
-        self.task.await.expect_err("aborted");
-    }
 }
 
 #[derive(Deserialize)]
@@ -90,7 +73,7 @@ impl World {
         let bus = Bus::connect(&rekindle_bus::Config::at(nats.url())).await.expect("connects");
         let objects = rekindle_artifacts::Config::local(&folder.path().join("objects"));
         let artifacts = Artifacts::open(&objects).await.expect("opens");
-        let (peers, address) = Peers::start(artifacts.clone()).await;
+        let (peers, peers_address) = Peers::start(artifacts).await;
         let overrides = [
             ("orchestrator.database.url", database),
             ("orchestrator.tick", "20ms"),
@@ -109,8 +92,8 @@ impl World {
             failing,
             latency,
             config: sections.orchestrator,
-            artifacts,
-            peer: Connection::open(&address, Duration::from_secs(5)).expect("an address"),
+            objects,
+            peers_address,
             running: None,
             other: None,
             nats,
@@ -121,43 +104,42 @@ impl World {
     }
 
     pub(crate) async fn start(&mut self) {
-        self.running = Some(self.run(self.config.clone()).await);
+        self.running = Some(Instance::start(self.setup(self.config.clone())).await);
     }
 
     /// Starts a second instance.
     pub(crate) async fn start_other(&mut self) {
-        self.other = Some(self.run(Config { instance: "2".to_owned(), ..self.config.clone() }).await);
+        let config = Config { instance: "2".to_owned(), ..self.config.clone() };
+        self.other = Some(Instance::start(self.setup(config)).await);
     }
 
-    async fn run(&self, config: Config) -> Running {
-        let peer = || self.peer.clone();
-        let peers = rekindle_orchestrator::Peers { registry: peer(), trainer: peer(), monitor: peer() };
-        let app = App::build(config, self.bus.clone(), self.artifacts.clone(), peers);
-        let app = app.await.expect("builds");
-        let listener = grpc::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("bound"));
-        let mut routes = RoutesBuilder::new();
-        app.register(&mut routes);
-        let shutdown = Shutdown::new();
-        let mut tasks = Tasks::new();
-        app.background(&mut tasks, shutdown.clone());
-        let served = grpc::serve(listener, routes, Health::new(), grpc::Config::default(), shutdown.clone());
-        tasks.spawn("gRPC", served);
-        let task = tokio::spawn(async move {
-            tasks.join(shutdown, Duration::from_secs(5)).await.expect("nothing fails");
-        });
-        let connection = Connection::open(&address, Duration::from_secs(10)).expect("an address");
-        Running { connection, task }
+    fn setup(&self, config: Config) -> Setup {
+        Setup {
+            config,
+            nats: self.nats.url().to_owned(),
+            objects: self.objects.clone(),
+            peers: self.peers_address.clone(),
+        }
     }
 
-    /// Aborts every task, as a kill does.
+    /// Kills the instance that the client calls.
     pub(crate) async fn kill(&mut self) {
-        self.running.take().expect("running").abort().await;
+        self.running.take().expect("running").kill().await;
     }
 
-    /// Aborts every task of the second instance.
+    /// Kills the second instance.
     pub(crate) async fn kill_other(&mut self) {
-        self.other.take().expect("running").abort().await;
+        self.other.take().expect("running").kill().await;
+    }
+
+    /// Suspends the instance that the client calls.
+    pub(crate) async fn suspend(&self) -> Suspended {
+        self.running.as_ref().expect("running").suspend().await
+    }
+
+    /// Suspends the second instance.
+    pub(crate) async fn suspend_other(&self) -> Suspended {
+        self.other.as_ref().expect("running").suspend().await
     }
 
     /// The audit trail.
@@ -168,6 +150,11 @@ impl World {
 
     pub(crate) fn client(&self) -> Orchestrator {
         self.client_of("tester")
+    }
+
+    /// A client of the second instance.
+    pub(crate) fn client_of_other(&self) -> Orchestrator {
+        Orchestrator::new(self.other.as_ref().expect("running").connection.clone())
     }
 
     /// A client that calls as a principal.

@@ -346,6 +346,7 @@ pub(crate) fn bundle(run_id: &str, dataset_digests: Vec<Digest>, seed: u64) -> B
 fn blobs(seed: u64) -> BTreeMap<String, Bytes> {
     let weight = Matrix { rows: 1, columns: 1, data: vec![0.5] };
     let network = Network {
+        convolution: None,
         embeddings: vec![],
         members: None,
         hidden: vec![],

@@ -4,10 +4,13 @@ mod replay;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use async_nats::jetstream::{
-    self,
-    consumer::{DeliverPolicy, pull::OrderedConfig},
+use anyhow::{Context as _, Result, bail};
+use async_nats::{
+    ConnectOptions,
+    jetstream::{
+        self,
+        consumer::{DeliverPolicy, pull::OrderedConfig},
+    },
 };
 use futures::StreamExt as _;
 use rekindle_bus::{
@@ -19,6 +22,7 @@ use rekindle_domain::{Namespace, RunId};
 use serde_json::{Value, json};
 
 use super::{Global, exit::Unreachable, output};
+use crate::up::without_credentials;
 
 /// Deadline of the connection to NATS.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -123,8 +127,15 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
 }
 
 async fn connect(url: &str) -> Result<jetstream::Context> {
-    let options = async_nats::ConnectOptions::new().connection_timeout(CONNECT_DEADLINE);
-    let client = options.connect(url).await.map_err(|error| unreachable(url, &error))?;
+    let server: async_nats::ServerAddr = url.parse().context("--nats")?;
+    // The client does not read them from the address.
+    let options = match (server.username(), server.password()) {
+        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        _ => ConnectOptions::new(),
+    };
+    let shown = without_credentials(url);
+    let client = options.connection_timeout(CONNECT_DEADLINE).connect(server).await;
+    let client = client.map_err(|error| unreachable(&shown, &error))?;
     Ok(jetstream::new(client))
 }
 

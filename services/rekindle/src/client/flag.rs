@@ -3,7 +3,7 @@
 use rekindle_domain::validation::{Checks, FieldViolation, Violations};
 
 /// The fields that have a flag, by their path in a recipe or a policy.
-const FLAGS: [(&str, &str); 61] = [
+const FLAGS: [(&str, &str); 64] = [
     ("why", "--why"),
     ("time_column", "--time"),
     ("kinds", "--kind"),
@@ -20,7 +20,10 @@ const FLAGS: [(&str, &str); 61] = [
     ("mlp.optimizer.max_epochs", "--epochs"),
     ("linear.optimizer.max_epochs", "--epochs"),
     ("tabm.optimizer.max_epochs", "--epochs"),
+    ("cnn.optimizer.max_epochs", "--epochs"),
+    ("cnn.image", "--image"),
     ("lookback", "--lookback"),
+    ("time_limit", "--time-limit"),
     ("weights.column", "--weight"),
     ("weights.half_life", "--half-life"),
     ("trials", "--trials"),

@@ -1,11 +1,16 @@
 //! The addresses of a platform, and typed clients of its services.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
-use rekindle_client::{Alerts, Audit, Connection, Inference, Monitor, Orchestrator, Registry, Trainer, audit::Service};
+use rekindle_client::{
+    Alerts, Audit, CONTROL_PLANE, Connection, Inference, Monitor, Orchestrator, Registry, Trainer, audit::Service,
+};
 use rekindle_domain::{Namespace, Principal, ReplicaState};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 use super::{exit, page::Limit};
 
@@ -19,17 +24,24 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(crate) struct Platform {
     control: Connection,
+    /// `host:port` of the control plane.
+    address: String,
     nats: String,
     namespace: Namespace,
-    /// Empty: those that the orchestrator lists.
+    /// Empty: those that the orchestrator lists, or the proxy before them.
     replicas: Vec<String>,
+    /// Whether the control plane is reached through a proxy that routes predictions too.
+    is_proxied: Arc<OnceCell<bool>>,
 }
 
 impl Platform {
     /// The platform whose control plane is at `control` (`http://host:port`).
     pub(crate) fn open(control: &str, nats: &str, replicas: Vec<String>) -> Result<Self> {
+        let address =
+            control.split_once("://").map_or(control, |(_, address)| address).trim_end_matches('/').to_owned();
         let control = Connection::open(control, CALL_DEADLINE)?;
-        Ok(Self { control, nats: nats.to_owned(), namespace: Namespace::default(), replicas })
+        let (nats, namespace, is_proxied) = (nats.to_owned(), Namespace::default(), Arc::default());
+        Ok(Self { control, address, nats, namespace, replicas, is_proxied })
     }
 
     /// The same platform, its unqualified names in `namespace`.
@@ -77,10 +89,15 @@ impl Platform {
         Ok(Limit::NONE.fetch(async |page| orchestrator.replicas(page).await).await?)
     }
 
-    /// `host:port` of every replica; at least one.
+    /// `host:port` of every replica, or of the proxy before them; at least one.
     pub(crate) async fn replica_addresses(&self) -> Result<Vec<String>> {
         if !self.replicas.is_empty() {
             return Ok(self.replicas.clone());
+        }
+        // Behind a proxy, replicas have addresses that only it can reach.
+        let behind = Inference::new(self.control.clone());
+        if *self.is_proxied.get_or_try_init(|| behind.is_served()).await? {
+            return Ok(vec![self.address.clone()]);
         }
         let listed = self.replica_states().await?;
         if listed.is_empty() {
@@ -120,10 +137,18 @@ impl Platform {
         !self.control.problem().await.is_err_and(|error| error.is_unreachable())
     }
 
-    /// Whether the control plane and every replica are ready. The error names what is not.
+    /// Whether the control plane and every replica are ready; behind a proxy, any replica that it chooses. The error names what is not.
     pub(crate) async fn ready(&self) -> Result<()> {
-        if let Some(problem) = self.control.problem().await? {
-            bail!("the control plane is not ready: {problem}");
+        for service in CONTROL_PLANE {
+            match self.control.problem_of(service).await {
+                Ok(None) => {}
+                Ok(Some(problem)) => bail!("the control plane is not ready: {problem}"),
+                // A proxy answers for a service that it does not reach.
+                Err(error) if !error.is_unreachable() => {
+                    bail!("the {service} is not ready: {}", exit::message(&error.into()))
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         for address in self.replica_addresses().await? {
             match self.replica(&address)?.server_ready().await {

@@ -182,6 +182,9 @@ async fn set(args: Set, platform: &Platform) -> Result<(Policy, u64)> {
     let policy = args.applied_to(present, champion.as_ref())?;
     let dataset = registry.dataset(&policy.dataset, None).await.context("--dataset")?;
     dataset::check_columns(&policy, &dataset)?;
+    for cases in policy.gate.checks.iter().filter_map(GateCheck::dataset) {
+        registry.dataset(&cases.name, cases.version).await.context("--gate-checks")?;
+    }
     let set = orchestrator.set_policy(&policy, revision).await?;
     let difference =
         champion.as_ref().filter(|_| is_retrained_otherwise).and_then(|champion| champion.difference(&set.0));

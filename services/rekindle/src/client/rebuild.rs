@@ -69,6 +69,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
             until: until(&record)?,
             register_as: None,
             description: String::new(),
+            time_limit: None,
             external: None,
         }),
     };

@@ -9,7 +9,7 @@ use rekindle_domain::{
     DatasetName, ExperimentName, ModelName, Recipe, RunId, Search, Task,
     dataset::{ColumnRole, DatasetSchema, DatasetVersion},
     job::{DatasetRef, Job, Priority, Train, Work},
-    recipe::{LinearRecipe, MlpRecipe, ModelRecipe, RowWeights, TabMRecipe},
+    recipe::{CnnRecipe, ImageShape, LinearRecipe, MlpRecipe, ModelRecipe, RowWeights, TabMRecipe},
     run::{Run, RunProgress, RunStatus},
     validation::Violations,
 };
@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Description of the model version
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
+    /// Time since its start after which the run fails
+    #[arg(long, value_name = "D", value_parser = parse::span)]
+    time_limit: Option<Duration>,
     /// Which jobs it waits for
     #[arg(long, value_enum, value_name = "PRIORITY", default_value_t)]
     priority: PriorityArg,
@@ -101,6 +104,9 @@ pub(crate) struct RecipeArgs {
     /// Kind of model
     #[arg(long, value_enum)]
     architecture: Option<ArchitectureArg>,
+    /// Image whose values the features are, such as 28x28 or 32x32x3: its rows of pixels, the pixels of a row, and the values of a pixel
+    #[arg(long, value_name = "SHAPE")]
+    image: Option<ImageShape>,
     /// Train only on rows of this time before the latest training row
     #[arg(long, value_name = "D", value_parser = parse::span)]
     lookback: Option<Duration>,
@@ -141,6 +147,8 @@ enum ArchitectureArg {
     /// Ensemble of multi-layer perceptrons that share their hidden layers
     #[value(name = "tabm")]
     TabM,
+    /// Convolutional network for images; requires --image
+    Cnn,
 }
 
 impl RecipeArgs {
@@ -192,7 +200,14 @@ impl RecipeArgs {
         }
         recipe.task = self.task.map(Task::from).or(recipe.task);
         if let Some(architecture) = self.architecture {
-            recipe.model = architecture.applied_to(recipe.model);
+            recipe.model = architecture.applied_to(recipe.model, self.image)?;
+        }
+        if let Some(image) = self.image {
+            let ModelRecipe::Cnn(cnn) = &mut recipe.model else {
+                let problem = format!("is for --architecture cnn, and the model is {}", recipe.model.kind());
+                return Err(Violations::of("--image", problem).into());
+            };
+            cnn.image = image;
         }
         recipe.lookback = self.lookback.or(recipe.lookback);
         recipe.weights = RowWeights {
@@ -220,16 +235,22 @@ impl From<TaskArg> for Task {
 
 impl ArchitectureArg {
     /// A model of this kind; one of another kind gives it its optimizer.
-    fn applied_to(self, model: ModelRecipe) -> ModelRecipe {
+    fn applied_to(self, model: ModelRecipe, image: Option<ImageShape>) -> Result<ModelRecipe> {
         let optimizer = model.optimizer().clone();
-        match (self, model) {
+        Ok(match (self, model) {
             (Self::Linear, model @ ModelRecipe::Linear(_))
             | (Self::Mlp, model @ ModelRecipe::Mlp(_))
-            | (Self::TabM, model @ ModelRecipe::TabM(_)) => model,
+            | (Self::TabM, model @ ModelRecipe::TabM(_))
+            | (Self::Cnn, model @ ModelRecipe::Cnn(_)) => model,
             (Self::Linear, _) => ModelRecipe::Linear(LinearRecipe { optimizer }),
             (Self::Mlp, _) => ModelRecipe::Mlp(MlpRecipe { optimizer, ..MlpRecipe::default() }),
             (Self::TabM, _) => ModelRecipe::TabM(TabMRecipe { optimizer, ..TabMRecipe::default() }),
-        }
+            (Self::Cnn, _) => {
+                let problem = "is missing: specify the shape of the images, such as 28x28";
+                let image = image.ok_or_else(|| Violations::of("--image", problem))?;
+                ModelRecipe::Cnn(CnnRecipe { optimizer, ..CnnRecipe::for_image(image) })
+            }
+        })
     }
 }
 
@@ -256,6 +277,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
             until: args.until,
             register_as: args.model,
             description: args.description,
+            time_limit: args.time_limit,
             external: args.external.given()?.map(Box::new),
         }),
     };

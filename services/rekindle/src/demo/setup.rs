@@ -112,6 +112,7 @@ async fn train(plan: &Plan, platform: &Platform) -> Result<Run> {
             until: None,
             register_as: Some(plan.model.clone()),
             description: "first model of the demonstration".to_owned(),
+            time_limit: None,
             external: None,
         }),
     };

@@ -1,8 +1,13 @@
-//! The checks of the gate: fairness, calibration and behaviour of the challenger.
+//! The checks of the gate: fairness, calibration, behaviour and cost of the challenger.
 //!
-//! They are computed from the predictions alone, without a confidence: the same rows and bundle give the same result.
+//! But for the time of a prediction they are computed from the predictions alone, without a confidence: the same rows and bundle give the
+//! same result.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int64Array, RecordBatch, UInt32Array},
@@ -20,7 +25,7 @@ use rekindle_domain::{
 };
 use rekindle_statistics::quality::calibration_error;
 
-use super::{disagreement, mean, slices, std};
+use super::{Cases, disagreement, mean, slices, std};
 use crate::Error;
 
 /// Rows whose predictions are repeated with other values, at most.
@@ -29,6 +34,15 @@ const MOST_ROWS: usize = 10_000;
 /// a probability, or of a number in standard deviations of the predictions.
 const MOST_AGAINST: f64 = 0.01;
 const NEGLIGIBLE: f64 = 0.001;
+/// Rows of cases that are named.
+const MOST_NAMED: usize = 5;
+/// Predictions whose time is measured, and those before them.
+const TIMED: usize = 1_000;
+const WARM_UP: usize = 100;
+/// How often each of them is repeated.
+const REPEATED: usize = 3;
+/// How long they take together, more or less, of a slow model.
+const MOST_TIME: Duration = Duration::from_secs(20);
 /// Of two classes, the one that probabilities are of.
 const POSITIVE: usize = 1;
 
@@ -41,6 +55,10 @@ pub(super) struct Challenger<'a> {
     pub losses: &'a [f64],
     /// Rows of a group at least.
     pub least_rows: u64,
+    /// Of its files.
+    pub bytes: u64,
+    /// Reads the rows that it must predict.
+    pub cases: &'a Cases<'a>,
 }
 
 /// The results of the checks, in their order.
@@ -73,6 +91,9 @@ impl Challenger<'_> {
                 (self.against(sample, column, *direction)?, 0.0..=MOST_AGAINST)
             }
             GateCheck::Invariant { column, most } => (self.moved(sample, column)?, 0.0..=*most),
+            GateCheck::MustPass { most, .. } => (self.not_predicted(check, *most)?, 0.0..=0.0),
+            GateCheck::BundleBytes { most } => (Ok(self.size()), 0.0..=*most),
+            GateCheck::PredictionSeconds { most } => (self.seconds(sample)?, 0.0..=*most),
         };
         Ok(evaluation(check, found, &bounds))
     }
@@ -175,6 +196,69 @@ impl Challenger<'_> {
         let others = take(values, &UInt32Array::from(order), None).map_err(unexpected)?;
         let value = disagreement(&sample.prediction, &self.with(sample, column, others)?);
         let explanation = format!("the values of {column} of other rows move the predictions by {value:.4} on average");
+        Ok(Ok(Found { value, explanation }))
+    }
+
+    /// The number of cases that the challenger does not predict.
+    fn not_predicted(&self, check: &GateCheck, most: Option<f64>) -> Result<Result<Found, String>, Error> {
+        let Some(cases) = (self.cases)(check)?.filter(|cases| cases.rows() > 0) else {
+            return Ok(Err("the dataset has no rows".to_owned()));
+        };
+        let (prediction, targets) = match (self.model.score(&cases.batch), self.model.targets(&cases.batch)) {
+            (Ok(prediction), Ok(targets)) => (prediction, targets),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
+        };
+        let is_right: Vec<bool> = match (&targets, prediction.labels(), most) {
+            (Targets::Numbers(numbers), _, Some(most)) => {
+                let (_, scores) = prediction.scores();
+                scores.iter().zip(numbers).map(|(score, number)| (f64::from(*score) - number).abs() <= most).collect()
+            }
+            (Targets::Numbers(_), ..) => return Ok(Err("numbers need a limit of the error".to_owned())),
+            (Targets::Classes(classes), Some(labels), None) => {
+                let names = self.model.manifest().classes.as_deref().unwrap_or_default();
+                let is_right = |(class, label): (&Option<usize>, &Arc<str>)| {
+                    class.and_then(|class| names.get(class)).is_some_and(|name| name.as_str() == &**label)
+                };
+                classes.iter().zip(labels).map(is_right).collect()
+            }
+            (Targets::Classes(_), ..) => return Ok(Err("classes have no limit of the error".to_owned())),
+        };
+        let failed: Vec<usize> = (0..is_right.len()).filter(|&row| !is_right[row]).collect();
+        let first: Vec<String> = failed.iter().take(MOST_NAMED).map(usize::to_string).collect();
+        let named = if failed.is_empty() { String::new() } else { format!(", first in rows {}", first.join(", ")) };
+        let explanation = format!("{} of {} cases are not predicted{named}", failed.len(), is_right.len());
+        Ok(Ok(Found { value: failed.len() as f64, explanation }))
+    }
+
+    fn size(&self) -> Found {
+        Found { value: self.bytes as f64, explanation: format!("its files have {} bytes", self.bytes) }
+    }
+
+    /// The 99th percentile of the time of a prediction of one row.
+    fn seconds(&self, sample: &Sample) -> Result<Result<Found, String>, Error> {
+        let rows = sample.batch.num_rows();
+        let mut times = Vec::with_capacity(WARM_UP + TIMED);
+        let all = Instant::now();
+        for at in 0..WARM_UP + TIMED {
+            if all.elapsed() > MOST_TIME && times.len() > WARM_UP {
+                break;
+            }
+            let row = sample.batch.slice(at % rows, 1);
+            // The shortest of a few: the thread gives way to others.
+            let mut shortest = f64::INFINITY;
+            for _ in 0..REPEATED {
+                let began = Instant::now();
+                self.model.score(&row)?;
+                shortest = shortest.min(began.elapsed().as_secs_f64());
+            }
+            times.push(shortest);
+        }
+        let mut times = times.split_off(WARM_UP);
+        times.sort_by(f64::total_cmp);
+        let value = times[(times.len() * 99 / 100).min(times.len() - 1)];
+        let explanation = format!(
+            "99 of 100 predictions of one row take {value:.6} seconds at most, each the shortest of {REPEATED}"
+        );
         Ok(Ok(Found { value, explanation }))
     }
 

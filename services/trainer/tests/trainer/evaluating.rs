@@ -104,6 +104,15 @@ async fn a_better_challenger_that_fails_a_check_is_rejected_and_the_check_is_nam
     let world = World::start().await;
     let (old, new) = models(&world).await;
     world.dataset("holdout", rows(1000, 500, true)).await;
+    // Clear cases as the challenger knows them: a great x is not late.
+    let cases = |late: u8| {
+        format!(
+            "at,x,place,late\n2024-03-01T00:00:00Z,95.5,north,{late}\n2024-03-01T01:00:00Z,2.5,south,{}\n",
+            1 - late
+        )
+    };
+    world.dataset("cases", cases(0)).await;
+    world.dataset("cases", cases(1)).await;
     let checked = async |checks: &[&str]| {
         let checks = checks.iter().map(|check| check.parse().expect("a check")).collect();
         let run = world.finished(&evaluate("holdout", old, new, Gate { checks, ..gate(30) })).await;
@@ -117,6 +126,9 @@ async fn a_better_challenger_that_fails_a_check_is_rejected_and_the_check_is_nam
         "equal_opportunity_difference:place<=0.2",
         "loss_difference:place<=0.2",
         "expected_calibration_error<=0.4",
+        "must_pass:cases:1",
+        "bundle_bytes<=10000000",
+        "prediction_seconds<=10",
     ];
     let (verdict, passed) = checked(&kept).await;
     assert_eq!(verdict, "pass", "{passed:?}");
@@ -129,6 +141,10 @@ async fn a_better_challenger_that_fails_a_check_is_rejected_and_the_check_is_nam
         "expected_calibration_error<=0",
         "loss_difference:place<=0",
         "monotonic_increasing:place",
+        "must_pass:cases:2",
+        "must_pass:cases:1<=0.5",
+        "bundle_bytes<=100",
+        "prediction_seconds<=0",
     ] {
         let (verdict, rejected) = checked(&["invariant:place<=0.1", failing]).await;
         let pass: Vec<bool> = rejected.checks.iter().map(|check| check.pass).collect();
@@ -136,6 +152,12 @@ async fn a_better_challenger_that_fails_a_check_is_rejected_and_the_check_is_nam
         let named = format!("the challenger fails {failing}: ");
         assert!(rejected.reason.starts_with(&named) && rejected.reason.contains("is better"), "{}", rejected.reason);
     }
+    let (_, wrong) = checked(&["must_pass:cases"]).await;
+    assert_eq!(wrong.checks[0].check, "must_pass:cases:2", "the latest version when it was submitted");
+    assert!(wrong.reason.contains("2 of 2 cases are not predicted, first in rows 0, 1"), "{}", wrong.reason);
+    let unknown = Gate { checks: vec!["must_pass:nothing".parse().expect("a check")], ..gate(30) };
+    let refused = world.submit(&evaluate("holdout", old, new, unknown)).await.expect_err("refused");
+    assert!(format!("{refused:?}").contains("must_pass:nothing: it does not exist"), "{refused:?}");
     let (_, inapplicable) = checked(&["monotonic_increasing:place"]).await;
     assert_eq!((inapplicable.checks[0].value, inapplicable.checks[0].pass), (None, false));
     assert!(inapplicable.reason.contains("place is not a number"), "{}", inapplicable.reason);

@@ -1,5 +1,7 @@
 //! Jobs that train: their results, and the effect of disturbances.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use rekindle_bundle::{Bundle, Model};
 use rekindle_bus::subject;
@@ -112,6 +114,31 @@ async fn a_job_that_fails_records_the_reason() {
     let run = world.ended(id).await;
     assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.contains("20 rows are too few"), "{}", run.error);
+}
+
+#[tokio::test]
+async fn a_training_that_takes_longer_than_its_limit_fails() {
+    let world = World::start().await;
+    world.dataset("flights", rows(0, 600, false)).await;
+    let mut job = endless("flights");
+    let limited = |job: &mut Job, limit| {
+        let Work::Train(work) = &mut job.work else { panic!("a training") };
+        work.time_limit = Some(limit);
+    };
+    limited(&mut job, Duration::from_secs(12));
+    let id = world.submit(&job).await.expect("submitted");
+    let run = world.ended(id).await;
+    let why = "the training exceeded its time limit of 12s";
+    assert_eq!((run.status, run.error.as_str()), (RunStatus::Failed, why));
+    assert_eq!(run.params["time_limit"], "12s");
+    assert!(!run.metrics.is_empty(), "it was trained until then");
+    let mut quick = train("flights");
+    limited(&mut quick, Duration::from_secs(600));
+    world.finished(&quick).await;
+    let mut impossible = train("flights");
+    limited(&mut impossible, Duration::ZERO);
+    let refused = world.submit(&impossible).await.expect_err("refused");
+    assert!(format!("{refused:?}").contains("time_limit"), "{refused:?}");
 }
 
 #[tokio::test]

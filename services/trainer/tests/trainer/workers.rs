@@ -11,6 +11,7 @@ use rekindle_proto::trainer::{
     self as proto, ClaimJobRequest, CompleteJobRequest, FailJobRequest, RenewClaimRequest,
     workers_client::WorkersClient,
 };
+use rekindle_testkit::eventually;
 use tonic::{Code, transport::Channel};
 
 use crate::world::{World, rows, train};
@@ -19,10 +20,15 @@ const POOL: &str = "python";
 
 /// A training of the pool, as the only one.
 async fn submitted(world: &World) -> Job {
+    submitted_with(world, None).await
+}
+
+async fn submitted_with(world: &World, time_limit: Option<Duration>) -> Job {
     world.dataset("flights", rows(0, 1_000, false)).await;
     let mut job = train("flights");
     if let Work::Train(train) = &mut job.work {
         let parameters = BTreeMap::from([("trees".to_owned(), "300".to_owned())]);
+        train.time_limit = time_limit;
         train.external = Some(Box::new(External { pool: POOL.to_owned(), parameters }));
     }
     world.submit(&job).await.expect("submitted");
@@ -103,6 +109,25 @@ async fn a_training_is_claimed_by_one_worker_and_by_another_once_its_claim_has_e
         .await
         .expect_err("it has ended");
     assert_eq!(ended.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_longer_than_the_limit_of_the_training_is_stopped() {
+    let world = World::start().await;
+    let mut workers = workers(&world).await;
+    let job = submitted_with(&world, Some(Duration::from_secs(12))).await;
+    let held = claim(&mut workers, POOL, 5).await.expect("a training");
+    let renewal = || RenewClaimRequest { token: held.token.clone(), ..Default::default() };
+    assert!(!workers.renew_claim(renewal()).await.expect("held").into_inner().cancelled);
+    eventually("the limit", async || {
+        let renewed = workers.clone().renew_claim(renewal()).await.map_err(|error| error.to_string())?;
+        if renewed.into_inner().cancelled { Ok(()) } else { Err("it continues".to_owned()) }
+    })
+    .await;
+    let run = world.run(job.id).await.expect("its run");
+    let why = "the training exceeded its time limit of 12s";
+    assert_eq!((run.status, run.error.as_str()), (RunStatus::Failed, why));
+    assert_eq!(workers.renew_claim(renewal()).await.expect_err("it has ended").code(), Code::NotFound);
 }
 
 #[tokio::test]

@@ -214,6 +214,7 @@ pub(crate) fn train_with(dataset: &str, recipe: Recipe) -> Job {
             until: None,
             register_as,
             description: String::new(),
+            time_limit: None,
             external: None,
         }),
     )
