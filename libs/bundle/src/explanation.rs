@@ -14,10 +14,10 @@ use crate::Error;
 
 /// The contributions of the features to the scores of some rows, which add up to the score of each row less that of the baseline.
 ///
-/// For other networks, the score is the log odds for two classes, the logit of the predicted class for several, and the number for regression; the
-/// baseline is a row whose numbers have the median and whose flags have the mean of the training rows (numbers too, in models of earlier
-/// releases), whose times have no calendar features, and whose categories are unseen. The contributions add up exactly for linear models
-/// but for rounding, and within [`crate::network::TOLERANCE`] otherwise.
+/// For networks without convolutional layers, the score is the log odds for two classes, the logit of the predicted class for several, and
+/// the number for regression; the baseline is a row whose numbers have the median and whose flags have the mean of the training rows (numbers
+/// too, in models of earlier releases), whose times have no calendar features, and whose categories are unseen. The contributions add up
+/// exactly for linear models but for rounding, and within [`crate::network::TOLERANCE`] otherwise.
 ///
 /// For ONNX models and convolutional networks, the score is computed from the probabilities: the log odds for two classes, and the logarithm
 /// for several; the baseline is a row of zeros, `false` and empty texts. The contributions are Shapley values from up to [`PERMUTATIONS`]

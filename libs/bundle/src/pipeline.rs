@@ -64,7 +64,8 @@ pub enum Encoding {
         /// Whether a number indicates a missing value.
         indicator: bool,
     },
-    /// `(x - mean) / std`, clipped to [`CLIP`]. Missing values are imputed with the median. Stored by earlier releases.
+    /// `(x - mean) / std`, clipped to [`CLIP`]. Missing values are imputed with the median. Of the values of images, and of numbers in
+    /// models of earlier releases.
     Number {
         /// Median of the training rows.
         median: f64,

@@ -292,8 +292,11 @@ impl Bus {
     }
 }
 
-/// Retries until `connect_timeout` has passed. Once connected, the client reconnects without a limit.
-async fn connect(config: &Config) -> Result<Client, Error> {
+/// Connects a client that sets up no stream. Retries until `connect_timeout` has passed; once connected, the client reconnects without a limit.
+///
+/// # Errors
+/// The configuration is invalid, or the bus is not reached.
+pub async fn connect(config: &Config) -> Result<Client, Error> {
     let servers = parse(&config.url)?;
     let deadline = Instant::now() + config.connect_timeout;
     let unavailable = |error: async_nats::ConnectError| Error::Unavailable {

@@ -37,7 +37,7 @@ pub mod read;
 mod sizes;
 
 pub use bucket::Bucket;
-pub use connection::{Bus, Config};
+pub use connection::{Bus, Config, connect};
 pub use delivery::{Delivery, Message};
 pub use error::Error;
 pub use frozen::Frozen;

@@ -167,6 +167,20 @@ pub fn scratch_file(folder: &Path) -> Result<File, Error> {
     tempfile::tempfile_in(folder).map_err(Error::scratch("create"))
 }
 
+/// The folder for temporary files: that of the system if none is configured, else the configured one, which is created if it does not
+/// exist.
+///
+/// # Errors
+/// It cannot be created.
+pub fn scratch_folder(configured: &str) -> Result<PathBuf, Error> {
+    if configured.is_empty() {
+        return Ok(std::env::temp_dir());
+    }
+    let folder = PathBuf::from(configured);
+    std::fs::create_dir_all(&folder).map_err(Error::scratch("create the folder of"))?;
+    Ok(folder)
+}
+
 /// Bytes of one Parquet page, at most.
 const PAGE_BYTES: usize = 64 << 20;
 

@@ -52,6 +52,7 @@ pub use csv::Spelling;
 pub use error::Error;
 pub use ingest::{
     IngestError, IngestOptions, Ingested, Part, PlannedColumn, Preview, Section, ingest, preview, scratch_file,
+    scratch_folder,
 };
 pub use note::{Note, NoteKind};
 pub use profiler::Profiler;
@@ -59,7 +60,7 @@ pub use read::{check_formats, read_as, read_csv, read_csv_within, read_parquet, 
 pub use rows::read_rows;
 pub use scan::{Progress, Scan, ScanBatch, ScanColumn, ScanOptions, SkipReason, Skipped, Types};
 pub use schema::{Column, Schema, canonical_timestamp, type_name};
-pub use spill::{is_read_into_memory, read_table, scratch_folder, value_bytes};
+pub use spill::{is_read_into_memory, read_table, value_bytes};
 pub use summary::summarise;
 pub use table::{Table, TimeRange};
 pub use write::write_parquet;

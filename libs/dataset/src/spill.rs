@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use arrow::{
@@ -33,8 +33,11 @@ const TEXT_BYTES: u64 = 16;
 
 /// Whether [`read_table`] reads so many rows of columns of these kinds into memory, and not into temporary files.
 pub fn is_read_into_memory(rows: u64, columns: impl IntoIterator<Item = ColumnKind>) -> bool {
-    let row: u64 = columns.into_iter().map(value_bytes).sum();
-    rows.saturating_mul(row) <= MOST_IN_MEMORY
+    values_bytes(rows, columns) <= MOST_IN_MEMORY
+}
+
+fn values_bytes(rows: u64, columns: impl IntoIterator<Item = ColumnKind>) -> u64 {
+    rows.saturating_mul(columns.into_iter().map(value_bytes).sum())
 }
 
 /// Bytes of a value of a column in memory.
@@ -52,18 +55,23 @@ pub fn value_bytes(kind: ColumnKind) -> u64 {
 /// # Errors
 /// As [`read_parquet`](crate::read_parquet); a temporary file cannot be written or mapped.
 pub fn read_table(file: Section, scratch: &Path) -> Result<Table, Error> {
+    Ok(read_at_most(MOST_IN_MEMORY, &file, scratch)?.0)
+}
+
+/// Reads a file, into memory up to so many bytes of values. Also returns whether it is in memory.
+fn read_at_most(most: u64, file: &Section, scratch: &Path) -> Result<(Table, bool), Error> {
     let unlimited = Limits { bytes: usize::MAX, ..Limits::default() };
     let scan = || Scan::of_input(file.clone(), FileFormat::Parquet, &canonical(&unlimited, &Default::default()));
     let first = scan()?;
     let kinds = first.columns().iter().map(|column| column.kind);
-    if !is_read_into_memory(first.declared_rows().unwrap_or(u64::MAX), kinds) {
-        return spill(first, scratch, &unlimited);
+    if values_bytes(first.declared_rows().unwrap_or(u64::MAX), kinds) > most {
+        return Ok((spill(first, scratch, &unlimited)?, false));
     }
-    let in_memory = Limits { bytes: usize::try_from(MOST_IN_MEMORY).unwrap_or(usize::MAX), ..unlimited };
+    let in_memory = Limits { bytes: usize::try_from(most).unwrap_or(usize::MAX), ..unlimited };
     match collect(first, FileFormat::Parquet, &in_memory, |_| false) {
         // Its texts are longer than usual.
-        Err(Error::TooLarge { what: "bytes", .. }) => spill(scan()?, scratch, &unlimited),
-        read => Ok(read?.0),
+        Err(Error::TooLarge { what: "bytes", .. }) => Ok((spill(scan()?, scratch, &unlimited)?, false)),
+        read => Ok((read?.0, true)),
     }
 }
 
@@ -191,20 +199,6 @@ impl SpilledBuffer {
     }
 }
 
-/// The folder for temporary files: that of the system if none is configured, else the configured one, which is created if it does not
-/// exist.
-///
-/// # Errors
-/// It cannot be created.
-pub fn scratch_folder(configured: &str) -> Result<PathBuf, Error> {
-    if configured.is_empty() {
-        return Ok(std::env::temp_dir());
-    }
-    let folder = PathBuf::from(configured);
-    std::fs::create_dir_all(&folder).map_err(Error::scratch("create the folder of"))?;
-    Ok(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -261,16 +255,24 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_not_read_into_memory() {
-        let rows = 300;
-        let long = "x".repeat(1 << 20);
-        let texts: StringArray = (0..rows).map(|row| Some(format!("{row}{long}"))).collect();
+    fn a_table_is_read_into_memory_if_it_fits_and_else_into_files() {
+        let read = |table: &Table, most: u64| {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(&write_parquet(table).expect("a file")).expect("written");
+            let file = Section::whole(file).expect("a file");
+            let (read, is_in_memory) = read_at_most(most, &file, &std::env::temp_dir()).expect("a table");
+            assert_eq!(&read, table);
+            is_in_memory
+        };
+        let numbers = table(1_000).project(&["x", "n"]).expect("columns");
+        assert!(read(&numbers, 16_000));
+        assert!(!read(&numbers, 15_999));
+        // Texts that are longer than usual show when they are read.
+        let texts: StringArray = (0..1_000).map(|row| Some(format!("{row:0>100}"))).collect();
         let columns: [(&str, ArrayRef); 1] = [("text", Arc::new(texts))];
-        let table = Table::from_batch(&RecordBatch::try_from_iter(columns).expect("a column")).expect("a table");
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&write_parquet(&table).expect("a file")).expect("written");
-        let read = read_table(Section::whole(file).expect("a file"), &std::env::temp_dir()).expect("a table");
-        assert_eq!(read, table);
+        let texts = Table::from_batch(&RecordBatch::try_from_iter(columns).expect("a column")).expect("a table");
+        assert!(read(&texts, 104_000));
+        assert!(!read(&texts, 103_999));
     }
 
     #[test]

@@ -7,7 +7,7 @@ const WINDOW: usize = 1 << 20;
 /// Consecutive rows that stay in one window.
 const BLOCK: usize = 1 << 14;
 
-/// A permutation of the rows, drawn anew for each epoch.
+/// A permutation of the rows, another one for each epoch.
 ///
 /// Of more than a million rows, blocks of consecutive rows are shuffled, and the rows within windows of 64 blocks. An epoch then uses the
 /// rows of one window after the other, so that rows in files need not be in memory all at once.

@@ -12,7 +12,7 @@ use rekindle_bundle::{
 use rekindle_dataset::Table;
 use rekindle_domain::{
     ColumnKind, Recipe,
-    recipe::{ImageShape, ModelRecipe, RowWeights},
+    recipe::{ModelRecipe, RowWeights},
     validation::Violations,
 };
 
@@ -37,8 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) targets: Targets,
     /// Bins of the encoding of a number.
     bins: usize,
-    /// The image that the features are.
-    image: Option<ImageShape>,
+    /// Whether the features are the values of an image.
+    is_image: bool,
     /// The time column, if the recipe needs the times of the rows.
     time_column: Option<String>,
     /// How long before the latest training row rows are used, in milliseconds.
@@ -77,7 +77,7 @@ impl Prepared {
         let time_column = needed_times(&table, input)?;
         let lookback = input.recipe.lookback.map(|span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let inputs = inputs(&table, input.recipe)?;
-        let image = image(input.recipe, &inputs)?;
+        let is_image = is_image(input.recipe, &inputs)?;
         let time_input = input.time_column.filter(|time| inputs.iter().any(|input| input.name == **time));
         let classes = classes.unwrap_or_default();
         let signature = Signature {
@@ -92,7 +92,7 @@ impl Prepared {
             signature,
             targets,
             bins: input.recipe.model.bins(),
-            image,
+            is_image,
             time_column,
             lookback,
             weights: input.recipe.weights.clone(),
@@ -164,10 +164,7 @@ impl Prepared {
     /// The pipeline that is fitted on the training rows among those before `end`.
     pub(crate) fn encoder(&self, end: usize) -> Result<Encoder, Error> {
         let training = self.training_rows(end);
-        let of_pixels = match self.image {
-            Some(_) => Some(pixels(&self.all_cells()?, training.clone())),
-            None => None,
-        };
+        let of_pixels = if self.is_image { Some(pixels(&self.all_cells()?, training.clone())) } else { None };
         let feature = |input: &Input| {
             let encoding = match &of_pixels {
                 Some(encoding) => encoding.clone(),
@@ -275,16 +272,19 @@ fn inputs(table: &Table, recipe: &Recipe) -> Result<Vec<Input>, Error> {
     Ok(inputs)
 }
 
-/// The image that the features are, if the recipe is for images.
-fn image(recipe: &Recipe, inputs: &[Input]) -> Result<Option<ImageShape>, Error> {
-    let ModelRecipe::Cnn(cnn) = &recipe.model else { return Ok(None) };
+/// Whether the features are the values of an image: the recipe is for images.
+///
+/// # Errors
+/// They are not those of an image of its shape.
+fn is_image(recipe: &Recipe, inputs: &[Input]) -> Result<bool, Error> {
+    let ModelRecipe::Cnn(cnn) = &recipe.model else { return Ok(false) };
     let image = cnn.image;
     if let Some(input) = inputs.iter().find(|input| input.kind != ColumnKind::Numeric) {
         let problem = "the values of an image are numbers: ignore the column, or choose another kind of model";
         return Err(Error::column(&input.name, problem));
     }
     if inputs.len() == image.values() {
-        return Ok(Some(image));
+        return Ok(true);
     }
     let (values, features) = (image.values(), inputs.len());
     let problem = format!("{image} has {values} values, and the rows have {features} features: ignore other columns");

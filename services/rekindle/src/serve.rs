@@ -16,6 +16,7 @@ use rekindle_runtime::{
     supervise::Tasks,
     telemetry,
 };
+use rekindle_service::chain;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -197,23 +198,20 @@ async fn control_plane(
     tasks: &mut Tasks,
     shutdown: &Shutdown,
 ) -> Result<Option<(Ready, Option<http::Router>)>> {
-    let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
-    let waiting = Waiting { health: &health, shutdown };
+    let stop = shutdown.intake();
     let is_permanent = |error: &rekindle_bus::Error| matches!(error, rekindle_bus::Error::Config { .. });
-    let Some(bus) = waiting.until("bus", is_permanent, || Bus::connect(&settings.bus)).await? else { return Ok(None) };
-    let opened = waiting.until(
-        "object store",
-        |error: &rekindle_artifacts::Error| !error.is_transient(),
-        || Artifacts::open(&settings.artifacts),
-    );
-    let Some(artifacts) = opened.await? else { return Ok(None) };
-    if let Some(database) = database(service, &settings) {
+    let opened = persistently("bus", is_permanent, || Bus::connect(&settings.bus));
+    let Some(bus) = stop.run_until_cancelled(opened).await.transpose()? else { return Ok(None) };
+    let is_permanent = |error: &rekindle_artifacts::Error| !error.is_transient();
+    let opened = persistently("object store", is_permanent, || Artifacts::open(&settings.artifacts));
+    let Some(artifacts) = stop.run_until_cancelled(opened).await.transpose()? else { return Ok(None) };
+    if let Some((_, database)) = settings.database(service) {
         // A file that cannot be opened stays so.
         let is_file = database.url.starts_with("sqlite");
         let is_permanent =
             |error: &rekindle_store::Error| is_file || !matches!(error, rekindle_store::Error::Connect { .. });
-        let opened = waiting.until("database", is_permanent, || rekindle_store::connect(database));
-        let Some(opened) = opened.await? else { return Ok(None) };
+        let opened = persistently("database", is_permanent, || rekindle_store::connect(database));
+        let Some(opened) = stop.run_until_cancelled(opened).await.transpose()? else { return Ok(None) };
         // The service opens it with its own limits.
         opened.close().await?;
     }
@@ -221,6 +219,7 @@ async fn control_plane(
     let storage = Storage::new(None, Arc::default());
     tasks.spawn("storage", storage.clone().run(bus.clone(), shutdown.clone()));
     let peer = |address: &str| Connection::open(address, PEER_DEADLINE);
+    let (health, mut routes) = (Health::new(), RoutesBuilder::for_requests_of(settings.grpc.max_request_bytes));
     macro_rules! started {
         ($app:expr) => {{
             let app = $app;
@@ -268,7 +267,7 @@ async fn replica(
     tasks.spawn(
         "bus",
         until(shutdown.clone(), async move {
-            let bus = persistently("bus", || Bus::connect(&bus)).await;
+            let Ok(bus) = persistently("bus", |_| false, || Bus::connect(&bus)).await else { return };
             attached.attach_bus(bus.clone());
             if let Err(error) = keep::run(bus, kept).await {
                 tracing::warn!(%error, "streams of the bus are not checked");
@@ -279,79 +278,36 @@ async fn replica(
     tasks.spawn(
         "object store",
         until(shutdown.clone(), async move {
-            attached.attach_artifacts(persistently("object store", || Artifacts::open(&artifacts)).await);
+            if let Ok(artifacts) = persistently("object store", |_| false, || Artifacts::open(&artifacts)).await {
+                attached.attach_artifacts(artifacts);
+            }
         }),
     );
     let ready = serve_replica(Arc::clone(&app), sockets, limits, tasks, shutdown);
     Ok((app, ready))
 }
 
-/// The database of a service that has one.
-fn database(service: Service, settings: &Settings) -> Option<&rekindle_store::Config> {
-    match service {
-        Service::Registry => Some(&settings.registry.database),
-        Service::Monitor => Some(&settings.monitor.database),
-        Service::Orchestrator => Some(&settings.orchestrator.database),
-        Service::Trainer | Service::Inference => None,
-    }
-}
-
-/// The start of a service, which waits for servers that it does not reach yet.
-struct Waiting<'a> {
-    health: &'a Health,
-    shutdown: &'a Shutdown,
-}
-
-impl Waiting<'_> {
-    /// Opens a connection, and tries again with increasing delays until it succeeds or shutdown begins. The log says once what is waited for;
-    /// calls and probes are answered after the start.
-    ///
-    /// # Errors
-    /// One that another attempt would not mend.
-    async fn until<T, E, F>(
-        &self,
-        what: &str,
-        is_permanent: impl Fn(&E) -> bool,
-        open: impl Fn() -> F,
-    ) -> Result<Option<T>>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-        F: Future<Output = Result<T, E>>,
-    {
-        let mut delay = RETRY;
-        loop {
-            // Boxed, since the futures of connections are large and would be part of every caller's.
-            let attempt = self.shutdown.intake().run_until_cancelled(Box::pin(open())).await;
-            match attempt {
-                None => return Ok(None),
-                Some(Ok(opened)) => return Ok(Some(opened)),
-                Some(Err(error)) if is_permanent(&error) => return Err(error.into()),
-                Some(Err(error)) => {
-                    let reason = anyhow::Error::new(error);
-                    self.health.set_problem(Some(format!("waiting for the {what}: {reason:#}"))).await;
-                }
-            }
-            if self.shutdown.intake().run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
-                return Ok(None);
-            }
-            delay = (delay * 2).min(MAX_RETRY);
-        }
-    }
-}
-
-/// Opens a connection, retrying with increasing delays until it succeeds. What fails for the same reason again is logged once.
-async fn persistently<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
-    what: &str,
-    open: impl Fn() -> F,
-) -> T {
+/// Opens a connection, and tries again with increasing delays until it succeeds. What fails for the same reason again is logged once.
+///
+/// # Errors
+/// One that another attempt does not change.
+async fn persistently<T, E, F>(what: &str, is_permanent: impl Fn(&E) -> bool, open: impl Fn() -> F) -> Result<T, E>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<T, E>>,
+{
     let (mut delay, mut reported) = (RETRY, String::new());
     loop {
-        match open().await {
-            Ok(opened) => return opened,
-            Err(error) if error.to_string() == reported => {}
+        // Boxed, since the futures of connections are large and would be part of every caller's.
+        match Box::pin(open()).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if is_permanent(&error) => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, server = what, "unreachable, retrying");
-                reported = error.to_string();
+                let reason = chain(&error);
+                if reason != reported {
+                    tracing::warn!(error = reason, server = what, "unreachable, retrying");
+                    reported = reason;
+                }
             }
         }
         tokio::time::sleep(delay).await;

@@ -128,14 +128,19 @@ impl Settings {
         checks.require(drain >= server, "shutdown.drain", format_duration(drain), &expected);
     }
 
+    /// The database of a service that has one, and the field of its URL.
+    pub(crate) fn database(&self, service: Service) -> Option<(&'static str, &rekindle_store::Config)> {
+        match service {
+            Service::Registry => Some(("registry.database.url", &self.registry.database)),
+            Service::Monitor => Some(("monitor.database.url", &self.monitor.database)),
+            Service::Orchestrator => Some(("orchestrator.database.url", &self.orchestrator.database)),
+            Service::Trainer | Service::Inference => None,
+        }
+    }
+
     /// What `rekindle serve` cannot choose by itself.
     fn check_required(&self, checks: &mut Checks, service: Service) {
-        let database = match service {
-            Service::Registry => Some(("registry.database.url", &self.registry.database.url)),
-            Service::Monitor => Some(("monitor.database.url", &self.monitor.database.url)),
-            Service::Orchestrator => Some(("orchestrator.database.url", &self.orchestrator.database.url)),
-            Service::Trainer | Service::Inference => None,
-        };
+        let database = self.database(service).map(|(field, database)| (field, &database.url));
         let artifacts = ("artifacts.url", &self.artifacts.url);
         for (field, _) in database.into_iter().chain([artifacts]).filter(|(_, url)| url.is_empty()) {
             checks.violation(field, "is not set: `rekindle serve` requires a value, see `rekindle config`");

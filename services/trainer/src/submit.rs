@@ -253,7 +253,9 @@ pub(crate) mod tests {
 
     use chrono::{DateTime, Utc};
     use rekindle_domain::{
+        Gate,
         dataset::{Column, ColumnSummary},
+        job::{DatasetRef, Requirement},
         recipe::{MlpRecipe, ModelRecipe},
     };
 
@@ -327,6 +329,53 @@ pub(crate) mod tests {
         assert!(error.starts_with("recipe.ignore[1]") && error.contains("\"carier\" is not a column"), "{error}");
         let assembled = DatasetVersion { parents: vec![Digest::of(b"base")], ..flights() };
         check_train(&ignoring("flight"), &assembled, LIMIT).expect("its parents may have the column");
+    }
+
+    #[test]
+    fn a_repeated_submission_has_the_checks_of_the_first_one() {
+        let digest = Digest::of(b"job");
+        let run = |checks: &str| Run {
+            id: RunId::new(uuid::Uuid::nil()),
+            parent_id: None,
+            experiment: "tests".parse().expect("a name"),
+            status: RunStatus::Scheduled,
+            params: BTreeMap::from([(DATASET_VERSION.into(), "2".into()), (CHECKS.into(), checks.into())]),
+            tags: BTreeMap::from([(JOB_DIGEST.into(), digest.to_string())]),
+            code_revision: String::new(),
+            dataset_digests: vec![],
+            seed: 0,
+            metrics: vec![],
+            outputs: BTreeMap::new(),
+            error: String::new(),
+            created_at: DateTime::UNIX_EPOCH,
+            started_at: None,
+            ended_at: None,
+            progress: None,
+            deleted_at: None,
+            revision: 1,
+        };
+        let checks = vec!["must_pass:cases".parse().expect("a check")];
+        let job = Job {
+            id: RunId::new(uuid::Uuid::nil()),
+            experiment: "tests".parse().expect("a name"),
+            correlation_id: String::new(),
+            tags: BTreeMap::new(),
+            priority: Priority::Normal,
+            dataset: DatasetRef { name: "flights".parse().expect("a name"), version: None },
+            work: Work::Evaluate(Evaluate {
+                champion: digest,
+                challenger: digest,
+                from: None,
+                gate: Gate { checks, ..Gate::default() },
+                requirement: Requirement::Better,
+            }),
+        };
+        let resumed = resume(&run(r#"["must_pass:cases:3"]"#), job.clone(), &digest).expect("the same").expect("a job");
+        assert_eq!(resumed.dataset.version, Some(2));
+        let Work::Evaluate(evaluate) = resumed.work else { panic!("an evaluation") };
+        assert_eq!(evaluate.gate.checks[0].to_string(), "must_pass:cases:3");
+        // A check that this release does not know is not left out.
+        assert!(resume(&run(r#"["fair"]"#), job, &digest).is_err());
     }
 
     #[test]

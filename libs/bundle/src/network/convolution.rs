@@ -24,13 +24,8 @@ pub struct Convolution {
 #[derive(Debug)]
 pub(super) struct PackedConvolution {
     shape: ConvolutionShape,
-    layers: Vec<PackedFilters>,
-}
-
-#[derive(Debug)]
-struct PackedFilters {
-    filters: usize,
-    packed: Packed,
+    /// One per layer of the shape.
+    layers: Vec<Packed>,
 }
 
 /// The memory that the computation of one image takes.
@@ -44,9 +39,8 @@ pub(super) struct Workspace {
 
 impl PackedConvolution {
     pub(super) fn new(Convolution { image, filters }: &Convolution) -> Self {
-        let layer = |layer: &Layer| PackedFilters { filters: layer.bias.len(), packed: Packed::new(layer) };
         let shape = ConvolutionShape { image: *image, filters: filters.iter().map(|layer| layer.bias.len()).collect() };
-        Self { shape, layers: filters.iter().map(layer).collect() }
+        Self { shape, layers: filters.iter().map(Packed::new).collect() }
     }
 
     /// Values of an image.
@@ -66,13 +60,13 @@ impl PackedConvolution {
             let ImageShape { mut height, mut width, mut channels } = self.shape.image;
             workspace.image.clear();
             workspace.image.extend_from_slice(image);
-            for PackedFilters { filters, packed } in &self.layers {
+            for (packed, &filters) in self.layers.iter().zip(&self.shape.filters) {
                 let Workspace { patches, sums, image } = workspace;
                 patches_of(image, (height, width, channels), patches);
                 sums.resize(height * width * packed.stride(), 0.0);
                 packed.apply(patches, packed.inputs(), height * width, sums, Activation::Relu);
-                pool(sums, (height, width), (packed.stride(), *filters), image);
-                (height, width, channels) = (height / 2, width / 2, *filters);
+                pool(sums, (height, width), (packed.stride(), filters), image);
+                (height, width, channels) = (height / 2, width / 2, filters);
             }
             outputs.extend_from_slice(&workspace.image);
         }

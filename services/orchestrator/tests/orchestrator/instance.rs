@@ -31,10 +31,13 @@ pub(crate) struct Setup {
 /// A running instance. It is killed when this is dropped.
 pub(crate) struct Instance {
     pub connection: Connection,
-    suspend: mpsc::Sender<Receiver<()>>,
+    suspend: mpsc::Sender<Suspend>,
     kill: oneshot::Sender<()>,
     killed: oneshot::Receiver<()>,
 }
+
+/// Says that the thread is stopped, and waits until it may continue.
+type Suspend = (oneshot::Sender<()>, Receiver<()>);
 
 /// An instance of which nothing runs until this is dropped.
 pub(crate) struct Suspended(#[expect(dead_code, reason = "the instance waits for its end")] Sender<()>);
@@ -70,7 +73,9 @@ impl Instance {
     /// threads besides, which do what they were asked for before.
     pub(crate) async fn suspend(&self) -> Suspended {
         let (resume, resumed) = channel();
-        self.suspend.send(resumed).await.expect("it runs");
+        let (stopped, is_stopped) = oneshot::channel();
+        self.suspend.send((stopped, resumed)).await.expect("it runs");
+        is_stopped.await.expect("it stops");
         Suspended(resume)
     }
 }
@@ -79,7 +84,7 @@ impl Instance {
 async fn run(
     setup: Setup,
     started: oneshot::Sender<String>,
-    mut suspended: mpsc::Receiver<Receiver<()>>,
+    mut suspended: mpsc::Receiver<Suspend>,
     mut kill: oneshot::Receiver<()>,
 ) {
     let Setup { config, nats, objects, peers } = setup;
@@ -104,7 +109,8 @@ async fn run(
             // The tasks are aborted where they are.
             _ = &mut kill => return,
             ended = &mut running => panic!("the instance ended: {ended:?}"),
-            Some(resumed) = suspended.recv() => {
+            Some((stopped, resumed)) = suspended.recv() => {
+                let _ = stopped.send(());
                 // Blocks the thread, and with it everything of this instance.
                 let _ = resumed.recv();
             }

@@ -4,13 +4,10 @@ mod replay;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use async_nats::{
-    ConnectOptions,
-    jetstream::{
-        self,
-        consumer::{DeliverPolicy, pull::OrderedConfig},
-    },
+use anyhow::{Result, bail};
+use async_nats::jetstream::{
+    self,
+    consumer::{DeliverPolicy, pull::OrderedConfig},
 };
 use futures::StreamExt as _;
 use rekindle_bus::{
@@ -127,15 +124,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<bool> {
 }
 
 async fn connect(url: &str) -> Result<jetstream::Context> {
-    let server: async_nats::ServerAddr = url.parse().context("--nats")?;
-    // The client does not read them from the address.
-    let options = match (server.username(), server.password()) {
-        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
-        _ => ConnectOptions::new(),
-    };
-    let shown = without_credentials(url);
-    let client = options.connection_timeout(CONNECT_DEADLINE).connect(server).await;
-    let client = client.map_err(|error| unreachable(&shown, &error))?;
+    let config = rekindle_bus::Config { connect_timeout: CONNECT_DEADLINE, ..rekindle_bus::Config::at(url) };
+    let client =
+        rekindle_bus::connect(&config).await.map_err(|error| unreachable(&without_credentials(url), &error))?;
     Ok(jetstream::new(client))
 }
 
